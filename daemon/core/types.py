@@ -1,0 +1,38 @@
+"""The words of the project as types."""
+
+from dataclasses import dataclass
+from typing import Final, NewType
+
+Sku = NewType("Sku", str)
+"""The ERP's own name of a stock keeping unit, as the listing spells it."""
+
+ChannelName = NewType("ChannelName", str)
+"""A marketplace that is told of stock: `sekorm` or `ymatou`."""
+
+Lane = NewType("Lane", str)
+"""What one replica owns at a time: a channel, or a part of it."""
+
+Epoch = NewType("Epoch", int)
+"""Rises with every change of a lane's owner; writes of an older epoch are refused."""
+
+AttemptId = NewType("AttemptId", int)
+
+SEKORM: Final = ChannelName("sekorm")
+YMATOU: Final = ChannelName("ymatou")
+CHANNELS: Final = (SEKORM, YMATOU)
+
+MAX_QUANTITY: Final = 2_147_483_647
+"""The largest number that is sent: both partners document an integer and give it no limit, so 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One number for one SKU at one partner.
+
+    `identifiers` are the partner's names of the SKU, in the order of the channel's identifier columns
+    (Sekorm: part number, brand; Ymatou: outer SKU id). `quantity` is an integer of at least 0 (clauses S16, Y06).
+    """
+
+    sku: Sku
+    identifiers: tuple[str, ...]
+    quantity: int

@@ -1,0 +1,267 @@
+"""One line on standard output for each event: JSON for machines, columns for a person at a terminal.
+
+The line is made in one processor, because a line is written for every push. What a partner or the ERP wrote
+into a field cannot begin a line of its own, and a registered secret is masked wherever it stands.
+"""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import date, timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO, cast
+from urllib.parse import quote, quote_plus
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+
+MASK: Final = "[masked]"
+_SHORTEST_SECRET: Final = 6
+_LONGEST_TRACEBACK: Final = 32_000
+_COLOURS: Final = {"debug": "\033[2m", "info": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
+_RESET: Final = "\033[0m"
+
+
+def configure(
+    level: Level,
+    format: Format,  # noqa: A002 - the name it has in the settings
+    stream: TextIO | None = None,
+    secrets: Iterable[str] = (),
+) -> None:
+    """Send every event of `level` and above to `stream` (standard output), those of libraries among them.
+
+    `secrets` of at least six characters are masked in every line; a shorter one would mask ordinary words.
+    """
+    stream = sys.stdout if stream is None else stream
+    is_console = format == "console" or (format == "auto" and stream.isatty())
+    mask = _Mask(secrets)
+    render = _Console(mask, in_colour=stream.isatty()) if is_console else _Json(mask)
+    writer = _Writer(stream)
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), cast("Processor", render)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_names: writer,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_Libraries()]
+    # Libraries narrate at info what we log as events of our own.
+    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper())))
+    logging.captureWarnings(capture=True)
+
+
+class _Writer:
+    """Writes whole lines, unbuffered, so that a killed daemon leaves its last words; never raises.
+
+    A reader that went away costs the lines, not the daemon: it says so once on standard error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_lost = False
+        try:
+            stream.flush()
+            self._fd: int | None = stream.fileno()
+        except (OSError, ValueError):
+            self._fd = None
+
+    def msg(self, line: str) -> None:
+        try:
+            if self._fd is None:
+                self._stream.write(line)
+                return
+            data = line.encode(errors="backslashreplace")
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except (OSError, ValueError) as error:
+            self._lose(error)
+
+    debug = info = warning = error = critical = msg
+
+    def _lose(self, error: Exception) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = True
+        try:
+            os.write(2, f"stockrelay: cannot write the log to standard output: {error}\n".encode())
+        except OSError:
+            return
+
+
+class _Mask:
+    """Finds registered secrets, also as they look in a URL, a Python literal or JSON inside JSON."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        looks = set[str]()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                looks |= {
+                    secret,
+                    quote(secret, safe=""),
+                    quote_plus(secret),
+                    repr(secret)[1:-1],
+                    ascii(secret)[1:-1],
+                }
+                looks |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+        # The longest first: one secret may be a part of another.
+        self._looks = sorted(looks, key=len, reverse=True)
+        # A search for each is several times faster than one regular expression of alternatives.
+        self._in_json = sorted({_json_text(look) for look in looks} | looks)
+
+    def is_in(self, line: str) -> bool:
+        """Whether a rendered line holds a secret."""
+        for look in self._in_json:  # noqa: SIM110 - a generator costs more than the search
+            if look in line:
+                return True
+        return False
+
+    def clean(self, value: Any) -> Any:  # noqa: ANN401 - whatever was logged
+        """The same value with its secrets masked."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case Mapping():
+                return {self.clean(str(k)): self.clean(v) for k, v in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self.clean(item) for item in value]
+        text = str(_plain(value))
+        for look in self._looks:
+            text = text.replace(look, MASK)
+        return text
+
+
+class _Json:
+    """Renders an event as one line of JSON; non-ASCII stays readable."""
+
+    def __init__(self, mask: _Mask) -> None:
+        self._mask = mask
+
+    def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> str:
+        fields = _fields(level, event)
+        line = _encoded(fields)
+        if self._mask.is_in(line):
+            line = _encoded(self._mask.clean(fields))
+        return line + "\n"
+
+
+class _Console:
+    """Renders an event for a person: time, level, event, fields; a traceback follows, indented."""
+
+    def __init__(self, mask: _Mask, *, in_colour: bool) -> None:
+        self._mask = mask
+        self._colours = _COLOURS if in_colour else {}
+        self._reset = _RESET if in_colour else ""
+
+    def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> str:
+        fields = _fields(level, event)
+        if self._mask.is_in(_encoded(fields)):
+            fields = self._mask.clean(fields)
+        time, level, name = (_word(fields.pop(key)) for key in ("timestamp", "level", "event"))
+        exception = fields.pop("exception", "")
+        line = (
+            f"{time} {self._colours.get(level, '')}{level:<8}{self._reset if self._colours else ''}{name:<34}"
+        )
+        line = " ".join([line, *(f"{_word(key)}={_word(value)}" for key, value in fields.items())])
+        trace = "".join(f"    {_visible(row)}\n" for row in str(exception).split("\n") if row)
+        return f"{line.rstrip()}\n{trace}"
+
+
+class _Libraries(logging.Handler):
+    """Routes what libraries log through the same renderer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = structlog.get_logger(__name__)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        fields = {"logger": record.name, "message": message, "exc_info": record.exc_info}
+        if record.levelno >= logging.ERROR:
+            self._log.error("library.message_logged", **fields)
+        elif record.levelno >= logging.WARNING:
+            self._log.warning("library.message_logged", **fields)
+        else:
+            self._log.debug("library.message_logged", **fields)
+
+
+def _fields(level: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The fields in the order they are read: when, how bad, what, then the rest."""
+    fields = {"timestamp": event.pop("timestamp"), "level": level, "event": event.pop("event")}
+    error = event.pop("exc_info", None)
+    fields |= event
+    fields["level"] = level
+    if error:
+        fields["exception"] = _traceback(error)
+    return fields
+
+
+def _traceback(error: Any) -> str:  # noqa: ANN401 - True, an exception, or what sys.exc_info() returns
+    if error is True:
+        error = sys.exc_info()
+    if isinstance(error, tuple):
+        error = cast("tuple[type[BaseException], BaseException, TracebackType | None]", error)[1]
+    if not isinstance(error, BaseException):
+        return ""
+    return "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:].rstrip("\n")
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know as one that it does."""
+    match value:
+        case timedelta():
+            return round(value.total_seconds(), 6)
+        case date():
+            return value.isoformat()
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case set() | frozenset():
+            return sorted(map(str, value))
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a field that cannot be shown must not cost the line, whatever it raises
+        return f"<{type(value).__name__}>"
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), default=_plain, check_circular=False
+).encode
+_encode_strictly = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain
+).encode
+
+
+def _json_text(text: str) -> str:
+    return _encode(text)[1:-1]
+
+
+def _encoded(fields: dict[str, Any]) -> str:
+    try:
+        line = _encode_strictly(fields)
+    except (TypeError, ValueError, RecursionError):
+        line = _encode({str(key): str(_plain(value)) for key, value in fields.items()})
+    return line if line.isascii() else _visible(line)
+
+
+def _visible(text: str) -> str:
+    """Control characters as escapes: some begin a line in a viewer, or turn the direction of text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\u3000" else json.dumps(c)[1:-1] for c in text)
+
+
+def _word(value: object) -> str:
+    """A value as one word of a line, in quotes where it could be taken for more."""
+    if isinstance(value, str):
+        is_plain = value.isprintable() and value and not any(c in ' "=' for c in value)
+        return value if is_plain else _visible(_encode(value))
+    return _encoded({"": value})[4:-1]

@@ -1,0 +1,75 @@
+"""The keys there are, read off the model, and what a wrong one may have been meant to be."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
+
+from daemon.settings.model import ENV_PREFIX, Settings
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A place in the settings. `is_whole`: a section or a list, which a variable can only give as JSON."""
+
+    path: Path
+    is_secret: bool
+    is_whole: bool
+    is_in_list: bool
+    default: object
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return ENV_PREFIX + self.file.upper()
+
+    @property
+    def file(self) -> str:
+        """Its file in the secrets folder."""
+        return "__".join(self.path)
+
+    @property
+    def has_default(self) -> bool:
+        return self.default is not PydanticUndefined and not self.is_whole and not self.is_secret
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - a type expression
+    if get_origin(annotation) in {Union, UnionType, Annotated, tuple}:
+        for part in get_args(annotation):
+            yield from _leaves(part)
+    else:
+        yield annotation
+
+
+def _walk(model: type[BaseModel], above: Path, *, in_list: bool) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        leaves = list(_leaves(field.annotation))
+        section = next((t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        yield Key((*above, name), SecretStr in leaves, section is not None, in_list, field.default)
+        if section is not None:
+            is_list = get_origin(field.annotation) is tuple
+            yield from _walk(section, (*above, name), in_list=in_list or is_list)
+
+
+KEYS = {key.path: key for key in _walk(Settings, (), in_list=False)}
+
+
+def named_keys() -> dict[Path, Key]:
+    """The keys that a variable or a file of the secrets folder can name."""
+    return {path: key for path, key in KEYS.items() if not key.is_in_list}
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`did you mean X?` where there is one that looks like it, or nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]}?" if match else ""

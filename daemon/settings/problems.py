@@ -1,0 +1,145 @@
+"""What is wrong with the settings, a line each: key, value (never a secret), reason, fix."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from daemon.settings.keys import KEYS, Key, Path, suggestion
+from daemon.settings.model import Contradiction, settle_problem
+from daemon.settings.rules import MASK
+
+NO_SUCH_KEY = "there is no such key"
+_LONGEST_SHOWN = 80
+_WITHOUT_DEFAULT = {
+    ("watch",): "is missing; write a [[watch]] with `table` and `sku` for each table that holds stock",
+    ("watch", "table"): "is missing; name the table as in SQL",
+    ("watch", "sku"): "is missing; name the column that holds the SKU, or an SQL expression over the row",
+}
+
+
+class Problems:
+    """Gathers what is wrong; `origins` tells which variable or secrets file gave a value."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.origins: dict[Path, str] = {}
+        self._secrets: list[str] = []
+
+    def add(self, line: str) -> None:
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def hide(self, values: Mapping[str, Any], above: Path = ()) -> None:
+        """Learn the secrets among the values, so that no other value shows them."""
+        for name, value in values.items():
+            key = KEYS.get((*above, name))
+            if isinstance(value, Mapping):
+                self.hide(value, (*above, name))
+            elif key and key.is_secret and value:
+                self._secrets.append(str(value))
+
+    def add_invalid(self, error: ValidationError, values: Mapping[str, Any]) -> None:
+        """What the model refused, and what it did not come to: a settle time that is too short."""
+        failed = set[Path]()
+        for detail in error.errors(include_url=False):
+            failed.add(_path(detail["loc"]))
+            for line in self._lines(detail):
+                self.add(line)
+        for line in _short_settles(values, failed):
+            self.add(line)
+
+    def _lines(self, detail: ErrorDetails) -> Iterator[str]:
+        loc, kind = detail["loc"], detail["type"]
+        cause = detail.get("ctx", {}).get("error")
+        key = KEYS.get(_path(loc))
+        if isinstance(cause, Contradiction):
+            for name, what in cause.problems:
+                yield self._contradiction((*loc, name) if name else loc, what, detail["input"])
+        elif kind == "missing" and key:
+            yield missing(key)
+        elif kind == "extra_forbidden":
+            siblings = [k.path[-1] for k in KEYS.values() if k.path[:-1] == _path(loc)[:-1]]
+            yield f"{_dotted(loc)}{self._origin(loc)}: {NO_SUCH_KEY}{suggestion(str(loc[-1]), siblings)}"
+        else:
+            what = str(cause) if cause else detail["msg"].replace("Input should be", "must be")
+            default = f" (default {_toml(key.default)})" if key and key.has_default and not cause else ""
+            yield f"{_dotted(loc)}{self._shown(key, detail['input'])}{self._origin(loc)}: {what}{default}"
+
+    def _contradiction(self, loc: tuple[int | str, ...], what: str, section: Any) -> str:  # noqa: ANN401
+        key = KEYS.get(_path(loc))
+        if what == "missing" and key:
+            off = f", or set {'.'.join(key.path[:-1])}.enabled = false"
+            return missing(key) + off
+        value = section.get(loc[-1]) if isinstance(section, Mapping) else None
+        return f"{_dotted(loc)}{self._shown(key, value)}{self._origin(loc)}: {what}"
+
+    def _shown(self, key: Key | None, value: Any) -> str:  # noqa: ANN401 - whatever was given
+        if key is None or key.is_secret or value is None or isinstance(value, Mapping | list | tuple):
+            return ""
+        shown = str(value) if not isinstance(value, bool | int | float | str) else value
+        if isinstance(shown, str):
+            for secret in self._secrets:
+                shown = shown.replace(secret, MASK)
+            shown = re.sub(r"://.*@", f"://{MASK}@", shown)
+            shown = re.sub(r"(://[^?#]*[?#]).*", rf"\1{MASK}", shown)
+            shown = re.sub(r"(?i)(password\s*=\s*)\S+", rf"\1{MASK}", shown)
+            shown = shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "..."
+        return f" = {_toml(shown)}"
+
+    def _origin(self, loc: tuple[int | str, ...]) -> str:
+        path = _path(loc)
+        origin = next(
+            (self.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.origins), None
+        )
+        return f" (from {origin})" if origin else ""
+
+
+def missing(key: Key) -> str:
+    """What is missing, and every place where it can be given."""
+    if key.path in _WITHOUT_DEFAULT:
+        return f"{key.dotted} {_WITHOUT_DEFAULT[key.path]}"
+    secret = f", or the file {key.file} in the secrets folder" if key.is_secret else ""
+    return f"{key.dotted} is missing; set it in the file, or {key.variable} in the environment{secret}"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """A variable or file that names no key."""
+    return f"{what} {name}: it names no setting{suggestion(name, known)}"
+
+
+def _path(loc: Iterable[int | str]) -> Path:
+    return tuple(part for part in loc if isinstance(part, str))
+
+
+def _dotted(loc: Iterable[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _short_settles(values: Mapping[str, Any], failed: set[Path]) -> Iterator[str]:
+    """The model compares sections only when each is sound by itself; this looks at those that are."""
+    for channel in ("sekorm", "ymatou"):
+        paths = [("channels", channel, "settle_s"), ("run", "lease_s"), ("channels", channel, "timeout_s")]
+        section = values.get("channels", {}).get(channel)
+        if (
+            not isinstance(section, Mapping)
+            or section.get("enabled", True) in (False, "false")
+            or failed & set(paths)
+        ):
+            continue
+        what = settle_problem(*(_number(values, path) for path in paths))
+        if what:
+            yield f"channels.{channel}.settle_s = {_number(values, paths[0]):g}: {what}"
+
+
+def _number(values: Any, path: Path) -> float:  # noqa: ANN401 - whatever stands in the file
+    for part in path:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return float(KEYS[path].default if values is None else values)  # type: ignore[arg-type] # a key with a number

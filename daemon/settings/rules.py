@@ -1,0 +1,181 @@
+"""What a single value may look like, as types; each refusal in words an operator can act on."""
+
+import base64
+import binascii
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+MASK = "[masked]"
+
+_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_TABLE = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?")
+_HOSTS = re.compile(r"(?:[\w.-]*|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
+_SHOWN_IN_DSN = frozenset({
+    "application_name", "connect_timeout", "dbname", "host", "options", "port", "sslcert", "sslcrl", "sslkey",
+    "sslmode", "sslrootcert", "target_session_attrs", "user",
+})  # fmt: skip
+
+
+def _not_a_bool(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+    # Python takes `true` for 1; a person who writes it means something else.
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic gathers these
+    return value
+
+
+def _lower(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+    return value.lower() if isinstance(value, str) else value
+
+
+def _plain(value: str) -> str:
+    """One line without blanks around it: a newline often comes along from a pipe or a file."""
+    if not value:
+        raise ValueError("is empty; give a value or leave the key out")
+    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
+        raise ValueError(
+            "contains a line break or control character; was it made with `echo` instead of `printf`?"
+        )
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank; take it away")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    _plain(value.get_secret_value())
+    return value
+
+
+def _fernet_key(value: SecretStr) -> SecretStr:
+    try:
+        is_key = len(base64.b64decode(value.get_secret_value(), altchars=b"-_", validate=True)) == 32
+    except (binascii.Error, ValueError):
+        is_key = False
+    if not is_key:
+        raise ValueError(
+            "is not a Fernet key (32 bytes in url-safe base64); make one with "
+            "`openssl rand -base64 32 | tr '+/' '-_'`"
+        )
+    return value
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"postgres", "postgresql"} or not value.get_secret_value().startswith(
+        f"{parts.scheme}://"
+    ):
+        raise ValueError("is not a PostgreSQL URI; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if parts.fragment or "@" in parts.path or not all(_HOSTS.fullmatch(host) for host in hosts):
+        raise ValueError(
+            "has a host, port or database that cannot be; percent-encode what is special in the user name "
+            "and password (@ is %40, / is %2F, ? is %3F, # is %23)"
+        )
+    return value
+
+
+def _base_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("is not a URL; write https://HOST/PATH") from None
+    if not host or parts.scheme not in {"http", "https"} or re.search(r"[\s\\]", value):
+        raise ValueError("is not a URL; write https://HOST/PATH")
+    if parts.username is not None or "?" in value or "#" in value:
+        raise ValueError(
+            "must hold no user name, password, query or fragment; credentials have keys of their own"
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("must be https: plain http is for the simulator on this machine only")
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _query(value: str) -> str:
+    """One SQL query, ready to stand inside another one: no semicolon at its end."""
+    query = value.strip().rstrip(";").rstrip()
+    if value and not query:
+        raise ValueError("is empty; write one SELECT with a row per SKU")
+    return query
+
+
+def _expression(value: str) -> str:
+    if not value.strip():
+        raise ValueError(
+            "is empty; name the column that holds the SKU, or write an SQL expression over the row"
+        )
+    return value.strip()
+
+
+def _table(value: str) -> str:
+    if not _TABLE.fullmatch(value):
+        raise ValueError(
+            'is not a table name; write it as in SQL: erp.stock, or "ERP"."Stock" if it needs quotes'
+        )
+    return value
+
+
+def _existing_file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError(
+            "is not there, or is not a file; give the path of a PEM file with the certificates to trust"
+        )
+    return value
+
+
+def folded(table: str) -> tuple[str, ...]:
+    """A table's name as the server reads it: what is not quoted is lower case."""
+    parts = re.findall(_IDENTIFIER, table)
+    return tuple(p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts)
+
+
+def masked_dsn(dsn: str) -> str:
+    """The DSN without its password and without parameters that may be secret."""
+    parts = urlsplit(dsn)
+    user, at, hosts = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    query = [
+        (k, v if k in _SHOWN_IN_DSN else MASK) for k, v in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    shown = f"{parts.scheme}://{name}{colon and f':{MASK}'}{at}{hosts}{parts.path}"
+    return shown + (f"?{urlencode(query, safe='/[]')}" if query else "")
+
+
+def dsn_secrets(dsn: str) -> tuple[str, ...]:
+    """What must never be shown of a DSN: itself and its passwords, as written and decoded."""
+    parts = urlsplit(dsn)
+    password = parts.netloc.rpartition("@")[0].partition(":")[2]
+    others = [v for k, v in parse_qsl(parts.query) if k in {"password", "sslpassword"}]
+    passwords = [s for s in (password, unquote(password), *others) if s]
+    return (dsn, *passwords) if passwords else ()
+
+
+Seconds = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=604_800, allow_inf_nan=False)]
+Window = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, le=604_800, allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=10_000, allow_inf_nan=False)]
+Parallel = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=256)]
+Threshold = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]
+Attempts = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
+Plain = Annotated[str, AfterValidator(_plain)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+FernetKey = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_fernet_key)]
+Dsn = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_dsn)]
+BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
+Query = Annotated[str, AfterValidator(_query)]
+Expression = Annotated[str, AfterValidator(_expression)]
+Table = Annotated[str, AfterValidator(_plain), AfterValidator(_table)]
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+Lower = BeforeValidator(_lower)

@@ -1,8 +1,8 @@
-"""The guard of one PostgreSQL server: ends it and removes its folder when the program that started it dies.
+"""A guard: ends one process and removes one folder when the program that started both dies.
 
 Run as a script, alone in its session, with the folder as its argument and a pipe as its standard input. The
 pipe ends when the owner is gone, however it went (also by `kill -9`), which no exit hook and no signal can
-tell. Each line on the pipe is the process id of the postmaster that now runs (0: none); `done` ends the
+tell. Each line on the pipe is the process id that now runs (0: none); `done` ends the
 guard and touches nothing. Standard library only: it is started without site-packages.
 """
 
@@ -17,27 +17,27 @@ STOP_S = 5.0
 
 
 def watch(folder: str) -> None:
-    """Read the pipe to its end, then stop the last postmaster named on it and remove `folder`."""
-    postmaster = 0
+    """Read the pipe to its end, then end the last process named on it and remove `folder`."""
+    process = 0
     for line in sys.stdin:
         word = line.strip()
         if word == "done":
             return
-        postmaster = int(word)
-    if postmaster:
-        end(postmaster)
+        process = int(word)
+    if process:
+        end(process)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end(postmaster: int) -> None:
-    """SIGQUIT is PostgreSQL's immediate shutdown: its backends go as well. SIGKILL if that takes too long."""
+def end(process: int) -> None:
+    """SIGQUIT is PostgreSQL's immediate shutdown, backends and all. SIGKILL if that takes too long."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(postmaster, signal.SIGQUIT)
+        os.kill(process, signal.SIGQUIT)
         deadline = time.monotonic() + STOP_S
-        while time.monotonic() < deadline and is_running(postmaster):
+        while time.monotonic() < deadline and is_running(process):
             time.sleep(0.02)
-        if is_running(postmaster):
-            os.kill(postmaster, signal.SIGKILL)
+        if is_running(process):
+            os.kill(process, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +32,7 @@ from daemon.demo.binaries import (
     major_version,
     server_account,
 )
+from daemon.demo.guarded import Guard
 from daemon.demo.place import FOLDER_PREFIX, PORT_TRIES, base_folder, children, free_port
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -72,7 +72,7 @@ class PostgresServer:
         self._account = server_account()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[str] | None = None
+        self._guard: Guard | None = None
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -182,10 +182,7 @@ class PostgresServer:
         """Stop without ceremony and remove everything. May be called again."""
         self.stop("immediate")
         if self._guard is not None:
-            assert self._guard.stdin is not None
-            self._tell_guard("done")
-            self._guard.stdin.close()
-            self._guard.wait(_STOP_S)
+            self._guard.release()
             self._guard = None
         if self._folder is not None:
             shutil.rmtree(self._folder)
@@ -208,7 +205,7 @@ class PostgresServer:
     def _set_up(self) -> None:
         base = base_folder(self._account)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=base))
-        self._guard = _start_guard(self._folder)
+        self._guard = Guard(self._folder)
         give(self._folder, self._account)
         if self._account is not None and not all(map(is_open_to_all, install_trees(self._bin))):
             self._bin = copy_install(self._bin, self._folder / "install", self._account)
@@ -240,7 +237,7 @@ class PostgresServer:
                 group=self._account.gid if self._account else None,
                 extra_groups=[] if self._account else None,
             )
-        self._tell_guard(str(self._process.pid))
+        self._tell_guard(self._process.pid)
         try:
             _wait_until(self._is_ready, _START_S, "PostgreSQL did not get ready")
         except StockrelayError as error:
@@ -280,28 +277,13 @@ class PostgresServer:
     def _environment(self) -> dict[str, str]:
         return clean_environment(os.environ)
 
-    def _tell_guard(self, word: str) -> None:
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # without its guard the server still does its work
-            self._guard.stdin.write(f"{word}\n")
-            self._guard.stdin.flush()
-
     def _forget_process(self) -> None:
         self._process = None
-        self._tell_guard("0")
+        self._tell_guard(None)
 
-
-def _start_guard(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-I", "-S", guard.__file__, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd="/",
-        start_new_session=True,
-    )
+    def _tell_guard(self, pid: int | None) -> None:
+        if self._guard is not None:
+            self._guard.watch(pid)
 
 
 def _wait_until(is_so: Callable[[], bool], seconds: float, complaint: str) -> None:

@@ -1,0 +1,47 @@
+"""Our side of the guard: it is started with a folder and told which process to end with us."""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+from daemon.demo import guard
+
+_END_S = 20.0
+
+
+class Guard:
+    """Ends the process it was told of, and removes `folder`, when this program dies without a word.
+
+    See `guard.py`. `release` ends the guard itself, which then touches nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own script
+            [sys.executable, "-I", "-S", guard.__file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def watch(self, pid: int | None) -> None:
+        """End `pid` instead of the one named before; None: nothing runs now."""
+        self._tell(str(pid or 0))
+
+    def release(self) -> None:
+        """All has been put away: the guard goes. May be called again."""
+        assert self._process.stdin is not None
+        if not self._process.stdin.closed:
+            self._tell("done")
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._process.wait(_END_S)
+
+    def _tell(self, word: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # without its guard a program still does its work
+            self._process.stdin.write(f"{word}\n")
+            self._process.stdin.flush()

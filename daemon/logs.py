@@ -169,7 +169,7 @@ class _Console:
             f"{time} {self._colours.get(level, '')}{level:<8}{self._reset if self._colours else ''}{name:<34}"
         )
         line = " ".join([line, *(f"{_word(key)}={_word(value)}" for key, value in fields.items())])
-        trace = "".join(f"    {_visible(row)}\n" for row in str(exception).split("\n") if row)
+        trace = "".join(f"    {visible(row)}\n" for row in str(exception).split("\n") if row)
         return f"{line.rstrip()}\n{trace}"
 
 
@@ -249,10 +249,10 @@ def _encoded(fields: dict[str, Any]) -> str:
         line = _encode_strictly(fields)
     except (TypeError, ValueError, RecursionError):
         line = _encode({str(key): str(_plain(value)) for key, value in fields.items()})
-    return line if line.isascii() else _visible(line)
+    return line if line.isascii() else visible(line)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Control characters as escapes: some begin a line in a viewer, or turn the direction of text."""
     if text.isprintable():
         return text
@@ -263,5 +263,5 @@ def _word(value: object) -> str:
     """A value as one word of a line, in quotes where it could be taken for more."""
     if isinstance(value, str):
         is_plain = value.isprintable() and value and not any(c in ' "=' for c in value)
-        return value if is_plain else _visible(_encode(value))
+        return value if is_plain else visible(_encode(value))
     return _encoded({"": value})[4:-1]

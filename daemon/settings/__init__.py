@@ -1,4 +1,4 @@
-"""Everything an operator can set: what it may be (`model`), how it is read (`load`), what is wrong (`problems`)."""
+"""Everything an operator can set: what it may be, where it is read from, what is wrong with it."""
 
 from daemon.settings.load import load
 from daemon.settings.model import (

@@ -114,9 +114,7 @@ def _query(value: str) -> str:
 
 def _expression(value: str) -> str:
     if not value.strip():
-        raise ValueError(
-            "is empty; name the column that holds the SKU, or write an SQL expression over the row"
-        )
+        raise ValueError("is empty; name the column that holds the SKU, or an SQL expression over the row")
     return value.strip()
 
 

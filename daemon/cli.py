@@ -1,0 +1,247 @@
+"""The commands, and the exit code of each error. What a command does is imported when it is called."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+from daemon import __version__
+from daemon.core.checks import Verdict
+from daemon.core.errors import StockrelayError
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+
+INTERRUPTED: Final = 130
+USAGE: Final = 2
+
+
+def invoke(args: list[str]) -> int:
+    """Run one command: 0 done, 1 failed, 2 usage, 78 configuration wrong, 130 interrupted."""
+    try:
+        code = cli.main(args, prog_name="stockrelay", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return USAGE if isinstance(error, click.UsageError) else error.exit_code
+    except StockrelayError as error:
+        click.echo(f"stockrelay: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; without this, Python complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+class _Places:
+    """Where the settings are; read by the command that needs them, so that `--help` never fails on them."""
+
+    def __init__(self, config: Path | None, secrets_dir: Path | None) -> None:
+        self._config = config
+        self._secrets_dir = secrets_dir
+
+    def read(self, log_to: TextIO | None = None) -> "Settings":
+        """The settings, with logging set up by them: on standard output, or for people on `log_to`."""
+        from daemon import logs
+        from daemon.settings import load
+
+        settings = load(self._config, self._secrets_dir)
+        if log_to is None:
+            logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
+        else:
+            # Standard output belongs to the command's answer.
+            logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
+        return settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The TOML file to read. Default: $STOCKRELAY_CONFIG, else ./config.toml, "
+    "else /etc/stockrelay/config.toml.",
+)
+@click.option(
+    "--secrets-dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A folder with one file for each secret, such as channels__sekorm__app_secret. "
+    "Default: $STOCKRELAY_SECRETS_DIR.",
+)
+@click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, config: Path | None, secrets_dir: Path | None) -> None:
+    """Keep marketplaces told of what an ERP's PostgreSQL says may be sold.
+
+    \b
+    New here:        stockrelay demo
+    Setting it up:   stockrelay check, then stockrelay migrate, then stockrelay run
+
+    Every setting can also come from the environment (STOCKRELAY_CHANNELS__SEKORM__APP_SECRET) or from a
+    file in the secrets folder. The environment goes before the secrets folder, and that before the TOML file.
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (a restart cannot help).
+    """
+    context.obj = _Places(config, secrets_dir)
+
+
+@cli.command()
+@click.pass_obj
+def run(places: _Places) -> int:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
+    each channel is owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
+    """
+    from daemon import app
+
+    return asyncio.run(app.run(places.read()))
+
+
+@cli.command()
+@click.option("--forever", is_flag=True, help="Keep going until Ctrl-C instead of ending with a verdict.")
+@click.option(
+    "--skus",
+    metavar="N",
+    type=click.IntRange(10, 100_000),
+    default=300,
+    show_default=True,
+    help="How many SKUs.",
+)
+def demo(*, forever: bool, skus: int) -> int:
+    """Show everything at work, with nothing else installed.
+
+    Starts a PostgreSQL of its own with a sample ERP, both marketplaces as simulators and the daemon, lets a
+    shop's worth of changes happen, and compares ERP and marketplaces SKU by SKU. Exit code 0: they agree.
+    """
+    from daemon.demo import run_demo
+
+    return asyncio.run(run_demo(forever=forever, skus=skus))
+
+
+@cli.command()
+@click.option("--sql", is_flag=True, help="Print the SQL for review and change nothing.")
+@click.pass_obj
+def migrate(places: _Places, *, sql: bool) -> None:
+    """Create or update our schema and the triggers in the database.
+
+    The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
+    no longer watched are taken away. Safe to repeat, and safe when several replicas do it at once. Needs the
+    rights of the schema's owner.
+    """
+    from daemon import app
+
+    asyncio.run(app.migrate(places.read(log_to=sys.stderr), sql=sql))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(places: _Places, *, as_json: bool) -> int:
+    """Find what would keep the daemon from working, and say what to do.
+
+    Configuration, database rights, schema, triggers, listing queries, clock, and whether each marketplace can
+    be reached and takes the credentials. Changes nothing. Exit code 1: at least one check failed.
+    """
+    from daemon.check import run_checks
+
+    results = asyncio.run(run_checks(places.read(log_to=sys.stderr)))
+    rows = [asdict(result) for result in results]
+    if as_json:
+        _print_json(rows)
+    else:
+        from daemon.tables import print_checks
+
+        print_checks(results)
+    return 1 if any(result.verdict is Verdict.FAILED for result in results) else 0
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(places: _Places, *, as_json: bool) -> None:
+    """Show backlog, ages, doubt, parked SKUs and who owns which lane.
+
+    Reads the database, so it answers from any machine that has the configuration, running daemon or not.
+    """
+    from daemon import app
+
+    answer = asyncio.run(app.status(places.read(log_to=sys.stderr)))
+    if as_json:
+        _print_json(answer)
+    else:
+        from daemon.tables import print_answer
+
+        print_answer(answer)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8480, show_default=True, help="0: any free port."
+)
+def simulate(host: str, port: int) -> None:
+    """Play both marketplaces on one port, strict to their documents.
+
+    Neither has a test environment. Point base_url at http://127.0.0.1:PORT/serviceGate (Sekorm) and
+    http://127.0.0.1:PORT (Ymatou). State, journal and faults on demand are under /_sim/.
+    """
+    from daemon import logs
+    from daemon.simulator import serve
+
+    logs.configure("info", "auto")
+    asyncio.run(serve(host, port))
+
+
+@cli.command()
+@click.pass_obj
+def adopt(places: _Places) -> None:
+    """Accept this database as the one to push from.
+
+    After a restore, a clone or pg_upgrade the database is not the one that was pushed from before, and the
+    daemon waits for this word, so that a test copy never sells. Be sure that no daemon pushes from the other.
+    """
+    from daemon import app
+
+    asyncio.run(app.adopt(places.read(log_to=sys.stderr)))
+
+
+@cli.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def config_show(places: _Places, *, as_json: bool) -> None:
+    """Print the settings in force, defaults included, secrets masked."""
+    answer = places.read(log_to=sys.stderr).masked()
+    if as_json:
+        _print_json(answer)
+    else:
+        from daemon.tables import print_settings
+
+        print_settings(answer)
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the settings."""
+    from daemon.settings import Settings
+
+    _print_json(Settings.model_json_schema())
+
+
+def _print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    click.echo(json.dumps(answer, ensure_ascii=False, indent=2, default=str))

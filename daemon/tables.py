@@ -1,0 +1,91 @@
+"""Answers of commands for a person: tables on a terminal, aligned plain text elsewhere."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from daemon.core.checks import CheckResult, Verdict
+from daemon.logs import visible
+
+_STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def print_checks(results: Sequence[CheckResult]) -> None:
+    """One row for each check, then what they come to."""
+    print_rows(
+        [
+            {"check": r.name, "result": r.verdict.value, "found": r.found, "what to do": r.advice}
+            for r in results
+        ]
+    )
+    counts = {verdict: sum(r.verdict is verdict for r in results) for verdict in Verdict}
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+
+
+def print_answer(answer: Mapping[str, Any]) -> None:
+    """Any JSON-able answer: single values as lines; lists of objects, and objects by name, as tables."""
+    for name, value in answer.items():
+        rows = _rows(value)
+        if rows:
+            click.echo(f"\n{name}:")
+            print_rows(rows)
+        elif not isinstance(value, Mapping | list):
+            click.echo(f"{name}: {_cell(value)}")
+        else:
+            click.echo(f"{name}: {_cell(value) if value else 'none'}")
+
+
+def print_settings(answer: Mapping[str, Any], above: str = "") -> None:
+    """A line for each key, as it is called in messages: `channels.sekorm.rate_per_s = 20.0`."""
+    for name, value in answer.items():
+        if isinstance(value, Mapping):
+            print_settings(value, f"{above}{name}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                print_settings(item, f"{above}{name}[{index}].")
+        elif value is not None:
+            click.echo(f"{above}{name} = {visible(json.dumps(value, ensure_ascii=False))}")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table whose columns are the keys of all rows, in the order they first occur."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    if sys.stdout.isatty():
+        table = Table(*columns, header_style="bold")
+        for row in cells:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        Console().print(table)
+        return
+    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
+    for row in [columns, *cells]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rows(value: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return list(value)
+    if isinstance(value, Mapping) and value and all(isinstance(item, Mapping) for item in value.values()):
+        return [{"": name, **item} for name, item in value.items()]
+    if isinstance(value, Mapping) and value:
+        return [{"": name, "value": item} for name, item in value.items()]
+    return []
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        case str():
+            return visible(value)
+    return visible(json.dumps(value, ensure_ascii=False, default=str))

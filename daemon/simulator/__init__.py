@@ -1,0 +1,58 @@
+"""Both partners, strict to the clause, on one port: a place to try, and the oracle of the tests."""
+
+from daemon.simulator.banner import banner
+from daemon.simulator.books import Entry, Journal, Key, State
+from daemon.simulator.faults import (
+    Bomb,
+    Delay,
+    DelayAfter,
+    Drip,
+    Fault,
+    Faults,
+    Garbage,
+    Hold,
+    Message,
+    Oversized,
+    Redirect,
+    RefuseSku,
+    ResetAfter,
+    ResetBefore,
+    Rule,
+    Status,
+    Throttle,
+)
+from daemon.simulator.server import Simulator, serve
+from daemon.simulator.settings import SekormSettings, SimulatorSettings, YmatouSettings
+from daemon.simulator.traffic import Overlap, Stats
+
+__all__ = [
+    "Bomb",
+    "Delay",
+    "DelayAfter",
+    "Drip",
+    "Entry",
+    "Fault",
+    "Faults",
+    "Garbage",
+    "Hold",
+    "Journal",
+    "Key",
+    "Message",
+    "Overlap",
+    "Oversized",
+    "Redirect",
+    "RefuseSku",
+    "ResetAfter",
+    "ResetBefore",
+    "Rule",
+    "SekormSettings",
+    "Simulator",
+    "SimulatorSettings",
+    "State",
+    "Stats",
+    "Status",
+    "Throttle",
+    "YmatouSettings",
+    "banner",
+    "serve",
+]

@@ -1,0 +1,179 @@
+"""What the partners hold: a journal of accepted writes, in the order of application, and the numbers."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from daemon import clock
+from daemon.core.types import CHANNELS, ChannelName
+
+Key = str | tuple[str, str]
+"""A partner's name of a product: Ymatou's `outer_sku_id`; Sekorm's part number and brand."""
+
+
+class Entry(NamedTuple):
+    """One accepted write.
+
+    `n` rises by one with each write and is never used twice. Times are unix seconds of this machine's clock,
+    without the simulated offset. `request` is the number of the request that carried it.
+    """
+
+    n: int
+    applied_at: float
+    received_at: float
+    partner: ChannelName
+    key: Key
+    quantity: int
+    request: int
+    endpoint: str
+
+
+class Journal:
+    """Accepted writes in the order of application. Keeps the newest `limit`; `dropped` counts the rest."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.dropped = 0
+        self._entries: list[Entry] = []
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest write there ever was; 0 before the first."""
+        return self._last
+
+    def append(self, partner: ChannelName, key: Key, quantity: int, origin: "Origin") -> None:
+        self._last += 1
+        applied_at = clock.now().timestamp()
+        self._entries.append(
+            Entry(
+                self._last,
+                applied_at,
+                origin.received_at,
+                partner,
+                key,
+                quantity,
+                origin.request,
+                origin.endpoint,
+            )
+        )
+        # Cut in blocks, so that a long run does not move the whole list for every write.
+        if len(self._entries) > self.limit + self.limit // 4 + 1_000:
+            surplus = len(self._entries) - self.limit
+            self.dropped += surplus
+            del self._entries[:surplus]
+
+    def since(self, n: int = 0, partner: ChannelName | None = None, limit: int | None = None) -> list[Entry]:
+        """Writes with a number above `n`, oldest first, at most `limit`."""
+        if not self._entries:
+            return []
+        start = max(0, n + 1 - self._entries[0].n)
+        found: list[Entry] = []
+        for entry in self._entries[start:]:
+            if limit is not None and len(found) >= limit:
+                break
+            if partner is None or entry.partner == partner:
+                found.append(entry)
+        return found
+
+    def of(self, partner: ChannelName, key: Key) -> list[Entry]:
+        """The writes of one product, oldest first."""
+        return [entry for entry in self._entries if entry.partner == partner and entry.key == key]
+
+    def drain(self) -> list[Entry]:
+        """All that is kept, which is then forgotten; numbers go on rising."""
+        entries, self._entries = self._entries, []
+        return entries
+
+
+class Origin(NamedTuple):
+    """Where a write came from."""
+
+    request: int
+    received_at: float
+    endpoint: str
+
+
+class State:
+    """The current number of every product."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[ChannelName, dict[Key, int]] = {name: {} for name in CHANNELS}
+
+    def quantity(self, partner: ChannelName, key: Key) -> int | None:
+        """What the partner holds; None when it was never told."""
+        return self._numbers[partner].get(key)
+
+    def of(self, partner: ChannelName) -> dict[Key, int]:
+        """All numbers of one partner, in the order in which the products were first seen. A copy."""
+        return dict(self._numbers[partner])
+
+    def count(self, partner: ChannelName) -> int:
+        return len(self._numbers[partner])
+
+    def put(self, partner: ChannelName, key: Key, quantity: int) -> None:
+        """Sets a number without a journal entry: what somebody does in the partner's back office."""
+        self._numbers[partner][key] = quantity
+
+    def clear(self) -> None:
+        for numbers in self._numbers.values():
+            numbers.clear()
+
+
+class Books:
+    """Journal and state, written together."""
+
+    def __init__(self, journal_limit: int) -> None:
+        self.journal: Final = Journal(journal_limit)
+        self.state: Final = State()
+
+    def write(self, partner: ChannelName, key: Key, quantity: int, origin: Origin) -> None:
+        self.journal.append(partner, key, quantity, origin)
+        self.state.put(partner, key, quantity)
+
+    def write_all(self, partner: ChannelName, rows: Iterable[tuple[Key, int]], origin: Origin) -> None:
+        for key, quantity in rows:
+            self.write(partner, key, quantity, origin)
+
+
+class Bell:
+    """Lets tests wait for what happens instead of sleeping. Ringing costs nothing while nobody waits."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
+        self._is_scheduled = False
+
+    def ring(self) -> None:
+        """Something happened: conditions are looked at once, soon."""
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._is_scheduled = False
+        for future, condition in list(self._waiting.items()):
+            if future.done():
+                continue
+            try:
+                if condition():
+                    future.set_result(None)
+            except Exception as error:  # noqa: BLE001 - belongs to the one who waits, not to the request that rang
+                future.set_exception(error)
+
+    async def wait_until(self, condition: Callable[[], bool], timeout: timedelta) -> None:
+        """Returns once `condition()` is true; it is looked at after every event. Raises TimeoutError."""
+        if condition():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = condition
+        try:
+            await asyncio.wait_for(future, timeout.total_seconds())
+        finally:
+            del self._waiting[future]

@@ -1,0 +1,60 @@
+"""What the reconcile interface was told (S12), and how it differs from what the partner holds."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from daemon.core.types import ChannelName
+from daemon.simulator.books import Key, Origin, State
+
+KEPT: Final = 1_000
+DIFFERENCES_KEPT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One product whose number was told differently from what the partner holds (None: it holds none)."""
+
+    key: Key
+    told: int
+    held: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One reconcile call. At most the first 1,000 differences are kept."""
+
+    request: int
+    received_at: float
+    rows: int
+    differences: tuple[Difference, ...]
+
+
+class Comparisons:
+    """The newest 1,000 reconcile calls."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Comparison] = deque(maxlen=KEPT)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self._kept)
+
+    def add(
+        self, partner: ChannelName, rows: Iterable[tuple[Key, int]], state: State, origin: Origin
+    ) -> None:
+        told = tuple(rows)
+        differences = [
+            Difference(key, quantity, held)
+            for key, quantity in told
+            if (held := state.quantity(partner, key)) != quantity
+        ]
+        self._kept.append(
+            Comparison(origin.request, origin.received_at, len(told), tuple(differences[:DIFFERENCES_KEPT]))
+        )
+
+    def clear(self) -> None:
+        self._kept.clear()

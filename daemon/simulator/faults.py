@@ -1,0 +1,315 @@
+"""Faults on demand: what to do, to which requests, how often. `misbehave.py` carries them out."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+
+from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.simulator.books import Key
+from daemon.simulator.sekorm import Sekorm
+from daemon.simulator.settings import Frozen
+from daemon.simulator.ymatou import Ymatou
+
+ENDPOINTS: Final = {SEKORM: Sekorm.endpoints, YMATOU: Ymatou.endpoints}
+FAULTS_KEPT: Final = 10_000
+
+
+class FaultSpec(Frozen):
+    """Which requests a fault meets, and how often. Everything left out meets every request.
+
+    Of the requests that match, the first `after` are spared; then each is met with `probability`, until
+    `times` were met (None: no end). With a `seed` the same requests are met in every run.
+    """
+
+    partner: Literal["sekorm", "ymatou"] | None = None
+    endpoint: str | None = None
+    key: Key | None = None
+    times: int | None = Field(default=None, ge=1)
+    after: int = Field(default=0, ge=0)
+    probability: float = Field(default=1.0, gt=0, le=1)
+    seed: int | None = None
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_known(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        partner = info.data.get("partner")
+        known = ENDPOINTS[partner] if partner else ENDPOINTS[SEKORM] | ENDPOINTS[YMATOU]
+        if endpoint is not None and endpoint not in known:
+            raise ValueError(f"not one of {', '.join(sorted(known))}")
+        return endpoint
+
+    @field_validator("key")
+    @classmethod
+    def _suits_partner(cls, key: Key | None, info: ValidationInfo) -> Key | None:
+        wanted = {"sekorm": tuple, "ymatou": str}.get(info.data.get("partner") or "")
+        if key is not None and wanted is not None and not isinstance(key, wanted):
+            raise ValueError("a key is [pn_code, brand] at sekorm and a string at ymatou")
+        return key
+
+
+class Delay(FaultSpec):
+    """Waits before anything is applied."""
+
+    kind: Literal["delay"] = "delay"
+    seconds: float = Field(gt=0, le=86_400)
+
+
+class DelayAfter(FaultSpec):
+    """Applies at once, then waits with the answer."""
+
+    kind: Literal["delay_after"] = "delay_after"
+    seconds: float = Field(gt=0, le=86_400)
+
+
+class Hold(FaultSpec):
+    """Keeps the request until it is released; it is applied then, also when its client has gone."""
+
+    kind: Literal["hold"] = "hold"
+
+
+class RefuseSku(FaultSpec):
+    """Refuses the product of `key` (without one: every product of the request) in the partner's words."""
+
+    kind: Literal["refuse_sku"] = "refuse_sku"
+    message: str | None = None
+
+
+class AnsweringFault(FaultSpec):
+    """A fault that takes the answer's place. The request is checked and carried out before that if `apply`.
+
+    With `rows`, only the first so many rows of a batch are applied: a request that is half done.
+    """
+
+    apply: bool = True
+    rows: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _rows_need_apply(self) -> "AnsweringFault":
+        if self.rows is not None and not self.apply:
+            raise ValueError("rows needs apply")
+        return self
+
+
+class ResetBefore(FaultSpec):
+    """Resets the connection; nothing is applied."""
+
+    kind: Literal["reset_before"] = "reset_before"
+
+
+class ResetAfter(AnsweringFault):
+    """Applies, then resets the connection instead of answering."""
+
+    kind: Literal["reset_after"] = "reset_after"
+
+
+class Status(AnsweringFault):
+    """Answers with any status, headers and body."""
+
+    kind: Literal["status"] = "status"
+    apply: bool = False
+    status: int = Field(ge=200, le=599)
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str = ""
+
+
+class Throttle(AnsweringFault):
+    """Answers 429 or 503; `retry_after` is in seconds, or an HTTP date."""
+
+    kind: Literal["throttle"] = "throttle"
+    apply: bool = False
+    status: Literal[429, 503] = 429
+    retry_after: int | str | None = 1
+
+
+class Redirect(AnsweringFault):
+    """Answers with a redirect to `location`."""
+
+    kind: Literal["redirect"] = "redirect"
+    apply: bool = False
+    status: Literal[301, 302, 303, 307, 308] = 302
+    location: str
+
+
+class Garbage(AnsweringFault):
+    """Answers 200 with what no client should take for a success.
+
+    `html`, `empty`, `truncated` (JSON that ends early), `cut_off` (the connection ends inside the body),
+    `wrong_types`, `other_code_type` (the code 0 as text at Sekorm, as a number at Ymatou), `array`,
+    `deep` (100,000 nested arrays), `not_utf8`, `huge_headers` (64 kB).
+    """
+
+    kind: Literal["garbage"] = "garbage"
+    shape: Literal[
+        "html",
+        "empty",
+        "truncated",
+        "cut_off",
+        "wrong_types",
+        "other_code_type",
+        "array",
+        "deep",
+        "not_utf8",
+        "huge_headers",
+    ] = "html"
+
+
+class Drip(AnsweringFault):
+    """Sends the right answer byte by byte."""
+
+    kind: Literal["drip"] = "drip"
+    interval_s: float = Field(default=0.5, gt=0, le=3_600)
+
+
+class Oversized(AnsweringFault):
+    """Sends a success whose message is that long."""
+
+    kind: Literal["oversized"] = "oversized"
+    megabytes: int = Field(default=64, ge=1, le=4_096)
+
+
+class Bomb(AnsweringFault):
+    """Sends a success that is small compressed (gzip) and that long decompressed."""
+
+    kind: Literal["bomb"] = "bomb"
+    megabytes: int = Field(default=256, ge=1, le=4_096)
+
+
+class Message(AnsweringFault):
+    """Answers with any code and words in the partner's envelope; -1 and 0009 if no code is given."""
+
+    kind: Literal["message"] = "message"
+    apply: bool = False
+    code: int | str | None = None
+    message: str = "system error"
+
+
+Fault = Annotated[
+    Delay
+    | DelayAfter
+    | Hold
+    | RefuseSku
+    | ResetBefore
+    | ResetAfter
+    | Status
+    | Throttle
+    | Redirect
+    | Garbage
+    | Drip
+    | Oversized
+    | Bomb
+    | Message,
+    Field(discriminator="kind"),
+]
+FAULT: Final[TypeAdapter[Fault]] = TypeAdapter(Fault)
+
+_STEPS: Final = (Delay, DelayAfter, Hold, RefuseSku)
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """A fault that has been set. `met` counts the requests it changed, `held` those it keeps now."""
+
+    id: int
+    fault: Fault
+    matched: int = 0
+    met: int = 0
+    held: int = 0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    chance: random.Random = field(default_factory=random.Random)
+
+    def meets(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> bool:
+        """Whether this request is met; counts it."""
+        fault = self.fault
+        if fault.times is not None and self.met >= fault.times:
+            return False
+        is_match = (
+            fault.partner in {None, partner}
+            and fault.endpoint in {None, endpoint}
+            and (fault.key is None or fault.key in keys)
+        )
+        if not is_match:
+            return False
+        self.matched += 1
+        if self.matched <= fault.after:
+            return False
+        if fault.probability < 1 and self.chance.random() >= fault.probability:
+            return False
+        self.met += 1
+        return True
+
+    def release(self) -> int:
+        """Lets go what is held, in the order of arrival; returns how many. What comes later is held again."""
+        released = self.held
+        gate, self.gate = self.gate, asyncio.Event()
+        gate.set()
+        return released
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {"matched": self.matched, "met": self.met, "held": self.held}
+        return {"id": self.id, **self.fault.model_dump(mode="json", exclude_none=True), **counts}
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What one request meets: any number of steps, and at most one fault in the answer's place."""
+
+    steps: tuple[Rule, ...]
+    answer: Rule | None
+
+
+class Faults:
+    """The faults that are set, in that order. At most 10,000; ids are not used twice."""
+
+    def __init__(self) -> None:
+        self._rules: dict[int, Rule] = {}
+        self._last_id = 0
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(list(self._rules.values()))
+
+    def __getitem__(self, fault_id: int) -> Rule:
+        return self._rules[fault_id]
+
+    def add(self, fault: Fault) -> Rule:
+        """Sets a fault; its rule counts what it meets. Raises ValueError when there are too many."""
+        if len(self._rules) >= FAULTS_KEPT:
+            raise ValueError(f"{FAULTS_KEPT} faults are set: remove some")
+        self._last_id += 1
+        rule = Rule(self._last_id, fault)
+        if fault.seed is not None:
+            rule.chance.seed(fault.seed)
+        self._rules[rule.id] = rule
+        return rule
+
+    def remove(self, fault_id: int) -> None:
+        """Takes a fault back and releases what it holds. Raises KeyError."""
+        self._rules.pop(fault_id).release()
+
+    def clear(self) -> None:
+        """Takes all faults back and releases what they hold."""
+        for rule in self:
+            self.remove(rule.id)
+
+    def release(self, fault_id: int) -> int:
+        """Lets go what a fault holds; returns how many. Raises KeyError."""
+        return self._rules[fault_id].release()
+
+    def fire(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> Fired | None:
+        """What a request meets. Every step that matches, and the first other fault that matches."""
+        steps: list[Rule] = []
+        answer: Rule | None = None
+        for rule in self._rules.values():
+            is_step = isinstance(rule.fault, _STEPS)
+            if (is_step or answer is None) and rule.meets(partner, endpoint, keys):
+                if is_step:
+                    steps.append(rule)
+                else:
+                    answer = rule
+        return Fired(tuple(steps), answer) if steps or answer else None

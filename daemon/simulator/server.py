@@ -1,0 +1,338 @@
+"""Both partners on one port."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from email.utils import formatdate
+from typing import Any, Final
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+
+from daemon import clock
+from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.simulator import misbehave, sekorm, ymatou
+from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
+from daemon.simulator.comparisons import Comparisons
+from daemon.simulator.control import Control
+from daemon.simulator.faults import Faults, Fired
+from daemon.simulator.settings import MIB, SimulatorSettings
+from daemon.simulator.traffic import Stats, Traffic
+from daemon.simulator.wire import Answer, Call, Received
+
+MAX_BODY: Final = 64 * MIB
+CONTROL_PREFIX: Final = "/_sim/"
+STOP_GRACE: Final = timedelta(seconds=2)
+
+_NOT_FOUND: Final = Answer("404", b"Not Found", 404, "text/plain")
+
+
+class _Server(web.Server):
+    """Takes larger bodies, and tells when a client has gone, which a handler is not told."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        on_gone: Callable[[web.RequestHandler], None],
+    ) -> None:
+        super().__init__(handler, access_log=None)
+        self._on_gone = on_gone
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._on_gone(handler)
+        super().connection_lost(handler, exc)
+
+
+class Simulator:
+    """Both partners, strict to the clause, with a journal of accepted writes and faults on demand.
+
+    Everything is in memory and bounded: see `SimulatorSettings` and the classes behind the properties.
+    """
+
+    def __init__(self, settings: SimulatorSettings | None = None) -> None:
+        self._settings = settings or SimulatorSettings()
+        self._books = Books(self._settings.journal_limit)
+        self._traffic = Traffic()
+        self._bell = Bell()
+        self.comparisons: Final = Comparisons()
+        self.faults: Final = Faults()
+        self._sekorm = sekorm.Sekorm(self._settings.sekorm, self._books, self._traffic, self.comparisons)
+        self._ymatou = ymatou.Ymatou(
+            self._settings.ymatou, self._books, self._traffic, self.partner_time, self._settings.nonce_limit
+        )
+        self._control = Control(self)
+        self._runner: web.ServerRunner | None = None
+        self._stopping = asyncio.Event()
+        self._slow: set[asyncio.Task[Any]] = set()
+        self._date = (0, "")
+        self.url = ""
+
+    # For tests, in the same process
+
+    @property
+    def settings(self) -> SimulatorSettings:
+        return self._settings
+
+    @property
+    def journal(self) -> Journal:
+        """Accepted writes in the order of application."""
+        return self._books.journal
+
+    @property
+    def state(self) -> State:
+        """The current number of every product."""
+        return self._books.state
+
+    @property
+    def stats(self) -> Stats:
+        """Counts since the start or the last reset."""
+        return self._traffic.stats
+
+    def configure(self, settings: SimulatorSettings) -> None:
+        """Takes other settings over at once. A partner that goes down drops its connections."""
+        self._settings = settings
+        self._sekorm.configure(settings.sekorm)
+        self._ymatou.configure(settings.ymatou)
+        self._ymatou.nonce_limit = settings.nonce_limit
+        self._books.journal.limit = settings.journal_limit
+        self._date = (0, "")
+        for name in (SEKORM, YMATOU):
+            if self._is_down(name):
+                self._traffic.drop_connections(name)
+
+    def set_down(self, partner: ChannelName, *, down: bool = True) -> None:
+        """Switches a partner off or on: while it is down it drops every connection without an answer."""
+        part = {"sekorm": self._settings.sekorm, "ymatou": self._settings.ymatou}[partner]
+        self.configure(self._settings.model_copy(update={partner: part.model_copy(update={"down": down})}))
+
+    def revoke_tokens(self) -> None:
+        """Every Sekorm token that is out becomes "no permission"."""
+        self._sekorm.revoke_tokens()
+
+    def reset(
+        self,
+        *,
+        journal: bool = True,
+        state: bool = True,
+        stats: bool = True,
+        faults: bool = True,
+        tokens: bool = False,
+        nonces: bool = False,
+    ) -> None:
+        """Forgets. Releases what faults hold. Journal numbers go on rising."""
+        if faults:
+            self.faults.clear()
+        if journal:
+            self.journal.drain()
+        if state:
+            self.state.clear()
+            self.comparisons.clear()
+        if stats:
+            self._traffic.reset()
+        if tokens:
+            self._sekorm.revoke_tokens()
+        if nonces:
+            self._ymatou.forget_nonces()
+
+    async def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        """Returns once `condition()` is true; it is looked at after every event here. Raises TimeoutError."""
+        await self._bell.wait_until(condition, timedelta(seconds=timeout))
+
+    async def wait_for_journal(self, until: int | Callable[[Entry], bool], timeout: float = 10.0) -> Entry:
+        """Waits for so many writes in the journal, or for one that satisfies `until`; returns the entry.
+
+        Writes that are in the journal already count. Raises TimeoutError.
+        """
+        if isinstance(until, int):
+            count = until
+            await self.wait_until(lambda: len(self.journal) >= count, timeout)
+            return self.journal.since()[count - 1]
+        found: list[Entry] = []
+        seen = 0
+        wanted = until
+
+        def look() -> bool:
+            nonlocal seen
+            fresh = self.journal.since(seen)
+            seen = self.journal.last
+            found.extend(entry for entry in fresh if wanted(entry))
+            return bool(found)
+
+        await self.wait_until(look, timeout)
+        return found[0]
+
+    async def wait_for_state(
+        self, partner: ChannelName, wanted: dict[Key, int], timeout: float = 10.0
+    ) -> None:
+        """Waits until the partner holds these numbers (others may be there too). Raises TimeoutError."""
+        await self.wait_until(
+            lambda: all(self.state.quantity(partner, key) == number for key, number in wanted.items()),
+            timeout,
+        )
+
+    def partner_time(self) -> float:
+        """The partners' clock, unix seconds: this machine's with the offset."""
+        return clock.now().timestamp() + self._settings.clock_offset_s
+
+    # Starting and stopping
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listens; returns the base URL. Port 0 takes a free one. Raises OSError when the port is taken."""
+        self._stopping.clear()
+
+        server = _Server(self._handle, self._gone)
+        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_GRACE.total_seconds())
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        except OSError:
+            await self.stop()
+            raise
+        bound = self._runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        self.url = f"http://{shown}:{bound[1]}"
+        return self.url
+
+    async def stop(self) -> None:
+        """Closes every connection. What is held or delayed is dropped, not applied. Again is harmless."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        self._stopping.set()
+        if self._slow:
+            await asyncio.wait(self._slow, timeout=STOP_GRACE.total_seconds())
+        await runner.cleanup()
+
+    # Serving
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        if path.startswith(sekorm.PREFIX):
+            return await self._serve(self._sekorm, request, path)
+        if path.startswith(ymatou.PATH_PREFIX) or path == ymatou.GATEWAY_PATH:
+            return await self._serve(self._ymatou, request, path)
+        if path.startswith(CONTROL_PREFIX):
+            return await self._control.handle(request)
+        return self._respond(_NOT_FOUND)
+
+    async def _serve(
+        self, desk: sekorm.Sekorm | ymatou.Ymatou, request: web.BaseRequest, path: str
+    ) -> web.StreamResponse:
+        now = clock.now().timestamp()
+        exchange = self._traffic.arrived(desk.name, request.protocol, now, clock.monotonic())
+        endpoint, label = "unknown", "broken off"
+        try:
+            if desk.settings.down:
+                label = "down"
+                return misbehave.cut(request)
+            try:
+                body = await request.read()
+            except (ConnectionError, web.RequestPayloadError):
+                return misbehave.cut(request)
+            received = Received(
+                method=request.method,
+                path=path,
+                query=request.rel_url.raw_query_string,
+                content_type=request.headers.get("Content-Type", ""),
+                body=body,
+                remote=request.remote or "",
+                number=exchange.number,
+                received_at=now,
+            )
+            call = desk.read(received)
+            endpoint = call.endpoint
+            keys = [key for key, _ in call.rows]
+            self._traffic.keyed(exchange, keys)
+            fired = self.faults.fire(desk.name, endpoint, frozenset(keys)) if len(self.faults) else None
+            if fired is not None:
+                response, label = await self._meet(desk, request, call, fired)
+                return response
+            answer = call.refusal or desk.perform(call)
+            label = answer.label
+            return self._respond(answer)
+        finally:
+            self._traffic.answered(exchange, endpoint, label)
+            self._bell.ring()
+
+    async def _meet(
+        self, desk: sekorm.Sekorm | ymatou.Ymatou, request: web.BaseRequest, call: Call, fired: Fired
+    ) -> tuple[web.StreamResponse, str]:
+        scene = misbehave.Scene(
+            request, desk, call, self._respond, self._headers, self._pause, self._hold, self._bell.ring
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        self._slow.add(task)
+        try:
+            return await misbehave.meet(scene, fired)
+        except misbehave.StoppingError:
+            return misbehave.cut(request), "stopped"
+        finally:
+            self._slow.discard(task)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+        raise misbehave.StoppingError
+
+    async def _hold(self, gate: asyncio.Event) -> None:
+        opened = asyncio.ensure_future(gate.wait())
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({opened, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+            stopped.cancel()
+        if self._stopping.is_set():
+            raise misbehave.StoppingError
+
+    def _gone(self, connection: web.RequestHandler) -> None:
+        self._traffic.disconnected(connection)
+        self._bell.ring()
+
+    def _is_down(self, partner: ChannelName) -> bool:
+        return self._settings.sekorm.down if partner == SEKORM else self._settings.ymatou.down
+
+    def _headers(self) -> dict[str, str]:
+        """The `Date` of every answer is the partners' clock, so that skew can be measured (Y14)."""
+        second = int(self.partner_time())
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True))
+        return {"Date": self._date[1]}
+
+    def _respond(self, answer: Answer) -> web.Response:
+        headers = self._headers()
+        headers["Content-Type"] = answer.content_type
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
+
+
+async def serve(
+    host: str,
+    port: int,
+    settings: SimulatorSettings,
+    stop: asyncio.Event,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
+    """Runs until `stop` is set. `on_started` is told the base URL. Raises OSError when the port is taken."""
+    simulator = Simulator(settings)
+    url = await simulator.start(host, port)
+    try:
+        if on_started is not None:
+            on_started(url)
+        await stop.wait()
+    finally:
+        await simulator.stop()

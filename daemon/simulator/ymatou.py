@@ -1,0 +1,335 @@
+"""Ymatou's open API, clause by clause (Y01 to Y13), written from the partner's documents alone."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from daemon.core.types import YMATOU
+from daemon.simulator.books import Books, Key, Origin
+from daemon.simulator.settings import YmatouSettings
+from daemon.simulator.traffic import Traffic
+from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Page, Received
+
+PATH_PREFIX: Final = "/api/v1/"
+GATEWAY_PATH: Final = "/apigateway/v1"
+UPDATE_PATH: Final = "ymatou.skus.stock.update"
+UPDATE_GATEWAY: Final = "ymatou.sku.stock.update"
+READ_BACK: Final = "ymatou.products.list.get"
+
+WINDOW_S: Final = 600
+NONCE_WINDOW_S: Final = 2 * WINDOW_S
+MAX_PAGE_ROWS: Final = 100
+MAX_QUANTITY: Final = 2**31 - 1
+
+_BEIJING: Final = timezone(timedelta(hours=8))
+_TIMESTAMP: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_FIELDS: Final = frozenset({"sign_method", "auth_code", "timestamp", "sign", "nonce_str", "biz_content"})
+_MOST: Final = {"sign_method": 32, "auth_code": 32, "nonce_str": 32}
+_ROW: Final = frozenset({"outer_sku_id", "stock_num"})
+_UNKNOWN_SKU: Final = "商品不存在"
+
+
+class _RefusedError(Exception):
+    """A clause is broken: the code and the words of the answer."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class _Dialect(NamedTuple):
+    """What differs between the guide (Y01) and the later handbook (Y02, Y06, Y10)."""
+
+    update: str
+    rows: str
+    bad_content: str
+
+
+_PATH: Final = _Dialect(UPDATE_PATH, "skuStocks", "1001")
+_GATEWAY: Final = _Dialect(UPDATE_GATEWAY, "sku_stocks", "0006")
+
+
+def sign(parameters: Mapping[str, str], app_secret: str) -> str:
+    """Y07: what has a value, sorted by name, joined raw, the secret at the end; MD5, upper-case hex."""
+    parts = [f"{name}={parameters[name]}" for name in sorted(parameters) if parameters[name] != ""]
+    parts.append(f"app_secret={app_secret}")
+    return hashlib.md5("&".join(parts).encode(), usedforsecurity=False).hexdigest().upper()
+
+
+def failure(code: str | int, text: str | None) -> Answer:
+    """Y09: the envelope of every answer without content."""
+    body = json.dumps(
+        {"code": code, "message": text, "content": None}, ensure_ascii=False, separators=(",", ":")
+    )
+    return Answer(f"{code}", body.encode())
+
+
+class Ymatou:
+    """The simulated API. `now` gives the partner's own time in unix seconds."""
+
+    name = YMATOU
+    endpoints = frozenset({UPDATE_PATH, UPDATE_GATEWAY, READ_BACK})
+
+    def __init__(
+        self,
+        settings: YmatouSettings,
+        books: Books,
+        traffic: Traffic,
+        now: Callable[[], float],
+        nonce_limit: int,
+    ) -> None:
+        self.settings = settings
+        self.nonce_limit = nonce_limit
+        self._books = books
+        self._traffic = traffic
+        self._now = now
+        self._known: frozenset[Key] = frozenset()
+        self._nonces: set[str] = set()
+        self._nonces_by_age: deque[tuple[float, str]] = deque()
+        self.configure(settings)
+
+    def configure(self, settings: YmatouSettings) -> None:
+        """Takes other settings over; used nonces stay used."""
+        self.settings = settings
+        self._known = frozenset(settings.catalogue)
+
+    def forget_nonces(self) -> None:
+        self._nonces.clear()
+        self._nonces_by_age.clear()
+
+    # Reading and checking
+
+    def read(self, received: Received) -> Call:
+        dialect, app_id, method = _address(received)
+        endpoint = method if method in self.endpoints else "unknown"
+        origin = Origin(received.number, received.received_at, endpoint)
+        if received.method != "POST":
+            return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
+        rows: tuple[tuple[Key, int], ...] = ()
+        page: Page | None = None
+        try:
+            fields = _fields(received)
+            content_flaw: _RefusedError | None = None
+            try:
+                # Read before anything is refused, so that faults and overlaps know the products.
+                if method == READ_BACK:
+                    page = _page(fields["biz_content"], dialect)
+                elif method == dialect.update:
+                    rows = _rows(fields["biz_content"], dialect)
+            except _RefusedError as error:
+                content_flaw = error
+            self._check(fields, dialect, app_id, method)
+            if content_flaw is not None:
+                raise content_flaw
+        except _RefusedError as error:
+            return Call(endpoint, origin, rows, failure(error.code, str(error)))
+        return Call(endpoint, origin, rows, page=page)
+
+    def _check(self, fields: Mapping[str, str], dialect: _Dialect, app_id: str, method: str) -> None:
+        is_granted = method == dialect.update or (method == READ_BACK and self.settings.read_back)
+        if not is_granted:
+            raise _RefusedError("0005", "非法api名称")
+        if fields["auth_code"] != self.settings.auth_code:
+            raise _RefusedError("0002", "非法授权码")
+        sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
+        now = self._now()
+        # Timestamps are whole seconds, so the partner's clock is read in whole seconds too (Y04).
+        if abs(int(now) - sent_at) > WINDOW_S:
+            raise _RefusedError("0003", "非法请求时间")
+        signed = {name: value for name, value in fields.items() if name != "sign"}
+        signed["app_id"] = app_id
+        signed["method"] = method
+        wanted = sign(signed, self.settings.app_secret)
+        if app_id != self.settings.app_id or not hmac.compare_digest(
+            wanted.encode(), fields["sign"].encode()
+        ):
+            self._traffic.stats.signature_failures += 1
+            raise _RefusedError("0004", "验签失败")
+        self._use_nonce(fields["nonce_str"], now)
+
+    def _use_nonce(self, nonce: str, now: float) -> None:
+        by_age = self._nonces_by_age
+        while by_age and (by_age[0][0] < now - NONCE_WINDOW_S or len(by_age) > self.nonce_limit):
+            at, old = by_age.popleft()
+            self._nonces.discard(old)
+            if at >= now - NONCE_WINDOW_S:
+                self._traffic.stats.nonces_forgotten += 1
+        if nonce in self._nonces:
+            self._traffic.stats.duplicate_nonces += 1
+            raise _RefusedError("0001", "nonce_str 重复")
+        self._nonces.add(nonce)
+        by_age.append((now, nonce))
+
+    # Carrying out
+
+    def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
+        if call.page is not None:
+            return self._product_page(call.page)
+        results: list[dict[str, object]] = []
+        refused = 0
+        for done, (key, quantity) in enumerate(call.rows):
+            if done == interference.rows:
+                break
+            text = "成功"
+            is_refused = key in interference.refused or (self.settings.strict and key not in self._known)
+            if is_refused:
+                refused += 1
+                text = (interference.message if key in interference.refused else None) or _UNKNOWN_SKU
+            else:
+                self._books.write(YMATOU, key, quantity, call.origin)
+                self._traffic.stats.accepted[YMATOU] += 1
+            results.append({"outer_sku_id": key, "success": not is_refused, "msg": text})
+        if self.settings.omit_results:
+            # Without results 0000 means success for all (Y11), so a refusal needs another code.
+            return failure("0001", _UNKNOWN_SKU) if refused else _success(None)
+        return _success({"results": results}, f"0000, {refused} refused" if refused else "0000")
+
+    def message(self, code: int | str | None, text: str) -> Answer:
+        return failure("0009" if code is None else code, text)
+
+    def _product_page(self, page: Page) -> Answer:
+        """Y12: one product per SKU; the unnamed ones come last, their `outer_id` is null."""
+        numbers = self._books.state.of(YMATOU)
+        keys: list[Key | None] = list(dict.fromkeys([*self.settings.catalogue, *numbers]))
+        keys.extend([None] * self.settings.unnamed_products)
+        products = [(f"P{position:08d}", key) for position, key in enumerate(keys, start=1)]
+        if page.products is not None:
+            products = [product for product in products if product[0] in page.products]
+        first = (page.number - 1) * page.rows
+        infos = [
+            {
+                "product_id": product_id,
+                "skus": [
+                    {
+                        "sku_id": f"S{product_id[1:]}",
+                        "outer_id": key,
+                        "stock_num": 0 if key is None else numbers.get(key, 0),
+                        "used": True,
+                    }
+                ],
+            }
+            for product_id, key in products[first : first + page.rows]
+        ]
+        return _success({"total_count": len(products), "product_infos": infos})
+
+
+def _success(content: object, label: str = "0000") -> Answer:
+    body = json.dumps(
+        {"code": "0000", "message": None, "content": content}, ensure_ascii=False, separators=(",", ":")
+    )
+    return Answer(label, body.encode())
+
+
+def _address(received: Received) -> tuple[_Dialect, str, str]:
+    """The dialect, and the two parameters that stand in the URL (Y01, Y02)."""
+    if received.path == GATEWAY_PATH:
+        # Names with dots and letters only: what cannot be read is simply not a known app or method.
+        pairs = parse_qsl(received.query, keep_blank_values=True, encoding="utf-8", errors="replace")
+        query = dict(pairs)
+        is_strict = len(pairs) == len(query) == 2
+        return _GATEWAY, query.get("app_id", ""), query.get("method", "") if is_strict else ""
+    app_id, _, method = received.path.removeprefix(PATH_PREFIX).partition("/")
+    return _PATH, app_id, method
+
+
+def _fields(received: Received) -> Mapping[str, str]:
+    """Y01, Y03: the six fields, each a string within its length."""
+    kind, _, options = received.content_type.lower().partition(";")
+    if kind.strip() != "application/json" or options.strip() not in {"", "charset=utf-8"}:
+        raise _RefusedError("0001", "Content-Type 必须是 application/json")
+    try:
+        body = json.loads(received.body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise _RefusedError("0001", "请求体不是UTF-8编码的JSON") from None
+    if not isinstance(body, dict):
+        raise _RefusedError("0001", "请求体不是JSON对象")
+    if body.keys() != _FIELDS:
+        missing = sorted(_FIELDS - body.keys())
+        text = f"缺少必填参数 {missing[0]}" if missing else f"非法参数 {min(body.keys() - _FIELDS)[:40]}"
+        raise _RefusedError("0001", text)
+    _check_values(body)
+    return body
+
+
+def _check_values(body: Mapping[str, Any]) -> None:
+    for name, value in body.items():
+        if not isinstance(value, str):
+            raise _RefusedError("0001", f"参数必须是字符串 {name}")
+        if not value:
+            raise _RefusedError("0001", f"缺少必填参数 {name}")
+    for name, most in _MOST.items():
+        if len(body[name]) > most:
+            raise _RefusedError("0001", f"参数长度超过{most} {name}")
+    if body["sign_method"] != "MD5":
+        raise _RefusedError("0001", "sign_method 只支持 MD5")
+    if len(body["sign"]) != 32:
+        raise _RefusedError("0001", "sign 长度必须是32")
+    if not _is_timestamp(body["timestamp"]):
+        raise _RefusedError("0001", "timestamp 格式必须是 yyyy-MM-dd HH:mm:ss")
+
+
+def _is_timestamp(text: str) -> bool:
+    if _TIMESTAMP.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _content(text: str, dialect: _Dialect) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确")
+    return content
+
+
+def _rows(text: str, dialect: _Dialect) -> tuple[tuple[Key, int], ...]:
+    """Y05, Y06: the list's name depends on the dialect, its rows do not."""
+    content = _content(text, dialect)
+    rows = content.get(dialect.rows)
+    if content.keys() != {dialect.rows} or not isinstance(rows, list) or not rows:
+        raise _RefusedError(dialect.bad_content, f"业务请求参数JSON格式不正确: {dialect.rows}")
+    return tuple([_row(row, dialect) for row in rows])
+
+
+def _row(row: object, dialect: _Dialect) -> tuple[Key, int]:
+    if not isinstance(row, dict) or row.keys() != _ROW:
+        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: outer_sku_id, stock_num")
+    sku, number = row["outer_sku_id"], row["stock_num"]
+    if not isinstance(sku, str) or type(number) is not int:
+        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: outer_sku_id, stock_num")
+    if not sku.strip():
+        raise _RefusedError("0001", "缺少必填参数 outer_sku_id")
+    if not 0 <= number <= MAX_QUANTITY:
+        raise _RefusedError("0001", "stock_num 必须是大于等于0的整数")
+    return sku, number
+
+
+def _page(text: str, dialect: _Dialect) -> Page:
+    """Y12: which page, how long, and perhaps of which products."""
+    content = _content(text, dialect)
+    number, rows = content.get("page_no"), content.get("page_rows")
+    products = content.get("productid_list")
+    is_known = content.keys() <= {"page_no", "page_rows", "productid_list"}
+    if not is_known or type(number) is not int or type(rows) is not int:
+        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: page_no, page_rows")
+    if number < 1 or not 1 <= rows <= MAX_PAGE_ROWS:
+        raise _RefusedError("0001", f"page_no 至少为1, page_rows 为1到{MAX_PAGE_ROWS}")
+    if products is None:
+        return Page(number, rows, None)
+    if not isinstance(products, list) or not all(isinstance(product, str) for product in products):
+        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: productid_list")
+    if len(products) > MAX_PAGE_ROWS:
+        raise _RefusedError("0001", f"productid_list 最多{MAX_PAGE_ROWS}个")
+    return Page(number, rows, tuple(products))

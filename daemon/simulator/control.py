@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from pydantic import Field, ValidationError
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.core.types import CHANNELS, SEKORM, ChannelName
 from daemon.simulator.books import Entry, Key
 from daemon.simulator.faults import FAULT
 from daemon.simulator.settings import Frozen, SimulatorSettings
@@ -179,8 +179,10 @@ class Control:
         requests: dict[str, dict[str, dict[str, int]]] = {name: {} for name in CHANNELS}
         for (partner, endpoint, answer), count in stats.requests.items():
             requests[partner].setdefault(endpoint, {})[answer] = count
-        products = {name: self._simulator.state.count(name) for name in (SEKORM, YMATOU)}
-        return asdict(stats) | {"requests": requests, "products": products}
+        plain = {field.name: getattr(stats, field.name) for field in fields(stats)}
+        products = {name: self._simulator.state.count(name) for name in CHANNELS}
+        overlaps = [asdict(overlap) for overlap in stats.overlaps]
+        return plain | {"requests": requests, "overlaps": overlaps, "products": products}
 
     async def _get_comparisons(self, request: web.BaseRequest) -> object:
         Nothing.model_validate(_query(request))

@@ -1,0 +1,17 @@
+"""How long to wait after a failure: doubling, capped, spread."""
+
+from datetime import timedelta
+
+_MOST_DOUBLINGS = 40  # beyond any cap in use; keeps the power from overflowing
+
+
+def backoff(failures: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:
+    """The pause after the `failures`-th failure in a row (1 for the first).
+
+    Doubles from `base` up to `cap`; `jitter` in [0, 1) spreads it over the upper half, so that a pause is
+    never near zero (a spin) and many who failed together do not come back together.
+    """
+    if failures < 1:
+        return timedelta(0)
+    whole = min(cap.total_seconds(), base.total_seconds() * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+    return timedelta(seconds=whole / 2 + whole / 2 * jitter)

@@ -1,0 +1,51 @@
+"""A token bucket as a value: how many requests a channel may start now, and when the next."""
+
+from dataclasses import dataclass, replace
+from math import floor
+from typing import Self
+
+# A caller that slept exactly `wait_s` must find its request allowed: binary fractions fall short of whole
+# tokens by less than this. What is borrowed is carried as a debt, so it does not add up.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `rate_per_s * t + burst` requests in any window of t seconds (invariant I9).
+
+    Times are seconds of a monotonic clock. Made with `starting`, it is empty: whoever takes a lane over knows
+    nothing of what the owner before it has just sent, and must not add a burst to it.
+    """
+
+    rate_per_s: float
+    burst: int
+    tokens: float
+    at: float
+
+    @classmethod
+    def starting(cls, rate_per_s: float, burst: int, now: float) -> Self:
+        """An empty bucket. Raises ValueError when rate or burst could never let a request pass."""
+        if rate_per_s <= 0 or burst < 1:
+            raise ValueError(f"a rate limit needs rate > 0 and burst >= 1, not {rate_per_s} and {burst}")
+        return cls(rate_per_s, burst, 0.0, now)
+
+    def available(self, now: float) -> int:
+        """How many requests may start now."""
+        return max(0, floor(self._level(now) + _ROUNDING))
+
+    def take(self, now: float, n: int = 1) -> Self:
+        """The bucket after `n` requests have started. Raises ValueError when fewer may."""
+        if not 0 <= n <= self.available(now):
+            raise ValueError(f"{n} requests taken where {self.available(now)} may start")
+        return replace(self, tokens=self._level(now) - n, at=max(now, self.at))
+
+    def wait_s(self, now: float, n: int = 1) -> float:
+        """Seconds until `n` requests may start together; 0.0 when they may now. `n` is at most `burst`."""
+        if n > self.burst:
+            raise ValueError(f"{n} requests never start together with a burst of {self.burst}")
+        if n <= self.available(now):
+            return 0.0
+        return (n - self._level(now)) / self.rate_per_s
+
+    def _level(self, now: float) -> float:
+        return min(float(self.burst), self.tokens + max(0.0, now - self.at) * self.rate_per_s)

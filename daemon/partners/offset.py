@@ -1,0 +1,66 @@
+"""How far this machine's clock is from the partner's (clauses Y04, Y14)."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from daemon.core.types import ChannelName
+from daemon.partners.reply import parse_http_date
+
+log = structlog.get_logger(__name__)
+
+NOTABLE: Final = timedelta(seconds=30)
+_NOISE: Final = timedelta(seconds=5)
+"""Differences below this, and below half a round trip, are the measurement's own."""
+_HALF_SECOND: Final = timedelta(seconds=0.5)
+_BEIJING: Final = timedelta(hours=8)
+
+
+class PartnerClock:
+    """This machine's time, corrected by what the partner complained about. `now` is aware, in UTC.
+
+    The offset is measured from every reply, but applied only after the partner refused a time: a proxy with a
+    wrong clock in between must not spoil what works.
+    """
+
+    def __init__(self, channel: ChannelName, now: Callable[[], datetime]) -> None:
+        self._channel = channel
+        self._now = now
+        self._measured: timedelta | None = None
+        self._reported = timedelta(0)
+        self._applied = timedelta(0)
+        self._last_date: str | None = None
+
+    def timestamp(self) -> str:
+        """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone (Y03)."""
+        return (self._now() + self._applied + _BEIJING).strftime("%Y-%m-%d %H:%M:%S")
+
+    def measure(self, date: str | None, sent_at: float, received_at: float) -> None:
+        """Take a reply's Date header, and when (monotonic) it was asked for and came; log notable changes."""
+        if date is None or date == self._last_date:
+            return  # many replies come within one second, and a date costs more to read than all the rest
+        self._last_date = date
+        there = parse_http_date(date)
+        if there is None:
+            return
+        half_way = timedelta(seconds=(received_at - sent_at) / 2)
+        # The header is cut to whole seconds, so half of one is added.
+        offset = there + _HALF_SECOND - (self._now() - half_way)
+        self._measured = offset
+        is_notable = abs(offset) > NOTABLE
+        if abs(offset - self._reported) > _NOISE + half_way and (is_notable or abs(self._reported) > NOTABLE):
+            self._reported = offset
+            (log.warning if is_notable else log.info)(
+                "partner.clock_offset_changed",
+                channel=self._channel,
+                offset_s=round(offset.total_seconds(), 1),
+            )
+
+    def apply(self) -> bool:
+        """Use the measured offset from now on; False when there is none to use."""
+        if self._measured is None:
+            return False
+        self._applied = self._measured
+        return True

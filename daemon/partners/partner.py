@@ -1,0 +1,62 @@
+"""What every partner can do, whatever its protocol looks like."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from daemon.core.outcome import Outcome
+from daemon.core.types import ChannelName, Push
+from daemon.partners.reply import words
+
+_SHOWN = 40
+
+
+class Partner(Protocol):
+    """One marketplace. Made and used in one event loop; `close` ends it."""
+
+    @property
+    def name(self) -> ChannelName: ...
+
+    @property
+    def identifier_columns(self) -> tuple[str, ...]:
+        """The listing's columns that name a SKU to this partner, in the order of `Push.identifiers`."""
+        ...
+
+    def problem(self, identifiers: Sequence[str | None]) -> str | None:
+        """Why these identifiers can never be sent: field, value and limit; None when they can. Pure."""
+        ...
+
+    async def push(self, push: Push, timeout: timedelta) -> Outcome:
+        """Tell the partner one number within `timeout`, all waiting, retrying and authorising included.
+
+        Raises nothing but CancelledError. The caller logs the attempt.
+        """
+        ...
+
+    async def probe(self) -> Outcome:
+        """Reach the partner and prove the credential without changing stock: APPLIED when both are right."""
+        ...
+
+    async def close(self) -> None:
+        """End connections and tasks."""
+        ...
+
+
+def field_problem(field: str, value: str | None, limit: int | None) -> str | None:
+    """Why `value` cannot be sent as `field`; `limit` is in characters (clauses S15, Y15)."""
+    if value is None or value == "":
+        return f"{field} is missing"
+    if not value.strip():
+        return f"{field} holds blanks only"
+    if limit is not None and len(value) > limit:
+        return f"{field} has {len(value)} characters, at most {limit} are allowed: {_shortened(value)}"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"{field} cannot be written as UTF-8: {_shortened(value)}"
+    return None
+
+
+def _shortened(value: str) -> str:
+    shown = words(value, _SHOWN)
+    return f"'{shown}…'" if len(value) > _SHOWN else f"'{shown}'"

@@ -1,0 +1,205 @@
+"""Sekorm's serviceGate (clauses S01 to S16)."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from daemon import clock
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.types import SEKORM, ChannelName, Push
+from daemon.partners.auth import LONGEST_LIFE, Grant, StoredToken, TokenSource, TokenStore
+from daemon.partners.partner import field_problem
+from daemon.partners.reply import Mask, read_object, words
+from daemon.partners.transport import Transport, not_sent
+from daemon.settings.model import Sekorm as SekormSettings
+
+LONGEST_TOKEN: Final = 100
+LONGEST_NAME: Final = 50
+
+_FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
+_JSON: Final = "application/json; charset=utf-8"
+_APPLIED: Final = Outcome(Kind.APPLIED)
+
+# S05: keys without quotes, as printed. The whole body, and a failure only: no success is read loosely.
+_PRINTED_FAILURE: Final = re.compile(
+    r"""\s*\{\s*"?code"?\s*:\s*-1\s*,\s*"?msg"?\s*:\s*"([^"\\]*)"\s*,\s*"?data"?\s*:\s*null\s*\}\s*"""
+)
+
+# S06: one number for every failure, so that the message decides.
+_TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
+    "no permission": (
+        Trouble.CREDENTIAL,
+        "check channels.sekorm.account and app_secret with Sekorm, then run `stockrelay check`",
+    ),
+    "sp already forbidden": (
+        Trouble.DISABLED,
+        "the account is disabled: ask Sekorm to enable it; sending then goes on by itself",
+    ),
+    "ip invalid": (
+        Trouble.ADDRESS,
+        "give Sekorm the daemon's egress address (that of the NAT gateway, if there is one) for their list",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: int
+    message: str
+    data: Any
+
+
+class Sekorm:
+    """The client. Tokens come from `tokens`, which all replicas share.
+
+    Raises ConfigError when `settings.ca_file` cannot be used.
+    """
+
+    name: ChannelName = SEKORM
+    identifier_columns: tuple[str, ...] = ("pn_code", "brand_name")
+
+    def __init__(self, settings: SekormSettings, tokens: TokenStore) -> None:
+        self._settings = settings
+        self._is_form = settings.body == "form"
+        self._transport = Transport(
+            SEKORM,
+            settings.base_url,
+            _FORM if self._is_form else _JSON,
+            # One more than pushes at a time: a slow token call must not take a push's place.
+            settings.concurrency + 1,
+            settings.ca_file,
+            throttled=frozenset({429, 503}),
+        )
+        self._update_url = self._transport.url("stock", "updQuantity")
+        self._token_url = self._transport.url("getAccessToken")
+        self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
+
+    def problem(self, identifiers: Sequence[str | None]) -> str | None:
+        """Why these identifiers can never be sent; None when they can (S15)."""
+        for position, column in enumerate(self.identifier_columns):
+            value = identifiers[position] if position < len(identifiers) else None
+            if found := field_problem(column, value, LONGEST_NAME):
+                return found
+        return None
+
+    async def push(self, push: Push, timeout: timedelta) -> Outcome:
+        """Tell one number (S09). A token that is no longer taken is replaced once, within the same time."""
+        deadline = clock.monotonic() + timeout.total_seconds()
+        token = self._tokens.current() or await self._tokens.obtain(deadline)
+        if isinstance(token, Outcome):
+            return token
+        outcome = await self._update(push, token, deadline)
+        if outcome.trouble is not Trouble.CREDENTIAL:
+            return outcome
+        await self._tokens.invalidate(token.generation)
+        token = await self._tokens.obtain(deadline)
+        if isinstance(token, Outcome):
+            return token
+        return await self._update(push, token, deadline)
+
+    async def probe(self) -> Outcome:
+        """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
+        # Twice: another process may be fetching one just now.
+        deadline = clock.monotonic() + 2 * self._settings.timeout.total_seconds()
+        token = await self._tokens.renew(deadline)
+        return token if isinstance(token, Outcome) else Outcome(Kind.APPLIED, "a token was granted")
+
+    async def close(self) -> None:
+        await self._tokens.close()
+        await self._transport.close()
+
+    async def _update(self, push: Push, token: StoredToken, deadline: float) -> Outcome:
+        pn_code, brand_name = push.identifiers
+        body = self._write({
+            "accessToken": token.value,
+            "pnCode": pn_code,
+            "brandName": brand_name,
+            "stockQuantity": push.quantity,
+        })  # fmt: skip
+        reply = await self._transport.post(self._update_url, body, deadline - clock.monotonic())
+        if isinstance(reply, Outcome):
+            return reply
+        answer = _read_answer(reply.body)
+        if answer is not None and answer.code == 0:
+            return _APPLIED  # S13: the code alone decides
+        return self._failure(answer, token.value)
+
+    async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
+        """S02: by POST, so that the password never stands in a URL."""
+        settings = self._settings
+        body = self._write({
+            settings.account_parameter: settings.account.get_secret_value(),
+            "appSecret": settings.app_secret.get_secret_value(),
+        })  # fmt: skip
+        reply = await self._transport.post(self._token_url, body, timeout_s)
+        if not isinstance(reply, Outcome):
+            answer = _read_answer(reply.body)
+            if answer is not None and answer.code == 0:
+                return _read_grant(answer.data)
+            reply = self._failure(answer)
+        if reply.kind is Kind.UNKNOWN:
+            # Whatever became of the token call, the push itself was not sent.
+            return Outcome(
+                Kind.NOT_SENT,
+                f"no token: {reply.reason}",
+                Trouble.UNREACHABLE,
+                reply.retry_after,
+                reply.advice,
+            )
+        return reply
+
+    def _write(self, fields: Mapping[str, str | int]) -> bytes:
+        """S10, S11, S14: UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
+        if self._is_form:
+            return urlencode(fields).encode("ascii")
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _failure(self, answer: _Answer | None, token: str = "") -> Outcome:
+        """The table of `sekorm.md` for everything but success."""
+        if answer is None:
+            return Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
+        mask = Mask(
+            token, self._settings.app_secret.get_secret_value(), self._settings.account.get_secret_value()
+        )
+        reason = words(mask(f"{answer.code} {answer.message}"))
+        known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
+        if known is None:
+            return Outcome(Kind.UNKNOWN, reason)
+        trouble, advice = known
+        return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
+
+
+def _read_answer(body: bytes) -> _Answer | None:
+    """The envelope of every answer (S03, S05, S13); None when this is none, or its types are wrong."""
+    found = read_object(body)
+    if found is not None:
+        code, message = found.get("code"), found.get("msg")
+        # True == 1 and 0.0 == 0 in Python; a success must be the integer.
+        if type(code) is not int or not isinstance(message, str | None):
+            return None
+        return _Answer(code, message or "", found.get("data"))
+    try:
+        printed = _PRINTED_FAILURE.fullmatch(body.decode())
+    except UnicodeDecodeError:
+        return None
+    return _Answer(-1, printed[1], None) if printed else None
+
+
+def _read_grant(data: object) -> Grant | Outcome:
+    """S03: the example's object, not the table's list."""
+    if not isinstance(data, dict):
+        return not_sent("no token: the answer holds no data")
+    value, expires_in = data.get("accessToken"), data.get("expiresIn")
+    if not isinstance(value, str) or not value or not value.isprintable() or value.isspace():
+        return not_sent("no token: the answer holds none")
+    if len(value) > LONGEST_TOKEN:
+        return not_sent(f"no token: it has {len(value)} characters, at most {LONGEST_TOKEN} are allowed")
+    if isinstance(expires_in, str) and re.fullmatch("[0-9]{1,18}", expires_in):
+        expires_in = int(expires_in)
+    if type(expires_in) is not int or expires_in <= 0:
+        return not_sent(f"no token: it is valid for {words(repr(expires_in), 40)} seconds")
+    return Grant(value, timedelta(seconds=min(expires_in, int(LONGEST_LIFE.total_seconds()))))

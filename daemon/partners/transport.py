@@ -1,0 +1,250 @@
+"""HTTP to one partner: deadlines, limits, and what each failure says about the request.
+
+The question at every failure is whether the partner may have got the request. Only what happens before a
+connection stands is known not to have been sent. Everything later is unknown, a kept-alive connection that
+the partner had already closed included: from here it cannot be told from one that it closed after reading.
+"""
+
+import math
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from daemon import __version__, clock
+from daemon.core.errors import ConfigError
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.types import ChannelName
+from daemon.partners.reply import parse_retry_after, words
+
+RESPONSE_CAP: Final = 256 * 1024
+"""Bytes of a reply after decompression; both partners answer in a few hundred."""
+HEADER_CAP: Final = 8190
+HEADERS_CAP: Final = 64
+
+_CONNECT_SHARE: Final = 0.8
+"""The part of a deadline within which a connection must stand. Below 1, so that running out of time before
+the request was sent is told from running out of time after it."""
+_KEEPALIVE_S: Final = 15.0
+"""Shorter than servers commonly keep a connection, so that it is rarely they who close it under a request."""
+_OK: Final = 200
+_TOO_MANY: Final = 429
+_UNAVAILABLE: Final = 503
+_CHECK_URL: Final = "check channels.{channel}.base_url"
+_CHECK_NET: Final = "check this machine's DNS, network and firewall, and channels.{channel}.base_url"
+_CHECK_TLS: Final = (
+    "check channels.{channel}.base_url, this machine's clock, and channels.{channel}.ca_file if the "
+    "partner's certificate is signed by a private authority"
+)
+
+# Most special first. Nothing of these has been sent: all of them are raised before a connection stands.
+_NOT_SENT: Final[tuple[tuple[type[Exception], str, str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "the host name is not resolved", _CHECK_NET),
+    (aiohttp.ClientConnectorCertificateError, "the certificate is not trusted", _CHECK_TLS),
+    (aiohttp.ClientConnectorSSLError, "TLS could not be set up", _CHECK_TLS),
+    (aiohttp.ClientConnectorError, "no connection", _CHECK_NET),
+    (aiohttp.ConnectionTimeoutError, "no connection in time", _CHECK_NET),
+)
+# Any of these may come after the first byte has left.
+_UNKNOWN: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (TimeoutError, "no complete reply in time"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed before the reply"),
+    (aiohttp.ClientPayloadError, "the reply broke off or cannot be decoded"),
+    (aiohttp.ClientResponseError, "the reply is not HTTP"),
+    (HttpProcessingError, "the reply is not HTTP"),
+    (aiohttp.ClientError, "the connection broke"),
+    (OSError, "the connection broke"),
+    (ValueError, "the reply cannot be read"),
+)
+_FAILURES: Final = tuple(kind for kind, *_ in _NOT_SENT) + tuple(kind for kind, _ in _UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply with status 200. `date` is its Date header; the other times are monotonic."""
+
+    body: bytes = field(repr=False)
+    date: str | None
+    sent_at: float
+    received_at: float
+
+
+class Transport:
+    """The connections to one partner: at most `connections`, certificates always verified, one host.
+
+    `throttled` lists the statuses that, with a Retry-After, mean that the partner did not take the request.
+    Raises ConfigError when `ca_file` cannot be used.
+    """
+
+    def __init__(
+        self,
+        channel: ChannelName,
+        base_url: str,
+        content_type: str,
+        connections: int,
+        ca_file: Path | None = None,
+        throttled: frozenset[int] = frozenset({_TOO_MANY}),
+    ) -> None:
+        self._channel = channel
+        self._base_url = base_url.rstrip("/")
+        self._connections = connections
+        self._throttled = throttled
+        self._headers = {
+            "Content-Type": content_type,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"stockrelay/{__version__}",
+        }
+        is_tls = urlsplit(base_url).scheme == "https"
+        self._ssl: ssl.SSLContext | bool = _ssl_context(channel, ca_file) if is_tls else True
+        self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+
+    def url(self, *segments: str, query: Mapping[str, str] | None = None) -> URL:
+        """An address below the base URL, parsed once so that requests need not."""
+        text = "/".join([self._base_url, *(quote(segment, safe="") for segment in segments)])
+        if query:
+            text += "?" + "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in query.items())
+        return URL(text, encoded=True)
+
+    async def post(self, url: URL, body: bytes, timeout_s: float) -> Reply | Outcome:
+        """Send `body` and read the reply, all within `timeout_s` seconds, the wait for a connection included.
+
+        A reply with status 200 comes back as it is, everything else as its outcome. Raises nothing but
+        CancelledError.
+        """
+        if timeout_s <= 0:
+            return not_sent("no time was left to send it")
+        if self._is_closed:
+            return not_sent("the channel is being stopped")
+        # Without the threshold, deadlines of 5 s and more are rounded up to a full second.
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_s, connect=timeout_s * _CONNECT_SHARE, ceil_threshold=math.inf
+        )
+        sent_at = clock.monotonic()
+        try:
+            response = await (self._session or self._open()).post(
+                url, data=body, allow_redirects=False, timeout=timeout
+            )
+            if response.status != _OK:
+                # The body could be without end and would change nothing.
+                response.release()
+                return self._refused(response.status, response.headers)
+            content = await _read(response)
+        except _FAILURES as error:
+            return self._translate(error)
+        if content is None:
+            return Outcome(Kind.UNKNOWN, f"the reply is longer than {RESPONSE_CAP} bytes")
+        return Reply(content, response.headers.get("Date"), sent_at, clock.monotonic())
+
+    async def close(self) -> None:
+        """Close all connections; requests in flight end as unknown, later ones are not sent."""
+        self._is_closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        # Made with the first request: a session belongs to the loop that is running then.
+        connector = aiohttp.TCPConnector(
+            limit=self._connections,
+            ssl=self._ssl,
+            resolver=aiohttp.ThreadedResolver(),
+            keepalive_timeout=_KEEPALIVE_S,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            max_line_size=HEADER_CAP,
+            max_field_size=HEADER_CAP,
+            max_headers=HEADERS_CAP,
+        )
+        return self._session
+
+    def _refused(self, status: int, headers: Mapping[str, str]) -> Outcome:
+        """The outcome of a status other than 200."""
+        asked = parse_retry_after(headers.get("Retry-After"), headers.get("Date"), clock.now())
+        if status == _TOO_MANY or (status == _UNAVAILABLE and asked is not None):
+            if status in self._throttled:
+                return Outcome(
+                    Kind.TROUBLE,
+                    f"HTTP {status}: the partner asks to slow down",
+                    Trouble.THROTTLED,
+                    asked,
+                    f"lower channels.{self._channel}.rate_per_s if this goes on",
+                )
+            return Outcome(Kind.UNKNOWN, f"HTTP {status}", retry_after=asked)
+        if 300 <= status < 400:
+            return Outcome(
+                Kind.UNKNOWN, f"HTTP {status}: a redirect, not followed", advice=self._says(_CHECK_URL)
+            )
+        advice = self._says(_CHECK_URL) if 400 <= status < 500 else ""
+        return Outcome(Kind.UNKNOWN, f"HTTP {status}", advice=advice)
+
+    def _translate(self, error: Exception) -> Outcome:
+        """The table at the edge: what the HTTP library raised, as an outcome."""
+        for kind, phrase, advice in _NOT_SENT:
+            if isinstance(error, kind):
+                return not_sent(f"{phrase}{_detail(error)}", self._says(advice))
+        phrase = next(phrase for kind, phrase in _UNKNOWN if isinstance(error, kind))
+        # Only the type: the words of these errors can quote the reply, and with it a secret.
+        return Outcome(Kind.UNKNOWN, f"{phrase} ({type(error).__name__})")
+
+    def _says(self, advice: str) -> str:
+        return advice.format(channel=self._channel)
+
+
+def not_sent(reason: str, advice: str = "") -> Outcome:
+    """Nothing reached the partner."""
+    return Outcome(Kind.NOT_SENT, reason, Trouble.UNREACHABLE, advice=advice)
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f": {words(getattr(error.certificate_error, 'verify_message', '') or type(error).__name__)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = words(error.os_error.strerror or type(error.os_error).__name__)
+        return f" to {error.host}:{error.port}: {cause}"
+    return ""
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The decoded body, None when it is longer than the cap. At most the cap and a read buffer are held."""
+    content = response.content
+    try:
+        body = await content.readany()
+        if not content.at_eof():
+            chunks, size = [body], len(body)
+            while size <= RESPONSE_CAP and not content.at_eof():
+                chunk = await content.readany()
+                chunks.append(chunk)
+                size += len(chunk)
+            body = b"".join(chunks)
+    except BaseException:
+        response.close()
+        raise
+    if len(body) > RESPONSE_CAP:
+        response.close()
+        return None
+    return body
+
+
+def _ssl_context(channel: ChannelName, ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(
+                f"channels.{channel}.ca_file: {ca_file} cannot be read as certificates in PEM form "
+                f"({error.strerror or type(error).__name__})"
+            ) from error
+    return context

@@ -1,0 +1,230 @@
+"""Ymatou's open API (clauses Y01 to Y15)."""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from yarl import URL
+
+from daemon import clock
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.signature import sign
+from daemon.core.types import YMATOU, ChannelName, Push, Sku
+from daemon.partners.offset import PartnerClock
+from daemon.partners.partner import field_problem
+from daemon.partners.reply import Mask, read_object, words
+from daemon.partners.transport import Transport
+from daemon.settings.model import Ymatou as YmatouSettings
+
+log = structlog.get_logger(__name__)
+
+OK: Final = "0000"
+BAD_TIME: Final = "0003"
+REFUSALS: Final = frozenset({"0001", "1001", "0006"})
+
+_WHOLE_REPLY: Final = 2_000
+_APPLIED: Final = Outcome(Kind.APPLIED)
+_TROUBLES: Final = {
+    "0002": (
+        Trouble.CREDENTIAL,
+        "check channels.ymatou.auth_code: the shop's authorisation may have been withdrawn or renewed",
+    ),
+    "0003": (
+        Trouble.CLOCK,
+        "this machine's clock is more than 10 minutes from Ymatou's: check its time synchronisation (NTP)",
+    ),
+    "0004": (Trouble.SIGNATURE, "check channels.ymatou.app_id and channels.ymatou.app_secret"),
+    "0005": (
+        Trouble.API_NAME,
+        "check channels.ymatou.dialect, and that Ymatou has granted this app the stock interface",
+    ),
+}
+
+
+_REFUSED_ADVICE: Final = "the log has the whole reply (partner.reply_rejected): the SKU's data or their API"
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method of the API with its address, which also takes part in the signature (Y07)."""
+
+    name: str
+    url: URL
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: str
+    message: str
+    content: Any
+    body: bytes
+
+
+class Ymatou:
+    """The client. `now` gives this machine's time, aware, in UTC.
+
+    Raises ConfigError when `settings.ca_file` cannot be used.
+    """
+
+    name: ChannelName = YMATOU
+    identifier_columns: tuple[str, ...] = ("outer_sku_id",)
+
+    def __init__(self, settings: YmatouSettings, now: Callable[[], datetime] = clock.now) -> None:
+        self._settings = settings
+        self._transport = Transport(
+            YMATOU,
+            settings.base_url,
+            "application/json; charset=utf-8",
+            settings.concurrency,
+            settings.ca_file,
+        )
+        self._clock = PartnerClock(YMATOU, now)
+        self._app_secret = settings.app_secret.get_secret_value()
+        self._auth_code = settings.auth_code.get_secret_value()
+        self._mask = Mask(self._app_secret, self._auth_code)
+        if settings.dialect == "path":
+            self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
+        else:
+            self._update, self._list_name = self._method("ymatou.sku.stock.update"), "sku_stocks"
+
+    def problem(self, identifiers: Sequence[str | None]) -> str | None:
+        """Why this identifier can never be sent; None when it can (Y15: the guide gives it no length)."""
+        return field_problem(self.identifier_columns[0], identifiers[0] if identifiers else None, limit=None)
+
+    async def push(self, push: Push, timeout: timedelta) -> Outcome:
+        """Tell one number (Y05, Y06)."""
+        (outcome,) = await self._push_all([push], timeout)
+        return outcome
+
+    async def probe(self) -> Outcome:
+        """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
+
+        Ymatou looks at who asks before it looks at what is asked, so a complaint about the list is a pass.
+        """
+        deadline = clock.monotonic() + self._settings.timeout.total_seconds()
+        answer = await self._call(self._update, self._content([]), deadline)
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.code == OK or answer.code in REFUSALS:
+            return Outcome(Kind.APPLIED, f"answered {answer.code} to an empty list")
+        return self._failure(answer)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _push_all(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
+        """One call for any number of SKUs; their outcomes in the same order."""
+        deadline = clock.monotonic() + timeout.total_seconds()
+        answer = await self._call(self._update, self._content(pushes), deadline)
+        if isinstance(answer, Outcome):
+            return [answer] * len(pushes)
+        if answer.code == OK:
+            return self._results(answer, pushes)
+        if answer.code in REFUSALS:
+            self._report(answer, [push.sku for push in pushes])
+        return [self._failure(answer)] * len(pushes)
+
+    async def _call(self, method: _Method, content: str, deadline: float) -> _Answer | Outcome:
+        """One call; once more when the partner refuses its time and tells its own (Y14)."""
+        answer = await self._attempt(method, content, deadline)
+        is_late = isinstance(answer, _Answer) and answer.code == BAD_TIME
+        if is_late and self._clock.apply():
+            answer = await self._attempt(method, content, deadline)
+        return answer
+
+    async def _attempt(self, method: _Method, content: str, deadline: float) -> _Answer | Outcome:
+        body = self._write(method, content)
+        reply = await self._transport.post(method.url, body, deadline - clock.monotonic())
+        if isinstance(reply, Outcome):
+            return reply
+        self._clock.measure(reply.date, reply.sent_at, reply.received_at)
+        return _read_answer(reply.body) or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")
+
+    def _write(self, method: _Method, content: str) -> bytes:
+        """Y03, Y07, Y13: nonce, time and signature are this attempt's own; Y08: what is signed is sent."""
+        fields = {
+            "sign_method": "MD5",
+            "auth_code": self._auth_code,
+            "timestamp": self._clock.timestamp(),
+            "nonce_str": secrets.token_hex(16),
+            "biz_content": content,
+        }
+        signed = {**fields, "app_id": self._settings.app_id, "method": method.name}
+        fields["sign"] = sign(signed, self._app_secret)
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _content(self, pushes: Sequence[Push]) -> str:
+        rows = [{"outer_sku_id": push.identifiers[0], "stock_num": push.quantity} for push in pushes]
+        return json.dumps({self._list_name: rows}, ensure_ascii=False, separators=(",", ":"))
+
+    def _method(self, name: str) -> _Method:
+        app_id = self._settings.app_id
+        if self._settings.dialect == "path":
+            return _Method(name, self._transport.url("api", "v1", app_id, name))
+        return _Method(
+            name, self._transport.url("apigateway", "v1", query={"app_id": app_id, "method": name})
+        )
+
+    def _results(self, answer: _Answer, pushes: Sequence[Push]) -> list[Outcome]:
+        """Y11: `0000` can still refuse single SKUs. One that the results do not name was applied (table)."""
+        refused = _read_results(answer.content)
+        if refused is None:
+            return [Outcome(Kind.UNKNOWN, "0000, but the results cannot be read")] * len(pushes)
+        outcomes = []
+        for push in pushes:
+            message = refused.get(push.identifiers[0])
+            is_refused = message is not None
+            outcomes.append(Outcome(Kind.REFUSED, self._safe(f"0000 {message}")) if is_refused else _APPLIED)
+        return outcomes
+
+    def _failure(self, answer: _Answer) -> Outcome:
+        """The table of `ymatou.md` for every code but success."""
+        reason = self._safe(f"{answer.code} {answer.message}")
+        if answer.code in REFUSALS:
+            return Outcome(Kind.REFUSED, reason, advice=_REFUSED_ADVICE)
+        if answer.code not in _TROUBLES:
+            return Outcome(Kind.UNKNOWN, reason)
+        trouble, advice = _TROUBLES[answer.code]
+        return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
+
+    def _report(self, answer: _Answer, skus: Sequence[Sku]) -> None:
+        reply = words(self._mask(answer.body.decode(errors="replace")), _WHOLE_REPLY)
+        log.error("partner.reply_rejected", channel=YMATOU, skus=list(skus), code=answer.code, reply=reply)
+
+    def _safe(self, text: str) -> str:
+        return words(self._mask(text))
+
+
+def _read_answer(body: bytes) -> _Answer | None:
+    """The envelope (Y09): `code` a string, `message` and `content` perhaps null; None for all else."""
+    found = read_object(body)
+    if found is None:
+        return None
+    code, message = found.get("code"), found.get("message")
+    if not isinstance(code, str) or not isinstance(message, str | None):
+        return None
+    return _Answer(code, message or "", found.get("content"), body)
+
+
+def _read_results(content: object) -> dict[str, str] | None:
+    """The refused SKUs with the partner's words (Y11); None when types are not those printed."""
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        return None
+    results = content.get("results")
+    if results is None:
+        return {}
+    if not isinstance(results, list):
+        return None
+    refused: dict[str, str] = {}
+    for result in results:
+        if not isinstance(result, dict) or type(result.get("success")) is not bool:
+            return None
+        if not result["success"]:
+            refused[str(result.get("outer_sku_id"))] = str(result.get("msg") or "")
+    return refused

@@ -18,7 +18,7 @@ from daemon.simulator.comparisons import Comparisons
 from daemon.simulator.control import Control
 from daemon.simulator.faults import Faults, Fired
 from daemon.simulator.settings import MIB, SimulatorSettings
-from daemon.simulator.traffic import Stats, Traffic
+from daemon.simulator.traffic import Connection, Stats, Traffic
 from daemon.simulator.wire import Answer, Call, Received
 
 MAX_BODY: Final = 64 * MIB
@@ -29,15 +29,16 @@ _NOT_FOUND: Final = Answer("404", b"Not Found", 404, "text/plain")
 
 
 class _Server(web.Server):
-    """Takes larger bodies, and tells when a client has gone, which a handler is not told."""
+    """Takes larger bodies, and connections that the traffic is told of."""
 
     def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        on_gone: Callable[[web.RequestHandler], None],
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], traffic: Traffic
     ) -> None:
-        super().__init__(handler, access_log=None)
-        self._on_gone = on_gone
+        super().__init__(handler)
+        self._traffic = traffic
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, self._traffic, self._loop)
 
     def _make_request(
         self,
@@ -49,10 +50,6 @@ class _Server(web.Server):
     ) -> web.BaseRequest:
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY)
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        self._on_gone(handler)
-        super().connection_lost(handler, exc)
-
 
 class Simulator:
     """Both partners, strict to the clause, with a journal of accepted writes and faults on demand.
@@ -63,8 +60,8 @@ class Simulator:
     def __init__(self, settings: SimulatorSettings | None = None) -> None:
         self._settings = settings or SimulatorSettings()
         self._books = Books(self._settings.journal_limit)
-        self._traffic = Traffic()
         self._bell = Bell()
+        self._traffic = Traffic(on_gone=self._bell.ring)
         self.comparisons: Final = Comparisons()
         self.faults: Final = Faults()
         self._sekorm = sekorm.Sekorm(self._settings.sekorm, self._books, self._traffic, self.comparisons)
@@ -191,7 +188,7 @@ class Simulator:
         """Listens; returns the base URL. Port 0 takes a free one. Raises OSError when the port is taken."""
         self._stopping.clear()
 
-        server = _Server(self._handle, self._gone)
+        server = _Server(self._handle, self._traffic)
         self._runner = web.ServerRunner(server, shutdown_timeout=STOP_GRACE.total_seconds())
         await self._runner.setup()
         try:
@@ -217,20 +214,29 @@ class Simulator:
     # Serving
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        if path.startswith(sekorm.PREFIX):
-            return await self._serve(self._sekorm, request, path)
-        if path.startswith(ymatou.PATH_PREFIX) or path == ymatou.GATEWAY_PATH:
-            return await self._serve(self._ymatou, request, path)
-        if path.startswith(CONTROL_PREFIX):
-            return await self._control.handle(request)
-        return self._respond(_NOT_FOUND)
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        try:
+            path = request.path
+            if path.startswith(sekorm.PREFIX):
+                return await self._serve(self._sekorm, request, connection, path)
+            if path.startswith(ymatou.PATH_PREFIX) or path == ymatou.GATEWAY_PATH:
+                return await self._serve(self._ymatou, request, connection, path)
+            if path.startswith(CONTROL_PREFIX):
+                return await self._control.handle(request)
+            return self._respond(_NOT_FOUND)
+        finally:
+            connection.arrived = 0.0
 
     async def _serve(
-        self, desk: sekorm.Sekorm | ymatou.Ymatou, request: web.BaseRequest, path: str
+        self,
+        desk: sekorm.Sekorm | ymatou.Ymatou,
+        request: web.BaseRequest,
+        connection: Connection,
+        path: str,
     ) -> web.StreamResponse:
         now = clock.now().timestamp()
-        exchange = self._traffic.arrived(desk.name, request.protocol, now, clock.monotonic())
+        exchange = self._traffic.arrived(desk.name, connection, now, clock.monotonic())
         endpoint, label = "unknown", "broken off"
         try:
             if desk.settings.down:
@@ -262,7 +268,7 @@ class Simulator:
             label = answer.label
             return self._respond(answer)
         finally:
-            self._traffic.answered(exchange, endpoint, label)
+            self._traffic.answered(exchange, endpoint, label, clock.monotonic())
             self._bell.ring()
 
     async def _meet(
@@ -299,10 +305,6 @@ class Simulator:
             stopped.cancel()
         if self._stopping.is_set():
             raise misbehave.StoppingError
-
-    def _gone(self, connection: web.RequestHandler) -> None:
-        self._traffic.disconnected(connection)
-        self._bell.ring()
 
     def _is_down(self, partner: ChannelName) -> bool:
         return self._settings.sekorm.down if partner == SEKORM else self._settings.ymatou.down

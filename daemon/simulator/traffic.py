@@ -1,18 +1,21 @@
 """Who asked what, how often, how fast, and what was in flight at the same time."""
 
+import asyncio
 import select
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
-from daemon.core.types import CHANNELS, ChannelName
+from daemon import clock
+from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
 from daemon.simulator.books import Key
 
 OVERLAPS_KEPT: Final = 1_000
 LABELS_KEPT: Final = 2_000
+MEMORY_S: Final = 5.0
 
 # Linux tells that the peer has closed; elsewhere only a full hang-up is seen.
 _CLOSED: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
@@ -31,12 +34,13 @@ class Overlap:
 
 @dataclass(eq=False, slots=True)
 class Exchange:
-    """One request while it is in flight."""
+    """One request while it is in flight. `arrived` (monotonic seconds): its first byte was read."""
 
     number: int
     partner: ChannelName
     received_at: float
-    connection: web.RequestHandler
+    arrived: float
+    connection: "Connection"
     keys: tuple[Key, ...] = ()
     is_open: bool = True
 
@@ -58,6 +62,9 @@ class Stats:
     nonces_forgotten: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
+    max_in_flight_by_partner: dict[ChannelName, int] = field(
+        default_factory=lambda: dict.fromkeys(CHANNELS, 0)
+    )
     max_in_flight_per_key: int = 0
     overlap_count: int = 0
     overlaps: list[Overlap] = field(default_factory=list)
@@ -76,38 +83,91 @@ class Stats:
         )
 
 
-class Traffic:
-    """Keeps the statistics. Requests of the last second are kept per partner, nothing else grows."""
+class Connection(web.RequestHandler):
+    """A client's connection, which notes when a request begins to arrive.
 
-    def __init__(self) -> None:
+    Handlers run one after the other: without this, requests that wait in their sockets would look as if they
+    had come only when the one before was answered.
+    """
+
+    __slots__ = ("arrived", "traffic")
+
+    def __init__(self, server: web.Server, traffic: "Traffic", loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # None switches it off
+        self.traffic = traffic
+        self.arrived = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        if not self.arrived:
+            self.arrived = clock.monotonic()
+            start = data[:24]
+            if b" /serviceGate/" in start:
+                self.traffic.began(self, SEKORM)
+            elif b" /api" in start:
+                self.traffic.began(self, YMATOU)
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.traffic.disconnected(self)
+        super().connection_lost(exc)
+
+
+class Traffic:
+    """Keeps the statistics. What is older than some seconds is not kept, so nothing grows."""
+
+    def __init__(self, on_gone: Callable[[], None]) -> None:
         self.stats = Stats()
+        self._on_gone = on_gone
         self._number = 0
-        self._by_connection: dict[web.RequestHandler, Exchange] = {}
+        self._in_flight: dict[Connection, ChannelName] = {}
+        self._in_flight_by_partner = dict.fromkeys(CHANNELS, 0)
+        self._exchanges: dict[Connection, Exchange] = {}
         self._by_key: dict[tuple[ChannelName, Key], list[Exchange]] = {}
+        self._just_closed: dict[tuple[ChannelName, Key], tuple[float, Exchange]] = {}
+        self._closed_by_age: deque[tuple[float, tuple[ChannelName, Key]]] = deque()
         self._recent: dict[ChannelName, deque[float]] = {name: deque() for name in CHANNELS}
 
     def reset(self) -> None:
         """Starts counting anew; what is in flight stays so."""
-        in_flight = self.stats.in_flight
-        self.stats = Stats(in_flight=in_flight, max_in_flight=in_flight)
+        self.stats = Stats(
+            in_flight=len(self._in_flight),
+            max_in_flight=len(self._in_flight),
+            max_in_flight_by_partner=dict(self._in_flight_by_partner),
+        )
         for recent in self._recent.values():
             recent.clear()
 
-    def arrived(
-        self, partner: ChannelName, connection: web.RequestHandler, now: float, tick: float
-    ) -> Exchange:
+    def began(self, connection: Connection, partner: ChannelName) -> None:
+        """The first bytes of a request have come."""
+        if connection in self._in_flight:
+            return
+        self._in_flight[connection] = partner
+        self._in_flight_by_partner[partner] += 1
+        stats, together = self.stats, len(self._in_flight)
+        stats.in_flight = together
+        if together > stats.max_in_flight:
+            stats.max_in_flight = together
+        if self._in_flight_by_partner[partner] > stats.max_in_flight_by_partner[partner]:
+            stats.max_in_flight_by_partner[partner] = self._in_flight_by_partner[partner]
+
+    def _ended(self, connection: Connection) -> None:
+        partner = self._in_flight.pop(connection, None)
+        if partner is not None:
+            self._in_flight_by_partner[partner] -= 1
+            self.stats.in_flight = len(self._in_flight)
+
+    def arrived(self, partner: ChannelName, connection: Connection, now: float, tick: float) -> Exchange:
         """A request's head has been read. `now` is unix seconds, `tick` monotonic seconds."""
         self._number += 1
-        exchange = Exchange(self._number, partner, now, connection)
-        self._by_connection[connection] = exchange
-        stats = self.stats
-        stats.in_flight += 1
-        stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
+        exchange = Exchange(self._number, partner, now, connection.arrived or tick, connection)
+        self._exchanges[connection] = exchange
+        self.began(connection, partner)
         recent = self._recent[partner]
         recent.append(tick)
         while recent[0] <= tick - 1.0:
             recent.popleft()
-        stats.peak_per_s[partner] = max(stats.peak_per_s[partner], len(recent))
+        peaks = self.stats.peak_per_s
+        peaks[partner] = max(peaks[partner], len(recent))
         return exchange
 
     def keyed(self, exchange: Exchange, keys: Iterable[Key]) -> None:
@@ -117,22 +177,28 @@ class Traffic:
         exchange.keys = tuple(dict.fromkeys(keys))
         for key in exchange.keys:
             mine = (exchange.partner, key)
-            others = self._by_key.get(mine)
-            if others:
-                self._drop_disconnected(others)
-                others = self._by_key.get(mine)
-            if others:
-                self._overlapped(key, others[-1], exchange)
-                others.append(exchange)
-            else:
-                others = self._by_key[mine] = [exchange]
-            self.stats.max_in_flight_per_key = max(self.stats.max_in_flight_per_key, len(others))
+            first = self._other(mine, exchange)
+            others = self._by_key.setdefault(mine, [])
+            others.append(exchange)
+            together = len(others)
+            if first is not None:
+                together = max(together, 2)
+                self._overlapped(key, first, exchange)
+            self.stats.max_in_flight_per_key = max(self.stats.max_in_flight_per_key, together)
 
-    def _drop_disconnected(self, exchanges: list[Exchange]) -> None:
+    def _other(self, mine: tuple[ChannelName, Key], exchange: Exchange) -> Exchange | None:
+        """Another request for this product that was not answered when this one came."""
         # A client that gave up and asked again may be read in that order or the other: ask the socket itself.
-        for exchange in list(exchanges):
-            if _has_hung_up(exchange.connection):
-                self.close(exchange)
+        for other in list(self._by_key.get(mine, ())):
+            if _has_hung_up(other.connection):
+                self.close(other)
+        still_open = self._by_key.get(mine)
+        if still_open:
+            return still_open[-1]
+        closed_at, other = self._just_closed.get(mine, (0.0, exchange))
+        if exchange.arrived < closed_at and not _has_hung_up(other.connection):
+            return other
+        return None
 
     def _overlapped(self, key: Key, first: Exchange, second: Exchange) -> None:
         stats = self.stats
@@ -142,46 +208,59 @@ class Traffic:
                 Overlap(second.partner, key, first.number, second.number, second.received_at)
             )
 
-    def disconnected(self, connection: web.RequestHandler) -> None:
+    def disconnected(self, connection: Connection) -> None:
         """The client has gone: its request no longer counts as in flight, whatever becomes of it."""
-        exchange = self._by_connection.get(connection)
+        exchange = self._exchanges.get(connection)
         if exchange is not None:
             self.close(exchange)
+        self._ended(connection)
+        self._on_gone()
 
     def drop_connections(self, partner: ChannelName) -> None:
         """Aborts the connections of this partner's requests; what is carried out for them goes on."""
-        for exchange in list(self._by_connection.values()):
-            transport = exchange.connection.transport
-            if exchange.partner == partner and transport is not None:
-                transport.abort()
+        for connection, its_partner in list(self._in_flight.items()):
+            if its_partner == partner and connection.transport is not None:
+                connection.transport.abort()
 
     def close(self, exchange: Exchange) -> None:
         """The request is no longer in flight."""
         if not exchange.is_open:
             return
         exchange.is_open = False
-        self.stats.in_flight -= 1
-        if self._by_connection.get(exchange.connection) is exchange:
-            del self._by_connection[exchange.connection]
+        self._exchanges.pop(exchange.connection, None)
+        self._ended(exchange.connection)
         for key in exchange.keys:
             mine = (exchange.partner, key)
-            left = [other for other in self._by_key.get(mine, ()) if other is not exchange]
-            if left:
-                self._by_key[mine] = left
-            else:
-                self._by_key.pop(mine, None)
+            left = self._by_key[mine]
+            left.remove(exchange)
+            if not left:
+                del self._by_key[mine]
 
-    def answered(self, exchange: Exchange, endpoint: str, label: str) -> None:
-        """Counts the answer and ends the flight."""
-        self.close(exchange)
+    def answered(self, exchange: Exchange, endpoint: str, label: str, tick: float) -> None:
+        """Counts the answer and ends the flight. `tick` is monotonic seconds."""
+        if exchange.is_open:
+            self.close(exchange)
+            self._remember(exchange, tick)
         requests = self.stats.requests
         name = (exchange.partner, endpoint, label)
         if name not in requests and len(requests) >= LABELS_KEPT:
             name = (exchange.partner, "other", "other")
         requests[name] += 1
 
+    def _remember(self, exchange: Exchange, tick: float) -> None:
+        # Kept for as long as a request may wait in its socket while others are answered.
+        by_age = self._closed_by_age
+        for key in exchange.keys:
+            mine = (exchange.partner, key)
+            self._just_closed[mine] = (tick, exchange)
+            by_age.append((tick, mine))
+        while by_age and by_age[0][0] < tick - MEMORY_S:
+            closed_at, old = by_age.popleft()
+            if old in self._just_closed and self._just_closed[old][0] == closed_at:
+                del self._just_closed[old]
 
-def _has_hung_up(connection: web.RequestHandler) -> bool:
+
+def _has_hung_up(connection: Connection) -> bool:
     transport = connection.transport
     if transport is None or transport.is_closing():
         return True

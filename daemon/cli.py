@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -197,10 +198,22 @@ def simulate(host: str, port: int) -> None:
     http://127.0.0.1:PORT (Ymatou). State, journal and faults on demand are under /_sim/.
     """
     from daemon import logs
-    from daemon.simulator import serve
 
-    logs.configure("info", "auto")
-    asyncio.run(serve(host, port))
+    logs.configure("info", "auto", stream=sys.stderr)
+    try:
+        asyncio.run(_simulate(host, port))
+    except OSError as error:
+        raise StockrelayError(f"cannot listen on {host}:{port}: {error.strerror}; is the port taken?") from error
+
+
+async def _simulate(host: str, port: int) -> None:
+    from daemon.simulator import SimulatorSettings, banner, serve
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings = SimulatorSettings()
+    await serve(host, port, settings, stop, on_started=lambda url: click.echo(banner(url, settings)))
 
 
 @cli.command()

@@ -13,11 +13,14 @@ from daemon.settings import rules
 ENV_PREFIX = "STOCKRELAY_"
 
 
-class Contradiction(ValueError):
-    """Values that cannot stand together: `problems` is a list of (key inside the section, what is wrong)."""
+Place = tuple[str | int, ...]
 
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{key}: {what}" for key, what in problems))
+
+class Contradiction(ValueError):
+    """Values that cannot stand together: `problems` is a list of (place inside the section, what is wrong)."""
+
+    def __init__(self, problems: list[tuple[Place, str]]) -> None:
+        super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
         self.problems = problems
 
 
@@ -82,7 +85,7 @@ class Debounce(_Section):
     def _check(self) -> "Debounce":
         if self.quiet_s > self.max_wait_s:
             what = f"must be at most max_wait_s ({self.max_wait_s:g}); lower it or raise max_wait_s"
-            raise Contradiction([("quiet_s", what)])
+            raise Contradiction([(("quiet_s",), what)])
         return self
 
 
@@ -153,7 +156,9 @@ class ChannelSettings(_Section):
 
     def _require(self, *keys: str) -> None:
         if self.enabled:
-            missing = [(key, "missing") for key in keys if not _text(getattr(self, key))]
+            missing: list[tuple[Place, str]] = [
+                ((key,), "missing") for key in keys if not _text(getattr(self, key))
+            ]
             if missing:
                 raise Contradiction(missing)
 
@@ -209,7 +214,7 @@ class Channels(_Section):
     @model_validator(mode="after")
     def _check(self) -> "Channels":
         if not (self.sekorm.enabled or self.ymatou.enabled):
-            raise Contradiction([("", "no channel is enabled; write [channels.sekorm] or [channels.ymatou]")])
+            raise Contradiction([((), "no channel is enabled; write [channels.sekorm] or [channels.ymatou]")])
         return self
 
 
@@ -264,7 +269,7 @@ class Settings(BaseSettings):
         problems = duplicate_watches(self.watch)
         for name, channel in self.enabled_channels().items():
             what = settle_problem(channel.settle_s, self.run.lease_s, channel.timeout_s)
-            problems += [(f"channels.{name}.settle_s", what)] if what else []
+            problems += [(("channels", name, "settle_s"), what)] if what else []
         if problems:
             raise Contradiction(problems)
         return self
@@ -297,15 +302,15 @@ def settle_problem(settle_s: float, lease_s: float, timeout_s: float) -> str | N
     return f"must be more than run.lease_s + timeout_s ({lease_s:g} + {timeout_s:g}); raise it"
 
 
-def duplicate_watches(watches: tuple[Watch, ...]) -> list[tuple[str, str]]:
+def duplicate_watches(watches: tuple[Watch, ...]) -> list[tuple[Place, str]]:
     """The tables that are watched twice, as problems."""
     first: dict[tuple[str, ...], int] = {}
-    problems = []
+    problems: list[tuple[Place, str]] = []
     for index, watch in enumerate(watches):
         earlier = first.setdefault(rules.folded(watch.table), index)
         if earlier != index:
             problems.append(
-                (f"watch[{index}].table", f"is watched already by watch[{earlier}]; keep one of them")
+                (("watch", index, "table"), f"is watched already by watch[{earlier}]; keep one of them")
             )
     return problems
 

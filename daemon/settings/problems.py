@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from daemon.settings.keys import KEYS, Key, Path, suggestion
-from daemon.settings.model import Contradiction, settle_problem
+from daemon.settings.model import Contradiction, Place, settle_problem
 from daemon.settings.rules import MASK
 
 NO_SUCH_KEY = "there is no such key"
@@ -57,10 +57,10 @@ class Problems:
         cause = detail.get("ctx", {}).get("error")
         key = KEYS.get(_path(loc))
         if isinstance(cause, Contradiction):
-            for name, what in cause.problems:
-                yield self._contradiction((*loc, name) if name else loc, what, detail["input"])
+            for place, what in cause.problems:
+                yield self._contradiction((*loc, *place), what, _at(detail["input"], place))
         elif kind == "missing" and key:
-            yield missing(key)
+            yield missing(key, _dotted(loc))
         elif kind == "extra_forbidden":
             siblings = [k.path[-1] for k in KEYS.values() if k.path[:-1] == _path(loc)[:-1]]
             yield f"{_dotted(loc)}{self._origin(loc)}: {NO_SUCH_KEY}{suggestion(str(loc[-1]), siblings)}"
@@ -69,12 +69,10 @@ class Problems:
             default = f" (default {_toml(key.default)})" if key and key.has_default and not cause else ""
             yield f"{_dotted(loc)}{self._shown(key, detail['input'])}{self._origin(loc)}: {what}{default}"
 
-    def _contradiction(self, loc: tuple[int | str, ...], what: str, section: Any) -> str:  # noqa: ANN401
+    def _contradiction(self, loc: Place, what: str, value: Any) -> str:  # noqa: ANN401
         key = KEYS.get(_path(loc))
         if what == "missing" and key:
-            off = f", or set {'.'.join(key.path[:-1])}.enabled = false"
-            return missing(key) + off
-        value = section.get(loc[-1]) if isinstance(section, Mapping) else None
+            return f"{missing(key, key.dotted)}, or set {'.'.join(key.path[:-1])}.enabled = false"
         return f"{_dotted(loc)}{self._shown(key, value)}{self._origin(loc)}: {what}"
 
     def _shown(self, key: Key | None, value: Any) -> str:  # noqa: ANN401 - whatever was given
@@ -90,7 +88,7 @@ class Problems:
             shown = shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "..."
         return f" = {_toml(shown)}"
 
-    def _origin(self, loc: tuple[int | str, ...]) -> str:
+    def _origin(self, loc: Place) -> str:
         path = _path(loc)
         origin = next(
             (self.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.origins), None
@@ -98,12 +96,12 @@ class Problems:
         return f" (from {origin})" if origin else ""
 
 
-def missing(key: Key) -> str:
+def missing(key: Key, dotted: str) -> str:
     """What is missing, and every place where it can be given."""
     if key.path in _WITHOUT_DEFAULT:
-        return f"{key.dotted} {_WITHOUT_DEFAULT[key.path]}"
+        return f"{dotted} {_WITHOUT_DEFAULT[key.path]}"
     secret = f", or the file {key.file} in the secrets folder" if key.is_secret else ""
-    return f"{key.dotted} is missing; set it in the file, or {key.variable} in the environment{secret}"
+    return f"{dotted} is missing; set it in the file, or {key.variable} in the environment{secret}"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -111,11 +109,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"{what} {name}: it names no setting{suggestion(name, known)}"
 
 
-def _path(loc: Iterable[int | str]) -> Path:
+def _path(loc: Place) -> Path:
     return tuple(part for part in loc if isinstance(part, str))
 
 
-def _dotted(loc: Iterable[int | str]) -> str:
+def _dotted(loc: Place) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
 
@@ -139,7 +137,13 @@ def _short_settles(values: Mapping[str, Any], failed: set[Path]) -> Iterator[str
             yield f"channels.{channel}.settle_s = {_number(values, paths[0]):g}: {what}"
 
 
+def _at(value: Any, place: Iterable[str | int]) -> Any:  # noqa: ANN401 - whatever stands in the file
+    for part in place:
+        is_there = isinstance(value, Mapping) or (isinstance(value, list) and isinstance(part, int))
+        value = (value.get(part) if isinstance(value, Mapping) else value[part]) if is_there else None
+    return value
+
+
 def _number(values: Any, path: Path) -> float:  # noqa: ANN401 - whatever stands in the file
-    for part in path:
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return float(KEYS[path].default if values is None else values)  # type: ignore[arg-type] # a key with a number
+    given = _at(values, path)
+    return float(KEYS[path].default if given is None else given)  # type: ignore[arg-type] # a number's key

@@ -1,0 +1,590 @@
+"""Settings: every way to write a value, every refusal, and no secret in any message."""
+
+import json
+import re
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.core.errors import ConfigError
+from daemon.settings import Settings, load
+from daemon.settings.keys import KEYS, Key
+from daemon.settings.load import config_file
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.example.toml"
+SECRET = "hunter2-Zq8"
+FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+SMALLEST = """
+[database]
+dsn = "postgresql://stockrelay@127.0.0.1/erp"
+
+[[watch]]
+table = "erp.stock"
+sku = "sku"
+
+[channels.sekorm]
+account = "SP-1"
+app_secret = "s3cret-of-sekorm"
+listing = "SELECT 1"
+"""
+
+
+Writer = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    """Writes a configuration file."""
+
+    def write_file(text: str) -> Path:
+        file = tmp_path / "config.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write_file
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    return folder
+
+
+def read(file: Path | None, secrets_dir: Path | None = None, **variables: str) -> Settings:
+    return load(file, secrets_dir, {f"STOCKRELAY_{name}": value for name, value in variables.items()})
+
+
+def refusal(file: Path, secrets_dir: Path | None = None, **variables: str) -> list[str]:
+    """The problems, one a line, without the heading."""
+    with pytest.raises(ConfigError) as caught:
+        read(file, secrets_dir, **variables)
+    assert caught.value.exit_code == 78
+    heading, *problems = str(caught.value).split("\n  ")
+    assert str(file) in heading
+    assert problems
+    return problems
+
+
+def sekorm(line: str) -> str:
+    """The smallest configuration with one more line for Sekorm, or with that key written otherwise."""
+    key = line.split(" = ", 1)[0]
+    return re.sub(rf"(?m)^{re.escape(key)} = .*$", "", SMALLEST) + line
+
+
+# Where values come from
+
+
+def test_the_smallest_file_gets_the_defaults(write: Writer) -> None:
+    found = read(write(SMALLEST))
+    assert found.database.pool_size == 8
+    assert found.channels.sekorm.base_url == "https://wwww.sekorm.com/serviceGate"
+    assert found.channels.ymatou.base_url == "https://open.ymatou.com"
+    assert found.channels.sekorm.app_secret.get_secret_value() == "s3cret-of-sekorm"
+    assert list(found.enabled_channels()) == ["sekorm"]
+
+
+def test_the_environment_goes_before_the_secrets_folder_and_that_before_the_file(
+    write: Writer, secrets: Path
+) -> None:
+    file = write(SMALLEST)
+    name = {"CHANNELS__SEKORM__APP_SECRET": "from-environment"}
+    (secrets / "channels__sekorm__app_secret").write_text("from-folder\n")
+    assert read(file).channels.sekorm.app_secret.get_secret_value() == "s3cret-of-sekorm"
+    assert read(file, secrets).channels.sekorm.app_secret.get_secret_value() == "from-folder"
+    assert read(file, secrets, **name).channels.sekorm.app_secret.get_secret_value() == "from-environment"
+
+
+def test_layers_are_laid_over_each_other_key_by_key(write: Writer, secrets: Path) -> None:
+    (secrets / "channels__sekorm__rate_per_s").write_text("3")
+    found = read(write(SMALLEST), secrets, CHANNELS__SEKORM__CONCURRENCY="2").channels.sekorm
+    assert (found.rate_per_s, found.concurrency, found.listing) == (3.0, 2, "SELECT 1")
+
+
+def test_the_environment_alone_is_enough() -> None:
+    found = read(
+        Path("/dev/null"),
+        DATABASE__DSN="postgresql://localhost/erp",
+        WATCH='[{"table": "erp.stock", "sku": "sku"}]',
+        CHANNELS__YMATOU__APP_ID="app",
+        CHANNELS__YMATOU__APP_SECRET="secret",
+        CHANNELS__YMATOU__AUTH_CODE="code",
+        CHANNELS__YMATOU__LISTING="SELECT 1",
+    )
+    assert [watch.table for watch in found.watch] == ["erp.stock"]
+    assert list(found.enabled_channels()) == ["ymatou"]
+
+
+def test_a_section_can_be_given_as_json_and_single_keys_over_it(write: Writer) -> None:
+    found = read(write(SMALLEST), RUN='{"poll_s": 5, "lease_s": 7}', RUN__LEASE_S="8")
+    assert (found.run.poll_s, found.run.lease_s) == (5.0, 8.0)
+
+
+def test_names_of_variables_and_secret_files_may_be_in_any_case(write: Writer, secrets: Path) -> None:
+    (secrets / "CHANNELS__SEKORM__ACCOUNT").write_text("upper")
+    found = load(write(SMALLEST), secrets, {"stockrelay_run__poll_s": "4"})
+    assert found.channels.sekorm.account.get_secret_value() == "upper"
+    assert found.run.poll_s == 4
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_one_newline_at_the_end_of_a_secret_file_does_not_count(
+    write: Writer, secrets: Path, ending: str
+) -> None:
+    (secrets / "channels__sekorm__app_secret").write_bytes(b" ".join([b"two", b"words"]) + ending.encode())
+    assert read(write(SMALLEST), secrets).channels.sekorm.app_secret.get_secret_value() == "two words"
+
+
+def test_the_secrets_folder_can_be_named_in_the_environment(write: Writer, secrets: Path) -> None:
+    (secrets / "channels__sekorm__account").write_text("from-folder")
+    assert (
+        read(write(SMALLEST), SECRETS_DIR=str(secrets)).channels.sekorm.account.get_secret_value()
+        == "from-folder"
+    )
+
+
+def test_what_kubernetes_and_others_keep_beside_secrets_is_let_be(write: Writer, secrets: Path) -> None:
+    data = secrets / "..2026_01_01"
+    data.mkdir()
+    (data / "channels__sekorm__account").write_text("linked")
+    (secrets / "..data").symlink_to(data.name)
+    (secrets / "channels__sekorm__account").symlink_to("..data/channels__sekorm__account")
+    (secrets / "tls.key").write_text("of another program")
+    found = load(
+        write(SMALLEST),
+        secrets,
+        {"STOCKRELAY_SERVICE_HOST": "10.0.0.1", "STOCKRELAY_PORT_8080_TCP": "tcp://10.0.0.1"},
+    )
+    assert found.channels.sekorm.account.get_secret_value() == "linked"
+
+
+def test_the_file_is_found_by_option_then_variable_then_place(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    places = (first, second)
+    assert config_file(None, None, places) is None
+    second.touch()
+    assert config_file(None, None, places) == second
+    first.touch()
+    assert config_file(None, None, places) == first
+    assert config_file(None, "/named.toml", places) == Path("/named.toml")
+    assert config_file(None, "", places) == first
+    assert config_file(Path("/option.toml"), "/named.toml", places) == Path("/option.toml")
+
+
+def test_a_byte_order_mark_from_an_editor_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + SMALLEST.encode())
+    assert read(file).database.pool_size == 8
+
+
+# What is handed on
+
+
+def test_durations_are_timedeltas_too(write: Writer) -> None:
+    found = read(write(SMALLEST))
+    assert found.debounce.quiet == timedelta(seconds=2)
+    assert found.debounce.max_wait == timedelta(seconds=10)
+    assert found.run.poll == timedelta(seconds=1)
+    assert found.run.lease == timedelta(seconds=10)
+    assert found.run.resync == timedelta(hours=1)
+    assert found.run.grace == timedelta(seconds=10)
+    assert found.run.heartbeat == timedelta(minutes=1)
+    assert found.database.statement_timeout == timedelta(seconds=30)
+    assert found.channels.sekorm.timeout == timedelta(seconds=5)
+    assert found.channels.sekorm.settle == timedelta(minutes=1)
+
+
+def test_the_doorbell_is_listened_for_past_the_pooler(write: Writer) -> None:
+    assert read(write(SMALLEST)).database.doorbell_dsn.get_secret_value().endswith("@127.0.0.1/erp")
+    direct = read(write(SMALLEST), DATABASE__LISTEN_DSN="postgresql://direct/erp")
+    assert direct.database.doorbell_dsn.get_secret_value() == "postgresql://direct/erp"
+
+
+def test_settings_cannot_be_changed(write: Writer) -> None:
+    found = read(write(SMALLEST))
+    with pytest.raises(ValueError, match="frozen"):
+        found.run.poll_s = 3  # type: ignore[misc]
+
+
+def test_a_listing_is_ready_to_stand_inside_another_query(write: Writer) -> None:
+    assert read(write(sekorm("listing = ' SELECT 1 ; '"))).channels.sekorm.listing == "SELECT 1"
+
+
+def test_a_sku_expression_may_have_several_lines(write: Writer) -> None:
+    text = SMALLEST.replace('sku = "sku"', "sku = '''\nbrand ||\n'/' || part_no\n'''")
+    assert read(write(text)).watch[0].sku == "brand ||\n'/' || part_no"
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["stock", "erp.stock", '"ERP"."Stock"', '"with ""quotes"" and.dot"', "库存.数量", "erp.st$ck", "_s"],
+)
+def test_a_table_is_written_as_in_sql(write: Writer, table: str) -> None:
+    assert read(write(SMALLEST.replace('"erp.stock"', f"'{table}'"))).watch[0].table == table
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example",
+        "https://a.example:8443/x/",
+        "http://127.0.0.1:8480",
+        "http://localhost:1",
+        "http://[::1]:80/x",
+    ],
+)
+def test_base_urls_lose_only_their_last_slash(write: Writer, url: str) -> None:
+    assert read(write(sekorm(f'base_url = "{url}"'))).channels.sekorm.base_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql:///erp",
+        "postgres://u:p%40ss@db.example:5432/erp?sslmode=verify-full",
+        "postgresql://u@[::1]:5432/erp",
+        "postgresql://u:p@one:5432,two:5433/erp?target_session_attrs=primary",
+        "postgresql:///erp?host=/var/run/postgresql&user=u%40x",
+    ],
+)
+def test_every_postgresql_uri_is_taken(write: Writer, dsn: str) -> None:
+    assert read(write(SMALLEST), DATABASE__DSN=dsn).database.dsn.get_secret_value() == dsn
+
+
+def test_a_disabled_channel_needs_no_secrets(write: Writer) -> None:
+    found = read(write(SMALLEST + "\n[channels.ymatou]\nenabled = false\n"))
+    assert list(found.enabled_channels()) == ["sekorm"]
+
+
+def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
+    found = read(write(SMALLEST), LOG__LEVEL="WARNING", LOG__FORMAT="Json")
+    assert (found.log.level, found.log.format) == ("warning", "json")
+
+
+# What is refused: the key, the value, what is wrong, and the fix
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("rate_per_s = 0", "channels.sekorm.rate_per_s = 0: must be greater than 0 (default 20.0)"),
+        ("rate_per_s = inf", "channels.sekorm.rate_per_s"),
+        ("rate_per_s = nan", "channels.sekorm.rate_per_s"),
+        ('rate_per_s = "fast"', 'channels.sekorm.rate_per_s = "fast": must be a valid number'),
+        ("rate_per_s = true", "channels.sekorm.rate_per_s = true: must be a number, not true or false"),
+        (
+            "concurrency = 0",
+            "channels.sekorm.concurrency = 0: must be greater than or equal to 1 (default 8)",
+        ),
+        (
+            "concurrency = 257",
+            "channels.sekorm.concurrency = 257: must be less than or equal to 256 (default 8)",
+        ),
+        ("concurrency = 1.5", "channels.sekorm.concurrency = 1.5: must be a valid integer"),
+        ("timeout_s = -1", "channels.sekorm.timeout_s = -1: must be greater than 0 (default 5.0)"),
+        ("timeout_s = 1e300", "channels.sekorm.timeout_s = 1e+300: must be less than or equal to 604800"),
+        (
+            "urgent_below = -1",
+            "channels.sekorm.urgent_below = -1: must be greater than or equal to 0 (default 0)",
+        ),
+        ("park_after = 0", "channels.sekorm.park_after = 0: must be greater than or equal to 1 (default 5)"),
+        (
+            "settle_s = 15",
+            "channels.sekorm.settle_s = 15: must be more than run.lease_s + timeout_s (10 + 5)",
+        ),
+        ('body = "xml"', "channels.sekorm.body = \"xml\": must be 'form' or 'json' (default \"form\")"),
+        ('enabled = "maybe"', 'channels.sekorm.enabled = "maybe": must be a valid boolean'),
+        ("account = 12345", "channels.sekorm.account: must be a valid string"),
+        ('account = ""', "channels.sekorm.account: is empty; give a value or leave the key out"),
+        ('account = " x"', "channels.sekorm.account: begins or ends with a blank"),
+        ('account = "x\\n"', "channels.sekorm.account: contains a line break or control character"),
+        ('listing = " ; "', 'channels.sekorm.listing = " ; ": is empty; write one SELECT with a row per SKU'),
+        ('ca_file = "/not/there"', 'channels.sekorm.ca_file = "/not/there": is not there, or is not a file'),
+        (
+            'base_url = "http://sekorm.example"',
+            'channels.sekorm.base_url = "http://sekorm.example": must be https',
+        ),
+        ('base_url = "http://127.0.0.1.evil.example"', "must be https"),
+        ('base_url = "ftp://x"', "is not a URL; write https://HOST/PATH"),
+        ('base_url = "https://x:port"', "is not a URL; write https://HOST/PATH"),
+        ('base_url = "https:///x"', "is not a URL; write https://HOST/PATH"),
+        ('base_url = "https://x/?a=1"', "must hold no user name, password, query or fragment"),
+        (
+            'token_key = "short"',
+            "channels.sekorm.token_key: is not a Fernet key (32 bytes in url-safe base64)",
+        ),
+        ('tokenkey = "x"', "channels.sekorm.tokenkey: there is no such key; did you mean token_key?"),
+        ("zzz = 1", "channels.sekorm.zzz: there is no such key"),
+        ("[channels.taobao]", "channels.taobao: there is no such key"),
+        ("[debounse]", "debounse: there is no such key; did you mean debounce?"),
+        ("[_case_sensitive]", "_case_sensitive: there is no such key"),
+        ("[debounce]\nquiet_s = 11", "debounce.quiet_s = 11: must be at most max_wait_s (10)"),
+        (
+            "[debounce]\nquiet_s = -1",
+            "debounce.quiet_s = -1: must be greater than or equal to 0 (default 2.0)",
+        ),
+        ("[run]\npoll_s = 0", "run.poll_s = 0: must be greater than 0 (default 1.0)"),
+        ("[log]\nlevel = 'loud'", "log.level = \"loud\": must be 'debug', 'info', 'warning' or 'error'"),
+        (
+            '[[watch]]\ntable = "ERP.Stock"\nsku = "x"',
+            'watch[1].table = "ERP.Stock": is watched already by watch[0]',
+        ),
+        ('[[watch]]\ntable = "a"', "watch[1].sku is missing; name the column that holds the SKU"),
+        ('[[watch]]\ntabel = "a"', "watch[1].tabel: there is no such key; did you mean table?"),
+        ('[[watch]]\ntable = "a b"\nsku = "x"', 'watch[1].table = "a b": is not a table name'),
+        ('[[watch]]\ntable = "a.b; DROP"\nsku = "x"', "is not a table name; write it as in SQL"),
+        ('[[watch]]\ntable = "a"\nsku = "  "', 'watch[1].sku = "  ": is empty; name the column'),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words(write: Writer, line: str, problem: str) -> None:
+    problems = refusal(write(sekorm(line)))
+    assert any(problem in found for found in problems), problems
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    ["erp", "mysql://localhost/erp", "host=localhost dbname=erp", "postgresql:erp",
+     "postgresql://u:p@ss/w@h/erp", "postgresql://u:p#w@h/erp", "postgresql://u:p?w@h/erp", "postgresql://h:port/erp", "postgresql://h h/erp"],
+)  # fmt: skip
+def test_what_is_no_postgresql_uri_is_refused_without_being_shown(write: Writer, dsn: str) -> None:
+    (problem,) = refusal(write(SMALLEST), DATABASE__DSN=dsn)
+    assert problem.startswith("database.dsn (from STOCKRELAY_DATABASE__DSN): ")
+    assert dsn not in problem
+
+
+def test_every_problem_is_listed_at_once_one_a_line(write: Writer) -> None:
+    text = SMALLEST.replace('account = "SP-1"', "rate_per_s = -1\nsettle_s = 3\nsecret = 1")
+    problems = refusal(write(text + "\n[debounce]\nquiet_s = 99\n[x]\n"), LOG__LEVEL="x", RUNN__POLL_S="1")
+    starts = [
+        "environment variable STOCKRELAY_RUNN__POLL_S: it names no setting",
+        "x: there is no such key",
+        "debounce.quiet_s = 99: ",
+        "channels.sekorm.rate_per_s = -1: ",
+        "channels.sekorm.secret: there is no such key",
+        "channels.sekorm.settle_s = 3: ",
+        'log.level = "x" (from STOCKRELAY_LOG__LEVEL): ',
+    ]
+    for start in starts:
+        assert sum(problem.startswith(start) for problem in problems) == 1, (start, problems)
+    assert len(problems) == len(starts)
+
+
+def test_an_empty_file_names_what_it_needs(write: Writer) -> None:
+    dsn, watch, channels = refusal(write(""))
+    assert dsn == (
+        "database.dsn is missing; set it in the file, or STOCKRELAY_DATABASE__DSN in the environment, "
+        "or the file database__dsn in the secrets folder"
+    )
+    assert (
+        watch == "watch is missing; write a [[watch]] with `table` and `sku` for each table that holds stock"
+    )
+    assert channels == "channels: no channel is enabled; write [channels.sekorm] or [channels.ymatou]"
+
+
+def test_missing_secrets_of_an_enabled_channel_name_every_place_for_them(write: Writer) -> None:
+    problems = refusal(write(SMALLEST + "\n[channels.ymatou]\n"))
+    assert [problem.split(" ")[0] for problem in problems] == [
+        "channels.ymatou.app_id",
+        "channels.ymatou.app_secret",
+        "channels.ymatou.auth_code",
+        "channels.ymatou.listing",
+    ]
+    assert problems[1] == (
+        "channels.ymatou.app_secret is missing; set it in the file, "
+        "or STOCKRELAY_CHANNELS__YMATOU__APP_SECRET in the environment, or the file channels__ymatou__app_secret in the secrets folder, "
+        "or set channels.ymatou.enabled = false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CHANNELS__SEKORM__APP_SECRT", "STOCKRELAY_CHANNELS__SEKORM__APP_SECRET"),
+        ("CHANNELS_SEKORM__APP_SECRET", "STOCKRELAY_CHANNELS__SEKORM__APP_SECRET"),
+        ("LOG_LEVEL", "STOCKRELAY_LOG__LEVEL"),
+        ("WATCH__0__TABLE", "STOCKRELAY_"),
+    ],
+)
+def test_a_variable_that_names_no_setting_is_refused(write: Writer, name: str, meant: str) -> None:
+    (problem,) = refusal(write(SMALLEST), **{name: SECRET})
+    assert problem.startswith(f"environment variable STOCKRELAY_{name}: it names no setting")
+    assert meant in problem
+    assert SECRET not in problem
+
+
+def test_a_secrets_file_that_names_no_setting_is_refused(write: Writer, secrets: Path) -> None:
+    (secrets / "channels__sekorm__appsecret").write_text(SECRET)
+    (problem,) = refusal(write(SMALLEST), secrets)
+    assert problem.startswith("secrets file channels__sekorm__appsecret: it names no setting")
+    assert problem.endswith("did you mean channels__sekorm__app_secret?")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff", "is not UTF-8 text"),
+        (b"x" * 65_537, "is larger than 65536 bytes"),
+        (b"a\nb", "contains a line break"),
+    ],
+)
+def test_a_secrets_file_with_something_else_in_it_is_refused(
+    write: Writer, secrets: Path, content: bytes, problem: str
+) -> None:
+    (secrets / "channels__sekorm__account").write_bytes(content)
+    assert any(problem in found for found in refusal(write(SMALLEST), secrets))
+
+
+def test_two_secrets_files_for_one_setting_are_refused(write: Writer, secrets: Path) -> None:
+    (secrets / "channels__sekorm__account").write_text("a-1")
+    (secrets / "Channels__sekorm__account").write_text("a-2")
+    (problem,) = refusal(write(SMALLEST), secrets)
+    assert "it gives the same setting as" in problem
+
+
+def test_a_section_in_the_environment_that_is_not_json_is_refused(write: Writer) -> None:
+    (problem,) = refusal(write(SMALLEST), RUN=f"poll {SECRET}")
+    assert problem.startswith("run (from STOCKRELAY_RUN): is not JSON: ")
+    assert SECRET not in problem
+
+
+def test_a_section_that_is_a_plain_value_is_refused(write: Writer) -> None:
+    (problem,) = refusal(write("log = 3\n" + SMALLEST))
+    assert problem.startswith("log")
+
+
+def test_a_file_or_folder_that_is_not_there_is_named(tmp_path: Path, write: Writer) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*nowhere.toml: No such file"):
+        read(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*: Is a directory"):
+        read(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot read the secrets folder .*nowhere: No such file"):
+        read(write(SMALLEST), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b"a = 1\nb = = 2\n", "line 2, column 5: Invalid value"),
+        (b'a = "open', "at its end: Unterminated string"),
+        (b"ok = 1\nname = '\xb5'\n", "line 2, column 9: the byte 0xb5 is not UTF-8"),
+        (b"a = 1\na = 2\n", "line 2, column 6: Cannot overwrite a value"),
+    ],
+)
+def test_malformed_toml_is_told_with_its_place(tmp_path: Path, content: bytes, where: str) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(f"{file}, {where}")):
+        read(file)
+
+
+# Secrets
+
+
+def keys() -> Iterator[Key]:
+    return (key for key in KEYS.values() if not key.is_whole and not key.is_in_list)
+
+
+@pytest.mark.parametrize("key", list(keys()), ids=lambda key: key.dotted)
+def test_no_message_shows_a_secret_wherever_it_was_put(write: Writer, key: Key) -> None:
+    for value in (SECRET, f"https://u:{SECRET}@x", f"https://x?k={SECRET}", f"postgresql://u:{SECRET}@h@h/x"):
+        variables = {"CHANNELS__SEKORM__APP_SECRET": SECRET, key.variable.removeprefix("STOCKRELAY_"): value}
+        try:
+            text = repr(read(write(SMALLEST), **{"LOG__LEVEL": "x", **variables}))
+        except ConfigError as error:
+            text = "".join(traceback.format_exception(error))
+        assert SECRET not in text
+
+
+def test_values_of_unknown_keys_are_not_shown(write: Writer) -> None:
+    problems = refusal(write(sekorm(f'app_secrt = "{SECRET}"')))
+    assert SECRET not in " ".join(problems)
+
+
+def test_masked_settings_hold_no_secret_and_are_json(write: Writer) -> None:
+    found = read(
+        write(sekorm(f'token_key = "{FERNET_KEY}"')),
+        DATABASE__DSN=f"postgresql://u:{SECRET}@h:5432/erp?sslmode=require&sslpassword={SECRET}x",
+        DATABASE__LISTEN_DSN=f"postgresql:///erp?password={SECRET}&user=u",
+        CHANNELS__SEKORM__APP_SECRET=SECRET,
+    )
+    masked = found.masked()
+    text = json.dumps(masked)
+    assert (
+        masked["database"]["dsn"] == "postgresql://u:[masked]@h:5432/erp?sslmode=require&sslpassword=[masked]"
+    )
+    assert masked["database"]["listen_dsn"] == "postgresql:///erp?password=[masked]&user=u"
+    assert masked["channels"]["sekorm"]["app_secret"] == "[masked]"
+    assert masked["channels"]["ymatou"]["app_secret"] == ""
+    assert masked["run"]["poll_s"] == 1.0
+    for secret in (SECRET, FERNET_KEY, "SP-1"):
+        assert secret not in text
+        assert secret not in repr(found)
+        assert secret in found.secrets()
+    assert f"{SECRET}x" in found.secrets()
+
+
+def test_a_password_is_a_secret_as_written_and_as_decoded(write: Writer) -> None:
+    found = read(write(SMALLEST), DATABASE__DSN="postgresql://u:p%40ss-word@h/erp")
+    assert {"p%40ss-word", "p@ss-word"} <= set(found.secrets())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.dictionaries(st.sampled_from([key.variable for key in keys()]), st.text(max_size=30), max_size=6))
+def test_any_environment_is_settings_or_a_refusal(write: Writer, environ: Mapping[str, str]) -> None:
+    try:
+        found = load(write(SMALLEST), None, environ)
+    except ConfigError:
+        return
+    json.dumps(found.masked())
+
+
+# The example and the schema
+
+
+def test_the_example_loads_as_it_stands() -> None:
+    found = read(EXAMPLE)
+    assert list(found.enabled_channels()) == ["sekorm", "ymatou"]
+    assert "safety_stock" in found.channels.sekorm.listing
+    assert "reserved" in found.channels.sekorm.listing
+
+
+def test_the_example_has_every_key_with_its_default() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    everything = tomllib.loads(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", text))
+    assert set(_paths(everything)) == {key.path for key in KEYS.values() if not key.is_whole}
+    written = _paths(tomllib.loads(text))
+    for key in KEYS.values():
+        if key.has_default and key.default is None:
+            assert key.path not in written, f"{key.dotted} is left out by default"
+        elif key.has_default and key.default != "":
+            assert written[key.path] == key.default, key.dotted
+
+
+def test_the_example_names_no_key_that_does_not_exist() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    left_out = re.findall(r"(?m)^#([a-z_]+) = ", text)
+    assert set(left_out) <= {key.path[-1] for key in KEYS.values()}
+
+
+def test_every_key_is_described_in_the_schema() -> None:
+    schema = Settings.model_json_schema()
+    for section in [schema, *schema["$defs"].values()]:
+        for name, field in section["properties"].items():
+            assert field.get("description") or "$ref" in field, name
+
+
+def _paths(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for name, value in values.items():
+        for item in value if isinstance(value, list) else [value]:
+            found |= _paths(item, (*above, name)) if isinstance(item, Mapping) else {(*above, name): item}
+    return found

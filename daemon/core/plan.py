@@ -1,0 +1,115 @@
+"""What to do with one due delivery: the claim's decision, pure (DESIGN.md 2.4)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.core.types import Sku
+
+Problem = Callable[[Sequence[str | None]], str | None]
+"""Says why identifiers can never be sent to a partner, or None (clauses S15, Y15)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A ledger row as the claim captured it, before the listing was read.
+
+    `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
+    `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end.
+    """
+
+    sku: Sku
+    acked_quantity: int | None
+    identifiers: tuple[str, ...] | None
+    is_doubted: bool
+    is_settled: bool
+    is_acked_since_doubt: bool
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the listing says now. `quantity` is None where it is NULL or not a number; `rows` is 2 or more for a SKU
+    that stands there twice."""
+
+    rows: int
+    identifiers: tuple[str | None, ...]
+    quantity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this number. `is_farewell`: a zero to identifiers that are no longer listed; the row's own want is not
+    answered by it."""
+
+    identifiers: tuple[str, ...]
+    quantity: int
+    is_farewell: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The partner holds this number already, and nothing doubts it: send nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Acknowledged, but an older attempt may still land: confirm once it can't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """It can't be sent; a person is told why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """It left the listing, and the partner holds zero or never heard of it."""
+
+
+Decision = Send | Settled | Wait | Park | Forget
+
+
+def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
+    """Return what to do with a due delivery, given what the listing says now (None: not listed).
+
+    `has_heir`: another SKU is listed under the identifiers this one was last sent with, so a zero sent for this one
+    would overwrite that one's number.
+    """
+    is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted
+    if listed is None:
+        if delivery.identifiers is None or is_quiet_zero or has_heir:
+            return Forget()
+        return _farewell(delivery, delivery.identifiers)
+    if listed.rows > 1:
+        return Park(f"the listing has {listed.rows} rows for this SKU: make it one row per SKU")
+    if listed.quantity is None:
+        return Park(
+            "the listing's quantity is NULL or not a number: let the query say 0 where nothing may be sold"
+        )
+    has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
+    if has_moved and not is_quiet_zero and not has_heir:
+        # The partner still offers it under the old identifiers: take it off sale there first.
+        assert delivery.identifiers is not None
+        return _farewell(delivery, delivery.identifiers)
+    reason = problem(listed.identifiers)
+    if reason is not None:
+        return Park(reason)
+    identifiers = tuple(part for part in listed.identifiers if part is not None)
+    if not has_moved and delivery.acked_quantity == listed.quantity:
+        if not delivery.is_doubted:
+            return Settled()
+        if _must_wait(delivery):
+            return Wait()
+    return Send(identifiers, listed.quantity)
+
+
+def _farewell(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:
+    if delivery.acked_quantity == 0 and _must_wait(delivery):
+        return Wait()
+    return Send(identifiers, 0, is_farewell=True)
+
+
+def _must_wait(delivery: Delivery) -> bool:
+    return delivery.is_doubted and delivery.is_acked_since_doubt and not delivery.is_settled

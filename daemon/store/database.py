@@ -1,0 +1,171 @@
+"""Connections: how they are made, and how the driver's errors become ours."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from daemon.core.errors import ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,  # shutting down, starting up, terminated
+    asyncpg.TooManyConnectionsError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.exceptions.InternalClientError,
+)
+_NO_SCHEMA = (
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the driver's errors into ours; `doing` says in a few words what was tried.
+
+    Raises StoreUnavailable (try again), SchemaMismatch, or StoreRefused (a person has to look).
+    """
+    try:
+        yield
+    except _NO_SCHEMA as error:
+        if "stockrelay." in str(error) or 'schema "stockrelay"' in str(error):
+            raise SchemaMismatch(
+                f"{doing}: the schema stockrelay is missing or not of this version ({error}); "
+                "run `stockrelay migrate`"
+            ) from error
+        raise StoreRefused(f"{doing}: {_words(error)}") from error
+    except _UNAVAILABLE as error:
+        raise StoreUnavailable(f"{doing}: the database does not answer ({_words(error)})") from error
+    except asyncpg.PostgresError as error:
+        raise StoreRefused(f"{doing}: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    words = str(error).strip().splitlines()
+    text = words[0] if words else type(error).__name__
+    hint = getattr(error, "hint", None)
+    return f"{text}; {hint}" if hint else text
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """How to reach the database. `dsn` holds a password: it is not shown."""
+
+    dsn: str
+    statement_timeout: timedelta
+    is_pooled: bool = False
+    prepared_statements: bool = True
+
+    def __repr__(self) -> str:
+        return "ConnectOptions(...)"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the driver's arguments."""
+        settings = {"application_name": "stockrelay"}
+        if not self.is_pooled:
+            # A transaction-mode pooler refuses unknown start-up parameters; directly, compiling a plan that runs for
+            # a millisecond only costs.
+            settings["jit"] = "off"
+        return {
+            "dsn": self.dsn,
+            "timeout": CONNECT_TIMEOUT.total_seconds(),
+            "command_timeout": self.statement_timeout.total_seconds(),
+            "server_settings": settings,
+            "statement_cache_size": 100 if self.prepared_statements else 0,
+        }
+
+
+async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
+    try:
+        with translated("connecting to the database"):
+            connection = await asyncpg.connect(**options.arguments())
+    except ValueError as error:
+        # The driver's words may hold the whole address, with its password.
+        raise ConfigError("database.dsn: this is not a PostgreSQL address; postgresql://user@host/database") from error
+    keep_alive(connection)
+    return connection
+
+
+def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Let TCP notice a peer that is gone: a partition sends no event (PITFALLS: asyncpg)."""
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def _keep_session(_connection: object) -> None:
+    """Skip the reset a pool does on release: nothing here leaves a setting behind, and it costs a round trip."""
+
+
+class Database:
+    """The pool that all stores share."""
+
+    def __init__(self, options: ConnectOptions, pool_size: int) -> None:
+        self._options = options
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Open the pool; its connections are made when they are wanted. Raises StoreUnavailable, StoreRefused."""
+
+        async def set_up(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+            keep_alive(connection)
+
+        with translated("connecting to the database"):
+            self._pool = await asyncpg.create_pool(
+                **self._options.arguments(),
+                min_size=1,
+                max_size=self._pool_size,
+                max_inactive_connection_lifetime=300.0,
+                init=set_up,
+                reset=_keep_session,
+            )
+
+    async def close(self) -> None:
+        """Close the pool; after a few seconds the connections are cut."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), timeout=5)
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Lend a connection; errors inside are translated. Raises StoreUnavailable, SchemaMismatch, StoreRefused."""
+        if self._pool is None:
+            raise StoreUnavailable(f"{doing}: the pool is closed")
+        with translated(doing):
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds() + 1) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
+        async with self.connection(doing) as connection, connection.transaction():
+            yield connection

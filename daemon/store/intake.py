@@ -1,0 +1,164 @@
+"""Reading the change log into the ledger, in one transaction for all channels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from daemon.core.errors import ForeignDatabase, StoreRefused
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database, translated
+from daemon.store.ledger import Debounce, Ledger, Marked
+
+_SQL = queries.load("intake")
+
+MANY: Final = 5_000
+"""More changed SKUs than this are not listed one by one: the whole listing is compared instead, in the server."""
+
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one reading of the change log came to. `failed`: channels whose listing did not work, and why."""
+
+    changes: int = 0
+    oldest: timedelta | None = None
+    is_everything: bool = False
+    marked: dict[ChannelName, Marked] = field(default_factory=dict)
+    failed: dict[ChannelName, str] = field(default_factory=dict)
+
+
+class Intake:
+    """The change log's reader. Any number of replicas may read: one at a time does."""
+
+    def __init__(self, database: Database, ledgers: Sequence[Ledger], debounces: Mapping[ChannelName, Debounce]) -> None:
+        self._database = database
+        self._ledgers = ledgers
+        self._debounces = debounces
+
+    async def drain(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
+        """Mark what has changed since the last reading, by whomever.
+
+        A listing that does not work stops its own channel only: its SKUs are marked without looking, so that
+        nothing is lost. Raises StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
+        """
+        try:
+            return await self._drain(is_careful=False, is_resync=False, tells=tells_replicas, timeout=timeout)
+        except StoreRefused:
+            return await self._drain(is_careful=True, is_resync=False, tells=tells_replicas, timeout=timeout)
+
+    async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
+        """Compare every listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
+        try:
+            return await self._drain(is_careful=False, is_resync=True, tells=tells_replicas, timeout=timeout)
+        except StoreRefused:
+            return await self._drain(is_careful=True, is_resync=True, tells=tells_replicas, timeout=timeout)
+
+    async def _drain(self, *, is_careful: bool, is_resync: bool, tells: bool, timeout: timedelta) -> Drained:
+        async with self._database.transaction("reading the change log") as connection:
+            row = await connection.fetchrow(_SQL["take_changes"], MANY, timeout=timeout.total_seconds())
+            assert row is not None
+            oldest = row["oldest_s"]
+            drained = Drained(
+                row["changes"], None if oldest is None else timedelta(seconds=oldest), row["is_everything"]
+            )
+            if not (is_resync or drained.changes or drained.is_everything):
+                return drained
+            is_whole = is_resync or drained.is_everything
+            skus = None if is_whole else row["skus"]
+            for ledger in self._ledgers:
+                if is_careful:
+                    await self._mark_carefully(connection, ledger, skus, drained, timeout)
+                else:
+                    drained.marked[ledger.channel] = await self._mark(
+                        connection, ledger, skus, drained.changes > 0, timeout
+                    )
+            if is_whole and not drained.failed:
+                await connection.execute(_SQL["resynced"])
+            if tells and any(marked.rows for marked in drained.marked.values()):
+                await connection.execute(_SQL["tell_replicas"])
+        return drained
+
+    async def _mark(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        ledger: Ledger,
+        skus: Sequence[str] | None,
+        postpones: bool,
+        timeout: timedelta,
+    ) -> Marked:
+        debounce = self._debounces[ledger.channel]
+        if skus is None:
+            return await ledger.mark_all(connection, debounce, postpones=postpones, timeout=timeout)
+        return await ledger.mark(connection, skus, debounce)
+
+    async def _mark_carefully(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        ledger: Ledger,
+        skus: Sequence[str] | None,
+        drained: Drained,
+        timeout: timedelta,
+    ) -> None:
+        try:
+            with translated(f"{ledger.channel}: reading the listing"):
+                async with connection.transaction():
+                    drained.marked[ledger.channel] = await self._mark(
+                        connection, ledger, skus, drained.changes > 0, timeout
+                    )
+        except StoreRefused as error:
+            drained.failed[ledger.channel] = str(error)
+            if skus is not None:
+                await connection.execute(
+                    _SQL["mark_blind"], ledger.channel, skus, self._debounces[ledger.channel].quiet
+                )
+
+    async def stay_awake(self, how_long: timedelta) -> None:
+        """Keep captures from ringing for so long: this process polls quickly meanwhile. Zero: ring again."""
+        async with self._database.connection("setting the doorbell") as connection:
+            await connection.execute(_SQL["stay_awake"], how_long.total_seconds())
+
+    async def rotate(self, min_age: timedelta) -> str:
+        """Take one step of the change log's rotation; return what it was."""
+        async with self._database.connection("rotating the change log") as connection:
+            step: str = await connection.fetchval(_SQL["rotate"], min_age)
+        return step
+
+    async def roll_attempts(self, keep: timedelta) -> int:
+        """Make the attempt log's partitions; return how many old ones were dropped."""
+        async with self._database.connection("rolling the attempt log") as connection:
+            dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
+        return dropped
+
+    async def check_identity(self) -> bool:
+        """Return whether a failover has happened since the last look (and remember it).
+
+        Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
+        """
+        async with self._database.connection("reading the database's identity") as connection:
+            row = await connection.fetchrow(_SQL["identity"])
+            assert row is not None
+            if not row["is_ours"]:
+                raise ForeignDatabase(
+                    f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
+                    "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
+                )
+            if not row["is_same_timeline"]:
+                await connection.execute(_SQL["note_timeline"])
+        return not row["is_same_timeline"]
+
+    async def adopt(self) -> int:
+        """Make this database the one that is pushed from; return its system identifier."""
+        async with self._database.connection("adopting the database") as connection:
+            identifier: int = await connection.fetchval(_SQL["adopt"])
+        return identifier
+
+    async def state(self) -> tuple[datetime | None, int]:
+        """Return when everything was compared last, and how many changes are unread."""
+        async with self._database.connection("reading the intake's state") as connection:
+            row = await connection.fetchrow(_SQL["intake_state"])
+        assert row is not None
+        return row["resynced_at"], row["unread"]

@@ -1,0 +1,332 @@
+"""The delivery ledger: marking, claiming, completing. Every change of a row is guarded by the state it expects."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
+from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.listing import ChannelListing
+
+_SQL = queries.load("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """When a marked row is due: `quiet` after the last change, at most `max_wait` after the first; a fall to zero or
+    below `urgent_below` at once."""
+
+    quiet: timedelta
+    max_wait: timedelta
+    urgent_below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """How many rows a marking touched, and how many of them are urgent."""
+
+    rows: int
+    urgent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claims: the lane, its epoch, and this process."""
+
+    lane: Lane
+    epoch: Epoch
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row."""
+
+    attempt_id: AttemptId
+    push: Push
+    failures: int
+    is_farewell: bool
+
+
+@dataclass(slots=True)
+class Claim:
+    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending."""
+
+    looked_at: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    settled: list[Sku] = field(default_factory=list)
+    parked: dict[Sku, str] = field(default_factory=dict)
+    forgotten: list[Sku] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The outcome of one attempt, as the ledger takes it.
+
+    `outcome` is applied, refused, gone, not_sent, trouble or unknown; `wait` is the back-off after an unknown one.
+    """
+
+    sku: Sku
+    attempt_id: AttemptId
+    outcome: str
+    reason: str
+    is_parked: bool
+    wait: timedelta
+    duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement."""
+
+    skus: int
+    backlog: int
+    doubt: int
+    parked: int
+    in_flight: int
+    oldest: timedelta | None
+
+
+class Ledger:
+    """One channel's part of the ledger."""
+
+    def __init__(self, database: Database, listing: ChannelListing, problem: Problem) -> None:
+        self._database = database
+        self.channel: ChannelName = listing.channel
+        self._problem = problem
+        self._mark_some = listing.statement("mark", is_whole=False)
+        self._mark_all = listing.statement("mark", is_whole=True)
+        self._read_listing = listing.statement("read_listing", is_whole=False)
+
+    async def mark(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[str], debounce: Debounce
+    ) -> Marked:
+        """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction."""
+        row = await connection.fetchrow(
+            self._mark_some, self.channel, skus, debounce.quiet, debounce.max_wait, debounce.urgent_below, True
+        )
+        assert row is not None
+        return Marked(row["marked"], row["urgent"])
+
+    async def mark_all(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        debounce: Debounce,
+        *,
+        postpones: bool,
+        timeout: timedelta,
+    ) -> Marked:
+        """Compare the whole listing with the ledger and mark what differs; memory stays in the server.
+
+        `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change.
+        """
+        row = await connection.fetchrow(
+            self._mark_all,
+            self.channel,
+            None,
+            debounce.quiet,
+            debounce.max_wait,
+            debounce.urgent_below,
+            postpones,
+            timeout=timeout.total_seconds(),
+        )
+        assert row is not None
+        return Marked(row["marked"], row["urgent"])
+
+    async def claim(self, owner: Owner, limit: int, settle: timedelta) -> Claim:
+        """Claim up to `limit` due rows: one transaction, committed when this returns.
+
+        Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may be sent then.
+        """
+        claim = Claim()
+        async with self._database.transaction(f"{self.channel}: claiming") as connection:
+            captured = await connection.fetch(
+                _SQL["capture_due"], owner.lane, owner.epoch, owner.holder, self.channel, limit
+            )
+            if not captured:
+                return claim
+            deliveries = [_delivery(row) for row in captured]
+            skus = [delivery.sku for delivery in deliveries]
+            # Read in a statement of its own, after the want was captured: never older than what it answers.
+            listed = {row["sku"]: _listed(row) for row in await connection.fetch(self._read_listing, "", skus)}
+            heirs = await self._heirs(connection, deliveries, listed)
+            decisions = {
+                delivery.sku: decide(
+                    delivery, listed.get(delivery.sku), has_heir=delivery.sku in heirs, problem=self._problem
+                )
+                for delivery in deliveries
+            }
+            await self._write_decisions(connection, decisions, listed, claim)
+            if heirs:
+                await connection.execute(_SQL["doubt_heirs"], self.channel, sorted(set(heirs.values())), settle)
+            await self._open(connection, owner, deliveries, decisions, claim)
+        claim.looked_at = len(deliveries)
+        return claim
+
+    async def _heirs(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        deliveries: Sequence[Delivery],
+        listed: Mapping[str, Listed],
+    ) -> dict[Sku, Sku]:
+        moved = [
+            delivery.sku
+            for delivery in deliveries
+            if delivery.identifiers is not None
+            and (delivery.sku not in listed or listed[delivery.sku].identifiers != delivery.identifiers)
+        ]
+        if not moved:
+            return {}
+        rows = await connection.fetch(_SQL["heirs"], self.channel, moved)
+        return {row["sku"]: row["heir"] for row in rows}
+
+    async def _write_decisions(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        decisions: Mapping[Sku, Decision],
+        listed: Mapping[str, Listed],
+        claim: Claim,
+    ) -> None:
+        claim.settled = [sku for sku, decision in decisions.items() if isinstance(decision, Settled)]
+        claim.forgotten = [sku for sku, decision in decisions.items() if isinstance(decision, Forget)]
+        claim.parked = {sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)}
+        waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
+        for name, skus in (("close_settled", claim.settled), ("forget", claim.forgotten), ("await_settling", waiting)):
+            if skus:
+                await connection.execute(_SQL[name], self.channel, skus)
+        if claim.parked:
+            rows = [
+                {
+                    "sku": sku,
+                    "reason": reason,
+                    "rows": listed[sku].rows,
+                    "identifiers": listed[sku].identifiers,
+                    "quantity": listed[sku].quantity,
+                }
+                for sku, reason in claim.parked.items()
+            ]
+            await connection.execute(_SQL["park"], self.channel, _json(rows))
+
+    async def _open(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        owner: Owner,
+        deliveries: Sequence[Delivery],
+        decisions: Mapping[Sku, Decision],
+        claim: Claim,
+    ) -> None:
+        sends = {sku: decision for sku, decision in decisions.items() if isinstance(decision, Send)}
+        if not sends:
+            return
+        rows = await connection.fetch(
+            _SQL["open_attempts"],
+            self.channel,
+            owner.epoch,
+            _json(
+                [
+                    {
+                        "sku": sku,
+                        "quantity": send.quantity,
+                        "identifiers": send.identifiers,
+                        "is_farewell": send.is_farewell,
+                    }
+                    for sku, send in sends.items()
+                ]
+            ),
+        )
+        ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
+        claim.attempts = [
+            Attempt(
+                ids[delivery.sku],
+                Push(delivery.sku, send.identifiers, send.quantity),
+                delivery.failures,
+                send.is_farewell,
+            )
+            for delivery in deliveries
+            if (send := sends.get(delivery.sku)) is not None
+        ]
+
+    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> set[Sku]:
+        """Write outcomes; return the SKUs whose attempt was still open under this owner.
+
+        Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
+        """
+        rows = [
+            {
+                "sku": done.sku,
+                "attempt_id": done.attempt_id,
+                "outcome": done.outcome,
+                "reason": done.reason,
+                "is_parked": done.is_parked,
+                "wait_s": done.wait.total_seconds(),
+                "duration_ms": None if done.duration is None else done.duration.total_seconds() * 1000,
+            }
+            for done in completions
+        ]
+        async with self._database.connection(f"{self.channel}: writing outcomes") as connection:
+            written = await connection.fetch(
+                _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, _json(rows)
+            )
+        return {row["sku"] for row in written}
+
+    async def recover(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
+        """Turn open attempts that nobody waits for into doubt; return how many there were."""
+        async with self._database.connection(f"{self.channel}: recovering attempts") as connection:
+            count: int = await connection.fetchval(
+                _SQL["recover"], owner.lane, owner.epoch, owner.holder, self.channel, settle, list(in_hand)
+            )
+        return count
+
+    async def next_due(self) -> timedelta | None:
+        """Return how long until the next row is due (negative: since when it is), or None."""
+        async with self._database.connection(f"{self.channel}: looking for work") as connection:
+            seconds: float | None = await connection.fetchval(_SQL["next_due"], self.channel)
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    async def backlog(self) -> Backlog:
+        """Count this channel's rows: one pass over them, for a heartbeat and not for a loop."""
+        async with self._database.connection(f"{self.channel}: counting the backlog") as connection:
+            row = await connection.fetchrow(_SQL["backlog"], self.channel)
+        assert row is not None
+        oldest = row["oldest_s"]
+        return Backlog(
+            row["skus"],
+            row["backlog"],
+            row["doubt"],
+            row["parked"],
+            row["in_flight"],
+            None if oldest is None else timedelta(seconds=oldest),
+        )
+
+    async def parked(self, limit: int) -> list[tuple[Sku, str]]:
+        """Return parked SKUs with their reasons, newest first."""
+        async with self._database.connection(f"{self.channel}: listing parked SKUs") as connection:
+            rows = await connection.fetch(_SQL["parked"], self.channel, limit)
+        return [(Sku(row["sku"]), row["reason"]) for row in rows]
+
+
+def _delivery(row: asyncpg.Record) -> Delivery:
+    identifiers = row["identifiers"]
+    return Delivery(
+        Sku(row["sku"]),
+        row["acked_quantity"],
+        None if identifiers is None else tuple(identifiers),
+        row["is_doubted"],
+        row["is_settled"],
+        row["is_acked_since_doubt"],
+        row["failures"],
+    )
+
+
+def _listed(row: asyncpg.Record) -> Listed:
+    return Listed(row["rows"], tuple(row["identifiers"]), row["quantity"])
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,52 @@
+"""The connection that listens: its own, because a pool forgets LISTEN when a connection is given back."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from daemon.store import queries
+from daemon.store.database import ConnectOptions, connect, translated
+
+_SQL = queries.load("listener")
+CHANNEL = "stockrelay"
+
+
+class Listener:
+    """A connection on which the doorbell is heard. One task uses it."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+        self.pid = connection.get_server_pid()
+
+    async def beat(self, timeout: timedelta) -> bool:
+        """Ask the server whether it is still there; False: it does not know of our LISTEN any more.
+
+        Raises StoreUnavailable within `timeout` when a partition swallowed the connection.
+        """
+        with translated("listening for changes"):
+            is_listening: bool = await self._connection.fetchval(_SQL["beat"], timeout=timeout.total_seconds())
+        return is_listening
+
+
+@asynccontextmanager
+async def listening(options: ConnectOptions, on_ring: Callable[[int, str], None]) -> AsyncIterator[Listener]:
+    """Open a connection and LISTEN; `on_ring(pid, payload)` is called for each notification.
+
+    Raises StoreUnavailable, StoreRefused. At the end the connection is cut, not closed: closing would wait for a
+    server that may be gone.
+    """
+    connection = await connect(options)
+
+    def ring(_connection: Any, pid: int, _channel: str, payload: object) -> None:
+        on_ring(pid, str(payload))
+
+    try:
+        with translated("listening for changes"):
+            # Registers the callback and sends LISTEN.
+            await connection.add_listener(CHANNEL, ring)
+        yield Listener(connection)
+    finally:
+        connection.terminate()

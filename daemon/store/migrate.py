@@ -1,0 +1,138 @@
+"""Brings the schema to this version and the triggers to the configuration."""
+
+import asyncio
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from daemon.core.errors import SchemaMismatch
+from daemon.store import queries
+from daemon.store.database import ConnectOptions, connect, translated
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+_SQL = queries.load("migrate")
+_LOCK: Final = 7830361
+
+
+def _config(**attributes: Any) -> Config:
+    installed = _PACKAGE / "_migrations"
+    config = Config(attributes=attributes)
+    config.set_main_option("script_location", str(installed if installed.is_dir() else _PACKAGE.parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def head() -> str:
+    """Return the schema version that this program wants."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def migrate(options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool) -> list[str]:
+    """Create or upgrade the schema, then set the triggers on the watched tables (name, SKU expression).
+
+    Safe when two replicas start at once: one waits for the other. Returns the lines to print.
+    Raises StoreUnavailable, StoreRefused (rights, a table or an expression that does not work).
+    """
+    guard = await connect(options)
+    try:
+        # A session lock, held over several transactions: this connection must not be a transaction-mode pooler's.
+        with translated("waiting for another migration"):
+            await guard.execute(_SQL["lock"], _LOCK)
+        with translated("creating the schema stockrelay"):
+            await guard.execute(_SQL["create_schema"])
+            before = await _current(guard)
+        await _upgrade(options)
+        with translated("setting the triggers"):
+            async with guard.transaction():
+                await guard.execute(_SQL["set_doorbell"], has_doorbell)
+                rows = await guard.fetch(_SQL["set_watches"], watches_json(watches))
+        lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
+        lines += [
+            f"watching {row['name']} (sku: {row['sku']})"
+            + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
+            for row in rows
+        ]
+        return lines
+    finally:
+        guard.terminate()
+
+
+async def _upgrade(options: ConnectOptions) -> None:
+    arguments = options.arguments() | {"command_timeout": None}
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(**arguments), poolclass=NullPool
+    )
+
+    def run(connection: Connection) -> None:
+        command.upgrade(_config(connection=connection), "head")
+
+    try:
+        with translated("migrating the schema stockrelay"):
+            async with engine.connect() as connection:
+                await connection.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+def migration_sql(watches: Sequence[tuple[str, str]], *, has_doorbell: bool) -> str:
+    """Return everything `migrate` would run on an empty database, for review or for another tool to run."""
+    buffer = io.StringIO()
+    config = _config()
+    config.output_buffer = buffer
+    command.upgrade(config, "head", sql=True)
+    literal = watches_json(watches).replace("'", "''")
+    return (
+        buffer.getvalue()
+        + f"\nUPDATE stockrelay.capture_state SET doorbell = {'true' if has_doorbell else 'false'};\n"
+        + f"SELECT name, sku, is_always FROM stockrelay.set_watches('{literal}'::jsonb);\n"
+    )
+
+
+def watches_json(watches: Sequence[tuple[str, str]]) -> str:
+    """Return the watches as `set_watches` takes them."""
+    return json.dumps([{"table": table, "sku": sku} for table, sku in watches], ensure_ascii=False)
+
+
+async def _current(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+    if await connection.fetchval(_SQL["has_version_table"]) is None:
+        return None
+    version: str | None = await connection.fetchval(_SQL["version"])
+    return version
+
+
+async def check_version(options: ConnectOptions) -> None:
+    """Raise SchemaMismatch unless the schema is of this program's version."""
+    connection = await connect(options)
+    try:
+        with translated("reading the schema's version"):
+            current = await _current(connection)
+    finally:
+        connection.terminate()
+    if current is None:
+        raise SchemaMismatch("the schema stockrelay is missing; run `stockrelay migrate` as its owner")
+    if current != head():
+        script = ScriptDirectory.from_config(_config())
+        known = {revision.revision for revision in script.walk_revisions()}
+        todo = (
+            "run `stockrelay migrate` as its owner" if current in known else "this program is older: upgrade it"
+        )
+        raise SchemaMismatch(f"the schema stockrelay has version {current}, this program wants {head()}; {todo}")
+
+
+def run_migrate(
+    options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool
+) -> list[str]:
+    """Run `migrate` to its end, from code without a loop."""
+    return asyncio.run(migrate(options, watches, has_doorbell=has_doorbell))

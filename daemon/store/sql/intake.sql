@@ -1,0 +1,59 @@
+-- name: take_changes
+-- What is new in the change log, read once.
+SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus
+FROM stockrelay.take_changes($1);
+
+-- name: mark_blind
+-- Marks SKUs without reading a listing that does not work: their claims read it again.
+INSERT INTO stockrelay.ledger AS d (channel, sku, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)
+SELECT $1, s.sku, nextval('stockrelay.want_seq'), 0, clock_timestamp(), clock_timestamp(),
+       clock_timestamp() + $3::interval
+FROM (SELECT DISTINCT u.sku FROM unnest($2::text[]) AS u (sku) ORDER BY u.sku) AS s
+ON CONFLICT (channel, sku) DO UPDATE SET
+    want_seq = excluded.want_seq,
+    first_dirty_at = coalesce(d.first_dirty_at, excluded.first_dirty_at),
+    unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
+    due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
+
+-- name: tell_replicas
+-- Wakes the owners of lanes in other processes.
+SELECT pg_notify('stockrelay', 'marked');
+
+-- name: stay_awake
+-- No capture rings until then: this process polls quickly. 0 seconds: ring again.
+SELECT setval('stockrelay.awake_until_ms',
+    CASE WHEN $1::float8 = 0 THEN 0 ELSE (extract(epoch FROM clock_timestamp()) * 1000 + $1::float8 * 1000)::bigint END);
+
+-- name: resynced
+-- Remembers when everything was compared last.
+UPDATE stockrelay.intake SET resynced_at = clock_timestamp();
+
+-- name: rotate
+-- One step of the change log's rotation.
+SELECT stockrelay.rotate($1);
+
+-- name: roll_attempts
+-- Makes the attempt log's partitions and drops the old ones.
+SELECT stockrelay.roll_attempts($1, $2);
+
+-- name: identity
+-- The database this is, and the one that is pushed from.
+SELECT i.system_identifier = n.system_identifier AND i.database_oid = n.database_oid AS is_ours,
+       i.timeline = n.timeline AS is_same_timeline, i.accepted_at, n.system_identifier, n.timeline
+FROM stockrelay.intake AS i, stockrelay.identity() AS n;
+
+-- name: note_timeline
+-- The same database after a failover.
+UPDATE stockrelay.intake SET timeline = (SELECT n.timeline FROM stockrelay.identity() AS n);
+
+-- name: adopt
+-- From now on this database is pushed from. What its change log says was another server's: a resync comes first.
+UPDATE stockrelay.intake AS i SET
+    system_identifier = n.system_identifier, database_oid = n.database_oid, timeline = n.timeline,
+    accepted_at = clock_timestamp(), read_until = pg_current_snapshot(), resynced_at = NULL
+FROM stockrelay.identity() AS n
+RETURNING i.system_identifier;
+
+-- name: intake_state
+-- For `status`.
+SELECT i.resynced_at, (SELECT count(*) FROM stockrelay.unread(i.read_until)) AS unread FROM stockrelay.intake AS i;

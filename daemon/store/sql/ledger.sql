@@ -1,0 +1,265 @@
+-- name: listed
+-- The operator's listing, one row per SKU, numbers made what may be sent: floored, never negative (S16, Y06).
+    SELECT x.sku, count(*)::integer AS rows, min(x.identifiers) AS identifiers, min(x.quantity) AS quantity
+    FROM (
+        SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers,
+               CASE WHEN l.quantity::numeric = 'NaN' THEN NULL
+                    ELSE least(greatest(floor(l.quantity::numeric), 0), 2147483647)::integer END AS quantity
+        FROM (
+@listing@
+        ) AS l
+        WHERE l.sku IS NOT NULL@only@
+    ) AS x
+    GROUP BY x.sku
+
+-- name: only_some
+-- Restricts the listing to the SKUs asked for; the planner carries it down into the operator's query.
+ AND l.sku::text = ANY ($2::text[])
+
+-- name: dirty_some
+-- The SKUs that the change log names.
+    SELECT DISTINCT s.sku FROM unnest($2::text[]) AS s (sku)
+
+-- name: dirty_all
+-- A resync: every SKU that the listing or the ledger knows.
+    SELECT l.sku FROM listed AS l UNION SELECT e.sku FROM stockrelay.ledger AS e WHERE e.channel = $1 AND $2::text[] IS NULL
+
+-- name: mark
+-- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
+-- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync).
+-- The condition stands twice: before the insert it spares work, in the conflict it decides on the row as it is then.
+WITH listed AS (
+@listed@
+), dirty AS (
+@dirty@
+), target AS (
+    SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity
+    FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
+), moved AS (
+    SELECT t.*, clock_timestamp() AS now
+    FROM target AS t LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = t.sku
+    WHERE CASE
+        WHEN e.sku IS NULL THEN t.rows > 0
+        WHEN e.parked_at IS NOT NULL THEN
+            (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
+        WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) THEN $6
+        ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
+             OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
+    END
+    ORDER BY t.sku
+), marked AS (
+    INSERT INTO stockrelay.ledger AS d (
+        channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at)
+    SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval
+    FROM moved AS m
+    ON CONFLICT (channel, sku) DO UPDATE SET
+        want_seq = excluded.want_seq,
+        listed_rows = excluded.listed_rows,
+        listed_identifiers = excluded.listed_identifiers,
+        listed_quantity = excluded.listed_quantity,
+        first_dirty_at = coalesce(d.first_dirty_at, excluded.first_dirty_at),
+        unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
+        urgent = d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5),
+        -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
+        parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
+        parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,
+        due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL ELSE greatest(d.retry_at,
+            CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
+                 THEN excluded.first_dirty_at
+                 ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
+    RETURNING d.urgent
+)
+SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
+
+-- name: capture_due
+-- The first step of a claim: locks due rows, urgent ones first, and captures what is wanted. What the listing says is
+-- read after this, in a statement of its own: a number read before would be older than the want it answers.
+WITH owner AS (
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+), urgent AS (
+    SELECT * FROM stockrelay.ledger
+    WHERE channel = $4 AND urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL
+    ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
+), patient AS (
+    SELECT * FROM stockrelay.ledger
+    WHERE channel = $4 AND NOT urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL
+    ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
+)
+SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doubted,
+       coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
+       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures
+FROM (SELECT * FROM urgent UNION ALL SELECT * FROM patient) AS d
+WHERE EXISTS (SELECT FROM owner)
+LIMIT $5;
+
+-- name: read_listing
+-- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
+WITH listed AS (
+@listed@
+) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed WHERE $1::text IS NOT NULL;
+
+-- name: heirs
+-- Which of these SKUs' last identifiers are another listed SKU's now: (SKU, heir).
+SELECT d.sku, h.sku AS heir
+FROM stockrelay.ledger AS d
+JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.listed_rows > 0
+     AND h.listed_identifiers = d.identifiers
+WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
+
+-- name: doubt_heirs
+-- An heir's number may be overwritten by what was last sent for the SKU before it: confirm it after the settle time.
+UPDATE stockrelay.ledger SET
+    doubt_at = clock_timestamp(), doubt_until = greatest(doubt_until, clock_timestamp() + $3::interval),
+    due_at = coalesce(due_at, clock_timestamp() + $3::interval)
+WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: open_attempts
+-- The third step of a claim: the attempts, written before the first byte is sent.
+UPDATE stockrelay.ledger AS d SET
+    attempt_id = nextval('stockrelay.attempt_id'),
+    attempt_epoch = $2,
+    attempt_seq = CASE WHEN c.is_farewell THEN d.acked_seq ELSE d.want_seq END,
+    attempt_quantity = c.quantity,
+    attempt_at = clock_timestamp(),
+    attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
+    acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
+    identifiers = c.identifiers,
+    first_dirty_at = NULL,
+    urgent = false,
+    due_at = NULL
+FROM jsonb_to_recordset($3::jsonb) AS c (sku text, quantity integer, identifiers text[], is_farewell boolean)
+WHERE d.channel = $1 AND d.sku = c.sku
+RETURNING d.sku, d.attempt_id;
+
+-- name: close_settled
+-- Claimed, but the partner holds that number already.
+UPDATE stockrelay.ledger SET
+    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL
+WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: await_settling
+-- Acknowledged, but in doubt: due again when no older attempt can land any more.
+UPDATE stockrelay.ledger SET first_dirty_at = NULL, urgent = false, due_at = doubt_until
+WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: park
+-- Can't be sent: not due until what is wrong with it changes.
+UPDATE stockrelay.ledger AS d SET
+    parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
+    listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity
+FROM jsonb_to_recordset($2::jsonb)
+     AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
+WHERE d.channel = $1 AND d.sku = c.sku;
+
+-- name: forget
+-- Left the listing, and the partner offers it no more.
+DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
+
+-- name: next_due
+-- Seconds until the next row is due; NULL: none.
+SELECT extract(epoch FROM least(
+    (SELECT min(due_at) FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL),
+    (SELECT min(due_at) FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL)
+) - clock_timestamp())::float8;
+
+-- name: complete
+-- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is
+-- unknown is in doubt until it can't land any more; what was not sent is due again. $5 is the settle time.
+WITH owner AS (
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+), result AS (
+    SELECT * FROM jsonb_to_recordset($6::jsonb)
+        AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
+), open AS (
+    SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
+           d.attempt_settles, r.outcome, r.reason, r.is_parked, r.wait_s, r.duration_ms, clock_timestamp() AS now
+    FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
+    WHERE d.channel = $4 AND d.attempt_epoch = $2 AND EXISTS (SELECT FROM owner)
+    ORDER BY d.sku FOR UPDATE OF d
+), done AS (
+    UPDATE stockrelay.ledger AS d SET
+        attempt_id = NULL, attempt_epoch = NULL, attempt_seq = NULL, attempt_quantity = NULL, attempt_at = NULL,
+        attempt_settles = NULL,
+        acked_seq = CASE WHEN o.outcome = 'applied' THEN greatest(d.acked_seq, o.attempt_seq) ELSE d.acked_seq END,
+        acked_quantity = CASE o.outcome WHEN 'applied' THEN o.attempt_quantity WHEN 'gone' THEN 0
+                         ELSE d.acked_quantity END,
+        acked_at = CASE WHEN o.outcome IN ('applied', 'gone') THEN o.now ELSE d.acked_at END,
+        doubt_at = CASE WHEN o.outcome = 'unknown' THEN o.now
+                        WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
+                        ELSE d.doubt_at END,
+        doubt_until = CASE WHEN o.outcome = 'unknown' THEN greatest(d.doubt_until, o.attempt_at + $5::interval)
+                           WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
+                           ELSE d.doubt_until END,
+        failures = CASE o.outcome WHEN 'unknown' THEN d.failures + 1 WHEN 'applied' THEN 0 ELSE d.failures END,
+        retry_at = CASE WHEN o.outcome = 'unknown' THEN o.now + make_interval(secs => o.wait_s)
+                        WHEN o.outcome = 'applied' THEN NULL ELSE d.retry_at END,
+        parked_reason = CASE WHEN o.is_parked THEN o.reason ELSE d.parked_reason END,
+        parked_at = CASE WHEN o.is_parked THEN o.now ELSE d.parked_at END,
+        unacked_since = CASE
+            WHEN o.outcome <> 'applied' THEN coalesce(d.unacked_since, o.attempt_at)
+            WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.first_dirty_at, o.attempt_at)
+            WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN coalesce(d.unacked_since, d.doubt_at) END,
+        urgent = CASE WHEN o.is_parked THEN false
+                      WHEN o.outcome IN ('unknown', 'not_sent', 'trouble') THEN d.urgent OR o.attempt_quantity = 0
+                      ELSE d.urgent END,
+        due_at = CASE
+            WHEN o.is_parked THEN NULL
+            WHEN o.outcome = 'unknown' THEN greatest(coalesce(d.due_at, o.now), o.now + make_interval(secs => o.wait_s))
+            WHEN o.outcome = 'gone' THEN coalesce(d.due_at, o.now)
+            WHEN o.outcome <> 'applied' THEN greatest(coalesce(d.due_at, o.now), d.retry_at)
+            WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
+            WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
+    FROM open AS o WHERE d.channel = $4 AND d.sku = o.sku
+    RETURNING d.sku
+), logged AS (
+    INSERT INTO stockrelay.attempt
+        (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms)
+    SELECT o.attempt_at, o.attempt_id, $4, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch,
+           o.outcome, o.reason, o.duration_ms
+    FROM open AS o
+)
+SELECT sku FROM done;
+
+-- name: recover
+-- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
+-- applied: they become doubt, and the row is due at once. $6 are the attempts that are still in hand.
+WITH owner AS (
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+), lost AS (
+    SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at
+    FROM stockrelay.ledger AS d
+    WHERE d.channel = $4 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[]) AND EXISTS (SELECT FROM owner)
+    ORDER BY d.sku FOR UPDATE
+), freed AS (
+    UPDATE stockrelay.ledger AS d SET
+        attempt_id = NULL, attempt_epoch = NULL, attempt_seq = NULL, attempt_quantity = NULL, attempt_at = NULL,
+        attempt_settles = NULL,
+        doubt_at = clock_timestamp(),
+        doubt_until = greatest(d.doubt_until, l.attempt_at + $5::interval),
+        unacked_since = coalesce(d.unacked_since, l.attempt_at),
+        urgent = d.urgent OR l.attempt_quantity = 0,
+        due_at = coalesce(least(d.due_at, clock_timestamp()), clock_timestamp())
+    FROM lost AS l WHERE d.channel = $4 AND d.sku = l.sku
+    RETURNING d.sku
+), logged AS (
+    INSERT INTO stockrelay.attempt (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason)
+    SELECT l.attempt_at, l.attempt_id, $4, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch,
+           'unknown', 'its owner was lost before the answer was written'
+    FROM lost AS l
+)
+SELECT count(*) FROM freed;
+
+-- name: backlog
+-- For the heartbeat and `status`: a pass over one channel's rows.
+SELECT count(*) AS skus,
+       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL) AS backlog,
+       count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,
+       count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
+       count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
+       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL))::float8 AS oldest_s
+FROM stockrelay.ledger WHERE channel = $1;
+
+-- name: parked
+-- The parked SKUs of a channel, newest first.
+SELECT sku, parked_reason AS reason, parked_at FROM stockrelay.ledger
+WHERE channel = $1 AND parked_at IS NOT NULL ORDER BY parked_at DESC LIMIT $2;

@@ -1,0 +1,74 @@
+"""A partner's access token in the database: shared by replicas, surviving restarts (clause S04)."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A token, its generation, and how long it is valid from now."""
+
+    value: str = field(repr=False)
+    generation: int
+    remaining: timedelta
+
+
+class Tokens:
+    """One channel's token. With `key` (a Fernet key) the stored value is encrypted; a value that can't be read with it,
+    written before the key was set or changed, counts as none."""
+
+    def __init__(self, database: Database, channel: ChannelName, key: str | None) -> None:
+        self._database = database
+        self._channel = channel
+        self._cipher = None if key is None else Fernet(key)
+
+    async def load(self) -> StoredToken | None:
+        """Return the token, or None when there is none that is valid."""
+        async with self._database.connection(f"{self._channel}: reading the token") as connection:
+            row = await connection.fetchrow(_SQL["load"], self._channel)
+        if row is None:
+            return None
+        value = self._opened(row["value"])
+        if value is None:
+            return None
+        return StoredToken(value, row["generation"], timedelta(seconds=row["remaining_s"]))
+
+    async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
+        """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
+        async with self._database.connection(f"{self._channel}: refreshing the token") as connection:
+            return await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen_generation, hold) is not None
+
+    async def save(self, value: str, valid_for: timedelta) -> StoredToken:
+        """Keep a new token."""
+        async with self._database.connection(f"{self._channel}: keeping the token") as connection:
+            generation = await connection.fetchval(_SQL["save"], self._channel, self._sealed(value), valid_for)
+        return StoredToken(value, generation, valid_for)
+
+    async def fail_refresh(self, retry_in: timedelta) -> None:
+        """End a refresh that failed; nobody tries before `retry_in`."""
+        async with self._database.connection(f"{self._channel}: ending a token refresh") as connection:
+            await connection.execute(_SQL["fail_refresh"], self._channel, retry_in)
+
+    async def invalidate(self, generation: int) -> None:
+        """Drop the token, if it is still that one."""
+        async with self._database.connection(f"{self._channel}: dropping the token") as connection:
+            await connection.execute(_SQL["invalidate"], self._channel, generation)
+
+    def _sealed(self, value: str) -> str:
+        return value if self._cipher is None else "fernet:" + self._cipher.encrypt(value.encode()).decode()
+
+    def _opened(self, stored: str) -> str | None:
+        if self._cipher is None:
+            return None if stored.startswith("fernet:") else stored
+        try:
+            return self._cipher.decrypt(stored.removeprefix("fernet:")).decode()
+        except InvalidToken:
+            return None

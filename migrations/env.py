@@ -1,0 +1,46 @@
+"""Runs the migrations: on the connection that `stockrelay migrate` hands over, or printed as SQL for review.
+
+Several replicas may start at once: the caller holds an advisory lock around all of this.
+"""
+
+from alembic import context
+
+SCHEMA = "stockrelay"
+
+config = context.config
+
+
+def run_offline() -> None:
+    """Print the SQL."""
+    config.attributes["run_script"] = lambda sql: context.get_context().impl.static_output(sql)
+    context.configure(
+        dialect_name="postgresql",
+        version_table="alembic_version",
+        version_table_schema=SCHEMA,
+        literal_binds=True,
+        transaction_per_migration=True,
+    )
+    context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};\n")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online() -> None:
+    """Run on the connection handed over, one transaction for each migration."""
+    connection = config.attributes["connection"]
+    # A script holds many statements: only the driver's simple query protocol takes them in one go.
+    config.attributes["run_script"] = lambda sql: connection.connection.run_async(lambda raw: raw.execute(sql))
+    context.configure(
+        connection=connection,
+        version_table="alembic_version",
+        version_table_schema=SCHEMA,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()

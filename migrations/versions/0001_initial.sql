@@ -1,0 +1,514 @@
+-- Everything Stockrelay keeps in the database. Run by the owner role; what the daemon's role needs is in grants.sql.
+
+-- Capture: what the ERP's triggers write ------------------------------------------------------------------------
+
+-- The one row every capture reads: which slot of the change log takes the next row, and whether to ring.
+CREATE TABLE stockrelay.capture_state (
+    one          boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    slot         smallint    NOT NULL DEFAULT 0 CHECK (slot IN (0, 1)),
+    switched_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    doorbell     boolean     NOT NULL DEFAULT true
+);
+INSERT INTO stockrelay.capture_state DEFAULT VALUES;
+
+-- Until this time (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring. A sequence, because
+-- it is written in place: a row updated every second would grow a chain of versions that every capture walks.
+CREATE SEQUENCE stockrelay.awake_until_ms MINVALUE 0 START 0;
+
+-- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
+-- `sku` NULL means that anything in a watched table may have changed. `stripe` spreads concurrent writers over the
+-- index, so that they do not queue for its last page.
+CREATE TABLE stockrelay.change_0 (
+    xid     xid8        NOT NULL,
+    at      timestamptz NOT NULL,
+    stripe  smallint    NOT NULL,
+    rings   boolean     NOT NULL,
+    sku     text
+) WITH (autovacuum_enabled = false);
+CREATE INDEX change_0_xid ON stockrelay.change_0 (stripe, xid);
+CREATE TABLE stockrelay.change_1 (LIKE stockrelay.change_0 INCLUDING ALL) WITH (autovacuum_enabled = false);
+
+CREATE VIEW stockrelay.change AS
+    SELECT 0::smallint AS slot, xid, at, stripe, sku FROM stockrelay.change_0
+    UNION ALL
+    SELECT 1::smallint AS slot, xid, at, stripe, sku FROM stockrelay.change_1;
+
+-- Rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue for each other.
+-- A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
+CREATE FUNCTION stockrelay.ring() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('stockrelay', '');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.change_0
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.rings) EXECUTE FUNCTION stockrelay.ring();
+CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.change_1
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.rings) EXECUTE FUNCTION stockrelay.ring();
+ALTER TABLE stockrelay.change_0 ENABLE ALWAYS TRIGGER stockrelay_ring;
+ALTER TABLE stockrelay.change_1 ENABLE ALWAYS TRIGGER stockrelay_ring;
+
+-- Which tables are watched, as configured. `is_always`: the triggers also fire in replicated sessions.
+CREATE TABLE stockrelay.watch (
+    relation   oid         PRIMARY KEY,
+    name       text        NOT NULL,
+    sku        text        NOT NULL,
+    function   text        NOT NULL,
+    is_always  boolean     NOT NULL,
+    since      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The source of one watched table's trigger function. What could fail is tried in blocks that write nothing: a block
+-- that writes would use up a subtransaction id in each of the ERP's statements. A slot that somebody has locked,
+-- dropped or renamed is stepped over; if both are, a resync is asked for and the ERP's statement goes on.
+CREATE FUNCTION stockrelay.capture_source(sku text, is_plain_column boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $outer$
+DECLARE
+    body text := $body$
+#variable_conflict use_column
+DECLARE
+    capture_slot smallint;
+    capture_doorbell boolean;
+    capture_rings boolean := false;
+    capture_known boolean := true;
+BEGIN
+    FOR tries IN 0..1 LOOP
+        BEGIN
+            LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
+            SELECT (s.slot + tries) % 2, s.doorbell,
+                   s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000
+            INTO STRICT capture_slot, capture_doorbell, capture_rings
+            FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a;
+            IF capture_slot = 0 THEN
+                LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
+            ELSE
+                LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
+            END IF;
+            EXIT;
+        EXCEPTION WHEN OTHERS THEN
+            capture_slot := NULL;
+        END;
+    END LOOP;
+    IF capture_slot IS NULL THEN
+        IF capture_doorbell AND pg_notification_queue_usage() < 0.5 THEN
+            PERFORM pg_notify('stockrelay', 'resync');
+        END IF;
+        RETURN NULL;
+    END IF;@check@
+    IF TG_OP = 'TRUNCATE' OR NOT capture_known THEN
+        IF capture_slot = 0 THEN
+            INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
+            VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
+        ELSE
+            INSERT INTO stockrelay.change_1 (xid, at, stripe, rings, sku)
+            VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
+        END IF;
+    ELSIF TG_OP = 'UPDATE' THEN@update@
+    ELSIF TG_OP = 'INSERT' THEN@insert@
+    ELSE@delete@
+    END IF;
+    RETURN NULL;
+END $body$;
+    -- An expression may raise on some row, so it is tried first.
+    checked CONSTANT text := $check$
+    BEGIN
+        IF TG_OP IN ('INSERT', 'UPDATE') THEN PERFORM count((@sku@)::text) FROM new_rows; END IF;
+        IF TG_OP IN ('UPDATE', 'DELETE') THEN PERFORM count((@sku@)::text) FROM old_rows; END IF;
+    EXCEPTION WHEN OTHERS THEN
+        capture_known := false;
+    END;$check$;
+    written CONSTANT text := $insert$
+        IF capture_slot = 0 THEN
+            INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
+            SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15,
+                   capture_rings AND row_number() OVER () = 1, c.sku
+            FROM (@rows@) AS c WHERE c.sku IS NOT NULL;
+        ELSE
+            INSERT INTO stockrelay.change_1 (xid, at, stripe, rings, sku)
+            SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15,
+                   capture_rings AND row_number() OVER () = 1, c.sku
+            FROM (@rows@) AS c WHERE c.sku IS NOT NULL;
+        END IF;$insert$;
+BEGIN
+    body := replace(body, '@check@', CASE WHEN is_plain_column THEN '' ELSE checked END);
+    body := replace(body, '@update@', replace(written, '@rows@',
+        'SELECT (@sku@)::text AS sku FROM new_rows UNION SELECT (@sku@)::text FROM old_rows'));
+    body := replace(body, '@insert@', replace(written, '@rows@', 'SELECT DISTINCT (@sku@)::text AS sku FROM new_rows'));
+    body := replace(body, '@delete@', replace(written, '@rows@', 'SELECT DISTINCT (@sku@)::text AS sku FROM old_rows'));
+    RETURN replace(body, '@sku@', sku);
+END $outer$;
+
+-- The table itself and everything below it: a statement on a partition fires only the partition's own triggers.
+CREATE FUNCTION stockrelay.relation_tree(root oid) RETURNS SETOF oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE tree (id) AS (
+        SELECT root UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.id
+    )
+    SELECT t.id FROM tree AS t JOIN pg_class AS c ON c.oid = t.id WHERE c.relkind IN ('r', 'p')
+$$;
+
+-- Sets the triggers of one relation; says whether they also fire in replicated sessions (ENABLE ALWAYS wants the
+-- table's owner, CREATE TRIGGER only the TRIGGER privilege).
+CREATE FUNCTION stockrelay.set_triggers(relation regclass, function text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part record;
+    is_always boolean := true;
+BEGIN
+    FOR part IN SELECT * FROM (VALUES
+        ('stockrelay_insert', 'INSERT', 'REFERENCING NEW TABLE AS new_rows'),
+        ('stockrelay_update', 'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+        ('stockrelay_delete', 'DELETE', 'REFERENCING OLD TABLE AS old_rows'),
+        ('stockrelay_truncate', 'TRUNCATE', '')) AS v (name, event, tables)
+    LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION stockrelay.%I()',
+                       part.name, part.event, relation, part.tables, function);
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, part.name);
+        EXCEPTION WHEN insufficient_privilege THEN
+            is_always := false;
+        END;
+    END LOOP;
+    RETURN is_always;
+END $$;
+
+-- Takes our triggers off one relation, wherever they came from.
+CREATE FUNCTION stockrelay.drop_triggers(relation regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN
+        SELECT t.tgname FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+        WHERE t.tgrelid = relation AND p.pronamespace = 'stockrelay'::regnamespace AND NOT t.tgisinternal
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    END LOOP;
+END $$;
+
+-- Makes the triggers what the configuration says: `watches` is [{"table": ..., "sku": ...}, ...], spelled as in SQL.
+-- Idempotent; tables that are no longer watched lose their triggers. Returns what is watched now.
+CREATE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF stockrelay.watch
+LANGUAGE plpgsql AS $$
+DECLARE
+    wanted record;
+    relation regclass;
+    id oid;
+    function_name text;
+    is_plain boolean;
+    is_always boolean;
+    kept oid[] := '{}';
+    members oid[] := '{}';
+BEGIN
+    FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w ("table" text, sku text) LOOP
+        relation := wanted."table"::regclass;
+        IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class AS c WHERE c.oid = relation) THEN
+            RAISE EXCEPTION 'watch: % is not a table', wanted."table"
+                USING HINT = 'Watch the tables below a view: name each of them, and read the view in the listing.';
+        END IF;
+        BEGIN
+            EXECUTE format('SELECT (%s)::text FROM %s LIMIT 0', wanted.sku, relation);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE EXCEPTION 'watch: the SKU expression "%" does not work on %: %', wanted.sku, wanted."table", SQLERRM
+                USING HINT = 'It is an SQL expression over one row of the table; functions outside pg_catalog are '
+                             'written with their schema.';
+        END;
+        is_plain := EXISTS (
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+            AND (quote_ident(a.attname) = wanted.sku OR a.attname = lower(wanted.sku)));
+        function_name := 'capture_' || relation::oid;
+        EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                       'SET search_path = pg_catalog, pg_temp AS %L',
+                       function_name, stockrelay.capture_source(wanted.sku, is_plain));
+        EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name);
+        is_always := true;
+        FOR id IN SELECT stockrelay.relation_tree(relation) LOOP
+            is_always := stockrelay.set_triggers(id, function_name) AND is_always;
+            members := members || id;
+        END LOOP;
+        INSERT INTO stockrelay.watch AS w (relation, name, sku, function, is_always)
+        VALUES (relation, wanted."table", wanted.sku, function_name, is_always)
+        ON CONFLICT ON CONSTRAINT watch_pkey DO UPDATE
+        SET name = excluded.name, sku = excluded.sku, function = excluded.function, is_always = excluded.is_always;
+        kept := kept || relation::oid;
+    END LOOP;
+    FOR relation IN
+        SELECT DISTINCT t.tgrelid::regclass FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+        WHERE p.pronamespace = 'stockrelay'::regnamespace AND p.proname LIKE 'capture\_%' AND NOT t.tgisinternal
+        AND t.tgrelid <> ALL (members)
+    LOOP
+        PERFORM stockrelay.drop_triggers(relation);
+    END LOOP;
+    FOR function_name IN
+        SELECT p.proname FROM pg_proc AS p
+        WHERE p.pronamespace = 'stockrelay'::regnamespace AND p.prorettype = 'trigger'::regtype
+        AND p.proname LIKE 'capture\_%' AND p.proname <> ALL (SELECT 'capture_' || k FROM unnest(kept) AS k)
+    LOOP
+        EXECUTE format('DROP FUNCTION stockrelay.%I()', function_name);
+    END LOOP;
+    DELETE FROM stockrelay.watch AS w WHERE w.relation <> ALL (kept);
+    RETURN QUERY SELECT w.* FROM stockrelay.watch AS w ORDER BY w.name;
+END $$;
+
+-- Intake: how far the change log has been read --------------------------------------------------------------------
+
+-- `read_until` is the snapshot of the last reading: what is visible now and was not visible then is new.
+-- The identity says which database this is: a clone or a restored copy has another one, and is not pushed from.
+CREATE TABLE stockrelay.intake (
+    one                boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    read_until         pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
+    system_identifier  bigint      NOT NULL,
+    database_oid       oid         NOT NULL,
+    timeline           integer     NOT NULL,
+    accepted_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    resynced_at        timestamptz
+);
+
+CREATE FUNCTION stockrelay.identity(OUT system_identifier bigint, OUT database_oid oid, OUT timeline integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.system_identifier, d.oid, c.timeline_id
+    FROM pg_control_system() AS s, pg_control_checkpoint() AS c, pg_database AS d WHERE d.datname = current_database()
+$$;
+INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT * FROM stockrelay.identity();
+
+-- Whether a row of the change log is new to a reader that read until `then_snapshot`: its transaction was running
+-- then, or began later. (What the reader's own snapshot does not show, it does not see.)
+CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot) RETURNS TABLE (at timestamptz, sku text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    stripes CONSTANT smallint[] := ARRAY[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    began_later CONSTANT xid8 := pg_snapshot_xmax(then_snapshot);
+    was_running CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(then_snapshot));
+BEGIN
+    RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c WHERE c.stripe = ANY (stripes) AND c.xid >= began_later;
+    IF cardinality(was_running) > 0 THEN
+        RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c
+                     WHERE c.stripe = ANY (stripes) AND c.xid = ANY (was_running);
+    END IF;
+END $$;
+
+-- Reads what is new and remembers how far; at most `max_skus` SKUs are listed, beyond that `is_everything` is true, as
+-- it is after a TRUNCATE. One reader at a time. The commit need not be durable: what the caller marks in the same
+-- transaction would be lost with it, and be read again.
+CREATE FUNCTION stockrelay.take_changes(
+    max_skus integer, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[]
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    then_snapshot pg_snapshot;
+    now_snapshot pg_snapshot;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- Locked in a statement of its own: the reading below then has a snapshot that is newer than the last reader's.
+    SELECT i.read_until INTO STRICT then_snapshot FROM stockrelay.intake AS i FOR UPDATE;
+    IF pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(then_snapshot) THEN
+        -- Transaction ids ran backwards: another server's history. Nothing stored says what is new.
+        changes := 0;
+        is_everything := true;
+        UPDATE stockrelay.intake SET read_until = pg_current_snapshot();
+        RETURN;
+    END IF;
+    WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(then_snapshot) AS u),
+    dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku IS NOT NULL LIMIT max_skus + 1)
+    SELECT (SELECT count(*) FROM fresh), (SELECT min(f.at) FROM fresh AS f),
+           (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
+           (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot()
+    INTO changes, oldest, is_everything, skus, now_snapshot;
+    IF changes > 0 THEN
+        UPDATE stockrelay.intake SET read_until = now_snapshot;
+    END IF;
+    IF cardinality(skus) > max_skus THEN
+        is_everything := true;
+    END IF;
+    IF is_everything THEN
+        skus := NULL;
+    END IF;
+END $$;
+
+-- One step of the change log's rotation. A slot is emptied only when it has not been written for `min_age`, when
+-- nobody has it locked (an uncommitted row holds a lock) and when all of it has been read.
+CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    state stockrelay.capture_state;
+    read_until pg_snapshot;
+    idle smallint;
+    has_rows boolean;
+    has_unread boolean;
+BEGIN
+    SELECT * INTO STRICT state FROM stockrelay.capture_state;
+    IF state.switched_at > clock_timestamp() - min_age THEN
+        RETURN 'too early';
+    END IF;
+    SELECT i.read_until INTO read_until FROM stockrelay.intake AS i FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 'busy';
+    END IF;
+    idle := 1 - state.slot;
+    EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || idle) INTO has_rows;
+    IF NOT has_rows THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || state.slot) INTO has_rows;
+        IF NOT has_rows THEN
+            RETURN 'empty';
+        END IF;
+        UPDATE stockrelay.capture_state SET slot = idle, switched_at = clock_timestamp();
+        RETURN 'switched';
+    END IF;
+    BEGIN
+        EXECUTE format('LOCK TABLE stockrelay.%I IN ACCESS EXCLUSIVE MODE NOWAIT', 'change_' || idle);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'locked';
+    END;
+    EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE c.xid >= pg_snapshot_xmax($1) '
+                   'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))', 'change_' || idle)
+    INTO has_unread USING read_until;
+    IF has_unread THEN
+        RETURN 'unread';
+    END IF;
+    EXECUTE format('TRUNCATE stockrelay.%I', 'change_' || idle);
+    RETURN 'emptied';
+END $$;
+
+-- The delivery ledger: what each partner is to be told, and what it has acknowledged --------------------------------
+
+CREATE SEQUENCE stockrelay.want_seq AS bigint;
+CREATE SEQUENCE stockrelay.attempt_id AS bigint;
+
+CREATE TABLE stockrelay.ledger (
+    channel              text        NOT NULL,
+    sku                  text        NOT NULL,
+    -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
+    -- has left the listing and more than 1 for one that is in it twice.
+    want_seq             bigint      NOT NULL,
+    listed_rows          integer     NOT NULL,
+    listed_identifiers   text[],
+    listed_quantity      integer,
+    first_dirty_at       timestamptz,
+    unacked_since        timestamptz,
+    urgent               boolean     NOT NULL DEFAULT false,
+    -- When to claim it; NULL: nothing to do, in flight, or parked.
+    due_at               timestamptz,
+    -- What the partner has acknowledged, under which identifiers it was last sent.
+    acked_seq            bigint      NOT NULL DEFAULT 0,
+    acked_quantity       integer,
+    acked_at             timestamptz,
+    identifiers          text[],
+    -- The open attempt: written and committed before the first byte is sent.
+    attempt_id           bigint,
+    attempt_epoch        bigint,
+    attempt_seq          bigint,
+    attempt_quantity     integer,
+    attempt_at           timestamptz,
+    attempt_settles      boolean,
+    -- In doubt: an attempt ended unknown at `doubt_at`; it can land until `doubt_until`. Only the acknowledgement of a
+    -- push that was claimed after `doubt_until` clears it.
+    doubt_at             timestamptz,
+    doubt_until          timestamptz,
+    failures             integer     NOT NULL DEFAULT 0,
+    retry_at             timestamptz,
+    parked_reason        text,
+    parked_at            timestamptz,
+    PRIMARY KEY (channel, sku),
+    CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
+           AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
+    CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX ledger_due ON stockrelay.ledger (channel, urgent, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
+
+-- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
+-- against the highest number the partner may hold. Leaving the listing is falling to zero.
+CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT (rows = 0 OR quantity = 0 OR quantity < urgent_below)
+       AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
+                                        ELSE 2147483647 END
+$$;
+
+-- A parked row waits for a change of what was wrong with it, not for another number.
+CREATE FUNCTION stockrelay.stays_parked(d stockrelay.ledger, wanted stockrelay.ledger)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT d.parked_at IS NOT NULL
+       AND (d.listed_rows, d.listed_identifiers, d.listed_quantity IS NULL)
+           IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL)
+$$;
+
+-- One line per attempt, appended when its outcome is known; a partition a day (UTC).
+CREATE TABLE stockrelay.attempt (
+    at           timestamptz NOT NULL,
+    attempt_id   bigint      NOT NULL,
+    channel      text        NOT NULL,
+    sku          text        NOT NULL,
+    identifiers  text[],
+    quantity     integer     NOT NULL,
+    seq          bigint      NOT NULL,
+    epoch        bigint      NOT NULL,
+    outcome      text        NOT NULL,
+    reason       text        NOT NULL,
+    duration_ms  real
+) PARTITION BY RANGE (at);
+CREATE INDEX attempt_sku ON stockrelay.attempt (channel, sku, at);
+CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;
+
+-- Makes the partitions of today and the next days, and drops those older than `keep`. Returns how many it dropped.
+CREATE FUNCTION stockrelay.roll_attempts(days_ahead integer, keep interval) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    today CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    day date;
+    partition text;
+    dropped integer := 0;
+BEGIN
+    -- One at a time, and never waiting: another replica is doing the same.
+    IF NOT pg_try_advisory_xact_lock(7830361, 2) THEN
+        RETURN 0;
+    END IF;
+    FOR day IN SELECT today + n FROM generate_series(0, days_ahead) AS n LOOP
+        partition := 'attempt_' || to_char(day, 'YYYYMMDD');
+        IF to_regclass(format('stockrelay.%I', partition)) IS NULL THEN
+            EXECUTE format('CREATE TABLE stockrelay.%I PARTITION OF stockrelay.attempt FOR VALUES FROM (%L) TO (%L)',
+                           partition, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+        END IF;
+    END LOOP;
+    FOR partition IN
+        SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'stockrelay.attempt'::regclass AND c.relname ~ '^attempt_[0-9]{8}$'
+        AND to_date(right(c.relname, 8), 'YYYYMMDD') < (today - keep)::date
+    LOOP
+        EXECUTE format('DROP TABLE stockrelay.%I', partition);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+SELECT stockrelay.roll_attempts(3, interval '1000 years');
+
+-- Lanes, channels, tokens ---------------------------------------------------------------------------------------------
+
+-- Who owns a lane. Taking over raises the epoch; every claim and completion checks epoch and holder.
+CREATE TABLE stockrelay.lease (
+    lane      text        PRIMARY KEY,
+    epoch     bigint      NOT NULL DEFAULT 0,
+    holder    text,
+    until     timestamptz NOT NULL DEFAULT '-infinity',
+    taken_at  timestamptz
+) WITH (fillfactor = 50);
+
+-- What is wrong with a channel, for `status`: written by its owner when it changes.
+CREATE TABLE stockrelay.channel_state (
+    channel   text        PRIMARY KEY,
+    trouble   text,
+    reason    text,
+    advice    text,
+    since     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- A partner's access token, shared by all replicas. `value` is encrypted when the channel has a token_key.
+CREATE TABLE stockrelay.token (
+    channel        text        PRIMARY KEY,
+    value          text,
+    generation     bigint      NOT NULL DEFAULT 0,
+    expires_at     timestamptz,
+    refresh_until  timestamptz
+);

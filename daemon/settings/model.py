@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.core.types import SEKORM, YMATOU, ChannelName
@@ -17,7 +17,7 @@ Place = tuple[str | int, ...]
 
 
 class Contradiction(ValueError):
-    """Values that cannot stand together: `problems` is a list of (place inside the section, what is wrong)."""
+    """Values that cannot stand together: `problems` are (place in the section, what is wrong)."""
 
     def __init__(self, problems: list[tuple[Place, str]]) -> None:
         super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
@@ -227,6 +227,12 @@ class Log(_Section):
     """auto: for people on a terminal, JSON lines elsewhere."""
 
 
+def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
+    if not watches:
+        raise ValueError("is empty; write a [[watch]] with `table` and `sku` for each table that holds stock")
+    return watches
+
+
 class Settings(BaseSettings):
     """Everything an operator can set."""
 
@@ -241,7 +247,7 @@ class Settings(BaseSettings):
 
     database: Database
     """The ERP's database."""
-    watch: Annotated[tuple[Watch, ...], Field(min_length=1)]
+    watch: Annotated[tuple[Watch, ...], AfterValidator(_some)]
     """The tables whose changes are captured."""
     debounce: Debounce = Debounce()
     """How long changes of one SKU are gathered."""

@@ -60,11 +60,11 @@ def secrets(tmp_path: Path) -> Path:
     return folder
 
 
-def read(file: Path | None, secrets_dir: Path | None = None, **variables: str) -> Settings:
+def read(file: Path | None, secrets_dir: Path | None = None, /, **variables: str) -> Settings:
     return load(file, secrets_dir, {f"STOCKRELAY_{name}": value for name, value in variables.items()})
 
 
-def refusal(file: Path, secrets_dir: Path | None = None, **variables: str) -> list[str]:
+def refusal(file: Path, secrets_dir: Path | None = None, /, **variables: str) -> list[str]:
     """The problems, one a line, without the heading."""
     with pytest.raises(ConfigError) as caught:
         read(file, secrets_dir, **variables)
@@ -77,8 +77,10 @@ def refusal(file: Path, secrets_dir: Path | None = None, **variables: str) -> li
 
 def sekorm(line: str) -> str:
     """The smallest configuration with one more line for Sekorm, or with that key written otherwise."""
+    if line.startswith("["):
+        return SMALLEST + line
     key = line.split(" = ", 1)[0]
-    return re.sub(rf"(?m)^{re.escape(key)} = .*$", "", SMALLEST) + line
+    return re.sub(rf"(?m)^{key} = .*$", "", SMALLEST) + line
 
 
 # Where values come from
@@ -212,7 +214,7 @@ def test_the_doorbell_is_listened_for_past_the_pooler(write: Writer) -> None:
 def test_settings_cannot_be_changed(write: Writer) -> None:
     found = read(write(SMALLEST))
     with pytest.raises(ValueError, match="frozen"):
-        found.run.poll_s = 3  # type: ignore[misc]
+        found.run.poll_s = 3
 
 
 def test_a_listing_is_ready_to_stand_inside_another_query(write: Writer) -> None:
@@ -338,6 +340,7 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
             '[[watch]]\ntable = "ERP.Stock"\nsku = "x"',
             'watch[1].table = "ERP.Stock": is watched already by watch[0]',
         ),
+        ("[[watch]]", "watch[1].table is missing; name the table as in SQL"),
         ('[[watch]]\ntable = "a"', "watch[1].sku is missing; name the column that holds the SKU"),
         ('[[watch]]\ntabel = "a"', "watch[1].tabel: there is no such key; did you mean table?"),
         ('[[watch]]\ntable = "a b"\nsku = "x"', 'watch[1].table = "a b": is not a table name'),
@@ -353,7 +356,8 @@ def test_a_wrong_value_is_refused_in_words(write: Writer, line: str, problem: st
 @pytest.mark.parametrize(
     "dsn",
     ["erp", "mysql://localhost/erp", "host=localhost dbname=erp", "postgresql:erp",
-     "postgresql://u:p@ss/w@h/erp", "postgresql://u:p#w@h/erp", "postgresql://u:p?w@h/erp", "postgresql://h:port/erp", "postgresql://h h/erp"],
+     "postgresql://u:p@ss/w@h/erp", "postgresql://u:p#w@h/erp", "postgresql://u:p?w@h/erp",
+     "postgresql://h:port/erp", "postgresql://h h/erp"],
 )  # fmt: skip
 def test_what_is_no_postgresql_uri_is_refused_without_being_shown(write: Writer, dsn: str) -> None:
     (problem,) = refusal(write(SMALLEST), DATABASE__DSN=dsn)
@@ -400,7 +404,8 @@ def test_missing_secrets_of_an_enabled_channel_name_every_place_for_them(write: 
     ]
     assert problems[1] == (
         "channels.ymatou.app_secret is missing; set it in the file, "
-        "or STOCKRELAY_CHANNELS__YMATOU__APP_SECRET in the environment, or the file channels__ymatou__app_secret in the secrets folder, "
+        "or STOCKRELAY_CHANNELS__YMATOU__APP_SECRET in the environment, "
+        "or the file channels__ymatou__app_secret in the secrets folder, "
         "or set channels.ymatou.enabled = false"
     )
 
@@ -415,7 +420,7 @@ def test_missing_secrets_of_an_enabled_channel_name_every_place_for_them(write: 
     ],
 )
 def test_a_variable_that_names_no_setting_is_refused(write: Writer, name: str, meant: str) -> None:
-    (problem,) = refusal(write(SMALLEST), **{name: SECRET})
+    (problem,) = refusal(write(SMALLEST), None, **{name: SECRET})
     assert problem.startswith(f"environment variable STOCKRELAY_{name}: it names no setting")
     assert meant in problem
     assert SECRET not in problem
@@ -454,6 +459,11 @@ def test_a_section_in_the_environment_that_is_not_json_is_refused(write: Writer)
     (problem,) = refusal(write(SMALLEST), RUN=f"poll {SECRET}")
     assert problem.startswith("run (from STOCKRELAY_RUN): is not JSON: ")
     assert SECRET not in problem
+
+
+def test_an_empty_list_of_tables_is_refused(write: Writer) -> None:
+    (problem,) = refusal(write(SMALLEST), WATCH="[]")
+    assert problem.startswith("watch (from STOCKRELAY_WATCH): is empty; write a [[watch]]")
 
 
 def test_a_section_that_is_a_plain_value_is_refused(write: Writer) -> None:
@@ -498,7 +508,7 @@ def test_no_message_shows_a_secret_wherever_it_was_put(write: Writer, key: Key) 
     for value in (SECRET, f"https://u:{SECRET}@x", f"https://x?k={SECRET}", f"postgresql://u:{SECRET}@h@h/x"):
         variables = {"CHANNELS__SEKORM__APP_SECRET": SECRET, key.variable.removeprefix("STOCKRELAY_"): value}
         try:
-            text = repr(read(write(SMALLEST), **{"LOG__LEVEL": "x", **variables}))
+            text = repr(read(write(SMALLEST), None, **{"LOG__LEVEL": "x", **variables}))
         except ConfigError as error:
             text = "".join(traceback.format_exception(error))
         assert SECRET not in text

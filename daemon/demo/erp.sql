@@ -14,9 +14,10 @@ CREATE TABLE erp.products (
     part_no      text NOT NULL,
     brand        text NOT NULL,
     name         text NOT NULL,
-    ymatou_code  text NOT NULL,
+    ymatou_code  text NOT NULL UNIQUE,
     safety_stock integer NOT NULL DEFAULT 0 CHECK (safety_stock >= 0),
-    is_listed    boolean NOT NULL DEFAULT true
+    is_listed    boolean NOT NULL DEFAULT true,
+    UNIQUE (part_no, brand)
 );
 
 -- `sku` is repeated here, as ERPs do, for the people who count boxes.

@@ -1,0 +1,90 @@
+"""What the demo shows while it runs: a live table on a terminal, plain lines elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from daemon import clock
+from daemon.core.types import ChannelName
+
+_REFRESH_S: Final = 0.25
+_LINE_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One channel at one moment. `behind`: products whose number the partner does not have yet."""
+
+    channel: ChannelName
+    products: int
+    behind: int
+    requests: int
+    last: Sequence[str]
+
+
+class Board:
+    """Tells stages as they come, and between them what `look` sees."""
+
+    def __init__(self, console: Console, look: Callable[[], Sequence[Glance]]) -> None:
+        self._console = console
+        self._look = look
+        self._start = clock.monotonic()
+        self._stage = ""
+        self.is_live = console.is_terminal and not console.is_dumb_terminal
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+        self._stage = text
+        if not self.is_live:
+            self.say(f"{self._elapsed()}  {text}")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Show what goes on for as long as the context lasts."""
+        show = asyncio.create_task(self._show_table() if self.is_live else self._print_lines(), name="board")
+        try:
+            yield
+        finally:
+            show.cancel()
+            await asyncio.wait([show])
+        if not show.cancelled():
+            show.result()
+
+    async def _show_table(self) -> None:
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(self._table(), refresh=True)
+                await asyncio.sleep(_REFRESH_S)
+
+    async def _print_lines(self) -> None:
+        while True:
+            await asyncio.sleep(_LINE_EVERY_S)
+            parts = [f"{g.channel} {g.requests} requests, {g.behind} behind" for g in self._look()]
+            if parts:
+                self.say(f"{self._elapsed()}    {'; '.join(parts)}")
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("channel", "SKUs", "behind", "requests"):
+            table.add_column(heading, justify="left" if heading == "channel" else "right")
+        table.add_column("sent last", no_wrap=True, overflow="ellipsis")
+        for g in self._look():
+            style = "green" if g.behind == 0 else "yellow"
+            behind = Text(str(g.behind), style=style)
+            last = Text("   ".join(g.last), style="dim")
+            table.add_row(g.channel, str(g.products), behind, str(g.requests), last)
+        return Group(Text(f"{self._elapsed()}  {self._stage}", style="bold"), table)
+
+    def _elapsed(self) -> str:
+        return f"{clock.monotonic() - self._start:5.1f} s"

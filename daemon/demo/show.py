@@ -1,0 +1,257 @@
+"""The demo, from an empty machine to a verdict."""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from rich.console import Console
+
+from daemon import clock
+from daemon.core.types import CHANNELS, ChannelName
+from daemon.demo import erp
+from daemon.demo.board import Board, Glance
+from daemon.demo.catalogue import make_catalogue
+from daemon.demo.postgres import PostgresServer
+from daemon.demo.process import DaemonProcess, configuration
+from daemon.demo.records import Holdings, Key, Write
+from daemon.demo.report import report
+from daemon.demo.verdict import ChannelVerdict, differences, judge
+from daemon.demo.workload import Shop
+from daemon.simulator import Entry, Simulator
+
+INTERRUPTED: Final = 130
+DAY: Final = timedelta(seconds=10)
+_LOOK_S: Final = 0.1
+_CATCH_UP_S: Final = 30.0
+_SHOWN_WRITES: Final = 3
+
+
+async def play(*, forever: bool, skus: int, seed: int) -> int:
+    """Run the demo; return the exit code: 0 when ERP and both partners agree for every SKU.
+
+    Ctrl-C ends it at once with exit code 130; with `forever`, the first Ctrl-C asks for the verdict.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    stop = asyncio.Event()
+    with _signals(task, stop, is_patient=forever):
+        try:
+            return await _play(skus, seed, stop if forever else None)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            task.uncancel()
+            return INTERRUPTED
+
+
+@contextmanager
+def _signals(task: "asyncio.Task[object]", stop: asyncio.Event, *, is_patient: bool) -> Iterator[None]:
+    def interrupted() -> None:
+        if stop.is_set() or not is_patient:
+            task.cancel()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _play(skus: int, seed: int, stop: asyncio.Event | None) -> int:
+    console = Console()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockrelay-demo-")))
+        server = stack.enter_context(PostgresServer())
+        simulator = Simulator()
+        url = await simulator.start()
+        stack.push_async_callback(simulator.stop)
+        connection = await asyncpg.connect(server.dsn())
+        stack.callback(connection.terminate)
+        demo = Demo(console, connection, simulator, DaemonProcess(folder, _log_file()), seed)
+        stack.push_async_callback(demo.process.close)
+        async with demo.board.open():
+            demo.board.stage(f"PostgreSQL {server.major} runs on port {server.port}, both partners at {url}")
+            await demo.prepare(
+                configuration(server.dsn(), url, simulator.settings, max(200, skus // 10)), skus
+            )
+            initial = await demo.run(stop)
+        return await demo.conclude(initial)
+
+
+def _log_file() -> Path:
+    with tempfile.NamedTemporaryFile(prefix="stockrelay-demo-", suffix=".log", delete=False) as file:
+        return Path(file.name)
+
+
+class Demo:
+    """Brings shop, daemon and partners together, and looks at them from outside."""
+
+    def __init__(
+        self,
+        console: Console,
+        connection: asyncpg.Connection,
+        simulator: Simulator,
+        process: DaemonProcess,
+        seed: int,
+    ) -> None:
+        self._connection = connection
+        self._simulator = simulator
+        self._seed = seed
+        self._requests_before = dict.fromkeys(CHANNELS, 0)
+        self._shop = Shop(connection, seed)
+        self._glances: list[Glance] = []
+        self._look_again_at = 0.0
+        self.process = process
+        self.board = Board(console, self._look)
+
+    async def prepare(self, config: str, skus: int) -> None:
+        """Fill the ERP, migrate, start the daemon and wait until both partners know everything."""
+        self.board.stage(f"an ERP with {skus} products in {len(erp.WAREHOUSES)} warehouses")
+        await self._connection.execute(erp.schema_sql())
+        await erp.fill(self._connection, make_catalogue(skus, self._seed), self._seed)
+        self.board.stage("stockrelay migrate: schema and triggers")
+        self.process.configure(config)
+        await self.process.migrate()
+        await self._shop.open()
+        self.board.stage("stockrelay run: the partners are told of all there is")
+        await self.process.start()
+        if not await self._catch_up(skus):
+            self.board.say("The partners were not told of everything in time; going on nevertheless.")
+
+    async def run(self, stop: asyncio.Event | None) -> Holdings:
+        """Play one day, or days until `stop` is set; return the numbers before the last day."""
+        while True:
+            initial = self._new_page()
+            await self._day(stop)
+            self.board.stage("the shop has closed; the partners catch up")
+            is_quiet = await self._catch_up(len(initial[CHANNELS[0]]))
+            if stop is None or stop.is_set() or not is_quiet:
+                return initial
+            self.board.stage("a quiet moment: all agree; the next day begins")
+
+    async def conclude(self, initial: Holdings) -> int:
+        """Stop the daemon, compare both ends, say the verdict; return the exit code."""
+        # Stopped first: what is in flight lands, and nothing changes any more while we compare.
+        code = await self.process.stop()
+        verdicts = await self._judge(initial)
+        for line in report(self._shop.diary, verdicts):
+            self.board.say(line)
+        self.board.say(f"The daemon's log has {self.process.summary()}: {self.process.log}")
+        if code:
+            self.board.say(f"The daemon did not stop as it should: exit code {code}.")
+        return 0 if code == 0 and all(verdict.agrees for verdict in verdicts) else 1
+
+    async def _day(self, stop: asyncio.Event | None) -> None:
+        """Everything at once, as in a real shop, for about ten seconds."""
+        shop, board = self._shop, self.board
+        board.stage("the shop opens: single sales, sell-outs, deliveries")
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._close_early(stop)) if stop is not None else None
+            async with asyncio.TaskGroup() as day:
+                day.create_task(shop.sell(80, DAY))
+                day.create_task(shop.sell_out(12, DAY))
+                day.create_task(shop.restock(12, DAY))
+                day.create_task(self._events())
+            if watch is not None:
+                watch.cancel()
+        self.process.check()
+
+    async def _close_early(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._shop.close()
+
+    async def _events(self) -> None:
+        shop, board = self._shop, self.board
+        board.stage("a burst: 300 sales of one SKU in 3 s")
+        await shop.burst(300, DAY * 0.3)
+        board.stage("a bulk import: one warehouse, every SKU, one transaction")
+        await shop.import_stock(2)
+        await asyncio.sleep(DAY.total_seconds() * 0.2)
+        board.stage("a part gets another number, one is delisted, one is new, one change is rolled back")
+        await shop.rename()
+        await shop.delist()
+        await shop.launch()
+        await shop.change_of_mind()
+
+    def _new_page(self) -> Holdings:
+        """Forget what was noted so far; return what the partners should hold now."""
+        self._shop.new_page()
+        self._simulator.journal.drain()
+        self._requests_before = {channel: self._simulator.stats.count(channel) for channel in CHANNELS}
+        return self._shop.wanted()
+
+    async def _catch_up(self, skus: int) -> bool:
+        """Wait until both partners hold what they should; False: not in time."""
+        deadline = clock.monotonic() + _CATCH_UP_S + skus / 100
+        await asyncio.sleep(self._look_again_at - clock.monotonic())  # not at what was seen before
+        while any(glance.behind for glance in self._look()):
+            if clock.monotonic() > deadline:
+                return False
+            self.process.check()
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    def _look(self) -> list[Glance]:
+        """Return what is seen from outside, anew only so often that looking takes a fifth of the time."""
+        start = clock.monotonic()
+        if start >= self._look_again_at:
+            self._glances = [self._glance(channel, wanted) for channel, wanted in self._shop.wanted().items()]
+            self._look_again_at = start + max(_LOOK_S, 5 * (clock.monotonic() - start))
+        return self._glances
+
+    def _glance(self, channel: ChannelName, wanted: dict[Key, int]) -> Glance:
+        return Glance(
+            channel=channel,
+            products=len(wanted),
+            behind=differences(wanted, self._held(channel)),
+            requests=self._simulator.stats.count(channel),
+            last=[_shown(entry) for entry in self._last_writes(channel)],
+        )
+
+    def _last_writes(self, channel: ChannelName) -> list[Entry]:
+        journal = self._simulator.journal
+        return journal.since(journal.last - 10 * _SHOWN_WRITES, channel)[-_SHOWN_WRITES:]
+
+    def _held(self, channel: ChannelName) -> dict[Key, int]:
+        return {_key(key): number for key, number in self._simulator.state.of(channel).items()}
+
+    async def _judge(self, initial: Holdings) -> list[ChannelVerdict]:
+        """Compare both ends; the ERP's side is read anew, from the ERP itself."""
+        diary = self._shop.diary
+        await self._shop.open()
+        wanted = self._shop.wanted()
+        held = {channel: self._held(channel) for channel in CHANNELS}
+        writes = [
+            Write(entry.applied_at, entry.partner, _key(entry.key), entry.quantity)
+            for entry in self._simulator.journal
+        ]
+        return [
+            judge(
+                channel,
+                initial,
+                diary.changes,
+                writes,
+                wanted,
+                held,
+                self._simulator.stats.count(channel) - self._requests_before[channel],
+            )
+            for channel in CHANNELS
+        ]
+
+
+def _key(key: str | tuple[str, ...]) -> Key:
+    return (key,) if isinstance(key, str) else key
+
+
+def _shown(entry: Entry) -> str:
+    return f"{_key(entry.key)[0]} = {entry.quantity}"

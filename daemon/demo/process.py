@@ -108,6 +108,10 @@ class DaemonProcess:
         """Start `run`; what becomes of it is seen by `check`."""
         self._process = await self._spawn("run")
 
+    async def wait(self) -> int:
+        """Return the exit code once the daemon has ended, whoever ended it."""
+        return 0 if self._process is None else await self._process.wait()
+
     def check(self) -> None:
         """Raise StockrelayError with the end of the log when the daemon is gone."""
         if self._process is None or self._process.returncode is not None:

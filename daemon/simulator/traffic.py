@@ -145,10 +145,9 @@ class Traffic:
         self._in_flight_by_partner[partner] += 1
         stats, together = self.stats, len(self._in_flight)
         stats.in_flight = together
-        if together > stats.max_in_flight:
-            stats.max_in_flight = together
-        if self._in_flight_by_partner[partner] > stats.max_in_flight_by_partner[partner]:
-            stats.max_in_flight_by_partner[partner] = self._in_flight_by_partner[partner]
+        stats.max_in_flight = max(stats.max_in_flight, together)
+        most = stats.max_in_flight_by_partner
+        most[partner] = max(most[partner], self._in_flight_by_partner[partner])
 
     def _ended(self, connection: Connection) -> None:
         partner = self._in_flight.pop(connection, None)

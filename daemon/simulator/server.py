@@ -280,6 +280,7 @@ class Simulator:
         task = asyncio.current_task()
         assert task is not None
         self._slow.add(task)
+        self._bell.ring()
         try:
             return await misbehave.meet(scene, fired)
         except misbehave.StoppingError:

@@ -1,9 +1,9 @@
-"""Two small clients, written for these tests alone, so that neither the daemon nor the simulator proves itself."""
+"""Two small clients, written for these tests alone, so that nothing proves itself."""
 
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -14,6 +14,7 @@ import aiohttp
 from daemon.simulator import SimulatorSettings
 
 DEMO = SimulatorSettings()
+Json = Any
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
@@ -24,7 +25,7 @@ class Reply:
     body: bytes
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Json:
         return json.loads(self.body)
 
 
@@ -84,7 +85,7 @@ class YmatouClient:
             return f"{self.url}/api/v1/{app_id}/{method}"
         return f"{self.url}/apigateway/v1?app_id={app_id}&method={method}"
 
-    def fields(self, method: str, content: object, **changes: Any) -> dict[str, Any]:
+    def fields(self, method: str, content: object, **changes: object) -> dict[str, Json]:
         """A signed body. Changes are made before it is signed; a change to None leaves the field out."""
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         values: dict[str, Any] = {
@@ -102,16 +103,16 @@ class YmatouClient:
         values.setdefault("sign", hashlib.md5(text.encode()).hexdigest().upper())
         return values
 
-    async def call(self, method: str, content: object, **changes: Any) -> Reply:
+    async def call(self, method: str, content: object, **changes: object) -> Reply:
         return await self.post(method, self.fields(method, content, **changes))
 
     async def post(self, method: str, fields: object, kind: str = "application/json") -> Reply:
         return await send(self.session, "POST", self.address(method), json.dumps(fields).encode(), kind)
 
-    async def update(self, sku: object = "393992", number: object = 1, **changes: Any) -> Reply:
+    async def update(self, sku: object = "393992", number: object = 1, **changes: object) -> Reply:
         return await self.update_all([(sku, number)], **changes)
 
-    async def update_all(self, rows: list[tuple[Any, Any]], **changes: Any) -> Reply:
+    async def update_all(self, rows: Sequence[tuple[object, object]], **changes: object) -> Reply:
         name = "skuStocks" if self.dialect == "path" else "sku_stocks"
         content = {name: [{"outer_sku_id": sku, "stock_num": number} for sku, number in rows]}
         return await self.call(self.method, content, **changes)

@@ -17,8 +17,8 @@ def failed(text: str) -> dict[str, Any]:
     return {"code": -1, "msg": text, "data": None}
 
 
-def configure(simulator: Simulator, **changes: Any) -> None:
-    simulator.configure(SimulatorSettings(sekorm=SekormSettings(**changes)))
+def configure(simulator: Simulator, **changes: object) -> None:
+    simulator.configure(SimulatorSettings(sekorm=SekormSettings.model_validate(changes)))
 
 
 async def test_s02_token_is_given_to_post_and_get(sekorm: SekormClient) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import pytest
 
@@ -25,8 +24,8 @@ PUBLISHED = (
 )
 
 
-def configure(simulator: Simulator, **changes: Any) -> None:
-    simulator.configure(SimulatorSettings(ymatou=YmatouSettings(**changes)))
+def configure(simulator: Simulator, **changes: object) -> None:
+    simulator.configure(SimulatorSettings(ymatou=YmatouSettings.model_validate(changes)))
 
 
 async def test_y01_path_dialect_takes_its_method(simulator: Simulator, ymatou: YmatouClient) -> None:
@@ -88,7 +87,9 @@ async def test_y03_field_that_is_missing_empty_or_no_string_is_named(
         {"extra": "1"},
     ],
 )
-async def test_y03_field_of_wrong_length_or_value_is_refused(either: YmatouClient, changes: Any) -> None:
+async def test_y03_field_of_wrong_length_or_value_is_refused(
+    either: YmatouClient, changes: dict[str, str]
+) -> None:
     assert (await either.update(**changes)).json["code"] == "0001"
 
 
@@ -284,7 +285,9 @@ async def test_y12_numbers_are_read_back_in_pages(simulator: Simulator, either: 
         ({"page_no": 1, "page_rows": 1, "x": 1}, "1001"),
     ],
 )
-async def test_y12_page_outside_its_limits_is_refused(ymatou: YmatouClient, content: Any, code: str) -> None:
+async def test_y12_page_outside_its_limits_is_refused(
+    ymatou: YmatouClient, content: object, code: str
+) -> None:
     assert (await ymatou.call("ymatou.products.list.get", content)).json["code"] == code
 
 

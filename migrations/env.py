@@ -29,7 +29,9 @@ def run_online() -> None:
     """Run on the connection handed over, one transaction for each migration."""
     connection = config.attributes["connection"]
     # A script holds many statements: only the driver's simple query protocol takes them in one go.
-    config.attributes["run_script"] = lambda sql: connection.connection.run_async(lambda raw: raw.execute(sql))
+    config.attributes["run_script"] = lambda sql: connection.connection.run_async(
+        lambda raw: raw.execute(sql)
+    )
     context.configure(
         connection=connection,
         version_table="alembic_version",

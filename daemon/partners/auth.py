@@ -12,6 +12,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome, Trouble
+from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName
 from daemon.partners.transport import not_sent
 
@@ -30,15 +31,6 @@ _SLOW_BASE: Final = timedelta(seconds=30)
 _SLOW_CAP: Final = timedelta(minutes=5)
 _POLL_S: Final = 0.2
 _MARGIN: Final = timedelta(seconds=2)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredToken:
-    """A token as the store knows it. `generation` rises with each; `remaining` counts from the reading."""
-
-    value: str = field(repr=False)
-    generation: int
-    remaining: timedelta
 
 
 @dataclass(frozen=True, slots=True)

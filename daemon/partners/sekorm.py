@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import SEKORM, ChannelName, Push
-from daemon.partners.auth import LONGEST_LIFE, Grant, StoredToken, TokenSource, TokenStore
+from daemon.core.tokens import StoredToken
+from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
 from daemon.partners.partner import field_problem
 from daemon.partners.reply import Mask, read_object, words
 from daemon.partners.transport import Transport, not_sent

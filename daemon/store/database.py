@@ -96,10 +96,12 @@ async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record
     """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
     try:
         with translated("connecting to the database"):
-            connection = await asyncpg.connect(**options.arguments())
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**options.arguments())
     except ValueError as error:
         # The driver's words may hold the whole address, with its password.
-        raise ConfigError("database.dsn: this is not a PostgreSQL address; postgresql://user@host/database") from error
+        raise ConfigError(
+            "database.dsn: this is not a PostgreSQL address; postgresql://user@host/database"
+        ) from error
     keep_alive(connection)
     return connection
 
@@ -111,7 +113,12 @@ def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000)):
+    for name, value in (
+        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPINTVL", 3),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 15_000),
+    ):
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -19,7 +19,6 @@ MANY: Final = 5_000
 """More changed SKUs than this are not listed one by one: the whole listing is compared instead, in the server."""
 
 
-
 @dataclass(slots=True)
 class Drained:
     """What one reading of the change log came to. `failed`: channels whose listing did not work, and why."""
@@ -34,7 +33,9 @@ class Drained:
 class Intake:
     """The change log's reader. Any number of replicas may read: one at a time does."""
 
-    def __init__(self, database: Database, ledgers: Sequence[Ledger], debounces: Mapping[ChannelName, Debounce]) -> None:
+    def __init__(
+        self, database: Database, ledgers: Sequence[Ledger], debounces: Mapping[ChannelName, Debounce]
+    ) -> None:
         self._database = database
         self._ledgers = ledgers
         self._debounces = debounces

@@ -80,5 +80,6 @@ class Lanes:
         async with self._database.connection("reading the channels' states") as connection:
             rows = await connection.fetch(_SQL["troubles"])
         return [
-            TroubleState(ChannelName(r["channel"]), r["trouble"], r["reason"], r["advice"], r["since"]) for r in rows
+            TroubleState(ChannelName(r["channel"]), r["trouble"], r["reason"], r["advice"], r["since"])
+            for r in rows
         ]

@@ -105,11 +105,20 @@ class Ledger:
         self._read_listing = listing.statement("read_listing", is_whole=False)
 
     async def mark(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[str], debounce: Debounce
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        skus: Sequence[str],
+        debounce: Debounce,
     ) -> Marked:
         """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction."""
         row = await connection.fetchrow(
-            self._mark_some, self.channel, skus, debounce.quiet, debounce.max_wait, debounce.urgent_below, True
+            self._mark_some,
+            self.channel,
+            skus,
+            debounce.quiet,
+            debounce.max_wait,
+            debounce.urgent_below,
+            True,
         )
         assert row is not None
         return Marked(row["marked"], row["urgent"])
@@ -154,7 +163,9 @@ class Ledger:
             deliveries = [_delivery(row) for row in captured]
             skus = [delivery.sku for delivery in deliveries]
             # Read in a statement of its own, after the want was captured: never older than what it answers.
-            listed = {row["sku"]: _listed(row) for row in await connection.fetch(self._read_listing, "", skus)}
+            listed = {
+                row["sku"]: _listed(row) for row in await connection.fetch(self._read_listing, "", skus)
+            }
             heirs = await self._heirs(connection, deliveries, listed)
             decisions = {
                 delivery.sku: decide(
@@ -164,7 +175,9 @@ class Ledger:
             }
             await self._write_decisions(connection, decisions, listed, claim)
             if heirs:
-                await connection.execute(_SQL["doubt_heirs"], self.channel, sorted(set(heirs.values())), settle)
+                await connection.execute(
+                    _SQL["doubt_heirs"], self.channel, sorted(set(heirs.values())), settle
+                )
             await self._open(connection, owner, deliveries, decisions, claim)
         claim.looked_at = len(deliveries)
         return claim
@@ -195,9 +208,15 @@ class Ledger:
     ) -> None:
         claim.settled = [sku for sku, decision in decisions.items() if isinstance(decision, Settled)]
         claim.forgotten = [sku for sku, decision in decisions.items() if isinstance(decision, Forget)]
-        claim.parked = {sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)}
+        claim.parked = {
+            sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
+        }
         waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
-        for name, skus in (("close_settled", claim.settled), ("forget", claim.forgotten), ("await_settling", waiting)):
+        for name, skus in (
+            ("close_settled", claim.settled),
+            ("forget", claim.forgotten),
+            ("await_settling", waiting),
+        ):
             if skus:
                 await connection.execute(_SQL[name], self.channel, skus)
         if claim.parked:
@@ -252,8 +271,8 @@ class Ledger:
             if (send := sends.get(delivery.sku)) is not None
         ]
 
-    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> set[Sku]:
-        """Write outcomes; return the SKUs whose attempt was still open under this owner.
+    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> bool:
+        """Write the outcomes of attempts that are still open under this owner; say whether any row is due again.
 
         Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
         """
@@ -273,7 +292,7 @@ class Ledger:
             written = await connection.fetch(
                 _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, _json(rows)
             )
-        return {row["sku"] for row in written}
+        return any(row["is_due"] for row in written)
 
     async def recover(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
         """Turn open attempts that nobody waits for into doubt; return how many there were."""

@@ -27,7 +27,9 @@ class Listener:
         Raises StoreUnavailable within `timeout` when a partition swallowed the connection.
         """
         with translated("listening for changes"):
-            is_listening: bool = await self._connection.fetchval(_SQL["beat"], timeout=timeout.total_seconds())
+            is_listening: bool = await self._connection.fetchval(
+                _SQL["beat"], timeout=timeout.total_seconds()
+            )
         return is_listening
 
 

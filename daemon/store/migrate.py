@@ -27,7 +27,9 @@ _LOCK: Final = 7830361
 def _config(**attributes: Any) -> Config:
     installed = _PACKAGE / "_migrations"
     config = Config(attributes=attributes)
-    config.set_main_option("script_location", str(installed if installed.is_dir() else _PACKAGE.parent / "migrations"))
+    config.set_main_option(
+        "script_location", str(installed if installed.is_dir() else _PACKAGE.parent / "migrations")
+    )
     config.set_main_option("path_separator", "os")
     return config
 
@@ -39,7 +41,9 @@ def head() -> str:
     return revision
 
 
-async def migrate(options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool) -> list[str]:
+async def migrate(
+    options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool
+) -> list[str]:
     """Create or upgrade the schema, then set the triggers on the watched tables (name, SKU expression).
 
     Safe when two replicas start at once: one waits for the other. Returns the lines to print.
@@ -126,9 +130,13 @@ async def check_version(options: ConnectOptions) -> None:
         script = ScriptDirectory.from_config(_config())
         known = {revision.revision for revision in script.walk_revisions()}
         todo = (
-            "run `stockrelay migrate` as its owner" if current in known else "this program is older: upgrade it"
+            "run `stockrelay migrate` as its owner"
+            if current in known
+            else "this program is older: upgrade it"
         )
-        raise SchemaMismatch(f"the schema stockrelay has version {current}, this program wants {head()}; {todo}")
+        raise SchemaMismatch(
+            f"the schema stockrelay has version {current}, this program wants {head()}; {todo}"
+        )
 
 
 def run_migrate(

@@ -1,24 +1,15 @@
 """A partner's access token in the database: shared by replicas, surviving restarts (clause S04)."""
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 
 _SQL = queries.load("tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredToken:
-    """A token, its generation, and how long it is valid from now."""
-
-    value: str = field(repr=False)
-    generation: int
-    remaining: timedelta
 
 
 class Tokens:
@@ -44,12 +35,17 @@ class Tokens:
     async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
         """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
         async with self._database.connection(f"{self._channel}: refreshing the token") as connection:
-            return await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen_generation, hold) is not None
+            return (
+                await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen_generation, hold)
+                is not None
+            )
 
     async def save(self, value: str, valid_for: timedelta) -> StoredToken:
         """Keep a new token."""
         async with self._database.connection(f"{self._channel}: keeping the token") as connection:
-            generation = await connection.fetchval(_SQL["save"], self._channel, self._sealed(value), valid_for)
+            generation = await connection.fetchval(
+                _SQL["save"], self._channel, self._sealed(value), valid_for
+            )
         return StoredToken(value, generation, valid_for)
 
     async def fail_refresh(self, retry_in: timedelta) -> None:

@@ -210,7 +210,7 @@ WITH owner AS (
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
             WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
     FROM open AS o WHERE d.channel = $4 AND d.sku = o.sku
-    RETURNING d.sku
+    RETURNING d.due_at IS NOT NULL AS is_due
 ), logged AS (
     INSERT INTO stockrelay.attempt
         (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms)
@@ -218,7 +218,7 @@ WITH owner AS (
            o.outcome, o.reason, o.duration_ms
     FROM open AS o
 )
-SELECT sku FROM done;
+SELECT is_due FROM done;
 
 -- name: recover
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been

@@ -1,0 +1,301 @@
+"""The composition root: builds everything, starts it in order, stops it in order."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from daemon import __version__
+from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.types import ChannelName, Lane
+from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.services.dispatch import Dispatcher, Limits
+from daemon.services.doorbell import Doorbell
+from daemon.services.heartbeat import Heartbeat, Watched
+from daemon.services.intake import IntakeService
+from daemon.services.lease import LaneKeeper
+from daemon.services.maintenance import Maintenance
+from daemon.settings import ChannelSettings, Settings
+from daemon.settings import Sekorm as SekormSettings
+from daemon.store import migrate as migrations
+from daemon.store.database import ConnectOptions, Database
+from daemon.store.intake import Intake
+from daemon.store.lanes import Lanes
+from daemon.store.ledger import Debounce, Ledger
+from daemon.store.listing import ChannelListing
+from daemon.store.tokens import Tokens
+
+log = structlog.get_logger(__name__)
+
+_KEEP_ATTEMPTS: Final = timedelta(days=30)
+_START_RETRY_S: Final = 2.0
+IDENTIFIER_COLUMNS: Final = {
+    ChannelName("sekorm"): Sekorm.identifier_columns,
+    ChannelName("ymatou"): Ymatou.identifier_columns,
+}
+
+
+def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
+    """Return how to reach the database: for queries, or directly for LISTEN and migrations."""
+    database = settings.database
+    dsn = database.doorbell_dsn if is_direct else database.dsn
+    return ConnectOptions(
+        dsn.get_secret_value(),
+        database.statement_timeout,
+        is_pooled=not is_direct and database.listen_dsn is not None,
+        prepared_statements=is_direct or database.prepared_statements,
+    )
+
+
+def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
+    """Return the listing of every enabled channel."""
+    return {
+        name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name])
+        for name, channel in settings.enabled_channels().items()
+    }
+
+
+@asynccontextmanager
+async def partners(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Partner]]:
+    """Build the client of every enabled channel; closed at the end."""
+    async with AsyncExitStack() as stack:
+        built: dict[ChannelName, Partner] = {}
+        for name, channel in settings.enabled_channels().items():
+            client: Partner
+            if isinstance(channel, SekormSettings):
+                key = channel.token_key.get_secret_value() if channel.token_key else None
+                client = Sekorm(channel, Tokens(database, name, key))
+            else:
+                client = Ymatou(channel)
+            stack.push_async_callback(client.close)
+            built[name] = client
+        yield built
+
+
+def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
+    return Limits(
+        rate_per_s=channel.rate_per_s,
+        concurrency=channel.concurrency,
+        timeout=channel.timeout,
+        settle=channel.settle,
+        hold=settings.run.lease,
+        park_after=channel.park_after,
+        poll=settings.run.poll,
+        grace=settings.run.grace,
+    )
+
+
+async def run(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(name: str) -> None:
+        log.info("run.stop_requested", signal=name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    log.info("run.started", version=__version__, holder=holder, channels=sorted(settings.enabled_channels()))
+    try:
+        await serve(settings, holder, stop)
+    except* StockrelayError as errors:
+        # The first says why; the command line prints it and knows its exit code.
+        raise _first(errors) from None
+    log.info("run.stopped")
+    return 0
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> StockrelayError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StockrelayError)
+    return error
+
+
+async def serve(settings: Settings, holder: str, stop: asyncio.Event) -> None:
+    """Run every service until `stop`. A service that dies stops the others, loudly."""
+    async with AsyncExitStack() as stack:
+        database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
+        stack.push_async_callback(database.close)
+        if not await _wait_for_database(settings, database, stop):
+            return
+        clients = await stack.enter_async_context(partners(settings, database))
+        await _serve(settings, database, clients, holder, stop)
+
+
+async def _wait_for_database(settings: Settings, database: Database, stop: asyncio.Event) -> bool:
+    """Wait until the database answers: it may start after us. Raises SchemaMismatch, StoreRefused."""
+    while not stop.is_set():
+        try:
+            await migrations.check_version(connect_options(settings, is_direct=True))
+            await database.open()
+        except StoreUnavailable as error:
+            log.warning("run.database_awaited", reason=str(error))
+        else:
+            return True
+        try:
+            await asyncio.wait_for(stop.wait(), _START_RETRY_S)
+        except TimeoutError:
+            continue
+    return False
+
+
+async def _serve(
+    settings: Settings,
+    database: Database,
+    clients: dict[ChannelName, Partner],
+    holder: str,
+    stop: asyncio.Event,
+) -> None:
+    channels = settings.enabled_channels()
+    lanes = Lanes(database)
+    ledgers: dict[ChannelName, Ledger] = {}
+    dispatchers: dict[ChannelName, Dispatcher] = {}
+    keepers: list[LaneKeeper] = []
+    for name, listing in listings(settings).items():
+        ledgers[name] = Ledger(database, listing, clients[name].problem)
+        dispatchers[name] = Dispatcher(
+            ledgers[name], clients[name], _limits(settings, channels[name]), partial(lanes.set_trouble, name)
+        )
+        keepers.append(LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatchers[name]))
+
+    def wake_dispatchers() -> None:
+        for dispatcher in dispatchers.values():
+            dispatcher.wake.set()
+
+    debounces = {
+        name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)
+        for name, channel in channels.items()
+    }
+    store = Intake(database, list(ledgers.values()), debounces)
+    intake = IntakeService(
+        store,
+        settings.run.poll,
+        settings.run.resync,
+        wake_dispatchers,
+        lambda: all(keeper.tenure is not None for keeper in keepers),
+    )
+
+    def on_ring(payload: str) -> None:
+        if payload == "marked":
+            wake_dispatchers()
+        elif payload == "resync":
+            intake.request_resync("a capture could not write")
+        else:
+            intake.ring()
+
+    async def on_connected() -> None:
+        has_failed_over = await store.check_identity()
+        intake.request_resync("failover" if has_failed_over else "listening anew")
+
+    # A copy of the database is refused before anything is sent.
+    await store.check_identity()
+    doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected)
+    heartbeat = Heartbeat(
+        settings.run.heartbeat,
+        [
+            Watched(
+                ledgers[keeper.channel],
+                dispatchers[keeper.channel].counts,
+                partial(_is_owned, keeper),
+                partial(_trouble, dispatchers[keeper.channel]),
+            )
+            for keeper in keepers
+        ],
+        lambda: doorbell.is_listening,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(doorbell.run(stop), name="doorbell")
+        group.create_task(intake.run(stop), name="intake")
+        group.create_task(Maintenance(store, _KEEP_ATTEMPTS).run(stop), name="maintenance")
+        group.create_task(heartbeat.run(stop), name="heartbeat")
+        for keeper in keepers:
+            group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}")
+
+
+def _is_owned(keeper: LaneKeeper) -> bool:
+    return keeper.tenure is not None
+
+
+def _trouble(dispatcher: Dispatcher) -> str | None:
+    cause = dispatcher.breaker.cause
+    return None if cause is None else (cause.trouble or cause.kind).value
+
+
+async def migrate(settings: Settings, *, sql: bool) -> None:
+    """Bring schema and triggers up to date, or print what would be run."""
+    watches = [(watch.table, watch.sku) for watch in settings.watch]
+    has_doorbell = settings.database.doorbell
+    if sql:
+        sys.stdout.write(migrations.migration_sql(watches, has_doorbell=has_doorbell))
+        return
+    options = connect_options(settings, is_direct=True)
+    for line in await migrations.migrate(options, watches, has_doorbell=has_doorbell):
+        sys.stdout.write(line + "\n")
+
+
+async def adopt(settings: Settings) -> None:
+    """Make this database the one that is pushed from."""
+    async with _opened(settings) as database:
+        identifier = await Intake(database, [], {}).adopt()
+    sys.stdout.write(f"adopted: the database with system identifier {identifier} is pushed from now on\n")
+
+
+async def status(settings: Settings) -> dict[str, Any]:
+    """Return what `stockrelay status` shows; everything is read from the database."""
+    async with _opened(settings) as database:
+        resynced_at, unread = await Intake(database, [], {}).state()
+        lanes = {lane.lane: lane for lane in await Lanes(database).all()}
+        troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
+        channels: dict[str, Any] = {}
+        for name, listing in listings(settings).items():
+            ledger = Ledger(database, listing, lambda _identifiers: None)
+            backlog = await ledger.backlog()
+            lane = lanes.get(Lane(name))
+            trouble = troubles.get(name)
+            channels[name] = {
+                "owner": lane.holder if lane else None,
+                "epoch": lane.epoch if lane else None,
+                "trouble": trouble
+                and {
+                    "what": trouble.trouble,
+                    "reason": trouble.reason,
+                    "advice": trouble.advice,
+                    "since": trouble.since.isoformat(),
+                },
+                "skus": backlog.skus,
+                "backlog": backlog.backlog,
+                "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
+                "in_flight": backlog.in_flight,
+                "doubt": backlog.doubt,
+                "parked": backlog.parked,
+                "parked_skus": [{"sku": sku, "reason": why} for sku, why in await ledger.parked(20)],
+            }
+    return {
+        "resynced_at": resynced_at and resynced_at.isoformat(),
+        "unread_changes": unread,
+        "channels": channels,
+    }
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Database]:
+    await migrations.check_version(connect_options(settings, is_direct=True))
+    database = Database(connect_options(settings, is_direct=False), 1)
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()

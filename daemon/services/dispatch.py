@@ -1,0 +1,361 @@
+"""Dispatch: claims due rows of one lane, sends them, writes what became of them (DESIGN.md 2.4)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.breaker import Breaker, Change, Ticket
+from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.ratelimit import RateLimit
+from daemon.core.types import AttemptId
+from daemon.partners.partner import Partner
+from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner
+
+log = structlog.get_logger(__name__)
+
+_MOST_CLAIMED: Final = 200
+"""Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
+_RETRY_BASE: Final = timedelta(seconds=1)
+_RETRY_CAP: Final = timedelta(seconds=60)
+_OTHERS_PASS_WITHIN_S: Final = 120.0
+_SLOWEST_RETRY: Final = timedelta(seconds=30)
+_MOST_WRITTEN: Final = 500
+
+
+class TenureLike(Protocol):
+    """The lease as the dispatcher sees it."""
+
+    @property
+    def owner(self) -> Owner: ...
+
+    def is_trusted(self, now: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
+    `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended."""
+
+    rate_per_s: float
+    concurrency: int
+    timeout: timedelta
+    settle: timedelta
+    hold: timedelta
+    park_after: int
+    poll: timedelta
+    grace: timedelta
+
+
+class Dispatcher:
+    """One lane's dispatcher. `wake` is set when rows may have become due; `counts` are outcomes since the start."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        partner: Partner,
+        limits: Limits,
+        tell_trouble: Callable[[Outcome | None], Awaitable[None]],
+    ) -> None:
+        self.ledger = ledger
+        self.partner = partner
+        self.limits = limits
+        self.wake = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+        self.tell_trouble = tell_trouble
+        self.breaker = Breaker()
+
+    async def run(self, tenure: TenureLike, stop: asyncio.Event) -> None:
+        """Serve the lane until `stop`; cancelled when the lease is lost: what is in flight is then in doubt."""
+        await _Shift(self, tenure).run(stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    attempt: Attempt
+    at: float
+
+
+class _Shift:
+    """One tenure's work. What it forgets when it dies is in the ledger as an open attempt."""
+
+    def __init__(self, dispatcher: Dispatcher, tenure: TenureLike) -> None:
+        self._of = dispatcher
+        self._ledger = dispatcher.ledger
+        self._limits = dispatcher.limits
+        self._tenure = tenure
+        limits = self._limits
+        # A new owner starts with an empty bucket: it does not know what the last one has just sent.
+        self._rate = RateLimit.starting(
+            limits.rate_per_s, max(1, int(limits.rate_per_s / 10)), clock.monotonic()
+        )
+        self._batch = max(1, min(_MOST_CLAIMED, max(limits.concurrency, int(limits.rate_per_s / 2))))
+        self._queue: asyncio.Queue[_Claimed] = asyncio.Queue()
+        self._in_hand: set[AttemptId] = set()
+        self._done: list[Completion] = []
+        self._has_done = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._must_recover = True
+        self._last_applied: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        name = self._ledger.channel
+        async with asyncio.TaskGroup() as group:
+            workers = [
+                group.create_task(self._work(), name=f"send-{name}-{n}")
+                for n in range(self._limits.concurrency)
+            ]
+            writer = group.create_task(self._write_outcomes(), name=f"write-{name}")
+            await self._claim_until(stop)
+            while not self._queue.empty():
+                self._give_back(self._queue.get_nowait().attempt, "stopping")
+            # Every attempt in hand ends within its timeout; its outcome is written before the lane is given up.
+            if not await clock.wait_any(self._limits.grace.total_seconds(), self._is_empty):
+                log.warning("dispatch.grace_exceeded", channel=name, in_flight=len(self._in_hand))
+            for task in (*workers, writer):
+                task.cancel()
+
+    # Claiming
+
+    async def _claim_until(self, stop: asyncio.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            room = self._room()
+            if room == 0:
+                self._has_room.clear()
+                await clock.wait_any(self._until_room_s(), self._has_room, stop)
+                continue
+            self._of.wake.clear()
+            try:
+                await self._recover()
+                claimed_at = clock.monotonic()
+                claim = await self._ledger.claim(self._tenure.owner, room, self._limits.settle)
+                self._take_on(claim, claimed_at)
+                pause = 0.0 if claim.looked_at >= room else await self._until_due_s()
+                failures = 0
+            except StockrelayError as error:
+                # The claim's commit may have happened without our hearing of it: nothing of it is sent, and its open
+                # attempts are recovered before the next claim.
+                self._must_recover = True
+                failures += 1
+                self._log_claim_failure(error)
+                pause = backoff(
+                    failures, timedelta(seconds=0.2), _SLOWEST_RETRY, clock.jitter()
+                ).total_seconds()
+                await clock.wait_any(pause, stop)
+                continue
+            if pause > 0:
+                await clock.wait_any(pause, self._of.wake, stop)
+
+    def _log_claim_failure(self, error: StockrelayError) -> None:
+        if isinstance(error, StoreUnavailable):
+            log.warning("dispatch.claim_delayed", channel=self._ledger.channel, reason=str(error))
+        else:
+            log.error("dispatch.claim_failed", channel=self._ledger.channel, reason=str(error))
+
+    def _room(self) -> int:
+        allowance = self._of.breaker.allowance(clock.monotonic())
+        if allowance == 0:
+            return 0
+        if allowance == 1:
+            return 0 if self._in_hand else 1
+        queued = self._queue.qsize()
+        # Refill a half-empty queue, so that one claim works while the other is sent.
+        return self._batch - queued if queued <= self._batch // 2 else 0
+
+    def _until_room_s(self) -> float:
+        probe_at = self._of.breaker.next_probe_at
+        poll = self._limits.poll.total_seconds()
+        return poll if probe_at is None else min(poll, max(0.01, probe_at - clock.monotonic()))
+
+    async def _until_due_s(self) -> float:
+        due = await self._ledger.next_due()
+        poll = self._limits.poll.total_seconds()
+        if due is None:
+            return poll
+        # Rows in flight are not due to anybody: a row that is overdue is one of those.
+        seconds = due.total_seconds()
+        return min(poll, seconds) if seconds > 0 else min(poll, 0.05)
+
+    async def _recover(self) -> None:
+        if not self._must_recover:
+            return
+        recovered = await self._ledger.recover(self._tenure.owner, self._in_hand, self._limits.settle)
+        self._must_recover = False
+        if recovered:
+            log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
+
+    def _take_on(self, claim: Claim, claimed_at: float) -> None:
+        channel = self._ledger.channel
+        for sku, reason in claim.parked.items():
+            self._of.counts["parked"] += 1
+            log.error("dispatch.delivery_parked", channel=channel, sku=sku, reason=reason)
+        for sku in claim.forgotten:
+            log.info("dispatch.sku_forgotten", channel=channel, sku=sku)
+        self._of.counts["settled"] += len(claim.settled)
+        for attempt in claim.attempts:
+            self._in_hand.add(attempt.attempt_id)
+            self._is_empty.clear()
+            self._queue.put_nowait(_Claimed(attempt, claimed_at))
+
+    # Sending
+
+    async def _work(self) -> None:
+        while True:
+            claimed = await self._queue.get()
+            if self._queue.qsize() <= self._batch // 2:
+                self._has_room.set()
+            await self._send(claimed)
+
+    async def _send(self, claimed: _Claimed) -> None:
+        attempt = claimed.attempt
+        # A wait and its end are one decision: nothing may be awaited between the last look and the sending.
+        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:
+            await asyncio.sleep(wait_s)
+        now = clock.monotonic()
+        if now - claimed.at > self._limits.hold.total_seconds():
+            return self._give_back(attempt, "claimed too long ago")
+        if not self._tenure.is_trusted(now):
+            return self._give_back(attempt, "the lease is not trusted any more")
+        if not self._of.breaker.allowance(now):
+            return self._give_back(attempt, "the channel is paused")
+        self._rate = self._rate.take(now)
+        self._of.breaker, ticket = self._of.breaker.sent(now)
+        outcome = await self._of.partner.push(attempt.push, self._limits.timeout)
+        await self._conclude(attempt, outcome, ticket, now)
+        return None
+
+    async def _conclude(self, attempt: Attempt, outcome: Outcome, ticket: Ticket, sent_at: float) -> None:
+        now = clock.monotonic()
+        duration = timedelta(seconds=now - sent_at)
+        if outcome.kind is Kind.APPLIED:
+            self._last_applied = now
+        breaker, change = self._of.breaker.feed(ticket, attempt.push.sku, outcome, now, clock.jitter())
+        self._of.breaker = breaker
+        completion = self._completion(attempt, outcome, duration, now)
+        self._log(attempt, outcome, completion, duration)
+        self._finish(completion)
+        if change is not None:
+            await self._note_change(change, outcome)
+
+    def _completion(self, attempt: Attempt, outcome: Outcome, duration: timedelta, now: float) -> Completion:
+        wait = timedelta(0)
+        is_parked = False
+        words = outcome.kind.value
+        reason = outcome.reason
+        if outcome.kind is Kind.REFUSED:
+            # A farewell that is refused: the partner does not know the SKU, so it offers none of it.
+            is_parked = not attempt.is_farewell
+            words = "gone" if attempt.is_farewell else words
+        elif outcome.kind is Kind.UNKNOWN:
+            failures = attempt.failures + 1
+            wait = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+            others_pass = self._last_applied is not None and now - self._last_applied < _OTHERS_PASS_WITHIN_S
+            is_parked = failures >= self._limits.park_after and others_pass
+            if is_parked:
+                reason = f"failed {failures} times in a row while others passed: {reason}"
+        return Completion(attempt.push.sku, attempt.attempt_id, words, reason, is_parked, wait, duration)
+
+    def _log(self, attempt: Attempt, outcome: Outcome, completion: Completion, duration: timedelta) -> None:
+        self._of.counts[completion.outcome] += 1
+        fields = {
+            "channel": self._ledger.channel,
+            "sku": attempt.push.sku,
+            "attempt": attempt.attempt_id,
+            "quantity": attempt.push.quantity,
+            "duration_ms": round(duration.total_seconds() * 1000, 1),
+        }
+        if outcome.kind is Kind.APPLIED:
+            log.info("dispatch.delivery_acknowledged", **fields)
+        elif completion.is_parked:
+            self._of.counts["parked"] += 1
+            log.error("dispatch.delivery_parked", reason=completion.reason, **fields)
+        elif outcome.kind is Kind.UNKNOWN:
+            log.warning("dispatch.delivery_in_doubt", reason=completion.reason, **fields)
+        elif outcome.kind is Kind.REFUSED:
+            log.info("dispatch.farewell_refused", reason=completion.reason, **fields)
+        else:
+            log.warning(
+                "dispatch.delivery_held_up", outcome=completion.outcome, reason=completion.reason, **fields
+            )
+
+    async def _note_change(self, change: Change, outcome: Outcome) -> None:
+        channel = self._ledger.channel
+        if change is Change.CLOSED:
+            log.info("dispatch.channel_resumed", channel=channel)
+            cause = None
+        else:
+            cause = self._of.breaker.cause or outcome
+            event = log.error if change is Change.OPENED else log.warning
+            event(
+                "dispatch.channel_paused",
+                channel=channel,
+                trouble=(cause.trouble or cause.kind).value,
+                reason=cause.reason,
+                advice=cause.advice,
+                next_probe_s=round(max(0.0, (self._of.breaker.next_probe_at or 0) - clock.monotonic()), 1),
+            )
+        self._has_room.set()
+        try:
+            await self._of.tell_trouble(cause)
+        except StockrelayError as error:
+            log.warning("dispatch.state_not_kept", channel=channel, reason=str(error))
+
+    def _give_back(self, attempt: Attempt, reason: str) -> None:
+        """Nothing was sent: the row is due again."""
+        self._of.counts["not_sent"] += 1
+        self._finish(
+            Completion(
+                attempt.push.sku, attempt.attempt_id, Kind.NOT_SENT.value, reason, False, timedelta(0), None
+            )  # noqa: FBT003
+        )
+
+    # Writing
+
+    def _finish(self, completion: Completion) -> None:
+        self._done.append(completion)
+        self._has_done.set()
+
+    async def _write_outcomes(self) -> None:
+        """Write outcomes as they come, many in one statement when they come fast. What can't be written is kept: the
+        attempt stays open, so the SKU is not sent again meanwhile."""
+        while True:
+            await self._has_done.wait()
+            self._has_done.clear()
+            while self._done:
+                batch = self._done[:_MOST_WRITTEN]
+                del self._done[:_MOST_WRITTEN]
+                await self._write(batch)
+
+    async def _write(self, batch: list[Completion]) -> None:
+        failures = 0
+        is_due = False
+        while True:
+            try:
+                is_due = await self._ledger.complete(self._tenure.owner, batch, self._limits.settle)
+                break
+            except StockrelayError as error:
+                failures += 1
+                log.warning(
+                    "dispatch.outcomes_delayed",
+                    channel=self._ledger.channel,
+                    outcomes=len(batch),
+                    reason=str(error),
+                )
+                pause = backoff(failures, timedelta(seconds=0.2), timedelta(seconds=5), clock.jitter())
+                await asyncio.sleep(pause.total_seconds())
+        self._in_hand.difference_update(done.attempt_id for done in batch)
+        if is_due:
+            self._of.wake.set()
+        if not self._in_hand:
+            self._is_empty.set()
+            self._has_room.set()

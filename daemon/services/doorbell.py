@@ -1,0 +1,70 @@
+"""The doorbell: a connection that listens, watched, and made anew when it is lost (DESIGN.md 2.2, FAULTS 5 and 6)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailable
+from daemon.store.database import ConnectOptions
+from daemon.store.listener import listening
+
+log = structlog.get_logger(__name__)
+
+BEAT: Final = timedelta(seconds=3)
+"""A lost connection is noticed within two of these: one until the beat, one for its answer."""
+_RETRY_BASE: Final = timedelta(seconds=0.2)
+_RETRY_CAP: Final = timedelta(seconds=10)
+
+
+class Doorbell:
+    """Listens, and keeps listening; while it can't, intake polls.
+
+    `on_ring(payload)` is called for each ring; `on_connected` after each LISTEN, before anything else: what was
+    committed while nobody listened is found by what it starts.
+    """
+
+    def __init__(
+        self,
+        options: ConnectOptions,
+        on_ring: Callable[[str], None],
+        on_connected: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._options = options
+        self._on_ring = on_ring
+        self._on_connected = on_connected
+        self.is_listening = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen until told to stop. Raises ForeignDatabase when the server turns out to be a copy."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                async with listening(self._options, self._ring) as listener:
+                    await self._on_connected()
+                    log.info("doorbell.listening", pid=listener.pid)
+                    self.is_listening = True
+                    failures = 0
+                    while not await clock.wait_any(BEAT.total_seconds(), stop):
+                        if not await listener.beat(BEAT):
+                            raise StoreUnavailable(
+                                "the server forgot our LISTEN: a pooler in transaction mode stands between; set "
+                                "database.listen_dsn to a direct address"
+                            )
+            except ForeignDatabase:
+                raise
+            except StockrelayError as error:
+                if self.is_listening or failures == 0:
+                    log.warning("doorbell.lost", reason=str(error))
+                self.is_listening = False
+                failures += 1
+                pause = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+                await clock.wait_any(pause.total_seconds(), stop)
+        self.is_listening = False
+
+    def _ring(self, _pid: int, payload: str) -> None:
+        self._on_ring(payload)

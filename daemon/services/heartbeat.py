@@ -1,0 +1,73 @@
+"""One line a minute that says how it stands, for whoever watches the log (DESIGN.md 2.5)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StockrelayError
+from daemon.core.types import ChannelName
+from daemon.store.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One channel: its ledger, the dispatcher's counts since the start, whether its lane is ours, its trouble."""
+
+    ledger: Ledger
+    counts: Counter[str]
+    is_owned: Callable[[], bool]
+    trouble: Callable[[], str | None]
+
+
+class Heartbeat:
+    """Logs `heartbeat.channel_counted` for every channel."""
+
+    def __init__(
+        self, every: timedelta, watched: Sequence[Watched], is_listening: Callable[[], bool]
+    ) -> None:
+        self._every_s = every.total_seconds()
+        self._watched = watched
+        self._is_listening = is_listening
+        self._last: dict[ChannelName, Counter[str]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat until told to stop."""
+        since = clock.monotonic()
+        while not await clock.wait_any(self._every_s, stop):
+            now = clock.monotonic()
+            for watched in self._watched:
+                await self._beat(watched, now - since)
+            since = now
+
+    async def _beat(self, watched: Watched, seconds: float) -> None:
+        channel = watched.ledger.channel
+        counts = Counter(watched.counts)
+        fresh = counts - self._last.get(channel, Counter())
+        self._last[channel] = counts
+        try:
+            backlog = await watched.ledger.backlog()
+        except StockrelayError as error:
+            log.warning("heartbeat.counting_failed", channel=channel, reason=str(error))
+            return
+        log.info(
+            "heartbeat.channel_counted",
+            channel=channel,
+            is_owned=watched.is_owned(),
+            is_listening=self._is_listening(),
+            trouble=watched.trouble(),
+            skus=backlog.skus,
+            backlog=backlog.backlog,
+            oldest_s=None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
+            doubt=backlog.doubt,
+            parked=backlog.parked,
+            in_flight=backlog.in_flight,
+            rate_per_s=round(fresh["applied"] / seconds, 2) if seconds > 0 else 0.0,
+            outcomes=dict(fresh),
+        )

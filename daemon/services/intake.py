@@ -1,0 +1,164 @@
+"""Intake: reads the change log into the ledger when the doorbell rings, and every so often anyway (DESIGN.md 2.2)."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.types import ChannelName
+from daemon.store.intake import Drained, Intake
+
+log = structlog.get_logger(__name__)
+
+_ECHOES_S: Final = (0.005, 0.02, 0.1)
+"""A transaction that lost the try for the bell commits a moment after the one that rang it: look again so soon."""
+_SHORTEST_GAP_S: Final = 0.01
+_BUSY_AFTER_S: Final = 0.5
+"""Changes for so long without a pause: from then on nobody needs to ring, this service polls quickly."""
+_AWAKE: Final = timedelta(seconds=3)
+_RESYNC_TIMEOUT: Final = timedelta(minutes=15)
+_RESYNC_GAP_S: Final = 10.0
+_RETRY_CAP: Final = timedelta(seconds=15)
+
+
+class IntakeService:
+    """Keeps the ledger up with the change log.
+
+    `ring()` wakes it; `request_resync()` has everything compared at the next turn. `on_marked` is called after every
+    reading, whoever did the marking, so that dispatchers look for what is due.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        poll: timedelta,
+        resync_every: timedelta,
+        on_marked: Callable[[], None],
+        owns_every_lane: Callable[[], bool],
+    ) -> None:
+        self._intake = intake
+        self._poll_s = poll.total_seconds()
+        self._resync_every_s = resync_every.total_seconds()
+        self._on_marked = on_marked
+        self._owns_every_lane = owns_every_lane
+        self._bell = asyncio.Event()
+        self._resync_at = clock.monotonic()
+        self._resync_reason = "start"
+        self._failed: dict[ChannelName, str] = {}
+        self._busy_since: float | None = None
+        self._awake_until = 0.0
+        self.changes = 0
+
+    def ring(self) -> None:
+        """Something has changed: look now."""
+        self._bell.set()
+
+    def request_resync(self, reason: str) -> None:
+        """Compare every listing as a whole as soon as can be."""
+        self._resync_at = clock.monotonic()
+        self._resync_reason = reason
+        self._bell.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until told to stop. A database that does not answer is tried again; nothing is skipped meanwhile."""
+        failures = 0
+        echoes: tuple[float, ...] = ()
+        while not stop.is_set():
+            self._bell.clear()
+            began = clock.monotonic()
+            try:
+                drained = await self._look(began)
+                failures = 0
+            except StockrelayError as error:
+                failures += 1
+                self._log_failure(error)
+                self._busy_since = None
+                pause = backoff(failures, timedelta(seconds=0.2), _RETRY_CAP, clock.jitter())
+                await clock.wait_any(pause.total_seconds(), stop)
+                continue
+            self._on_marked()
+            took = clock.monotonic() - began
+            if drained.changes:
+                echoes = _ECHOES_S
+                # At most half of the time is spent reading, however fast the ERP writes.
+                await clock.wait_any(max(_SHORTEST_GAP_S, took), stop)
+            elif echoes:
+                await clock.wait_any(echoes[0], self._bell, stop)
+                echoes = echoes[1:]
+            else:
+                await clock.wait_any(self._until_next_s(), self._bell, stop)
+
+    async def _look(self, now: float) -> Drained:
+        tells = not self._owns_every_lane()
+        if now >= self._resync_at:
+            reason = self._resync_reason
+            log.info("intake.resync_started", reason=reason)
+            drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
+            self._plan_resync(self._resync_every_s, "schedule")
+            self._log_resync(drained, reason, clock.monotonic() - now)
+        else:
+            drained = await self._intake.drain(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
+            if drained.is_everything:
+                self._log_resync(drained, "bulk change", clock.monotonic() - now)
+        self.changes += drained.changes
+        self._note_failures(drained)
+        await self._keep_awake(drained, now)
+        if drained.changes:
+            log.debug(
+                "intake.changes_read",
+                changes=drained.changes,
+                oldest_ms=None if drained.oldest is None else round(drained.oldest.total_seconds() * 1000, 1),
+                marked={channel: marked.rows for channel, marked in drained.marked.items()},
+            )
+        return drained
+
+    def _plan_resync(self, seconds: float, reason: str) -> None:
+        self._resync_at = clock.monotonic() + seconds
+        self._resync_reason = reason
+
+    def _log_resync(self, drained: Drained, reason: str, took_s: float) -> None:
+        log.info(
+            "intake.resync_finished",
+            reason=reason,
+            marked={channel: marked.rows for channel, marked in drained.marked.items()},
+            duration_ms=round(took_s * 1000, 1),
+        )
+
+    def _note_failures(self, drained: Drained) -> None:
+        """A listing that fails is said once, and once more when it works again; meanwhile a resync is tried."""
+        for channel, reason in drained.failed.items():
+            if self._failed.get(channel) != reason:
+                log.error("intake.listing_failed", channel=channel, reason=reason)
+            self._failed[channel] = reason
+        for channel in drained.marked:
+            if self._failed.pop(channel, None) is not None:
+                log.info("intake.listing_recovered", channel=channel)
+        if self._failed and self._resync_at > clock.monotonic() + _RESYNC_GAP_S:
+            self._plan_resync(_RESYNC_GAP_S, "a listing failed")
+
+    async def _keep_awake(self, drained: Drained, now: float) -> None:
+        if not drained.changes:
+            if self._awake_until > now and self._busy_since is None:
+                self._awake_until = 0.0
+                await self._intake.stay_awake(timedelta(0))
+            self._busy_since = None
+            return
+        self._busy_since = now if self._busy_since is None else self._busy_since
+        # Renewed when a third is left: the sequence is written seldom, the captures read it always.
+        if now - self._busy_since >= _BUSY_AFTER_S and self._awake_until - now < _AWAKE.total_seconds() / 3:
+            self._awake_until = now + _AWAKE.total_seconds()
+            await self._intake.stay_awake(_AWAKE)
+
+    def _until_next_s(self) -> float:
+        return max(0.0, min(self._poll_s, self._resync_at - clock.monotonic()))
+
+    def _log_failure(self, error: StockrelayError) -> None:
+        if isinstance(error, StoreUnavailable):
+            log.warning("intake.reading_delayed", reason=str(error))
+        else:
+            log.error("intake.reading_failed", reason=str(error))

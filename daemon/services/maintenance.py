@@ -1,0 +1,43 @@
+"""Housekeeping in our own schema: the change log's rotation and the attempt log's partitions."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StockrelayError
+from daemon.store.intake import Intake
+
+log = structlog.get_logger(__name__)
+
+_EVERY_S: Final = 60.0
+_MIN_AGE: Final = timedelta(minutes=10)
+"""A slot rests so long before it is emptied: a transaction that still writes to it has begun before that."""
+_ROLL_EVERY_S: Final = 3600.0
+
+
+class Maintenance:
+    """Runs in every replica; the database sees to it that a step is taken once."""
+
+    def __init__(self, intake: Intake, keep_attempts: timedelta) -> None:
+        self._intake = intake
+        self._keep_attempts = keep_attempts
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take a step every minute until told to stop; a failure waits for the next."""
+        roll_at = clock.monotonic()
+        while not stop.is_set():
+            try:
+                if clock.monotonic() >= roll_at:
+                    dropped = await self._intake.roll_attempts(self._keep_attempts)
+                    roll_at = clock.monotonic() + _ROLL_EVERY_S
+                    if dropped:
+                        log.info("maintenance.attempts_dropped", partitions=dropped)
+                step = await self._intake.rotate(_MIN_AGE)
+                if step in ("switched", "emptied"):
+                    log.debug("maintenance.log_rotated", step=step)
+            except StockrelayError as error:
+                log.warning("maintenance.step_failed", reason=str(error))
+            await clock.wait_any(_EVERY_S, stop)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -30,13 +30,12 @@ class Glance:
 
 
 class Board:
-    """Tells stages as they come, and between them what `look` sees."""
+    """Tells stages as they come, and meanwhile what `look` sees."""
 
     def __init__(self, console: Console, look: Callable[[], Sequence[Glance]]) -> None:
         self._console = console
         self._look = look
         self._start = clock.monotonic()
-        self._stage = ""
         self.is_live = console.is_terminal and not console.is_dumb_terminal
 
     def say(self, line: str) -> None:
@@ -45,9 +44,7 @@ class Board:
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
-        self._stage = text
-        if not self.is_live:
-            self.say(f"{self._elapsed()}  {text}")
+        self.say(f"{self._elapsed()}  {text}")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -74,17 +71,18 @@ class Board:
             if parts:
                 self.say(f"{self._elapsed()}    {'; '.join(parts)}")
 
-    def _table(self) -> Group:
+    def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        for heading in ("channel", "SKUs", "behind", "requests"):
-            table.add_column(heading, justify="left" if heading == "channel" else "right")
+        table.add_column(self._elapsed(), min_width=7)
+        for heading in ("SKUs", "behind", "requests"):
+            table.add_column(heading, justify="right", min_width=len(heading))
         table.add_column("sent last", no_wrap=True, overflow="ellipsis")
         for g in self._look():
             style = "green" if g.behind == 0 else "yellow"
             behind = Text(str(g.behind), style=style)
             last = Text("   ".join(g.last), style="dim")
             table.add_row(g.channel, str(g.products), behind, str(g.requests), last)
-        return Group(Text(f"{self._elapsed()}  {self._stage}", style="bold"), table)
+        return table
 
     def _elapsed(self) -> str:
         return f"{clock.monotonic() - self._start:5.1f} s"

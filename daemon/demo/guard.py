@@ -1,9 +1,9 @@
 """A guard: ends one process and removes one folder when the program that started both dies.
 
-Run as a script, alone in its session, with the folder as its argument and a pipe as its standard input. The
-pipe ends when the owner is gone, however it went (also by `kill -9`), which no exit hook and no signal can
-tell. Each line on the pipe is the process id that now runs (0: none); `done` ends the
-guard and touches nothing. Standard library only: it is started without site-packages.
+Run as a script, alone in its session, with the folder and the number of the first signal to send as its
+arguments, and a pipe as its standard input. The pipe ends when the owner is gone, however it went (also by
+`kill -9`), which no exit hook and no signal can tell. Each line on the pipe is the process id that now runs
+(0: none); `done` ends the guard and touches nothing. Standard library only: there are no site-packages.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import time
 STOP_S = 5.0
 
 
-def watch(folder: str) -> None:
+def watch(folder: str, first_signal: int) -> None:
     """Read the pipe to its end, then end the last process named on it and remove `folder`."""
     process = 0
     for line in sys.stdin:
@@ -25,14 +25,14 @@ def watch(folder: str) -> None:
             return
         process = int(word)
     if process:
-        end(process)
+        end(process, first_signal)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end(process: int) -> None:
-    """SIGQUIT is PostgreSQL's immediate shutdown, backends and all. SIGKILL if that takes too long."""
+def end(process: int, first_signal: int) -> None:
+    """Ask `process` to end, and kill it if that takes too long."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGQUIT)
+        os.kill(process, first_signal)
         deadline = time.monotonic() + STOP_S
         while time.monotonic() < deadline and is_running(process):
             time.sleep(0.02)
@@ -50,4 +50,4 @@ def is_running(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    watch(sys.argv[1])
+    watch(sys.argv[1], int(sys.argv[2]))

@@ -1,6 +1,7 @@
 """Our side of the guard: it is started with a folder and told which process to end with us."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ _END_S = 20.0
 class Guard:
     """Ends the process it was told of, and removes `folder`, when this program dies without a word.
 
-    See `guard.py`. `release` ends the guard itself, which then touches nothing.
+    See `guard.py`. The process gets `first_signal`, and SIGKILL if it does not end soon. `release` ends the
+    guard itself, which then touches nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_signal: signal.Signals) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, "-I", "-S", guard.__file__, str(folder)],
+            [sys.executable, "-I", "-S", guard.__file__, str(folder), str(first_signal.value)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

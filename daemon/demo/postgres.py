@@ -205,7 +205,7 @@ class PostgresServer:
     def _set_up(self) -> None:
         base = base_folder(self._account)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=base))
-        self._guard = Guard(self._folder)
+        self._guard = Guard(self._folder, signal.SIGQUIT)  # an immediate shutdown, backends and all
         give(self._folder, self._account)
         if self._account is not None and not all(map(is_open_to_all, install_trees(self._bin))):
             self._bin = copy_install(self._bin, self._folder / "install", self._account)

@@ -87,7 +87,7 @@ class DaemonProcess:
         self._folder = folder
         self._config = folder / "config.toml"
         self.log = log
-        self._guard = Guard(folder)
+        self._guard = Guard(folder, signal.SIGKILL)
         self._process: asyncio.subprocess.Process | None = None
 
     def configure(self, text: str) -> None:

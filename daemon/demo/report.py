@@ -13,7 +13,7 @@ def report(diary: Diary, verdicts: Sequence[ChannelVerdict]) -> Iterator[str]:
     """Yield the findings, line by line; the last one says whether all agree."""
     yield (
         f"The shop made {diary.transactions} transactions over {diary.rows} SKUs;"
-        f" {diary.rolled_back} more were rolled back."
+        f" {diary.rolled_back} rolled back."
     )
     for verdict in verdicts:
         yield ""

@@ -123,7 +123,7 @@ class Demo:
         self.process.configure(config)
         await self.process.migrate()
         await self._shop.open()
-        self.board.stage("stockrelay run: the partners are told of all there is")
+        self.board.stage(f"stockrelay run: the partners are told of all there is (log: {self.process.log})")
         await self.process.start()
         if not await self._catch_up(skus):
             self.board.say("The partners were not told of everything in time; going on nevertheless.")

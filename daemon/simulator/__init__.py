@@ -8,7 +8,6 @@ from daemon.simulator.faults import (
     DelayAfter,
     Drip,
     Fault,
-    Faults,
     Garbage,
     Hold,
     Message,
@@ -17,10 +16,10 @@ from daemon.simulator.faults import (
     RefuseSku,
     ResetAfter,
     ResetBefore,
-    Rule,
     Status,
     Throttle,
 )
+from daemon.simulator.rules import Faults, Rule
 from daemon.simulator.server import Simulator, serve
 from daemon.simulator.settings import SekormSettings, SimulatorSettings, YmatouSettings
 from daemon.simulator.traffic import Overlap, Stats

@@ -1,7 +1,7 @@
 """What `stockrelay simulate` says when it has started."""
 
 from daemon.simulator.settings import SimulatorSettings
-from daemon.simulator.ymatou import UPDATE_GATEWAY, UPDATE_PATH
+from daemon.simulator.ymatou_content import UPDATE_GATEWAY, UPDATE_PATH
 
 
 def banner(url: str, settings: SimulatorSettings) -> str:

@@ -1,21 +1,16 @@
 """Faults on demand: what to do, to which requests, how often. `misbehave.py` carries them out."""
 
-import asyncio
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator.books import Key
 from daemon.simulator.sekorm import Sekorm
 from daemon.simulator.settings import Frozen
 from daemon.simulator.ymatou import Ymatou
 
 ENDPOINTS: Final = {SEKORM: Sekorm.endpoints, YMATOU: Ymatou.endpoints}
-FAULTS_KEPT: Final = 10_000
 
 
 class FaultSpec(Frozen):
@@ -205,111 +200,3 @@ Fault = Annotated[
     Field(discriminator="kind"),
 ]
 FAULT: Final[TypeAdapter[Fault]] = TypeAdapter(Fault)
-
-_STEPS: Final = (Delay, DelayAfter, Hold, RefuseSku)
-
-
-@dataclass(slots=True, eq=False)
-class Rule:
-    """A fault that has been set. `met` counts the requests it changed, `held` those it keeps now."""
-
-    id: int
-    fault: Fault
-    matched: int = 0
-    met: int = 0
-    held: int = 0
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    chance: random.Random = field(default_factory=random.Random)
-
-    def meets(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> bool:
-        """Whether this request is met; counts it."""
-        fault = self.fault
-        if fault.times is not None and self.met >= fault.times:
-            return False
-        is_match = (
-            fault.partner in {None, partner}
-            and fault.endpoint in {None, endpoint}
-            and (fault.key is None or fault.key in keys)
-        )
-        if not is_match:
-            return False
-        self.matched += 1
-        if self.matched <= fault.after:
-            return False
-        if fault.probability < 1 and self.chance.random() >= fault.probability:
-            return False
-        self.met += 1
-        return True
-
-    def release(self) -> int:
-        """Lets go what is held, in the order of arrival; returns how many. What comes later is held again."""
-        released = self.held
-        gate, self.gate = self.gate, asyncio.Event()
-        gate.set()
-        return released
-
-    def as_json(self) -> dict[str, Any]:
-        counts = {"matched": self.matched, "met": self.met, "held": self.held}
-        return {"id": self.id, **self.fault.model_dump(mode="json", exclude_none=True), **counts}
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """What one request meets: any number of steps, and at most one fault in the answer's place."""
-
-    steps: tuple[Rule, ...]
-    answer: Rule | None
-
-
-class Faults:
-    """The faults that are set, in that order. At most 10,000; ids are not used twice."""
-
-    def __init__(self) -> None:
-        self._rules: dict[int, Rule] = {}
-        self._last_id = 0
-
-    def __len__(self) -> int:
-        return len(self._rules)
-
-    def __iter__(self) -> Iterator[Rule]:
-        return iter(list(self._rules.values()))
-
-    def __getitem__(self, fault_id: int) -> Rule:
-        return self._rules[fault_id]
-
-    def add(self, fault: Fault) -> Rule:
-        """Sets a fault; its rule counts what it meets. Raises ValueError when there are too many."""
-        if len(self._rules) >= FAULTS_KEPT:
-            raise ValueError(f"{FAULTS_KEPT} faults are set: remove some")
-        self._last_id += 1
-        rule = Rule(self._last_id, fault)
-        if fault.seed is not None:
-            rule.chance.seed(fault.seed)
-        self._rules[rule.id] = rule
-        return rule
-
-    def remove(self, fault_id: int) -> None:
-        """Takes a fault back and releases what it holds. Raises KeyError."""
-        self._rules.pop(fault_id).release()
-
-    def clear(self) -> None:
-        """Takes all faults back and releases what they hold."""
-        for rule in self:
-            self.remove(rule.id)
-
-    def release(self, fault_id: int) -> int:
-        """Lets go what a fault holds; returns how many. Raises KeyError."""
-        return self._rules[fault_id].release()
-
-    def fire(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> Fired | None:
-        """What a request meets. Every step that matches, and the first other fault that matches."""
-        steps: list[Rule] = []
-        answer: Rule | None = None
-        for rule in self._rules.values():
-            is_step = isinstance(rule.fault, _STEPS)
-            if (is_step or answer is None) and rule.meets(partner, endpoint, keys):
-                if is_step:
-                    steps.append(rule)
-                else:
-                    answer = rule
-        return Fired(tuple(steps), answer) if steps or answer else None

@@ -20,7 +20,6 @@ from daemon.simulator.faults import (
     Delay,
     DelayAfter,
     Drip,
-    Fired,
     Garbage,
     Hold,
     Message,
@@ -29,10 +28,10 @@ from daemon.simulator.faults import (
     RefuseSku,
     ResetAfter,
     ResetBefore,
-    Rule,
     Status,
     Throttle,
 )
+from daemon.simulator.rules import Fired, Rule
 from daemon.simulator.settings import MIB
 from daemon.simulator.wire import JSON, Answer, Call, Desk, Interference
 

@@ -92,28 +92,31 @@ class Sekorm:
         if received.method != "POST" and not (endpoint == TOKEN and received.method == "GET"):
             return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
         rows: tuple[tuple[Key, int], ...] = ()
+        parameters: Mapping[str, Any] | None = None
         flaw = ""
-        parameters: Mapping[str, Any] = {}
         try:
             parameters = self._parameters(received)
             # Read before anything is refused, so that faults and overlaps know the products.
             rows = _rows(endpoint, parameters)
         except _RefusedError as error:
             flaw = str(error)
-        # The gateway looks at the address first, then at who asks, then at what is asked (S06, S07).
-        if not self._is_allowed(received.remote):
-            return Call(endpoint, origin, rows, failure("ip invalid"))
-        if not flaw:
-            credential_flaw = (
-                self._account_flaw(parameters) if endpoint == TOKEN else self._token_flaw(parameters)
-            )
-            flaw = credential_flaw or flaw
+        refusal = self._caller_refusal(endpoint, received.remote, parameters)
+        return Call(endpoint, origin, rows, refusal or (failure(flaw) if flaw else None))
+
+    def _caller_refusal(
+        self, endpoint: str, remote: str, parameters: Mapping[str, Any] | None
+    ) -> Answer | None:
+        """The gateway looks at the address first, then at who asks; what is asked comes last (S06, S07)."""
+        if not self._is_allowed(remote):
+            return failure("ip invalid")
+        if parameters is None:
+            return None
+        flaw = self._account_flaw(parameters) if endpoint == TOKEN else self._token_flaw(parameters)
         if flaw:
-            return Call(endpoint, origin, rows, failure(flaw))
+            return failure(flaw)
         if self.settings.disabled:
-            answer = _FORBIDDEN_TOKEN if endpoint == TOKEN else failure("sp already forbidden")
-            return Call(endpoint, origin, rows, answer)
-        return Call(endpoint, origin, rows)
+            return _FORBIDDEN_TOKEN if endpoint == TOKEN else failure("sp already forbidden")
+        return None
 
     def _parameters(self, received: Received) -> Mapping[str, Any]:
         if received.method == "GET":
@@ -149,7 +152,9 @@ class Sekorm:
         return "" if is_right else "no permission"
 
     def _token_flaw(self, parameters: Mapping[str, Any]) -> str:
-        token = parameters["accessToken"]
+        token = parameters.get("accessToken")
+        if token is None:
+            return "accessToken is required"
         if not isinstance(token, str) or len(token) > MAX_TOKEN:
             return f"accessToken must be a string of at most {MAX_TOKEN} characters"
         expires_at = self._tokens.get(token)

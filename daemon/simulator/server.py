@@ -1,54 +1,29 @@
 """Both partners on one port."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import formatdate
 from typing import Any, Final
 
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp import web
 
 from daemon import clock
 from daemon.core.types import SEKORM, YMATOU, ChannelName
 from daemon.simulator import misbehave, sekorm, ymatou
 from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
 from daemon.simulator.comparisons import Comparisons
+from daemon.simulator.connections import Connection, Server
 from daemon.simulator.control import Control
-from daemon.simulator.faults import Faults, Fired
-from daemon.simulator.settings import MIB, SimulatorSettings
-from daemon.simulator.traffic import Connection, Stats, Traffic
+from daemon.simulator.rules import Faults, Fired
+from daemon.simulator.settings import SimulatorSettings
+from daemon.simulator.traffic import Stats, Traffic
 from daemon.simulator.wire import Answer, Call, Received
 
-MAX_BODY: Final = 64 * MIB
 CONTROL_PREFIX: Final = "/_sim/"
 STOP_GRACE: Final = timedelta(seconds=2)
 
 _NOT_FOUND: Final = Answer("404", b"Not Found", 404, "text/plain")
-
-
-class _Server(web.Server):
-    """Takes larger bodies, and connections that the traffic is told of."""
-
-    def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], traffic: Traffic
-    ) -> None:
-        super().__init__(handler)
-        self._traffic = traffic
-
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._traffic, self._loop)
-
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY)
 
 
 class Simulator:
@@ -188,7 +163,7 @@ class Simulator:
         """Listens; returns the base URL. Port 0 takes a free one. Raises OSError when the port is taken."""
         self._stopping.clear()
 
-        server = _Server(self._handle, self._traffic)
+        server = Server(self._handle, self._traffic)
         self._runner = web.ServerRunner(server, shutdown_timeout=STOP_GRACE.total_seconds())
         await self._runner.setup()
         try:

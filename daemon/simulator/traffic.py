@@ -1,24 +1,17 @@
 """Who asked what, how often, how fast, and what was in flight at the same time."""
 
-import asyncio
-import select
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import web
-
-from daemon import clock
-from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.core.types import CHANNELS, ChannelName
 from daemon.simulator.books import Key
+from daemon.simulator.connections import Connection, has_hung_up
 
 OVERLAPS_KEPT: Final = 1_000
 LABELS_KEPT: Final = 2_000
 MEMORY_S: Final = 5.0
-
-# Linux tells that the peer has closed; elsewhere only a full hang-up is seen.
-_CLOSED: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class Exchange:
     partner: ChannelName
     received_at: float
     arrived: float
-    connection: "Connection"
+    connection: Connection
     keys: tuple[Key, ...] = ()
     is_open: bool = True
 
@@ -81,35 +74,6 @@ class Stats:
             and endpoint in {None, its_endpoint}
             and answer in {None, its_answer}
         )
-
-
-class Connection(web.RequestHandler):
-    """A client's connection, which notes when a request begins to arrive.
-
-    Handlers run one after the other: without this, requests that wait in their sockets would look as if they
-    had come only when the one before was answered.
-    """
-
-    __slots__ = ("arrived", "traffic")
-
-    def __init__(self, server: web.Server, traffic: "Traffic", loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # None switches it off
-        self.traffic = traffic
-        self.arrived = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        if not self.arrived:
-            self.arrived = clock.monotonic()
-            start = data[:24]
-            if b" /serviceGate/" in start:
-                self.traffic.began(self, SEKORM)
-            elif b" /api" in start:
-                self.traffic.began(self, YMATOU)
-        super().data_received(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.traffic.disconnected(self)
-        super().connection_lost(exc)
 
 
 class Traffic:
@@ -189,13 +153,13 @@ class Traffic:
         """Another request for this product that was not answered when this one came."""
         # A client that gave up and asked again may be read in that order or the other: ask the socket itself.
         for other in list(self._by_key.get(mine, ())):
-            if _has_hung_up(other.connection):
+            if has_hung_up(other.connection):
                 self.close(other)
         still_open = self._by_key.get(mine)
         if still_open:
             return still_open[-1]
         closed_at, other = self._just_closed.get(mine, (0.0, exchange))
-        if exchange.arrived < closed_at and not _has_hung_up(other.connection):
+        if exchange.arrived < closed_at and not has_hung_up(other.connection):
             return other
         return None
 
@@ -257,15 +221,3 @@ class Traffic:
             closed_at, old = by_age.popleft()
             if old in self._just_closed and self._just_closed[old][0] == closed_at:
                 del self._just_closed[old]
-
-
-def _has_hung_up(connection: Connection) -> bool:
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        return True
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return False
-    poll = select.poll()
-    poll.register(sock.fileno(), _CLOSED)
-    return any(event & _CLOSED for _, event in poll.poll(0))

@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from daemon.core.types import YMATOU
@@ -15,44 +15,29 @@ from daemon.simulator.books import Books, Key, Origin
 from daemon.simulator.settings import YmatouSettings
 from daemon.simulator.traffic import Traffic
 from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Page, Received
+from daemon.simulator.ymatou_content import (
+    GATEWAY,
+    PATH,
+    UPDATE_GATEWAY,
+    UPDATE_PATH,
+    Dialect,
+    RefusedError,
+    page_asked,
+    stock_rows,
+)
 
 PATH_PREFIX: Final = "/api/v1/"
 GATEWAY_PATH: Final = "/apigateway/v1"
-UPDATE_PATH: Final = "ymatou.skus.stock.update"
-UPDATE_GATEWAY: Final = "ymatou.sku.stock.update"
 READ_BACK: Final = "ymatou.products.list.get"
 
 WINDOW_S: Final = 600
 NONCE_WINDOW_S: Final = 2 * WINDOW_S
-MAX_PAGE_ROWS: Final = 100
-MAX_QUANTITY: Final = 2**31 - 1
 
 _BEIJING: Final = timezone(timedelta(hours=8))
 _TIMESTAMP: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _FIELDS: Final = frozenset({"sign_method", "auth_code", "timestamp", "sign", "nonce_str", "biz_content"})
 _MOST: Final = {"sign_method": 32, "auth_code": 32, "nonce_str": 32}
-_ROW: Final = frozenset({"outer_sku_id", "stock_num"})
 _UNKNOWN_SKU: Final = "商品不存在"
-
-
-class _RefusedError(Exception):
-    """A clause is broken: the code and the words of the answer."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class _Dialect(NamedTuple):
-    """What differs between the guide (Y01) and the later handbook (Y02, Y06, Y10)."""
-
-    update: str
-    rows: str
-    bad_content: str
-
-
-_PATH: Final = _Dialect(UPDATE_PATH, "skuStocks", "1001")
-_GATEWAY: Final = _Dialect(UPDATE_GATEWAY, "sku_stocks", "0006")
 
 
 def sign(parameters: Mapping[str, str], app_secret: str) -> str:
@@ -115,33 +100,33 @@ class Ymatou:
         page: Page | None = None
         try:
             fields = _fields(received)
-            content_flaw: _RefusedError | None = None
+            content_flaw: RefusedError | None = None
             try:
                 # Read before anything is refused, so that faults and overlaps know the products.
                 if method == READ_BACK:
-                    page = _page(fields["biz_content"], dialect)
+                    page = page_asked(fields["biz_content"], dialect)
                 elif method == dialect.update:
-                    rows = _rows(fields["biz_content"], dialect)
-            except _RefusedError as error:
+                    rows = stock_rows(fields["biz_content"], dialect)
+            except RefusedError as error:
                 content_flaw = error
             self._check(fields, dialect, app_id, method)
             if content_flaw is not None:
                 raise content_flaw
-        except _RefusedError as error:
+        except RefusedError as error:
             return Call(endpoint, origin, rows, failure(error.code, str(error)))
         return Call(endpoint, origin, rows, page=page)
 
-    def _check(self, fields: Mapping[str, str], dialect: _Dialect, app_id: str, method: str) -> None:
+    def _check(self, fields: Mapping[str, str], dialect: Dialect, app_id: str, method: str) -> None:
         is_granted = method == dialect.update or (method == READ_BACK and self.settings.read_back)
         if not is_granted:
-            raise _RefusedError("0005", "非法api名称")
+            raise RefusedError("0005", "非法api名称")
         if fields["auth_code"] != self.settings.auth_code:
-            raise _RefusedError("0002", "非法授权码")
+            raise RefusedError("0002", "非法授权码")
         sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
         now = self._now()
         # Timestamps are whole seconds, so the partner's clock is read in whole seconds too (Y04).
         if abs(int(now) - sent_at) > WINDOW_S:
-            raise _RefusedError("0003", "非法请求时间")
+            raise RefusedError("0003", "非法请求时间")
         signed = {name: value for name, value in fields.items() if name != "sign"}
         signed["app_id"] = app_id
         signed["method"] = method
@@ -150,7 +135,7 @@ class Ymatou:
             wanted.encode(), fields["sign"].encode()
         ):
             self._traffic.stats.signature_failures += 1
-            raise _RefusedError("0004", "验签失败")
+            raise RefusedError("0004", "验签失败")
         self._use_nonce(fields["nonce_str"], now)
 
     def _use_nonce(self, nonce: str, now: float) -> None:
@@ -162,7 +147,7 @@ class Ymatou:
                 self._traffic.stats.nonces_forgotten += 1
         if nonce in self._nonces:
             self._traffic.stats.duplicate_nonces += 1
-            raise _RefusedError("0001", "nonce_str 重复")
+            raise RefusedError("0001", "nonce_str 重复")
         self._nonces.add(nonce)
         by_age.append((now, nonce))
 
@@ -226,33 +211,33 @@ def _success(content: object, label: str = "0000") -> Answer:
     return Answer(label, body.encode())
 
 
-def _address(received: Received) -> tuple[_Dialect, str, str]:
+def _address(received: Received) -> tuple[Dialect, str, str]:
     """The dialect, and the two parameters that stand in the URL (Y01, Y02)."""
     if received.path == GATEWAY_PATH:
         # Names with dots and letters only: what cannot be read is simply not a known app or method.
         pairs = parse_qsl(received.query, keep_blank_values=True, encoding="utf-8", errors="replace")
         query = dict(pairs)
         is_strict = len(pairs) == len(query) == 2
-        return _GATEWAY, query.get("app_id", ""), query.get("method", "") if is_strict else ""
+        return GATEWAY, query.get("app_id", ""), query.get("method", "") if is_strict else ""
     app_id, _, method = received.path.removeprefix(PATH_PREFIX).partition("/")
-    return _PATH, app_id, method
+    return PATH, app_id, method
 
 
 def _fields(received: Received) -> Mapping[str, str]:
     """Y01, Y03: the six fields, each a string within its length."""
     kind, _, options = received.content_type.lower().partition(";")
     if kind.strip() != "application/json" or options.strip() not in {"", "charset=utf-8"}:
-        raise _RefusedError("0001", "Content-Type 必须是 application/json")
+        raise RefusedError("0001", "Content-Type 必须是 application/json")
     try:
         body = json.loads(received.body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise _RefusedError("0001", "请求体不是UTF-8编码的JSON") from None
+        raise RefusedError("0001", "请求体不是UTF-8编码的JSON") from None
     if not isinstance(body, dict):
-        raise _RefusedError("0001", "请求体不是JSON对象")
+        raise RefusedError("0001", "请求体不是JSON对象")
     if body.keys() != _FIELDS:
         missing = sorted(_FIELDS - body.keys())
         text = f"缺少必填参数 {missing[0]}" if missing else f"非法参数 {min(body.keys() - _FIELDS)[:40]}"
-        raise _RefusedError("0001", text)
+        raise RefusedError("0001", text)
     _check_values(body)
     return body
 
@@ -260,18 +245,18 @@ def _fields(received: Received) -> Mapping[str, str]:
 def _check_values(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if not isinstance(value, str):
-            raise _RefusedError("0001", f"参数必须是字符串 {name}")
+            raise RefusedError("0001", f"参数必须是字符串 {name}")
         if not value:
-            raise _RefusedError("0001", f"缺少必填参数 {name}")
+            raise RefusedError("0001", f"缺少必填参数 {name}")
     for name, most in _MOST.items():
         if len(body[name]) > most:
-            raise _RefusedError("0001", f"参数长度超过{most} {name}")
+            raise RefusedError("0001", f"参数长度超过{most} {name}")
     if body["sign_method"] != "MD5":
-        raise _RefusedError("0001", "sign_method 只支持 MD5")
+        raise RefusedError("0001", "sign_method 只支持 MD5")
     if len(body["sign"]) != 32:
-        raise _RefusedError("0001", "sign 长度必须是32")
+        raise RefusedError("0001", "sign 长度必须是32")
     if not _is_timestamp(body["timestamp"]):
-        raise _RefusedError("0001", "timestamp 格式必须是 yyyy-MM-dd HH:mm:ss")
+        raise RefusedError("0001", "timestamp 格式必须是 yyyy-MM-dd HH:mm:ss")
 
 
 def _is_timestamp(text: str) -> bool:
@@ -282,54 +267,3 @@ def _is_timestamp(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _content(text: str, dialect: _Dialect) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确")
-    return content
-
-
-def _rows(text: str, dialect: _Dialect) -> tuple[tuple[Key, int], ...]:
-    """Y05, Y06: the list's name depends on the dialect, its rows do not."""
-    content = _content(text, dialect)
-    rows = content.get(dialect.rows)
-    if content.keys() != {dialect.rows} or not isinstance(rows, list) or not rows:
-        raise _RefusedError(dialect.bad_content, f"业务请求参数JSON格式不正确: {dialect.rows}")
-    return tuple([_row(row, dialect) for row in rows])
-
-
-def _row(row: object, dialect: _Dialect) -> tuple[Key, int]:
-    if not isinstance(row, dict) or row.keys() != _ROW:
-        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: outer_sku_id, stock_num")
-    sku, number = row["outer_sku_id"], row["stock_num"]
-    if not isinstance(sku, str) or type(number) is not int:
-        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: outer_sku_id, stock_num")
-    if not sku.strip():
-        raise _RefusedError("0001", "缺少必填参数 outer_sku_id")
-    if not 0 <= number <= MAX_QUANTITY:
-        raise _RefusedError("0001", "stock_num 必须是大于等于0的整数")
-    return sku, number
-
-
-def _page(text: str, dialect: _Dialect) -> Page:
-    """Y12: which page, how long, and perhaps of which products."""
-    content = _content(text, dialect)
-    number, rows = content.get("page_no"), content.get("page_rows")
-    products = content.get("productid_list")
-    is_known = content.keys() <= {"page_no", "page_rows", "productid_list"}
-    if not is_known or type(number) is not int or type(rows) is not int:
-        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: page_no, page_rows")
-    if number < 1 or not 1 <= rows <= MAX_PAGE_ROWS:
-        raise _RefusedError("0001", f"page_no 至少为1, page_rows 为1到{MAX_PAGE_ROWS}")
-    if products is None:
-        return Page(number, rows, None)
-    if not isinstance(products, list) or not all(isinstance(product, str) for product in products):
-        raise _RefusedError(dialect.bad_content, "业务请求参数JSON格式不正确: productid_list")
-    if len(products) > MAX_PAGE_ROWS:
-        raise _RefusedError("0001", f"productid_list 最多{MAX_PAGE_ROWS}个")
-    return Page(number, rows, tuple(products))

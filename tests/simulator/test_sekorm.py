@@ -3,6 +3,7 @@
 import json
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -117,7 +118,9 @@ async def test_s07_address_that_is_not_listed_is_refused_before_all_else(
     configure(simulator, allowed_addresses=(ip_network("10.0.0.0/8"),))
     assert (await sekorm.update(token)).json == failed("ip invalid")
     assert (await sekorm.raw("getAccessToken", b"nonsense")).json == failed("ip invalid")
+    assert (await sekorm.update("wrong", "x" * 51)).json == failed("ip invalid")
     configure(simulator, allowed_addresses=(ip_network("127.0.0.1"),))
+    assert (await sekorm.update("wrong", "x" * 51)).json == failed("no permission")
     assert (await sekorm.update(token)).json == OK
 
 
@@ -188,7 +191,8 @@ async def test_s09_missing_parameter_is_named(sekorm: SekormClient, missing: str
 
 
 async def test_s09_unknown_or_repeated_parameter_is_refused(sekorm: SekormClient) -> None:
-    body = f"accessToken={'A' * 8}&pnCode=L&brandName=A&stockQuantity=1".encode()
+    token = urlencode({"accessToken": await sekorm.token()})
+    body = f"{token}&pnCode=L&brandName=A&stockQuantity=1".encode()
     assert (await sekorm.raw("stock/updQuantity", body + b"&qty=1")).json == failed("unknown parameter qty")
     assert (await sekorm.raw("stock/updQuantity", body + b"&pnCode=M")).json == failed(
         "a parameter occurs twice"

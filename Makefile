@@ -1,0 +1,61 @@
+# What a developer types. `make setup` needs Python 3.11 or newer and nothing else; the others do it first.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+# The newest Python that the project is tested with; some names are shims that fail, so each is tried.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+READY := .venv/ready
+COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+LOCK_ARGS ?=
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(READY) ## Make .venv with everything pinned, and .venv/bin/stockrelay
+
+$(READY): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found; install one, or say make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "setup: $(PYTHON) cannot make virtual environments: its ensurepip is missing."; \
+	  echo "       On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "setup: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements/dev.txt
+	@$(PIP) install --root-user-action=ignore --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "setup: done; $$($(BIN)/stockrelay --version) is at $(BIN)/stockrelay"
+
+demo: $(READY) ## Watch stock changes arrive at both marketplaces
+	@$(BIN)/stockrelay demo
+
+lint: $(READY) ## Style, format, import contracts, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+test: lint ## The gate: lint, then every test
+	$(BIN)/python -m pytest
+
+bench: $(READY) ## Measure, with the bare loops beside it
+	@$(BIN)/python -m bench
+
+# The locks hold for every Python from 3.11 on: made with another one, they name the same releases.
+lock: build/lock/bin/pip-compile ## Pin the dependencies again; newest: make lock LOCK_ARGS=--upgrade
+	$(COMPILE) $(LOCK_ARGS) --output-file requirements/run.txt pyproject.toml
+	$(COMPILE) $(LOCK_ARGS) --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(COMPILE) $(LOCK_ARGS) --output-file requirements/build.txt requirements/build.in
+
+build/lock/bin/pip-compile:
+	@$(PYTHON) -m venv --clear build/lock
+	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install --root-user-action=ignore 'pip-tools>=7.5'
+
+clean: ## Remove what was made here
+	rm -rf .venv build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

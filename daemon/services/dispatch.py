@@ -219,7 +219,7 @@ class _Shift:
     async def _send(self, claimed: _Claimed) -> None:
         attempt = claimed.attempt
         # A wait and its end are one decision: nothing may be awaited between the last look and the sending.
-        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:
+        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
             await asyncio.sleep(wait_s)
         now = clock.monotonic()
         if now - claimed.at > self._limits.hold.total_seconds():
@@ -313,11 +313,16 @@ class _Shift:
     def _give_back(self, attempt: Attempt, reason: str) -> None:
         """Nothing was sent: the row is due again."""
         self._of.counts["not_sent"] += 1
-        self._finish(
-            Completion(
-                attempt.push.sku, attempt.attempt_id, Kind.NOT_SENT.value, reason, False, timedelta(0), None
-            )  # noqa: FBT003
+        completion = Completion(
+            attempt.push.sku,
+            attempt.attempt_id,
+            Kind.NOT_SENT.value,
+            reason,
+            is_parked=False,
+            wait=timedelta(0),
+            duration=None,
         )
+        self._finish(completion)
 
     # Writing
 

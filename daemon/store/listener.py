@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
@@ -42,7 +41,7 @@ async def listening(options: ConnectOptions, on_ring: Callable[[int, str], None]
     """
     connection = await connect(options)
 
-    def ring(_connection: Any, pid: int, _channel: str, payload: object) -> None:
+    def ring(_connection: object, pid: int, _channel: str, payload: object) -> None:
         on_ring(pid, str(payload))
 
     try:

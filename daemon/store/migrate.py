@@ -1,11 +1,10 @@
 """Brings the schema to this version and the triggers to the configuration."""
 
-import asyncio
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from alembic import command
@@ -24,7 +23,7 @@ _SQL = queries.load("migrate")
 _LOCK: Final = 7830361
 
 
-def _config(**attributes: Any) -> Config:
+def _config(**attributes: object) -> Config:
     installed = _PACKAGE / "_migrations"
     config = Config(attributes=attributes)
     config.set_main_option(
@@ -96,12 +95,8 @@ def migration_sql(watches: Sequence[tuple[str, str]], *, has_doorbell: bool) -> 
     config = _config()
     config.output_buffer = buffer
     command.upgrade(config, "head", sql=True)
-    literal = watches_json(watches).replace("'", "''")
-    return (
-        buffer.getvalue()
-        + f"\nUPDATE stockrelay.capture_state SET doorbell = {'true' if has_doorbell else 'false'};\n"
-        + f"SELECT name, sku, is_always FROM stockrelay.set_watches('{literal}'::jsonb);\n"
-    )
+    set_up = _SQL["set_up_offline"].replace("@doorbell@", str(has_doorbell).lower())
+    return buffer.getvalue() + set_up.replace("@watches@", watches_json(watches).replace("'", "''")) + "\n"
 
 
 def watches_json(watches: Sequence[tuple[str, str]]) -> str:
@@ -137,10 +132,3 @@ async def check_version(options: ConnectOptions) -> None:
         raise SchemaMismatch(
             f"the schema stockrelay has version {current}, this program wants {head()}; {todo}"
         )
-
-
-def run_migrate(
-    options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool
-) -> list[str]:
-    """Run `migrate` to its end, from code without a loop."""
-    return asyncio.run(migrate(options, watches, has_doorbell=has_doorbell))

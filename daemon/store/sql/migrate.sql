@@ -26,3 +26,9 @@ UPDATE stockrelay.capture_state SET doorbell = $1 WHERE doorbell <> $1;
 -- name: set_watches
 -- Makes the triggers what the configuration says.
 SELECT name, sku, is_always FROM stockrelay.set_watches($1::jsonb);
+
+-- name: set_up_offline
+-- What `migrate --sql` prints after the migrations: the doorbell and the triggers as configured.
+
+UPDATE stockrelay.capture_state SET doorbell = @doorbell@;
+SELECT name, sku, is_always FROM stockrelay.set_watches('@watches@'::jsonb);

@@ -112,6 +112,9 @@ async def run(settings: Settings) -> int:
     except* StockrelayError as errors:
         # The first says why; the command line prints it and knows its exit code.
         raise _first(errors) from None
+    except* Exception:
+        log.exception("run.failed")
+        raise
     log.info("run.stopped")
     return 0
 

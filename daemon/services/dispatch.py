@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _MOST_CLAIMED: Final = 200
 """Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
+_ROUNDS: Final = 8
 _RETRY_BASE: Final = timedelta(seconds=1)
 _RETRY_CAP: Final = timedelta(seconds=60)
 _OTHERS_PASS_WITHIN_S: Final = 120.0
@@ -96,7 +97,8 @@ class _Shift:
         self._rate = RateLimit.starting(
             limits.rate_per_s, max(1, int(limits.rate_per_s / 10)), clock.monotonic()
         )
-        self._batch = max(1, min(_MOST_CLAIMED, max(limits.concurrency, int(limits.rate_per_s / 2))))
+        # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
+        self._batch = max(1, min(_MOST_CLAIMED, int(limits.rate_per_s / 2), limits.concurrency * _ROUNDS))
         self._queue: asyncio.Queue[_Claimed] = asyncio.Queue()
         self._in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
@@ -182,14 +184,14 @@ class _Shift:
         poll = self._limits.poll.total_seconds()
         if due is None:
             return poll
-        # Rows in flight are not due to anybody: a row that is overdue is one of those.
-        seconds = due.total_seconds()
-        return min(poll, seconds) if seconds > 0 else min(poll, 0.05)
+        # Overdue and yet not claimed: somebody has the row locked for a moment.
+        return min(poll, max(0.02, due.total_seconds()))
 
     async def _recover(self) -> None:
         if not self._must_recover:
             return
         recovered = await self._ledger.recover(self._tenure.owner, self._in_hand, self._limits.settle)
+        await self._of.tell_trouble(self._of.breaker.cause)
         self._must_recover = False
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)

@@ -23,6 +23,7 @@ _BUSY_AFTER_S: Final = 0.5
 _AWAKE: Final = timedelta(seconds=3)
 _RESYNC_TIMEOUT: Final = timedelta(minutes=15)
 _RESYNC_GAP_S: Final = 10.0
+_START_GRACE_S: Final = 1.0
 _RETRY_CAP: Final = timedelta(seconds=15)
 
 
@@ -47,7 +48,8 @@ class IntakeService:
         self._on_marked = on_marked
         self._owns_every_lane = owns_every_lane
         self._bell = asyncio.Event()
-        self._resync_at = clock.monotonic()
+        # A listener that connects asks for it at once; without one it comes a moment later.
+        self._resync_at = clock.monotonic() + _START_GRACE_S
         self._resync_reason = "start"
         self._failed: dict[ChannelName, str] = {}
         self._busy_since: float | None = None

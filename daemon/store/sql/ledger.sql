@@ -156,10 +156,12 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row is due; NULL: none.
+-- Seconds until the next row that nobody is sending is due; NULL: none.
 SELECT extract(epoch FROM least(
-    (SELECT min(due_at) FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL),
-    (SELECT min(due_at) FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL)
+    (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
+     ORDER BY due_at LIMIT 1),
+    (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
+     ORDER BY due_at LIMIT 1)
 ) - clock_timestamp())::float8;
 
 -- name: complete

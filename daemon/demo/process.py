@@ -179,4 +179,5 @@ def _environment() -> dict[str, str]:
     """Return our environment without the operator's settings, and with the way to this very package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STOCKRELAY_")}
     assert daemon.__file__ is not None
-    return {**kept, "PYTHONPATH": str(Path(daemon.__file__).parents[1])}
+    places = (str(Path(daemon.__file__).parents[1]), kept.get("PYTHONPATH", ""))
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, places))}

@@ -1,8 +1,11 @@
 """What the demo writes down about both ends, so that they can be compared."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from daemon.core.types import ChannelName
+
+RENAME: Final = "rename"
 
 Key = tuple[str, ...]
 """A partner's name of a product: its identifiers in the order of the channel's columns."""
@@ -26,8 +29,8 @@ class Change:
 
     @property
     def is_stock_out(self) -> bool:
-        """Numbers that fall to zero skip the debounce."""
-        return self.quantity == 0
+        """Numbers that fall to zero skip the debounce; not so the old name of a product that has a new one."""
+        return self.quantity == 0 and self.kind != RENAME
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import asyncpg
 from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
-from daemon.demo.records import Change, Diary, Holdings, Key
+from daemon.demo.records import RENAME, Change, Diary, Holdings, Key
 
 NEVER_COMMITTED: Final = 987_654
 """The number that `change_of_mind` writes and rolls back: no partner may ever see it."""
@@ -113,7 +113,7 @@ class Shop:
     async def rename(self) -> str:
         """The maker gives a part a new number; return the SKU."""
         sku = self._pick()
-        async with self._transaction("rename", [sku]):
+        async with self._transaction(RENAME, [sku]):
             await self._connection.execute(
                 "UPDATE erp.products SET part_no = part_no || '/N' WHERE sku = $1", sku
             )

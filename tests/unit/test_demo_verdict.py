@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from daemon.core.types import SEKORM, YMATOU
-from daemon.demo.records import Change, Diary, Holdings, Key, Write
+from daemon.demo.records import RENAME, Change, Diary, Holdings, Key, Write
 from daemon.demo.report import report, seconds
 from daemon.demo.verdict import ChannelVerdict, Latency, judge, percentile
 
@@ -74,6 +74,12 @@ def test_stock_outs_are_timed_apart() -> None:
     found = verdict([changed(10, 0), changed(10, 5, B)], [wrote(10.25, 0), wrote(12, 5, B)])
     assert found.stock_outs == Latency(count=1, p50=0.25, p99=0.25, worst=0.25)
     assert took(found) == (1, 2, 2)
+
+
+def test_the_old_name_of_a_renamed_product_is_no_stock_out() -> None:
+    found = verdict([Change(10, RENAME, SEKORM, A, 0)], [wrote(11, 0)])
+    assert found.stock_outs is None
+    assert took(found) == (1, 1, 1)
 
 
 def test_changes_of_another_channel_do_not_count() -> None:

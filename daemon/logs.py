@@ -102,18 +102,14 @@ class _Mask:
         looks = set[str]()
         for secret in secrets:
             if len(secret) >= _SHORTEST_SECRET:
-                looks |= {
-                    secret,
-                    quote(secret, safe=""),
-                    quote_plus(secret),
-                    repr(secret)[1:-1],
-                    ascii(secret)[1:-1],
-                }
+                looks |= {secret, repr(secret)[1:-1], ascii(secret)[1:-1]}
                 looks |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+                looks |= {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
         # The longest first: one secret may be a part of another.
         self._looks = sorted(looks, key=len, reverse=True)
         # A search for each is several times faster than one regular expression of alternatives.
-        self._in_json = sorted({_json_text(look) for look in looks} | looks)
+        in_json = {_encode(look)[1:-1] for look in looks}
+        self._in_json = sorted(in_json | {visible(look) for look in in_json})
 
     def is_in(self, line: str) -> bool:
         """Whether a rendered line holds a secret."""
@@ -125,16 +121,14 @@ class _Mask:
     def clean(self, value: Any) -> Any:  # noqa: ANN401 - whatever was logged
         """The same value with its secrets masked."""
         match value:
-            case None | bool() | int() | float():
-                return value
             case Mapping():
                 return {self.clean(str(k)): self.clean(v) for k, v in value.items()}
             case list() | tuple() | set() | frozenset():
                 return [self.clean(item) for item in value]
-        text = str(_plain(value))
+        text = masked = str(_plain(value))
         for look in self._looks:
-            text = text.replace(look, MASK)
-        return text
+            masked = masked.replace(look, MASK)
+        return value if masked == text else masked
 
 
 class _Json:
@@ -238,10 +232,6 @@ _encode = json.JSONEncoder(
 _encode_strictly = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain
 ).encode
-
-
-def _json_text(text: str) -> str:
-    return _encode(text)[1:-1]
 
 
 def _encoded(fields: dict[str, Any]) -> str:

@@ -109,21 +109,22 @@ async def run(settings: Settings) -> int:
     log.info("run.started", version=__version__, holder=holder, channels=sorted(settings.enabled_channels()))
     try:
         await serve(settings, holder, stop)
-    except* StockrelayError as errors:
-        # The first says why; the command line prints it and knows its exit code.
-        raise _first(errors) from None
-    except* Exception:
-        log.exception("run.failed")
-        raise
+    except BaseExceptionGroup as group:
+        expected, unexpected = group.split(StockrelayError)
+        if unexpected is not None:
+            log.exception("run.failed")
+            raise
+        assert expected is not None
+        raise _first(expected) from group
     log.info("run.stopped")
     return 0
 
 
-def _first(errors: BaseExceptionGroup[Any]) -> StockrelayError:
-    error: BaseException = errors
+def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
+    """The first error says why; the command line prints it and knows its exit code."""
+    error: StockrelayError | BaseExceptionGroup[StockrelayError] = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, StockrelayError)
     return error
 
 

@@ -260,6 +260,8 @@ class Simulator:
             return await misbehave.meet(scene, fired)
         except misbehave.StoppingError:
             return misbehave.cut(request), "stopped"
+        except ConnectionError:
+            return misbehave.cut(request), "client gone"
         finally:
             self._slow.discard(task)
 

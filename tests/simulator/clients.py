@@ -85,7 +85,9 @@ class YmatouClient:
             return f"{self.url}/api/v1/{app_id}/{method}"
         return f"{self.url}/apigateway/v1?app_id={app_id}&method={method}"
 
-    def fields(self, method: str, content: object, **changes: object) -> dict[str, Json]:
+    def fields(
+        self, method: str, content: object, app_id: object = DEMO.ymatou.app_id, **changes: object
+    ) -> dict[str, Json]:
         """A signed body. Changes are made before it is signed; a change to None leaves the field out."""
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         values: dict[str, Any] = {
@@ -97,7 +99,7 @@ class YmatouClient:
         }
         values.update(changes)
         values = {name: value for name, value in values.items() if value is not None}
-        signed = {**values, "app_id": DEMO.ymatou.app_id, "method": method}
+        signed = {**values, "app_id": app_id, "method": method}
         text = "&".join(f"{name}={signed[name]}" for name in sorted(signed) if signed[name])
         text += f"&app_secret={DEMO.ymatou.app_secret}"
         values.setdefault("sign", hashlib.md5(text.encode()).hexdigest().upper())
@@ -108,6 +110,14 @@ class YmatouClient:
 
     async def post(self, method: str, fields: object, kind: str = "application/json") -> Reply:
         return await send(self.session, "POST", self.address(method), json.dumps(fields).encode(), kind)
+
+    def raw_update(self, sku: str, number: int) -> bytes:
+        """A whole request of the path dialect, as bytes for a socket."""
+        content = {"skuStocks": [{"outer_sku_id": sku, "stock_num": number}]}
+        body = json.dumps(self.fields(self.method, content)).encode()
+        path = self.address(self.method).removeprefix(self.url)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     async def update(self, sku: object = "393992", number: object = 1, **changes: object) -> Reply:
         return await self.update_all([(sku, number)], **changes)

@@ -210,6 +210,18 @@ async def test_drip_sends_byte_by_byte(simulator: Simulator, ymatou: YmatouClien
     assert json.loads(b"".join(pieces))["code"] == "1001"
 
 
+@pytest.mark.parametrize("fault", [Drip(interval_s=0.005), Oversized(megabytes=50)])
+async def test_client_that_goes_during_a_long_answer_ends_it(
+    simulator: Simulator, ymatou: YmatouClient, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
+    simulator.faults.add(fault)
+    async with ymatou.session.post(ymatou.address(ymatou.method)) as response:
+        await response.content.readany()
+        response.close()
+    await simulator.wait_until(lambda: simulator.stats.count(answer="client gone") == 1)
+    assert caplog.records == []
+
+
 async def test_oversized_body_is_as_long_as_asked(simulator: Simulator, ymatou: YmatouClient) -> None:
     simulator.faults.add(Oversized(megabytes=3))
     reply = await ymatou.update("A", 1)

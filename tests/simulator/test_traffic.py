@@ -1,6 +1,7 @@
 """Journal, statistics and what is in flight together."""
 
 import asyncio
+import socket
 
 import aiohttp
 import pytest
@@ -157,3 +158,31 @@ async def test_request_of_a_client_that_gave_up_is_no_longer_in_flight(
     assert simulator.stats.overlaps == []
     rule.release()
     await simulator.wait_for_journal(2)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_close_that_was_not_read_yet_counts_as_gone(
+    simulator: Simulator, ymatou: YmatouClient, *, is_answered: bool, is_closed: bool
+) -> None:
+    # The server has read the second request, but not yet that the first one's client closed before it.
+    rule = simulator.faults.add(Hold(key="B"))
+    if not is_answered:
+        simulator.faults.add(Hold(key="A"))
+    later = asyncio.create_task(ymatou.update("B"))
+    await simulator.wait_until(lambda: rule.held == 1)
+    (second,) = simulator._traffic._exchanges.values()
+    address = simulator.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as client:
+        client.sendall(ymatou.raw_update("A", 1))
+        await simulator.wait_until(
+            lambda: sum(rule.met for rule in simulator.faults) == 1 + (not is_answered)
+        )
+        if is_answered:
+            await simulator.wait_until(lambda: simulator.stats.count() == 1)
+        if is_closed:
+            client.close()
+        simulator._traffic.keyed(second, ["A"])
+        assert simulator.stats.overlap_count == (0 if is_closed else 1)
+    simulator.faults.clear()
+    await later

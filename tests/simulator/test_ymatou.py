@@ -197,8 +197,11 @@ async def test_y07_wrong_signature_is_refused(simulator: Simulator, either: Ymat
     assert simulator.stats.signature_failures == 2
 
 
-async def test_y07_app_id_of_the_url_is_signed(simulator: Simulator, either: YmatouClient) -> None:
-    fields = either.fields(either.method, {"skuStocks": []})
+@pytest.mark.parametrize("signed_as", ["other", DEMO.ymatou.app_id])
+async def test_y07_app_id_of_the_url_is_signed_and_known(
+    simulator: Simulator, either: YmatouClient, signed_as: str
+) -> None:
+    fields = either.fields(either.method, {"skuStocks": []}, app_id=signed_as)
     url = either.address(either.method, "other")
     reply = await send(either.session, "POST", url, json.dumps(fields).encode(), "application/json")
     assert reply.json["code"] == "0004"

@@ -70,8 +70,8 @@ class SimulatorSettings(Frozen):
     ymatou: YmatouSettings = YmatouSettings()
     clock_offset_s: float = Field(default=0.0, ge=-10_000_000_000, le=100_000_000_000)
     """Seconds the partners' clock is ahead of this machine's: the Ymatou window and every `Date` header."""
-    journal_limit: int = Field(default=500_000, ge=1)
-    """Accepted writes that are kept, about 0.3 kB each; the oldest are dropped first and counted."""
+    journal_limit: int = Field(default=250_000, ge=1)
+    """Accepted writes that are kept, about 0.4 kB each; the oldest are dropped first and counted."""
     nonce_limit: int = Field(default=500_000, ge=1)
     """Nonces that are remembered within their window of 20 minutes, about 0.25 kB each."""
     control_from_anywhere: bool = False

@@ -29,6 +29,7 @@ _RETRY_BASE: Final = timedelta(seconds=1)
 _RETRY_CAP: Final = timedelta(seconds=60)
 _SLOW_BASE: Final = timedelta(seconds=30)
 _SLOW_CAP: Final = timedelta(minutes=5)
+_SHARED_CAP: Final = timedelta(seconds=5)
 _POLL_S: Final = 0.2
 _MARGIN: Final = timedelta(seconds=2)
 
@@ -107,6 +108,11 @@ class TokenSource:
         if now >= self._refresh_at and now >= self._retry_at:
             self._start()
         return self._token
+
+    @property
+    def held(self) -> str:
+        """The token in memory, valid or not, for those who have to take it out of foreign text; or nothing."""
+        return self._token.value if self._token is not None else ""
 
     async def obtain(self, deadline: float) -> StoredToken | Outcome:
         """The token, waited for until `deadline` (monotonic) if need be; or why there is none."""
@@ -189,7 +195,9 @@ class TokenSource:
         grant = await self._fetch(self._fetch_timeout.total_seconds())
         if isinstance(grant, Outcome):
             self._failed(grant)
-            await self._store.fail_refresh(timedelta(seconds=self._retry_at - clock.monotonic()))
+            retry_in = timedelta(seconds=self._retry_at - clock.monotonic())
+            # Here, nobody tries until then. Others, such as an operator's check, need not wait as long.
+            await self._store.fail_refresh(retry_in if grant.retry_after else min(retry_in, _SHARED_CAP))
             return grant
         # The partner counts from when it made the token, which was before its answer arrived.
         spent = timedelta(seconds=clock.monotonic() - began_at)

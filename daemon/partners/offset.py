@@ -37,9 +37,14 @@ class PartnerClock:
         """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone (Y03)."""
         return (self._now() + self._applied + _BEIJING).strftime("%Y-%m-%d %H:%M:%S")
 
-    def measure(self, date: str | None, sent_at: float, received_at: float) -> None:
-        """Take a reply's Date header, and when (monotonic) it was asked for and came; log notable changes."""
-        if date is None or date == self._last_date:
+    def measure(self, date: str | None, sent_at: float, received_at: float, *, is_refused: bool) -> None:
+        """Take a reply's Date header, and when (monotonic) it was asked for and came; log notable changes.
+
+        `is_refused`: this reply refuses our time, so that an earlier measurement no longer counts.
+        """
+        if is_refused:
+            self._measured = None
+        elif date == self._last_date:
             return  # many replies come within one second, and a date costs more to read than all the rest
         self._last_date = date
         there = parse_http_date(date)

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.core.tokens import StoredToken
+from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
 from daemon.partners.partner import field_problem
 from daemon.partners.reply import Mask, read_object, words
@@ -163,9 +163,9 @@ class Sekorm:
         """The table of `sekorm.md` for everything but success."""
         if answer is None:
             return Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
-        mask = Mask(
-            token, self._settings.app_secret.get_secret_value(), self._settings.account.get_secret_value()
-        )
+        settings = self._settings
+        secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
+        mask = Mask(token, self._tokens.held, *secrets)
         reason = words(mask(f"{answer.code} {answer.message}"))
         known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
         if known is None:

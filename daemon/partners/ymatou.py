@@ -83,9 +83,7 @@ class Ymatou:
             settings.ca_file,
         )
         self._clock = PartnerClock(YMATOU, now)
-        self._app_secret = settings.app_secret.get_secret_value()
-        self._auth_code = settings.auth_code.get_secret_value()
-        self._mask = Mask(self._app_secret, self._auth_code)
+        self._mask = Mask(settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value())
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:
@@ -141,20 +139,22 @@ class Ymatou:
         reply = await self._transport.post(method.url, body, deadline - clock.monotonic())
         if isinstance(reply, Outcome):
             return reply
-        self._clock.measure(reply.date, reply.sent_at, reply.received_at)
-        return _read_answer(reply.body) or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")
+        answer = _read_answer(reply.body)
+        is_refused = answer is not None and answer.code == BAD_TIME
+        self._clock.measure(reply.date, reply.sent_at, reply.received_at, is_refused=is_refused)
+        return answer or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")
 
     def _write(self, method: _Method, content: str) -> bytes:
         """Y03, Y07, Y13: nonce, time and signature are this attempt's own; Y08: what is signed is sent."""
         fields = {
             "sign_method": "MD5",
-            "auth_code": self._auth_code,
+            "auth_code": self._settings.auth_code.get_secret_value(),
             "timestamp": self._clock.timestamp(),
             "nonce_str": secrets.token_hex(16),
             "biz_content": content,
         }
         signed = {**fields, "app_id": self._settings.app_id, "method": method.name}
-        fields["sign"] = sign(signed, self._app_secret)
+        fields["sign"] = sign(signed, self._settings.app_secret.get_secret_value())
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _content(self, pushes: Sequence[Push]) -> str:

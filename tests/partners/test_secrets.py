@@ -1,0 +1,103 @@
+"""Invariant I12 for the partners: no secret in a reason, an advice, a log line, a repr or an address."""
+
+import json
+import logging
+from collections.abc import Callable
+from urllib.parse import quote_plus
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.core.types import Push, Sku
+from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.partners.reply import Mask, words
+from tests.partners.conftest import LONG
+from tests.partners.memory import MemoryTokens
+from tests.partners.scripted import Behaviour, Scripted, hang_up, reply
+
+TOKEN = "tok/SECRET+TOKEN=="
+ACCOUNT = "acc-SECRET-ACCOUNT"
+PASSWORD = "pw/SECRET+PASSWORD&1"
+AUTH_CODE = "SECRET-AUTH-CODE-1234567890"
+PUSH = Push(Sku("a"), ("A", "B"), 1)
+GRANT = reply(json.dumps({"code": 0, "data": {"expiresIn": 60, "accessToken": TOKEN}}).encode())
+
+
+def assert_clean(text: str) -> None:
+    """All secrets hold this word, however they are spelled."""
+    assert "SECRET" not in text, text
+
+
+def parrots(*known: str) -> list[Behaviour]:
+    """Replies that repeat what the partner was told."""
+    parrot = " ".join([*known, *map(quote_plus, known)])
+    bodies = [
+        {"code": -1, "msg": parrot},
+        {"code": -1, "msg": "no permission", "data": parrot},
+        {"code": 0, "msg": "ok", "data": {"accessToken": TOKEN * 10, "expiresIn": 1}},
+        {"code": 0, "msg": "ok", "data": {"accessToken": TOKEN, "expiresIn": "never"}},
+        {"code": "0001", "message": parrot, "content": {"echo": parrot}},
+        {"code": "0002", "message": parrot},
+        {"code": "0009", "message": parrot},
+        {"code": "0000", "content": {"results": [{"outer_sku_id": "A", "success": False, "msg": parrot}]}},
+    ]
+    texts = [json.dumps(body) for body in bodies]
+    return [
+        *(reply(text.encode()) for text in texts),
+        *(reply(text.replace("/", "\\/").encode()) for text in texts),
+        reply(parrot.encode()),
+        reply(f'{{"code":-1,msg:"{parrot}",data:null}}'.encode()),
+        reply(parrot.encode(), "500 " + parrot),
+        reply(b"", "302 Found", Location=f"http://127.0.0.1/?{parrot}"),
+        reply(b"{}", X_Echo=parrot + "x" * 20_000),
+        reply(b"{}", f"2000 {parrot}"),
+        hang_up,
+    ]
+
+
+async def listen(partner: Partner, store: MemoryTokens) -> None:
+    """Let the partner talk, and look at all that comes of it."""
+    with capture_logs() as lines:
+        assert_clean(repr(await partner.push(PUSH, LONG)))
+        store.held_until = 0.0
+        assert_clean(repr(await partner.probe()))
+    assert_clean(repr(partner) + repr(vars(partner)))
+    assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("answers", [(behave,) for behave in parrots(ACCOUNT, PASSWORD)]
+                         + [(GRANT, behave) for behave in parrots(ACCOUNT, PASSWORD, TOKEN)])  # fmt: skip
+async def test_what_sekorm_repeats_of_our_secrets_is_not_shown(
+    make_sekorm: Callable[..., Sekorm], caplog: pytest.LogCaptureFixture, answers: tuple[Behaviour, ...]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = MemoryTokens()
+    async with Scripted(*answers) as server:
+        await listen(make_sekorm(server.url, store, account=ACCOUNT, app_secret=PASSWORD), store)
+        assert_clean(" ".join(request.line for request in server.requests))
+    assert_clean(caplog.text)
+
+
+@pytest.mark.parametrize("answer", parrots(PASSWORD, AUTH_CODE))
+async def test_what_ymatou_repeats_of_our_secrets_is_not_shown(
+    make_ymatou: Callable[..., Ymatou], caplog: pytest.LogCaptureFixture, answer: Behaviour
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Scripted(answer) as server:
+        await listen(make_ymatou(server.url, app_secret=PASSWORD, auth_code=AUTH_CODE), MemoryTokens())
+        assert_clean(" ".join(request.line for request in server.requests))
+    assert_clean(caplog.text)
+
+
+def test_the_mask_finds_every_spelling() -> None:
+    mask = Mask("a/b+c", "a/b", "", 'q"q')
+    text = mask('a/b+c a%2Fb%2Bc a/b%2Bc a\\/b+c a/b q\\"q q"q')
+    assert "b" not in text
+    assert "q" not in text
+    assert Mask("", "")("all of it") == "all of it"
+
+
+def test_words_are_one_line_without_tricks() -> None:
+    assert words("a\r\n\tb\u2028c\x00\x1b[2J\u202ed\ud83d") == "a b c [2J d"
+    assert words("x" * 1_000) == "x" * 300
+    assert words(" 签名 失败 ") == "签名 失败"

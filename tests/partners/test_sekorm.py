@@ -1,0 +1,370 @@
+"""Sekorm, clause by clause: against the simulator, and byte for byte where the wire itself is the clause."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import parse_qsl
+
+import pytest
+
+from daemon import clock, settings
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.types import SEKORM, Push, Sku
+from daemon.partners import Sekorm
+from daemon.simulator import Simulator
+from daemon.simulator.faults import FAULT
+from tests.partners.conftest import LONG
+from tests.partners.memory import MemoryTokens
+from tests.partners.scripted import Scripted, reply
+
+PRINTED_TOKEN = "sgOQYs6UKqp/6EUP6e7QEgzcbYgow2KMYveuQnjHtKVeUIh0rJ0DrJE9/X5A0lohTQ7o37JbrOTeHsYbdpOPMw=="
+PRINTED_GRANT = json.dumps(
+    {"code": 0, "msg": "ok", "data": {"expiresIn": 3600, "accessToken": PRINTED_TOKEN}}
+).encode()
+PRINTED_FAILURE = b'{"code":-1,msg:"sp already forbidden",data:null}'
+DONE = reply(b'{"code":0,"msg":"OK","data":null}')
+GRANT = reply(PRINTED_GRANT)
+PUSH = Push(Sku("a"), ("1211LL的ON2", "AMS"), 100)
+
+Make = Callable[..., Sekorm]
+
+
+def change(simulator: Simulator, **values: object) -> None:
+    sekorm = simulator.settings.sekorm.model_copy(update=values)
+    simulator.configure(simulator.settings.model_copy(update={"sekorm": sekorm}))
+
+
+def message(simulator: Simulator, text: str, times: int | None = None, **values: object) -> None:
+    fault = {"kind": "message", "partner": "sekorm", "endpoint": "stock/updQuantity", "message": text}
+    simulator.faults.add(FAULT.validate_python(fault | {"times": times} | values))
+
+
+async def answered(make: Make, body: bytes) -> Outcome:
+    """What a push comes to when its answer is `body`."""
+    async with Scripted(GRANT, reply(body)) as server:
+        return await make(server.url, MemoryTokens()).push(PUSH, LONG)
+
+
+def test_s01_the_default_address_is_as_printed_with_four_ws() -> None:
+    assert settings.Sekorm(enabled=False).base_url == "https://wwww.sekorm.com/serviceGate"
+
+
+async def test_s02_the_token_is_asked_for_by_post_with_the_account_under_its_odd_name(
+    make_sekorm: Make,
+) -> None:
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url).push(PUSH, LONG)
+        call = server.requests[0]
+    assert call.line == "POST /serviceGate/getAccessToken HTTP/1.1", "no secret in the address"
+    assert dict(parse_qsl(call.body.decode())) == {
+        "accessToken": "SP-DEMO-0001",
+        "appSecret": "demo-secret-8Kq2mVx4",
+    }
+
+
+async def test_s02_the_accounts_parameter_can_be_renamed(simulator: Simulator, make_sekorm: Make) -> None:
+    change(simulator, account_parameter="account")
+    assert (await make_sekorm(account_parameter="account").push(PUSH, LONG)).kind is Kind.APPLIED
+
+
+async def test_s03_the_printed_grant_is_understood_and_its_validity_is_in_seconds(
+    make_sekorm: Make, tokens: MemoryTokens
+) -> None:
+    async with Scripted(GRANT, DONE) as server:
+        assert (await make_sekorm(server.url).push(PUSH, LONG)).kind is Kind.APPLIED
+    assert tokens.value == PRINTED_TOKEN
+    assert 3590 < tokens.expires_at - clock.monotonic() <= 3600
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        {"expiresIn": 0, "accessToken": "abc"},
+        {"expiresIn": -5, "accessToken": "abc"},
+        {"expiresIn": "soon", "accessToken": "abc"},
+        {"expiresIn": None, "accessToken": "abc"},
+        {"expiresIn": True, "accessToken": "abc"},
+        {"expiresIn": 12.5, "accessToken": "abc"},
+        {"expiresIn": [], "accessToken": "abc"},
+        {"accessToken": "abc"},
+        {"expiresIn": 3600},
+        {"expiresIn": 3600, "accessToken": ""},
+        {"expiresIn": 3600, "accessToken": " "},
+        {"expiresIn": 3600, "accessToken": None},
+        {"expiresIn": 3600, "accessToken": 12345},
+        {"expiresIn": 3600, "accessToken": "a\nb"},
+        {"expiresIn": 3600, "accessToken": "\ud800"},
+        {"expiresIn": 3600, "accessToken": "x" * 101},
+        [],
+        None,
+        "token",
+    ],
+)
+async def test_s03_a_grant_that_makes_no_sense_is_none_and_nothing_is_sent(
+    make_sekorm: Make, tokens: MemoryTokens, grant: object
+) -> None:
+    body = json.dumps({"code": 0, "msg": "ok", "data": grant}).encode()
+    async with Scripted(reply(body)) as server:
+        outcome = await make_sekorm(server.url).push(PUSH, LONG)
+        assert len(server.requests) == 1
+    assert (outcome.kind, outcome.trouble) == (Kind.NOT_SENT, Trouble.UNREACHABLE)
+    assert outcome.reason.startswith("no token: ")
+    assert tokens.value is None
+
+
+@pytest.mark.parametrize(("expires_in", "valid_s"), [(10**30, 86_400), ("3600", 3600), (1, 1)])
+async def test_s03_an_odd_validity_is_bounded(
+    make_sekorm: Make, tokens: MemoryTokens, expires_in: object, valid_s: int
+) -> None:
+    data = {"expiresIn": expires_in, "accessToken": "abc"}
+    async with Scripted(reply(json.dumps({"code": 0, "data": data}).encode()), DONE) as server:
+        assert (await make_sekorm(server.url).push(PUSH, LONG)).kind is Kind.APPLIED
+    assert valid_s - 1 < tokens.expires_at - clock.monotonic() <= valid_s
+
+
+async def test_s04_one_token_serves_tasks_replicas_and_restarts(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    for _restart in range(3):
+        replicas = [make_sekorm(), make_sekorm()]
+        pushes = [replica.push(PUSH, LONG) for replica in replicas for _task in range(20)]
+        assert {outcome.kind for outcome in await asyncio.gather(*pushes)} == {Kind.APPLIED}
+    assert simulator.stats.token_calls == 1
+
+
+async def test_s04_a_token_is_renewed_before_its_end_and_once_per_period(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    change(simulator, token_validity_s=1)
+    sekorm = make_sekorm()
+    began_at = clock.monotonic()
+    while clock.monotonic() - began_at < 2.5:
+        assert (await sekorm.push(PUSH, LONG)).kind is Kind.APPLIED
+    assert simulator.stats.count(SEKORM, answer="-1 no permission") == 0, "it never ran out in use"
+    assert 2 <= simulator.stats.token_calls <= 4
+
+
+async def test_s05_the_printed_failure_is_read_although_it_is_not_json(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    change(simulator, disabled=True)
+    outcome = await make_sekorm().push(PUSH, LONG)
+    assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.DISABLED)
+    assert (await answered(make_sekorm, PRINTED_FAILURE)).trouble is Trouble.DISABLED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code":0,msg:"OK",data:null}',
+        b"{code:0,msg:\"OK\",data:null}",
+        b'{"code":-1,msg:"sp already forbidden",data:nul',
+        b'{"code":-1,msg:"sp already forbidden",data:null}{"code":0}',
+        b'x{"code":-1,msg:"sp already forbidden",data:null}',
+        b'{"code":-2,msg:"sp already forbidden",data:null}',
+        b'{"code":-1,msg:"no permi\xff",data:null}',
+    ],
+)  # fmt: skip
+async def test_s05_nothing_else_is_read_loosely(make_sekorm: Make, body: bytes) -> None:
+    assert (await answered(make_sekorm, body)).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "trouble"),
+    [
+        ("system error", Kind.UNKNOWN, None),
+        ("sp already forbidden", Kind.TROUBLE, Trouble.DISABLED),
+        ("SP already forbidden ", Kind.TROUBLE, Trouble.DISABLED),
+        ("ip invalid", Kind.TROUBLE, Trouble.ADDRESS),
+        ("IP Invalid", Kind.TROUBLE, Trouble.ADDRESS),
+        ("no permission", Kind.TROUBLE, Trouble.CREDENTIAL),
+        ("no permission for this brand", Kind.UNKNOWN, None),
+        ("", Kind.UNKNOWN, None),
+        ("ok", Kind.UNKNOWN, None),
+    ],
+)
+async def test_s06_one_number_for_all_failures_the_message_decides(
+    simulator: Simulator, make_sekorm: Make, text: str, kind: Kind, trouble: Trouble | None
+) -> None:
+    message(simulator, text)
+    outcome = await make_sekorm().push(PUSH, LONG)
+    assert (outcome.kind, outcome.trouble) == (kind, trouble)
+    assert outcome.reason == f"-1 {text.strip()}".strip()
+    assert bool(outcome.advice) is (kind is Kind.TROUBLE)
+
+
+async def test_s06_no_permission_costs_one_new_token_and_one_retry_within_the_push(
+    simulator: Simulator, make_sekorm: Make, tokens: MemoryTokens
+) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    simulator.revoke_tokens()
+    assert (await sekorm.push(PUSH, LONG)).kind is Kind.APPLIED
+    assert (simulator.stats.token_calls, tokens.invalidations) == (2, 1)
+    assert simulator.stats.count(SEKORM, "stock/updQuantity") == 3
+
+
+async def test_s06_no_permission_for_a_fresh_token_is_a_matter_of_the_credential(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    message(simulator, "no permission")
+    outcome = await make_sekorm().push(PUSH, LONG)
+    assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.CREDENTIAL)
+    assert "app_secret" in outcome.advice
+    assert simulator.stats.token_calls == 2
+    assert simulator.stats.count(SEKORM, "stock/updQuantity") == 2
+
+
+async def test_s06_many_refused_at_once_ask_for_one_new_token(
+    simulator: Simulator, make_sekorm: Make, tokens: MemoryTokens
+) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    simulator.revoke_tokens()
+    outcomes = await asyncio.gather(*(sekorm.push(PUSH, LONG) for _ in range(50)))
+    assert {outcome.kind for outcome in outcomes} == {Kind.APPLIED}
+    assert (simulator.stats.token_calls, tokens.invalidations) == (2, 1)
+
+
+async def test_s06_the_retry_keeps_to_the_deadline_of_the_push(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    simulator.revoke_tokens()
+    fault = {"kind": "hold", "endpoint": "getAccessToken", "times": 1}
+    simulator.faults.add(FAULT.validate_python(fault))
+    began_at = clock.monotonic()
+    outcome = await sekorm.push(PUSH, timedelta(seconds=0.3))
+    assert clock.monotonic() - began_at < 0.6
+    assert outcome.kind is Kind.NOT_SENT, "the first attempt was refused, the second never left"
+
+
+async def test_s06_wrong_credentials_send_nothing_and_say_what_to_check(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    outcome = await make_sekorm(app_secret="wrong").push(PUSH, LONG)
+    assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.CREDENTIAL)
+    assert "channels.sekorm.account" in outcome.advice
+    assert simulator.stats.count(SEKORM, "stock/updQuantity") == 0
+
+
+async def test_s07_an_address_that_is_not_listed_tells_the_operator_to_give_it_to_the_partner(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    change(simulator, allowed_addresses=())
+    for outcome in (await sekorm.push(PUSH, LONG), await make_sekorm().probe()):
+        assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.ADDRESS)
+        assert "egress address" in outcome.advice
+
+
+async def test_s09_a_single_number_goes_to_upd_quantity(simulator: Simulator, make_sekorm: Make) -> None:
+    await make_sekorm().push(PUSH, LONG)
+    (entry,) = simulator.journal
+    assert (entry.endpoint, entry.key, entry.quantity) == ("stock/updQuantity", ("1211LL的ON2", "AMS"), 100)
+
+
+async def test_s10_names_go_out_as_utf8(make_sekorm: Make) -> None:
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url).push(PUSH, LONG)
+        body = server.requests[1].body
+    assert b"pnCode=1211LL%E7%9A%84ON2" in body
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url, MemoryTokens(), body="json").push(PUSH, LONG)
+        body = server.requests[1].body
+    assert "1211LL的ON2".encode() in body
+
+
+async def test_s11_the_tokens_plus_slash_and_equals_are_percent_encoded(make_sekorm: Make) -> None:
+    async with Scripted(reply(PRINTED_GRANT.replace(b"sgOQ", b"+/=+")), DONE) as server:
+        await make_sekorm(server.url).push(PUSH, LONG)
+        body = server.requests[1].body.decode()
+    assert "accessToken=%2B%2F%3D%2BYs6UKqp%2F6" in body
+    assert dict(parse_qsl(body))["accessToken"] == "+/=+" + PRINTED_TOKEN[4:]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code":0,"msg":"OK","data":null}',
+        b'{"code":0,"msg":"ok","data":null}',
+        b'{"code":0}',
+        b'{"code":0,"msg":null,"data":null}',
+        b'{"code":0,"msg":"no permission","data":null}',
+        b'\xef\xbb\xbf{"code":0,"msg":"OK"}',
+        b' \r\n{"data":{},"code":0}\n',
+    ],
+)
+async def test_s13_the_code_alone_decides_success(make_sekorm: Make, body: bytes) -> None:
+    assert (await answered(make_sekorm, body)).kind is Kind.APPLIED
+
+
+@pytest.mark.parametrize(
+    "code", ['"0"', "0.0", "false", "true", "null", "[0]", '{"code":0}', "-0.0", "1", "00"]
+)
+async def test_s13_only_the_integer_zero_is_success(make_sekorm: Make, code: str) -> None:
+    body = f'{{"code":{code},"msg":"OK","data":null}}'.encode()
+    assert (await answered(make_sekorm, body)).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", "true"])
+async def test_s13_a_message_of_another_type_is_no_answer(make_sekorm: Make, text: str) -> None:
+    body = f'{{"code":0,"msg":{text},"data":null}}'.encode()
+    assert (await answered(make_sekorm, body)).kind is Kind.UNKNOWN
+
+
+async def test_s14_bodies_are_forms_unless_json_is_set(simulator: Simulator, make_sekorm: Make) -> None:
+    for kind, content_type in (
+        ("form", "application/x-www-form-urlencoded; charset=utf-8"),
+        ("json", "application/json; charset=utf-8"),
+    ):
+        async with Scripted(GRANT, DONE) as server:
+            await make_sekorm(server.url, MemoryTokens(), body=kind).push(PUSH, LONG)
+            assert {request.headers["content-type"] for request in server.requests} == {content_type}
+        change(simulator, body=kind)
+        assert (await make_sekorm(store=MemoryTokens(), body=kind).push(PUSH, LONG)).kind is Kind.APPLIED
+
+
+async def test_s15_lengths_are_counted_in_characters(simulator: Simulator, make_sekorm: Make) -> None:
+    sekorm = make_sekorm()
+    longest = "零" * 50
+    assert sekorm.problem((longest, longest)) is None
+    assert (await sekorm.push(Push(Sku("a"), (longest, longest), 1), LONG)).kind is Kind.APPLIED
+    assert simulator.state.quantity(sekorm.name, (longest, longest)) == 1
+
+
+async def test_s15_what_is_too_long_is_named_with_field_value_and_limit(make_sekorm: Make) -> None:
+    problem = make_sekorm().problem(("ABC", "x\n" * 1_000))
+    assert problem is not None
+    assert all(part in problem for part in ("brand_name", "2000 characters", "at most 50", "x x x"))
+    assert len(problem) < 150
+    assert problem.isprintable()
+    problem = make_sekorm().problem(("x" * 51, "AMS"))
+    assert problem is not None
+    assert problem.startswith("pn_code has 51 characters")
+
+
+async def test_s15_what_cannot_be_utf8_is_named(make_sekorm: Make) -> None:
+    problem = make_sekorm().problem(("ab\ud800", "AMS"))
+    assert problem is not None
+    assert "UTF-8" in problem
+
+
+@pytest.mark.parametrize("quantity", [0, 7, 2**31 - 1])
+async def test_s16_the_quantity_is_a_plain_integer(make_sekorm: Make, quantity: int) -> None:
+    push = Push(Sku("a"), ("A", "B"), quantity)
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url).push(push, LONG)
+        form = dict(parse_qsl(server.requests[1].body.decode()))
+    assert form == {
+        "accessToken": PRINTED_TOKEN, "pnCode": "A", "brandName": "B", "stockQuantity": str(quantity),
+    }  # fmt: skip
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url, MemoryTokens(), body="json").push(push, LONG)
+        sent = json.loads(server.requests[1].body)
+    assert sent == {
+        "accessToken": PRINTED_TOKEN, "pnCode": "A", "brandName": "B", "stockQuantity": quantity,
+    }  # fmt: skip

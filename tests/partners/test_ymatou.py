@@ -1,0 +1,351 @@
+"""Ymatou, clause by clause: against the simulator, and byte for byte where the wire itself is the clause."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon import clock, settings
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.signature import sign
+from daemon.core.types import YMATOU, Push, Sku
+from daemon.partners import Ymatou
+from daemon.simulator import Simulator
+from daemon.simulator.faults import FAULT
+from tests.partners.conftest import LONG, YMATOU_DEMO
+from tests.partners.scripted import Scripted, reply
+
+PUSH = Push(Sku("a"), ("393992",), 10)
+DONE = reply(b'{"code":"0000","message":null,"content":null}')
+APP_ID = YMATOU_DEMO.app_id
+
+Make = Callable[..., Ymatou]
+
+
+def change(simulator: Simulator, **values: object) -> None:
+    ymatou = simulator.settings.ymatou.model_copy(update=values)
+    simulator.configure(simulator.settings.model_copy(update={"ymatou": ymatou}))
+
+
+def shift_partner(simulator: Simulator, seconds: float) -> None:
+    simulator.configure(simulator.settings.model_copy(update={"clock_offset_s": seconds}))
+
+
+def answer(code: object = "0000", message: object = None, content: object = None) -> bytes:
+    return json.dumps({"code": code, "message": message, "content": content}).encode()
+
+
+def results(*rows: dict[str, object]) -> bytes:
+    return answer(content={"results": list(rows)})
+
+
+def row(sku: object = "393992", success: object = True, msg: object = "成功") -> dict[str, object]:
+    return {"outer_sku_id": sku, "success": success, "msg": msg}
+
+
+async def answered(make: Make, body: bytes, **headers: str) -> Outcome:
+    """What a push comes to when its answer is `body`."""
+    async with Scripted(reply(body, **headers)) as server:
+        return await make(server.url).push(PUSH, LONG)
+
+
+async def sent(make: Make, push: Push = PUSH, **changes: object) -> tuple[str, dict[str, Any]]:
+    """The request line and the body of a push."""
+    async with Scripted(DONE) as server:
+        await make(server.url, **changes).push(push, LONG)
+        return server.requests[0].line, json.loads(server.requests[0].body)
+
+
+def test_y01_the_default_host_and_dialect_are_the_guides() -> None:
+    defaults = settings.Ymatou(enabled=False)
+    assert (defaults.base_url, defaults.dialect) == ("https://open.ymatou.com", "path")
+
+
+async def test_y01_app_and_method_stand_in_the_path_and_the_body_is_json(make_ymatou: Make) -> None:
+    async with Scripted(DONE) as server:
+        await make_ymatou(server.url).push(PUSH, LONG)
+        (request,) = server.requests
+    assert request.line == f"POST /api/v1/{APP_ID}/ymatou.skus.stock.update HTTP/1.1"
+    assert request.headers["content-type"] == "application/json; charset=utf-8"
+
+
+async def test_y02_the_gateway_dialect_has_them_in_the_query(simulator: Simulator, make_ymatou: Make) -> None:
+    line, _ = await sent(make_ymatou, dialect="gateway")
+    assert line == f"POST /apigateway/v1?app_id={APP_ID}&method=ymatou.sku.stock.update HTTP/1.1"
+    assert (await make_ymatou(dialect="gateway").push(PUSH, LONG)).kind is Kind.APPLIED
+    assert simulator.state.quantity(make_ymatou().name, "393992") == 10
+
+
+async def test_y03_the_body_has_six_string_fields_and_the_time_is_gmt8(make_ymatou: Make) -> None:
+    now = datetime(2016, 12, 31, 20, 0, 0, 999_999, tzinfo=UTC)
+    _, body = await sent(make_ymatou, now=lambda: now)
+    names = {"sign_method", "auth_code", "timestamp", "sign", "nonce_str", "biz_content"}
+    assert body.keys() == names
+    assert all(isinstance(value, str) for value in body.values())
+    assert body["timestamp"] == "2017-01-01 04:00:00"
+    assert body["sign_method"] == "MD5"
+    assert (len(body["sign"]), len(body["nonce_str"])) == (32, 32)
+
+
+@pytest.mark.parametrize("offset_s", [-595, 595])
+async def test_y04_a_difference_within_ten_minutes_is_no_matter(
+    simulator: Simulator, make_ymatou: Make, offset_s: float
+) -> None:
+    shift_partner(simulator, offset_s)
+    assert (await make_ymatou().push(PUSH, LONG)).kind is Kind.APPLIED
+    assert simulator.stats.count(YMATOU) == 1
+
+
+async def test_y05_the_guides_list_is_called_sku_stocks_in_camel_case(make_ymatou: Make) -> None:
+    _, body = await sent(make_ymatou)
+    assert body["biz_content"] == '{"skuStocks":[{"outer_sku_id":"393992","stock_num":10}]}'
+
+
+async def test_y06_the_gateways_list_is_called_sku_stocks_in_snake_case(make_ymatou: Make) -> None:
+    _, body = await sent(make_ymatou, dialect="gateway")
+    assert body["biz_content"] == '{"sku_stocks":[{"outer_sku_id":"393992","stock_num":10}]}'
+
+
+@pytest.mark.parametrize("dialect", ["path", "gateway"])
+async def test_y07_app_id_and_method_of_the_url_are_signed_too(make_ymatou: Make, dialect: str) -> None:
+    _, body = await sent(make_ymatou, dialect=dialect)
+    method = {"path": "ymatou.skus.stock.update", "gateway": "ymatou.sku.stock.update"}[dialect]
+    signature = body.pop("sign")
+    assert signature == sign({**body, "app_id": APP_ID, "method": method}, YMATOU_DEMO.app_secret)
+
+
+@pytest.mark.parametrize("name", ["a&b=c", "杯子 – 500ml", '"quoted"\\', "tab\tin", "emoji 🔋", "/+%20"])
+async def test_y08_what_is_signed_is_what_is_sent(simulator: Simulator, make_ymatou: Make, name: str) -> None:
+    assert (await make_ymatou().push(Push(Sku("a"), (name,), 3), LONG)).kind is Kind.APPLIED
+    assert simulator.stats.signature_failures == 0
+    assert simulator.state.quantity(make_ymatou().name, name) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        answer(),
+        b'{"code":"0000"}',
+        answer(message="ok"),
+        answer(message=""),
+        answer(content={}),
+        answer(content={"results": None}),
+        answer(content={"other": 1}),
+    ],
+)
+async def test_y09_message_and_content_may_be_null_or_missing(make_ymatou: Make, body: bytes) -> None:
+    assert (await answered(make_ymatou, body)).kind is Kind.APPLIED
+
+
+@pytest.mark.parametrize(
+    "code", [0, 0.0, None, False, True, "0", "00000", " 0000", "0000 ", "", [], ["0000"]]
+)
+async def test_y09_the_code_is_a_string_and_only_0000_is_success(make_ymatou: Make, code: object) -> None:
+    assert (await answered(make_ymatou, answer(code))).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        answer(message=7),
+        answer(message=[]),
+        answer(content="text"),
+        answer(content=[]),
+        answer(content=1),
+        answer(content={"results": "all"}),
+        answer(content={"results": {"393992": True}}),
+    ],
+)
+async def test_y09_other_types_than_printed_are_unknown(make_ymatou: Make, body: bytes) -> None:
+    assert (await answered(make_ymatou, body)).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "trouble"),
+    [
+        ("0001", Kind.REFUSED, None),
+        ("0002", Kind.TROUBLE, Trouble.CREDENTIAL),
+        ("0003", Kind.TROUBLE, Trouble.CLOCK),
+        ("0004", Kind.TROUBLE, Trouble.SIGNATURE),
+        ("0005", Kind.TROUBLE, Trouble.API_NAME),
+        ("0009", Kind.UNKNOWN, None),
+        ("1001", Kind.REFUSED, None),
+        ("0006", Kind.REFUSED, None),
+        ("0007", Kind.UNKNOWN, None),
+        ("9999", Kind.UNKNOWN, None),
+    ],
+)
+async def test_y10_every_code_comes_to_its_class(
+    make_ymatou: Make, code: str, kind: Kind, trouble: Trouble | None
+) -> None:
+    outcome = await answered(make_ymatou, answer(code, "验签失败"))
+    assert (outcome.kind, outcome.trouble) == (kind, trouble)
+    assert outcome.reason == f"{code} 验签失败"
+    assert bool(outcome.advice) is (kind is not Kind.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("values", "trouble", "hint"),
+    [
+        ({"auth_code": "wrong"}, Trouble.CREDENTIAL, "auth_code"),
+        ({"app_secret": "wrong"}, Trouble.SIGNATURE, "app_secret"),
+        ({"app_id": "wrong"}, Trouble.SIGNATURE, "app_id"),
+    ],
+)
+async def test_y10_each_wrong_credential_names_its_setting(
+    make_ymatou: Make, values: dict[str, object], trouble: Trouble, hint: str
+) -> None:
+    ymatou = make_ymatou(**values)
+    for outcome in (await ymatou.push(PUSH, LONG), await ymatou.probe()):
+        assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, trouble)
+        assert f"channels.ymatou.{hint}" in outcome.advice
+
+
+@pytest.mark.parametrize("code", ["0001", "1001", "0006"])
+async def test_y10_a_refused_call_has_its_whole_reply_in_the_log(make_ymatou: Make, code: str) -> None:
+    body = answer(code, "参数", {"hint": "x" * 1_000})
+    with capture_logs() as lines:
+        await answered(make_ymatou, body)
+    (line,) = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    assert line["skus"] == ["a"]
+    assert "x" * 1_000 in line["reply"]
+    assert "hint" in line["reply"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (results(row()), Kind.APPLIED),
+        (results(row(), row("other", success=False)), Kind.APPLIED),
+        (results(), Kind.APPLIED),
+        (results(row("other")), Kind.APPLIED),
+        (results(row(success=False, msg="已下架")), Kind.REFUSED),
+        (results(row(393992, success=False)), Kind.REFUSED),
+        (results(row(), row(success=False)), Kind.REFUSED),
+        (results(row(success=False, msg=None)), Kind.REFUSED),
+        (results(row(success="true")), Kind.UNKNOWN),
+        (results(row(success=1)), Kind.UNKNOWN),
+        (results({"outer_sku_id": "393992"}), Kind.UNKNOWN),
+        (answer(content={"results": ["393992"]}), Kind.UNKNOWN),
+    ],
+)
+async def test_y11_a_0000_can_still_refuse_the_sku(make_ymatou: Make, body: bytes, kind: Kind) -> None:
+    assert (await answered(make_ymatou, body)).kind is kind
+
+
+async def test_y11_the_refused_sku_carries_the_partners_words(
+    simulator: Simulator, make_ymatou: Make
+) -> None:
+    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393992", "message": "商品已下架"}
+    simulator.faults.add(FAULT.validate_python(fault))
+    ymatou = make_ymatou()
+    outcome = await ymatou.push(PUSH, LONG)
+    assert outcome.kind is Kind.REFUSED
+    assert "商品已下架" in outcome.reason
+    assert (await ymatou.push(Push(Sku("b"), ("other",), 1), LONG)).kind is Kind.APPLIED
+
+
+async def test_y11_without_results_0000_is_success(simulator: Simulator, make_ymatou: Make) -> None:
+    change(simulator, omit_results=True)
+    assert (await make_ymatou().push(PUSH, LONG)).kind is Kind.APPLIED
+
+
+async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, make_ymatou: Make) -> None:
+    ymatou = make_ymatou()
+    await asyncio.gather(*(ymatou.push(PUSH, LONG) for _ in range(200)))
+    shift_partner(simulator, 3_600)
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED, "the second attempt is not a replay"
+    assert simulator.stats.duplicate_nonces == 0
+
+
+@pytest.mark.parametrize("offset_s", [-660, 660, 86_400 * 400])
+async def test_y14_a_wrong_clock_is_measured_applied_and_the_call_made_once_more(
+    simulator: Simulator, make_ymatou: Make, offset_s: float
+) -> None:
+    shift_partner(simulator, offset_s)
+    ymatou = make_ymatou()
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
+    assert simulator.stats.count(YMATOU) == 2
+    for _ in range(5):
+        assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
+    assert simulator.stats.count(YMATOU) == 7, "the offset stays applied"
+    shift_partner(simulator, 0)
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED, "and is measured again when it is wrong"
+
+
+async def test_y14_a_clock_that_steps_back_by_itself_is_followed(make_ymatou: Make) -> None:
+    wrong = timedelta(minutes=11)
+    ymatou = make_ymatou(now=lambda: clock.now() + wrong)
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
+    wrong = timedelta(minutes=-11)
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
+
+
+async def test_y14_a_second_refusal_is_a_matter_of_the_clock(simulator: Simulator, make_ymatou: Make) -> None:
+    fault = {"kind": "message", "partner": "ymatou", "code": "0003", "message": "非法请求时间"}
+    simulator.faults.add(FAULT.validate_python(fault))
+    outcome = await make_ymatou().push(PUSH, LONG)
+    assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.CLOCK)
+    assert "NTP" in outcome.advice
+    assert simulator.stats.count(YMATOU) == 2
+
+
+@pytest.mark.parametrize("date", [None, "yesterday", "Thu, 99 Foo 9999 99:99:99 GMT"])
+async def test_y14_without_a_usable_date_there_is_nothing_to_apply(
+    make_ymatou: Make, date: str | None
+) -> None:
+    headers = {"Date": date} if date else {}
+    async with Scripted(reply(answer("0003"), **headers)) as server:
+        outcome = await make_ymatou(server.url).push(PUSH, LONG)
+        assert len(server.requests) == 1
+    assert outcome.trouble is Trouble.CLOCK
+
+
+async def test_y14_an_offset_above_30_s_is_reported_every_time_it_changes(make_ymatou: Make) -> None:
+    offset_s = 0.0
+
+    async def told(seconds: float) -> list[float]:
+        nonlocal offset_s
+        offset_s = seconds
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+        server.answers = [reply(answer(), Date=date)]
+        with capture_logs() as lines:
+            await ymatou.push(PUSH, LONG)
+        return [line["offset_s"] for line in lines if line["event"] == "partner.clock_offset_changed"]
+
+    async with Scripted(DONE) as server:
+        ymatou = make_ymatou(server.url)
+        assert await told(20) == []
+        assert await told(100) == [pytest.approx(100, abs=2)]
+        assert await told(102) == [], "that is the measurement's own noise"
+        assert await told(-100) == [pytest.approx(-100, abs=2)]
+        assert await told(1) == [pytest.approx(1, abs=2)], "that it is gone is a change too"
+        assert await told(-1) == []
+
+
+async def test_y14_the_offset_is_not_applied_while_the_partner_takes_our_time(make_ymatou: Make) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=5), usegmt=True)
+    async with Scripted(reply(answer(), Date=date)) as server:
+        ymatou = make_ymatou(server.url)
+        await ymatou.push(PUSH, LONG)
+        await ymatou.push(PUSH, LONG)
+        stamp = datetime.fromisoformat(json.loads(server.requests[1].body)["timestamp"])
+    here = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=8)
+    assert abs(stamp - here) < timedelta(seconds=5)
+
+
+async def test_y15_a_long_outer_sku_id_is_sent_as_no_limit_is_printed(make_ymatou: Make) -> None:
+    ymatou = make_ymatou()
+    name = "x" * 500
+    assert ymatou.problem((name,)) is None
+    assert (await ymatou.push(Push(Sku("a"), (name,), 1), LONG)).kind is Kind.APPLIED
+
+
+async def test_y15_a_missing_outer_sku_id_is_named(make_ymatou: Make) -> None:
+    assert make_ymatou().problem((None,)) == "outer_sku_id is missing"
+    assert make_ymatou().problem(("  ",)) == "outer_sku_id holds blanks only"

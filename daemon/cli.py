@@ -104,9 +104,10 @@ def run(places: _Places) -> int:
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
     each channel is owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
     """
+    settings = places.read()
     from daemon import app
 
-    return asyncio.run(app.run(places.read()))
+    return asyncio.run(app.run(settings))
 
 
 @cli.command()
@@ -120,7 +121,7 @@ def run(places: _Places) -> int:
     help="How many SKUs.",
 )
 def demo(*, forever: bool, skus: int) -> int:
-    """Show everything at work, with nothing else installed.
+    """Show everything at work, on its own.
 
     Starts a PostgreSQL of its own with a sample ERP, both marketplaces as simulators and the daemon, lets a
     shop's worth of changes happen, and compares ERP and marketplaces SKU by SKU. Exit code 0: they agree.
@@ -134,29 +135,31 @@ def demo(*, forever: bool, skus: int) -> int:
 @click.option("--sql", is_flag=True, help="Print the SQL for review and change nothing.")
 @click.pass_obj
 def migrate(places: _Places, *, sql: bool) -> None:
-    """Create or update our schema and the triggers in the database.
+    """Create or update our schema and triggers.
 
     The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
     no longer watched are taken away. Safe to repeat, and safe when several replicas do it at once. Needs the
     rights of the schema's owner.
     """
+    settings = places.read(log_to=sys.stderr)
     from daemon import app
 
-    asyncio.run(app.migrate(places.read(log_to=sys.stderr), sql=sql))
+    asyncio.run(app.migrate(settings, sql=sql))
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(places: _Places, *, as_json: bool) -> int:
-    """Find what would keep the daemon from working, and say what to do.
+    """Find what keeps the daemon from working.
 
-    Configuration, database rights, schema, triggers, listing queries, clock, and whether each marketplace can
+    A table of what was looked at, and what to do about it. Configuration, database rights, schema, triggers, listing queries, clock, and whether each marketplace can
     be reached and takes the credentials. Changes nothing. Exit code 1: at least one check failed.
     """
+    settings = places.read(log_to=sys.stderr)
     from daemon.check import run_checks
 
-    results = asyncio.run(run_checks(places.read(log_to=sys.stderr)))
+    results = asyncio.run(run_checks(settings))
     rows = [asdict(result) for result in results]
     if as_json:
         _print_json(rows)
@@ -171,13 +174,14 @@ def check(places: _Places, *, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(places: _Places, *, as_json: bool) -> None:
-    """Show backlog, ages, doubt, parked SKUs and who owns which lane.
+    """Show backlog, ages, doubt, parked and owners.
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
     """
+    settings = places.read(log_to=sys.stderr)
     from daemon import app
 
-    answer = asyncio.run(app.status(places.read(log_to=sys.stderr)))
+    answer = asyncio.run(app.status(settings))
     if as_json:
         _print_json(answer)
     else:
@@ -192,7 +196,7 @@ def status(places: _Places, *, as_json: bool) -> None:
     "--port", type=click.IntRange(0, 65_535), default=8480, show_default=True, help="0: any free port."
 )
 def simulate(host: str, port: int) -> None:
-    """Play both marketplaces on one port, strict to their documents.
+    """Play both marketplaces, strict to their documents.
 
     Neither has a test environment. Point base_url at http://127.0.0.1:PORT/serviceGate (Sekorm) and
     http://127.0.0.1:PORT (Ymatou). State, journal and faults on demand are under /_sim/.
@@ -203,7 +207,9 @@ def simulate(host: str, port: int) -> None:
     try:
         asyncio.run(_simulate(host, port))
     except OSError as error:
-        raise StockrelayError(f"cannot listen on {host}:{port}: {error.strerror}; is the port taken?") from error
+        raise StockrelayError(
+            f"cannot listen on {host}:{port}: {error.strerror}; is the port taken?"
+        ) from error
 
 
 async def _simulate(host: str, port: int) -> None:
@@ -224,9 +230,10 @@ def adopt(places: _Places) -> None:
     After a restore, a clone or pg_upgrade the database is not the one that was pushed from before, and the
     daemon waits for this word, so that a test copy never sells. Be sure that no daemon pushes from the other.
     """
+    settings = places.read(log_to=sys.stderr)
     from daemon import app
 
-    asyncio.run(app.adopt(places.read(log_to=sys.stderr)))
+    asyncio.run(app.adopt(settings))
 
 
 @cli.group()

@@ -1,0 +1,245 @@
+"""The command line: what it says, where it says it, and its exit codes. Most tests run the real process."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon import __version__, tables
+from daemon.core.checks import CheckResult, Verdict
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.example.toml"
+PYTHON = [sys.executable, "-m", "daemon"]
+COMMANDS = ["adopt", "check", "config", "demo", "migrate", "run", "simulate", "status"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's own, without any setting of ours."""
+    ours = {f"STOCKRELAY_{name}": value for name, value in variables.items()}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("STOCKRELAY_")}
+    return {**others, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **ours}
+
+
+def stockrelay(*args: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder without a config.toml."""
+    command = [*PYTHON, *map(str, args)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd="/",
+        env=environment(**variables),
+    )
+
+
+def test_version() -> None:
+    done = stockrelay("--version")
+    assert (done.returncode, done.stdout) == (0, f"stockrelay {__version__}\n")
+
+
+def test_help_names_every_command_and_where_settings_come_from() -> None:
+    done = stockrelay("--help")
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.partition("Commands:")[2].strip().splitlines()]
+    assert listed == COMMANDS
+    assert "STOCKRELAY_CONFIG" in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "a summary is cut off"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "config show", "config schema"])
+def test_every_command_explains_itself_without_any_configuration(command: str) -> None:
+    done = stockrelay(*command.split(), "--help", CONFIG="/not/there")
+    assert done.returncode == 0
+    assert f"Usage: stockrelay {command}" in done.stdout
+
+
+def test_help_does_not_wait_for_what_only_commands_need() -> None:
+    code = "import sys; from daemon.cli import invoke; invoke(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=environment(),
+    )
+    assert not {"pydantic", "aiohttp", "asyncpg", "sqlalchemy", "structlog", "rich"} & set(
+        done.stdout.split()
+    )
+
+
+@pytest.mark.parametrize("args", [["sell"], ["run", "--fast"], ["simulate", "--port", "x"], []])
+def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
+    done = stockrelay(*args)
+    assert done.returncode == 2
+    assert "Usage: stockrelay" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["run", "migrate", "check", "status", "adopt", "config show"])
+def test_wrong_configuration_is_exit_code_78_and_told_on_standard_error(command: str) -> None:
+    done = stockrelay("--config", "/dev/null", *command.split())
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "stockrelay: the configuration is wrong (/dev/null):\n  database.dsn is missing"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_is_not_there_is_told_in_one_line() -> None:
+    done = stockrelay("config", "show", CONFIG="/not/there.toml")
+    assert done.returncode == 78
+    assert (
+        done.stderr
+        == "stockrelay: cannot read the configuration /not/there.toml: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["migrate", "adopt"])
+def test_a_database_that_does_not_answer_is_exit_code_1_in_one_line(command: str) -> None:
+    done = stockrelay(
+        "--config", EXAMPLE, command, DATABASE__DSN="postgresql://u:hunter2-Zq8@127.0.0.1:1/erp"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("stockrelay: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "hunter2-Zq8" not in done.stderr
+
+
+def test_config_show_masks_secrets_and_names_keys_as_messages_do() -> None:
+    done = stockrelay("--config", EXAMPLE, "config", "show", CHANNELS__SEKORM__APP_SECRET="hunter2-Zq8")
+    assert done.returncode == 0
+    assert 'database.dsn = "postgresql://stockrelay:[masked]@127.0.0.1:5432/erp"' in done.stdout.splitlines()
+    assert "channels.sekorm.rate_per_s = 20.0" in done.stdout.splitlines()
+    assert 'watch[1].table = "erp.products"' in done.stdout.splitlines()
+    assert "hunter2-Zq8" not in done.stdout
+
+
+def test_config_show_as_json() -> None:
+    answer = json.loads(stockrelay("--config", EXAMPLE, "config", "show", "--json").stdout)
+    assert answer["channels"]["ymatou"]["auth_code"] == "[masked]"
+    assert answer["run"]["lease_s"] == 10.0
+
+
+def test_the_secrets_folder_is_an_option(tmp_path: Path) -> None:
+    (tmp_path / "run__poll_s").write_text("4\n")
+    done = stockrelay("--config", EXAMPLE, "--secrets-dir", tmp_path, "config", "show")
+    assert "run.poll_s = 4.0" in done.stdout.splitlines()
+
+
+def test_config_schema_needs_no_configuration_and_knows_every_section() -> None:
+    schema = json.loads(stockrelay("config", "schema", CONFIG="/not/there").stdout)
+    assert set(schema["properties"]) == {"database", "watch", "debounce", "run", "channels", "log"}
+    assert schema["additionalProperties"] is False
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [*PYTHON, "config", "schema"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_simulator_says_where_it_is_and_stops_when_told(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*PYTHON, "simulate", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        assert "http://127.0.0.1:" in process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_an_interrupt_is_no_traceback() -> None:
+    code = "import click; from daemon import cli; cli.cli.callback = lambda **_: exec('raise KeyboardInterrupt');"
+    code += "raise SystemExit(cli.invoke(['config', 'schema']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
+# Tables
+
+
+CHECKS = [
+    CheckResult("database", Verdict.PASSED, "PostgreSQL 18 at 127.0.0.1"),
+    CheckResult("triggers", Verdict.FAILED, "erp.stock has none", "run `stockrelay migrate`"),
+]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_checks_are_aligned_plain_text_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_checks(CHECKS)
+    assert capsys.readouterr().out.splitlines() == [
+        "check     result  found                       what to do",
+        "database  passed  PostgreSQL 18 at 127.0.0.1",
+        "triggers  failed  erp.stock has none          run `stockrelay migrate`",
+        "1 passed, 1 failed",
+    ]
+
+
+def test_checks_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    tables.print_checks(CHECKS)
+    assert "│" in terminal.getvalue()
+    assert "erp.stock has none" in terminal.getvalue()
+
+
+def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_answer(
+        {
+            "database": "erp",
+            "age_s": 1.5,
+            "listening": True,
+            "trouble": None,
+            "channels": {
+                "sekorm": {"backlog": 3, "owner": "a\nb"},
+                "ymatou": {"backlog": 0, "oldest_s": 2.0},
+            },
+            "lanes": [{"lane": "sekorm", "epoch": 4}],
+            "nothing": [],
+            "counts": {"applied": 2},
+        }
+    )
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines()] == [
+        ["database:", "erp"], ["age_s:", "1.5"], ["listening:", "yes"], ["trouble:", "-"],
+        [], ["channels:"], ["backlog", "owner", "oldest_s"], ["sekorm", "3", "a\\nb", "-"], ["ymatou", "0", "-", "2"],
+        [], ["lanes:"], ["lane", "epoch"], ["sekorm", "4"],
+        ["nothing:", "none"],
+        [], ["counts:"], ["value"], ["applied", "2"],
+    ]  # fmt: skip

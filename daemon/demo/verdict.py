@@ -78,7 +78,7 @@ def judge(
     """
     changes = [change for change in changes if change.channel == channel]
     writes = [write for write in writes if write.channel == channel]
-    seconds = _latencies(changes, writes)
+    seconds = _latencies(initial[channel], changes, writes)
     missing, extra, different = _compare(wanted[channel], held[channel])
     return ChannelVerdict(
         channel=channel,
@@ -105,26 +105,32 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(len(ordered) * share) - 1)]
 
 
-def _latencies(changes: Sequence[Change], writes: Sequence[Write]) -> list[tuple[Change, float]]:
+def _latencies(
+    initial: Mapping[Key, int], changes: Sequence[Change], writes: Sequence[Write]
+) -> list[tuple[Change, float]]:
     """Return each change that a write confirmed, with the seconds that took.
 
     A write confirms a change when it holds its number or that of a later change of the product, committed
-    before the write. A change back and forth that needed no write has no latency.
+    before the write. Changes that lead back to what the partner holds already need no write: they have no
+    latency.
     """
-    changes_of: dict[Key, list[Change]] = defaultdict(list)
-    for change in changes:
-        changes_of[change.key].append(change)
-    confirmed_to: dict[Key, int] = defaultdict(int)
+    held: dict[Key, int] = dict(initial)
+    waiting: dict[Key, list[Change]] = defaultdict(list)
     found = []
-    for write in writes:
-        own, first = changes_of[write.key], confirmed_to[write.key]
-        past = first
-        while past < len(own) and own[past].at <= write.at:
-            past += 1
-        while past > first and own[past - 1].quantity != write.quantity:
-            past -= 1
-        found += [(change, write.at - change.at) for change in own[first:past]]
-        confirmed_to[write.key] = past
+    events: list[Change | Write] = [*changes, *writes]
+    for event in sorted(events, key=lambda event: event.at):
+        queue = waiting[event.key]
+        if isinstance(event, Change):
+            queue.append(event)
+            if held.get(event.key) == event.quantity:
+                queue.clear()
+            continue
+        held[event.key] = event.quantity
+        known = len(queue)
+        while known and queue[known - 1].quantity != event.quantity:
+            known -= 1
+        found += [(change, event.at - change.at) for change in queue[:known]]
+        del queue[:known]
     return found
 
 

@@ -70,6 +70,11 @@ def test_a_change_there_and_back_needs_no_write() -> None:
     assert took(found) is None
 
 
+def test_a_change_that_led_back_is_not_timed_by_the_write_of_a_later_one() -> None:
+    found = verdict([changed(10, 99), changed(10.1, 100), changed(50, 98)], [wrote(51, 98)])
+    assert took(found) == (1, 1, 1)
+
+
 def test_stock_outs_are_timed_apart() -> None:
     found = verdict([changed(10, 0), changed(10, 5, B)], [wrote(10.25, 0), wrote(12, 5, B)])
     assert found.stock_outs == Latency(count=1, p50=0.25, p99=0.25, worst=0.25)

@@ -153,8 +153,9 @@ def migrate(places: _Places, *, sql: bool) -> None:
 def check(places: _Places, *, as_json: bool) -> int:
     """Find what keeps the daemon from working.
 
-    A table of what was looked at, and what to do about it. Configuration, database rights, schema, triggers, listing queries, clock, and whether each marketplace can
-    be reached and takes the credentials. Changes nothing. Exit code 1: at least one check failed.
+    A table of what was looked at and what to do about it: configuration, database rights, schema, triggers,
+    listing queries, clock, and whether each marketplace can be reached and takes the credentials. Changes
+    nothing. Exit code 1: at least one check failed.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon.check import run_checks

@@ -21,6 +21,10 @@ class StoreRefused(StockrelayError):
     """The database answered with an error: rights, a missing object, a failing query."""
 
 
+class BadRow(StoreRefused):
+    """A value in one of the operator's rows makes a statement fail: a division by zero, a number too large."""
+
+
 class SchemaMismatch(StockrelayError):
     """The schema `stockrelay` is missing, older or newer than this version."""
 

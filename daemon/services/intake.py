@@ -11,7 +11,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
-from daemon.store.intake import Drained, Intake
+from daemon.store.intake import LONGEST_SKU, Drained, Intake
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ class IntakeService:
         # A listener that connects asks for it at once; without one it comes a moment later.
         self._resync_at = clock.monotonic() + _START_GRACE_S
         self._resync_reason = "start"
+        self._resync_gap_s = _RESYNC_GAP_S
         self._failed: dict[ChannelName, str] = {}
         self._busy_since: float | None = None
         self._awake_until = 0.0
@@ -108,6 +109,10 @@ class IntakeService:
             if drained.is_everything:
                 self._log_resync(drained, "bulk change", clock.monotonic() - now)
         self.changes += drained.changes
+        for sku in drained.too_long:
+            log.error(
+                "intake.sku_refused", sku=sku, reason=f"longer than {LONGEST_SKU} bytes: it is not sent"
+            )
         self._note_failures(drained)
         await self._keep_awake(drained, now)
         if drained.changes:
@@ -140,8 +145,12 @@ class IntakeService:
         for channel in drained.marked:
             if self._failed.pop(channel, None) is not None:
                 log.info("intake.listing_recovered", channel=channel)
-        if self._failed and self._resync_at > clock.monotonic() + _RESYNC_GAP_S:
-            self._plan_resync(_RESYNC_GAP_S, "a listing failed")
+        if not self._failed:
+            self._resync_gap_s = _RESYNC_GAP_S
+        elif self._resync_at > clock.monotonic() + self._resync_gap_s:
+            self._plan_resync(self._resync_gap_s, "a listing failed")
+            # It compares everything: tried less and less often while a person mends the query.
+            self._resync_gap_s = min(2 * self._resync_gap_s, self._resync_every_s)
 
     async def _keep_awake(self, drained: Drained, now: float) -> None:
         if not drained.changes:

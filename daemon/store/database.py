@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from daemon.core.errors import ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
+from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 
@@ -53,6 +53,8 @@ def translated(doing: str) -> Iterator[None]:
         raise StoreRefused(f"{doing}: {_words(error)}") from error
     except _UNAVAILABLE as error:
         raise StoreUnavailable(f"{doing}: the database does not answer ({_words(error)})") from error
+    except asyncpg.DataError as error:
+        raise BadRow(f"{doing}: {_words(error)}") from error
     except asyncpg.PostgresError as error:
         raise StoreRefused(f"{doing}: {_words(error)}") from error
 

@@ -18,16 +18,21 @@ _SQL = queries.load("intake")
 MANY: Final = 5_000
 """More changed SKUs than this are not listed one by one: the whole listing is compared instead, in the server."""
 
+LONGEST_SKU: Final = 1_000
+"""Bytes of an SKU at most."""
+
 
 @dataclass(slots=True)
 class Drained:
-    """What one reading of the change log came to. `failed`: channels whose listing did not work, and why."""
+    """What one reading of the change log came to. `failed`: channels whose listing did not work, and why;
+    `too_long`: SKUs that the ledger does not take, cut for showing."""
 
     changes: int = 0
     oldest: timedelta | None = None
     is_everything: bool = False
     marked: dict[ChannelName, Marked] = field(default_factory=dict)
     failed: dict[ChannelName, str] = field(default_factory=dict)
+    too_long: list[str] = field(default_factory=list)
 
 
 class Intake:
@@ -70,6 +75,9 @@ class Intake:
                 return drained
             is_whole = is_resync or drained.is_everything
             skus = None if is_whole else row["skus"]
+            drained.too_long = [
+                sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
+            ]
             for ledger in self._ledgers:
                 if is_careful:
                     await self._mark_carefully(connection, ledger, skus, drained, timeout)

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from daemon.core.errors import BadRow
 from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
@@ -111,6 +112,7 @@ class Ledger:
         debounce: Debounce,
     ) -> Marked:
         """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction."""
+        is_change = True
         row = await connection.fetchrow(
             self._mark_some,
             self.channel,
@@ -118,7 +120,7 @@ class Ledger:
             debounce.quiet,
             debounce.max_wait,
             debounce.urgent_below,
-            True,
+            is_change,
         )
         assert row is not None
         return Marked(row["marked"], row["urgent"])
@@ -153,6 +155,12 @@ class Ledger:
 
         Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may be sent then.
         """
+        try:
+            return await self._claim(owner, limit, settle, is_careful=False)
+        except BadRow:
+            return await self._claim(owner, limit, settle, is_careful=True)
+
+    async def _claim(self, owner: Owner, limit: int, settle: timedelta, *, is_careful: bool) -> Claim:
         claim = Claim()
         async with self._database.transaction(f"{self.channel}: claiming") as connection:
             captured = await connection.fetch(
@@ -163,12 +171,15 @@ class Ledger:
             deliveries = [_delivery(row) for row in captured]
             skus = [delivery.sku for delivery in deliveries]
             # Read in a statement of its own, after the want was captured: never older than what it answers.
-            listed = {
-                row["sku"]: _listed(row) for row in await connection.fetch(self._read_listing, "", skus)
-            }
+            if is_careful:
+                listed, broken = await self._listed_one_by_one(connection, skus)
+            else:
+                listed, broken = await self._listed(connection, skus), {}
             heirs = await self._heirs(connection, deliveries, listed)
             decisions = {
-                delivery.sku: decide(
+                delivery.sku: Park(broken[delivery.sku])
+                if delivery.sku in broken
+                else decide(
                     delivery, listed.get(delivery.sku), has_heir=delivery.sku in heirs, problem=self._problem
                 )
                 for delivery in deliveries
@@ -182,11 +193,30 @@ class Ledger:
         claim.looked_at = len(deliveries)
         return claim
 
+    async def _listed(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
+    ) -> dict[Sku, Listed]:
+        return {Sku(row["sku"]): _listed(row) for row in await connection.fetch(self._read_listing, "", skus)}
+
+    async def _listed_one_by_one(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
+    ) -> tuple[dict[Sku, Listed], dict[Sku, str]]:
+        """Find the rows on which the listing fails, so that they are parked and the others flow."""
+        listed: dict[Sku, Listed] = {}
+        broken: dict[Sku, str] = {}
+        for sku in skus:
+            try:
+                async with connection.transaction():
+                    listed |= await self._listed(connection, [sku])
+            except asyncpg.DataError as error:
+                broken[sku] = f"the listing fails on this SKU: {error}"
+        return listed, broken
+
     async def _heirs(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         deliveries: Sequence[Delivery],
-        listed: Mapping[str, Listed],
+        listed: Mapping[Sku, Listed],
     ) -> dict[Sku, Sku]:
         moved = [
             delivery.sku
@@ -203,7 +233,7 @@ class Ledger:
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         decisions: Mapping[Sku, Decision],
-        listed: Mapping[str, Listed],
+        listed: Mapping[Sku, Listed],
         claim: Claim,
     ) -> None:
         claim.settled = [sku for sku, decision in decisions.items() if isinstance(decision, Settled)]
@@ -220,13 +250,14 @@ class Ledger:
             if skus:
                 await connection.execute(_SQL[name], self.channel, skus)
         if claim.parked:
+            nothing = Listed(0, (), None)
             rows = [
                 {
                     "sku": sku,
                     "reason": reason,
-                    "rows": listed[sku].rows,
-                    "identifiers": listed[sku].identifiers,
-                    "quantity": listed[sku].quantity,
+                    "rows": (found := listed.get(sku, nothing)).rows,
+                    "identifiers": found.identifiers,
+                    "quantity": found.quantity,
                 }
                 for sku, reason in claim.parked.items()
             ]

@@ -8,7 +8,7 @@ FROM stockrelay.take_changes($1);
 INSERT INTO stockrelay.ledger AS d (channel, sku, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)
 SELECT $1, s.sku, nextval('stockrelay.want_seq'), 0, clock_timestamp(), clock_timestamp(),
        clock_timestamp() + $3::interval
-FROM (SELECT DISTINCT u.sku FROM unnest($2::text[]) AS u (sku) ORDER BY u.sku) AS s
+FROM (SELECT DISTINCT u.sku FROM unnest($2::text[]) AS u (sku) WHERE octet_length(u.sku) <= 1000 ORDER BY u.sku) AS s
 ON CONFLICT (channel, sku) DO UPDATE SET
     want_seq = excluded.want_seq,
     first_dirty_at = coalesce(d.first_dirty_at, excluded.first_dirty_at),

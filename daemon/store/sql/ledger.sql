@@ -8,7 +8,8 @@
         FROM (
 @listing@
         ) AS l
-        WHERE l.sku IS NOT NULL@only@
+        -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte.
+        WHERE octet_length(l.sku::text) <= 1000@only@
     ) AS x
     GROUP BY x.sku
 
@@ -18,7 +19,7 @@
 
 -- name: dirty_some
 -- The SKUs that the change log names.
-    SELECT DISTINCT s.sku FROM unnest($2::text[]) AS s (sku)
+    SELECT DISTINCT s.sku FROM unnest($2::text[]) AS s (sku) WHERE octet_length(s.sku) <= 1000
 
 -- name: dirty_all
 -- A resync: every SKU that the listing or the ledger knows.

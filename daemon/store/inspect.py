@@ -1,0 +1,292 @@
+"""What `stockrelay check` asks the database. Nothing is changed: every look is a read-only transaction of its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from daemon import clock
+from daemon.core.errors import ConfigError, StockrelayError, StoreRefused
+from daemon.store import queries
+from daemon.store.database import ConnectOptions, connect, translated
+
+_SQL = queries.load("inspect")
+_IDENTITY: Final = queries.load("intake")["identity"]
+_VERSION: Final = queries.load("migrate")["version"]
+_MARGIN: Final = timedelta(seconds=5)
+
+_UNREACHABLE: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
+    (
+        asyncpg.InvalidPasswordError,
+        "the password is refused",
+        "check the user and password in {key}; the password of a role is set with ALTER ROLE ... PASSWORD",
+    ),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "the login is refused",
+        "check the user in {key}, that the role exists and may log in (ALTER ROLE ... LOGIN), and pg_hba.conf",
+    ),
+    (
+        asyncpg.InvalidCatalogNameError,
+        "the database does not exist",
+        "check the name after the last slash of {key}",
+    ),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "the role may not connect",
+        "GRANT CONNECT ON DATABASE ... TO ...; as the database's owner",
+    ),
+    (
+        asyncpg.TooManyConnectionsError,
+        "the server has no connection left",
+        "raise max_connections, or see in pg_stat_activity who holds them",
+    ),
+    (asyncpg.CannotConnectNowError, "the server is not ready yet", "wait until it has started"),
+    (
+        ConnectionRefusedError,
+        "nothing listens there",
+        "check host and port in {key}, that PostgreSQL runs, and its listen_addresses",
+    ),
+    (
+        TimeoutError,
+        "no answer in time",
+        "check host and port in {key}, and the firewalls between here and there",
+    ),
+    (OSError, "the server cannot be reached", "check the host in {key}, DNS and network"),
+)
+
+
+class Unreachable(StockrelayError):
+    """There is no connection; `advice` says what to do about it. `{key}` in it stands for the setting."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.advice = advice
+
+
+class Denied(StoreRefused):
+    """This role may not do that."""
+
+
+class TookTooLong(StoreRefused):
+    """The look was cut by its time limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which server answers, and as whom; the quoted names fit into SQL. `ahead` is its clock against this machine's,
+    measured to within `accuracy`."""
+
+    major: int
+    version: str
+    role: str
+    quoted_role: str
+    database: str
+    is_standby: bool
+    ahead: timedelta
+    accuracy: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whether this is the database that is pushed from, and what it is called."""
+
+    is_ours: bool
+    system_identifier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as it is found under a name; `columns` are unquoted."""
+
+    relation: int
+    is_table: bool
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One trigger that is not as it should be. `state`: None missing, D disabled, O not in replicated sessions, R only
+    in those. `is_root`: of the watched table itself, not of a partition."""
+
+    relation: str
+    is_root: bool
+    name: str
+    state: str | None
+
+
+@asynccontextmanager
+async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator["Inspector"]:
+    """Open a connection to look with; no single statement takes longer than `limit`.
+
+    Raises Unreachable, ConfigError.
+    """
+    # Unnamed statements work behind every pooler. The server's limit comes first, so that its words are heard.
+    options = replace(options, statement_timeout=limit + _MARGIN, prepared_statements=False)
+    try:
+        connection = await connect(options)
+    except ConfigError:
+        raise
+    except StockrelayError as error:
+        raise _unreachable(error.__cause__ or error) from error
+    try:
+        yield Inspector(connection, limit)
+    finally:
+        connection.terminate()
+
+
+def _unreachable(error: BaseException) -> Unreachable:
+    words = str(error).strip() or type(error).__name__
+    if "unsupported startup parameter" in words:
+        return Unreachable(
+            words, "a pooler stands there: set database.listen_dsn to a direct address, past the pooler"
+        )
+    for kind, found, advice in _UNREACHABLE:
+        if isinstance(error, kind):
+            return Unreachable(f"{found}: {words}", advice)
+    return Unreachable(words, "check {key}")
+
+
+class Inspector:
+    """One connection's answers. All methods raise StoreUnavailable, StoreRefused, Denied, TookTooLong."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", limit: timedelta) -> None:
+        self._connection = connection
+        self._limit = limit
+
+    async def server(self) -> Server:
+        """Return who answers. The clock is read half-way through the round trip."""
+        async with self.look("asking the server who it is"):
+            before, began = clock.now(), clock.monotonic()
+            row = await self._row(_SQL["server"])
+            half = timedelta(seconds=(clock.monotonic() - began) / 2)
+        now: datetime = row["now"]
+        return Server(
+            row["major"],
+            row["version"],
+            row["role"],
+            row["quoted_role"],
+            row["database"],
+            row["is_standby"],
+            now - (before + half),
+            half,
+        )
+
+    async def connections(self) -> tuple[int, int]:
+        """Return how many more connections this role may make, and how many a daemon of ours holds."""
+        async with self.look("counting connections"):
+            row = await self._row(_SQL["connections"])
+        return row["free"], row["ours"]
+
+    async def is_schema_open(self) -> bool | None:
+        """Return whether this role may look into our schema; None: there is none."""
+        async with self.look("looking for the schema") as connection:
+            found: bool | None = await connection.fetchval(_SQL["schema"])
+        return found
+
+    async def version(self) -> str | None:
+        """Return the schema's version; None when the schema has none."""
+        async with self.look("reading the schema's version") as connection:
+            is_readable = await connection.fetchval(_SQL["has_version"])
+            if is_readable is None:
+                return None
+            version: str | None = await connection.fetchval(_SQL["version"])
+        return version
+
+    async def missing_rights(self) -> tuple[list[str], list[str]]:
+        """Return the GRANTs this role lacks for what the daemon does, and the objects that are missing altogether."""
+        async with self.look("looking at the rights in the schema") as connection:
+            rows = await connection.fetch(_SQL["missing_rights"])
+        grants = [row["command"] for row in rows if row["command"] is not None]
+        return grants, [row["object"] for row in rows if row["command"] is None]
+
+    async def identity(self) -> Identity:
+        """Return which database this is."""
+        async with self.look("reading the database's identity"):
+            row = await self._row(_IDENTITY)
+        return Identity(row["is_ours"], row["system_identifier"])
+
+    async def has_doorbell(self) -> bool:
+        """Return whether captures ring."""
+        async with self.look("looking at the doorbell") as connection:
+            found: bool = await connection.fetchval(_SQL["doorbell"])
+        return found
+
+    async def watched(self) -> dict[int, tuple[str, str]]:
+        """Return the table and SKU expression of every relation that triggers were made for."""
+        async with self.look("reading what is watched") as connection:
+            rows = await connection.fetch(_SQL["watched"])
+        return {row["relation"]: (row["name"], row["sku"]) for row in rows}
+
+    async def table(self, name: str) -> Table | None:
+        """Return the table of that name, spelled as in SQL."""
+        async with self.look(f"looking for {name}") as connection:
+            row = await connection.fetchrow(_SQL["table"], name)
+        return (
+            None
+            if row is None
+            else Table(row["relation"], row["is_table"], row["name"], tuple(row["columns"]))
+        )
+
+    async def try_expression(self, table: str, sku: str) -> None:
+        """Have the server understand the SKU expression, as the triggers would. Raises StoreRefused with its words."""
+        statement = _SQL["sku_expression"].replace("@table@", table).replace("@sku@", sku)
+        async with self.look("trying the SKU expression") as connection:
+            await connection.execute(_SQL["plain_path"])
+            await connection.prepare(statement, name="")
+
+    async def faulty_triggers(self, relation: int) -> list[Trigger]:
+        """Return our triggers on a table and its partitions that are missing or do not fire in every session."""
+        async with self.look("looking at the triggers") as connection:
+            rows = await connection.fetch(_SQL["triggers"], relation)
+        return [Trigger(row["relation"], row["is_root"], row["name"], row["state"]) for row in rows]
+
+    async def faulty_bells(self) -> list[Trigger]:
+        """Return the doorbell's own triggers that do not fire in every session."""
+        async with self.look("looking at the doorbell's triggers") as connection:
+            rows = await connection.fetch(_SQL["bells"])
+        return [Trigger(row["relation"], row["is_root"], row["name"], row["state"]) for row in rows]
+
+    async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
+        """LISTEN; `on_ring` is called for each notification."""
+        with translated("listening"):
+            await self._connection.add_listener(channel, lambda *_: on_ring())
+
+    async def backend(self, channel: str) -> tuple[int, bool]:
+        """Return which server process answers now, and whether it knows of the LISTEN: a round trip of its own."""
+        with translated("looking at what is listened to"):
+            row = await self._row(_SQL["backend"], channel)
+        return row["pid"], row["is_listening"]
+
+    async def notify(self, channel: str) -> None:
+        """Ring a bell that nobody else listens to."""
+        with translated("ringing a bell of our own"):
+            await self._connection.execute(_SQL["notify"], channel)
+
+    async def _row(self, query: str, *arguments: object) -> asyncpg.Record:
+        row = await self._connection.fetchrow(query, *arguments)
+        assert row is not None
+        return row
+
+    @asynccontextmanager
+    async def look(self, doing: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """Lend the connection, inside a read-only transaction with the time limit; errors are translated."""
+        with translated(doing), _explained(doing):
+            async with self._connection.transaction(readonly=True):
+                milliseconds = max(1, round(self._limit.total_seconds() * 1000))
+                await self._connection.execute(_SQL["limit_time"], str(milliseconds))
+                yield self._connection
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.QueryCanceledError as error:
+        raise TookTooLong(f"{doing}: cut by the time limit") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Denied(f"{doing}: {error}") from error

@@ -1,0 +1,122 @@
+"""What `stockrelay check` asks the database of a listing. Nothing is changed; nothing takes longer than its limit."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from daemon.core.errors import StoreRefused
+from daemon.store import queries
+from daemon.store.inspect import Inspector
+from daemon.store.listing import ChannelListing
+
+_SQL = queries.load("inspect")
+_PAGE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The columns of a listing, in order, with their types' names, and how many parameters ($1) it wants."""
+
+    columns: tuple[tuple[str, str], ...]
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a listing. `lacks_quantity`: it is NULL or not a number."""
+
+    sku: str | None
+    identifiers: tuple[str | None, ...]
+    lacks_quantity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """How many there are, and some of them."""
+
+    many: int
+    some: tuple[str, ...]
+
+
+class ListingInspector:
+    """One listing's answers. All methods raise StoreUnavailable, StoreRefused, Denied, TookTooLong."""
+
+    def __init__(self, inspector: Inspector, listing: ChannelListing) -> None:
+        self._inspector = inspector
+        self._listing = listing
+
+    async def is_one_statement(self) -> bool:
+        """Return whether the server understands the listing by itself: False for several statements."""
+        try:
+            await self._prepare("listing_alone")
+        except StoreRefused as error:
+            return "multiple commands" not in str(error)
+        return True
+
+    async def shape(self) -> Shape:
+        """Return the listing's columns, without running it."""
+        statement = await self._prepare("listing_shape")
+        columns = tuple((each.name, each.type.name) for each in statement.get_attributes())
+        return Shape(columns, len(statement.get_parameters()))
+
+    async def try_listing(self) -> None:
+        """Have the server understand the listing where the daemon puts it. Raises StoreRefused with its words."""
+        async with self._inspector.look("preparing the listing") as connection:
+            await connection.prepare(self._listing.statement("read_listing", is_whole=False), name="")
+
+    async def rows(self) -> AsyncIterator[Row]:
+        """Yield the listing's rows. Cut by TookTooLong when the first of them take too long."""
+        async with self._inspector.look("reading the listing") as connection:
+            async for row in connection.cursor(self._filled("listing_rows"), prefetch=_PAGE):
+                yield Row(row["sku"], tuple(row["identifiers"]), row["lacks_quantity"])
+
+    async def duplicates(self, most: int) -> Examples:
+        """Return the SKUs with more than one row."""
+        return await self._examples("listing_duplicates", most)
+
+    async def twins(self, most: int) -> Examples:
+        """Return the pairs of SKUs that share their identifiers."""
+        return await self._examples("listing_twins", most)
+
+    async def unreadable(self) -> list[str]:
+        """Return the GRANTs for tables and schemas that the listing names and this role may not read."""
+        async with self._inspector.look("looking at the rights on the ERP's tables") as connection:
+            rows = await connection.fetch(_SQL["unreadable"], self._listing.query())
+        return [row["command"] for row in rows]
+
+    async def tables_read_whole(self, sku: str) -> list[tuple[str, int]]:
+        """Return the tables that the daemon would read from end to end for one SKU, with their rows, largest first."""
+        statement = f"{_SQL['explain']} {self._listing.statement('read_listing', is_whole=False)}"
+        async with self._inspector.look("planning the listing for one SKU") as connection:
+            plan = json.loads(await connection.fetchval(statement, "", [sku]))[0]["Plan"]
+            sizes = {
+                name: await connection.fetchval(_SQL["table_size"], *name)
+                for name in sorted(set(_scanned(plan)))
+            }
+        found = [(f"{schema}.{table}", rows or 0) for (schema, table), rows in sizes.items()]
+        return sorted(found, key=lambda each: -each[1])
+
+    async def _prepare(self, name: str) -> "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]":
+        async with self._inspector.look("preparing the listing") as connection:
+            return await connection.prepare(self._filled(name), name="")
+
+    async def _examples(self, name: str, most: int) -> Examples:
+        async with self._inspector.look("reading the listing") as connection:
+            rows = await connection.fetch(self._filled(name), most)
+        return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
+
+    def _filled(self, name: str) -> str:
+        identifiers = ", ".join(f"l.{column}" for column in self._listing.identifier_columns)
+        return _SQL[name].replace("@identifiers@", identifiers).replace("@listing@", self._listing.query())
+
+
+def _scanned(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The tables that a plan reads from end to end."""
+    if plan["Node Type"] == "Seq Scan":
+        yield plan["Schema"], plan["Relation Name"]
+    children: Sequence[Mapping[str, Any]] = plan.get("Plans", ())
+    for child in children:
+        yield from _scanned(child)

@@ -1,0 +1,201 @@
+-- name: limit_time
+-- For one look: no statement may take longer (milliseconds, as text).
+SELECT set_config('statement_timeout', $1, true);
+
+-- name: server
+-- Which server answers, as whom, and what its clock says.
+SELECT current_setting('server_version_num')::integer / 10000 AS major, current_setting('server_version') AS version,
+       current_user::text AS role, quote_ident(current_user) AS quoted_role, current_database()::text AS database,
+       quote_ident(current_database()) AS quoted_database, pg_is_in_recovery() AS is_standby, clock_timestamp() AS now;
+
+-- name: connections
+-- How many more connections this role may make: of the server's, the role's own limit and the database's. What a
+-- running daemon of ours holds already is counted apart.
+WITH open AS (
+    SELECT count(*) AS all_of_them,
+           count(*) FILTER (WHERE usename = current_user) AS of_role,
+           count(*) FILTER (WHERE datname = current_database()) AS of_database,
+           count(*) FILTER (WHERE usename = current_user AND application_name = 'stockrelay') AS ours
+    FROM pg_stat_activity WHERE backend_type = 'client backend'
+)
+SELECT least(
+           current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+               - coalesce(current_setting('reserved_connections', true)::bigint, 0) - o.all_of_them,
+           CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - o.of_role END,
+           CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - o.of_database END) AS free,
+       o.ours
+FROM open AS o, pg_roles AS r, pg_database AS d
+WHERE r.rolname = current_user AND d.datname = current_database();
+
+-- name: schema
+-- Whether our schema is there, and whether this role may look into it.
+SELECT has_schema_privilege(n.oid, 'USAGE') AS is_open FROM pg_namespace AS n WHERE n.nspname = 'stockrelay';
+
+-- name: has_version
+-- Whether the version can be read.
+SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class AS c
+WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'alembic_version';
+
+-- name: missing_rights
+-- What the daemon uses of our schema and this role may not: the GRANT, or NULL where the object itself is missing.
+-- A row lock (FOR SHARE, FOR UPDATE) wants UPDATE; what runs as its owner (SECURITY DEFINER) wants EXECUTE alone.
+WITH needed (kind, name, privileges) AS (VALUES
+    ('TABLE', 'alembic_version', '{SELECT}'::text[]),
+    ('TABLE', 'attempt', '{INSERT}'),
+    ('TABLE', 'capture_state', '{SELECT}'),
+    ('TABLE', 'change', '{SELECT}'),
+    ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
+    ('TABLE', 'intake', '{SELECT,UPDATE}'),
+    ('TABLE', 'lease', '{SELECT,INSERT,UPDATE}'),
+    ('TABLE', 'ledger', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
+    ('TABLE', 'watch', '{SELECT}'),
+    ('SEQUENCE', 'attempt_id', '{USAGE}'),
+    ('SEQUENCE', 'awake_until_ms', '{UPDATE}'),
+    ('SEQUENCE', 'want_seq', '{USAGE}'),
+    ('FUNCTION', 'identity', '{EXECUTE}'),
+    ('FUNCTION', 'is_urgent', '{EXECUTE}'),
+    ('FUNCTION', 'roll_attempts', '{EXECUTE}'),
+    ('FUNCTION', 'rotate', '{EXECUTE}'),
+    ('FUNCTION', 'stays_parked', '{EXECUTE}'),
+    ('FUNCTION', 'take_changes', '{EXECUTE}'),
+    ('FUNCTION', 'unread', '{EXECUTE}')
+), found AS (
+    SELECT n.kind, n.name, n.privileges, c.oid AS relation, p.oid AS function
+    FROM needed AS n
+    LEFT JOIN pg_class AS c ON n.kind <> 'FUNCTION' AND c.relnamespace = 'stockrelay'::regnamespace AND c.relname = n.name
+    LEFT JOIN pg_proc AS p ON n.kind = 'FUNCTION' AND p.pronamespace = 'stockrelay'::regnamespace AND p.proname = n.name
+), lacking AS (
+    SELECT f.*, ARRAY(
+        SELECT r.privilege FROM unnest(f.privileges) WITH ORDINALITY AS r (privilege, place)
+        WHERE NOT CASE f.kind WHEN 'TABLE' THEN has_table_privilege(f.relation, r.privilege)
+                              WHEN 'SEQUENCE' THEN has_sequence_privilege(f.relation, r.privilege)
+                              ELSE has_function_privilege(f.function, r.privilege) END
+        ORDER BY r.place) AS privileges_lacking
+    FROM found AS f
+)
+SELECT lower(l.kind) || ' stockrelay.' || l.name AS object,
+       CASE WHEN l.relation IS NOT NULL OR l.function IS NOT NULL THEN
+           format('GRANT %s ON %s %s TO %I;', array_to_string(l.privileges_lacking, ', '), l.kind,
+                  coalesce(l.function::regprocedure::text, l.relation::regclass::text), current_user)
+       END AS command
+FROM lacking AS l
+WHERE (l.relation IS NULL AND l.function IS NULL) OR cardinality(l.privileges_lacking) > 0
+ORDER BY l.kind DESC, l.name;
+
+-- name: doorbell
+-- Whether captures ring, as the database has it.
+SELECT s.doorbell FROM stockrelay.capture_state AS s;
+
+-- name: watched
+-- What the triggers were made for.
+SELECT w.name, w.sku, w.relation FROM stockrelay.watch AS w ORDER BY w.name;
+
+-- name: table
+-- The table of that name: what it is, its full name and its columns. No row: there is none.
+SELECT c.oid AS relation, c.relkind IN ('r', 'p') AS is_table, format('%I.%I', n.nspname, c.relname) AS name,
+       ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass($1);
+
+-- name: plain_path
+-- Names are looked up as the triggers do.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
+
+-- name: sku_expression
+-- Prepared, never run: it says whether the expression works on the table.
+SELECT (@sku@)::text FROM @table@ LIMIT 0;
+
+-- name: triggers
+-- Our triggers on a table and all below it that do not fire in every session, and those that should be there and are
+-- not. `state`: NULL missing, D disabled, O not in replicated sessions, R only in those.
+WITH RECURSIVE tree (id) AS (
+    SELECT $1::oid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.id
+)
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid = $1 AS is_root, w.name, t.tgenabled::text AS state
+FROM tree
+JOIN pg_class AS c ON c.oid = tree.id AND c.relkind IN ('r', 'p')
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+CROSS JOIN (VALUES ('stockrelay_insert'), ('stockrelay_update'), ('stockrelay_delete'), ('stockrelay_truncate')) AS w (name)
+LEFT JOIN (pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.pronamespace = 'stockrelay'::regnamespace)
+    ON t.tgrelid = c.oid AND t.tgname = w.name AND NOT t.tgisinternal
+WHERE t.tgenabled IS DISTINCT FROM 'A'
+ORDER BY c.oid <> $1, 1, w.name;
+
+-- name: bells
+-- The doorbell's own triggers, if they do not fire in every session.
+SELECT 'stockrelay.' || s.name AS relation, true AS is_root, 'stockrelay_ring' AS name, t.tgenabled::text AS state
+FROM (VALUES ('change_0'), ('change_1')) AS s (name)
+LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.relname = s.name
+LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'
+WHERE t.tgenabled IS DISTINCT FROM 'A' ORDER BY 1;
+
+-- name: listing_alone
+-- The operator's listing as it stands: prepared, never run.
+@listing@
+
+-- name: listing_shape
+-- The listing where the daemon puts it: prepared, never run.
+SELECT l.* FROM (
+@listing@
+) AS l;
+
+-- name: listing_rows
+-- Every row of the listing, as it is read for sending.
+SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers,
+       coalesce(l.quantity::numeric = 'NaN', true) AS lacks_quantity
+FROM (
+@listing@
+) AS l;
+
+-- name: listing_duplicates
+-- SKUs with more than one row: how many there are, and some of them.
+SELECT x.sku AS example, count(*) OVER () AS many FROM (
+    SELECT l.sku::text AS sku FROM (
+@listing@
+    ) AS l WHERE l.sku IS NOT NULL
+) AS x GROUP BY x.sku HAVING count(*) > 1 ORDER BY x.sku LIMIT $1;
+
+-- name: listing_twins
+-- Different SKUs with the same identifiers: how many pairs or more there are, and some of them.
+SELECT min(x.sku) || ' and ' || max(x.sku) AS example, count(*) OVER () AS many FROM (
+    SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers FROM (
+@listing@
+    ) AS l WHERE l.sku IS NOT NULL
+) AS x GROUP BY x.identifiers HAVING count(DISTINCT x.sku) > 1 ORDER BY min(x.sku) LIMIT $1;
+
+-- name: unreadable
+-- Tables and schemas that the listing names and this role may not read.
+WITH named AS (
+    SELECT n.nspname, n.oid AS schema, c.relname, c.oid AS relation
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND n.nspname !~ '^pg_(toast|temp)' AND lower($1) ~ ('\m' || CASE
+        WHEN n.nspname = ANY (current_schemas(false)) THEN '' ELSE regexp_replace(lower(n.nspname), '(\W)', '\\\1', 'g') || '"?\s*\.\s*"?' END
+        || regexp_replace(lower(c.relname), '(\W)', '\\\1', 'g') || '\M')
+), grants AS (
+    SELECT DISTINCT 1 AS place, format('GRANT USAGE ON SCHEMA %I TO %I;', nspname, current_user) AS command
+    FROM named WHERE NOT has_schema_privilege(schema, 'USAGE')
+    UNION ALL
+    SELECT 2, format('GRANT SELECT ON %I.%I TO %I;', nspname, relname, current_user)
+    FROM named WHERE NOT has_table_privilege(relation, 'SELECT')
+)
+SELECT command FROM grants ORDER BY place, command;
+
+-- name: explain
+-- The plan of the statement that follows.
+EXPLAIN (VERBOSE, FORMAT JSON)
+
+-- name: table_size
+-- How many rows a table has, roughly; a table that was never analyzed is judged by its pages.
+SELECT CASE WHEN c.reltuples >= 0 THEN c.reltuples ELSE pg_relation_size(c.oid) / 100.0 END::bigint AS rows
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2;
+
+-- name: backend
+-- Which server process answers, and whether it knows of our LISTEN.
+SELECT pg_backend_pid() AS pid, EXISTS (SELECT FROM pg_listening_channels() AS c (name) WHERE c.name = $1) AS is_listening;
+
+-- name: notify
+-- Rings a bell that only the check listens to.
+SELECT pg_notify($1, '');

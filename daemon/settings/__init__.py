@@ -1,18 +1,9 @@
 """Everything an operator can set: what it may be, where it is read from, what is wrong with it."""
 
+from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
-from daemon.settings.model import (
-    Channels,
-    ChannelSettings,
-    Database,
-    Debounce,
-    Log,
-    Run,
-    Sekorm,
-    Settings,
-    Watch,
-    Ymatou,
-)
+from daemon.settings.model import Settings
+from daemon.settings.sections import Database, Debounce, Log, Run, Watch
 
 __all__ = [
     "ChannelSettings",

@@ -1,230 +1,17 @@
-"""The settings as types: keys, defaults, limits and what may not stand together."""
+"""All settings in one, and what sections may not say against each other."""
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.core.types import SEKORM, YMATOU, ChannelName
 from daemon.settings import rules
+from daemon.settings.channels import Channels, Sekorm, Ymatou
+from daemon.settings.sections import Contradiction, Database, Debounce, Log, Place, Run, Watch
 
 ENV_PREFIX = "STOCKRELAY_"
-
-
-Place = tuple[str | int, ...]
-
-
-class Contradiction(ValueError):
-    """Values that cannot stand together: `problems` are (place in the section, what is wrong)."""
-
-    def __init__(self, problems: list[tuple[Place, str]]) -> None:
-        super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
-        self.problems = problems
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-
-class Database(_Section):
-    """The ERP's database."""
-
-    dsn: rules.Dsn
-    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE"""
-    listen_dsn: rules.Dsn | None = None
-    """A direct way to the same database, for LISTEN, when `dsn` leads to a pooler. Left out: `dsn`."""
-    pool_size: rules.Parallel = 8
-    """Connections kept at most, beside the one that listens."""
-    statement_timeout_s: rules.Seconds = 30.0
-    """A statement that takes longer is given up."""
-    doorbell: bool = True
-    """Let a committed change wake the daemon. Off: it polls; needed where PREPARE TRANSACTION is used."""
-    prepared_statements: bool = True
-    """Off for a pooler in transaction mode that cannot keep prepared statements."""
-
-    @property
-    def statement_timeout(self) -> timedelta:
-        return timedelta(seconds=self.statement_timeout_s)
-
-    @property
-    def doorbell_dsn(self) -> SecretStr:
-        """Where the connection that listens goes to."""
-        return self.listen_dsn or self.dsn
-
-
-class Watch(_Section):
-    """A table whose changes mean that the stock of a SKU may have changed."""
-
-    table: rules.Table
-    """As in SQL, quoted where needed: erp.stock, "ERP"."Stock"."""
-    sku: rules.Expression
-    """The SKU: a column, or an SQL expression over the columns of one row."""
-
-
-class Debounce(_Section):
-    """How long changes of one SKU are gathered before a partner is told."""
-
-    quiet_s: rules.Window = 2.0
-    """Wait until a SKU has been quiet for so long ..."""
-    max_wait_s: rules.Window = 10.0
-    """... but never longer than this after its first change."""
-
-    @property
-    def quiet(self) -> timedelta:
-        return timedelta(seconds=self.quiet_s)
-
-    @property
-    def max_wait(self) -> timedelta:
-        return timedelta(seconds=self.max_wait_s)
-
-    @model_validator(mode="after")
-    def _check(self) -> "Debounce":
-        if self.quiet_s > self.max_wait_s:
-            what = f"must be at most max_wait_s ({self.max_wait_s:g}); lower it or raise max_wait_s"
-            raise Contradiction([(("quiet_s",), what)])
-        return self
-
-
-class Run(_Section):
-    """The rhythm of the daemon."""
-
-    poll_s: rules.Seconds = 1.0
-    """Look for changes at least so often, even if no doorbell rings."""
-    lease_s: rules.Seconds = 10.0
-    """A replica that has not been heard of for so long loses its lanes to another."""
-    resync_s: rules.Seconds = 3600.0
-    """Compare the whole listing with what was acknowledged so often."""
-    grace_s: rules.Seconds = 10.0
-    """Time to finish what is in flight when told to stop."""
-    heartbeat_s: rules.Seconds = 60.0
-    """Log backlog, ages and lane ownership so often."""
-
-    @property
-    def poll(self) -> timedelta:
-        return timedelta(seconds=self.poll_s)
-
-    @property
-    def lease(self) -> timedelta:
-        return timedelta(seconds=self.lease_s)
-
-    @property
-    def resync(self) -> timedelta:
-        return timedelta(seconds=self.resync_s)
-
-    @property
-    def grace(self) -> timedelta:
-        return timedelta(seconds=self.grace_s)
-
-    @property
-    def heartbeat(self) -> timedelta:
-        return timedelta(seconds=self.heartbeat_s)
-
-
-class ChannelSettings(_Section):
-    """What both marketplaces have in common."""
-
-    enabled: bool = True
-    """Off: this marketplace is not told of anything, and needs no credentials."""
-    listing: rules.Query = ""
-    """One SQL query: a row per SKU with `sku`, the partner's identifiers and `quantity`."""
-    rate_per_s: rules.Rate = 20.0
-    """Requests per second at most."""
-    concurrency: rules.Parallel = 8
-    """Requests in flight at most."""
-    timeout_s: rules.Seconds = 5.0
-    """A request is given up after so long, from connecting to the last byte."""
-    settle_s: rules.Seconds = 60.0
-    """How long a request of unknown fate may still take effect at the partner."""
-    urgent_below: rules.Threshold = 0
-    """A quantity under this goes out at once, like a sell-out."""
-    park_after: rules.Attempts = 5
-    """A SKU that fails so often in a row, while others pass, waits for a person."""
-    ca_file: rules.ExistingFile | None = None
-    """Certificates to trust instead of the system's, as a PEM file."""
-
-    @property
-    def timeout(self) -> timedelta:
-        return timedelta(seconds=self.timeout_s)
-
-    @property
-    def settle(self) -> timedelta:
-        return timedelta(seconds=self.settle_s)
-
-    def _require(self, *keys: str) -> None:
-        if self.enabled:
-            missing: list[tuple[Place, str]] = [
-                ((key,), "missing") for key in keys if not _text(getattr(self, key))
-            ]
-            if missing:
-                raise Contradiction(missing)
-
-
-class Sekorm(ChannelSettings):
-    """Sekorm (electronic components)."""
-
-    base_url: rules.BaseUrl = "https://wwww.sekorm.com/serviceGate"
-    """The partner's gateway. Four w's are right (clause S01)."""
-    account: rules.Secret = SecretStr("")
-    """The account that the partner assigned; its document calls it `accessToken` (clause S02)."""
-    account_parameter: rules.Plain = "accessToken"
-    """The name of the account's parameter in the token call (clause S02)."""
-    app_secret: rules.Secret = SecretStr("")
-    """The account's password."""
-    body: Literal["form", "json"] = "form"
-    """How requests are written (clause S14)."""
-    token_key: rules.FernetKey | None = None
-    """A Fernet key: set, the partner's token is kept encrypted in the database."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Sekorm":
-        self._require("account", "app_secret", "listing")
-        return self
-
-
-class Ymatou(ChannelSettings):
-    """Ymatou 洋码头 (cross-border retail)."""
-
-    base_url: rules.BaseUrl = "https://open.ymatou.com"
-    """The partner's host, without a path."""
-    dialect: Literal["path", "gateway"] = "path"
-    """Which of the partner's two interfaces is spoken (clauses Y01, Y02)."""
-    app_id: rules.Plain = ""
-    """The application's id; it stands in the address of every call and is no secret."""
-    app_secret: rules.Secret = SecretStr("")
-    """What requests are signed with."""
-    auth_code: rules.Secret = SecretStr("")
-    """The shop's authorisation."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Ymatou":
-        self._require("app_id", "app_secret", "auth_code", "listing")
-        return self
-
-
-class Channels(_Section):
-    """The marketplaces."""
-
-    sekorm: Sekorm = Field(default_factory=lambda: Sekorm(enabled=False))
-    ymatou: Ymatou = Field(default_factory=lambda: Ymatou(enabled=False))
-
-    @model_validator(mode="after")
-    def _check(self) -> "Channels":
-        if not (self.sekorm.enabled or self.ymatou.enabled):
-            raise Contradiction([((), "no channel is enabled; write [channels.sekorm] or [channels.ymatou]")])
-        return self
-
-
-class Log(_Section):
-    """What is told on standard output."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], rules.Lower] = "info"
-    """The least important line that is written."""
-    format: Annotated[Literal["auto", "json", "console"], rules.Lower] = "auto"
-    """auto: for people on a terminal, JSON lines elsewhere."""
 
 
 def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
@@ -295,10 +82,6 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, Any]:
         """All settings as JSON-able values, secrets masked; DSNs keep what is not secret of them."""
         return _shown(self)
-
-
-def _text(value: str | SecretStr) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def settle_problem(settle_s: float, lease_s: float, timeout_s: float) -> str | None:

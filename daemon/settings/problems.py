@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from daemon.settings.keys import KEYS, Key, Path, suggestion
-from daemon.settings.model import Contradiction, Place, settle_problem
+from daemon.settings.model import settle_problem
 from daemon.settings.rules import MASK
+from daemon.settings.sections import Contradiction, Place
 
 NO_SUCH_KEY = "there is no such key"
 _LONGEST_SHOWN = 80

@@ -1,0 +1,127 @@
+"""The sections that every installation has: keys, defaults, limits, what may not stand together."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+
+from daemon.settings import rules
+
+Place = tuple[str | int, ...]
+
+
+class Contradiction(ValueError):
+    """Values that cannot stand together: `problems` are (place in the section, what is wrong)."""
+
+    def __init__(self, problems: list[tuple[Place, str]]) -> None:
+        super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
+        self.problems = problems
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Database(Section):
+    """The ERP's database."""
+
+    dsn: rules.Dsn
+    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE"""
+    listen_dsn: rules.Dsn | None = None
+    """A direct way to the same database, for LISTEN, when `dsn` leads to a pooler. Left out: `dsn`."""
+    pool_size: rules.Parallel = 8
+    """Connections kept at most, beside the one that listens."""
+    statement_timeout_s: rules.Seconds = 30.0
+    """A statement that takes longer is given up."""
+    doorbell: bool = True
+    """Let a committed change wake the daemon. Off: it polls; needed where PREPARE TRANSACTION is used."""
+    prepared_statements: bool = True
+    """Off for a pooler in transaction mode that cannot keep prepared statements."""
+
+    @property
+    def statement_timeout(self) -> timedelta:
+        return timedelta(seconds=self.statement_timeout_s)
+
+    @property
+    def doorbell_dsn(self) -> SecretStr:
+        """Where the connection that listens goes to."""
+        return self.listen_dsn or self.dsn
+
+
+class Watch(Section):
+    """A table whose changes mean that the stock of a SKU may have changed."""
+
+    table: rules.Table
+    """As in SQL, quoted where needed: erp.stock, "ERP"."Stock"."""
+    sku: rules.Expression
+    """The SKU: a column, or an SQL expression over the columns of one row."""
+
+
+class Debounce(Section):
+    """How long changes of one SKU are gathered before a partner is told."""
+
+    quiet_s: rules.Window = 2.0
+    """Wait until a SKU has been quiet for so long ..."""
+    max_wait_s: rules.Window = 10.0
+    """... but never longer than this after its first change."""
+
+    @property
+    def quiet(self) -> timedelta:
+        return timedelta(seconds=self.quiet_s)
+
+    @property
+    def max_wait(self) -> timedelta:
+        return timedelta(seconds=self.max_wait_s)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Debounce":
+        if self.quiet_s > self.max_wait_s:
+            what = f"must be at most max_wait_s ({self.max_wait_s:g}); lower it or raise max_wait_s"
+            raise Contradiction([(("quiet_s",), what)])
+        return self
+
+
+class Run(Section):
+    """The rhythm of the daemon."""
+
+    poll_s: rules.Seconds = 1.0
+    """Look for changes at least so often, even if no doorbell rings."""
+    lease_s: rules.Seconds = 10.0
+    """A replica that has not been heard of for so long loses its lanes to another."""
+    resync_s: rules.Seconds = 3600.0
+    """Compare the whole listing with what was acknowledged so often."""
+    grace_s: rules.Seconds = 10.0
+    """Time to finish what is in flight when told to stop."""
+    heartbeat_s: rules.Seconds = 60.0
+    """Log backlog, ages and lane ownership so often."""
+
+    @property
+    def poll(self) -> timedelta:
+        return timedelta(seconds=self.poll_s)
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_s)
+
+    @property
+    def resync(self) -> timedelta:
+        return timedelta(seconds=self.resync_s)
+
+    @property
+    def grace(self) -> timedelta:
+        return timedelta(seconds=self.grace_s)
+
+    @property
+    def heartbeat(self) -> timedelta:
+        return timedelta(seconds=self.heartbeat_s)
+
+
+class Log(Section):
+    """What is told on standard output."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], rules.Lower] = "info"
+    """The least important line that is written."""
+    format: Annotated[Literal["auto", "json", "console"], rules.Lower] = "auto"
+    """auto: for people on a terminal, JSON lines elsewhere."""

@@ -11,6 +11,17 @@ from daemon.settings import rules
 from daemon.settings.channels import Channels, Sekorm, Ymatou
 from daemon.settings.sections import Contradiction, Database, Debounce, Log, Place, Run, Watch
 
+__all__ = [
+    "ENV_PREFIX",
+    "Sekorm",
+    "Settings",
+    "Watch",
+    "Ymatou",
+    "duplicate_watches",
+    "secrets_in",
+    "settle_problem",
+]
+
 ENV_PREFIX = "STOCKRELAY_"
 
 

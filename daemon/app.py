@@ -28,7 +28,7 @@ from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
 from daemon.store.database import ConnectOptions, Database
-from daemon.store.intake import Intake
+from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
@@ -175,9 +175,12 @@ async def _serve(
         )
         keepers.append(LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatchers[name]))
 
-    def wake_dispatchers() -> None:
-        for dispatcher in dispatchers.values():
+    def wake_dispatchers(drained: Drained | None = None) -> None:
+        for name, dispatcher in dispatchers.items():
             dispatcher.wake.set()
+            # What another replica has marked is not known here.
+            if drained is None or (name in drained.marked and drained.marked[name].urgent):
+                dispatcher.urgent.set()
 
     debounces = {
         name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)

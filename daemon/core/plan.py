@@ -24,6 +24,7 @@ class Delivery:
     is_settled: bool
     is_acked_since_doubt: bool
     failures: int
+    is_urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

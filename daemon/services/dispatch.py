@@ -56,7 +56,8 @@ class Limits:
 
 
 class Dispatcher:
-    """One lane's dispatcher. `wake` is set when rows may have become due; `counts` are outcomes since the start."""
+    """One lane's dispatcher. `wake` is set when rows may have become due, `urgent` when one that goes ahead of all
+    others may have; `counts` are outcomes since the start."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Dispatcher:
         self.partner = partner
         self.limits = limits
         self.wake = asyncio.Event()
+        self.urgent = asyncio.Event()
         self.counts: Counter[str] = Counter()
         self.tell_trouble = tell_trouble
         self.breaker = Breaker()
@@ -82,6 +84,13 @@ class Dispatcher:
 class _Claimed:
     attempt: Attempt
     at: float
+
+    def __lt__(self, other: "_Claimed") -> bool:
+        """Urgent ones first, then in the order of their claims."""
+        return (not self.attempt.is_urgent, self.attempt.attempt_id) < (
+            not other.attempt.is_urgent,
+            other.attempt.attempt_id,
+        )
 
 
 class _Shift:
@@ -99,7 +108,7 @@ class _Shift:
         )
         # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
         self._batch = max(1, min(_MOST_CLAIMED, int(limits.rate_per_s / 2), limits.concurrency * _ROUNDS))
-        self._queue: asyncio.Queue[_Claimed] = asyncio.Queue()
+        self._queue: asyncio.PriorityQueue[_Claimed] = asyncio.PriorityQueue()
         self._in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
@@ -132,17 +141,24 @@ class _Shift:
         failures = 0
         while not stop.is_set():
             room = self._room()
-            if room == 0:
+            is_urgent_only = room == 0 and self._of.urgent.is_set() and self._is_open()
+            if room == 0 and not is_urgent_only:
+                self._of.urgent.clear()
                 self._has_room.clear()
-                await clock.wait_any(self._until_room_s(), self._has_room, stop)
+                await clock.wait_any(self._until_room_s(), self._has_room, self._of.urgent, stop)
                 continue
+            room = room or self._batch
+            self._of.urgent.clear()
             self._of.wake.clear()
             try:
                 await self._recover()
                 claimed_at = clock.monotonic()
-                claim = await self._ledger.claim(self._tenure.owner, room, self._limits.settle)
+                claim = await self._ledger.claim(
+                    self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
+                )
                 self._take_on(claim, claimed_at)
-                pause = 0.0 if claim.looked_at >= room else await self._until_due_s()
+                is_more = is_urgent_only or claim.looked_at >= room
+                pause = 0.0 if is_more else await self._until_due_s()
                 failures = 0
             except StockrelayError as error:
                 # The claim's commit may have happened without our hearing of it: nothing of it is sent, and its open
@@ -163,6 +179,9 @@ class _Shift:
             log.warning("dispatch.claim_delayed", channel=self._ledger.channel, reason=str(error))
         else:
             log.error("dispatch.claim_failed", channel=self._ledger.channel, reason=str(error))
+
+    def _is_open(self) -> bool:
+        return self._of.breaker.allowance(clock.monotonic()) > 1
 
     def _room(self) -> int:
         allowance = self._of.breaker.allowance(clock.monotonic())

@@ -39,7 +39,7 @@ class IntakeService:
         intake: Intake,
         poll: timedelta,
         resync_every: timedelta,
-        on_marked: Callable[[], None],
+        on_marked: Callable[[Drained], None],
         owns_every_lane: Callable[[], bool],
     ) -> None:
         self._intake = intake
@@ -84,7 +84,7 @@ class IntakeService:
                 pause = backoff(failures, timedelta(seconds=0.2), _RETRY_CAP, clock.jitter())
                 await clock.wait_any(pause.total_seconds(), stop)
                 continue
-            self._on_marked()
+            self._on_marked(drained)
             took = clock.monotonic() - began
             if drained.changes:
                 echoes = _ECHOES_S

@@ -53,6 +53,7 @@ class Attempt:
     push: Push
     failures: int
     is_farewell: bool
+    is_urgent: bool
 
 
 @dataclass(slots=True)
@@ -150,21 +151,31 @@ class Ledger:
         assert row is not None
         return Marked(row["marked"], row["urgent"])
 
-    async def claim(self, owner: Owner, limit: int, settle: timedelta) -> Claim:
-        """Claim up to `limit` due rows: one transaction, committed when this returns.
+    async def claim(
+        self, owner: Owner, limit: int, settle: timedelta, *, is_urgent_only: bool = False
+    ) -> Claim:
+        """Claim up to `limit` due rows, urgent ones first: one transaction, committed when this returns.
 
         Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may be sent then.
         """
         try:
-            return await self._claim(owner, limit, settle, is_careful=False)
+            return await self._claim(owner, limit, settle, is_urgent_only=is_urgent_only, is_careful=False)
         except BadRow:
-            return await self._claim(owner, limit, settle, is_careful=True)
+            return await self._claim(owner, limit, settle, is_urgent_only=is_urgent_only, is_careful=True)
 
-    async def _claim(self, owner: Owner, limit: int, settle: timedelta, *, is_careful: bool) -> Claim:
+    async def _claim(
+        self, owner: Owner, limit: int, settle: timedelta, *, is_urgent_only: bool, is_careful: bool
+    ) -> Claim:
         claim = Claim()
         async with self._database.transaction(f"{self.channel}: claiming") as connection:
             captured = await connection.fetch(
-                _SQL["capture_due"], owner.lane, owner.epoch, owner.holder, self.channel, limit
+                _SQL["capture_due"],
+                owner.lane,
+                owner.epoch,
+                owner.holder,
+                self.channel,
+                limit,
+                0 if is_urgent_only else limit,
             )
             if not captured:
                 return claim
@@ -297,6 +308,7 @@ class Ledger:
                 Push(delivery.sku, send.identifiers, send.quantity),
                 delivery.failures,
                 send.is_farewell,
+                delivery.is_urgent,
             )
             for delivery in deliveries
             if (send := sends.get(delivery.sku)) is not None
@@ -371,6 +383,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["is_settled"],
         row["is_acked_since_doubt"],
         row["failures"],
+        row["urgent"],
     )
 
 

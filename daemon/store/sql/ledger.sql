@@ -73,7 +73,7 @@ WITH listed AS (
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
 
 -- name: capture_due
--- The first step of a claim: locks due rows, urgent ones first, and captures what is wanted. What the listing says is
+-- The first step of a claim: locks due rows, up to $5 urgent and $6 other ones, and captures what is wanted. What the listing says is
 -- read after this, in a statement of its own: a number read before would be older than the want it answers.
 WITH owner AS (
     SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
@@ -84,11 +84,11 @@ WITH owner AS (
 ), patient AS (
     SELECT * FROM stockrelay.ledger
     WHERE channel = $4 AND NOT urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL
-    ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
+    ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED
 )
 SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
-       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures
+       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
 FROM (SELECT * FROM urgent UNION ALL SELECT * FROM patient) AS d
 WHERE EXISTS (SELECT FROM owner)
 LIMIT $5;

@@ -21,6 +21,7 @@ _UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,  # shutting down, starting up, terminated
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,  # this process stood still inside a transaction
     asyncpg.TooManyConnectionsError,
     asyncpg.exceptions.CrashShutdownError,
     asyncpg.DeadlockDetectedError,

@@ -1,6 +1,7 @@
 -- name: take_changes
--- What is new in the change log, read once.
-SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus
+-- What is new in the change log, read once. One replica at a time may: one that stands still must not keep the others.
+SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
+       set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM stockrelay.take_changes($1);
 
 -- name: mark_blind

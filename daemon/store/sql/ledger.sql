@@ -75,8 +75,10 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
 -- name: capture_due
 -- The first step of a claim: locks due rows, up to $5 urgent and $6 other ones, and captures what is wanted. What the listing says is
 -- read after this, in a statement of its own: a number read before would be older than the want it answers.
+-- A process that stands still, or whose machine is gone, must not keep these locks: nobody could take the lane over.
 WITH owner AS (
-    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+    SELECT set_config('idle_in_transaction_session_timeout', '5s', true)
+    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
 ), urgent AS (
     SELECT * FROM stockrelay.ledger
     WHERE channel = $4 AND urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL

@@ -1,0 +1,173 @@
+"""Several daemons at once: each lane has one owner, and another takes over (FAULTS 11 and 12)."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from daemon.core.types import CHANNELS
+from daemon.simulator import Delay, Hold
+from tests.acceptance import oracle
+from tests.acceptance.harness import Stage
+from tests.acceptance.oracle import Attempt
+from tests.acceptance.replica import Line, Replica, at
+from tests.acceptance.writers import writing
+
+TAKEN_OVER_WITHIN_S = 15.0
+
+_IN_TRANSACTION = """
+    SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = current_database()
+    AND a.application_name = 'stockrelay' AND a.state = 'idle in transaction'
+    AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.relation = $1::regclass)"""
+
+
+def _takings(*replicas: Replica) -> list[Line]:
+    """Return who took which lane when: every epoch of a lane has one owner, and they follow each other."""
+    lines = sorted((line for one in replicas for line in one.find("lane.lease_taken")), key=at)
+    for lane in CHANNELS:
+        epochs = [line["epoch"] for line in lines if line["lane"] == lane]
+        assert epochs == sorted(set(epochs)), f"{lane}: an epoch had two owners, or came back: {epochs}"
+    return lines
+
+
+def _check_sendings(stage: Stage, takings: Sequence[Line], log: Sequence[Attempt]) -> None:
+    """What arrived after a taking was claimed under that epoch or a later one."""
+    for line in takings:
+        later = {
+            (one.key, one.quantity)
+            for one in log
+            if one.channel == line["lane"] and one.epoch >= line["epoch"]
+        }
+        for entry in stage.simulator.journal:
+            if entry.partner == line["lane"] and entry.received_at > at(line) + 0.05:
+                assert (entry.key, entry.quantity) in later, f"{entry} is of an owner before {line}"
+
+
+# The lease is the default.
+@pytest.mark.settings(
+    run={"lease_s": 10}, channel={"timeout_s": 1.0, "settle_s": 11.5, "rate_per_s": 1000}
+)
+async def test_another_replica_takes_over_from_a_killed_owner_in_time(stage18: Stage) -> None:
+    owner = await stage18.running(200)
+    other = stage18.replica("two")
+    await other.start()
+    await other.wait_for("doorbell.listening")
+    stage18.simulator.faults.add(Delay(seconds=0.1, probability=0.5, seed=stage18.seed))
+    async with writing(stage18.database.dsn, 200, stage18.random, per_s=100):
+        written = len(stage18.simulator.journal)
+        await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 100, timeout=30)
+        assert not other.find("lane.lease_taken"), "both lanes have an owner"
+        since = other.mark()
+        killed_at = time.time()
+        await owner.kill()
+        line = await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+        took = at(line) - killed_at
+        print(f"both lanes taken over {took:.1f} s after the kill")  # noqa: T201
+        assert took < TAKEN_OVER_WITHIN_S
+        # The first comes back, and owns nothing.
+        since = owner.mark()
+        await owner.start()
+        await owner.wait_for("doorbell.listening", since=since)
+        await other.wait_for("dispatch.delivery_acknowledged", since=other.mark(), times=20)
+    stage18.simulator.faults.clear()
+    await stage18.converged(timeout=40)
+    assert not owner.find("lane.lease_taken", since=since)
+    finding = await stage18.judged()
+    assert finding.owners == 4
+    assert finding.doubts > 0, "the kill hit no request in flight"
+    assert stage18.simulator.stats.overlaps == []
+    _check_sendings(stage18, _takings(owner, other), await oracle.attempts(stage18.erp))
+    await stage18.silent(other)
+
+
+@pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 3.0, "rate_per_s": 300})
+async def test_three_replicas_that_start_at_once_share_the_work_without_overlap(stage18: Stage) -> None:
+    await stage18.fill(300)
+    await stage18.migrate()
+    replicas = [stage18.replica(name) for name in ("one", "two", "three")]
+    stage18.simulator.faults.add(Delay(seconds=0.05, probability=0.5, seed=stage18.seed))
+    async with writing(stage18.database.dsn, 300, stage18.random, per_s=100):
+        await asyncio.gather(*(replica.start() for replica in replicas))
+        for replica in replicas:
+            await replica.wait_for("doorbell.listening")
+        written = len(stage18.simulator.journal)
+        await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 300, timeout=30)
+        # Whoever owns a lane stops in order: another has it at once, without any doubt.
+        owner = next(replica for replica in replicas if replica.find("lane.lease_taken"))
+        assert await owner.stop() == 0
+        written = len(stage18.simulator.journal)
+        await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 100, timeout=30)
+    await stage18.converged()
+    _takings(*replicas)
+    finding = await stage18.judged()
+    assert finding.doubts == 0
+    assert stage18.simulator.stats.overlaps == []
+
+
+@pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 4.0})
+async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing(stage18: Stage) -> None:
+    owner = await stage18.running(100)
+    other = stage18.replica("two")
+    await other.start()
+    await other.wait_for("doorbell.listening")
+    held = stage18.simulator.faults.add(Hold(times=8))
+    async with writing(stage18.database.dsn, 100, stage18.random, per_s=100):
+        await stage18.simulator.wait_until(lambda: held.held >= 8)
+        owner.suspend()
+        since = other.mark()
+        # Whichever transactions it stands still in.
+        await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+        # Every product of the held requests has gone out anew when the old ones land and are answered.
+        await other.wait_for("dispatch.delivery_acknowledged", since=since, times=150)
+        epochs = {line["lane"]: line["epoch"] for line in _takings(owner, other)}
+        back = owner.mark()
+        held.release()
+        owner.resume()
+        await owner.wait_for("lane.lease_expired", since=back, times=2)
+    await stage18.converged()
+    log = await oracle.attempts(stage18.erp)
+    old = [attempt for attempt in log if attempt.epoch < epochs[attempt.channel]]
+    lost = [attempt for attempt in old if attempt.reason.startswith("its owner was lost")]
+    assert len(lost) >= 8, "nothing was in flight"
+    assert {attempt.outcome for attempt in lost} == {"unknown"}
+    finding = await stage18.judged()
+    assert finding.went_back > 0, "no old number landed late"
+    _check_sendings(stage18, _takings(owner, other), log)
+
+
+@pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 4.0})
+@pytest.mark.parametrize("table", ["stockrelay.lease", "stockrelay.intake"])
+async def test_a_replica_that_stands_still_inside_a_transaction_stops_nobody(
+    stage18: Stage, table: str
+) -> None:
+    owner = await stage18.running(100)
+    other = stage18.replica("two")
+    await other.start()
+    await other.wait_for("doorbell.listening")
+    async with writing(stage18.database.dsn, 100, stage18.random, per_s=200):
+        since = other.mark()
+        await _suspend_inside_a_transaction(stage18, owner, table)
+        await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+        await other.wait_for(
+            "dispatch.delivery_acknowledged", since=other.mark(), times=200, timeout=TAKEN_OVER_WITHIN_S
+        )
+        owner.resume()
+    await stage18.converged()
+    _takings(owner, other)
+    await stage18.judged()
+
+
+async def _suspend_inside_a_transaction(stage: Stage, replica: Replica, table: str) -> None:
+    """Stop the process again and again until it is caught with a transaction open that has locked `table`."""
+    for _ in range(2_000):
+        replica.suspend()
+        for _ in range(3):
+            # A statement under way ends by itself; what is left open then waits for the process.
+            await asyncio.sleep(0.004)
+            is_caught = await stage.erp.fetchval(_IN_TRANSACTION, table)
+        if is_caught:
+            return
+        replica.resume()
+        await asyncio.sleep(stage.random.uniform(0, 0.02))
+    raise AssertionError("never caught inside a transaction")

@@ -14,6 +14,8 @@ from tests.acceptance.oracle import Connection
 
 _GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.exceptions.OperatorInterventionError)
 
+_HOT = 10
+
 
 @dataclass(slots=True)
 class Load:
@@ -29,6 +31,7 @@ async def writing(
     dsn: str, skus: int, chance: random.Random, *, writers: int = 2, per_s: float = 100.0
 ) -> AsyncIterator[Load]:
     """Change random SKUs of SKU-1 to SKU-n one by one, `per_s` a second over all writers, until the end of the block.
+    Half of the changes are of the same few SKUs: as in a shop, and so that newer numbers follow closely.
 
     A writer that loses its connection goes on with a new one.
     """
@@ -54,7 +57,7 @@ async def _write(
         while not stop.is_set():
             try:
                 connection = connection or await asyncpg.connect(dsn, timeout=5)
-                sku = chance.choice(skus)
+                sku = chance.choice(skus if chance.random() < 0.5 else skus[:_HOT])
                 number = await connection.fetchval(
                     "UPDATE erp.stock SET on_hand = on_hand + 1 WHERE sku = $1 RETURNING on_hand", sku, timeout=10
                 )

@@ -35,7 +35,7 @@ class PartnerClock:
 
     def timestamp(self) -> str:
         """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone (Y03)."""
-        return (self._now() + self._applied + _BEIJING).strftime("%Y-%m-%d %H:%M:%S")
+        return (self._now() + self._applied + _BEIJING).isoformat(" ", "seconds")[:19]
 
     def measure(self, date: str | None, sent_at: float, received_at: float, *, is_refused: bool) -> None:
         """Take a reply's Date header, and when (monotonic) it was asked for and came; log notable changes.
@@ -62,6 +62,11 @@ class PartnerClock:
                 channel=self._channel,
                 offset_s=round(offset.total_seconds(), 1),
             )
+
+    @property
+    def offset(self) -> timedelta | None:
+        """How far the partner's clock is ahead of this machine's, as last measured."""
+        return self._measured
 
     def apply(self) -> bool:
         """Use the measured offset from now on; False when there is none to use."""

@@ -1,12 +1,11 @@
 """Sekorm's serviceGate (clauses S01 to S16)."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
-from urllib.parse import urlencode
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote_plus
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
@@ -14,7 +13,7 @@ from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
 from daemon.partners.partner import field_problem
-from daemon.partners.reply import Mask, read_object, words
+from daemon.partners.reply import Mask, read_object, words, write_json
 from daemon.partners.transport import Transport, not_sent
 from daemon.settings.model import Sekorm as SekormSettings
 
@@ -47,8 +46,7 @@ _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     code: int
     message: str
     data: Any
@@ -75,6 +73,8 @@ class Sekorm:
             settings.ca_file,
             throttled=frozenset({429, 503}),
         )
+        # Token, brands and names come again and again; quoting them is most of the cost of writing a form.
+        self._quote = lru_cache(maxsize=1024)(quote_plus)
         self._update_url = self._transport.url("stock", "updQuantity")
         self._token_url = self._transport.url("getAccessToken")
         self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
@@ -156,8 +156,9 @@ class Sekorm:
     def _write(self, fields: Mapping[str, str | int]) -> bytes:
         """S10, S11, S14: UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
         if self._is_form:
-            return urlencode(fields).encode("ascii")
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+            quote = self._quote
+            return "&".join([f"{quote(k)}={quote(str(v))}" for k, v in fields.items()]).encode()
+        return write_json(fields).encode()
 
     def _failure(self, answer: _Answer | None, token: str = "") -> Outcome:
         """The table of `sekorm.md` for everything but success."""

@@ -12,6 +12,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.breaker import Breaker, Change, Ticket
+from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.ratelimit import RateLimit
@@ -24,8 +25,6 @@ log = structlog.get_logger(__name__)
 _MOST_CLAIMED: Final = 200
 """Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
 _ROUNDS: Final = 8
-_RETRY_BASE: Final = timedelta(seconds=1)
-_RETRY_CAP: Final = timedelta(seconds=60)
 _OTHERS_PASS_WITHIN_S: Final = 120.0
 _SLOWEST_RETRY: Final = timedelta(seconds=30)
 _MOST_WRITTEN: Final = 500
@@ -262,32 +261,22 @@ class _Shift:
             self._last_applied = now
         breaker, change = self._of.breaker.feed(ticket, attempt.push.sku, outcome, now, clock.jitter())
         self._of.breaker = breaker
-        completion = self._completion(attempt, outcome, duration, now)
-        self._log(attempt, outcome, completion, duration)
-        self._finish(completion)
+        last = self._last_applied
+        conclusion = conclude(
+            outcome,
+            failures=attempt.failures,
+            is_farewell=attempt.is_farewell,
+            do_others_pass=last is not None and now - last < _OTHERS_PASS_WITHIN_S,
+            park_after=self._limits.park_after,
+            jitter=clock.jitter(),
+        )
+        self._log(attempt, conclusion, duration)
+        self._finish(attempt, conclusion, duration)
         if change is not None:
             await self._note_change(change, outcome)
 
-    def _completion(self, attempt: Attempt, outcome: Outcome, duration: timedelta, now: float) -> Completion:
-        wait = timedelta(0)
-        is_parked = False
-        words = outcome.kind.value
-        reason = outcome.reason
-        if outcome.kind is Kind.REFUSED:
-            # A farewell that is refused: the partner does not know the SKU, so it offers none of it.
-            is_parked = not attempt.is_farewell
-            words = "gone" if attempt.is_farewell else words
-        elif outcome.kind is Kind.UNKNOWN:
-            failures = attempt.failures + 1
-            wait = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
-            others_pass = self._last_applied is not None and now - self._last_applied < _OTHERS_PASS_WITHIN_S
-            is_parked = failures >= self._limits.park_after and others_pass
-            if is_parked:
-                reason = f"failed {failures} times in a row while others passed: {reason}"
-        return Completion(attempt.push.sku, attempt.attempt_id, words, reason, is_parked, wait, duration)
-
-    def _log(self, attempt: Attempt, outcome: Outcome, completion: Completion, duration: timedelta) -> None:
-        self._of.counts[completion.outcome] += 1
+    def _log(self, attempt: Attempt, conclusion: Conclusion, duration: timedelta) -> None:
+        self._of.counts[conclusion.outcome] += 1
         fields = {
             "channel": self._ledger.channel,
             "sku": attempt.push.sku,
@@ -295,18 +284,18 @@ class _Shift:
             "quantity": attempt.push.quantity,
             "duration_ms": round(duration.total_seconds() * 1000, 1),
         }
-        if outcome.kind is Kind.APPLIED:
+        if conclusion.outcome == Kind.APPLIED:
             log.info("dispatch.delivery_acknowledged", **fields)
-        elif completion.is_parked:
+        elif conclusion.is_parked:
             self._of.counts["parked"] += 1
-            log.error("dispatch.delivery_parked", reason=completion.reason, **fields)
-        elif outcome.kind is Kind.UNKNOWN:
-            log.warning("dispatch.delivery_in_doubt", reason=completion.reason, **fields)
-        elif outcome.kind is Kind.REFUSED:
-            log.info("dispatch.farewell_refused", reason=completion.reason, **fields)
+            log.error("dispatch.delivery_parked", reason=conclusion.reason, **fields)
+        elif conclusion.outcome == Kind.UNKNOWN:
+            log.warning("dispatch.delivery_in_doubt", reason=conclusion.reason, **fields)
+        elif conclusion.outcome == GONE:
+            log.info("dispatch.farewell_refused", reason=conclusion.reason, **fields)
         else:
             log.warning(
-                "dispatch.delivery_held_up", outcome=completion.outcome, reason=completion.reason, **fields
+                "dispatch.delivery_held_up", outcome=conclusion.outcome, reason=conclusion.reason, **fields
             )
 
     async def _note_change(self, change: Change, outcome: Outcome) -> None:
@@ -334,21 +323,12 @@ class _Shift:
     def _give_back(self, attempt: Attempt, reason: str) -> None:
         """Nothing was sent: the row is due again."""
         self._of.counts["not_sent"] += 1
-        completion = Completion(
-            attempt.push.sku,
-            attempt.attempt_id,
-            Kind.NOT_SENT.value,
-            reason,
-            is_parked=False,
-            wait=timedelta(0),
-            duration=None,
-        )
-        self._finish(completion)
+        self._finish(attempt, Conclusion(Kind.NOT_SENT, reason), None)
 
     # Writing
 
-    def _finish(self, completion: Completion) -> None:
-        self._done.append(completion)
+    def _finish(self, attempt: Attempt, conclusion: Conclusion, duration: timedelta | None) -> None:
+        self._done.append(Completion(attempt.push.sku, attempt.attempt_id, conclusion, duration))
         self._has_done.set()
 
     async def _write_outcomes(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from daemon.core.conclusion import Conclusion
 from daemon.core.errors import BadRow
 from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
@@ -69,17 +70,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The outcome of one attempt, as the ledger takes it.
-
-    `outcome` is applied, refused, gone, not_sent, trouble or unknown; `wait` is the back-off after an unknown one.
-    """
+    """How one attempt ended. `duration` is None when nothing was sent."""
 
     sku: Sku
     attempt_id: AttemptId
-    outcome: str
-    reason: str
-    is_parked: bool
-    wait: timedelta
+    conclusion: Conclusion
     duration: timedelta | None
 
 
@@ -323,10 +318,10 @@ class Ledger:
             {
                 "sku": done.sku,
                 "attempt_id": done.attempt_id,
-                "outcome": done.outcome,
-                "reason": done.reason,
-                "is_parked": done.is_parked,
-                "wait_s": done.wait.total_seconds(),
+                "outcome": done.conclusion.outcome,
+                "reason": done.conclusion.reason,
+                "is_parked": done.conclusion.is_parked,
+                "wait_s": done.conclusion.wait.total_seconds(),
                 "duration_ms": None if done.duration is None else done.duration.total_seconds() * 1000,
             }
             for done in completions

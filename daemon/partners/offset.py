@@ -57,7 +57,8 @@ class PartnerClock:
         is_notable = abs(offset) > NOTABLE
         if abs(offset - self._reported) > _NOISE + half_way and (is_notable or abs(self._reported) > NOTABLE):
             self._reported = offset
-            (log.warning if is_notable else log.info)(
+            tell = log.warning if is_notable else log.info
+            tell(
                 "partner.clock_offset_changed",
                 channel=self._channel,
                 offset_s=round(offset.total_seconds(), 1),

@@ -29,7 +29,7 @@ class ChannelSettings(Section):
     park_after: rules.Attempts = 5
     """A SKU that fails so often in a row, while others pass, waits for a person."""
     ca_file: rules.ExistingFile | None = None
-    """Certificates to trust instead of the system's, as a PEM file."""
+    """Certificates to trust beside the system's, as a PEM file."""
 
     @property
     def timeout(self) -> timedelta:

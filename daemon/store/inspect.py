@@ -188,13 +188,16 @@ class Inspector:
             found: bool | None = await connection.fetchval(_SQL["schema"])
         return found
 
+    async def is_version_readable(self) -> bool | None:
+        """Return whether this role may read the schema's version; None: no migration has run."""
+        async with self.look("looking for the schema's version") as connection:
+            found: bool | None = await connection.fetchval(_SQL["has_version"])
+        return found
+
     async def version(self) -> str | None:
-        """Return the schema's version; None when the schema has none."""
+        """Return the schema's version."""
         async with self.look("reading the schema's version") as connection:
-            is_readable = await connection.fetchval(_SQL["has_version"])
-            if is_readable is None:
-                return None
-            version: str | None = await connection.fetchval(_SQL["version"])
+            version: str | None = await connection.fetchval(_VERSION)
         return version
 
     async def missing_rights(self) -> tuple[list[str], list[str]]:

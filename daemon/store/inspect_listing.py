@@ -1,7 +1,7 @@
 """What `stockrelay check` asks the database of a listing. Nothing is changed; nothing takes longer than its limit."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,11 +63,11 @@ class ListingInspector:
         return Shape(columns, len(statement.get_parameters()))
 
     async def try_listing(self) -> None:
-        """Have the server understand the listing where the daemon puts it. Raises StoreRefused with its words."""
-        async with self._inspector.look("preparing the listing") as connection:
-            await connection.prepare(self._listing.statement("read_listing", is_whole=False), name="")
+        """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
+        async with self._inspector.look("planning the listing") as connection:
+            await connection.fetchval(self._explaining(), "", [])
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the listing's rows. Cut by TookTooLong when the first of them take too long."""
         async with self._inspector.look("reading the listing") as connection:
             async for row in connection.cursor(self._filled("listing_rows"), prefetch=_PAGE):
@@ -89,9 +89,8 @@ class ListingInspector:
 
     async def tables_read_whole(self, sku: str) -> list[tuple[str, int]]:
         """Return the tables that the daemon would read from end to end for one SKU, with their rows, largest first."""
-        statement = f"{_SQL['explain']} {self._listing.statement('read_listing', is_whole=False)}"
         async with self._inspector.look("planning the listing for one SKU") as connection:
-            plan = json.loads(await connection.fetchval(statement, "", [sku]))[0]["Plan"]
+            plan = json.loads(await connection.fetchval(self._explaining(), "", [sku]))[0]["Plan"]
             sizes = {
                 name: await connection.fetchval(_SQL["table_size"], *name)
                 for name in sorted(set(_scanned(plan)))
@@ -108,6 +107,9 @@ class ListingInspector:
             rows = await connection.fetch(self._filled(name), most)
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
+    def _explaining(self) -> str:
+        return f"{_SQL['explain']} {self._listing.statement('read_listing', is_whole=False)}"
+
     def _filled(self, name: str) -> str:
         identifiers = ", ".join(f"l.{column}" for column in self._listing.identifier_columns)
         return _SQL[name].replace("@identifiers@", identifiers).replace("@listing@", self._listing.query())
@@ -115,7 +117,8 @@ class ListingInspector:
 
 def _scanned(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The tables that a plan reads from end to end."""
-    if plan["Node Type"] == "Seq Scan":
+    is_whole_index = plan["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in plan
+    if plan["Node Type"] == "Seq Scan" or is_whole_index:
         yield plan["Schema"], plan["Relation Name"]
     children: Sequence[Mapping[str, Any]] = plan.get("Plans", ())
     for child in children:

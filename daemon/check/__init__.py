@@ -1,0 +1,153 @@
+"""`stockrelay check`: looks at everything the daemon relies on, as the daemon would, and changes nothing."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from daemon.app import connect_options, listings
+from daemon.check import listing, partner, schema, server, watches
+from daemon.check.findings import Findings
+from daemon.core.checks import CheckResult
+from daemon.core.errors import ConfigError, StockrelayError
+from daemon.core.types import SEKORM, ChannelName
+from daemon.partners import Partner, TokenStore
+from daemon.settings import Settings
+from daemon.store.database import Database
+from daemon.store.inspect import Inspector, Server
+from daemon.store.tokens import Tokens
+
+__all__ = ["run_checks"]
+
+
+async def run_checks(settings: Settings) -> list[CheckResult]:
+    """Look at everything; what depends on a check that failed is skipped.
+
+    One thing is kept: a token that Sekorm grants for the proof stands in the database for the daemon, so that it
+    need not fetch another (clause S04).
+    """
+    findings = Findings()
+    async with AsyncExitStack() as stack:
+        tokens: TokenStore = partner.PassingTokens()
+        connection = await stack.enter_async_context(server.connected(findings, settings))
+        if connection is None:
+            _skip_database(findings, settings)
+        elif await _check_database(findings, settings, *connection):
+            tokens = await _kept_tokens(stack, settings)
+        partners = _partners(findings, settings, tokens)
+        for client in partners.values():
+            stack.push_async_callback(client.close)
+        if connection is not None:
+            await _check_listings(findings, settings, connection[0], partners)
+        await _check_partners(findings, settings, partners)
+    return findings.results
+
+
+def _skip_database(findings: Findings, settings: Settings) -> None:
+    findings.skip(
+        server.CONNECTION,
+        server.CLOCK,
+        server.CONNECTIONS,
+        server.LISTEN,
+        schema.SCHEMA,
+        schema.RIGHTS,
+        schema.IDENTITY,
+        schema.DOORBELL,
+        *(name for watch in settings.watch for name in watches.names(watch)),
+        *(name for channel in settings.enabled_channels() for name in listing.names(channel)),
+    )
+
+
+async def _check_database(
+    findings: Findings, settings: Settings, inspector: Inspector, found: Server
+) -> bool:
+    """Return whether the daemon could work with the schema."""
+    server.check_clock(findings, server.CLOCK, "the database server", found.ahead, found.accuracy)
+    await server.check_connections(findings, settings, inspector)
+    await server.check_listening(findings, settings, inspector)
+    blocker: str | None = None
+    if not await schema.check_schema(findings, inspector, found):
+        blocker = schema.SCHEMA
+        findings.skip(blocker, schema.RIGHTS)
+    elif not await schema.check_rights(findings, inspector, found):
+        blocker = schema.RIGHTS
+    if blocker is None:
+        await schema.check_identity(findings, inspector)
+        await schema.check_doorbell(findings, settings, inspector)
+    else:
+        findings.skip(blocker, schema.IDENTITY, schema.DOORBELL)
+    await _check_watches(findings, settings, inspector, found, blocker)
+    return blocker is None
+
+
+async def _check_watches(
+    findings: Findings, settings: Settings, inspector: Inspector, found: Server, blocker: str | None
+) -> None:
+    watched = None
+    if blocker is None:
+        with findings.guarding("triggers"):
+            watched = await inspector.watched()
+    tables = []
+    for watch in settings.watch:
+        table_name, triggers_name = watches.names(watch)
+        table = None
+        with findings.guarding(table_name):
+            table = await watches.check_table(findings, inspector, found, watch)
+        if table is None:
+            findings.skip(table_name, triggers_name)
+            continue
+        tables.append(table)
+        if watched is None:
+            findings.skip(blocker or "triggers", triggers_name)
+        else:
+            await watches.check_triggers(findings, inspector, watch, table, watched)
+    if watched is not None:
+        watches.check_leftovers(findings, settings, watched, tables)
+
+
+async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> TokenStore:
+    """The store that the daemon uses."""
+    key = settings.channels.sekorm.token_key
+    database = Database(connect_options(settings, is_direct=False), 1)
+    stack.push_async_callback(database.close)
+    try:
+        await database.open()
+    except StockrelayError:
+        # It answered a moment ago; the token can be proven without it.
+        return partner.PassingTokens()
+    return Tokens(database, SEKORM, key.get_secret_value() if key is not None else None)
+
+
+def _partners(findings: Findings, settings: Settings, tokens: TokenStore) -> dict[ChannelName, Partner]:
+    built: dict[ChannelName, Partner] = {}
+    for name, channel in settings.enabled_channels().items():
+        try:
+            built[name] = partner.make_partner(channel, tokens)
+        except ConfigError as error:
+            findings.failed(f"partner {name}", str(error), f"check channels.{name}.ca_file")
+    return built
+
+
+async def _check_listings(
+    findings: Findings, settings: Settings, inspector: Inspector, partners: dict[ChannelName, Partner]
+) -> None:
+    limit = settings.database.statement_timeout
+    for name, its_listing in listings(settings).items():
+        query, *_ = listing.names(name)
+        with findings.guarding(query):
+            client = partners.get(name)
+            problem = client.problem if client is not None else lambda _identifiers: None
+            await listing.check_listing(findings, inspector, its_listing, problem, limit)
+
+
+async def _check_partners(
+    findings: Findings, settings: Settings, partners: dict[ChannelName, Partner]
+) -> None:
+    """All at once: one that does not answer takes its time."""
+    channels = settings.enabled_channels()
+
+    async def look(name: ChannelName, client: Partner) -> Findings:
+        its_findings = Findings()
+        await partner.check_partner(its_findings, client, channels[name].base_url)
+        return its_findings
+
+    for each in await asyncio.gather(*(look(name, client) for name, client in partners.items())):
+        findings.results += each.results

@@ -1,0 +1,259 @@
+"""The listings: one query a channel, read as the daemon reads it."""
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from daemon import clock
+from daemon.check.findings import Findings
+from daemon.core.errors import StoreRefused
+from daemon.core.types import ChannelName
+from daemon.store.inspect import Denied, Inspector, TookTooLong
+from daemon.store.inspect_listing import Examples, ListingInspector, Row
+from daemon.store.listing import ChannelListing
+
+LARGE: Final = 10_000
+"""Rows; reading so many for each claim is noticed."""
+LONGEST_SKU: Final = 1_000
+"""Bytes, as the ledger's statements have it."""
+_SHOWN: Final = 3
+_NUMBERS: Final = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8", "money"})
+
+Problem = Callable[[Sequence[str | None]], str | None]
+
+
+def names(channel: ChannelName) -> tuple[str, str, str]:
+    """What the three checks of one listing are called."""
+    return f"listing {channel}", f"rows {channel}", f"index {channel}"
+
+
+async def check_listing(
+    findings: Findings, inspector: Inspector, listing: ChannelListing, problem: Problem, limit: timedelta
+) -> None:
+    """The query, its rows, and whether one SKU can be looked up quickly."""
+    query, rows, index = names(listing.channel)
+    look = ListingInspector(inspector, listing)
+    try:
+        fault = await _fault(look, listing)
+    except StoreRefused as error:
+        await _tell_failure(findings, look, listing, error)
+        findings.skip(query, rows, index)
+        return
+    if fault is not None:
+        findings.failed(query, *fault)
+        findings.skip(query, rows, index)
+        return
+    findings.passed(query, f"has {', '.join(_wanted(listing))}")
+    try:
+        tally = await _read(look, problem, limit)
+    except StoreRefused as error:
+        advice = (
+            f"channels.{listing.channel}.listing fails on its data: correct it, then run this check again"
+        )
+        findings.failed(rows, str(error), advice)
+        findings.skip(rows, index)
+        return
+    await _judge_rows(findings, look, listing, tally)
+    await _judge_index(findings, look, listing, tally.sku)
+
+
+def _wanted(listing: ChannelListing) -> tuple[str, ...]:
+    return ("sku", *listing.identifier_columns, "quantity")
+
+
+async def _fault(look: ListingInspector, listing: ChannelListing) -> tuple[str, str] | None:
+    """What is wrong with the query itself, and what to do. Raises StoreRefused with the server's words."""
+    key = f"channels.{listing.channel}.listing"
+    if not await look.is_one_statement():
+        return "it holds several statements", f"{key} is one SELECT: put the others elsewhere"
+    shape = await look.shape()
+    if shape.parameters:
+        return "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
+    types = dict(shape.columns)
+    present = [name for name, _ in shape.columns]
+    if missing := [column for column in _wanted(listing) if column not in present]:
+        return (
+            f"it has no column {', '.join(missing)}; it has {', '.join(present) or 'none'}",
+            f"name the columns in {key}: SELECT ... AS {missing[0]}",
+        )
+    if doubled := sorted({name for name in present if present.count(name) > 1}):
+        return f"it has the column {', '.join(doubled)} twice", f"name each column of {key} once"
+    if types["quantity"] not in _NUMBERS:
+        return (
+            f"its column quantity is of type {types['quantity']}, not a number",
+            f"make it a number in {key}: (...)::integer AS quantity",
+        )
+    await look.try_listing()
+    return None
+
+
+async def _tell_failure(
+    findings: Findings, look: ListingInspector, listing: ChannelListing, error: StoreRefused
+) -> None:
+    name, _, _ = names(listing.channel)
+    key = f"channels.{listing.channel}.listing"
+    advice = f"correct {key}; it is a single SELECT, and psql shows where it fails"
+    if "could not determine data type of parameter" in str(error):
+        findings.failed(
+            name, "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
+        )
+        return
+    if isinstance(error, Denied):
+        with findings.guarding(name):
+            grants = await look.unreadable()
+            advice = "as their owner: " + " ".join(grants) if grants else "grant what the message names"
+            findings.failed(name, str(error), advice)
+        return
+    findings.failed(name, str(error), advice)
+
+
+@dataclass(slots=True)
+class _Some:
+    """How many there were, and the first of them."""
+
+    many: int = 0
+    some: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        self.many += 1
+        if len(self.some) < _SHOWN:
+            self.some.append(example)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a pass over the rows came to. `cut`: why it ended early."""
+
+    rows: int = 0
+    cut: str | None = None
+    sku: str | None = None
+    nameless: int = 0
+    endless: int = 0
+    unnumbered: _Some = field(default_factory=_Some)
+    refused: _Some = field(default_factory=_Some)
+
+
+async def _read(look: ListingInspector, problem: Problem, limit: timedelta) -> _Tally:
+    """Read the listing, for as long as `limit` allows; one page is held at a time."""
+    tally = _Tally()
+    deadline = clock.monotonic() + limit.total_seconds()
+    try:
+        async with aclosing(look.rows()) as rows:
+            async for row in rows:
+                _count(tally, row, problem)
+                if tally.rows % 1_000 == 0 and clock.monotonic() > deadline:
+                    tally.cut = f"cut after {limit.total_seconds():g} s and {tally.rows} rows"
+                    break
+    except TookTooLong:
+        tally.cut = f"cut after {limit.total_seconds():g} s and {tally.rows} rows"
+    return tally
+
+
+def _count(tally: _Tally, row: Row, problem: Problem) -> None:
+    tally.rows += 1
+    if row.sku is None:
+        tally.nameless += 1
+        return
+    if len(row.sku.encode()) > LONGEST_SKU:
+        tally.endless += 1
+        return
+    tally.sku = tally.sku or row.sku
+    if row.lacks_quantity:
+        tally.unnumbered.add(row.sku)
+    elif reason := problem(row.identifiers):
+        tally.refused.add(f"{row.sku} ({reason})")
+
+
+async def _judge_rows(
+    findings: Findings, look: ListingInspector, listing: ChannelListing, tally: _Tally
+) -> None:
+    _, name, _ = names(listing.channel)
+    with findings.guarding(name):
+        duplicates, twins, cuts = await _compare(look, tally)
+        bad = _faults(tally, duplicates)
+        for found, advice in bad:
+            findings.failed(name, found, advice)
+        if twins.many:
+            findings.warn(
+                name,
+                f"{twins.many} times SKUs share their identifiers, such as {'; '.join(twins.some)}",
+                "the partner keeps one number for both, that of whichever was sent last: give each its own",
+            )
+        if cuts:
+            advice = "not all was looked at: make the listing faster, or raise database.statement_timeout_s"
+            findings.warn(name, "; ".join(cuts), advice)
+        elif not tally.rows:
+            findings.warn(
+                name, "the listing is empty: nothing is sold", "check the conditions of the listing"
+            )
+        elif not bad and not twins.many:
+            findings.passed(name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers")
+
+
+async def _compare(look: ListingInspector, tally: _Tally) -> tuple[Examples, Examples, list[str]]:
+    """What only the whole listing shows; what it could not show in time."""
+    none = Examples(0, ())
+    if tally.cut is not None:
+        return none, none, [tally.cut, "duplicates were not looked for"]
+    cuts: list[str] = []
+    duplicates, twins = none, none
+    try:
+        duplicates = await look.duplicates(_SHOWN)
+        twins = await look.twins(_SHOWN)
+    except TookTooLong:
+        cuts.append("looking for duplicates was cut by the time limit")
+    return duplicates, twins, cuts
+
+
+def _faults(tally: _Tally, duplicates: Examples) -> list[tuple[str, str]]:
+    counted = (
+        (
+            duplicates.many,
+            f"SKUs have more than one row, such as {', '.join(duplicates.some)}",
+            "they are parked, not sent: make it one row per SKU (GROUP BY, or a narrower join)",
+        ),
+        (
+            tally.nameless,
+            "rows have no SKU (NULL)",
+            "they are never sent: leave them out of the listing, or give them a SKU",
+        ),
+        (
+            tally.endless,
+            f"rows have a SKU of more than {LONGEST_SKU} bytes",
+            "they are never sent: leave them out of the listing, or give them a shorter SKU",
+        ),
+        (
+            tally.unnumbered.many,
+            f"SKUs have no quantity (NULL or NaN), such as {', '.join(tally.unnumbered.some)}",
+            "they are parked, not sent: let the listing say 0 where nothing may be sold (coalesce)",
+        ),
+        (
+            tally.refused.many,
+            f"SKUs have identifiers that the partner refuses, such as {'; '.join(tally.refused.some)}",
+            "they are parked, not sent: correct them in the ERP, or leave them out of the listing",
+        ),
+    )
+    return [(f"{many} {found}", advice) for many, found, advice in counted if many]
+
+
+async def _judge_index(
+    findings: Findings, look: ListingInspector, listing: ChannelListing, sku: str | None
+) -> None:
+    _, _, name = names(listing.channel)
+    if sku is None:
+        findings.passed(name, "nothing is listed")
+        return
+    with findings.guarding(name):
+        large = [(table, rows) for table, rows in await look.tables_read_whole(sku) if rows >= LARGE]
+        if not large:
+            findings.passed(name, "one SKU is found without reading a large table")
+            return
+        told = ", ".join(f"{table} ({rows} rows)" for table, rows in large)
+        findings.warn(
+            name,
+            f"for one SKU all of {told} is read",
+            "every claim does that: index the SKU (as text: CREATE INDEX ON ... ((sku::text)) if it is not "
+            "text), let the listing select it unchanged, and avoid LIMIT, DISTINCT ON and window functions",
+        )

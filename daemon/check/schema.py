@@ -1,0 +1,100 @@
+"""Our schema: there, of this version, open to the daemon's role, and not that of a copy."""
+
+from typing import Final
+
+from daemon.check.findings import Findings
+from daemon.settings import Settings
+from daemon.store.inspect import Inspector, Server
+from daemon.store.migrate import head
+
+SCHEMA: Final = "schema"
+RIGHTS: Final = "rights"
+IDENTITY: Final = "identity"
+DOORBELL: Final = "doorbell"
+_MIGRATE: Final = (
+    "run `stockrelay migrate` as the schema's owner (`stockrelay migrate --sql` prints what it does)"
+)
+
+
+async def check_schema(findings: Findings, inspector: Inspector, server: Server) -> bool:
+    """Return whether everything else in the schema can be looked at."""
+    with findings.guarding(SCHEMA):
+        is_open = await inspector.is_schema_open()
+        if is_open is None:
+            findings.failed(SCHEMA, "there is no schema stockrelay", _MIGRATE)
+            return False
+        is_readable = await inspector.is_version_readable()
+        if not is_open or is_readable is False:
+            usage = [] if is_open else [f"GRANT USAGE ON SCHEMA stockrelay TO {server.quoted_role};"]
+            grants, _missing = await inspector.missing_rights()
+            found = f"{server.role} may not read the schema stockrelay"
+            findings.failed(SCHEMA, found, "as its owner: " + " ".join(usage + grants))
+            return False
+        version = await inspector.version() if is_readable else None
+        return _judge_version(findings, version, head())
+    return False
+
+
+def _judge_version(findings: Findings, version: str | None, wanted: str) -> bool:
+    if version == wanted:
+        findings.passed(SCHEMA, f"version {version}")
+        return True
+    if version is None:
+        findings.failed(SCHEMA, "the schema stockrelay is empty: no migration has run", _MIGRATE)
+    else:
+        advice = f"{_MIGRATE}; if it does not know {version}, this program is the older one: upgrade it"
+        findings.failed(SCHEMA, f"version {version}; this program wants {wanted}", advice)
+    return False
+
+
+async def check_rights(findings: Findings, inspector: Inspector, server: Server) -> bool:
+    """Return whether the daemon's role may do all that the daemon does."""
+    with findings.guarding(RIGHTS):
+        grants, missing = await inspector.missing_rights()
+        if missing:
+            findings.failed(RIGHTS, f"missing in the schema: {', '.join(missing)}", _MIGRATE)
+            return False
+        if grants:
+            found = f"{server.role} lacks rights on {len(grants)} objects of the schema stockrelay"
+            findings.failed(RIGHTS, found, "as their owner: " + " ".join(grants))
+            return False
+        findings.passed(RIGHTS, f"{server.role} may do what the daemon does")
+        return True
+    return False
+
+
+async def check_identity(findings: Findings, inspector: Inspector) -> None:
+    """A clone or a restored copy is not pushed from."""
+    with findings.guarding(IDENTITY):
+        identity = await inspector.identity()
+        found = f"system identifier {identity.system_identifier}"
+        if identity.is_ours:
+            findings.passed(IDENTITY, found)
+        else:
+            findings.failed(
+                IDENTITY,
+                f"this is a copy of the database that is pushed from ({found}): nothing is sent from it",
+                "if it takes over for good, and no daemon pushes from the other: run `stockrelay adopt`",
+            )
+
+
+async def check_doorbell(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    """The doorbell as configured, as the database has it, and its own triggers."""
+    with findings.guarding(DOORBELL):
+        wanted, actual = settings.database.doorbell, await inspector.has_doorbell()
+        words = {True: "on", False: "off"}
+        if wanted != actual:
+            found = f"{words[actual]} in the database, {words[wanted]} in the configuration"
+            findings.warn(DOORBELL, found, _MIGRATE)
+            return
+        silent = await inspector.faulty_bells() if actual else []
+        if silent:
+            findings.warn(
+                DOORBELL,
+                f"does not ring in every session: {', '.join(t.relation for t in silent)}",
+                "as the schema's owner: "
+                + " ".join(f"ALTER TABLE {t.relation} ENABLE ALWAYS TRIGGER {t.name};" for t in silent),
+            )
+            return
+        polling = "" if actual else f": changes are found by polling, every {settings.run.poll_s:g} s"
+        findings.passed(DOORBELL, words[actual] + polling)

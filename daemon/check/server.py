@@ -1,0 +1,132 @@
+"""The database server: reached, of a version we know, its clock, its connections, and whether LISTEN works."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from daemon.app import connect_options
+from daemon.check.findings import Findings
+from daemon.core.errors import StockrelayError
+from daemon.settings import Settings
+from daemon.store.inspect import Inspector, Server, Unreachable, inspecting
+
+CONNECTION: Final = "database"
+CLOCK: Final = "database clock"
+CONNECTIONS: Final = "database connections"
+LISTEN: Final = "listening connection"
+
+OLDEST: Final = 14
+NOTABLE: Final = timedelta(seconds=30)
+INTOLERABLE: Final = timedelta(minutes=5)
+_ROUND_TRIPS: Final = 5
+_RING_S: Final = 3.0
+
+
+@asynccontextmanager
+async def connected(findings: Findings, settings: Settings) -> AsyncIterator[tuple[Inspector, Server] | None]:
+    """Look at the connection as the daemon makes it; None where there is none."""
+    options = connect_options(settings, is_direct=False)
+    async with AsyncExitStack() as stack:
+        try:
+            inspector = await stack.enter_async_context(
+                inspecting(options, settings.database.statement_timeout)
+            )
+            server = await inspector.server()
+        except Unreachable as error:
+            findings.failed(CONNECTION, str(error), error.advice.format(key="database.dsn"))
+            yield None
+        except StockrelayError as error:
+            findings.failed(
+                CONNECTION, str(error), "check database.dsn, and what stands between here and there"
+            )
+            yield None
+        else:
+            _judge_server(findings, server)
+            yield inspector, server
+
+
+def _judge_server(findings: Findings, server: Server) -> None:
+    found = f"PostgreSQL {server.version}, database {server.database}, as {server.role}"
+    if server.is_standby:
+        advice = "it is read-only: let database.dsn lead to the primary"
+        findings.failed(CONNECTION, f"{found}; a standby", advice)
+    elif server.major < OLDEST:
+        findings.failed(CONNECTION, found, f"PostgreSQL {OLDEST} or newer is needed")
+    else:
+        findings.passed(CONNECTION, found)
+
+
+def check_clock(findings: Findings, name: str, whose: str, ahead: timedelta, accuracy: timedelta) -> None:
+    """Judge a clock against this machine's: `ahead` is the other's lead, known to within `accuracy`."""
+    off = abs(ahead)
+    found = f"{_seconds(off)} {'ahead of' if ahead > timedelta(0) else 'behind'} this machine's clock"
+    if off - accuracy <= NOTABLE:
+        findings.passed(name, found)
+        return
+    advice = f"see that this machine and {whose} are synchronised (NTP: timedatectl, chronyc tracking)"
+    if off - accuracy > INTOLERABLE:
+        findings.failed(name, found, advice)
+    else:
+        findings.warn(name, found, advice)
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.1f} s"
+
+
+async def check_connections(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    """Whether the pool, the listener and a migration find room."""
+    with findings.guarding(CONNECTIONS):
+        free, ours = await inspector.connections()
+        needed = settings.database.pool_size + 2
+        found = f"{free} free" + (f", {ours} held by us" if ours > 1 else "") + f"; {needed} are wanted"
+        # The check's own connection is among ours, and goes.
+        if free + ours >= needed:
+            findings.passed(CONNECTIONS, found)
+        else:
+            advice = "lower database.pool_size, or raise max_connections or the role's CONNECTION LIMIT"
+            findings.warn(CONNECTIONS, found, advice)
+
+
+async def check_listening(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    """LISTEN, then see over several round trips that it holds, then let another connection ring."""
+    key = "database.listen_dsn" if settings.database.listen_dsn is not None else "database.dsn"
+    options = connect_options(settings, is_direct=True)
+    try:
+        async with inspecting(options, settings.database.statement_timeout) as listener:
+            with findings.guarding(LISTEN, f"let {key} lead straight to the primary"):
+                await _listen(findings, listener, inspector, key)
+    except Unreachable as error:
+        findings.failed(LISTEN, str(error), error.advice.format(key=key))
+
+
+async def _listen(findings: Findings, listener: Inspector, other: Inspector, key: str) -> None:
+    # A channel of its own: a running daemon is not woken.
+    channel = f"stockrelay_check_{secrets.token_hex(6)}"
+    rung = asyncio.Event()
+    await listener.listen(channel, rung.set)
+    answers = [await listener.backend(channel) for _ in range(_ROUND_TRIPS)]
+    pids = {pid for pid, _ in answers}
+    if len(pids) > 1 or not all(is_listening for _, is_listening in answers):
+        told = f"{len(pids)} server processes answered in turn" if len(pids) > 1 else "LISTEN was forgotten"
+        findings.failed(
+            LISTEN,
+            f"a pooler in transaction mode stands between: {told}",
+            "set database.listen_dsn to a direct address, past the pooler; the daemon polls otherwise",
+        )
+        return
+    await other.notify(channel)
+    try:
+        await asyncio.wait_for(rung.wait(), _RING_S)
+    except TimeoutError:
+        findings.failed(
+            LISTEN,
+            f"a notification sent through database.dsn did not arrive within {_RING_S:g} s",
+            f"a pooler stands between, or {key} leads to another database than database.dsn: "
+            "set database.listen_dsn to a direct address of the same database",
+        )
+        return
+    findings.passed(LISTEN, "notifications arrive")

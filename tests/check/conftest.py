@@ -1,0 +1,148 @@
+"""`office`: a migrated database with the sample ERP, both partners, and the settings that fit them."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from daemon.check import run_checks
+from daemon.core.checks import CheckResult, Verdict
+from daemon.demo import erp
+from daemon.demo.catalogue import make_catalogue
+from daemon.settings import Settings
+from daemon.simulator import Simulator
+from daemon.store.database import ConnectOptions
+from daemon.store.migrate import migrate
+from tests.conftest import Database
+
+PRODUCTS = 20
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`change` over `base`, section by section."""
+    result = dict(base)
+    for name, value in change.items():
+        old = result.get(name)
+        result[name] = (
+            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
+    return result
+
+
+@dataclass
+class Office:
+    """Where an operator sits and types `stockrelay check`."""
+
+    database: Database
+    simulator: Simulator
+
+    @property
+    def role(self) -> str:
+        """A role of this test alone, without any right until it is given some."""
+        return f"daemon_{self.database.name}"
+
+    def settings(self, **changes: object) -> Settings:
+        """The settings, with `changes` over them section by section."""
+        partners = self.simulator.settings
+        base: dict[str, Any] = {
+            "database": {"dsn": self.database.dsn, "pool_size": 2},
+            "watch": [{"table": table, "sku": sku} for table, sku in erp.WATCHES],
+            "debounce": {"quiet_s": 0, "max_wait_s": 0},
+            "channels": {
+                "sekorm": {
+                    "base_url": f"{self.simulator.url}/serviceGate",
+                    "account": partners.sekorm.account,
+                    "app_secret": partners.sekorm.app_secret,
+                    "listing": erp.SEKORM_LISTING,
+                    "timeout_s": 1,
+                },
+                "ymatou": {
+                    "base_url": self.simulator.url,
+                    "app_id": partners.ymatou.app_id,
+                    "app_secret": partners.ymatou.app_secret,
+                    "auth_code": partners.ymatou.auth_code,
+                    "listing": erp.YMATOU_LISTING,
+                    "timeout_s": 1,
+                },
+            },
+        }
+        return Settings.model_validate(merged(base, changes))
+
+    def listing(self, sql: str, **changes: object) -> Settings:
+        """The settings with another listing for Ymatou alone."""
+        channels = {"sekorm": {"enabled": False}, "ymatou": {"listing": sql}}
+        return self.settings(channels=channels, **changes)
+
+    def make_role(self) -> None:
+        self.database.run_sql(f"CREATE ROLE {self.role} LOGIN")
+
+    def dsn_of_role(self) -> str:
+        return self.database.server.dsn(self.database.name, self.role)
+
+    async def check(self, settings: Settings | None = None) -> "Answers":
+        return Answers(await run_checks(settings or self.settings()))
+
+
+class Answers(list[CheckResult]):
+    """What the command found."""
+
+    def of(self, name: str) -> CheckResult:
+        """The one result of that name."""
+        (result,) = (result for result in self if result.name == name)
+        return result
+
+    def bad(self) -> dict[str, Verdict]:
+        """What did not pass."""
+        return {result.name: result.verdict for result in self if result.verdict is not Verdict.PASSED}
+
+    def failed(self, name: str) -> CheckResult:
+        result = self.of(name)
+        assert result.verdict is Verdict.FAILED, result
+        assert result.advice
+        return result
+
+    def warned(self, name: str) -> CheckResult:
+        result = self.of(name)
+        assert result.verdict is Verdict.WARNING, result
+        assert result.advice
+        return result
+
+
+async def _open_office(database: Database) -> AsyncIterator[Office]:
+    simulator = Simulator()
+    await simulator.start()
+    office = Office(database, simulator)
+    try:
+        connection = await asyncpg.connect(database.dsn)
+        await erp.fill(connection, make_catalogue(PRODUCTS, 1), 1)
+        await connection.close()
+        await migrate(options(database.dsn), erp.WATCHES, has_doorbell=True)
+        yield office
+    finally:
+        await simulator.stop()
+        database.server.start()
+        role = database.run_sql(f"SELECT rolname FROM pg_roles WHERE rolname = '{office.role}'")
+        if role:
+            database.run_sql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+def options(dsn: str) -> ConnectOptions:
+    """How the owner connects."""
+    return ConnectOptions(dsn, timedelta(seconds=30))
+
+
+@pytest.fixture
+async def office(database: Database) -> AsyncIterator[Office]:
+    """On PostgreSQL 18, then on 15."""
+    async for made in _open_office(database):
+        yield made
+
+
+@pytest.fixture
+async def office18(database18: Database) -> AsyncIterator[Office]:
+    """On PostgreSQL 18 alone."""
+    async for made in _open_office(database18):
+        yield made

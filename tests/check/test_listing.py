@@ -1,0 +1,140 @@
+"""What `check` says of the listings."""
+
+import pytest
+
+from daemon.core.checks import Verdict
+from tests.check.conftest import Office
+
+LISTING = "SELECT sku, ymatou_code AS outer_sku_id, 7 AS quantity FROM erp.products"
+
+
+@pytest.mark.parametrize(
+    ("sql", "found", "advice"),
+    [
+        (
+            "SELECT sku FROM erp.nowhere",
+            'relation "erp.nowhere" does not exist',
+            "correct channels.ymatou.listing",
+        ),
+        ("SELEC 1", "syntax error", "correct channels.ymatou.listing"),
+        ("SELECT sku, 1 AS quantity FROM erp.products", "no column outer_sku_id", "AS outer_sku_id"),
+        ("SELECT 1", "no column sku, outer_sku_id, quantity", "AS sku"),
+        (LISTING.replace("7 AS", "'7' AS"), "quantity is of type text", "::integer AS quantity"),
+        (LISTING.replace("7 AS", "NULL AS"), "quantity is of type text", "::integer AS quantity"),
+        (LISTING.replace("7 AS", "true AS"), "quantity is of type bool", "::integer AS quantity"),
+        (LISTING.replace("SELECT", "SELECT sku,"), "the column sku twice", "once"),
+        (LISTING + " WHERE sku = $1", "a parameter ($1)", "write a value"),
+        (LISTING + " WHERE $1", "a parameter ($1)", "write a value"),
+        (LISTING + "; SELECT 1", "several statements", "one SELECT"),
+        (
+            "DELETE FROM erp.stock RETURNING sku, sku AS outer_sku_id, 1 AS quantity",
+            "syntax error",
+            "single SELECT",
+        ),
+    ],
+)
+async def test_a_query_that_cannot_be_a_listing_is_explained(
+    office18: Office, sql: str, found: str, advice: str
+) -> None:
+    answers = await office18.check(office18.listing(sql))
+    failed = answers.failed("listing ymatou")
+    assert found in failed.found
+    assert advice in failed.advice
+    assert answers.of("rows ymatou").verdict is Verdict.SKIPPED
+    assert set(answers.bad()) == {"listing ymatou", "rows ymatou", "index ymatou"}
+
+
+async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(office18: Office) -> None:
+    assert (await office18.check(office18.listing(f"{LISTING} -- all\n;\n"))).bad() == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "found", "advice"),
+    [
+        (f"{LISTING} UNION ALL {LISTING}", "20 SKUs have more than one row, such as", "one row per SKU"),
+        (
+            LISTING.replace("SELECT sku", "SELECT nullif(sku, sku) AS sku"),
+            "20 rows have no SKU",
+            "never sent",
+        ),
+        (LISTING.replace("7", "nullif(7, 7)"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
+        (LISTING.replace("7", "'NaN'::float8"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
+        (
+            LISTING.replace("ymatou_code", "repeat(' ', product_id::integer)"),
+            "20 SKUs have identifiers that the partner refuses",
+            "parked",
+        ),
+        (
+            LISTING.replace("sku,", "repeat(sku, 400) AS sku,"),
+            "20 rows have a SKU of more than",
+            "never sent",
+        ),
+        (LISTING.replace("7", "7 / (product_id - product_id)"), "division by zero", "fails on its data"),
+    ],
+)
+async def test_rows_that_will_not_be_sent_are_counted(
+    office: Office, sql: str, found: str, advice: str
+) -> None:
+    failed = (await office.check(office.listing(sql))).failed("rows ymatou")
+    assert found in failed.found
+    assert advice in failed.advice
+
+
+async def test_identifiers_that_sekorm_refuses_are_named_with_field_and_limit(office18: Office) -> None:
+    office18.database.run_sql("UPDATE erp.products SET part_no = repeat('7', 51) WHERE product_id = 3")
+    failed = (await office18.check()).failed("rows sekorm")
+    assert "1 SKUs have identifiers" in failed.found
+    assert "pn_code has 51 characters, at most 50 are allowed" in failed.found
+
+
+async def test_skus_that_share_their_identifiers_are_a_warning(office18: Office) -> None:
+    settings = office18.listing(LISTING.replace("ymatou_code", "'same'"))
+    warned = (await office18.check(settings)).warned("rows ymatou")
+    assert "share their identifiers" in warned.found
+    assert " and " in warned.found
+
+
+async def test_an_empty_listing_is_a_warning(office18: Office) -> None:
+    answers = await office18.check(office18.listing(f"{LISTING} WHERE false"))
+    assert "nothing is sold" in answers.warned("rows ymatou").found
+
+
+async def test_a_large_table_without_an_index_on_the_sku_is_a_warning(office: Office) -> None:
+    office.database.run_sql("""
+        CREATE TABLE erp.flat (sku integer, code text, n integer);
+        INSERT INTO erp.flat SELECT i, 'c' || i, 1 FROM generate_series(1, 20000) AS i;
+        CREATE INDEX flat_sku ON erp.flat (sku);
+        ANALYZE erp.flat;
+    """)
+    settings = office.listing("SELECT sku, code AS outer_sku_id, n AS quantity FROM erp.flat")
+    warned = (await office.check(settings)).warned("index ymatou")
+    assert "erp.flat (20000 rows)" in warned.found
+    office.database.run_sql("CREATE INDEX flat_sku_text ON erp.flat ((sku::text)); ANALYZE erp.flat")
+    assert (await office.check(settings)).bad() == {}
+
+
+async def test_a_listing_that_takes_too_long_is_cut_and_says_so(office18: Office) -> None:
+    office18.database.run_sql(
+        "INSERT INTO erp.orders (sku, quantity) SELECT 's' || i, 1 FROM generate_series(1, 5000) AS i"
+    )
+    sql = "SELECT sku, sku AS outer_sku_id, quantity FROM erp.orders WHERE pg_sleep(0.001) IS NOT NULL"
+    settings = office18.listing(sql, database={"statement_timeout_s": 1})
+    warned = (await office18.check(settings)).warned("rows ymatou")
+    assert "cut after 1 s" in warned.found
+    assert "duplicates were not looked for" in warned.found
+
+
+async def test_a_listing_may_be_read_by_a_role_with_rights_on_its_view_alone(office18: Office) -> None:
+    office18.make_role()
+    role = office18.role
+    office18.database.run_sql(f"""
+        CREATE VIEW public."Shop Window" AS {LISTING};
+        GRANT USAGE ON SCHEMA stockrelay, erp TO {role};
+        GRANT ALL ON ALL TABLES IN SCHEMA stockrelay TO {role};
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA stockrelay TO {role};
+    """)
+    settings = office18.listing('SELECT * FROM "Shop Window"', database={"dsn": office18.dsn_of_role()})
+    failed = (await office18.check(settings)).failed("listing ymatou")
+    assert failed.advice == f'as their owner: GRANT SELECT ON public."Shop Window" TO {role};'
+    office18.database.run_sql(failed.advice.partition(": ")[2])
+    assert (await office18.check(settings)).bad() == {}

@@ -1,0 +1,92 @@
+"""What `check` says of the watched tables and their triggers."""
+
+import pytest
+
+from daemon.core.checks import Verdict
+from tests.check.conftest import Office
+
+
+async def test_a_table_that_is_not_there_is_named(office18: Office) -> None:
+    settings = office18.settings(watch=[{"table": "erp.stocks", "sku": "sku"}])
+    answers = await office18.check(settings)
+    assert "no such table" in answers.failed("watch erp.stocks").found
+    assert answers.of("triggers erp.stocks").verdict is Verdict.SKIPPED
+
+
+async def test_a_column_that_is_not_there_is_named_with_those_that_are(office18: Office) -> None:
+    settings = office18.settings(watch=[{"table": "erp.stock", "sku": "skuu"}])
+    failed = (await office18.check(settings)).failed("watch erp.stock")
+    assert 'column "skuu" does not exist' in failed.found
+    assert "product_id, warehouse_id, sku, on_hand, reserved" in failed.advice
+
+
+async def test_a_function_outside_the_triggers_path_is_found(office18: Office) -> None:
+    office18.database.run_sql(
+        "CREATE FUNCTION public.shout(text) RETURNS text LANGUAGE sql AS 'SELECT upper($1)'"
+    )
+    settings = office18.settings(watch=[{"table": "erp.stock", "sku": "shout(sku)"}])
+    failed = (await office18.check(settings)).failed("watch erp.stock")
+    assert "function shout(text) does not exist" in failed.found
+    assert "with their schema" in failed.advice
+
+
+async def test_a_view_is_no_table_to_watch(office18: Office) -> None:
+    office18.database.run_sql("CREATE VIEW erp.shelf AS SELECT * FROM erp.stock")
+    settings = office18.settings(watch=[{"table": "erp.shelf", "sku": "sku"}])
+    assert "below a view" in (await office18.check(settings)).failed("watch erp.shelf").advice
+
+
+async def test_a_table_that_was_added_to_the_configuration_needs_a_migration(office18: Office) -> None:
+    watch = [{"table": "erp.orders", "sku": "sku"}, {"table": "erp.stock", "sku": "sku"}]
+    answers = await office18.check(office18.settings(watch=watch))
+    assert "no triggers have been made" in answers.failed("triggers erp.orders").found
+    assert "not in the configuration any more" in answers.warned("triggers erp.products").found
+
+
+async def test_a_sku_that_was_changed_in_the_configuration_needs_a_migration(office18: Office) -> None:
+    watch = [{"table": "erp.stock", "sku": "upper(sku)"}, {"table": "erp.products", "sku": "sku"}]
+    failed = (await office18.check(office18.settings(watch=watch))).failed("triggers erp.stock")
+    assert "take the SKU from sku, the configuration from upper(sku)" in failed.found
+    assert "stockrelay migrate" in failed.advice
+
+
+@pytest.mark.parametrize("state", ["DISABLE TRIGGER", "ENABLE REPLICA TRIGGER"])
+async def test_a_trigger_that_does_not_fire_fails_with_the_command_that_enables_it(
+    office18: Office, state: str
+) -> None:
+    office18.database.run_sql(f"ALTER TABLE erp.stock {state} stockrelay_update")
+    failed = (await office18.check()).failed("triggers erp.stock")
+    assert "stockrelay_update on erp.stock" in failed.found
+    office18.database.run_sql(failed.advice.partition(": ")[2])
+    assert (await office18.check()).bad() == {}
+
+
+async def test_a_trigger_that_is_missing_fails(office: Office) -> None:
+    office.database.run_sql("DROP TRIGGER stockrelay_delete ON erp.stock")
+    failed = (await office.check()).failed("triggers erp.stock")
+    assert "stockrelay_delete on erp.stock: missing" in failed.found
+    assert "stockrelay migrate" in failed.advice
+
+
+async def test_a_trigger_that_does_not_fire_in_replicated_sessions_is_a_warning(office18: Office) -> None:
+    office18.database.run_sql("ALTER TABLE erp.stock ENABLE TRIGGER stockrelay_insert")
+    warned = (await office18.check()).warned("triggers erp.stock")
+    assert "replicated session" in warned.found
+    office18.database.run_sql(warned.advice.partition(": ")[2])
+    assert (await office18.check()).bad() == {}
+
+
+async def test_a_partition_that_was_made_after_the_migration_fails(office: Office) -> None:
+    office.database.run_sql("""
+        DROP TABLE erp.stock;
+        CREATE TABLE erp.stock (product_id bigint, warehouse_id integer, sku text, on_hand integer, reserved integer)
+            PARTITION BY LIST (warehouse_id);
+        CREATE TABLE erp.stock_1 PARTITION OF erp.stock FOR VALUES IN (1);
+        SELECT stockrelay.set_watches(
+            '[{"table": "erp.stock", "sku": "sku"}, {"table": "erp.products", "sku": "sku"}]');
+    """)
+    assert "triggers erp.stock" not in (await office.check()).bad()
+    office.database.run_sql("CREATE TABLE erp.stock_2 PARTITION OF erp.stock FOR VALUES IN (2)")
+    failed = (await office.check()).failed("triggers erp.stock")
+    assert "partition erp.stock_2: missing" in failed.found
+    assert "stockrelay migrate" in failed.advice

@@ -15,7 +15,7 @@ SKUS = 1_000
 @pytest.mark.timeout(240)
 @pytest.mark.settings(
     # Longer than the lease, the slowest request below and the timeout together.
-    run={"lease_s": 1.5},
+    run={"lease_s": 1.0},
     channel={"timeout_s": 1.0, "settle_s": 5.0, "concurrency": 16, "rate_per_s": 600},
 )
 async def test_ten_kills_under_load_lose_nothing_and_keep_the_order(stage: Stage) -> None:

@@ -1,0 +1,64 @@
+"""Requests of unknown fate: recorded, confirmed, and never at rest with an old number (FAULTS 13 and 14)."""
+
+import pytest
+
+from daemon.core.types import SEKORM, YMATOU
+from daemon.simulator import Hold, ResetAfter, ResetBefore
+from tests.acceptance.harness import Stage
+from tests.acceptance.writers import writing
+
+QUICK = {"run": {"lease_s": 1.0}, "channel": {"timeout_s": 0.9, "settle_s": 2.5}}
+
+
+@pytest.mark.settings(**QUICK)
+async def test_a_lost_reply_is_recorded_as_doubt_and_confirmed(stage18: Stage) -> None:
+    replica = await stage18.running(20)
+    fault = stage18.simulator.faults.add(ResetAfter(partner="sekorm", key=("PN-1", "AMS"), times=1))
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-1'")
+    await replica.wait_for("dispatch.delivery_in_doubt", channel=SEKORM, sku="SKU-1", quantity=500)
+    assert (await stage18.status())["channels"][SEKORM]["doubt"] == 1
+    took = await stage18.converged()
+    assert fault.met == 1
+    assert took > 1, "the doubt ended before an old request could not land any more"
+    writes = [entry.quantity for entry in stage18.simulator.journal.of(SEKORM, ("PN-1", "AMS"))]
+    # Applied though the reply was lost, sent again, and once more when nothing could land after it.
+    assert writes == [100, 500, 500, 500]
+    assert stage18.simulator.state.quantity(YMATOU, "SKU-1") == 500
+    finding = await stage18.judged()
+    assert finding.doubts == 1
+    assert stage18.simulator.stats.overlaps == []
+    await stage18.silent(replica)
+
+
+@pytest.mark.settings(**QUICK)
+async def test_a_held_request_that_lands_after_a_newer_number_does_not_stay(stage18: Stage) -> None:
+    replica = await stage18.running(20)
+    held = stage18.simulator.faults.add(Hold(partner="ymatou", key="SKU-1", times=1))
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-1'")
+    await replica.wait_for("dispatch.delivery_in_doubt", channel=YMATOU, sku="SKU-1", quantity=500)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 501 WHERE sku = 'SKU-1'")
+    await stage18.simulator.wait_for_state(YMATOU, {"SKU-1": 501})
+    held.release()
+    await stage18.simulator.wait_for_state(YMATOU, {"SKU-1": 500})
+    await stage18.converged()
+    finding = await stage18.judged()
+    assert (finding.doubts, finding.went_back) == (1, 1)
+    assert stage18.simulator.stats.overlaps == []
+    await stage18.silent(replica)
+
+
+@pytest.mark.settings(**QUICK)
+async def test_resets_before_and_after_applying_under_load_converge(stage18: Stage) -> None:
+    replica = await stage18.running(100)
+    faults = stage18.simulator.faults
+    faults.add(ResetBefore(probability=0.1, seed=stage18.seed))
+    faults.add(ResetAfter(probability=0.1, seed=stage18.seed + 1))
+    before = replica.mark()
+    async with writing(stage18.database.dsn, 100, stage18.random, per_s=150):
+        await replica.wait_for("dispatch.delivery_in_doubt", since=before, times=60, timeout=60)
+    faults.clear()
+    await stage18.converged(timeout=60)
+    finding = await stage18.judged()
+    assert finding.doubts >= 60
+    assert stage18.simulator.stats.overlaps == []
+    await stage18.silent(replica)

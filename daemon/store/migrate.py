@@ -1,8 +1,10 @@
 """Brings the schema to this version and the triggers to the configuration."""
 
+import asyncio
 import io
 import json
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +16,15 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from daemon.core.errors import SchemaMismatch
+from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
 from daemon.store.database import ConnectOptions, connect, translated
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
 _LOCK: Final = 7830361
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.5
 
 
 def _config(**attributes: object) -> Config:
@@ -57,10 +61,7 @@ async def migrate(
             await guard.execute(_SQL["create_schema"])
             before = await _current(guard)
         await _upgrade(options)
-        with translated("setting the triggers"):
-            async with guard.transaction():
-                await guard.execute(_SQL["set_doorbell"], has_doorbell)
-                rows = await guard.fetch(_SQL["set_watches"], watches_json(watches))
+        rows = await _set_watches(guard, watches, has_doorbell)
         lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
         lines += [
             f"watching {row['name']} (sku: {row['sku']})"
@@ -70,6 +71,28 @@ async def migrate(
         return lines
     finally:
         guard.terminate()
+
+
+async def _set_watches(
+    guard: "asyncpg.Connection[asyncpg.Record]", watches: Sequence[tuple[str, str]], has_doorbell: bool
+) -> list[asyncpg.Record]:
+    """Try for a while: a table that somebody writes to for long is not waited for, as its writers would wait too."""
+    for tries in count(1):
+        try:
+            with translated("setting the triggers"):
+                async with guard.transaction():
+                    await guard.execute(_SQL["set_doorbell"], has_doorbell)
+                    return await guard.fetch(_SQL["set_watches"], watches_json(watches))
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise
+            if tries == _TRIES:
+                raise StoreRefused(
+                    "setting the triggers: another session has locked a watched table all the time; see pg_locks, "
+                    "and run `stockrelay migrate` again when it has ended"
+                ) from error
+        await asyncio.sleep(_PAUSE_S)
+    raise AssertionError("counting has no end")
 
 
 async def _upgrade(options: ConnectOptions) -> None:

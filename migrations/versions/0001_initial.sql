@@ -61,44 +61,67 @@ CREATE TABLE stockrelay.watch (
     since      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The source of one watched table's trigger function. What could fail is tried in blocks that write nothing: a block
--- that writes would use up a subtransaction id in each of the ERP's statements. A slot that somebody has locked,
--- dropped or renamed is stepped over; if both are, a resync is asked for and the ERP's statement goes on.
+-- The source of one watched table's trigger function. What could fail is tried first, in a block that writes nothing: a
+-- block that writes would use up a subtransaction id in each of the ERP's statements. A slot that somebody has locked,
+-- dropped or renamed is stepped over; when `capture_state` is, either slot will do, and nobody rings; when the SKUs can't
+-- be worked out (an expression that raises, a column that was renamed), anything may have changed. If there is no slot at
+-- all, a resync is asked for and the ERP's statement goes on.
 CREATE FUNCTION stockrelay.capture_source(sku text, is_plain_column boolean) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
     body text := $body$
 #variable_conflict use_column
 DECLARE
+    capture_step text;
+    capture_first smallint := 0;
+    capture_misses smallint := 0;
     capture_slot smallint;
     capture_doorbell boolean;
     capture_rings boolean := false;
-    capture_known boolean := true;
+    capture_has_state boolean := true;
+    capture_is_known boolean := true;
 BEGIN
-    FOR tries IN 0..1 LOOP
+    WHILE capture_slot IS NULL AND capture_misses < 2 LOOP
         BEGIN
-            LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
-            SELECT (s.slot + tries) % 2, s.doorbell,
-                   s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000
-            INTO STRICT capture_slot, capture_doorbell, capture_rings
-            FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a;
-            IF capture_slot = 0 THEN
+            IF capture_has_state THEN
+                capture_step := 'state';
+                LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
+                SELECT s.slot, s.doorbell, s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000
+                INTO STRICT capture_first, capture_doorbell, capture_rings
+                FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a;
+            END IF;
+            capture_step := 'slot';
+            IF (capture_first + capture_misses) % 2 = 0 THEN
                 LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
             ELSE
                 LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
             END IF;
-            EXIT;
+            capture_step := 'sku';
+            IF NOT capture_is_known OR TG_OP = 'TRUNCATE' THEN
+                capture_is_known := false;
+            ELSIF TG_OP = 'UPDATE' THEN
+                PERFORM @try@ FROM new_rows@limit@;@try_old@
+            ELSIF TG_OP = 'INSERT' THEN
+                PERFORM @try@ FROM new_rows@limit@;
+            ELSE
+                PERFORM @try@ FROM old_rows@limit@;
+            END IF;
+            capture_slot := (capture_first + capture_misses) % 2;
         EXCEPTION WHEN OTHERS THEN
-            capture_slot := NULL;
+            IF capture_step = 'state' THEN
+                capture_has_state := false;
+            ELSIF capture_step = 'slot' THEN
+                capture_misses := capture_misses + 1;
+            ELSE
+                capture_is_known := false;
+            END IF;
         END;
     END LOOP;
     IF capture_slot IS NULL THEN
         IF capture_doorbell AND pg_notification_queue_usage() < 0.5 THEN
             PERFORM pg_notify('stockrelay', 'resync');
         END IF;
-        RETURN NULL;
-    END IF;@check@
-    IF TG_OP = 'TRUNCATE' OR NOT capture_known THEN
+    ELSIF NOT capture_is_known THEN
         IF capture_slot = 0 THEN
             INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
             VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
@@ -112,14 +135,6 @@ BEGIN
     END IF;
     RETURN NULL;
 END $body$;
-    -- An expression may raise on some row, so it is tried first.
-    checked CONSTANT text := $check$
-    BEGIN
-        IF TG_OP IN ('INSERT', 'UPDATE') THEN PERFORM count((@sku@)::text) FROM new_rows; END IF;
-        IF TG_OP IN ('UPDATE', 'DELETE') THEN PERFORM count((@sku@)::text) FROM old_rows; END IF;
-    EXCEPTION WHEN OTHERS THEN
-        capture_known := false;
-    END;$check$;
     written CONSTANT text := $insert$
         IF capture_slot = 0 THEN
             INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
@@ -133,7 +148,11 @@ END $body$;
             FROM (@rows@) AS c WHERE c.sku IS NOT NULL;
         END IF;$insert$;
 BEGIN
-    body := replace(body, '@check@', CASE WHEN is_plain_column THEN '' ELSE checked END);
+    -- A column can only be missing; an expression may raise on some row.
+    body := replace(body, '@try@', CASE WHEN is_plain_column THEN '(@sku@)::text' ELSE 'count((@sku@)::text)' END);
+    body := replace(body, '@limit@', CASE WHEN is_plain_column THEN ' LIMIT 0' ELSE '' END);
+    body := replace(body, '@try_old@', CASE WHEN is_plain_column THEN '' ELSE
+        ' PERFORM count((@sku@)::text) FROM old_rows;' END);
     body := replace(body, '@update@', replace(written, '@rows@',
         'SELECT (@sku@)::text AS sku FROM new_rows UNION SELECT (@sku@)::text FROM old_rows'));
     body := replace(body, '@insert@', replace(written, '@rows@', 'SELECT DISTINCT (@sku@)::text AS sku FROM new_rows'));
@@ -147,23 +166,71 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE tree (id) AS (
         SELECT root UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.id
     )
-    SELECT t.id FROM tree AS t JOIN pg_class AS c ON c.oid = t.id WHERE c.relkind IN ('r', 'p')
+    SELECT id FROM tree
 $$;
 
--- Sets the triggers of one relation; says whether they also fire in replicated sessions (ENABLE ALWAYS wants the
--- table's owner, CREATE TRIGGER only the TRIGGER privilege).
-CREATE FUNCTION stockrelay.set_triggers(relation regclass, function text) RETURNS boolean
+-- Refuses what can't be watched, in words; says whether `sku` is a column as it stands.
+CREATE FUNCTION stockrelay.check_watch(relation regclass, name text, sku text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    plan text;
+    foreign_part regclass;
+    column_name name;
+BEGIN
+    IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class AS c WHERE c.oid = relation) THEN
+        RAISE EXCEPTION 'watch: % is not a table', name
+            USING HINT = 'Watch the tables below a view: name each of them, and read the view in the listing.';
+    END IF;
+    SELECT c.oid INTO foreign_part FROM stockrelay.relation_tree(relation) AS t JOIN pg_class AS c ON c.oid = t
+    WHERE c.relkind NOT IN ('r', 'p') LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'watch: % has the part %, which is a foreign table', name, foreign_part
+            USING HINT = 'A foreign table takes no trigger, and writing through its parent would fail with ours: '
+                         'watch the other parts one by one.';
+    END IF;
+    SELECT a.attname INTO column_name FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+    AND (quote_ident(a.attname) = sku OR a.attname = lower(sku)) LIMIT 1;
+    IF FOUND AND EXISTS (SELECT FROM pg_get_keywords() AS k WHERE k.word = lower(sku) AND k.catcode IN ('R', 'T')) THEN
+        RAISE EXCEPTION 'watch: "%" is a word of SQL and a column of %', sku, name
+            USING HINT = format('Write the column in double quotes: %I', column_name);
+    END IF;
+    BEGIN
+        -- As the triggers do it. In WHERE, because an aggregate or a set is not one SKU for each row.
+        EXECUTE format('SELECT FROM %s AS new_rows WHERE (%s)::text IS NULL LIMIT 0', relation, sku);
+        EXECUTE format('EXPLAIN (FORMAT JSON) SELECT (%s)::text FROM %s AS new_rows', sku, relation) INTO plan;
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE;
+    WHEN OTHERS THEN
+        RAISE EXCEPTION 'watch: the SKU expression "%" does not work on %: %', sku, name, SQLERRM
+            USING HINT = 'It is an SQL expression over one row of the table, its columns without the table''s name; '
+                         'functions outside pg_catalog are written with their schema.';
+    END;
+    IF plan LIKE '%"Subplan Name"%' THEN
+        RAISE EXCEPTION 'watch: the SKU expression "%" on % reads another table', sku, name
+            USING HINT = 'The ERP''s statements would wait for that table''s locks: watch it too, and join in the listing.';
+    END IF;
+    RETURN column_name IS NOT NULL;
+END $$;
+
+-- Sets the triggers of one relation; says whether they also fire in replicated sessions (ENABLE ALWAYS wants the
+-- table's owner, CREATE TRIGGER only the TRIGGER privilege). What is right already is not touched, and who has the table
+-- locked is not waited for: the ERP's writers would queue behind us.
+CREATE FUNCTION stockrelay.set_triggers(relation regclass, function text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
 DECLARE
     part record;
     is_always boolean := true;
 BEGIN
     FOR part IN SELECT * FROM (VALUES
-        ('stockrelay_insert', 'INSERT', 'REFERENCING NEW TABLE AS new_rows'),
-        ('stockrelay_update', 'UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
-        ('stockrelay_delete', 'DELETE', 'REFERENCING OLD TABLE AS old_rows'),
-        ('stockrelay_truncate', 'TRUNCATE', '')) AS v (name, event, tables)
+        ('stockrelay_insert', 'INSERT', 4, 'REFERENCING NEW TABLE AS new_rows'),
+        ('stockrelay_update', 'UPDATE', 16, 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+        ('stockrelay_delete', 'DELETE', 8, 'REFERENCING OLD TABLE AS old_rows'),
+        ('stockrelay_truncate', 'TRUNCATE', 32, '')) AS v (name, event, type, tables)
     LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = part.name AND t.tgtype = part.type
+            AND t.tgfoid = to_regproc(format('stockrelay.%I', function)) AND t.tgenabled = 'A');
         EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION stockrelay.%I()',
                        part.name, part.event, relation, part.tables, function);
         BEGIN
@@ -177,7 +244,7 @@ END $$;
 
 -- Takes our triggers off one relation, wherever they came from.
 CREATE FUNCTION stockrelay.drop_triggers(relation regclass) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
 DECLARE
     name text;
 BEGIN
@@ -185,7 +252,12 @@ BEGIN
         SELECT t.tgname FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
         WHERE t.tgrelid = relation AND p.pronamespace = 'stockrelay'::regnamespace AND NOT t.tgisinternal
     LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+        BEGIN
+            EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE EXCEPTION 'watch: % is not watched any more, but this role may not drop its triggers', relation
+                USING HINT = format('Run as the owner of the table: DROP TRIGGER %I ON %s;', name, relation);
+        END;
     END LOOP;
 END $$;
 
@@ -198,34 +270,28 @@ DECLARE
     relation regclass;
     id oid;
     function_name text;
-    is_plain boolean;
+    source text;
     is_always boolean;
     kept oid[] := '{}';
     members oid[] := '{}';
 BEGIN
     FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w ("table" text, sku text) LOOP
         relation := wanted."table"::regclass;
-        IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class AS c WHERE c.oid = relation) THEN
-            RAISE EXCEPTION 'watch: % is not a table', wanted."table"
-                USING HINT = 'Watch the tables below a view: name each of them, and read the view in the listing.';
+        source := stockrelay.capture_source(wanted.sku, stockrelay.check_watch(relation, wanted."table", wanted.sku));
+        IF relation::oid = ANY (members) THEN
+            RAISE EXCEPTION 'watch: % is watched already, by itself or as a part of another table', wanted."table"
+                USING HINT = 'A table has one SKU expression.';
         END IF;
-        BEGIN
-            EXECUTE format('SELECT (%s)::text FROM %s LIMIT 0', wanted.sku, relation);
-        EXCEPTION WHEN OTHERS THEN
-            RAISE EXCEPTION 'watch: the SKU expression "%" does not work on %: %', wanted.sku, wanted."table", SQLERRM
-                USING HINT = 'It is an SQL expression over one row of the table; functions outside pg_catalog are '
-                             'written with their schema.';
-        END;
-        is_plain := EXISTS (
-            SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-            AND (quote_ident(a.attname) = wanted.sku OR a.attname = lower(wanted.sku)));
         function_name := 'capture_' || relation::oid;
         EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                       'SET search_path = pg_catalog, pg_temp AS %L',
-                       function_name, stockrelay.capture_source(wanted.sku, is_plain));
+                       'SET search_path = pg_catalog, pg_temp AS %L', function_name, source);
         EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name);
         is_always := true;
         FOR id IN SELECT stockrelay.relation_tree(relation) LOOP
+            IF id = ANY (members) THEN
+                RAISE EXCEPTION 'watch: the part % of % is watched already', id::regclass, wanted."table"
+                    USING HINT = 'Watch the table above it or its parts, not both.';
+            END IF;
             is_always := stockrelay.set_triggers(id, function_name) AND is_always;
             members := members || id;
         END LOOP;
@@ -300,6 +366,9 @@ DECLARE
     then_snapshot pg_snapshot;
     now_snapshot pg_snapshot;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'take_changes wants READ COMMITTED: what is read here is newer than the lock';
+    END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Locked in a statement of its own: the reading below then has a snapshot that is newer than the last reader's.
     SELECT i.read_until INTO STRICT then_snapshot FROM stockrelay.intake AS i FOR UPDATE;
@@ -338,6 +407,9 @@ DECLARE
     has_rows boolean;
     has_unread boolean;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'rotate wants READ COMMITTED: a slot is looked at after it was locked';
+    END IF;
     SELECT * INTO STRICT state FROM stockrelay.capture_state;
     IF state.switched_at > clock_timestamp() - min_age THEN
         RETURN 'too early';
@@ -422,7 +494,7 @@ CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parke
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.
 CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)
 RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT (rows = 0 OR quantity = 0 OR quantity < urgent_below)
+    SELECT (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END
 $$;
@@ -453,10 +525,13 @@ CREATE INDEX attempt_sku ON stockrelay.attempt (channel, sku, at);
 CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;
 
 -- Makes the partitions of today and the next days, and drops those older than `keep`. Returns how many it dropped.
+-- A partition that can't be had now (somebody reads the log: making one locks all of it, and outcomes would queue behind
+-- us) is made the next time; until then `attempt_rest` takes the rows.
 CREATE FUNCTION stockrelay.roll_attempts(days_ahead integer, keep interval) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE
     today CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    oldest CONSTANT date := (today - keep)::date;
     day date;
     partition text;
     dropped integer := 0;
@@ -468,18 +543,28 @@ BEGIN
     FOR day IN SELECT today + n FROM generate_series(0, days_ahead) AS n LOOP
         partition := 'attempt_' || to_char(day, 'YYYYMMDD');
         IF to_regclass(format('stockrelay.%I', partition)) IS NULL THEN
-            EXECUTE format('CREATE TABLE stockrelay.%I PARTITION OF stockrelay.attempt FOR VALUES FROM (%L) TO (%L)',
-                           partition, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+            BEGIN
+                EXECUTE format('CREATE TABLE stockrelay.%I PARTITION OF stockrelay.attempt FOR VALUES FROM (%L) TO (%L)',
+                               partition, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+            EXCEPTION
+                WHEN lock_not_available THEN RETURN dropped;
+                WHEN check_violation THEN NULL;  -- `attempt_rest` has rows of that day already: it keeps the day
+            END;
         END IF;
     END LOOP;
     FOR partition IN
         SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'stockrelay.attempt'::regclass AND c.relname ~ '^attempt_[0-9]{8}$'
-        AND to_date(right(c.relname, 8), 'YYYYMMDD') < (today - keep)::date
+        AND to_date(right(c.relname, 8), 'YYYYMMDD') < oldest
     LOOP
-        EXECUTE format('DROP TABLE stockrelay.%I', partition);
-        dropped := dropped + 1;
+        BEGIN
+            EXECUTE format('DROP TABLE stockrelay.%I', partition);
+            dropped := dropped + 1;
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN dropped;
+        END;
     END LOOP;
+    DELETE FROM stockrelay.attempt_rest AS r WHERE r.at < oldest::timestamp AT TIME ZONE 'UTC';
     RETURN dropped;
 END $$;
 SELECT stockrelay.roll_attempts(3, interval '1000 years');

@@ -1,0 +1,106 @@
+"""A database of one test, with our schema in it and one watched table, `shop.goods`."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import asyncpg
+
+from daemon.demo.postgres import PostgresServer
+from daemon.store.database import ConnectOptions
+from daemon.store.migrate import watches_json
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+T = TypeVar("T")
+
+SHOP: Final = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.goods (sku text, pn text, brand text, quantity numeric, note text);
+CREATE INDEX goods_sku ON shop.goods (sku);
+"""
+WATCHES: Final = [("shop.goods", "sku")]
+TIMEOUT: Final = 20.0
+
+# A copy of a database is another one to us, and a test begins with nothing read and nothing known.
+RESET: Final = """
+BEGIN;
+DROP SCHEMA IF EXISTS erp CASCADE;
+CREATE SCHEMA erp;
+TRUNCATE shop.goods, stockrelay.change_0, stockrelay.change_1, stockrelay.ledger, stockrelay.attempt, stockrelay.lease,
+    stockrelay.channel_state, stockrelay.token;
+SELECT stockrelay.set_watches('[{"table": "shop.goods", "sku": "sku"}]');
+COMMIT;
+TRUNCATE stockrelay.change_0, stockrelay.change_1;
+UPDATE stockrelay.capture_state SET slot = 0, doorbell = true, switched_at = clock_timestamp();
+SELECT setval('stockrelay.awake_until_ms', 0);
+UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
+    system_identifier = n.system_identifier, read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;
+"""
+
+
+class Place:
+    """One database. Its connections are cut when the test ends."""
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self.server = server
+        self.name = name
+        self._open: list[Connection] = []
+
+    def dsn(self, role: str = "postgres") -> str:
+        return self.server.dsn(self.name, role)
+
+    def options(self, role: str = "postgres") -> ConnectOptions:
+        return ConnectOptions(self.dsn(role), timedelta(seconds=TIMEOUT))
+
+    async def connect(self, role: str = "postgres") -> Connection:
+        """Another session."""
+        connection: Connection = await asyncpg.connect(self.dsn(role), command_timeout=TIMEOUT)
+        self._open.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        for connection in self._open:
+            connection.terminate()
+        self._open.clear()
+
+
+async def watch(connection: Connection, *watches: tuple[str, str]) -> list[asyncpg.Record]:
+    """Watch these tables instead of others."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        "SELECT name, sku, is_always FROM stockrelay.set_watches($1)", watches_json(watches)
+    )
+    return rows
+
+
+async def logged(connection: Connection) -> list[str | None]:
+    """The SKUs in the change log, sorted; None stands for everything. They are taken out of it."""
+    rows = await connection.fetch("SELECT sku FROM stockrelay.change ORDER BY sku NULLS FIRST")
+    await connection.execute("TRUNCATE stockrelay.change_0, stockrelay.change_1")
+    return [row["sku"] for row in rows]
+
+
+async def is_waiting(observer: Connection, pid: int) -> None:
+    """Return when that session waits for a lock of another one."""
+    async with asyncio.timeout(TIMEOUT):
+        # The server says it only to those who ask.
+        while not await observer.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def begun(awaitable: Awaitable[T], observer: Connection, pid: int) -> asyncio.Task[T]:
+    """Start something that will wait for a lock, and return once it does."""
+
+    async def run() -> T:
+        return await awaitable
+
+    task = asyncio.create_task(run())
+    waiting = asyncio.create_task(is_waiting(observer, pid))
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done(), f"did not wait: {task.result() if not task.exception() else task.exception()!r}"
+    await waiting
+    return task

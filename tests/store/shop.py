@@ -1,0 +1,170 @@
+"""A shop's listing, one channel's ledger over it, and time that passes when it is told to."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from daemon.core.conclusion import Conclusion
+from daemon.core.types import CHANNELS, Epoch, Lane
+from daemon.store.database import Database
+from daemon.store.intake import Drained, Intake
+from daemon.store.lanes import Lanes
+from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
+from daemon.store.listing import ChannelListing
+from tests.store.place import Connection, Place
+
+CHANNEL: Final = CHANNELS[0]
+LANE: Final = Lane(CHANNEL)
+SETTLE: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=10)
+TIMEOUT: Final = timedelta(seconds=20)
+DEBOUNCE: Final = Debounce(timedelta(seconds=2), timedelta(seconds=10), 3)
+LISTING: Final = "SELECT sku, pn AS pn_code, brand AS brand_name, quantity FROM shop.goods"
+
+
+def problem(identifiers: Sequence[str | None]) -> str | None:
+    """As a partner's: a part number is needed, and 50 characters are the most."""
+    if not identifiers[0]:
+        return "pn_code is missing"
+    return "pn_code is too long" if len(identifiers[0]) > 50 else None
+
+
+class Shop:
+    """What a test does with one channel. `sql` is a session beside the store's own pool."""
+
+    def __init__(self, place: Place, database: Database, sql: Connection, listing: str) -> None:
+        self.place = place
+        self.database = database
+        self.sql = sql
+        self.ledger = Ledger(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem)
+        self.lanes = Lanes(database)
+        self.intake = self.reader(DEBOUNCE)
+        self.owner = Owner(LANE, Epoch(0), "nobody")
+
+    def reader(self, debounce: Debounce) -> Intake:
+        """The intake, with that debounce."""
+        return Intake(self.database, [self.ledger], {CHANNEL: debounce})
+
+    async def sells(
+        self, sku: str, quantity: object, identifiers: tuple[str | None, str] | None = None
+    ) -> None:
+        """The ERP's number of a SKU is this now; it is listed if it was not."""
+        pn, brand = identifiers or (f"PN-{sku}", "brand")
+        await self.sql.execute(
+            "WITH gone AS (DELETE FROM shop.goods WHERE sku = $1) "
+            "INSERT INTO shop.goods (sku, pn, brand, quantity) VALUES ($1, $2, $3, $4::text::numeric)",
+            sku,
+            pn,
+            brand,
+            None if quantity is None else str(quantity),
+        )
+
+    async def delists(self, sku: str) -> None:
+        await self.sql.execute("DELETE FROM shop.goods WHERE sku = $1", sku)
+
+    async def drain(self, debounce: Debounce = DEBOUNCE) -> Drained:
+        return await self.reader(debounce).drain(tells_replicas=False, timeout=TIMEOUT)
+
+    async def resync(self, debounce: Debounce = DEBOUNCE) -> Drained:
+        return await self.reader(debounce).resync(tells_replicas=False, timeout=TIMEOUT)
+
+    async def rows(self) -> int:
+        """How many rows a reading marks."""
+        marked = (await self.drain()).marked.get(CHANNEL)
+        return 0 if marked is None else marked.rows
+
+    async def take(self, holder: str = "one") -> Owner:
+        """Become the lane's owner, whoever has it."""
+        await self.lanes.make(LANE)
+        await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE lane = $1", LANE)
+        owner = await self.lanes.take(LANE, holder, LEASE)
+        assert owner is not None
+        self.owner = owner
+        return owner
+
+    async def claim(self, limit: int = 100, owner: Owner | None = None) -> Claim:
+        return await self.ledger.claim(owner or self.owner, limit, SETTLE)
+
+    async def claim_one(self) -> Attempt:
+        """Claim what is due; it is one row."""
+        claim = await self.claim()
+        assert len(claim.attempts) == 1, claim
+        return claim.attempts[0]
+
+    async def complete(
+        self, attempt: Attempt, outcome: str, *, wait_s: float = 0, owner: Owner | None = None
+    ) -> bool:
+        """Write how an attempt ended; `refused` and `parked` (unknown once too often) park."""
+        conclusion = Conclusion(
+            "unknown" if outcome == "parked" else outcome,
+            f"because {outcome}",
+            is_parked=outcome in ("refused", "parked"),
+            wait=timedelta(seconds=wait_s),
+        )
+        done = Completion(attempt.push.sku, attempt.attempt_id, conclusion, timedelta(milliseconds=7))
+        return await self.ledger.complete(owner or self.owner, [done], SETTLE)
+
+    async def deliver(
+        self, sku: str, quantity: int, identifiers: tuple[str | None, str] | None = None
+    ) -> None:
+        """Bring a number to the partner, all the way."""
+        await self.sells(sku, quantity, identifiers)
+        await self.drain()
+        await self.pass_time(100)
+        attempt = await self.claim_one()
+        assert attempt.push.quantity == quantity
+        await self.complete(attempt, "applied")
+
+    async def row(self, sku: str) -> asyncpg.Record:
+        row = await self.find(sku)
+        assert row is not None, f"{sku} is not in the ledger"
+        return row
+
+    async def find(self, sku: str) -> asyncpg.Record | None:
+        """The ledger's row, with what a test asks of it."""
+        return await self.sql.fetchrow(
+            "SELECT *, extract(epoch FROM due_at - clock_timestamp())::float8 AS due_s, "
+            "extract(epoch FROM doubt_until - clock_timestamp())::float8 AS doubt_s, "
+            "want_seq > acked_seq AS is_wanted "
+            "FROM stockrelay.ledger WHERE channel = $1 AND sku = $2",
+            CHANNEL,
+            sku,
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """All that the ledger remembers happened so much earlier."""
+        ago = timedelta(seconds=seconds)
+        columns = (
+            "first_dirty_at",
+            "unacked_since",
+            "due_at",
+            "acked_at",
+            "attempt_at",
+            "doubt_at",
+            "doubt_until",
+            "retry_at",
+            "parked_at",
+        )
+        moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+        await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}", ago)
+
+    async def attempts(self) -> list[asyncpg.Record]:
+        """The attempt log, in order."""
+        rows: list[asyncpg.Record] = await self.sql.fetch(
+            "SELECT * FROM stockrelay.attempt ORDER BY attempt_id"
+        )
+        return rows
+
+
+@asynccontextmanager
+async def opened(place: Place, listing: str = LISTING, role: str = "postgres") -> AsyncIterator[Shop]:
+    """A shop over that database, its store's sessions with that role; its pool is closed at the end."""
+    database = Database(place.options(role), 4)
+    await database.open()
+    try:
+        yield Shop(place, database, await place.connect(), listing)
+    finally:
+        await database.close()

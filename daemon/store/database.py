@@ -146,14 +146,17 @@ class Database:
             keep_alive(connection)
 
         with translated("connecting to the database"):
-            self._pool = await asyncpg.create_pool(
+            pool = await asyncpg.create_pool(
                 **self._options.arguments(),
-                min_size=1,
+                # None for its own sake: while the server is away, the pool would log each try to restore it.
+                min_size=0,
                 max_size=self._pool_size,
                 max_inactive_connection_lifetime=300.0,
                 init=set_up,
                 reset=_keep_session,
             )
+            async with pool.acquire():
+                self._pool = pool  # an address that does not work is found now
 
     async def close(self) -> None:
         """Close the pool; after a few seconds the connections are cut."""

@@ -143,7 +143,9 @@ def _check_sent_is_written(entries: Sequence[Entry], log: Sequence[Attempt]) -> 
         first.setdefault(name, attempt.at)
     for name, count in arrived.items():
         possible = outcomes[name]["applied"] + outcomes[name]["unknown"]
-        assert count <= possible, f"{name} arrived {count} times, with {dict(outcomes[name])} in the attempt log"
+        assert count <= possible, (
+            f"{name} arrived {count} times, with {dict(outcomes[name])} in the attempt log"
+        )
     for name, counts in outcomes.items():
         assert counts["applied"] <= arrived[name], f"{name}: {dict(counts)} and {arrived[name]} arrivals"
     for entry in entries:

@@ -195,9 +195,7 @@ class Replica:
             if not self.is_running:
                 raise AssertionError(f"replica {self.name} ended while {what} was awaited\n{self.tail()}")
             if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"replica {self.name}: no {what} within {timeout:g} s\n{self.tail()}"
-                )
+                raise AssertionError(f"replica {self.name}: no {what} within {timeout:g} s\n{self.tail()}")
             await asyncio.sleep(LOOK_S)
 
     def errors(self) -> str:

@@ -38,6 +38,8 @@ async def test_restarts_of_the_database_under_load_lose_nothing(stage: Stage) ->
     took = await stage.converged()
     print(f"{load.changes} changes, {load.lost_connections} connections lost, converged {took:.1f} s after")  # noqa: T201
     assert load.lost_connections >= 3
+    delayed = ("dispatch.claim_delayed", "dispatch.outcomes_delayed", "intake.reading_delayed")
+    assert any(replica.find(event) for event in delayed), "no restart hit the daemon at work"
     assert len(replica.find("doorbell.lost")) >= 3
     await stage.judged()
     assert stage.simulator.stats.overlaps == []

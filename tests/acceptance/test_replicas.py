@@ -45,9 +45,7 @@ def _check_sendings(stage: Stage, takings: Sequence[Line], log: Sequence[Attempt
 
 
 # The lease is the default.
-@pytest.mark.settings(
-    run={"lease_s": 10}, channel={"timeout_s": 1.0, "settle_s": 11.5, "rate_per_s": 1000}
-)
+@pytest.mark.settings(run={"lease_s": 10}, channel={"timeout_s": 1.0, "settle_s": 11.5, "rate_per_s": 1000})
 async def test_another_replica_takes_over_from_a_killed_owner_in_time(stage18: Stage) -> None:
     owner = await stage18.running(200)
     other = stage18.replica("two")

@@ -1,5 +1,4 @@
-"""The ERP's sessions that change stock. Each change of a SKU sets a larger number, so that a number says how old it is.
-"""
+"""The ERP's sessions that change stock. Each change of a SKU sets a larger number, so that a number says how old it is."""
 
 import asyncio
 import random
@@ -12,7 +11,12 @@ import asyncpg
 
 from tests.acceptance.oracle import Connection
 
-_GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.exceptions.OperatorInterventionError)
+_GONE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,
+)
 
 _HOT = 10
 
@@ -40,9 +44,7 @@ async def writing(
     async with asyncio.TaskGroup() as group:
         for writer in range(writers):
             mine = [f"SKU-{n}" for n in range(1, skus + 1) if n % writers == writer]
-            group.create_task(
-                _write(dsn, mine, random.Random(chance.random()), writers / per_s, stop, load)
-            )
+            group.create_task(_write(dsn, mine, random.Random(chance.random()), writers / per_s, stop, load))
         try:
             yield load
         finally:
@@ -59,7 +61,9 @@ async def _write(
                 connection = connection or await asyncpg.connect(dsn, timeout=5)
                 sku = chance.choice(skus if chance.random() < 0.5 else skus[:_HOT])
                 number = await connection.fetchval(
-                    "UPDATE erp.stock SET on_hand = on_hand + 1 WHERE sku = $1 RETURNING on_hand", sku, timeout=10
+                    "UPDATE erp.stock SET on_hand = on_hand + 1 WHERE sku = $1 RETURNING on_hand",
+                    sku,
+                    timeout=10,
                 )
             except _GONE:
                 load.lost_connections += 1
@@ -82,7 +86,12 @@ async def burst(dsn: str, skus: int, changes: int, seconds: float, *, writers: i
     began = time.monotonic()
     made = await asyncio.gather(
         *(
-            _burst(dsn, [f"SKU-{n}" for n in range(1, skus + 1) if n % writers == writer], changes // writers, seconds)
+            _burst(
+                dsn,
+                [f"SKU-{n}" for n in range(1, skus + 1) if n % writers == writer],
+                changes // writers,
+                seconds,
+            )
             for writer in range(writers)
         )
     )

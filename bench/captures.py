@@ -1,0 +1,64 @@
+"""What happens to an ERP's table: nothing, what textbooks say, or our capture."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from bench.place import Connection, DaemonSetup, connected
+
+ROWS: Final = 100_000
+PLAIN: Final = "plain"
+TEXTBOOK: Final = "textbook"
+OURS: Final = "erp"
+LISTING: Final = (
+    "SELECT sku, 'PN-' || sku AS pn_code, 'AMS' AS brand_name, on_hand AS quantity FROM erp.stock"
+)
+
+_STOCK: Final = """
+CREATE SCHEMA {schema};
+CREATE TABLE {schema}.stock (id integer PRIMARY KEY, sku text NOT NULL UNIQUE, on_hand integer NOT NULL)
+    WITH (fillfactor = 50);
+INSERT INTO {schema}.stock SELECT i, 'SKU-' || i, 1000 FROM generate_series(1, {rows}) AS i;
+VACUUM (ANALYZE) {schema}.stock;
+"""
+_TEXTBOOK: Final = """
+CREATE FUNCTION {schema}.tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('{schema}', NEW.sku || ':' || NEW.on_hand);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER tell AFTER UPDATE ON {schema}.stock FOR EACH ROW EXECUTE FUNCTION {schema}.tell();
+"""
+
+
+async def make_stock(connection: Connection, schema: str, rows: int) -> None:
+    """Make a table of stock in a schema of its own."""
+    for statement in _STOCK.format(schema=schema, rows=rows).split(";\n"):
+        if statement.strip():
+            await connection.execute(statement)
+
+
+async def make_textbook(connection: Connection, schema: str) -> None:
+    """A NOTIFY for each row, as textbooks have it; the payload is `SKU:NUMBER`, the channel the schema."""
+    await connection.execute(_TEXTBOOK.format(schema=schema))
+
+
+@asynccontextmanager
+async def all_three(dsn: str, setup: DaemonSetup, rows: int) -> AsyncIterator[Connection]:
+    """The three tables, alike but for their triggers, and somebody who listens to both bells."""
+    async with connected(dsn) as connection:
+        for schema in (PLAIN, TEXTBOOK, OURS):
+            await make_stock(connection, schema, rows)
+        await make_textbook(connection, TEXTBOOK)
+        await setup.migrate()
+        async with listening(dsn, TEXTBOOK), listening(dsn, "stockrelay"):
+            yield connection
+
+
+@asynccontextmanager
+async def listening(dsn: str, channel: str) -> AsyncIterator[None]:
+    """Somebody listens, as a daemon would."""
+    async with connected(dsn) as connection:
+        await connection.add_listener(channel, lambda *_: None)
+        yield
+        await connection.remove_listener(channel, lambda *_: None)

@@ -1,0 +1,99 @@
+"""From a commit in the ERP to the request at the partner, with nothing else to do."""
+
+import asyncio
+import random
+import statistics
+import time
+from contextlib import AsyncExitStack
+from typing import Final
+
+from bench.captures import LISTING, OURS, make_stock, make_textbook
+from bench.partner import PartnerEnd, partner_end
+from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
+from bench.programs import BenchError, running
+from bench.results import Promise, Result, Row
+
+NAME: Final = "latency"
+CHANGES: Final = 300
+_BARE: Final = "bare"
+_BLOCK: Final = 25
+_SPACING_S: Final = (0.015, 0.025)
+_SKUS: Final = 500
+_ARRIVE_S: Final = 10.0
+
+
+async def measure(place: Place) -> Result:
+    """Single changes, in turn for the bare loop and for the daemon, both of which run all the time."""
+    dsn = place.database(NAME)
+    blocks = max(2, round(CHANGES * place.size.scale / _BLOCK))
+    found: dict[str, list[float]] = {_BARE: [], OURS: []}
+    async with AsyncExitStack() as stack:
+        end = await stack.enter_async_context(partner_end())
+        writer = await stack.enter_async_context(connected(dsn))
+        for schema in (_BARE, OURS):
+            await make_stock(writer, schema, _SKUS)
+        await make_textbook(writer, _BARE)
+        setup = stack.enter_context(daemon_setup(dsn, end.url, LISTING, rate_per_s=10_000))
+        await setup.migrate()
+        daemon = await stack.enter_async_context(setup.run())
+        words = ("-m", "bench.bare", "relay", end.url, dsn, _BARE)
+        bare = await stack.enter_async_context(running("bare", words))
+        await end.wait_for(_SKUS, 60, daemon)  # what is there already has been told
+        await _ready(writer, end)
+        for _ in range(blocks):
+            for schema in (_BARE, OURS):
+                found[schema] += await _block(writer, end, schema)
+        bare.check()
+        daemon.check()
+    rows, ratios = _compare(found)
+    return Result(
+        NAME,
+        "commit to request at the partner, idle, debounce 0",
+        f"{len(found[OURS])} single changes, 15 to 25 ms apart; {CONDITIONS}",
+        rows,
+        [
+            Promise("latency p50 against a bare LISTEN + POST loop", ratios[0], 4, is_floor=False, must=5),
+            Promise("latency p99 against a bare LISTEN + POST loop", ratios[1], 8, is_floor=False),
+        ],
+    )
+
+
+async def _ready(writer: Connection, end: PartnerEnd) -> None:
+    """Let both send one number first: the bare loop has to listen, and connections are made with the first."""
+    deadline = time.monotonic() + _ARRIVE_S
+    for schema in (_BARE, OURS):
+        await end.reset()
+        while not await end.accepted():
+            if time.monotonic() > deadline:
+                raise BenchError(f"nothing arrives from {schema}")
+            await writer.execute(f"UPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE id = 1")
+            await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)
+
+
+async def _block(writer: Connection, end: PartnerEnd, schema: str) -> list[float]:
+    """Return the milliseconds of one block of changes."""
+    await end.reset()
+    committed: dict[int, float] = {}
+    update = await writer.prepare(
+        f"UPDATE {schema}.stock SET on_hand = on_hand + $2 WHERE id = $1 RETURNING on_hand"
+    )
+    skus = random.sample(range(2, _SKUS), _BLOCK)
+    for sku in skus:
+        await update.fetchval(sku, 1)
+        committed[sku] = time.time()
+        await asyncio.sleep(random.uniform(*_SPACING_S))
+    await end.wait_for(_BLOCK, _ARRIVE_S)
+    arrived = {entry["key"][0]: entry["received_at"] for entry in reversed(await end.journal())}
+    return [(arrived[f"PN-SKU-{sku}"] - at) * 1000 for sku, at in committed.items()]
+
+
+def _compare(found: dict[str, list[float]]) -> tuple[list[Row], tuple[float, float]]:
+    rows, points = [], []
+    for label, values in (("bare LISTEN + POST loop", found[_BARE]), ("ours", found[OURS])):
+        p50, p99 = statistics.median(values), statistics.quantiles(values, n=100, method="inclusive")[98]
+        points.append((p50, p99))
+        for name, value, before in (("p50", p50, points[0][0]), ("p99", p99, points[0][1])):
+            rows.append(Row(f"{label}, {name}", "ms", value, min(values), max(values), value / before))
+    (bare50, bare99), (ours50, ours99) = points
+    return rows, (ours50 / bare50, ours99 / bare99)

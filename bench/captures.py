@@ -16,9 +16,8 @@ LISTING: Final = (
 
 _STOCK: Final = """
 CREATE SCHEMA {schema};
-CREATE TABLE {schema}.stock (id integer PRIMARY KEY, sku text NOT NULL UNIQUE, on_hand integer NOT NULL)
-    WITH (fillfactor = 50);
-INSERT INTO {schema}.stock SELECT i, 'SKU-' || i, 1000 FROM generate_series(1, {rows}) AS i;
+CREATE TABLE {schema}.stock (sku text PRIMARY KEY, on_hand integer NOT NULL);
+INSERT INTO {schema}.stock SELECT 'SKU-' || i, 1000 FROM generate_series(1, {rows}) AS i;
 VACUUM (ANALYZE) {schema}.stock;
 """
 _TEXTBOOK: Final = """

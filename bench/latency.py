@@ -66,7 +66,7 @@ async def _ready(writer: Connection, end: PartnerEnd) -> None:
         while not await end.accepted():
             if time.monotonic() > deadline:
                 raise BenchError(f"nothing arrives from {schema}")
-            await writer.execute(f"UPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE id = 1")
+            await writer.execute(f"UPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-1'")
             await asyncio.sleep(0.2)
     await asyncio.sleep(0.5)
 
@@ -74,18 +74,15 @@ async def _ready(writer: Connection, end: PartnerEnd) -> None:
 async def _block(writer: Connection, end: PartnerEnd, schema: str) -> list[float]:
     """Return the milliseconds of one block of changes."""
     await end.reset()
-    committed: dict[int, float] = {}
-    update = await writer.prepare(
-        f"UPDATE {schema}.stock SET on_hand = on_hand + $2 WHERE id = $1 RETURNING on_hand"
-    )
-    skus = random.sample(range(2, _SKUS), _BLOCK)
-    for sku in skus:
-        await update.fetchval(sku, 1)
+    committed: dict[str, float] = {}
+    update = await writer.prepare(f"UPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE sku = $1")
+    for sku in random.sample([f"SKU-{n}" for n in range(2, _SKUS)], _BLOCK):
+        await update.fetchval(sku)
         committed[sku] = time.time()
         await asyncio.sleep(random.uniform(*_SPACING_S))
     await end.wait_for(_BLOCK, _ARRIVE_S)
     arrived = {entry["key"][0]: entry["received_at"] for entry in reversed(await end.journal())}
-    return [(arrived[f"PN-SKU-{sku}"] - at) * 1000 for sku, at in committed.items()]
+    return [(arrived[f"PN-{sku}"] - at) * 1000 for sku, at in committed.items()]
 
 
 def _compare(found: dict[str, list[float]]) -> tuple[list[Row], tuple[float, float]]:

@@ -68,7 +68,7 @@ async def _in_step(connection: Connection) -> None:
 
 async def _pgbench(place: Place, dsn: str, schema: str, rows: int) -> float:
     """Return transactions per second of one run."""
-    script = f"\\set id random(1, {rows})\nUPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE id = :id;\n"
+    script = f"\\set id random(1, {rows})\nUPDATE {schema}.stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-' || :id;\n"
     with _file(script) as file:
         process = await asyncio.create_subprocess_exec(
             str(place.server.bin_dir / "pgbench"),

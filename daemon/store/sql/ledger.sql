@@ -3,7 +3,7 @@
     SELECT x.sku, count(*)::integer AS rows, min(x.identifiers) AS identifiers, min(x.quantity) AS quantity
     FROM (
         SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers,
-               CASE WHEN l.quantity::numeric = 'NaN' THEN NULL
+               CASE WHEN coalesce(l.quantity::numeric = 'NaN', true) THEN NULL
                     ELSE least(greatest(floor(l.quantity::numeric), 0), 2147483647)::integer END AS quantity
         FROM (
 @listing@
@@ -43,7 +43,9 @@ WITH listed AS (
         WHEN e.sku IS NULL THEN t.rows > 0
         WHEN e.parked_at IS NOT NULL THEN
             (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
-        WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) THEN $6
+        -- Waiting already, for its number or for the end of a doubt: a claim may be reading an older number just now, so
+        -- what is equal here need not be equal to what is sent.
+        WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN $6
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
              OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
     END
@@ -113,7 +115,9 @@ WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 -- An heir's number may be overwritten by what was last sent for the SKU before it: confirm it after the settle time.
 UPDATE stockrelay.ledger SET
     doubt_at = clock_timestamp(), doubt_until = greatest(doubt_until, clock_timestamp() + $3::interval),
-    due_at = coalesce(due_at, clock_timestamp() + $3::interval)
+    -- What is in flight was claimed before: its acknowledgement confirms nothing.
+    attempt_settles = CASE WHEN attempt_id IS NOT NULL THEN false END,
+    due_at = CASE WHEN parked_at IS NULL THEN coalesce(due_at, clock_timestamp() + $3::interval) END
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: open_attempts
@@ -177,7 +181,10 @@ WITH owner AS (
         AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.attempt_settles, r.outcome, r.reason, r.is_parked, r.wait_s, r.duration_ms, clock_timestamp() AS now
+           d.attempt_settles, r.outcome, r.reason, r.wait_s, r.duration_ms, clock_timestamp() AS now,
+           -- What was refused is what was sent: identifiers that were marked since then get their own try.
+           r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
+               AS is_parked
     FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
     WHERE d.channel = $4 AND d.attempt_epoch = $2 AND EXISTS (SELECT FROM owner)
     ORDER BY d.sku FOR UPDATE OF d

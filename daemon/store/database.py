@@ -86,6 +86,8 @@ class ConnectOptions:
             # A transaction-mode pooler refuses unknown start-up parameters; directly, compiling a plan that runs for
             # a millisecond only costs.
             settings["jit"] = "off"
+            # The statements rely on seeing what was committed while they waited for a lock.
+            settings["default_transaction_isolation"] = "read committed"
         return {
             "dsn": self.dsn,
             "timeout": CONNECT_TIMEOUT.total_seconds(),
@@ -180,5 +182,5 @@ class Database:
     @asynccontextmanager
     async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
-        async with self.connection(doing) as connection, connection.transaction():
+        async with self.connection(doing) as connection, connection.transaction(isolation="read_committed"):
             yield connection

@@ -132,7 +132,7 @@ class Intake:
 
     async def rotate(self, min_age: timedelta) -> str:
         """Take one step of the change log's rotation; return what it was."""
-        async with self._database.connection("rotating the change log") as connection:
+        async with self._database.transaction("rotating the change log") as connection:
             step: str = await connection.fetchval(_SQL["rotate"], min_age)
         return step
 

@@ -21,9 +21,7 @@ UPDATE stockrelay.lease SET holder = NULL, until = '-infinity' WHERE lane = $1 A
 
 -- name: lanes
 -- All lanes, for `status`.
-SELECT lane, epoch, CASE WHEN until >= clock_timestamp() THEN holder END AS holder,
-       extract(epoch FROM until - clock_timestamp())::float8 AS remaining_s, taken_at
-FROM stockrelay.lease ORDER BY lane;
+SELECT lane, epoch, CASE WHEN until >= clock_timestamp() THEN holder END AS holder, taken_at FROM stockrelay.lease ORDER BY lane;
 
 -- name: set_trouble
 -- What is wrong with a channel.

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -75,6 +76,23 @@ class Reply:
     received_at: float
 
 
+class _InTime(aiohttp.BytesPayload):
+    """A body that is not begun after its deadline; the headers leave with it.
+
+    A process that stood still (SIGSTOP, a suspended machine) between the decision to send and the sending would
+    otherwise, on waking, send a number that another replica has replaced meanwhile: timers run only after that.
+    """
+
+    def __init__(self, body: bytes, deadline: float) -> None:
+        super().__init__(body)
+        self._deadline = deadline
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if clock.monotonic() >= self._deadline:
+            raise TimeoutError("the deadline passed before the first byte")
+        await super().write_with_length(writer, content_length)
+
+
 class Transport:
     """The connections to one partner: at most `connections`, certificates always verified, one host.
 
@@ -130,7 +148,7 @@ class Transport:
         sent_at = clock.monotonic()
         try:
             response = await (self._session or self._open()).post(
-                url, data=body, allow_redirects=False, timeout=timeout
+                url, data=_InTime(body, sent_at + timeout_s), allow_redirects=False, timeout=timeout
             )
             if response.status != _OK:
                 # The body could be without end and would change nothing.

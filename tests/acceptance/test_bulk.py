@@ -5,8 +5,8 @@ from math import ceil
 
 import pytest
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU
-from daemon.simulator import RefuseSku
+from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.simulator import Key, RefuseSku
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import burst
@@ -49,7 +49,11 @@ async def test_skus_that_cannot_be_delivered_are_parked_and_the_others_flow(stag
     faults.add(RefuseSku(partner="sekorm", key=refused))
     faults.add(RefuseSku(partner="ymatou", key="SKU-77"))
     replica = await stage18.started()
-    spared = {(SEKORM, (too_long, "AMS")), (SEKORM, refused), (YMATOU, "SKU-77")}
+    spared: set[tuple[ChannelName, Key]] = {
+        (SEKORM, (too_long, "AMS")),
+        (SEKORM, refused),
+        (YMATOU, "SKU-77"),
+    }
     took = await stage18.converged(timeout=90, spared=spared)
     state = stage18.simulator.state
     print(f"{MANY_SKUS} SKUs at both partners after {took:.1f} s")  # noqa: T201

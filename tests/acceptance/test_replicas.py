@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -103,35 +104,49 @@ async def test_three_replicas_that_start_at_once_share_the_work_without_overlap(
     assert stage18.simulator.stats.overlaps == []
 
 
-@pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 4.0})
+@pytest.mark.settings(
+    run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 8.0, "rate_per_s": 100, "concurrency": 8}
+)
 async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing(stage18: Stage) -> None:
     owner = await stage18.running(100)
     other = stage18.replica("two")
     await other.start()
     await other.wait_for("doorbell.listening")
     held = stage18.simulator.faults.add(Hold(times=8))
-    async with writing(stage18.database.dsn, 100, stage18.random, per_s=100):
-        await stage18.simulator.wait_until(lambda: held.held >= 8)
-        owner.suspend()
-        since = other.mark()
-        # Whichever transactions it stands still in.
-        await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
-        # Every product of the held requests has gone out anew when the old ones land and are answered.
-        await other.wait_for("dispatch.delivery_acknowledged", since=since, times=150)
-        epochs = {line["lane"]: line["epoch"] for line in _takings(owner, other)}
-        back = owner.mark()
-        held.release()
-        owner.resume()
-        await owner.wait_for("lane.lease_expired", since=back, times=2)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 200")
+    await stage18.simulator.wait_until(lambda: held.held >= 8)
+    owner.suspend()
+    # What is claimed and not sent yet is still in its hands: it must never go out.
+    in_hand = await stage18.erp.fetchval("SELECT count(attempt_id) FROM stockrelay.ledger")
+    assert in_hand > held.held + 10
+    since = other.mark()
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 201")
+    await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+    # Every product has gone out anew when the old requests land and are answered.
+    await other.wait_for("dispatch.delivery_acknowledged", since=since, times=200)
+    back, resumed_at = owner.mark(), time.time()
+    held.release()
+    owner.resume()
+    await owner.wait_for("lane.lease_expired", since=back, times=2)
     await stage18.converged()
+    takings = _takings(owner, other)
     log = await oracle.attempts(stage18.erp)
-    old = [attempt for attempt in log if attempt.epoch < epochs[attempt.channel]]
+    old = [attempt for attempt in log if attempt.epoch == 1 and attempt.quantity == 200]
     lost = [attempt for attempt in old if attempt.reason.startswith("its owner was lost")]
-    assert len(lost) >= 8, "nothing was in flight"
+    assert len(lost) == in_hand
     assert {attempt.outcome for attempt in lost} == {"unknown"}
     finding = await stage18.judged()
-    assert finding.went_back > 0, "no old number landed late"
-    _check_sendings(stage18, _takings(owner, other), log)
+    assert finding.went_back >= 8, "no old number landed late"
+    late = [
+        entry
+        for entry in stage18.simulator.journal
+        if entry.received_at >= resumed_at and (entry.key, entry.quantity) in {(one.key, 200) for one in lost}
+    ]
+    # Only what was handed to the kernel between the last look at the clock and the stop may still go out: one request.
+    print(f"{in_hand} attempts in hand, {len(late)} of them sent after the stop")  # noqa: T201
+    assert len(late) <= 1
+    _check_sendings(stage18, takings, [*log, *(replace(one, epoch=2) for one in lost)])
+    await stage18.silent(other)
 
 
 @pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 4.0})
@@ -158,6 +173,7 @@ async def test_a_replica_that_stands_still_inside_a_transaction_stops_nobody(
 
 async def _suspend_inside_a_transaction(stage: Stage, replica: Replica, table: str) -> None:
     """Stop the process again and again until it is caught with a transaction open that has locked `table`."""
+    is_caught = False
     for _ in range(2_000):
         replica.suspend()
         for _ in range(3):

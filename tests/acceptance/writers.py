@@ -1,4 +1,4 @@
-"""The ERP's sessions that change stock. Each change of a SKU sets a larger number, so that a number says how old it is."""
+"""The ERP's sessions that change stock. Each change of a SKU sets a larger number: a number says how old it is."""
 
 import asyncio
 import random

@@ -1,0 +1,345 @@
+"""Claims: in order, fenced, committed before anything is sent (DESIGN.md 2.4)."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from daemon.core.types import Epoch, Sku
+from daemon.store.ledger import Debounce, Owner
+from tests.store.place import Connection
+from tests.store.shop import CHANNEL, DEBOUNCE, LANE, LEASE, SETTLE, Shop, opened
+
+NO_QUIET = Debounce(timedelta(0), timedelta(0), 3)
+
+
+async def test_a_claim_is_written_before_it_returns(shop: Shop) -> None:
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    attempt = await shop.claim_one()
+    row = await shop.row("A")
+    assert (row["attempt_id"], row["attempt_epoch"]) == (attempt.attempt_id, shop.owner.epoch)
+    assert (row["attempt_seq"], row["attempt_quantity"], row["attempt_settles"]) == (row["want_seq"], 5, True)
+    assert (row["due_at"], row["first_dirty_at"]) == (None, None)
+    assert (attempt.push.identifiers, attempt.push.quantity) == (("PN-A", "brand"), 5)
+
+
+async def test_the_number_is_read_when_it_is_claimed(shop: Shop) -> None:
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    await shop.sells("A", 3)
+    assert (await shop.claim_one()).push.quantity == 3
+
+
+async def test_urgent_rows_come_first_then_the_oldest_and_no_more_than_asked_for(shop: Shop) -> None:
+    for sku in ("old", "older", "empty", "emptier"):
+        await shop.deliver(sku, 9)
+    for sku, quantity in (("older", 8), ("old", 8), ("emptier", 0), ("empty", 0)):
+        await shop.sells(sku, quantity)
+        await shop.drain(DEBOUNCE)
+        await shop.pass_time(5)
+    order = []
+    while claimed := (await shop.claim(limit=1)).attempts:
+        assert len(claimed) == 1
+        order += [attempt.push.sku for attempt in claimed]
+    assert order == ["emptier", "empty", "older", "old"]
+
+
+async def test_what_is_not_due_is_not_claimed(shop: Shop) -> None:
+    await shop.sells("A", 5)
+    await shop.drain()
+    assert (await shop.claim()).looked_at == 0
+    due = await shop.ledger.next_due()
+    assert due is not None
+    assert due.total_seconds() == pytest.approx(2, abs=1)
+    await shop.pass_time(3)
+    assert (await shop.claim()).looked_at == 1
+    assert await shop.ledger.next_due() is None
+
+
+async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -> None:
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    await shop.claim_one()
+    await shop.sells("A", 4)
+    await shop.drain(NO_QUIET)
+    assert (await shop.claim()).looked_at == 0
+    assert await shop.ledger.next_due() is None
+
+
+@pytest.mark.parametrize("wrong", ["epoch", "holder", "lane"])
+async def test_only_the_owner_claims(shop: Shop, wrong: str) -> None:
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    owner = shop.owner
+    impostor = {
+        "epoch": Owner(LANE, Epoch(owner.epoch - 1), owner.holder),
+        "holder": Owner(LANE, owner.epoch, "another"),
+        "lane": Owner(type(LANE)("nothing"), owner.epoch, owner.holder),
+    }[wrong]
+    assert (await shop.claim(owner=impostor)).looked_at == 0
+    assert (await shop.row("A"))["attempt_id"] is None
+    assert len((await shop.claim()).attempts) == 1
+
+
+async def test_rows_that_another_session_holds_are_skipped(shop: Shop, sql: Connection) -> None:
+    for sku in ("A", "B"):
+        await shop.sells(sku, 5)
+    await shop.drain(NO_QUIET)
+    await sql.execute("BEGIN; SELECT * FROM stockrelay.ledger WHERE sku = 'A' FOR UPDATE")
+    assert [attempt.push.sku for attempt in (await shop.claim()).attempts] == ["B"]
+    await sql.execute("COMMIT")
+    assert [attempt.push.sku for attempt in (await shop.claim()).attempts] == ["A"]
+
+
+async def test_claims_at_the_same_time_share_the_rows(shop: Shop) -> None:
+    for number in range(40):
+        await shop.sells(f"S{number}", 5)
+    await shop.drain(NO_QUIET)
+    claims = await asyncio.gather(*(shop.claim(limit=10) for _ in range(4)))
+    skus = [attempt.push.sku for claim in claims for attempt in claim.attempts]
+    assert len(skus) == len(set(skus))
+    assert len({attempt.attempt_id for claim in claims for attempt in claim.attempts}) == len(skus)
+
+
+async def test_identifiers_that_can_never_be_sent_park_and_let_the_others_pass(shop: Shop) -> None:
+    await shop.sells("long", 5, ("P" * 51, "brand"))
+    await shop.sells("none", 5, (None, "brand"))
+    await shop.sells("good", 5)
+    await shop.drain(NO_QUIET)
+    claim = await shop.claim()
+    assert claim.parked == {"long": "pn_code is too long", "none": "pn_code is missing"}
+    assert [attempt.push.sku for attempt in claim.attempts] == ["good"]
+    assert set(await shop.ledger.parked(10)) == set(claim.parked.items())
+    await shop.resync()
+    assert (await shop.claim()).looked_at == 0, "the same listing does not release them"
+
+
+async def test_a_row_on_which_the_listing_fails_is_parked_and_the_others_flow(shop: Shop) -> None:
+    listing = "SELECT sku, pn AS pn_code, brand AS brand_name, 10 / quantity AS quantity FROM shop.goods"
+    async with opened(shop.place, listing) as other:
+        await shop.sells("good", 2)
+        await shop.sells("bad", 0)
+        await other.drain(NO_QUIET)
+        await shop.pass_time(5)
+        other.owner = shop.owner
+        claim = await other.claim()
+        assert "division by zero" in claim.parked[Sku("bad")]
+        assert [attempt.push.quantity for attempt in claim.attempts] == [5]
+        await shop.sells("bad", 5)
+        await other.drain(NO_QUIET)
+        assert (await other.claim_one()).push.quantity == 2
+
+
+# Leaving the listing, and other identifiers
+
+
+async def test_a_sku_that_left_is_pushed_as_zero_and_forgotten(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.delists("A")
+    await shop.drain()
+    attempt = await shop.claim_one()
+    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_farewell) == (
+        ("PN-A", "brand"),
+        0,
+        True,
+    )
+    assert await shop.complete(attempt, "applied"), "due again: to be forgotten"
+    claim = await shop.claim()
+    assert (claim.forgotten, claim.attempts) == (["A"], [])
+    assert await shop.find("A") is None
+
+
+@pytest.mark.parametrize("outcome", ["unknown", "not_sent", "trouble"])
+async def test_a_farewell_is_repeated_until_it_is_acknowledged(shop: Shop, outcome: str) -> None:
+    await shop.deliver("A", 5)
+    await shop.delists("A")
+    await shop.drain()
+    await shop.complete(await shop.claim_one(), outcome)
+    await shop.pass_time(61)
+    attempt = await shop.claim_one()
+    assert (attempt.push.quantity, attempt.is_farewell) == (0, True)
+    await shop.complete(attempt, "applied")
+    assert (await shop.claim()).forgotten == ["A"]
+
+
+async def test_a_farewell_in_doubt_is_confirmed_before_the_sku_is_forgotten(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.delists("A")
+    await shop.drain()
+    await shop.complete(await shop.claim_one(), "unknown")
+    await shop.complete(await shop.claim_one(), "applied")
+    assert (await shop.claim()).attempts == [], (
+        "the first may still land, with the same zero; wait for its end"
+    )
+    assert (await shop.row("A"))["doubt_at"] is not None
+    await shop.pass_time(61)
+    await shop.complete(await shop.claim_one(), "applied")
+    assert (await shop.claim()).forgotten == ["A"]
+
+
+async def test_a_farewell_that_is_refused_is_the_end_of_it(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.delists("A")
+    await shop.drain()
+    await shop.complete(await shop.claim_one(), "gone")
+    assert (await shop.claim()).forgotten == ["A"]
+
+
+async def test_a_sku_that_comes_back_during_its_farewell_is_sent_again(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.delists("A")
+    await shop.drain()
+    farewell = await shop.claim_one()
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    await shop.complete(farewell, "applied")
+    assert (await shop.claim_one()).push.quantity == 5
+
+
+async def test_a_sku_that_was_never_sent_is_forgotten_without_a_word(shop: Shop) -> None:
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    await shop.delists("A")
+    await shop.drain(NO_QUIET)
+    claim = await shop.claim()
+    assert (claim.forgotten, claim.attempts) == (["A"], [])
+
+
+async def test_other_identifiers_take_the_old_ones_off_sale_first(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.sells("A", 5, ("PN-new", "brand"))
+    await shop.drain(NO_QUIET)
+    farewell = await shop.claim_one()
+    assert (farewell.push.identifiers, farewell.push.quantity) == (("PN-A", "brand"), 0)
+    await shop.complete(farewell, "applied")
+    attempt = await shop.claim_one()
+    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_farewell) == (
+        ("PN-new", "brand"),
+        5,
+        False,
+    )
+    await shop.complete(attempt, "applied")
+    row = await shop.row("A")
+    assert (row["is_wanted"], row["acked_quantity"], row["due_at"]) == (False, 5, None)
+
+
+async def test_identifiers_that_cannot_be_sent_still_take_the_old_ones_off_sale(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.sells("A", 5, ("P" * 51, "brand"))
+    await shop.drain(NO_QUIET)
+    await shop.complete(await shop.claim_one(), "applied")
+    assert (await shop.claim()).parked == {"A": "pn_code is too long"}
+
+
+async def test_a_renamed_sku_with_the_same_identifiers_is_not_zeroed(shop: Shop) -> None:
+    await shop.deliver("old", 5, ("PN", "brand"))
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
+    await shop.drain(NO_QUIET)
+    claim = await shop.claim()
+    assert [(attempt.push.sku, attempt.push.quantity) for attempt in claim.attempts] == [("new", 5)]
+    assert claim.forgotten == ["old"]
+    await shop.complete(claim.attempts[0], "applied")
+    assert (await shop.row("new"))["due_s"] == pytest.approx(60, abs=2), "confirmed when nothing old can land"
+
+
+async def test_an_heir_in_flight_is_confirmed_too(shop: Shop) -> None:
+    """What was sent for the old name may land after the heir's request: its acknowledgement ends no doubt."""
+    await shop.sells("old", 5, ("PN", "brand"))
+    await shop.drain(NO_QUIET)
+    old = await shop.claim_one()
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new', quantity = 4")
+    await shop.drain(NO_QUIET)
+    new = await shop.claim_one()
+    assert new.push.sku == "new"
+    await shop.complete(old, "unknown")
+    assert (await shop.claim()).forgotten == ["old"]
+    await shop.complete(new, "applied")
+    row = await shop.row("new")
+    assert row["doubt_at"] is not None
+    assert row["due_s"] == pytest.approx(60, abs=2)
+    await shop.pass_time(61)
+    attempt = await shop.claim_one()
+    assert attempt.push.quantity == 4
+    await shop.complete(attempt, "applied")
+    assert (await shop.row("new"))["doubt_at"] is None
+
+
+async def test_a_parked_heir_stays_parked(shop: Shop) -> None:
+    await shop.deliver("old", 5, ("PN", "brand"))
+    await shop.sells("new", 4, ("PN", "brand"))
+    await shop.drain(NO_QUIET)
+    await shop.complete(await shop.claim_one(), "refused")
+    await shop.delists("old")
+    await shop.drain(NO_QUIET)
+    await shop.claim()
+    await shop.pass_time(1000)
+    row = await shop.row("new")
+    assert (row["due_at"], row["parked_reason"]) == (None, "because refused")
+
+
+async def test_two_skus_that_swap_identifiers_are_both_confirmed(shop: Shop) -> None:
+    await shop.deliver("A", 5, ("X", "b"))
+    await shop.deliver("B", 7, ("Y", "b"))
+    await shop.sells("A", 5, ("Y", "b"))
+    await shop.sells("B", 7, ("X", "b"))
+    await shop.drain(NO_QUIET)
+    for _ in range(2):
+        claim = await shop.claim()
+        assert {(a.push.identifiers[0], a.push.quantity) for a in claim.attempts} == {("Y", 5), ("X", 7)}
+        for attempt in claim.attempts:
+            await shop.complete(attempt, "applied")
+        await shop.pass_time(61)
+    assert (await shop.claim()).looked_at == 0
+
+
+# Leases
+
+
+async def test_a_lane_has_one_owner_until_the_lease_ends(shop: Shop) -> None:
+    first = shop.owner
+    assert await shop.lanes.take(LANE, "two", LEASE) is None
+    assert await shop.lanes.renew(first, LEASE)
+    await shop.sql.execute("UPDATE stockrelay.lease SET until = clock_timestamp() - interval '1 ms'")
+    assert await shop.lanes.renew(first, LEASE), "nobody has taken it"
+    await shop.sql.execute("UPDATE stockrelay.lease SET until = clock_timestamp() - interval '1 ms'")
+    second = await shop.lanes.take(LANE, "two", LEASE)
+    assert second is not None
+    assert second.epoch == first.epoch + 1
+    assert not await shop.lanes.renew(first, LEASE)
+    await shop.lanes.give_up(first)
+    assert await shop.lanes.renew(second, LEASE), "the old owner gives up nothing of the new one's"
+    states = await shop.lanes.all()
+    assert [(state.lane, state.epoch, state.holder) for state in states] == [(LANE, second.epoch, "two")]
+
+
+async def test_a_lane_that_was_given_up_is_free_at_once(shop: Shop) -> None:
+    await shop.lanes.give_up(shop.owner)
+    states = await shop.lanes.all()
+    assert [state.holder for state in states] == [None]
+    assert await shop.lanes.take(LANE, "two", LEASE) is not None
+
+
+async def test_of_many_that_want_a_lane_one_gets_it(shop: Shop) -> None:
+    await shop.lanes.give_up(shop.owner)
+    owners = await asyncio.gather(*(shop.lanes.take(LANE, f"r{number}", LEASE) for number in range(6)))
+    assert len([owner for owner in owners if owner is not None]) == 1
+
+
+async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -> None:
+    from daemon.core.outcome import Kind, Outcome, Trouble
+
+    cause = Outcome(Kind.TROUBLE, "wrong", Trouble.CREDENTIAL, advice="check")
+    await shop.lanes.set_trouble(CHANNEL, cause)
+    (first,) = await shop.lanes.troubles()
+    await shop.lanes.set_trouble(CHANNEL, cause)
+    (second,) = await shop.lanes.troubles()
+    assert (first.trouble, first.reason, first.advice, first.since) == (
+        "credential",
+        "wrong",
+        "check",
+        second.since,
+    )
+    await shop.lanes.set_trouble(CHANNEL, None)
+    assert await shop.lanes.troubles() == []
+    assert timedelta(0) < SETTLE

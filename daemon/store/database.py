@@ -1,6 +1,7 @@
 """Connections: how they are made, and how the driver's errors become ours."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,10 +11,13 @@ from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from asyncpg.transaction import Transaction
 
 from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
+_CLEAN_UP_S = 2.0
+"""How long a server has to take back what a cancelled task left; then the connection is cut."""
 
 _UNAVAILABLE = (
     OSError,
@@ -175,12 +179,53 @@ class Database:
         """Lend a connection; errors inside are translated. Raises StoreUnavailable, SchemaMismatch, StoreRefused."""
         if self._pool is None:
             raise StoreUnavailable(f"{doing}: the pool is closed")
+        pool = self._pool
         with translated(doing):
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds() + 1) as connection:
+            connection = await pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds() + 1)
+            try:
                 yield connection
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    await pool.release(connection, timeout=_CLEAN_UP_S)
+                raise
+            await pool.release(connection, timeout=_CLEAN_UP_S)
 
     @asynccontextmanager
     async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
-        async with self.connection(doing) as connection, connection.transaction(isolation="read_committed"):
+        async with (
+            self.connection(doing) as connection,
+            _rolled_back(connection, connection.transaction(isolation="read_committed")),
+        ):
             yield connection
+
+
+@asynccontextmanager
+async def savepoint(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    """Inside a transaction: what fails within takes back only what was done within."""
+    async with _rolled_back(connection, connection.transaction()):
+        yield
+
+
+@asynccontextmanager
+async def _rolled_back(
+    connection: "PoolConnectionProxy[asyncpg.Record]", transaction: "Transaction"
+) -> AsyncIterator[None]:
+    """Commit at the end; after an exception, roll back and let that exception pass, whatever becomes of the rollback.
+
+    The driver's own context manager waits for a silent server as long as for a statement, and raises the rollback's
+    error instead: a task that was cancelled would go on as if it had not been.
+    """
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            try:
+                async with asyncio.timeout(_CLEAN_UP_S):
+                    await transaction.rollback()
+            except BaseException:
+                connection.terminate()
+                raise
+        raise
+    await transaction.commit()

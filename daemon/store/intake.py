@@ -10,7 +10,7 @@ import asyncpg
 from daemon.core.errors import ForeignDatabase, StoreRefused
 from daemon.core.types import ChannelName
 from daemon.store import queries
-from daemon.store.database import Database, translated
+from daemon.store.database import Database, savepoint, translated
 from daemon.store.ledger import Debounce, Ledger, Marked
 
 _SQL = queries.load("intake")
@@ -114,7 +114,7 @@ class Intake:
     ) -> None:
         try:
             with translated(f"{ledger.channel}: reading the listing"):
-                async with connection.transaction():
+                async with savepoint(connection):
                     drained.marked[ledger.channel] = await self._mark(
                         connection, ledger, skus, drained.changes > 0, timeout
                     )

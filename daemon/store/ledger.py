@@ -13,7 +13,7 @@ from daemon.core.errors import BadRow
 from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
-from daemon.store.database import Database
+from daemon.store.database import Database, savepoint
 from daemon.store.listing import ChannelListing
 
 _SQL = queries.load("ledger")
@@ -212,7 +212,7 @@ class Ledger:
         broken: dict[Sku, str] = {}
         for sku in skus:
             try:
-                async with connection.transaction():
+                async with savepoint(connection):
                     listed |= await self._listed(connection, [sku])
             except asyncpg.DataError as error:
                 broken[sku] = f"the listing fails on this SKU: {error}"

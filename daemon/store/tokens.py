@@ -20,6 +20,7 @@ class Tokens:
         self._database = database
         self._channel = channel
         self._cipher = None if key is None else Fernet(key)
+        self._unreadable = 0
 
     async def load(self) -> StoredToken | None:
         """Return the token, or None when there is none that is valid."""
@@ -29,16 +30,16 @@ class Tokens:
             return None
         value = self._opened(row["value"])
         if value is None:
+            self._unreadable = row["generation"]
             return None
         return StoredToken(value, row["generation"], timedelta(seconds=row["remaining_s"]))
 
     async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
         """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
+        # A token that can't be read is no newer one: it would keep everybody from fetching until it runs out.
+        seen = max(seen_generation, self._unreadable)
         async with self._database.connection(f"{self._channel}: refreshing the token") as connection:
-            return (
-                await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen_generation, hold)
-                is not None
-            )
+            return await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen, hold) is not None
 
     async def save(self, value: str, valid_for: timedelta) -> StoredToken:
         """Keep a new token."""

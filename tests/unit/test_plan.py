@@ -1,0 +1,146 @@
+"""The claim's decision: a table of what is done, and what holds whatever is put in (DESIGN.md 2.4)."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Send, Settled, Wait, decide
+from daemon.core.types import Sku
+
+OLD = ("old", "b")
+NEW = ("new", "b")
+BAD = ("", "b")
+FINE = Listed(1, OLD, 5)
+FORGET = Forget()
+
+
+def problem(identifiers: Sequence[str | None]) -> str | None:
+    return None if all(identifiers) else "an identifier is missing"
+
+
+def delivery(acked: int | None = 5, identifiers: tuple[str, ...] | None = OLD, doubt: str = "") -> Delivery:
+    """`doubt` is empty, `open` (nothing acknowledged since), `acked` (but not settled) or `settled`."""
+    return Delivery(
+        Sku("A"), acked, identifiers, bool(doubt), doubt in ("", "settled"), doubt in ("acked", "settled"), 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "listed", "has_heir", "expected"),
+    [
+        # Listed as it was
+        (delivery(None, None), FINE, False, Send(OLD, 5)),
+        (delivery(4), FINE, False, Send(OLD, 5)),
+        (delivery(5), FINE, False, Settled()),
+        (delivery(5, doubt="open"), FINE, False, Send(OLD, 5)),
+        (delivery(5, doubt="acked"), FINE, False, Wait()),
+        (delivery(5, doubt="settled"), FINE, False, Send(OLD, 5)),
+        (delivery(4, doubt="acked"), FINE, False, Send(OLD, 5)),
+        (delivery(None, doubt="open"), FINE, False, Send(OLD, 5)),
+        (delivery(0), Listed(1, OLD, 0), False, Settled()),
+        (delivery(None, None), Listed(1, OLD, 0), False, Send(OLD, 0)),
+        # Not listed
+        (delivery(None, None), None, False, FORGET),
+        (delivery(5), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(None), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0), None, False, FORGET),
+        (delivery(0, doubt="open"), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="acked"), None, False, Wait()),
+        (delivery(0, doubt="settled"), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(5), None, True, FORGET),
+        (delivery(5, doubt="open"), None, True, FORGET),
+        # Under other identifiers
+        (delivery(5), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0), Listed(1, NEW, 5), False, Send(NEW, 5)),
+        (delivery(0, doubt="open"), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="acked"), Listed(1, NEW, 5), False, Wait()),
+        (delivery(0, doubt="settled"), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(5), Listed(1, NEW, 5), True, Send(NEW, 5)),
+        (delivery(0), Listed(1, NEW, 0), False, Send(NEW, 0)),
+        # What can't be sent
+        (delivery(5), Listed(2, OLD, None), False, Park("the listing has 2 rows for this SKU")),
+        (delivery(5), Listed(1, OLD, None), False, Park("the listing's quantity is NULL or not a number")),
+        (delivery(None, None), Listed(1, BAD, 5), False, Park("an identifier is missing")),
+        (delivery(None, None), Listed(1, (None, "b"), 5), False, Park("an identifier is missing")),
+        (delivery(5), Listed(1, BAD, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0), Listed(1, BAD, 5), False, Park("an identifier is missing")),
+    ],
+)
+def test_what_is_done_with_a_due_row(
+    row: Delivery, listed: Listed | None, has_heir: bool, expected: Decision
+) -> None:
+    found = decide(row, listed, has_heir=has_heir, problem=problem)
+    if isinstance(expected, Park):
+        assert isinstance(found, Park)
+        assert found.reason.startswith(expected.reason)
+    else:
+        assert found == expected
+
+
+names = st.sampled_from([OLD, NEW])
+deliveries = st.builds(
+    Delivery,
+    sku=st.just(Sku("A")),
+    acked_quantity=st.none() | st.integers(0, 3),
+    identifiers=st.none() | names,
+    is_doubted=st.booleans(),
+    is_settled=st.booleans(),
+    is_acked_since_doubt=st.booleans(),
+    failures=st.integers(0, 9),
+).filter(lambda d: d.is_doubted or (d.is_settled and not d.is_acked_since_doubt))
+listings = st.none() | st.builds(
+    Listed,
+    rows=st.integers(1, 2),
+    identifiers=names | st.just(BAD) | st.just((None, "b")),
+    quantity=st.none() | st.integers(0, 3),
+)
+
+
+@given(deliveries, listings, st.booleans())
+def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_heir: bool) -> None:
+    decision = decide(row, listed, has_heir=has_heir, problem=problem)
+    if isinstance(decision, Send):
+        assert decision.quantity >= 0
+        assert problem(decision.identifiers) is None
+        if decision.is_farewell:
+            assert (decision.identifiers, decision.quantity) == (row.identifiers, 0)
+        else:
+            assert listed is not None
+            assert (decision.identifiers, decision.quantity) == (listed.identifiers, listed.quantity)
+
+
+@given(deliveries, listings, st.booleans())
+def test_nothing_rests_while_the_partner_may_hold_another_number(
+    row: Delivery, listed: Listed | None, has_heir: bool
+) -> None:
+    decision = decide(row, listed, has_heir=has_heir, problem=problem)
+    if isinstance(decision, Settled):
+        assert listed is not None
+        assert not row.is_doubted
+        assert (row.acked_quantity, row.identifiers) in (
+            (listed.quantity, listed.identifiers),
+            (listed.quantity, None),
+        )
+    if isinstance(decision, Forget):
+        assert listed is None
+        assert has_heir or row.identifiers is None or (row.acked_quantity == 0 and not row.is_doubted)
+    if isinstance(decision, Wait):
+        assert row.is_doubted
+        assert not row.is_settled
+
+
+@given(deliveries, listings)
+def test_an_heirs_number_is_never_zeroed(row: Delivery, listed: Listed | None) -> None:
+    decision = decide(row, listed, has_heir=True, problem=problem)
+    if isinstance(decision, Send) and decision.is_farewell:
+        pytest.fail("the identifiers belong to another SKU now")
+
+
+@given(deliveries, listings, st.booleans())
+def test_a_doubt_that_has_settled_is_not_waited_for(
+    row: Delivery, listed: Listed | None, has_heir: bool
+) -> None:
+    if row.is_settled:
+        assert not isinstance(decide(row, listed, has_heir=has_heir, problem=problem), Wait)

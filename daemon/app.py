@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 _KEEP_ATTEMPTS: Final = timedelta(days=30)
 _START_RETRY_S: Final = 2.0
+_STOP_S: Final = 2.0
+"""What a service may take to end, beside the grace for what is in flight."""
 IDENTIFIER_COLUMNS: Final = {
     ChannelName("sekorm"): Sekorm.identifier_columns,
     ChannelName("ymatou"): Ymatou.identifier_columns,
@@ -224,12 +226,27 @@ async def _serve(
         lambda: doorbell.is_listening,
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(doorbell.run(stop), name="doorbell")
-        group.create_task(intake.run(stop), name="intake")
-        group.create_task(Maintenance(store, _KEEP_ATTEMPTS).run(stop), name="maintenance")
-        group.create_task(heartbeat.run(stop), name="heartbeat")
-        for keeper in keepers:
-            group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}")
+        readers = [
+            group.create_task(doorbell.run(stop), name="doorbell"),
+            group.create_task(intake.run(stop), name="intake"),
+            group.create_task(Maintenance(store, _KEEP_ATTEMPTS).run(stop), name="maintenance"),
+            group.create_task(heartbeat.run(stop), name="heartbeat"),
+        ]
+        served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
+        group.create_task(_cut_off(readers, stop, _STOP_S), name="cut-off-readers")
+        group.create_task(
+            _cut_off(served, stop, settings.run.grace.total_seconds() + _STOP_S), name="cut-off-lanes"
+        )
+
+
+async def _cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:
+    """After `stop`, cancel what has not ended within `patience_s`: it waits for a database that does not answer, or for a
+    listing that takes long. Nothing is lost: a transaction is rolled back, an open attempt becomes doubt."""
+    await stop.wait()
+    _, late = await asyncio.wait(tasks, timeout=patience_s)
+    for task in late:
+        log.warning("run.service_cut_off", service=task.get_name())
+        task.cancel()
 
 
 def _is_owned(keeper: LaneKeeper) -> bool:

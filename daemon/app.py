@@ -240,8 +240,10 @@ async def _serve(
 
 
 async def _cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:
-    """After `stop`, cancel what has not ended within `patience_s`: it waits for a database that does not answer, or for a
-    listing that takes long. Nothing is lost: a transaction is rolled back, an open attempt becomes doubt."""
+    """After `stop`, cancel what has not ended within `patience_s`: it waits for a silent database or a slow listing.
+
+    Nothing is lost: a transaction is rolled back, an open attempt becomes doubt.
+    """
     await stop.wait()
     _, late = await asyncio.wait(tasks, timeout=patience_s)
     for task in late:

@@ -7,10 +7,11 @@ from typing import Final
 
 import asyncpg
 
-from daemon.core.errors import ForeignDatabase, StoreRefused
+from daemon import clock
+from daemon.core.errors import ForeignDatabase, StoreRefused, StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.store import queries
-from daemon.store.database import Database, savepoint, translated
+from daemon.store.database import Database, translated
 from daemon.store.ledger import Debounce, Ledger, Marked
 
 _SQL = queries.load("intake")
@@ -20,6 +21,11 @@ MANY: Final = 5_000
 
 LONGEST_SKU: Final = 1_000
 """Bytes of an SKU at most."""
+
+_TOO_SLOW: Final = (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+_SLOW: Final = "reading the listing: it takes too long, or a table it reads is locked (see pg_locks)"
+_SET_ASIDE: Final = 10.0
+"""A listing that took too long is left alone for so many times as long: its SKUs are marked without looking."""
 
 
 @dataclass(slots=True)
@@ -35,6 +41,15 @@ class Drained:
     too_long: list[str] = field(default_factory=list)
 
 
+class _ListingFailed(Exception):
+    """One channel's listing does not work; the reading begins again without it. `took_s`: it was not over by then."""
+
+    def __init__(self, channel: ChannelName, reason: str, took_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.channel = channel
+        self.took_s = took_s
+
+
 class Intake:
     """The change log's reader. Any number of replicas may read: one at a time does."""
 
@@ -44,6 +59,8 @@ class Intake:
         self._database = database
         self._ledgers = ledgers
         self._debounces = debounces
+        self._aside: dict[ChannelName, float] = {}
+        """Channels whose listing takes too long, and until when (monotonic) it is not read."""
 
     async def drain(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
         """Mark what has changed since the last reading, by whomever.
@@ -51,19 +68,33 @@ class Intake:
         A listing that does not work stops its own channel only: its SKUs are marked without looking, so that
         nothing is lost. Raises StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
         """
-        try:
-            return await self._drain(is_careful=False, is_resync=False, tells=tells_replicas, timeout=timeout)
-        except StoreRefused:
-            return await self._drain(is_careful=True, is_resync=False, tells=tells_replicas, timeout=timeout)
+        return await self._read(is_resync=False, tells=tells_replicas, timeout=timeout)
 
     async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
         """Compare every listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
-        try:
-            return await self._drain(is_careful=False, is_resync=True, tells=tells_replicas, timeout=timeout)
-        except StoreRefused:
-            return await self._drain(is_careful=True, is_resync=True, tells=tells_replicas, timeout=timeout)
+        return await self._read(is_resync=True, tells=tells_replicas, timeout=timeout)
 
-    async def _drain(self, *, is_careful: bool, is_resync: bool, tells: bool, timeout: timedelta) -> Drained:
+    async def _read(self, *, is_resync: bool, tells: bool, timeout: timedelta) -> Drained:
+        """Read, and once more without each listing that turns out not to work."""
+        now = clock.monotonic()
+        self._aside = {channel: until for channel, until in self._aside.items() if until > now}
+        failed = dict.fromkeys(self._aside, _SLOW)
+        aside: dict[ChannelName, float] = {}
+        while True:
+            try:
+                drained = await self._drain(failed, is_resync=is_resync, tells=tells, timeout=timeout)
+            except _ListingFailed as error:
+                failed[error.channel] = str(error)
+                if error.took_s is not None:
+                    aside[error.channel] = clock.monotonic() + _SET_ASIDE * error.took_s
+            else:
+                # Only now is it known that the listing was slow, and not the whole server.
+                self._aside |= aside
+                return drained
+
+    async def _drain(
+        self, failed: Mapping[ChannelName, str], *, is_resync: bool, tells: bool, timeout: timedelta
+    ) -> Drained:
         async with self._database.transaction("reading the change log") as connection:
             row = await connection.fetchrow(_SQL["take_changes"], MANY, timeout=timeout.total_seconds())
             assert row is not None
@@ -78,9 +109,11 @@ class Intake:
             drained.too_long = [
                 sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
             ]
+            await connection.execute(_SQL["wait_briefly"])
             for ledger in self._ledgers:
-                if is_careful:
-                    await self._mark_carefully(connection, ledger, skus, drained, timeout)
+                if ledger.channel in failed:
+                    drained.failed[ledger.channel] = failed[ledger.channel]
+                    await self._mark_blind(connection, ledger, skus)
                 else:
                     drained.marked[ledger.channel] = await self._mark(
                         connection, ledger, skus, drained.changes > 0, timeout
@@ -100,30 +133,29 @@ class Intake:
         timeout: timedelta,
     ) -> Marked:
         debounce = self._debounces[ledger.channel]
-        if skus is None:
-            return await ledger.mark_all(connection, debounce, postpones=postpones, timeout=timeout)
-        return await ledger.mark(connection, skus, debounce)
+        began = clock.monotonic()
+        try:
+            with translated(f"{ledger.channel}: reading the listing"):
+                if skus is None:
+                    return await ledger.mark_all(connection, debounce, postpones=postpones, timeout=timeout)
+                return await ledger.mark(connection, skus, debounce)
+        except StoreRefused as error:
+            raise _ListingFailed(ledger.channel, str(error)) from error
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, _TOO_SLOW):
+                raise
+            raise _ListingFailed(ledger.channel, _SLOW, clock.monotonic() - began) from error
 
-    async def _mark_carefully(
+    async def _mark_blind(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         ledger: Ledger,
         skus: Sequence[str] | None,
-        drained: Drained,
-        timeout: timedelta,
     ) -> None:
-        try:
-            with translated(f"{ledger.channel}: reading the listing"):
-                async with savepoint(connection):
-                    drained.marked[ledger.channel] = await self._mark(
-                        connection, ledger, skus, drained.changes > 0, timeout
-                    )
-        except StoreRefused as error:
-            drained.failed[ledger.channel] = str(error)
-            if skus is not None:
-                await connection.execute(
-                    _SQL["mark_blind"], ledger.channel, skus, self._debounces[ledger.channel].quiet
-                )
+        if skus is not None:
+            await connection.execute(
+                _SQL["mark_blind"], ledger.channel, skus, self._debounces[ledger.channel].quiet
+            )
 
     async def stay_awake(self, how_long: timedelta) -> None:
         """Keep captures from ringing for so long: this process polls quickly meanwhile. Zero: ring again."""

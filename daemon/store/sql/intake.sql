@@ -4,6 +4,10 @@ SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest
        set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM stockrelay.take_changes($1);
 
+-- name: wait_briefly
+-- A listing whose table is locked is not waited for: other channels' changes would wait, too.
+SELECT set_config('lock_timeout', '3s', true);
+
 -- name: mark_blind
 -- Marks SKUs without reading a listing that does not work: their claims read it again.
 INSERT INTO stockrelay.ledger AS d (channel, sku, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)

@@ -61,26 +61,50 @@ CREATE TABLE stockrelay.watch (
     since      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The source of one watched table's trigger function. What could fail is tried first, in a block that writes nothing: a
--- block that writes would use up a subtransaction id in each of the ERP's statements. A slot that somebody has locked,
+-- The source of one watched table's trigger function for one event (insert, update, delete, truncate).
+--
+-- What could fail is tried first, in a block that writes nothing: a block that writes would use up a subtransaction id in
+-- each of the ERP's statements. The way of nearly every statement comes first and is short, because PL/pgSQL prepares each
+-- expression anew in every transaction. When it fails, the long way finds out why: a slot that somebody has locked,
 -- dropped or renamed is stepped over; when `capture_state` is, either slot will do, and nobody rings; when the SKUs can't
 -- be worked out (an expression that raises, a column that was renamed), anything may have changed. If there is no slot at
 -- all, a resync is asked for and the ERP's statement goes on.
-CREATE FUNCTION stockrelay.capture_source(sku text, is_plain_column boolean) RETURNS text
+CREATE FUNCTION stockrelay.capture_source(sku text, is_plain_column boolean, event text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
-    body text := $body$
-#variable_conflict use_column
+    -- The planner drops the probe of a plain column, but only after it has looked the column up.
+    short CONSTANT text := $short$
+    BEGIN
+        LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
+        SELECT s.slot, s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000
+        INTO STRICT capture_slot, capture_rings
+        FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a
+        WHERE NOT (false AND EXISTS (SELECT (@sku@)::text FROM @one@));
+        IF capture_slot = 0 THEN
+            LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
+        ELSE
+            LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
+        END IF;@try@
+    EXCEPTION WHEN OTHERS THEN
+        capture_slot := NULL;
+    END;
+    IF capture_slot = 0 THEN@into_0@
+        RETURN NULL;
+    ELSIF capture_slot = 1 THEN@into_1@
+        RETURN NULL;
+    END IF;
+$short$;
+    -- In a block of its own, so that the short way does not pay for its variables.
+    long CONSTANT text := $long$
 DECLARE
     capture_step text;
     capture_first smallint := 0;
     capture_misses smallint := 0;
-    capture_slot smallint;
     capture_doorbell boolean;
-    capture_rings boolean := false;
     capture_has_state boolean := true;
-    capture_is_known boolean := true;
+    capture_is_known boolean := @known@;
 BEGIN
+    capture_rings := false;
     WHILE capture_slot IS NULL AND capture_misses < 2 LOOP
         BEGIN
             IF capture_has_state THEN
@@ -97,14 +121,8 @@ BEGIN
                 LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
             END IF;
             capture_step := 'sku';
-            IF NOT capture_is_known OR TG_OP = 'TRUNCATE' THEN
-                capture_is_known := false;
-            ELSIF TG_OP = 'UPDATE' THEN
-                PERFORM @try@ FROM new_rows@limit@;@try_old@
-            ELSIF TG_OP = 'INSERT' THEN
-                PERFORM @try@ FROM new_rows@limit@;
-            ELSE
-                PERFORM @try@ FROM old_rows@limit@;
+            IF capture_is_known THEN@probe@@try@
+                NULL;
             END IF;
             capture_slot := (capture_first + capture_misses) % 2;
         EXCEPTION WHEN OTHERS THEN
@@ -128,36 +146,45 @@ BEGIN
         ELSE
             INSERT INTO stockrelay.change_1 (xid, at, stripe, rings, sku)
             VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
-        END IF;
-    ELSIF TG_OP = 'UPDATE' THEN@update@
-    ELSIF TG_OP = 'INSERT' THEN@insert@
-    ELSE@delete@
+        END IF;@instead@
     END IF;
     RETURN NULL;
-END $body$;
-    written CONSTANT text := $insert$
-        IF capture_slot = 0 THEN
-            INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
-            SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15,
-                   capture_rings AND row_number() OVER () = 1, c.sku
-            FROM (@rows@) AS c WHERE c.sku IS NOT NULL;
-        ELSE
-            INSERT INTO stockrelay.change_1 (xid, at, stripe, rings, sku)
-            SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15,
-                   capture_rings AND row_number() OVER () = 1, c.sku
-            FROM (@rows@) AS c WHERE c.sku IS NOT NULL;
-        END IF;$insert$;
+END;
+$long$;
+    written CONSTANT text := $written$
+        INSERT INTO stockrelay.@slot@ (xid, at, stripe, rings, sku)
+        SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15, capture_rings AND row_number() OVER () = 1, c.sku
+        FROM (@rows@) AS c WHERE c.sku IS NOT NULL;$written$;
+    tables CONSTANT text[] := CASE event WHEN 'insert' THEN '{new_rows}' WHEN 'update' THEN '{new_rows, old_rows}'
+                                         WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
+    is_known CONSTANT boolean := cardinality(tables) > 0;
+    skus text;
+    try text := '';
+    body text;
 BEGIN
-    -- A column can only be missing; an expression may raise on some row.
-    body := replace(body, '@try@', CASE WHEN is_plain_column THEN '(@sku@)::text' ELSE 'count((@sku@)::text)' END);
-    body := replace(body, '@limit@', CASE WHEN is_plain_column THEN ' LIMIT 0' ELSE '' END);
-    body := replace(body, '@try_old@', CASE WHEN is_plain_column THEN '' ELSE
-        ' PERFORM count((@sku@)::text) FROM old_rows;' END);
-    body := replace(body, '@update@', replace(written, '@rows@',
-        'SELECT (@sku@)::text AS sku FROM new_rows UNION SELECT (@sku@)::text FROM old_rows'));
-    body := replace(body, '@insert@', replace(written, '@rows@', 'SELECT DISTINCT (@sku@)::text AS sku FROM new_rows'));
-    body := replace(body, '@delete@', replace(written, '@rows@', 'SELECT DISTINCT (@sku@)::text AS sku FROM old_rows'));
-    RETURN replace(body, '@sku@', sku);
+    SELECT CASE WHEN count(*) = 1 THEN min(format('SELECT DISTINCT (@sku@)::text AS sku FROM %s', t))
+                ELSE string_agg(format('SELECT (@sku@)::text AS sku FROM %s', t), ' UNION ') END INTO skus
+    FROM unnest(tables) AS t;
+    IF NOT is_plain_column THEN
+        SELECT coalesce(string_agg(format(E'\n        PERFORM count((@sku@)::text) FROM %s;', t), ''), '') INTO try
+        FROM unnest(tables) AS t;
+    END IF;
+    body := $head$
+#variable_conflict use_column
+DECLARE
+    capture_slot smallint;
+    capture_rings boolean;
+BEGIN$head$ || CASE WHEN is_known THEN short ELSE '' END || long || 'END ';
+    body := replace(body, '@known@', is_known::text);
+    body := replace(body, '@probe@', CASE WHEN is_known THEN
+        E'\n                PERFORM (@sku@)::text FROM @one@ LIMIT 0;' ELSE '' END);
+    body := replace(body, '@instead@', CASE WHEN is_known THEN $instead$
+    ELSIF capture_slot = 0 THEN@into_0@
+    ELSE@into_1@$instead$ ELSE '' END);
+    body := replace(body, '@into_0@', replace(written, '@slot@', 'change_0'));
+    body := replace(body, '@into_1@', replace(written, '@slot@', 'change_1'));
+    body := replace(replace(body, '@rows@', coalesce(skus, '')), '@try@', try);
+    RETURN replace(replace(body, '@one@', coalesce(tables[1], '')), '@sku@', sku);
 END $outer$;
 
 -- The table itself and everything below it: a statement on a partition fires only the partition's own triggers.
@@ -220,6 +247,7 @@ CREATE FUNCTION stockrelay.set_triggers(relation regclass, function text) RETURN
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
 DECLARE
     part record;
+    own text;
     is_always boolean := true;
 BEGIN
     FOR part IN SELECT * FROM (VALUES
@@ -228,11 +256,12 @@ BEGIN
         ('stockrelay_delete', 'DELETE', 8, 'REFERENCING OLD TABLE AS old_rows'),
         ('stockrelay_truncate', 'TRUNCATE', 32, '')) AS v (name, event, type, tables)
     LOOP
+        own := function || '_' || lower(part.event);
         CONTINUE WHEN EXISTS (
             SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = part.name AND t.tgtype = part.type
-            AND t.tgfoid = to_regproc(format('stockrelay.%I', function)) AND t.tgenabled = 'A');
+            AND t.tgfoid = to_regproc(format('stockrelay.%I', own)) AND t.tgenabled = 'A');
         EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION stockrelay.%I()',
-                       part.name, part.event, relation, part.tables, function);
+                       part.name, part.event, relation, part.tables, own);
         BEGIN
             EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, part.name);
         EXCEPTION WHEN insufficient_privilege THEN
@@ -269,23 +298,27 @@ DECLARE
     wanted record;
     relation regclass;
     id oid;
+    event text;
     function_name text;
-    source text;
+    is_plain_column boolean;
     is_always boolean;
     kept oid[] := '{}';
     members oid[] := '{}';
 BEGIN
     FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w ("table" text, sku text) LOOP
         relation := wanted."table"::regclass;
-        source := stockrelay.capture_source(wanted.sku, stockrelay.check_watch(relation, wanted."table", wanted.sku));
+        is_plain_column := stockrelay.check_watch(relation, wanted."table", wanted.sku);
         IF relation::oid = ANY (members) THEN
             RAISE EXCEPTION 'watch: % is watched already, by itself or as a part of another table', wanted."table"
                 USING HINT = 'A table has one SKU expression.';
         END IF;
         function_name := 'capture_' || relation::oid;
-        EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                       'SET search_path = pg_catalog, pg_temp AS %L', function_name, source);
-        EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name);
+        FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
+            EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                           'SET search_path = pg_catalog, pg_temp AS %L', function_name || '_' || event,
+                           stockrelay.capture_source(wanted.sku, is_plain_column, event));
+            EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name || '_' || event);
+        END LOOP;
         is_always := true;
         FOR id IN SELECT stockrelay.relation_tree(relation) LOOP
             IF id = ANY (members) THEN
@@ -311,7 +344,8 @@ BEGIN
     FOR function_name IN
         SELECT p.proname FROM pg_proc AS p
         WHERE p.pronamespace = 'stockrelay'::regnamespace AND p.prorettype = 'trigger'::regtype
-        AND p.proname LIKE 'capture\_%' AND p.proname <> ALL (SELECT 'capture_' || k FROM unnest(kept) AS k)
+        AND p.proname LIKE 'capture\_%' AND regexp_replace(p.proname, '_[a-z]+$', '') <> ALL (
+            SELECT 'capture_' || k FROM unnest(kept) AS k)
     LOOP
         EXECUTE format('DROP FUNCTION stockrelay.%I()', function_name);
     END LOOP;
@@ -498,6 +532,26 @@ RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END
 $$;
+
+-- The due rows that nobody is sending, locked: urgent ones first, then so many others, each kind in the order in which
+-- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly
+-- growing table say: any other plan reads the whole backlog for every claim.
+CREATE FUNCTION stockrelay.due(channel text, most integer, most_patient integer) RETURNS SETOF stockrelay.ledger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    urgent_ones integer;
+BEGIN
+    RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
+                 WHERE l.channel = due.channel AND l.urgent AND l.due_at <= statement_timestamp()
+                 AND l.attempt_id IS NULL
+                 ORDER BY l.due_at LIMIT most FOR UPDATE SKIP LOCKED;
+    GET DIAGNOSTICS urgent_ones = ROW_COUNT;
+    RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
+                 WHERE l.channel = due.channel AND NOT l.urgent AND l.due_at <= statement_timestamp()
+                 AND l.attempt_id IS NULL
+                 ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones) FOR UPDATE SKIP LOCKED;
+END $$;
 
 -- A parked row waits for a change of what was wrong with it, not for another number.
 CREATE FUNCTION stockrelay.stays_parked(d stockrelay.ledger, wanted stockrelay.ledger)

@@ -98,7 +98,7 @@ async def test_tables_no_longer_watched_lose_their_triggers(sql: Connection) -> 
     assert await triggers(sql) == {"erp.a", "erp.a1", "erp.b"}
     await watch(sql, ("erp.b", "sku"))
     assert await triggers(sql) == {"erp.b"}
-    assert await sql.fetchval("SELECT count(*) FROM pg_proc WHERE proname ~ '^capture_[0-9]+$'") == 1
+    assert await sql.fetchval("SELECT count(*) FROM pg_proc WHERE proname ~ '^capture_[0-9]+_'") == 4
     await watch(sql)
     assert await triggers(sql) == set()
     assert await sql.fetchval("SELECT count(*) FROM stockrelay.watch") == 0

@@ -53,6 +53,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
     ('SEQUENCE', 'awake_until_ms', '{UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
+    ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'identity', '{EXECUTE}'),
     ('FUNCTION', 'is_urgent', '{EXECUTE}'),
     ('FUNCTION', 'roll_attempts', '{EXECUTE}'),

@@ -81,21 +81,12 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
 WITH owner AS (
     SELECT set_config('idle_in_transaction_session_timeout', '5s', true)
     FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
-), urgent AS (
-    SELECT * FROM stockrelay.ledger
-    WHERE channel = $4 AND urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL
-    ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
-), patient AS (
-    SELECT * FROM stockrelay.ledger
-    WHERE channel = $4 AND NOT urgent AND due_at <= statement_timestamp() AND attempt_id IS NULL
-    ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED
 )
 SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
-FROM (SELECT * FROM urgent UNION ALL SELECT * FROM patient) AS d
-WHERE EXISTS (SELECT FROM owner)
-LIMIT $5;
+FROM stockrelay.due($4, $5, $6) AS d
+WHERE EXISTS (SELECT FROM owner);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
@@ -121,7 +112,11 @@ UPDATE stockrelay.ledger SET
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: open_attempts
--- The third step of a claim: the attempts, written before the first byte is sent.
+-- The third step of a claim: the attempts, written before the first byte is sent. The SKUs are given once more as an
+-- array, so that the rows are looked up one by one whatever the statistics say.
+WITH claimed AS (
+    SELECT * FROM jsonb_to_recordset($3::jsonb) AS c (sku text, quantity integer, identifiers text[], is_farewell boolean)
+)
 UPDATE stockrelay.ledger AS d SET
     attempt_id = nextval('stockrelay.attempt_id'),
     attempt_epoch = $2,
@@ -134,8 +129,8 @@ UPDATE stockrelay.ledger AS d SET
     first_dirty_at = NULL,
     urgent = false,
     due_at = NULL
-FROM jsonb_to_recordset($3::jsonb) AS c (sku text, quantity integer, identifiers text[], is_farewell boolean)
-WHERE d.channel = $1 AND d.sku = c.sku
+FROM claimed AS c
+WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k))
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled
@@ -186,7 +181,8 @@ WITH owner AS (
            r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
                AS is_parked
     FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
-    WHERE d.channel = $4 AND d.attempt_epoch = $2 AND EXISTS (SELECT FROM owner)
+    WHERE d.channel = $4 AND d.sku = ANY (ARRAY(SELECT k.sku FROM result AS k)) AND d.attempt_epoch = $2
+    AND EXISTS (SELECT FROM owner)
     ORDER BY d.sku FOR UPDATE OF d
 ), done AS (
     UPDATE stockrelay.ledger AS d SET

@@ -1,0 +1,53 @@
+"""A claim looks at its own rows, also in a ledger that has just been filled and that nobody has analyzed."""
+
+import json
+from typing import Any
+
+from daemon.store import queries
+from tests.store.shop import CHANNEL, LANE, SETTLE, Shop
+
+MANY = 50_000
+FEW = 20
+_SQL = queries.load("ledger")
+
+
+async def pages(shop: Shop, query: str, *arguments: object) -> int:
+    """How many pages a statement looks at."""
+    found = await shop.sql.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {query}", *arguments
+    )
+    plan: dict[str, Any] = json.loads(found)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(shop: Shop) -> None:
+    await shop.sql.execute(
+        f"""
+        ALTER TABLE stockrelay.ledger SET (autovacuum_enabled = false);
+        INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1 FROM generate_series(1, {MANY}) AS i;
+        INSERT INTO stockrelay.ledger (channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, due_at)
+        SELECT '{CHANNEL}', 'S' || i, 1, 1, ARRAY['P' || i, 'b'], 1, clock_timestamp() - interval '1 h'
+        FROM generate_series(1, {MANY}) AS i;
+        """
+    )
+    whole = await shop.sql.fetchval("SELECT pg_relation_size('stockrelay.ledger') / 8192")
+    owner = shop.owner
+    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW)
+    skus = [row["sku"] for row in await shop.sql.fetch(_SQL["capture_due"], *due)]
+    claimed = [{"sku": sku, "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False} for sku in skus]
+    looked_at = {
+        "capture_due": await pages(shop, _SQL["capture_due"], *due),
+        "open_attempts": await pages(shop, _SQL["open_attempts"], CHANNEL, owner.epoch, json.dumps(claimed)),
+    }
+    open_rows = await shop.sql.fetch(
+        "SELECT sku, attempt_id FROM stockrelay.ledger WHERE attempt_id IS NOT NULL"
+    )
+    assert len(open_rows) == FEW
+    done = [
+        {"sku": row["sku"], "attempt_id": row["attempt_id"], "outcome": "applied", "reason": ""}
+        for row in open_rows
+    ]
+    looked_at["complete"] = await pages(
+        shop, _SQL["complete"], LANE, owner.epoch, owner.holder, CHANNEL, SETTLE, json.dumps(done)
+    )
+    assert all(count < whole / 3 for count in looked_at.values()), (whole, looked_at)

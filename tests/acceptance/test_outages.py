@@ -112,7 +112,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
         f"latency at the other partner, p50: {before * 1000:.0f} ms before ({len(latencies[False])} changes), "
         f"{during * 1000:.0f} ms during ({len(latencies[True])} changes); {asked} requests to the one that was down"
     )
-    assert len(latencies[False]) > 100
+    assert len(latencies[False]) > 50
     assert len(latencies[True]) > 200
     assert during <= 3 * before + 0.05
     # Those in flight when it went down, and then one probe at a time.

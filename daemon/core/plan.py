@@ -75,7 +75,7 @@ Decision = Send | Settled | Wait | Park | Forget
 def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
-    `has_heir`: another SKU is listed under the identifiers this one was last sent with, so a zero sent for this one
+    `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
     would overwrite that one's number.
     """
     is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted

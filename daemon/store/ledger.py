@@ -90,6 +90,17 @@ class Backlog:
     oldest: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Heir:
+    """A SKU that is listed under the identifiers another one, `of`, was last sent with."""
+
+    of: Sku
+    sku: Sku
+    identifiers: list[str]
+    takes_over: bool
+    is_doubted: bool
+
+
 class Ledger:
     """One channel's part of the ledger."""
 
@@ -186,15 +197,20 @@ class Ledger:
                 delivery.sku: Park(broken[delivery.sku])
                 if delivery.sku in broken
                 else decide(
-                    delivery, listed.get(delivery.sku), has_heir=delivery.sku in heirs, problem=self._problem
+                    delivery,
+                    listed.get(delivery.sku),
+                    has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
+                    problem=self._problem,
                 )
                 for delivery in deliveries
             }
             await self._write_decisions(connection, decisions, listed, claim)
             if heirs:
-                await connection.execute(
-                    _SQL["doubt_heirs"], self.channel, sorted(set(heirs.values())), settle
-                )
+                rows = [
+                    {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
+                    for heir in heirs
+                ]
+                await connection.execute(_SQL["endow_heirs"], self.channel, _json(rows), settle)
             await self._open(connection, owner, deliveries, decisions, claim)
         claim.looked_at = len(deliveries)
         return claim
@@ -223,7 +239,7 @@ class Ledger:
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         deliveries: Sequence[Delivery],
         listed: Mapping[Sku, Listed],
-    ) -> dict[Sku, Sku]:
+    ) -> list[_Heir]:
         moved = [
             delivery.sku
             for delivery in deliveries
@@ -231,9 +247,12 @@ class Ledger:
             and (delivery.sku not in listed or listed[delivery.sku].identifiers != delivery.identifiers)
         ]
         if not moved:
-            return {}
+            return []
         rows = await connection.fetch(_SQL["heirs"], self.channel, moved)
-        return {row["sku"]: row["heir"] for row in rows}
+        return [
+            _Heir(row["sku"], row["heir"], row["identifiers"], row["takes_over"], row["is_doubted"])
+            for row in rows
+        ]
 
     async def _write_decisions(
         self,

@@ -240,7 +240,21 @@ async def test_a_renamed_sku_with_the_same_identifiers_is_not_zeroed(shop: Shop)
     assert [(attempt.push.sku, attempt.push.quantity) for attempt in claim.attempts] == [("new", 5)]
     assert claim.forgotten == ["old"]
     await shop.complete(claim.attempts[0], "applied")
-    assert (await shop.row("new"))["due_s"] == pytest.approx(60, abs=2), "confirmed when nothing old can land"
+    row = await shop.row("new")
+    assert (row["due_at"], row["doubt_at"]) == (None, None), "nothing of the old name is under way"
+    assert await shop.find("old") is None
+
+
+async def test_an_heir_of_a_doubt_is_confirmed_when_nothing_old_can_land(shop: Shop) -> None:
+    await shop.sells("old", 5, ("PN", "brand"))
+    await shop.drain(NO_QUIET)
+    await shop.complete(await shop.claim_one(), "unknown")
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
+    await shop.drain(NO_QUIET)
+    claim = await shop.claim()
+    assert [(attempt.push.sku, attempt.push.quantity) for attempt in claim.attempts] == [("new", 5)]
+    await shop.complete(claim.attempts[0], "applied")
+    assert (await shop.row("new"))["due_s"] == pytest.approx(60, abs=2)
 
 
 async def test_an_heir_in_flight_is_confirmed_too(shop: Shop) -> None:
@@ -265,32 +279,53 @@ async def test_an_heir_in_flight_is_confirmed_too(shop: Shop) -> None:
     assert (await shop.row("new"))["doubt_at"] is None
 
 
-async def test_a_parked_heir_stays_parked(shop: Shop) -> None:
+async def test_two_skus_that_swap_identifiers_go_by_zero(shop: Shop) -> None:
+    """Neither answers for the other's identifiers while it still has its own to take off sale."""
+    await shop.deliver("A", 5, ("X", "b"))
+    await shop.deliver("B", 7, ("Y", "b"))
+    await shop.sells("A", 5, ("Y", "b"))
+    await shop.sells("B", 7, ("X", "b"))
+    await shop.drain(NO_QUIET)
+    partner = []
+    for _ in range(2):
+        claim = await shop.claim()
+        partner.append({(a.push.identifiers[0], a.push.quantity) for a in claim.attempts})
+        for attempt in claim.attempts:
+            await shop.complete(attempt, "applied")
+    assert partner == [{("X", 0), ("Y", 0)}, {("Y", 5), ("X", 7)}]
+    await shop.pass_time(61)
+    assert (await shop.claim()).looked_at == 0
+
+
+async def test_an_heir_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(shop: Shop) -> None:
+    await shop.deliver("old", 5, ("PN", "brand"))
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
+    await shop.drain()
+    await shop.pass_time(1)
+    assert (await shop.claim()).forgotten == ["old"], "it is urgent, the heir is not"
+    await shop.sells("new", 5, ("PN-2", "brand"))
+    await shop.drain(NO_QUIET)
+    farewell = await shop.claim_one()
+    assert (farewell.push.identifiers, farewell.push.quantity) == (("PN", "brand"), 0)
+    await shop.complete(farewell, "applied")
+    assert (await shop.claim_one()).push.identifiers == ("PN-2", "brand")
+
+
+async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
     await shop.deliver("old", 5, ("PN", "brand"))
     await shop.sells("new", 4, ("PN", "brand"))
     await shop.drain(NO_QUIET)
     await shop.complete(await shop.claim_one(), "refused")
     await shop.delists("old")
     await shop.drain(NO_QUIET)
-    await shop.claim()
+    farewell = await shop.claim_one()
+    assert (farewell.push.sku, farewell.push.quantity) == ("old", 0)
+    await shop.complete(farewell, "applied")
+    assert (await shop.claim()).forgotten == ["old"]
     await shop.pass_time(1000)
     row = await shop.row("new")
     assert (row["due_at"], row["parked_reason"]) == (None, "because refused")
-
-
-async def test_two_skus_that_swap_identifiers_are_both_confirmed(shop: Shop) -> None:
-    await shop.deliver("A", 5, ("X", "b"))
-    await shop.deliver("B", 7, ("Y", "b"))
-    await shop.sells("A", 5, ("Y", "b"))
-    await shop.sells("B", 7, ("X", "b"))
-    await shop.drain(NO_QUIET)
-    for _ in range(2):
-        claim = await shop.claim()
-        assert {(a.push.identifiers[0], a.push.quantity) for a in claim.attempts} == {("Y", 5), ("X", 7)}
-        for attempt in claim.attempts:
-            await shop.complete(attempt, "applied")
-        await shop.pass_time(61)
-    assert (await shop.claim()).looked_at == 0
+    assert row["doubt_at"] is not None, "released, it is sent whatever was acknowledged"
 
 
 # Leases

@@ -95,21 +95,33 @@ WITH listed AS (
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed WHERE $1::text IS NOT NULL;
 
 -- name: heirs
--- Which of these SKUs' last identifiers are another listed SKU's now: (SKU, heir).
-SELECT d.sku, h.sku AS heir
+-- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never
+-- sent: it takes them over, and answers for what the partner holds there. (One that still has others to take off sale does
+-- not: it may never come to these. Nor does a parked one.) `is_doubted`: what was last sent for the SKU before it may have
+-- landed after the heir's own, or may yet.
+SELECT d.sku, h.sku AS heir, d.identifiers, h.parked_at IS NULL AS takes_over,
+       h.identifiers IS NOT NULL OR d.doubt_at IS NOT NULL AS is_doubted
 FROM stockrelay.ledger AS d
 JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.listed_rows > 0
      AND h.listed_identifiers = d.identifiers
+     AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND h.parked_at IS NULL))
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 
--- name: doubt_heirs
--- An heir's number may be overwritten by what was last sent for the SKU before it: confirm it after the settle time.
-UPDATE stockrelay.ledger SET
-    doubt_at = clock_timestamp(), doubt_until = greatest(doubt_until, clock_timestamp() + $3::interval),
-    -- What is in flight was claimed before: its acknowledgement confirms nothing.
-    attempt_settles = CASE WHEN attempt_id IS NOT NULL THEN false END,
-    due_at = CASE WHEN parked_at IS NULL THEN coalesce(due_at, clock_timestamp() + $3::interval) END
-WHERE channel = $1 AND sku = ANY ($2::text[]);
+-- name: endow_heirs
+-- Heirs take the identifiers over; those in doubt confirm their number after the settle time. What is in flight was
+-- claimed before: its acknowledgement confirms nothing.
+UPDATE stockrelay.ledger AS d SET
+    identifiers = h.identifiers,
+    doubt_at = CASE WHEN h.is_doubted THEN clock_timestamp() ELSE d.doubt_at END,
+    doubt_until = CASE WHEN h.is_doubted THEN greatest(d.doubt_until, clock_timestamp() + $3::interval) ELSE d.doubt_until END,
+    attempt_settles = CASE WHEN d.attempt_id IS NOT NULL THEN d.attempt_settles AND NOT h.is_doubted END,
+    due_at = CASE WHEN h.is_doubted AND d.parked_at IS NULL THEN coalesce(d.due_at, clock_timestamp() + $3::interval)
+                  ELSE d.due_at END
+FROM (
+    SELECT r.sku, min(r.identifiers) AS identifiers, bool_or(r.is_doubted) AS is_doubted
+    FROM jsonb_to_recordset($2::jsonb) AS r (sku text, identifiers text[], is_doubted boolean) GROUP BY r.sku
+) AS h
+WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
 -- The third step of a claim: the attempts, written before the first byte is sent. The SKUs are given once more as an

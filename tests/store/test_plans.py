@@ -1,0 +1,104 @@
+"""The hot queries look at what they need, however much there is (DESIGN.md 5). Buffers are counted, not time."""
+
+import json
+from typing import Any
+
+import pytest
+
+from daemon.store import queries
+from tests.store.place import Connection
+from tests.store.shop import CHANNEL, DEBOUNCE, LANE, SETTLE, Shop
+
+MANY = 200_000
+_SQL = queries.load("ledger")
+
+
+async def explained(sql: Connection, query: str, *arguments: object) -> tuple[str, int]:
+    """The plan as text, and how many pages were looked at."""
+    found = await sql.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {query}", *arguments)
+    plan: dict[str, Any] = json.loads(found)[0]["Plan"]
+    return found, plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+@pytest.fixture
+async def long_log(sql: Connection) -> Connection:
+    """A log of many rows that have been read, in either slot, and a few that have not."""
+    await sql.execute(
+        f"""
+        ALTER TABLE stockrelay.change_0 DISABLE TRIGGER USER;
+        INSERT INTO stockrelay.change_0 SELECT (3 + i % 500)::text::xid8, clock_timestamp(), i % 16, false, 'S' || i
+        FROM generate_series(1, {MANY}) AS i;
+        ALTER TABLE stockrelay.change_0 ENABLE ALWAYS TRIGGER stockrelay_ring;
+        INSERT INTO stockrelay.change_1 SELECT * FROM stockrelay.change_0 LIMIT 5000;
+        UPDATE stockrelay.intake SET read_until = pg_current_snapshot();
+        """
+    )
+    for number in range(5):
+        await sql.execute("INSERT INTO shop.goods VALUES ($1)", f"new-{number}")
+    return sql
+
+
+async def test_reading_does_not_look_at_what_was_read(long_log: Connection) -> None:
+    pages = await long_log.fetchval("SELECT pg_relation_size('stockrelay.change_0') / 8192")
+    assert pages > 1000
+    read_until = await long_log.fetchval("SELECT read_until::text FROM stockrelay.intake")
+    # As if another transaction had been running then: it is looked for, too.
+    xmax = int(read_until.split(":")[1])
+    for statistics in ("", "ANALYZE stockrelay.change_0, stockrelay.change_1"):
+        await long_log.execute(statistics or "SELECT 1")
+        for then in (read_until, f"{xmax - 1}:{xmax}:{xmax - 1}"):
+            _, looked_at = await explained(
+                long_log, "SELECT * FROM stockrelay.unread($1::text::pg_snapshot)", then
+            )
+            assert looked_at < 300, (statistics, then)
+    row = await long_log.fetchrow("SELECT * FROM stockrelay.take_changes(100)")
+    assert row is not None
+    assert sorted(row["skus"]) == [f"new-{number}" for number in range(5)]
+
+
+@pytest.fixture
+async def long_ledger(shop: Shop) -> Shop:
+    """Many rows: a third is due, a third is not yet, a third is clean."""
+    await shop.sql.execute(
+        f"""
+        INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1 FROM generate_series(1, {MANY}) AS i;
+        INSERT INTO stockrelay.ledger (channel, sku, want_seq, acked_seq, listed_rows, listed_identifiers, listed_quantity,
+                                       acked_quantity, due_at, urgent)
+        SELECT '{CHANNEL}', 'S' || i, 1, i % 3 / 2, 1, ARRAY['P' || i, 'b'], 1, 9,
+               CASE i % 3 WHEN 0 THEN clock_timestamp() - interval '1 h' WHEN 1 THEN clock_timestamp() + interval '1 h' END,
+               i % 3 < 2 AND i % 100 = 0
+        FROM generate_series(1, {MANY}) AS i;
+        """
+    )
+    return shop
+
+
+async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) -> None:
+    shop, sql = long_ledger, long_ledger.sql
+    owner = shop.owner
+    for statistics in ("", "ANALYZE stockrelay.ledger, shop.goods"):
+        await sql.execute(statistics or "SELECT 1")
+        await sql.execute("BEGIN")
+        plan, looked_at = await explained(
+            sql, _SQL["capture_due"], LANE, owner.epoch, owner.holder, CHANNEL, 50, 50
+        )
+        await sql.execute("ROLLBACK")
+        assert looked_at < 2000
+    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL)
+    assert looked_at < 100
+    claim = await shop.claim(limit=50)
+    assert len(claim.attempts) == 50
+    done = [
+        {"sku": a.push.sku, "attempt_id": a.attempt_id, "outcome": "unknown", "reason": "", "wait_s": 0}
+        for a in claim.attempts
+    ]
+    _, looked_at = await explained(
+        sql, _SQL["complete"], LANE, owner.epoch, owner.holder, CHANNEL, SETTLE, json.dumps(done)
+    )
+    assert looked_at < 4000
+    skus = [f"S{number}" for number in range(3, 60, 3)]
+    is_change = True
+    _, looked_at = await explained(
+        sql, shop.ledger._mark_some, CHANNEL, skus, DEBOUNCE.quiet, DEBOUNCE.max_wait, 0, is_change
+    )
+    assert looked_at < 1500

@@ -631,7 +631,9 @@ CREATE TABLE stockrelay.lease (
     epoch     bigint      NOT NULL DEFAULT 0,
     holder    text,
     until     timestamptz NOT NULL DEFAULT '-infinity',
-    taken_at  timestamptz
+    taken_at  timestamptz,
+    -- Makes the epoch part of a key: FOR KEY SHARE then holds up a take-over, and lets the owner renew its lease.
+    UNIQUE (lane, epoch)
 ) WITH (fillfactor = 50);
 
 -- What is wrong with a channel, for `status`: written by its owner when it changes.

@@ -77,10 +77,14 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
 -- name: capture_due
 -- The first step of a claim: locks due rows, up to $5 urgent and $6 other ones, and captures what is wanted. What the listing says is
 -- read after this, in a statement of its own: a number read before would be older than the want it answers.
--- A process that stands still, or whose machine is gone, must not keep these locks: nobody could take the lane over.
+-- A process that stands still, or whose machine is gone, must not keep these locks: nobody could take the lane over. And a
+-- listing whose table is locked is not waited for long: the reading of the change log would wait for these rows.
+-- FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal.
 WITH owner AS (
-    SELECT set_config('idle_in_transaction_session_timeout', '5s', true)
-    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+    SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true),
+           -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
+           CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 )
 SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
@@ -138,6 +142,9 @@ UPDATE stockrelay.ledger AS d SET
     attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
     acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
     identifiers = c.identifiers,
+    -- Also for who asks for heirs: a row that was marked without looking knows nothing of the listing.
+    listed_rows = CASE WHEN c.is_farewell THEN d.listed_rows ELSE 1 END,
+    listed_identifiers = CASE WHEN c.is_farewell THEN d.listed_identifiers ELSE c.identifiers END,
     first_dirty_at = NULL,
     urgent = false,
     due_at = NULL
@@ -182,7 +189,7 @@ SELECT extract(epoch FROM least(
 -- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is
 -- unknown is in doubt until it can't land any more; what was not sent is due again. $5 is the settle time.
 WITH owner AS (
-    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 ), result AS (
     SELECT * FROM jsonb_to_recordset($6::jsonb)
         AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
@@ -244,7 +251,7 @@ SELECT is_due FROM done;
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
 -- applied: they become doubt, and the row is due at once. $6 are the attempts that are still in hand.
 WITH owner AS (
-    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR SHARE
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 ), lost AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at
     FROM stockrelay.ledger AS d

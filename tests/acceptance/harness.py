@@ -1,7 +1,6 @@
 """One test's world: an ERP database, both partners, and daemon processes with one configuration."""
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -44,11 +43,6 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sekorm": {"listing": LISTINGS[SEKORM]},
     "ymatou": {"listing": LISTINGS[YMATOU]},
 }
-
-_SESSIONS: Final = """
-    SELECT pid, application_name, state, wait_event, pg_blocking_pids(pid) AS blocked_by,
-           now() - xact_start AS in_transaction, now() - state_change AS since, left(query, 200) AS query
-    FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
 def toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -94,9 +88,6 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            with contextlib.suppress(Exception):
-                print(await self._sessions())  # noqa: T201 - who waits for whom when a test fails
         for replica in self._replicas:
             await replica.close()
         self.erp.terminate()
@@ -247,15 +238,6 @@ class Stage:
         finding = oracle.judge(self.simulator.journal, log, settle_s, rises_only=rises_only)
         print(finding)  # noqa: T201 - the figures of the run
         return finding
-
-    async def _sessions(self) -> str:
-        async with asyncio.timeout(5):
-            connection = await asyncpg.connect(self.database.dsn)
-            try:
-                rows = [*await connection.fetch(_SESSIONS), *await connection.fetch("TABLE stockrelay.lease")]
-            finally:
-                connection.terminate()
-        return "\n".join(str(dict(row)) for row in rows)
 
     def _check_log(self, replica: Replica) -> None:
         """Every line is an event, none is a traceback, and no secret stands in any (I12)."""

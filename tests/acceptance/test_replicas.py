@@ -21,6 +21,10 @@ _IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = current_database()
     AND a.application_name = 'stockrelay' AND a.state = 'idle in transaction'
     AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.relation = $1::regclass)"""
+_IN_EXCHANGE = """
+    SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = current_database()
+    AND a.application_name = 'stockrelay' AND a.state = 'active' AND a.wait_event = 'ClientRead'"""
+"""A statement is prepared and the server waits for its values: no time limit of the server's applies to that."""
 
 
 def _takings(*replicas: Replica) -> list[Line]:
@@ -115,7 +119,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
     held = stage18.simulator.faults.add(Hold(times=8))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 200")
     await stage18.simulator.wait_until(lambda: held.held >= 8)
-    owner.suspend()
+    await _suspend_between_statements(stage18, owner)
     # What is claimed and not sent yet is still in its hands: it must never go out.
     in_hand = await stage18.erp.fetchval("SELECT count(attempt_id) FROM stockrelay.ledger")
     assert in_hand > held.held + 10
@@ -173,15 +177,33 @@ async def test_a_replica_that_stands_still_inside_a_transaction_stops_nobody(
 
 async def _suspend_inside_a_transaction(stage: Stage, replica: Replica, table: str) -> None:
     """Stop the process again and again until it is caught with a transaction open that has locked `table`."""
-    is_caught = False
     for _ in range(2_000):
         replica.suspend()
-        for _ in range(3):
-            # A statement under way ends by itself; what is left open then waits for the process.
-            await asyncio.sleep(0.004)
-            is_caught = await stage.erp.fetchval(_IN_TRANSACTION, table)
-        if is_caught:
+        if await _is_caught(stage, table):
             return
         replica.resume()
         await asyncio.sleep(stage.random.uniform(0, 0.02))
     raise AssertionError("never caught inside a transaction")
+
+
+async def _is_caught(stage: Stage, table: str) -> bool:
+    """Whether a transaction is open between two statements, and none between a statement and its values: the driver
+    stands there only when it uses a statement for the first time on a connection."""
+    for _ in range(3):
+        # A statement under way ends by itself; what is left open then waits for the process.
+        await asyncio.sleep(0.004)
+        if await stage.erp.fetchval(_IN_TRANSACTION, table):
+            await asyncio.sleep(0.02)
+            return not await stage.erp.fetchval(_IN_EXCHANGE)
+    return False
+
+
+async def _suspend_between_statements(stage: Stage, replica: Replica) -> None:
+    """Stop the process where it stands, but not between a statement and its values."""
+    replica.suspend()
+    await asyncio.sleep(0.02)
+    while await stage.erp.fetchval(_IN_EXCHANGE):
+        replica.resume()
+        await asyncio.sleep(0.01)
+        replica.suspend()
+        await asyncio.sleep(0.02)

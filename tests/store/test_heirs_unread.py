@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from daemon.store import queries
-from tests.store.shop import CHANNEL, Debounce, Shop
+from daemon.store.ledger import Debounce
+from tests.store.shop import CHANNEL, Shop
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -193,6 +193,8 @@ class Ledger:
             else:
                 listed, broken = await self._listed(connection, skus), {}
             heirs = await self._heirs(connection, deliveries, listed)
+            # An heir that is claimed here is decided upon with what it has just taken over.
+            deliveries = [_endowed(delivery, heirs) for delivery in deliveries]
             decisions = {
                 delivery.sku: Park(broken[delivery.sku])
                 if delivery.sku in broken
@@ -399,6 +401,15 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["failures"],
         row["urgent"],
     )
+
+
+def _endowed(delivery: Delivery, heirs: Sequence[_Heir]) -> Delivery:
+    for heir in heirs:
+        if heir.sku == delivery.sku:
+            delivery = replace(delivery, identifiers=tuple(heir.identifiers))
+            if heir.is_doubted:
+                delivery = replace(delivery, is_doubted=True, is_settled=False, is_acked_since_doubt=False)
+    return delivery
 
 
 def _listed(row: asyncpg.Record) -> Listed:

@@ -311,6 +311,22 @@ async def test_an_heir_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(s
     assert (await shop.claim_one()).push.identifiers == ("PN-2", "brand")
 
 
+@pytest.mark.parametrize("moves", [True, False])
+async def test_an_heir_that_moves_on_or_leaves_within_the_same_claim_leaves_nothing_on_sale(
+    shop: Shop, moves: bool
+) -> None:
+    """The ledger still has the heir listed under the old identifiers; the listing, read by the claim, does not."""
+    await shop.deliver("old", 5, ("PN", "brand"))
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
+    await shop.drain(NO_QUIET)
+    if moves:
+        await shop.sells("new", 4, ("PN-2", "brand"))
+    else:
+        await shop.delists("new")
+    claim = await shop.claim()
+    assert [(a.push.identifiers, a.push.quantity) for a in claim.attempts] == [(("PN", "brand"), 0)]
+
+
 async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
     await shop.deliver("old", 5, ("PN", "brand"))
     await shop.sells("new", 4, ("PN", "brand"))

@@ -1,4 +1,4 @@
--- Everything Stockrelay keeps in the database. Run by the owner role; what the daemon's role needs is in grants.sql.
+-- Everything Stockrelay keeps in the database. Run by the owner role; what the daemon's role needs is in deploy/roles.sql.
 
 -- Capture: what the ERP's triggers write ------------------------------------------------------------------------
 
@@ -653,3 +653,6 @@ CREATE TABLE stockrelay.token (
     expires_at     timestamptz,
     refresh_until  timestamptz
 );
+
+-- What runs as its owner is for those it was granted to (deploy/roles.sql).
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stockrelay FROM PUBLIC;

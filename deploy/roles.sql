@@ -1,0 +1,64 @@
+-- The two roles of Stockrelay, with exactly the rights they need. docs/database-roles.md says why each of them.
+--
+-- Run it twice with psql, in the ERP's database: as a DBA before the first `stockrelay migrate`, and after it (as the DBA or
+-- as the owner role). It may be run at any time again, and should be after an upgrade.
+--
+--   psql -v owner=stockrelay_owner -v daemon=stockrelay -v schemas=erp -v watched='erp.stock, erp.products' \
+--        -v listed='erp.stock, erp.products' -v table_owner=erp -f deploy/roles.sql DATABASE
+--
+-- owner, daemon  the roles; they are made without a password: psql's \password sets one
+-- schemas        the schemas of the tables below, with commas
+-- watched        the tables of [[watch]]
+-- listed         the tables, views and so on that the listings read
+-- table_owner    optional: the role that owns the watched tables. Without it, the triggers do not fire in replicated
+--                sessions, and taking them off again is left to the tables' owner.
+
+\set ON_ERROR_STOP on
+\if :{?owner} \else \set owner stockrelay_owner \endif
+\if :{?daemon} \else \set daemon stockrelay \endif
+
+SELECT to_regrole(quote_ident(:'owner')) IS NULL AS lacks_owner, to_regrole(quote_ident(:'daemon')) IS NULL AS lacks_daemon,
+       to_regnamespace('stockrelay') IS NULL AS lacks_schema, current_database() AS database \gset
+
+-- As a DBA: CREATEROLE, CREATE on the database, and the grant option for the ERP's tables (or superuser).
+\if :lacks_owner
+    CREATE ROLE :"owner" LOGIN;
+\endif
+\if :lacks_daemon
+    CREATE ROLE :"daemon" LOGIN;
+\endif
+\if :lacks_schema
+    GRANT CONNECT ON DATABASE :"database" TO :"owner", :"daemon";
+    CREATE SCHEMA stockrelay AUTHORIZATION :"owner";
+\endif
+\if :{?schemas}
+    GRANT USAGE ON SCHEMA :schemas TO :"owner", :"daemon";
+\endif
+\if :{?watched}
+    GRANT SELECT, TRIGGER ON :watched TO :"owner";
+\endif
+\if :{?listed}
+    GRANT SELECT ON :listed TO :"daemon";
+\endif
+\if :{?table_owner}
+    GRANT :"table_owner" TO :"owner";
+\endif
+
+-- After `stockrelay migrate`, as the DBA or as the owner role.
+SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gset
+\if :is_migrated
+    GRANT USAGE ON SCHEMA stockrelay TO :"daemon";
+    GRANT SELECT ON stockrelay.alembic_version, stockrelay.capture_state, stockrelay.change, stockrelay.watch
+        TO :"daemon";
+    GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.lease, stockrelay.channel_state, stockrelay.token TO :"daemon";
+    GRANT INSERT ON stockrelay.attempt TO :"daemon";
+    GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";
+    GRANT UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,
+        stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
+    \echo 'The roles have their rights.'
+\else
+    \echo 'Now run `stockrelay migrate` as' :owner 'and then this once more.'
+\endif

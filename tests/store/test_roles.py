@@ -1,0 +1,216 @@
+"""Two roles with the least they need: the owner migrates, the daemon does all the rest (docs/database-roles.md)."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from daemon.core.errors import StoreRefused
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.types import SEKORM
+from daemon.store.inspect import inspecting
+from daemon.store.migrate import check_version, migrate
+from daemon.store.tokens import Tokens
+from tests.store.place import Place, logged
+from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
+
+ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
+WATCHES = [("shop.goods", "sku"), ("shop.parts", "sku")]
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The roles of one database."""
+
+    place: Place
+    owner: str
+    daemon: str
+    erp: str
+    clerk: str
+
+    def grant(self, *, is_member: bool) -> str:
+        """Run the script; return what it says."""
+        settings = {
+            "owner": self.owner,
+            "daemon": self.daemon,
+            "schemas": "shop",
+            "watched": "shop.goods, shop.parts, shop.parts_1",
+            "listed": "shop.goods",
+        } | ({"table_owner": self.erp} if is_member else {})
+        lines = [f"\\set {name} '{value}'" for name, value in settings.items()]
+        return self.place.server.run_sql("\n".join([*lines, ROLES.read_text("utf-8")]), self.place.name)
+
+
+@pytest.fixture
+def cast(empty: Place) -> Cast:
+    """An ERP with an owner and a clerk; none of them, nor of ours, is a superuser."""
+    cast = Cast(empty, *(f"{empty.name}_{role}" for role in ("Owner", "daemon", "erp", "clerk")))
+    empty.server.run_sql(
+        f"""
+        CREATE ROLE "{cast.erp}" LOGIN; CREATE ROLE "{cast.clerk}" LOGIN;
+        CREATE TABLE shop.parts (sku text) PARTITION BY LIST (sku);
+        CREATE TABLE shop.parts_1 PARTITION OF shop.parts DEFAULT;
+        ALTER SCHEMA shop OWNER TO "{cast.erp}"; ALTER TABLE shop.goods OWNER TO "{cast.erp}";
+        ALTER TABLE shop.parts OWNER TO "{cast.erp}"; ALTER TABLE shop.parts_1 OWNER TO "{cast.erp}";
+        GRANT USAGE ON SCHEMA shop TO "{cast.clerk}";
+        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON shop.goods, shop.parts TO "{cast.clerk}";
+        REVOKE ALL ON SCHEMA public FROM PUBLIC;
+        """,
+        empty.name,
+    )
+    return cast
+
+
+async def ready(cast: Cast, *, is_member: bool = True) -> list[str]:
+    """Run the script, migrate as the owner, run the script again."""
+    assert "stockrelay migrate" in cast.grant(is_member=is_member)
+    lines = await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+    assert "have their rights" in cast.grant(is_member=is_member)
+    return lines
+
+
+async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
+    assert not any("replicated" in line for line in await ready(cast))
+    await check_version(cast.place.options(cast.daemon))
+    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+        assert await inspector.missing_rights() == ([], [])
+        assert await inspector.faulty_bells() == []
+    async with opened(cast.place, role=cast.daemon) as shop:
+        await work(shop)
+        tokens = Tokens(shop.database, SEKORM, None)
+        assert await tokens.begin_refresh(0, HOUR)
+        await tokens.fail_refresh(timedelta(0))
+        await tokens.save("secret", HOUR)
+        assert await tokens.load() is not None
+        await tokens.invalidate(1)
+
+
+async def work(shop: Shop) -> None:
+    """Everything a daemon does."""
+    await shop.intake.check_identity()
+    await shop.take()
+    await shop.deliver("A", 5)
+    await shop.sells("A", 4)
+    await shop.drain()
+    await shop.pass_time(3)
+    await shop.complete(await shop.claim_one(), "unknown")
+    await shop.claim_one()
+    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 1
+    await shop.delists("A")
+    await shop.sells("B", 1, ("", "b"))
+    await shop.resync()
+    await shop.pass_time(61)
+    claim = await shop.claim()
+    await shop.complete(claim.attempts[0], "applied")
+    assert (await shop.claim()).forgotten == ["A"]
+    assert await shop.ledger.parked(5)
+    assert (await shop.ledger.backlog()).parked == 1
+    assert await shop.ledger.next_due() is None
+    await shop.intake.stay_awake(timedelta(seconds=3))
+    await shop.intake.stay_awake(timedelta(0))
+    assert await shop.intake.rotate(timedelta(0)) == "switched"
+    assert await shop.intake.rotate(timedelta(0)) == "emptied"
+    tomorrow = "SELECT 'attempt_' || to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')"
+    await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
+    await shop.intake.roll_attempts(timedelta(days=30))
+    await shop.intake.state()
+    await shop.intake.adopt()
+    assert await shop.lanes.renew(shop.owner, LEASE)
+    await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
+    await shop.lanes.troubles()
+    await shop.lanes.give_up(shop.owner)
+    assert [state.lane for state in await shop.lanes.all()] == [LANE]
+
+
+async def test_the_erps_roles_write_and_see_nothing_of_ours(cast: Cast) -> None:
+    await ready(cast)
+    sql = await cast.place.connect()
+    clerk = await cast.place.connect(cast.clerk)
+    await clerk.execute("INSERT INTO shop.goods VALUES ('A'); UPDATE shop.goods SET note = 'x'")
+    await clerk.execute("INSERT INTO shop.parts VALUES ('P'); DELETE FROM shop.goods")
+    assert await logged(sql) == ["A", "A", "A", "P"]
+    for statement in (
+        "SELECT * FROM stockrelay.ledger",
+        "SELECT * FROM stockrelay.change",
+        "SELECT * FROM stockrelay.token",
+        "INSERT INTO stockrelay.change_0 VALUES (NULL)",
+        "SELECT stockrelay.rotate('0')",
+        "SELECT stockrelay.identity()",
+        "CREATE TABLE stockrelay.mine ()",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await clerk.execute(statement)
+
+
+async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
+    await ready(cast)
+    daemon = await cast.place.connect(cast.daemon)
+    function = await daemon.fetchval("SELECT proname FROM pg_proc WHERE proname ~ '^capture_[0-9]' LIMIT 1")
+    for statement in (
+        "UPDATE shop.goods SET quantity = 0",
+        "INSERT INTO shop.goods VALUES ('A')",
+        "DELETE FROM shop.goods",
+        "SELECT * FROM shop.parts",
+        "INSERT INTO stockrelay.change_0 VALUES (NULL)",
+        "TRUNCATE stockrelay.change_0",
+        "UPDATE stockrelay.capture_state SET doorbell = false",
+        "SELECT * FROM stockrelay.attempt",
+        "DELETE FROM stockrelay.attempt",
+        "DELETE FROM stockrelay.intake",
+        "UPDATE stockrelay.alembic_version SET version_num = 'x'",
+        "SELECT stockrelay.set_watches('[]')",
+        "CREATE TABLE stockrelay.mine ()",
+        f"CREATE TEMP TABLE t (); CREATE TRIGGER t AFTER INSERT ON t EXECUTE FUNCTION stockrelay.{function}()",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await daemon.execute(statement)
+
+
+async def test_with_the_trigger_right_alone_it_works_but_for_replicated_sessions(cast: Cast) -> None:
+    lines = await ready(cast, is_member=False)
+    assert len([line for line in lines if "not in replicated sessions" in line]) == 2
+    sql = await cast.place.connect()
+    clerk = await cast.place.connect(cast.clerk)
+    await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
+    assert await logged(sql) == ["A"]
+    await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+    with pytest.raises(StoreRefused, match="Run as the owner of the table: DROP TRIGGER stockrelay_"):
+        await migrate(cast.place.options(cast.owner), WATCHES[:1], has_doorbell=True)
+    await clerk.execute("INSERT INTO shop.parts VALUES ('P')")
+    assert await logged(sql) == ["P"], "nothing was changed"
+
+
+async def test_an_owner_that_may_not_read_a_watched_table_is_told(cast: Cast) -> None:
+    cast.grant(is_member=False)
+    sql = await cast.place.connect()
+    await sql.execute(f'REVOKE SELECT ON shop.parts FROM "{cast.owner}"')
+    with pytest.raises(StoreRefused, match="permission denied for table parts"):
+        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+
+
+async def test_a_daemon_without_rights_is_told_which(cast: Cast) -> None:
+    await migrate_by_dba(cast)
+    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+        assert await inspector.is_schema_open() is False
+    sql = await cast.place.connect()
+    await sql.execute(f'GRANT USAGE ON SCHEMA stockrelay TO "{cast.daemon}"')
+    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+        grants, missing = await inspector.missing_rights()
+    assert missing == []
+    await sql.execute("".join(grants))
+    async with opened(cast.place, role=cast.daemon) as shop:
+        await sql.execute(
+            f'GRANT USAGE ON SCHEMA shop TO "{cast.daemon}"; GRANT SELECT ON shop.goods TO "{cast.daemon}"'
+        )
+        await work(shop)
+
+
+async def migrate_by_dba(cast: Cast) -> None:
+    """The schema belongs to a superuser, and the daemon's role has nothing."""
+    sql = await cast.place.connect()
+    await sql.execute(f'CREATE ROLE "{cast.daemon}" LOGIN; CREATE ROLE "{cast.owner}" LOGIN')
+    await asyncio.wait_for(migrate(cast.place.options(), WATCHES, has_doorbell=True), 20)

@@ -275,8 +275,13 @@ async def migrate(settings: Settings, *, sql: bool) -> None:
 async def adopt(settings: Settings) -> None:
     """Make this database the one that is pushed from."""
     async with _opened(settings) as database:
-        identifier = await Intake(database, [], {}).adopt()
-    sys.stdout.write(f"adopted: the database with system identifier {identifier} is pushed from now on\n")
+        # Half of the slowest channel's rate: the other half is for new changes.
+        rate = min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
+        identifier = await Intake(database, [], {}).adopt(rate)
+    sys.stdout.write(
+        f"adopted: the database with system identifier {identifier} is pushed from now on; every number is confirmed "
+        f"with the partners, {rate:g} per second\n"
+    )
 
 
 async def status(settings: Settings) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class IntakeService:
         for channel in drained.marked:
             if self._failed.pop(channel, None) is not None:
                 log.info("intake.listing_recovered", channel=channel)
-        if not self._failed:
+        if not (self._failed or drained.wants_resync):
             self._resync_gap_s = _RESYNC_GAP_S
         elif self._resync_at > clock.monotonic() + self._resync_gap_s:
             self._plan_resync(self._resync_gap_s, "a listing failed")

@@ -31,7 +31,8 @@ _SET_ASIDE: Final = 10.0
 @dataclass(slots=True)
 class Drained:
     """What one reading of the change log came to. `failed`: channels whose listing did not work, and why;
-    `too_long`: SKUs that the ledger does not take, cut for showing."""
+    `too_long`: SKUs that the ledger does not take, cut for showing; `wants_resync`: a comparison of everything has
+    failed for some channel, here or in another replica, and is still due."""
 
     changes: int = 0
     oldest: timedelta | None = None
@@ -39,6 +40,7 @@ class Drained:
     marked: dict[ChannelName, Marked] = field(default_factory=dict)
     failed: dict[ChannelName, str] = field(default_factory=dict)
     too_long: list[str] = field(default_factory=list)
+    wants_resync: bool = False
 
 
 class _ListingFailed(Exception):
@@ -102,6 +104,7 @@ class Intake:
             drained = Drained(
                 row["changes"], None if oldest is None else timedelta(seconds=oldest), row["is_everything"]
             )
+            drained.wants_resync = row["wants_resync"]
             if not (is_resync or drained.changes or drained.is_everything):
                 return drained
             is_whole = is_resync or drained.is_everything
@@ -118,8 +121,9 @@ class Intake:
                     drained.marked[ledger.channel] = await self._mark(
                         connection, ledger, skus, drained.changes > 0, timeout
                     )
-            if is_whole and not drained.failed:
-                await connection.execute(_SQL["resynced"])
+            if is_whole:
+                drained.wants_resync = bool(drained.failed)
+                await connection.execute(_SQL["want_resync" if drained.failed else "resynced"])
             if tells and any(marked.rows for marked in drained.marked.values()):
                 await connection.execute(_SQL["tell_replicas"])
         return drained
@@ -191,10 +195,15 @@ class Intake:
                 await connection.execute(_SQL["note_timeline"])
         return not row["is_same_timeline"]
 
-    async def adopt(self) -> int:
-        """Make this database the one that is pushed from; return its system identifier."""
-        async with self._database.connection("adopting the database") as connection:
+    async def adopt(self, confirmed_per_s: float) -> int:
+        """Make this database the one that is pushed from; return its system identifier.
+
+        What partners acknowledged after the copy was made is not in it, so every number is confirmed, at
+        `confirmed_per_s` SKUs per second and channel.
+        """
+        async with self._database.transaction("adopting the database") as connection:
             identifier: int = await connection.fetchval(_SQL["adopt"])
+            await connection.execute(_SQL["doubt_everything"], confirmed_per_s)
         return identifier
 
     async def state(self) -> tuple[datetime | None, int]:

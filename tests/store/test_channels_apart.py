@@ -101,3 +101,20 @@ async def test_a_listing_that_works_again_is_read_again(
     await _sells(sql, "B")
     drained = await intake.drain(tells_replicas=False, timeout=RESYNC_TIMEOUT)
     assert (drained.failed, drained.marked[YMATOU].rows) == ({}, 1)
+
+
+async def test_a_comparison_that_failed_for_one_channel_is_still_due_for_whoever_reads_next(
+    database: Database, place: Place, sql: Connection
+) -> None:
+    locker = await place.connect()
+    await _sells(sql, "A")
+    async with locker.transaction():
+        await locker.execute("LOCK TABLE erp.other IN ACCESS EXCLUSIVE MODE")
+        assert (
+            await _reader(database, LOCKED).resync(tells_replicas=False, timeout=RESYNC_TIMEOUT)
+        ).wants_resync
+    # Another replica, which has seen nothing of it.
+    other = _reader(database, LOCKED)
+    assert (await other.drain(tells_replicas=False, timeout=RESYNC_TIMEOUT)).wants_resync
+    assert not (await other.resync(tells_replicas=False, timeout=RESYNC_TIMEOUT)).wants_resync
+    assert not (await other.drain(tells_replicas=False, timeout=RESYNC_TIMEOUT)).wants_resync

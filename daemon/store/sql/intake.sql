@@ -1,7 +1,7 @@
 -- name: take_changes
 -- What is new in the change log, read once. One replica at a time may: one that stands still must not keep the others.
 SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
-       set_config('idle_in_transaction_session_timeout', '5s', true)
+       (SELECT i.resynced_at IS NULL FROM stockrelay.intake AS i) AS wants_resync, set_config('idle_in_transaction_session_timeout', '5s', true)
 FROM stockrelay.take_changes($1);
 
 -- name: wait_briefly
@@ -33,6 +33,10 @@ SELECT setval('stockrelay.awake_until_ms',
 -- Remembers when everything was compared last.
 UPDATE stockrelay.intake SET resynced_at = clock_timestamp();
 
+-- name: want_resync
+-- A comparison of everything has failed for some channel: whoever reads the log next sees that one is still due.
+UPDATE stockrelay.intake SET resynced_at = NULL;
+
 -- name: rotate
 -- One step of the change log's rotation.
 SELECT stockrelay.rotate($1);
@@ -58,6 +62,16 @@ UPDATE stockrelay.intake AS i SET
     accepted_at = clock_timestamp(), read_until = pg_current_snapshot(), resynced_at = NULL
 FROM stockrelay.identity() AS n
 RETURNING i.system_identifier;
+
+-- name: doubt_everything
+-- What was acknowledged since the copy was made, nobody knows: every number is confirmed, spread over time so that new
+-- changes are not behind them. $1 is how many of a channel's SKUs become due per second.
+UPDATE stockrelay.ledger AS d SET
+    doubt_at = o.now, doubt_until = o.now, unacked_since = coalesce(d.unacked_since, o.now),
+    due_at = least(d.due_at, o.now + make_interval(secs => o.place / $1::float8))
+FROM (SELECT l.channel, l.sku, clock_timestamp() AS now, row_number() OVER (PARTITION BY l.channel ORDER BY l.sku) AS place
+      FROM stockrelay.ledger AS l WHERE l.parked_at IS NULL AND l.attempt_id IS NULL) AS o
+WHERE d.channel = o.channel AND d.sku = o.sku;
 
 -- name: intake_state
 -- For `status`.

@@ -28,7 +28,7 @@
 -- name: mark
 -- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
 -- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync).
--- The condition stands twice: before the insert it spares work, in the conflict it decides on the row as it is then.
+-- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
 WITH listed AS (
 @listed@
 ), dirty AS (

@@ -118,7 +118,7 @@ async def work(shop: Shop) -> None:
     await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
     await shop.intake.roll_attempts(timedelta(days=30))
     await shop.intake.state()
-    await shop.intake.adopt()
+    await shop.intake.adopt(10)
     assert await shop.lanes.renew(shop.owner, LEASE)
     await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()

@@ -1,7 +1,7 @@
 """Random histories of one channel: an ERP, a partner that applies late, twice or never, owners that die.
 
-The store is real; the partner is a dictionary with requests under way. What must hold is asked at every step and at rest
-(FAULTS.md): I2 a clean row means that the partner holds that number; I3 one unresolved attempt at most; I4 a number that
+The store is real; the partner is a dictionary with requests under way. What must hold is asked at every step and at
+rest: I2 a clean row means that the partner holds that number; I3 one unresolved attempt at most; I4 a number that
 was acknowledged last is what the partner holds once everything has landed. Time passes only when the history says so,
 and a request that was sent lands within the settle time or never.
 """
@@ -147,7 +147,7 @@ class History:
             self.late.pop()
 
     async def die(self) -> None:
-        """The owner dies with its requests under way; another takes the lane and recovers, or the same one comes back."""
+        """The owner dies with its requests under way; another takes the lane and recovers, or the same one does."""
         if self.random.random() < 0.8:
             return
         self.late += self.waiting

@@ -23,11 +23,13 @@ FROM pg_class AS c WHERE c.relnamespace = 'stockrelay'::regnamespace
 UNION ALL SELECT 'index', indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'stockrelay'
 UNION ALL SELECT 'constraint', conname::text, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE connamespace = 'stockrelay'::regnamespace
-UNION ALL SELECT 'function', regexp_replace(proname, '[0-9]+$', 'N'), regexp_replace(pg_get_functiondef(oid), 'capture_[0-9]+', '', 'g')
+UNION ALL SELECT 'function', regexp_replace(proname, '[0-9]+', 'N'),
+    regexp_replace(pg_get_functiondef(oid), 'capture_[0-9]+', '', 'g')
 FROM pg_proc WHERE pronamespace = 'stockrelay'::regnamespace
-UNION ALL SELECT 'rights', regexp_replace(proname, '[0-9]+$', 'N'), coalesce(proacl::text, '') FROM pg_proc
+UNION ALL SELECT 'rights', regexp_replace(proname, '[0-9]+', 'N'), coalesce(proacl::text, '') FROM pg_proc
 WHERE pronamespace = 'stockrelay'::regnamespace
-UNION ALL SELECT 'trigger', t.tgrelid::regclass::text, regexp_replace(pg_get_triggerdef(t.oid), 'capture_[0-9]+', '') || t.tgenabled::text
+UNION ALL SELECT 'trigger', t.tgrelid::regclass::text,
+    regexp_replace(pg_get_triggerdef(t.oid), 'capture_[0-9]+', '') || t.tgenabled::text
 FROM pg_trigger AS t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'version', version_num, '' FROM stockrelay.alembic_version
 UNION ALL SELECT 'watch', name, sku || is_always::text FROM stockrelay.watch
@@ -182,7 +184,8 @@ async def test_what_cannot_be_watched_is_refused_in_words(
         CREATE TABLE erp.a (sku text, "user" text); CREATE TABLE erp.b (sku text);
         CREATE VIEW erp.v AS SELECT * FROM erp.a; CREATE MATERIALIZED VIEW erp.m AS SELECT * FROM erp.a;
         CREATE OR REPLACE FUNCTION public.spell(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';
-        DROP FOREIGN DATA WRAPPER IF EXISTS nothing CASCADE; CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
+        DROP FOREIGN DATA WRAPPER IF EXISTS nothing CASCADE; CREATE FOREIGN DATA WRAPPER nothing;
+        CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
         CREATE TABLE erp.p (sku text) PARTITION BY LIST (sku);
         CREATE FOREIGN TABLE erp.far PARTITION OF erp.p DEFAULT SERVER nowhere;
         """
@@ -230,9 +233,8 @@ async def test_two_migrations_wait_for_each_other(place: Place, sql: Connection)
     await sql.execute("SELECT pg_advisory_lock($1)", 7830361)
     task = asyncio.create_task(migrate(place.options(), WATCHES, has_doorbell=True))
     observer = await place.connect()
-    while not await observer.fetchval(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    ):
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while not await observer.fetchval(waiting):  # noqa: ASYNC110 - another session is waited for
         await asyncio.sleep(0.01)
     assert not task.done()
     await sql.execute("SELECT pg_advisory_unlock($1)", 7830361)

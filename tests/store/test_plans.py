@@ -62,10 +62,12 @@ async def long_ledger(shop: Shop) -> Shop:
     await shop.sql.execute(
         f"""
         INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1 FROM generate_series(1, {MANY}) AS i;
-        INSERT INTO stockrelay.ledger (channel, sku, want_seq, acked_seq, listed_rows, listed_identifiers, listed_quantity,
+        INSERT INTO stockrelay.ledger
+            (channel, sku, want_seq, acked_seq, listed_rows, listed_identifiers, listed_quantity,
                                        acked_quantity, due_at, urgent)
         SELECT '{CHANNEL}', 'S' || i, 1, i % 3 / 2, 1, ARRAY['P' || i, 'b'], 1, 9,
-               CASE i % 3 WHEN 0 THEN clock_timestamp() - interval '1 h' WHEN 1 THEN clock_timestamp() + interval '1 h' END,
+               CASE i % 3 WHEN 0 THEN clock_timestamp() - interval '1 h'
+                          WHEN 1 THEN clock_timestamp() + interval '1 h' END,
                i % 3 < 2 AND i % 100 = 0
         FROM generate_series(1, {MANY}) AS i;
         """
@@ -79,7 +81,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     for statistics in ("", "ANALYZE stockrelay.ledger, shop.goods"):
         await sql.execute(statistics or "SELECT 1")
         await sql.execute("BEGIN")
-        plan, looked_at = await explained(
+        _plan, looked_at = await explained(
             sql, _SQL["capture_due"], LANE, owner.epoch, owner.holder, CHANNEL, 50, 50
         )
         await sql.execute("ROLLBACK")

@@ -8,7 +8,10 @@ from tests.store.place import Connection, begun
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
-ANY_BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+ANY_BLOCKED = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+)
 
 
 async def somebody_waits(observer: Connection) -> None:

@@ -231,7 +231,7 @@ async def test_a_slot_somebody_dumps_is_not_waited_for(place: Place, sql: Connec
 
 
 async def test_nothing_is_lost_or_read_twice_while_writers_readers_and_rotation_run(place: Place) -> None:
-    """Eight writers (some slow, with savepoints, rollbacks and old snapshots), two readers and a rotation that never rests."""
+    """Eight writers (some slow, with savepoints, rollbacks, old snapshots), two readers, a rotation without rest."""
     # Serializable writers read what nobody writes: if one of them fails, it is our doing.
     await (await place.connect()).execute("CREATE TABLE erp.other ()")
     written: Counter[str] = Counter()

@@ -26,21 +26,33 @@ CREATE INDEX goods_sku ON shop.goods (sku);
 WATCHES: Final = [("shop.goods", "sku")]
 TIMEOUT: Final = 20.0
 
-# A copy of a database is another one to us, and a test begins with nothing read and nothing known.
-RESET: Final = """
-BEGIN;
-DROP SCHEMA IF EXISTS erp CASCADE;
-CREATE SCHEMA erp;
-TRUNCATE shop.goods, stockrelay.change_0, stockrelay.change_1, stockrelay.ledger, stockrelay.attempt, stockrelay.lease,
-    stockrelay.channel_state, stockrelay.token;
-SELECT stockrelay.set_watches('[{"table": "shop.goods", "sku": "sku"}]');
-COMMIT;
-TRUNCATE stockrelay.change_0, stockrelay.change_1;
+# A copy of a database is another one to us, and a test begins with nothing read and nothing known. Emptying a small
+# table by DELETE takes a twentieth of what TRUNCATE takes, which makes new files.
+_EMPTY: Final = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY string_to_array('@tables@', ' ') LOOP
+        EXECUTE CASE WHEN pg_total_relation_size(name) > 1e6 THEN 'TRUNCATE ' ELSE 'DELETE FROM ' END || name;
+    END LOOP;
+END $$;
+"""
+_TABLES: Final = "shop.goods " + " ".join(
+    f"stockrelay.{name}" for name in ("ledger", "attempt", "lease", "channel_state", "token")
+)
+RESET: Final = (
+    "BEGIN; DROP SCHEMA IF EXISTS erp CASCADE; CREATE SCHEMA erp;"
+    + _EMPTY.replace("@tables@", _TABLES)
+    + 'SELECT stockrelay.set_watches(\'[{"table": "shop.goods", "sku": "sku"}]\'); COMMIT;'
+    + _EMPTY.replace("@tables@", "stockrelay.change_0 stockrelay.change_1")
+    + """
 UPDATE stockrelay.capture_state SET slot = 0, doorbell = true, switched_at = clock_timestamp();
 SELECT setval('stockrelay.awake_until_ms', 0);
 UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
     system_identifier = n.system_identifier, read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;
 """
+)
 
 
 class Place:
@@ -80,7 +92,7 @@ async def watch(connection: Connection, *watches: tuple[str, str]) -> list[async
 async def logged(connection: Connection) -> list[str | None]:
     """The SKUs in the change log, sorted; None stands for everything. They are taken out of it."""
     rows = await connection.fetch("SELECT sku FROM stockrelay.change ORDER BY sku NULLS FIRST")
-    await connection.execute("TRUNCATE stockrelay.change_0, stockrelay.change_1")
+    await connection.execute("DELETE FROM stockrelay.change_0; DELETE FROM stockrelay.change_1")
     return [row["sku"] for row in rows]
 
 

@@ -1,10 +1,14 @@
 """Two sessions at the same rows, in an order that locks make certain."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from daemon.store.database import Database
 from daemon.store.ledger import Debounce
-from tests.store.place import Connection, begun
+from tests.store.place import Connection, Place, begun
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
@@ -232,3 +236,21 @@ async def test_marks_claims_and_outcomes_at_once_end_with_the_last_number(shop: 
     assert await shop.ledger.recover(shop.owner, [], SETTLE) == 0
     assert await shop.lanes.renew(shop.owner, LEASE)
     assert shop.owner.lane == LANE
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+async def test_a_database_whose_default_is_serializable_is_no_other(fresh: Place, is_pooled: bool) -> None:
+    """Behind a pooler no setting can be sent along: the transactions that rely on it say so themselves."""
+    await (await fresh.connect()).execute(
+        f"ALTER DATABASE {fresh.name} SET default_transaction_isolation = 'serializable'"
+    )
+    database = Database(replace(fresh.options(), is_pooled=is_pooled), 2)
+    await database.open()
+    try:
+        shop = Shop(fresh, database, await fresh.connect(), LISTING)
+        await shop.take()
+        await shop.deliver("A", 5)
+        assert await shop.intake.rotate(timedelta(0)) == "switched"
+        assert await shop.intake.rotate(timedelta(0)) == "emptied"
+    finally:
+        await database.close()

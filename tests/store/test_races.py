@@ -8,7 +8,7 @@ import pytest
 
 from daemon.store.database import Database
 from daemon.store.ledger import Debounce
-from tests.store.place import Connection, Place, begun
+from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
@@ -136,32 +136,6 @@ async def test_a_sku_that_comes_back_while_it_is_forgotten_is_marked_anew(
     row = await shop.row("A")
     assert (row["is_wanted"], row["acked_quantity"]) == (True, None)
     assert (await shop.claim_one()).push.quantity == 6
-
-
-async def test_a_takeover_waits_for_an_open_claim_and_then_sees_its_attempts(
-    shop: Shop, sql: Connection
-) -> None:
-    await shop.sells("A", 5)
-    await shop.drain(NO_QUIET)
-    await shop.sql.execute("UPDATE stockrelay.lease SET until = '-infinity'")
-    await sql.execute("BEGIN; LOCK TABLE stockrelay.ledger IN SHARE MODE")
-    claim = asyncio.create_task(shop.claim())
-    await somebody_waits(shop.sql)
-    # capture_due holds the lease FOR SHARE, once it has its rows.
-    await sql.execute("COMMIT")
-    await claim
-
-    taker = await shop.place.connect()
-    await sql.execute("BEGIN; SELECT FROM stockrelay.lease FOR SHARE")
-    take = await begun(
-        taker.fetchval("UPDATE stockrelay.lease SET epoch = epoch + 1 RETURNING epoch"),
-        shop.sql,
-        taker.get_server_pid(),
-    )
-    await sql.execute("COMMIT")
-    await take
-    assert (await shop.claim()).looked_at == 0, "the old epoch claims no more"
-    assert (await shop.row("A"))["attempt_id"] is not None
 
 
 async def test_a_claim_that_waits_for_a_takeover_claims_nothing(shop: Shop, sql: Connection) -> None:

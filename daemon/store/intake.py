@@ -112,7 +112,6 @@ class Intake:
             drained.too_long = [
                 sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
             ]
-            await connection.execute(_SQL["wait_briefly"])
             for ledger in self._ledgers:
                 if ledger.channel in failed:
                     drained.failed[ledger.channel] = failed[ledger.channel]

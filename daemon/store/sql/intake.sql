@@ -1,12 +1,11 @@
 -- name: take_changes
 -- What is new in the change log, read once. One replica at a time may: one that stands still must not keep the others.
+-- Then, a listing whose table is locked is not waited for: other channels' changes would wait, too. (Both are set when
+-- the row is given out, after the reading.)
 SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
-       (SELECT i.resynced_at IS NULL FROM stockrelay.intake AS i) AS wants_resync, set_config('idle_in_transaction_session_timeout', '5s', true)
+       (SELECT i.resynced_at IS NULL FROM stockrelay.intake AS i) AS wants_resync,
+       set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true)
 FROM stockrelay.take_changes($1);
-
--- name: wait_briefly
--- A listing whose table is locked is not waited for: other channels' changes would wait, too.
-SELECT set_config('lock_timeout', '3s', true);
 
 -- name: mark_blind
 -- Marks SKUs without reading a listing that does not work: their claims read it again.

@@ -39,7 +39,10 @@ CREATE FUNCTION stockrelay.ring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('stockrelay', '');
+        -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
+        PERFORM pg_notify('stockrelay', ''), setval('stockrelay.awake_until_ms',
+            greatest(a.last_value, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 10))
+        FROM stockrelay.awake_until_ms AS a;
     END IF;
     RETURN NULL;
 END $$;

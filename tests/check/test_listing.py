@@ -132,6 +132,7 @@ async def test_a_listing_may_be_read_by_a_role_with_rights_on_its_view_alone(off
         GRANT USAGE ON SCHEMA stockrelay, erp TO {role};
         GRANT ALL ON ALL TABLES IN SCHEMA stockrelay TO {role};
         GRANT ALL ON ALL SEQUENCES IN SCHEMA stockrelay TO {role};
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA stockrelay TO {role};
     """)
     settings = office18.listing('SELECT * FROM "Shop Window"', database={"dsn": office18.dsn_of_role()})
     failed = (await office18.check(settings)).failed("listing ymatou")

@@ -55,9 +55,10 @@ async def test_a_single_missing_right_is_named_with_its_grant(office18: Office) 
         GRANT SELECT ON ALL TABLES IN SCHEMA erp TO {role};
         GRANT ALL ON ALL TABLES IN SCHEMA stockrelay TO {role};
         GRANT ALL ON ALL SEQUENCES IN SCHEMA stockrelay TO {role};
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA stockrelay TO {role};
         REVOKE UPDATE, DELETE ON stockrelay.ledger FROM {role};
         REVOKE ALL ON SEQUENCE stockrelay.want_seq FROM {role};
-        REVOKE EXECUTE ON FUNCTION stockrelay.rotate(interval) FROM PUBLIC;
+        REVOKE EXECUTE ON FUNCTION stockrelay.rotate(interval) FROM {role};
     """)
     answers = await office18.check(office18.settings(database={"dsn": office18.dsn_of_role()}))
     assert commands(answers) == [

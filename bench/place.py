@@ -37,7 +37,7 @@ class Size:
     scale: float
 
 
-WHOLE: Final = Size(rounds=5, seconds=5.0, scale=1.0)
+WHOLE: Final = Size(rounds=9, seconds=2.0, scale=1.0)
 QUICK: Final = Size(rounds=2, seconds=2.0, scale=0.1)
 
 

@@ -1,6 +1,6 @@
 """A token bucket as a value: how many requests a channel may start now, and when the next."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import floor
 from typing import Self
 
@@ -37,7 +37,7 @@ class RateLimit:
         """The bucket after `n` requests have started. Raises ValueError when fewer may."""
         if not 0 <= n <= self.available(now):
             raise ValueError(f"{n} requests taken where {self.available(now)} may start")
-        return replace(self, tokens=self._level(now) - n, at=max(now, self.at))
+        return type(self)(self.rate_per_s, self.burst, self._level(now) - n, max(now, self.at))
 
     def wait_s(self, now: float, n: int = 1) -> float:
         """Seconds until `n` requests may start together; 0.0 when they may now. `n` is at most `burst`."""

@@ -1,22 +1,19 @@
 """The commands, and the exit code of each error. What a command does is imported when it is called."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Final
 
 import click
 
 from daemon import __version__
+from daemon.commands.places import Places, print_json
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
-
-if TYPE_CHECKING:
-    from daemon.settings import Settings
 
 INTERRUPTED: Final = 130
 USAGE: Final = 2
@@ -40,27 +37,6 @@ def invoke(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
-
-
-class _Places:
-    """Where the settings are; read by the command that needs them, so that `--help` never fails on them."""
-
-    def __init__(self, config: Path | None, secrets_dir: Path | None) -> None:
-        self._config = config
-        self._secrets_dir = secrets_dir
-
-    def read(self, log_to: TextIO | None = None) -> "Settings":
-        """The settings, with logging set up by them: on standard output, or for people on `log_to`."""
-        from daemon import logs
-        from daemon.settings import load
-
-        settings = load(self._config, self._secrets_dir)
-        if log_to is None:
-            logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
-        else:
-            # Standard output belongs to the command's answer.
-            logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
-        return settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,12 +69,12 @@ def cli(context: click.Context, config: Path | None, secrets_dir: Path | None) -
     \b
     Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (a restart cannot help).
     """
-    context.obj = _Places(config, secrets_dir)
+    context.obj = Places(config, secrets_dir)
 
 
 @cli.command()
 @click.pass_obj
-def run(places: _Places) -> int:
+def run(places: Places) -> int:
     """Run the daemon until SIGTERM or SIGINT.
 
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
@@ -134,7 +110,7 @@ def demo(*, forever: bool, skus: int) -> int:
 @cli.command()
 @click.option("--sql", is_flag=True, help="Print the SQL for review and change nothing.")
 @click.pass_obj
-def migrate(places: _Places, *, sql: bool) -> None:
+def migrate(places: Places, *, sql: bool) -> None:
     """Create or update our schema and triggers.
 
     The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
@@ -150,7 +126,7 @@ def migrate(places: _Places, *, sql: bool) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def check(places: _Places, *, as_json: bool) -> int:
+def check(places: Places, *, as_json: bool) -> int:
     """Find what keeps the daemon from working.
 
     A table of what was looked at and what to do about it: configuration, database rights, schema, triggers,
@@ -163,7 +139,7 @@ def check(places: _Places, *, as_json: bool) -> int:
     results = asyncio.run(run_checks(settings))
     rows = [asdict(result) for result in results]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         from daemon.tables import print_checks
 
@@ -174,7 +150,7 @@ def check(places: _Places, *, as_json: bool) -> int:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def status(places: _Places, *, as_json: bool) -> None:
+def status(places: Places, *, as_json: bool) -> None:
     """Show backlog, ages, doubt, parked and owners.
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
@@ -184,7 +160,7 @@ def status(places: _Places, *, as_json: bool) -> None:
 
     answer = asyncio.run(app.status(settings))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         from daemon.tables import print_answer
 
@@ -225,7 +201,7 @@ async def _simulate(host: str, port: int) -> None:
 
 @cli.command()
 @click.pass_obj
-def adopt(places: _Places) -> None:
+def adopt(places: Places) -> None:
     """Accept this database as the one to push from.
 
     After a restore, a clone or pg_upgrade the database is not the one that was pushed from before, and the
@@ -245,11 +221,11 @@ def config() -> None:
 @config.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def config_show(places: _Places, *, as_json: bool) -> None:
+def config_show(places: Places, *, as_json: bool) -> None:
     """Print the settings in force, defaults included, secrets masked."""
     answer = places.read(log_to=sys.stderr).masked()
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         from daemon.tables import print_settings
 
@@ -261,8 +237,4 @@ def config_schema() -> None:
     """Print the JSON Schema of the settings."""
     from daemon.settings import Settings
 
-    _print_json(Settings.model_json_schema())
-
-
-def _print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    click.echo(json.dumps(answer, ensure_ascii=False, indent=2, default=str))
+    print_json(Settings.model_json_schema())

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from daemon.core.outcome import Outcome
+from daemon.core.proof import Comparison, ReadPage
 from daemon.core.types import ChannelName, Push
 from daemon.partners.reply import words
 
@@ -33,12 +34,41 @@ class Partner(Protocol):
         """
         ...
 
+    @property
+    def most_per_call(self) -> int:
+        """How many SKUs `push_many` may be given at once."""
+        ...
+
+    async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
+        """Tell many numbers in one call (S08, Y11); one outcome for each push, in their order. As `push` otherwise."""
+        ...
+
     async def probe(self) -> Outcome:
         """Reach the partner and prove the credential without changing stock: APPLIED when both are right."""
         ...
 
     async def close(self) -> None:
         """End connections and tasks."""
+        ...
+
+
+class Comparing(Protocol):
+    """A partner that compares numbers with its own (S12)."""
+
+    async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
+        """Ask whether the partner holds these numbers; changes nothing there. Raises nothing but CancelledError."""
+        ...
+
+
+class ReadingBack(Protocol):
+    """A partner whose numbers can be read back (Y12)."""
+
+    async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
+        """Read page `number` (from 1) of what the partner offers.
+
+        An Outcome when there is no page to be had: REFUSED when this app may not read (0005), else as for a push.
+        Raises nothing but CancelledError.
+        """
         ...
 
 

@@ -1,0 +1,41 @@
+"""What a partner says of the numbers it holds: the answer to a comparison, and what is read back."""
+
+from dataclasses import dataclass
+
+from daemon.core.outcome import Outcome
+from daemon.core.types import Sku
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What became of one comparison (S12).
+
+    `agrees` is True when the partner holds the same numbers, False when it says that they differ, None when its
+    answer is no answer to the question (`outcome` says why). `named`: the SKUs that the answer names, in the order in
+    which they were asked for; empty when it names none. `words`: the partner's answer, safe to log, at most 300
+    characters.
+    """
+
+    agrees: bool | None
+    outcome: Outcome
+    named: tuple[Sku, ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSku:
+    """One SKU as the partner holds it (Y12). `identifier` is None where the partner has none; `quantity` is None
+    where it says no whole number."""
+
+    identifier: str | None
+    quantity: int | None
+    product_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """One page of what the partner holds. `total` counts products over all pages; `products` those of this page."""
+
+    total: int
+    products: int
+    skus: tuple[ReadSku, ...]

@@ -1,0 +1,1 @@
+-- Reconcile runs, their chunks, and differences with their lives.

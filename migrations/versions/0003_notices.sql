@@ -1,0 +1,1 @@
+-- What the person in charge is to be told.

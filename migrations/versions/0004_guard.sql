@@ -1,0 +1,1 @@
+-- Zeroes that are held until a person or the data lets them go.

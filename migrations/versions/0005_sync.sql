@@ -1,0 +1,1 @@
+-- One-time initialisation of a channel.

@@ -51,7 +51,7 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT ON stockrelay.alembic_version, stockrelay.capture_state, stockrelay.change, stockrelay.watch
         TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
-    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.lease, stockrelay.channel_state, stockrelay.token TO :"daemon";
     GRANT INSERT ON stockrelay.attempt TO :"daemon";
     GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";

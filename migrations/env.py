@@ -28,9 +28,10 @@ def run_offline() -> None:
 def run_online() -> None:
     """Run on the connection handed over, one transaction for each migration."""
     connection = config.attributes["connection"]
-    # A script holds many statements: only the driver's simple query protocol takes them in one go.
+    # A script holds many statements: only the driver's simple query protocol takes them in one go. The driver fails on
+    # the answer to comments alone, so one statement is always there.
     config.attributes["run_script"] = lambda sql: connection.connection.run_async(
-        lambda raw: raw.execute(sql)
+        lambda raw: raw.execute(f"{sql}\nSELECT;")
     )
     context.configure(
         connection=connection,

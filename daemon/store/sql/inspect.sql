@@ -48,6 +48,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'intake', '{SELECT,UPDATE}'),
     ('TABLE', 'lease', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'ledger', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'notice', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'watch', '{SELECT}'),
     ('SEQUENCE', 'attempt_id', '{USAGE}'),

@@ -1,0 +1,51 @@
+"""What the person in charge is to be told, as a value. How it reads is for `letters`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from daemon.core.types import ChannelName
+
+RECONCILE_DIGEST: Final = "reconcile_digest"
+RECONCILE_MISSED: Final = "reconcile_missed"
+CHANNEL_TROUBLE: Final = "channel_trouble"
+CHANNEL_RECOVERED: Final = "channel_recovered"
+PARKED_SUMMARY: Final = "parked_summary"
+GUARD_QUESTION: Final = "guard_question"
+GUARD_RELEASED: Final = "guard_released"
+NOTIFICATION_FAILED: Final = "notification_failed"
+KINDS: Final = (
+    RECONCILE_DIGEST,
+    RECONCILE_MISSED,
+    CHANNEL_TROUBLE,
+    CHANNEL_RECOVERED,
+    PARKED_SUMMARY,
+    GUARD_QUESTION,
+    GUARD_RELEASED,
+    NOTIFICATION_FAILED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell. Of notices with the same `key` only the first is kept, so whoever posts may post again.
+
+    `data` is JSON; docs/notifications.md shows what each kind has in it.
+    """
+
+    kind: str
+    key: str
+    channel: ChannelName | None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """The same JSON without what a database's text can't hold: NUL and half characters, which a partner may send."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+        case Mapping():
+            return {storable(str(name)): storable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+    return value

@@ -40,7 +40,13 @@ class Partner(Protocol):
         ...
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
-        """Tell many numbers in one call (S08, Y11); one outcome for each push, in their order. As `push` otherwise."""
+        """Tell many numbers in one call (S08, Y11); one outcome for each push, in their order. As `push` otherwise.
+
+        What says something of one SKU is said of that one alone: REFUSED only where the partner names the SKU, or
+        where the call held no other. A call that failed or was refused as a whole is UNKNOWN for each of its SKUs:
+        a part of it may have been carried out, and none of them has failed by itself. Whoever retries them sends
+        each alone. A trouble is the channel's, and happened once. Raises ValueError for more than `most_per_call`.
+        """
         ...
 
     async def probe(self) -> Outcome:
@@ -70,6 +76,12 @@ class ReadingBack(Protocol):
         Raises nothing but CancelledError.
         """
         ...
+
+
+def check_number(pushes: Sequence[Push], most: int) -> None:
+    """Raises ValueError for more than `most` pushes: the caller has a bug."""
+    if len(pushes) > most:
+        raise ValueError(f"{len(pushes)} SKUs in one call, at most {most} are sent")
 
 
 def field_problem(field: str, value: str | None, limit: int | None) -> str | None:

@@ -7,22 +7,28 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus
 
+from yarl import URL
+
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
-from daemon.partners.partner import field_problem
+from daemon.partners.partner import check_number, field_problem
 from daemon.partners.reply import Mask, read_object, words, write_json
 from daemon.partners.transport import Transport, not_sent
 from daemon.settings.model import Sekorm as SekormSettings
 
 LONGEST_TOKEN: Final = 100
 LONGEST_NAME: Final = 50
+MOST_PER_CALL: Final = 200
+"""The document gives no limit. So many rows stay below 250 kB even when all of their characters have to be
+percent-encoded, and one answer for a whole call says nothing of its rows: the fewer, the less is in doubt."""
 
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 _JSON: Final = "application/json; charset=utf-8"
 _APPLIED: Final = Outcome(Kind.APPLIED)
+_NO_ANSWER: Final = Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
 
 # S05: keys without quotes, as printed. The whole body, and a failure only: no success is read loosely.
 _PRINTED_FAILURE: Final = re.compile(
@@ -47,9 +53,12 @@ _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
 
 
 class _Answer(NamedTuple):
+    """`token` is the one that was used, to be kept out of the log."""
+
     code: int
     message: str
     data: Any
+    token: str = ""
 
 
 class Sekorm:
@@ -60,6 +69,7 @@ class Sekorm:
 
     name: ChannelName = SEKORM
     identifier_columns: tuple[str, ...] = ("pn_code", "brand_name")
+    most_per_call: int = MOST_PER_CALL
 
     def __init__(self, settings: SekormSettings, tokens: TokenStore) -> None:
         self._settings = settings
@@ -76,6 +86,7 @@ class Sekorm:
         # Token, brands and names come again and again; quoting them is most of the cost of writing a form.
         self._quote = lru_cache(maxsize=1024)(quote_plus)
         self._update_url = self._transport.url("stock", "updQuantity")
+        self._batch_url = self._transport.url("pnarttnumber", "pnStock")
         self._token_url = self._transport.url("getAccessToken")
         self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
 
@@ -89,18 +100,17 @@ class Sekorm:
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Tell one number (S09). A token that is no longer taken is replaced once, within the same time."""
-        deadline = clock.monotonic() + timeout.total_seconds()
-        token = self._tokens.current() or await self._tokens.obtain(deadline)
-        if isinstance(token, Outcome):
-            return token
-        outcome = await self._update(push, token, deadline)
-        if outcome.trouble is not Trouble.CREDENTIAL:
-            return outcome
-        await self._tokens.invalidate(token.generation)
-        token = await self._tokens.obtain(deadline)
-        if isinstance(token, Outcome):
-            return token
-        return await self._update(push, token, deadline)
+        return self._outcome(await self._call(self._update_url, _row(push), timeout))
+
+    async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
+        """Tell many numbers in one call (S08). There is one answer for all of them.
+
+        A call that fails may have been carried out in part, so that each of its SKUs is in doubt.
+        """
+        check_number(pushes, self.most_per_call)
+        if not pushes:
+            return []
+        return [self._outcome(await self._call(self._batch_url, _rows(pushes), timeout))] * len(pushes)
 
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
@@ -113,21 +123,42 @@ class Sekorm:
         await self._tokens.close()
         await self._transport.close()
 
-    async def _update(self, push: Push, token: StoredToken, deadline: float) -> Outcome:
-        pn_code, brand_name = push.identifiers
-        body = self._write({
-            "accessToken": token.value,
-            "pnCode": pn_code,
-            "brandName": brand_name,
-            "stockQuantity": push.quantity,
-        })  # fmt: skip
-        reply = await self._transport.post(self._update_url, body, deadline - clock.monotonic())
+    async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> _Answer | Outcome:
+        """The answer; an Outcome when there is none, or when it is about the channel (S06)."""
+        deadline = clock.monotonic() + timeout.total_seconds()
+        token = self._tokens.current() or await self._tokens.obtain(deadline)
+        if isinstance(token, Outcome):
+            return token
+        answer = await self._attempt(url, fields, token, deadline)
+        if not isinstance(answer, Outcome) or answer.trouble is not Trouble.CREDENTIAL:
+            return answer
+        await self._tokens.invalidate(token.generation)
+        token = await self._tokens.obtain(deadline)
+        if isinstance(token, Outcome):
+            return token
+        return await self._attempt(url, fields, token, deadline)
+
+    async def _attempt(
+        self, url: URL, fields: Mapping[str, str | int], token: StoredToken, deadline: float
+    ) -> _Answer | Outcome:
+        body = self._write({"accessToken": token.value, **fields})
+        reply = await self._transport.post(url, body, deadline - clock.monotonic())
         if isinstance(reply, Outcome):
             return reply
         answer = _read_answer(reply.body)
-        if answer is not None and answer.code == 0:
-            return _APPLIED  # S13: the code alone decides
-        return self._failure(answer, token.value)
+        if answer is None:
+            return _NO_ANSWER
+        if answer.code == 0:
+            return answer
+        answer = answer._replace(token=token.value)
+        return self._trouble(answer) or answer
+
+    def _outcome(self, answer: _Answer | Outcome) -> Outcome:
+        """What an answer says of a push."""
+        if isinstance(answer, Outcome):
+            return answer
+        # S13: the code alone decides.
+        return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._said(answer))
 
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
         """S02: by POST, so that the password never stands in a URL."""
@@ -141,7 +172,7 @@ class Sekorm:
             answer = _read_answer(reply.body)
             if answer is not None and answer.code == 0:
                 return _read_grant(answer.data)
-            reply = self._failure(answer)
+            reply = _NO_ANSWER if answer is None else self._trouble(answer) or self._outcome(answer)
         if reply.kind is Kind.UNKNOWN:
             # Whatever became of the token call, the push itself was not sent.
             return Outcome(
@@ -157,22 +188,36 @@ class Sekorm:
         """S10, S11, S14: UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
         if self._is_form:
             quote = self._quote
-            return "&".join([f"{quote(k)}={quote(str(v))}" for k, v in fields.items()]).encode()
+            return "&".join([
+                f"{quote(k)}={quote(text) if len(text := str(v)) <= LONGEST_TOKEN else quote_plus(text)}"
+                for k, v in fields.items()
+            ]).encode()  # fmt: skip
         return write_json(fields).encode()
 
-    def _failure(self, answer: _Answer | None, token: str = "") -> Outcome:
-        """The table of `sekorm.md` for everything but success."""
-        if answer is None:
-            return Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
-        settings = self._settings
-        secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
-        mask = Mask(token, self._tokens.held, *secrets)
-        reason = words(mask(f"{answer.code} {answer.message}"))
+    def _trouble(self, answer: _Answer) -> Outcome | None:
+        """S06: what a failure says of the channel; None when it says something else."""
         known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
         if known is None:
-            return Outcome(Kind.UNKNOWN, reason)
+            return None
         trouble, advice = known
-        return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
+        return Outcome(Kind.TROUBLE, self._said(answer), trouble, advice=advice)
+
+    def _said(self, answer: _Answer) -> str:
+        """The partner's words, without our secrets."""
+        settings = self._settings
+        secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
+        mask = Mask(answer.token, self._tokens.held, *secrets)
+        return words(mask(f"{answer.code} {answer.message}"))
+
+
+def _row(push: Push) -> dict[str, str | int]:
+    pn_code, brand_name = push.identifiers
+    return {"pnCode": pn_code, "brandName": brand_name, "stockQuantity": push.quantity}
+
+
+def _rows(pushes: Sequence[Push]) -> dict[str, str | int]:
+    """S08, S12: a string that holds a JSON array."""
+    return {"data": write_json([_row(push) for push in pushes])}
 
 
 def _read_answer(body: bytes) -> _Answer | None:

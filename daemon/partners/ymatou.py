@@ -14,7 +14,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
 from daemon.partners.offset import PartnerClock
-from daemon.partners.partner import field_problem
+from daemon.partners.partner import check_number, field_problem
 from daemon.partners.reply import Mask, read_object, words, write_json
 from daemon.partners.transport import Transport
 from daemon.settings.model import Ymatou as YmatouSettings
@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 OK: Final = "0000"
 BAD_TIME: Final = "0003"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
+
+MOST_PER_CALL: Final = 100
+"""The guide gives no limit. This is the handbook's for a page of products (Y12)."""
 
 _WHOLE_REPLY: Final = 2_000
 _APPLIED: Final = Outcome(Kind.APPLIED)
@@ -70,6 +73,7 @@ class Ymatou:
 
     name: ChannelName = YMATOU
     identifier_columns: tuple[str, ...] = ("outer_sku_id",)
+    most_per_call: int = MOST_PER_CALL
 
     def __init__(self, settings: YmatouSettings, now: Callable[[], datetime] = clock.now) -> None:
         self._settings = settings
@@ -95,6 +99,11 @@ class Ymatou:
         """Tell one number (Y05, Y06)."""
         (outcome,) = await self._push_all([push], timeout)
         return outcome
+
+    async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
+        """Tell many numbers in one call (Y05, Y06); each SKU has its own result (Y11)."""
+        check_number(pushes, self.most_per_call)
+        return await self._push_all(pushes, timeout) if pushes else []
 
     async def probe(self) -> Outcome:
         """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
@@ -125,9 +134,14 @@ class Ymatou:
             return [answer] * len(pushes)
         if answer.code == OK:
             return self._results(answer, pushes)
+        outcome = self._failure(answer)
         if answer.code in REFUSALS:
             self._report(answer, [push.sku for push in pushes])
-        return [self._failure(answer)] * len(pushes)
+            if len(pushes) > 1:
+                # One of them may be the reason, and an API without results may have taken the others (Y11).
+                reason = words(f"all {len(pushes)} SKUs of the call were refused: {outcome.reason}")
+                outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
+        return [outcome] * len(pushes)
 
     async def _call(self, method: _Method, content: str, deadline: float) -> _Answer | Outcome:
         """One call; once more when the partner refuses its time and tells its own (Y14)."""

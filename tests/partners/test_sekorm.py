@@ -261,6 +261,101 @@ async def test_s07_an_address_that_is_not_listed_tells_the_operator_to_give_it_t
         assert "egress address" in outcome.advice
 
 
+async def test_s08_many_numbers_go_to_pn_stock_in_one_call_as_a_string_of_json(make_sekorm: Make) -> None:
+    pushes = [PUSH, Push(Sku("b"), ("A+B/C", 'T&I="x"'), 0)]
+    wanted = [
+        {"pnCode": "1211LL的ON2", "brandName": "AMS", "stockQuantity": 100},
+        {"pnCode": "A+B/C", "brandName": 'T&I="x"', "stockQuantity": 0},
+    ]
+    async with Scripted(GRANT, DONE) as server:
+        outcomes = await make_sekorm(server.url).push_many(pushes, LONG)
+        call = server.requests[1]
+    assert [outcome.kind for outcome in outcomes] == [Kind.APPLIED, Kind.APPLIED]
+    assert call.line == "POST /serviceGate/pnarttnumber/pnStock HTTP/1.1"
+    form = dict(parse_qsl(call.body.decode(), strict_parsing=True))
+    assert form.keys() == {"accessToken", "data"}
+    assert (form["accessToken"], json.loads(form["data"])) == (PRINTED_TOKEN, wanted)
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url, MemoryTokens(), body="json").push_many(pushes, LONG)
+        sent = json.loads(server.requests[1].body)
+    assert isinstance(sent["data"], str)
+    assert json.loads(sent["data"]) == wanted
+
+
+@pytest.mark.parametrize("body", ["form", "json"])
+async def test_s08_the_largest_call_is_taken_whole(
+    simulator: Simulator, make_sekorm: Make, body: str
+) -> None:
+    change(simulator, body=body)
+    sekorm = make_sekorm(body=body)
+    names = [(f"{n:03}" + "零" * 47, "牌" * 50) for n in range(sekorm.most_per_call)]
+    pushes = [Push(Sku(names[0]), names, n) for n, names in enumerate(names)]
+    assert {outcome.kind for outcome in await sekorm.push_many(pushes, LONG)} == {Kind.APPLIED}
+    assert simulator.state.of(SEKORM) == {push.identifiers: push.quantity for push in pushes}
+    assert simulator.stats.count(SEKORM, "pnarttnumber/pnStock") == 1
+    with pytest.raises(ValueError, match="201 SKUs in one call, at most 200"):
+        await sekorm.push_many([PUSH] * 201, LONG)
+
+
+async def test_s08_nothing_to_tell_is_no_call(simulator: Simulator, make_sekorm: Make) -> None:
+    assert await make_sekorm().push_many([], LONG) == []
+    assert simulator.stats.token_calls == 0
+
+
+MANY = [Push(Sku(f"sku-{n}"), (f"PN{n}", "AMS"), n) for n in range(1, 6)]
+
+
+async def test_s08_a_call_that_stops_half_way_leaves_all_of_its_skus_in_doubt(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    fault = {"kind": "refuse_sku", "partner": "sekorm", "key": ["PN3", "AMS"]}
+    simulator.faults.add(FAULT.validate_python(fault))
+    outcomes = await make_sekorm().push_many(MANY, LONG)
+    assert [(outcome.kind, outcome.reason) for outcome in outcomes] == [(Kind.UNKNOWN, "-1 pn not found")] * 5
+    assert list(simulator.state.of(SEKORM).values()) == [1, 2], "one answer, and some rows were taken"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"kind": "message"}, "-1 system error"),
+        ({"kind": "garbage"}, "the reply is not an answer of serviceGate"),
+        ({"kind": "status", "status": 502}, "HTTP 502"),
+        ({"kind": "reset_after"}, "the connection"),
+    ],
+)
+async def test_s08_a_failed_call_is_unknown_for_each_sku(
+    simulator: Simulator, make_sekorm: Make, fault: dict[str, object], reason: str
+) -> None:
+    simulator.faults.add(FAULT.validate_python(fault | {"endpoint": "pnarttnumber/pnStock"}))
+    outcomes = await make_sekorm().push_many(MANY, LONG)
+    assert {outcome.kind for outcome in outcomes} == {Kind.UNKNOWN}
+    assert len(outcomes) == 5
+    assert reason in outcomes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"), [("sp already forbidden", Trouble.DISABLED), ("ip invalid", Trouble.ADDRESS)]
+)
+async def test_s08_a_trouble_is_the_channels_and_no_skus(
+    simulator: Simulator, make_sekorm: Make, text: str, trouble: Trouble
+) -> None:
+    message(simulator, text, endpoint="pnarttnumber/pnStock")
+    outcomes = await make_sekorm().push_many(MANY, LONG)
+    assert [(outcome.kind, outcome.trouble) for outcome in outcomes] == [(Kind.TROUBLE, trouble)] * 5
+
+
+async def test_s08_a_token_no_longer_taken_is_replaced_once(simulator: Simulator, make_sekorm: Make) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    simulator.revoke_tokens()
+    assert {outcome.kind for outcome in await sekorm.push_many(MANY, LONG)} == {Kind.APPLIED}
+    assert simulator.stats.token_calls == 2
+    message(simulator, "no permission", endpoint="pnarttnumber/pnStock")
+    assert {outcome.trouble for outcome in await sekorm.push_many(MANY, LONG)} == {Trouble.CREDENTIAL}
+    assert simulator.stats.count(SEKORM, "pnarttnumber/pnStock") == 4
+
+
 async def test_s09_a_single_number_goes_to_upd_quantity(simulator: Simulator, make_sekorm: Make) -> None:
     await make_sekorm().push(PUSH, LONG)
     (entry,) = simulator.journal

@@ -255,6 +255,81 @@ async def test_y11_without_results_0000_is_success(simulator: Simulator, make_ym
     assert (await make_ymatou().push(PUSH, LONG)).kind is Kind.APPLIED
 
 
+MANY = [Push(Sku(f"sku-{n}"), (f"39399{n}",), n) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("dialect", ["path", "gateway"])
+async def test_y11_many_numbers_go_in_one_call_with_a_result_each(
+    simulator: Simulator, make_ymatou: Make, dialect: str
+) -> None:
+    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393993", "message": "商品已下架"}
+    simulator.faults.add(FAULT.validate_python(fault))
+    outcomes = await make_ymatou(dialect=dialect).push_many(MANY, LONG)
+    kinds = [outcome.kind for outcome in outcomes]
+    assert kinds == [Kind.APPLIED, Kind.APPLIED, Kind.REFUSED, Kind.APPLIED, Kind.APPLIED]
+    assert "商品已下架" in outcomes[2].reason
+    assert simulator.state.of(YMATOU) == {"393991": 1, "393992": 2, "393994": 4, "393995": 5}
+    assert simulator.stats.count(YMATOU) == 1
+
+
+async def test_y11_results_in_any_order_belong_to_their_skus(make_ymatou: Make) -> None:
+    body = results(row("393995", success=False), row("393991"), row("393992", success=False))
+    async with Scripted(reply(body)) as server:
+        outcomes = await make_ymatou(server.url).push_many(MANY, LONG)
+    refused = [push.sku for push, outcome in zip(MANY, outcomes, strict=True) if outcome.kind is Kind.REFUSED]
+    assert refused == ["sku-2", "sku-5"]
+
+
+@pytest.mark.parametrize("code", ["0001", "1001", "0006"])
+async def test_y11_a_call_refused_as_a_whole_says_nothing_of_any_one_sku(
+    make_ymatou: Make, code: str
+) -> None:
+    async with Scripted(reply(answer(code, "参数"))) as server:
+        ymatou = make_ymatou(server.url)
+        with capture_logs() as lines:
+            outcomes = await ymatou.push_many(MANY, LONG)
+        (alone,) = await ymatou.push_many(MANY[:1], LONG)
+    assert [outcome.kind for outcome in outcomes] == [Kind.UNKNOWN] * 5
+    assert outcomes[0].reason == f"all 5 SKUs of the call were refused: {code} 参数"
+    assert alone.kind is Kind.REFUSED, "by itself it is what was refused"
+    (line,) = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    assert line["skus"] == [push.sku for push in MANY]
+
+
+async def test_y11_an_api_without_results_may_have_taken_the_others_of_a_refused_call(
+    simulator: Simulator, make_ymatou: Make
+) -> None:
+    change(simulator, omit_results=True)
+    ymatou = make_ymatou()
+    assert {outcome.kind for outcome in await ymatou.push_many(MANY, LONG)} == {Kind.APPLIED}
+    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393993"}
+    simulator.faults.add(FAULT.validate_python(fault))
+    newer = [Push(push.sku, push.identifiers, push.quantity + 10) for push in MANY]
+    assert {outcome.kind for outcome in await ymatou.push_many(newer, LONG)} == {Kind.UNKNOWN}
+    assert simulator.state.quantity(YMATOU, "393991") == 11
+    kinds = [(await ymatou.push(push, LONG)).kind for push in newer]
+    assert kinds == [Kind.APPLIED, Kind.APPLIED, Kind.REFUSED, Kind.APPLIED, Kind.APPLIED]
+
+
+async def test_y11_the_largest_call_is_taken_whole(simulator: Simulator, make_ymatou: Make) -> None:
+    ymatou = make_ymatou()
+    pushes = [Push(Sku(f"{n}"), (f"{n}" + "码" * 300,), n) for n in range(ymatou.most_per_call)]
+    assert {outcome.kind for outcome in await ymatou.push_many(pushes, LONG)} == {Kind.APPLIED}
+    assert simulator.state.count(YMATOU) == 100
+    with pytest.raises(ValueError, match="101 SKUs in one call, at most 100"):
+        await ymatou.push_many([PUSH] * 101, LONG)
+    assert await ymatou.push_many([], LONG) == []
+    assert simulator.stats.count(YMATOU) == 1
+
+
+async def test_y14_a_wrong_clock_is_applied_for_a_call_of_many_too(
+    simulator: Simulator, make_ymatou: Make
+) -> None:
+    shift_partner(simulator, 660)
+    assert {outcome.kind for outcome in await make_ymatou().push_many(MANY, LONG)} == {Kind.APPLIED}
+    assert simulator.stats.count(YMATOU) == 2
+
+
 async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, make_ymatou: Make) -> None:
     ymatou = make_ymatou()
     await asyncio.gather(*(ymatou.push(PUSH, LONG) for _ in range(200)))

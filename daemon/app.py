@@ -24,9 +24,11 @@ from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import IntakeService
 from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
+from daemon.services.pauses import PauseWatch
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
+from daemon.store.control import Pauses
 from daemon.store.database import ConnectOptions, Database
 from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
@@ -212,6 +214,7 @@ async def _serve(
     # A copy of the database is refused before anything is sent.
     await store.check_identity()
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected)
+    pauses = PauseWatch(Pauses(database), settings.run.poll)
     heartbeat = Heartbeat(
         settings.run.heartbeat,
         [
@@ -219,6 +222,7 @@ async def _serve(
                 ledgers[keeper.channel],
                 dispatchers[keeper.channel].counts,
                 partial(_is_owned, keeper),
+                partial(pauses.is_paused, keeper.channel),
                 partial(_trouble, dispatchers[keeper.channel]),
             )
             for keeper in keepers
@@ -231,6 +235,7 @@ async def _serve(
             group.create_task(intake.run(stop), name="intake"),
             group.create_task(Maintenance(store, _KEEP_ATTEMPTS).run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
+            group.create_task(pauses.run(stop), name="pauses"),
         ]
         served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
         group.create_task(_cut_off(readers, stop, _STOP_S), name="cut-off-readers")
@@ -274,7 +279,7 @@ async def migrate(settings: Settings, *, sql: bool) -> None:
 
 async def adopt(settings: Settings) -> None:
     """Make this database the one that is pushed from."""
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         # Half of the slowest channel's rate: the other half is for new changes.
         rate = min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
         identifier = await Intake(database, [], {}).adopt(rate)
@@ -286,7 +291,7 @@ async def adopt(settings: Settings) -> None:
 
 async def status(settings: Settings) -> dict[str, Any]:
     """Return what `stockrelay status` shows; everything is read from the database."""
-    async with _opened(settings) as database:
+    async with opened(settings) as database:
         resynced_at, unread = await Intake(database, [], {}).state()
         lanes = {lane.lane: lane for lane in await Lanes(database).all()}
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
@@ -322,7 +327,8 @@ async def status(settings: Settings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """One connection for a command, after a look at the schema's version."""
     await migrations.check_version(connect_options(settings, is_direct=True))
     database = Database(connect_options(settings, is_direct=False), 1)
     try:

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from daemon import __version__
+from daemon.commands import control
 from daemon.commands.places import Places, print_json
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
@@ -238,3 +239,7 @@ def config_schema() -> None:
     from daemon.settings import Settings
 
     print_json(Settings.model_json_schema())
+
+
+for command in (control.pause, control.resume):
+    cli.add_command(command)

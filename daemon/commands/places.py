@@ -1,10 +1,13 @@
 """What every command shares: where the settings are, and how an answer is printed."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
@@ -29,6 +32,16 @@ class Places:
             # Standard output belongs to the command's answer.
             logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
         return settings
+
+
+def known_channel(settings: "Settings", name: str) -> ChannelName:
+    """The enabled channel of that name. Raises UsageError (exit code 2) that names those there are."""
+    channels = sorted(settings.enabled_channels())
+    if name in channels:
+        return ChannelName(name)
+    near = difflib.get_close_matches(name.lower(), channels, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise click.UsageError(f"there is no enabled channel {name!r}; there is: {', '.join(channels)}.{meant}")
 
 
 def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

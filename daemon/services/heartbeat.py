@@ -18,11 +18,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One channel: its ledger, the dispatcher's counts since the start, whether its lane is ours, its trouble."""
+    """One channel: its ledger, the dispatcher's counts since the start, whether its lane is ours and it is
+    paused, its trouble."""
 
     ledger: Ledger
     counts: Counter[str]
     is_owned: Callable[[], bool]
+    is_paused: Callable[[], bool]
     trouble: Callable[[], str | None]
 
 
@@ -60,6 +62,7 @@ class Heartbeat:
             "heartbeat.channel_counted",
             channel=channel,
             is_owned=watched.is_owned(),
+            is_paused=watched.is_paused(),
             is_listening=self._is_listening(),
             trouble=watched.trouble(),
             skus=backlog.skus,

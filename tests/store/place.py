@@ -39,7 +39,8 @@ BEGIN
 END $$;
 """
 _TABLES: Final = "shop.goods " + " ".join(
-    f"stockrelay.{name}" for name in ("ledger", "attempt", "lease", "channel_state", "token", "notice")
+    f"stockrelay.{name}"
+    for name in ("ledger", "attempt", "lease", "channel_state", "token", "notice", "pause")
 )
 RESET: Final = (
     "BEGIN; DROP SCHEMA IF EXISTS erp CASCADE; CREATE SCHEMA erp;"

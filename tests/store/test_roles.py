@@ -11,6 +11,7 @@ import pytest
 from daemon.core.errors import StoreRefused
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import SEKORM
+from daemon.store.control import Pauses
 from daemon.store.inspect import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.tokens import Tokens
@@ -122,6 +123,12 @@ async def work(shop: Shop) -> None:
     assert await shop.lanes.renew(shop.owner, LEASE)
     await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()
+    pauses = Pauses(shop.database)
+    await pauses.pause(CHANNEL, "somebody", "why")
+    await pauses.pause(CHANNEL, "another", "because")
+    assert await pauses.all()
+    assert await shop.ledger.next_due() is None
+    await pauses.resume(CHANNEL)
     await shop.lanes.give_up(shop.owner)
     assert [state.lane for state in await shop.lanes.all()] == [LANE]
 
@@ -158,7 +165,7 @@ async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
         "INSERT INTO stockrelay.change_0 VALUES (NULL)",
         "TRUNCATE stockrelay.change_0",
         "UPDATE stockrelay.capture_state SET doorbell = false",
-        "SELECT * FROM stockrelay.attempt",
+        "UPDATE stockrelay.attempt SET reason = 'x'",
         "DELETE FROM stockrelay.attempt",
         "DELETE FROM stockrelay.intake",
         "UPDATE stockrelay.alembic_version SET version_num = 'x'",

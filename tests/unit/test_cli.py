@@ -16,7 +16,7 @@ from daemon.core.checks import CheckResult, Verdict
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
 PYTHON = [sys.executable, "-m", "daemon"]
-COMMANDS = ["adopt", "check", "config", "demo", "migrate", "run", "simulate", "status"]
+COMMANDS = ["adopt", "check", "config", "demo", "migrate", "pause", "resume", "run", "simulate", "status"]
 
 
 def environment(**variables: str) -> dict[str, str]:

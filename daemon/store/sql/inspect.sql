@@ -41,7 +41,7 @@ WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'alembic_versi
 -- A row lock (FOR SHARE, FOR UPDATE) wants UPDATE; what runs as its owner (SECURITY DEFINER) wants EXECUTE alone.
 WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'alembic_version', '{SELECT}'::text[]),
-    ('TABLE', 'attempt', '{INSERT}'),
+    ('TABLE', 'attempt', '{SELECT,INSERT}'),
     ('TABLE', 'capture_state', '{SELECT}'),
     ('TABLE', 'change', '{SELECT}'),
     ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
@@ -49,6 +49,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'lease', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'ledger', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'notice', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'pause', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'watch', '{SELECT}'),
     ('SEQUENCE', 'attempt_id', '{USAGE}'),

@@ -90,7 +90,7 @@ SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doub
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
 FROM stockrelay.due($4, $5, $6) AS d
-WHERE EXISTS (SELECT FROM owner);
+WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
@@ -177,13 +177,14 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row that nobody is sending is due; NULL: none.
+-- Seconds until the next row that nobody is sending is due; NULL: none, or the channel is paused.
 SELECT extract(epoch FROM least(
     (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1),
     (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1)
-) - clock_timestamp())::float8;
+) - clock_timestamp())::float8
+WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1);
 
 -- name: complete
 -- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is

@@ -1,0 +1,50 @@
+"""Tells the log when an operator pauses or resumes a channel, whichever replica he spoke to."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StockrelayError
+from daemon.core.types import ChannelName
+from daemon.store.control import Pause, Pauses
+
+log = structlog.get_logger(__name__)
+
+
+class PauseWatch:
+    """Looks every so often. That nothing is sent does not depend on it: claims look for themselves."""
+
+    def __init__(self, pauses: Pauses, every: timedelta) -> None:
+        self._pauses = pauses
+        self._every_s = every.total_seconds()
+        self._paused: dict[ChannelName, Pause] = {}
+
+    def is_paused(self, channel: ChannelName) -> bool:
+        """Whether the channel was paused when it was looked at last."""
+        return channel in self._paused
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until told to stop. A database that does not answer is told of by those who need it more."""
+        while not stop.is_set():
+            try:
+                self._note(await self._pauses.all())
+            except StockrelayError as error:
+                log.debug("control.pauses_unread", reason=str(error))
+            await clock.wait_any(self._every_s, stop)
+
+    def _note(self, paused: dict[ChannelName, Pause]) -> None:
+        for channel, pause in paused.items():
+            if self._paused.get(channel) != pause:
+                log.warning(
+                    "control.channel_paused",
+                    channel=channel,
+                    by=pause.by,
+                    reason=pause.reason,
+                    since=pause.since.isoformat(),
+                )
+        for channel, pause in self._paused.items():
+            if channel not in paused:
+                log.info("control.channel_resumed", channel=channel, since=pause.since.isoformat())
+        self._paused = paused

@@ -1,0 +1,61 @@
+"""What an operator switches: channels that are paused."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("control")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A paused channel: since when, by whom and why. `reason` is empty when none was given."""
+
+    channel: ChannelName
+    since: datetime
+    by: str
+    reason: str
+
+
+class Pauses:
+    """Which channels are paused. A claim looks for itself (`capture_due`), so every replica obeys at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def pause(self, channel: ChannelName, by: str, reason: str) -> tuple[Pause, int]:
+        """Pause the channel; return the pause, and how many requests are still in flight.
+
+        When this returns, no claim can begin, and those that had begun are committed.
+        """
+        doing = f"{channel}: pausing"
+        async with self._database.transaction(doing) as connection:
+            row = await connection.fetchrow(_SQL["pause"], channel, by, reason)
+            assert row is not None
+        async with self._database.connection(doing) as connection:
+            await connection.execute(_SQL["outlast_claims"], channel)
+            in_flight: int = await connection.fetchval(_SQL["in_flight"], channel)
+        return _pause(row), in_flight
+
+    async def resume(self, channel: ChannelName) -> Pause | None:
+        """End the channel's pause and wake its owner; return the pause that was, None if there was none."""
+        async with self._database.transaction(f"{channel}: resuming") as connection:
+            row = await connection.fetchrow(_SQL["resume"], channel)
+            if row is not None:
+                await connection.execute(_SQL["tell_replicas"])
+        return None if row is None else _pause(row)
+
+    async def all(self) -> dict[ChannelName, Pause]:
+        """Return the pauses in force."""
+        async with self._database.connection("reading which channels are paused") as connection:
+            rows = await connection.fetch(_SQL["pauses"])
+        return {pause.channel: pause for pause in map(_pause, rows)}
+
+
+def _pause(row: asyncpg.Record) -> Pause:
+    return Pause(ChannelName(row["channel"]), row["paused_at"], row["paused_by"], row["reason"])

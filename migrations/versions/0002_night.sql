@@ -1,1 +1,2 @@
 -- Reconcile runs, their chunks, and differences with their lives.
+SELECT;

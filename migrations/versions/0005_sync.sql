@@ -1,1 +1,2 @@
 -- One-time initialisation of a channel.
+SELECT;

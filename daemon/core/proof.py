@@ -11,9 +11,9 @@ class Comparison:
     """What became of one comparison (S12).
 
     `agrees` is True when the partner holds the same numbers, False when it says that they differ, None when its
-    answer is no answer to the question (`outcome` says why). `named`: the SKUs that the answer names, in the order in
-    which they were asked for; empty when it names none. `words`: the partner's answer, safe to log, at most 300
-    characters.
+    answer is no answer to the question. `outcome` says why then, and is APPLIED otherwise. `named`: the SKUs that the
+    answer names, in the order in which they were asked for; empty when it names none. `words`: the partner's answer,
+    safe to log, at most 300 characters.
     """
 
     agrees: bool | None

@@ -11,9 +11,11 @@ from yarl import URL
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.proof import Comparison
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
+from daemon.partners.naming import named_skus
 from daemon.partners.partner import check_number, field_problem
 from daemon.partners.reply import Mask, read_object, words, write_json
 from daemon.partners.transport import Transport, not_sent
@@ -52,8 +54,11 @@ _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
 }
 
 
+_SYSTEM_ERROR: Final = "system error"
+
+
 class _Answer(NamedTuple):
-    """`token` is the one that was used, to be kept out of the log."""
+    """`token` is the one that was used: what the answer says is logged without it."""
 
     code: int
     message: str
@@ -87,6 +92,7 @@ class Sekorm:
         self._quote = lru_cache(maxsize=1024)(quote_plus)
         self._update_url = self._transport.url("stock", "updQuantity")
         self._batch_url = self._transport.url("pnarttnumber", "pnStock")
+        self._compare_url = self._transport.url("stock", "compare")
         self._token_url = self._transport.url("getAccessToken")
         self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
 
@@ -111,6 +117,24 @@ class Sekorm:
         if not pushes:
             return []
         return [self._outcome(await self._call(self._batch_url, _rows(pushes), timeout))] * len(pushes)
+
+    async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
+        """Ask whether the partner holds these numbers (S12), in one call for any number of them.
+
+        What it says where they differ is documented nowhere: every code but 0 is taken for a difference, unless its
+        words are those of a failure (S06).
+        """
+        if not pushes:
+            return Comparison(agrees=True, outcome=_APPLIED)
+        answer = await self._call(self._compare_url, _rows(pushes), timeout)
+        if isinstance(answer, Outcome):
+            return Comparison(None, answer, words=answer.reason)
+        said = self._said(answer, answer.data)
+        if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
+            return Comparison(None, Outcome(Kind.UNKNOWN, said), words=said)
+        named = named_skus(answer.message, answer.data, pushes)
+        # S13: the code alone decides, whatever else a success may say.
+        return Comparison(answer.code == 0, Outcome(Kind.APPLIED, said), named, said)
 
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
@@ -145,13 +169,8 @@ class Sekorm:
         reply = await self._transport.post(url, body, deadline - clock.monotonic())
         if isinstance(reply, Outcome):
             return reply
-        answer = _read_answer(reply.body)
-        if answer is None:
-            return _NO_ANSWER
-        if answer.code == 0:
-            return answer
-        answer = answer._replace(token=token.value)
-        return self._trouble(answer) or answer
+        answer = _read_answer(reply.body, token.value)
+        return (answer and self._trouble(answer)) or answer or _NO_ANSWER
 
     def _outcome(self, answer: _Answer | Outcome) -> Outcome:
         """What an answer says of a push."""
@@ -202,12 +221,20 @@ class Sekorm:
         trouble, advice = known
         return Outcome(Kind.TROUBLE, self._said(answer), trouble, advice=advice)
 
-    def _said(self, answer: _Answer) -> str:
+    def _said(self, answer: _Answer, data: object = None) -> str:
         """The partner's words, without our secrets."""
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
         mask = Mask(answer.token, self._tokens.held, *secrets)
-        return words(mask(f"{answer.code} {answer.message}"))
+        told = "" if data is None else f" {_text(data)}"
+        return words(mask(f"{answer.code} {answer.message}{told}"))
+
+
+def _text(data: object) -> str:
+    try:
+        return write_json(data)
+    except RecursionError:
+        return "(nested too deep to show)"
 
 
 def _row(push: Push) -> dict[str, str | int]:
@@ -220,7 +247,7 @@ def _rows(pushes: Sequence[Push]) -> dict[str, str | int]:
     return {"data": write_json([_row(push) for push in pushes])}
 
 
-def _read_answer(body: bytes) -> _Answer | None:
+def _read_answer(body: bytes, token: str = "") -> _Answer | None:
     """The envelope of every answer (S03, S05, S13); None when this is none, or its types are wrong."""
     found = read_object(body)
     if found is not None:
@@ -228,12 +255,12 @@ def _read_answer(body: bytes) -> _Answer | None:
         # True == 1 and 0.0 == 0 in Python; a success must be the integer.
         if type(code) is not int or not isinstance(message, str | None):
             return None
-        return _Answer(code, message or "", found.get("data"))
+        return _Answer(code, message or "", found.get("data"), token)
     try:
         printed = _PRINTED_FAILURE.fullmatch(body.decode())
     except UnicodeDecodeError:
         return None
-    return _Answer(-1, printed[1], None) if printed else None
+    return _Answer(-1, printed[1], None, token) if printed else None
 
 
 def _read_grant(data: object) -> Grant | Outcome:

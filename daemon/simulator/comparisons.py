@@ -44,17 +44,24 @@ class Comparisons:
         return iter(self._kept)
 
     def add(
-        self, partner: ChannelName, rows: Iterable[tuple[Key, int]], state: State, origin: Origin
-    ) -> None:
+        self,
+        partner: ChannelName,
+        rows: Iterable[tuple[Key, int]],
+        state: State,
+        origin: Origin,
+        refused: frozenset[Key] = frozenset(),
+    ) -> list[Difference]:
+        """Keeps a call; returns all that differs. Products in `refused` are said to differ whatever they hold."""
         told = tuple(rows)
         differences = [
             Difference(key, quantity, held)
             for key, quantity in told
-            if (held := state.quantity(partner, key)) != quantity
+            if (held := state.quantity(partner, key)) != quantity or key in refused
         ]
         self._kept.append(
             Comparison(origin.request, origin.received_at, len(told), tuple(differences[:DIFFERENCES_KEPT]))
         )
+        return differences
 
     def clear(self) -> None:
         self._kept.clear()

@@ -4,7 +4,8 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl
 from daemon import clock
 from daemon.core.types import SEKORM
 from daemon.simulator.books import Books, Key, Origin
-from daemon.simulator.comparisons import Comparisons
+from daemon.simulator.comparisons import Comparisons, Difference
 from daemon.simulator.settings import SekormSettings
 from daemon.simulator.traffic import Traffic
 from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Received
@@ -37,6 +38,7 @@ _DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _UNKNOWN_PRODUCT: Final = "pn not found"
+_INCORRECT: Final = "data incorrect"
 
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     BATCH: frozenset({"accessToken", "data"}),
@@ -50,10 +52,14 @@ class _RefusedError(Exception):
     """A clause is broken; the text is the answer's `msg`."""
 
 
-def failure(text: str, code: int | str = -1) -> Answer:
+def failure(text: str, code: int | str = -1, data: object = None) -> Answer:
     """S06: one number for all failures, the message decides."""
-    body = json.dumps({"code": code, "msg": text, "data": None}, ensure_ascii=False, separators=(",", ":"))
+    body = _compact({"code": code, "msg": text, "data": data})
     return Answer(f"{code} {text}"[:80], body.encode())
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class Sekorm:
@@ -168,9 +174,10 @@ class Sekorm:
         if call.endpoint == TOKEN:
             return self._issue_token()
         if call.endpoint == COMPARE:
-            # S12: answered ok whatever the numbers are; what differs is kept for a person to look at.
-            self._comparisons.add(SEKORM, call.rows, self._books.state, call.origin)
-            return _OK
+            differences = self._comparisons.add(
+                SEKORM, call.rows, self._books.state, call.origin, interference.refused
+            )
+            return self._tell(differences, interference.message)
         for done, (key, quantity) in enumerate(call.rows):
             if done == interference.rows:
                 break
@@ -185,6 +192,23 @@ class Sekorm:
 
     def message(self, code: int | str | None, text: str) -> Answer:
         return failure(text, -1 if code is None else code)
+
+    def _tell(self, differences: Sequence[Difference], message: str | None) -> Answer:
+        """S12 says only "if the data is incorrect, notify the person in charge": how it is told is a setting."""
+        how = self.settings.compare
+        if not differences or how == "silent":
+            return _OK
+        label = text = message or _INCORRECT
+        rows = [(*difference.key, difference.told) for difference in differences]
+        data: object = None
+        if how == "message":
+            text += ": " + ", ".join(f"{pn_code} {brand}" for pn_code, brand, _ in rows)
+        elif how == "names":
+            data = [pn_code for pn_code, *_ in rows]
+        elif how != "code":
+            data = [{"pnCode": pn, "brandName": brand, "stockQuantity": told} for pn, brand, told in rows]
+        answer = failure(text, data=_compact(data) if how == "text" else data)
+        return replace(answer, label=f"-1 {label}"[:80])
 
     def _issue_token(self) -> Answer:
         self._traffic.stats.token_calls += 1

@@ -35,6 +35,10 @@ class SekormSettings(Frozen):
     """Addresses or networks that may call (S07); none given: every address."""
     disabled: bool = False
     """The account is "already forbidden" (S05, S06)."""
+    compare: Literal["message", "rows", "text", "names", "code", "silent"] = "message"
+    """How `stock/compare` tells of differences, which is documented nowhere (S12). All but `silent` (always 0) answer
+    -1: `message` names the products in its words, `rows` in `data` as objects like those that were sent, `text` as a
+    string of such JSON, `names` as a list of part numbers, `code` names none."""
     strict: bool = False
     """Products that the catalogue does not know are refused; otherwise they are created."""
     catalogue: tuple[tuple[str, str], ...] = ()

@@ -61,6 +61,9 @@ async def listen(partner: Partner, store: MemoryTokens) -> None:
         assert_clean(repr(await partner.push(PUSH, LONG)))
         store.held_until = 0.0
         assert_clean(repr(await partner.probe()))
+        assert_clean(repr(await partner.push_many([PUSH, PUSH], LONG)))
+        if isinstance(partner, Sekorm):
+            assert_clean(repr(await partner.compare([PUSH], LONG)))
     assert_clean(repr(partner) + repr(vars(partner)))
     assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
 

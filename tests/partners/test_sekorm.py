@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from urllib.parse import parse_qsl
 
@@ -10,6 +10,7 @@ import pytest
 
 from daemon import clock, settings
 from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.proof import Comparison
 from daemon.core.types import SEKORM, Push, Sku
 from daemon.partners import Sekorm
 from daemon.simulator import Simulator
@@ -379,6 +380,152 @@ async def test_s11_the_tokens_plus_slash_and_equals_are_percent_encoded(make_sek
         body = server.requests[1].body.decode()
     assert "accessToken=%2B%2F%3D%2BYs6UKqp%2F6" in body
     assert dict(parse_qsl(body))["accessToken"] == "+/=+" + PRINTED_TOKEN[4:]
+
+
+async def compared(make: Make, body: bytes, pushes: Sequence[Push] = (PUSH,)) -> Comparison:
+    """What a comparison comes to when its answer is `body`."""
+    async with Scripted(GRANT, reply(body)) as server:
+        return await make(server.url, MemoryTokens()).compare(pushes, LONG)
+
+
+def said(code: object = -1, msg: object = "data incorrect", data: object = None) -> bytes:
+    return json.dumps({"code": code, "msg": msg, "data": data}).encode()
+
+
+async def test_s12_numbers_go_to_compare_as_a_string_of_json_and_change_nothing(
+    simulator: Simulator, make_sekorm: Make
+) -> None:
+    async with Scripted(GRANT, DONE) as server:
+        await make_sekorm(server.url).compare([PUSH], LONG)
+        call = server.requests[1]
+    assert call.line == "POST /serviceGate/stock/compare HTTP/1.1"
+    form = dict(parse_qsl(call.body.decode(), strict_parsing=True))
+    row = {"pnCode": "1211LL的ON2", "brandName": "AMS", "stockQuantity": 100}
+    assert (form["accessToken"], json.loads(form["data"])) == (PRINTED_TOKEN, [row])
+    await make_sekorm(store=MemoryTokens()).compare([PUSH], LONG)
+    assert simulator.state.of(SEKORM) == {}
+
+
+async def test_s12_the_same_numbers_agree(simulator: Simulator, make_sekorm: Make) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push_many(MANY, LONG)
+    comparison = await sekorm.compare(MANY, LONG)
+    assert comparison == Comparison(agrees=True, outcome=Outcome(Kind.APPLIED, "0 OK"), words="0 OK")
+    assert [c.rows for c in simulator.comparisons] == [5]
+    assert (await sekorm.compare([], LONG)).agrees
+    assert simulator.stats.count(SEKORM, "stock/compare") == 1, "nothing to compare is no call"
+
+
+@pytest.mark.parametrize("how", ["message", "rows", "text", "names", "code"])
+@pytest.mark.parametrize("body", ["form", "json"])
+async def test_s12_what_differs_is_named_wherever_the_answer_names_it(
+    simulator: Simulator, make_sekorm: Make, how: str, body: str
+) -> None:
+    change(simulator, compare=how, body=body)
+    sekorm = make_sekorm(body=body)
+    pushes = [
+        *MANY,
+        PUSH,
+        Push(Sku("longer"), ("PN2-X", "AMS"), 7),
+        Push(Sku("shorter"), ("1211LL", "AMS"), 8),
+    ]
+    await sekorm.push_many(pushes, LONG)
+    simulator.state.put(SEKORM, ("PN2", "AMS"), 99)
+    simulator.state.put(SEKORM, ("1211LL的ON2", "AMS"), 99)
+    comparison = await sekorm.compare(pushes, LONG)
+    assert (comparison.agrees, comparison.outcome.kind) == (False, Kind.APPLIED)
+    assert comparison.named == (() if how == "code" else ("sku-2", "a"))
+    assert comparison.words.startswith("-1 data incorrect")
+    assert ("1211LL的ON2" in comparison.words) is (how != "code")
+    simulator.state.put(SEKORM, ("PN2", "AMS"), 2)
+    simulator.state.put(SEKORM, ("1211LL的ON2", "AMS"), 100)
+    simulator.state.put(SEKORM, ("PN2-X", "AMS"), 99)
+    simulator.state.put(SEKORM, ("1211LL", "AMS"), 99)
+    comparison = await sekorm.compare(pushes, LONG)
+    assert comparison.named == (() if how == "code" else ("longer", "shorter"))
+
+
+@pytest.mark.parametrize("code", [1, -2, 500, -1])
+async def test_s12_every_other_code_is_a_difference(make_sekorm: Make, code: int) -> None:
+    comparison = await compared(make_sekorm, said(code, "库存不一致 1211LL的ON2", {"count": 1}))
+    assert (comparison.agrees, comparison.named) == (False, ("a",))
+    assert comparison.words == f'{code} 库存不一致 1211LL的ON2 {{"count":1}}'
+    assert (await compared(make_sekorm, said(code, None))).agrees is False
+
+
+async def test_s12_a_success_that_names_a_sku_is_a_success_all_the_same(make_sekorm: Make) -> None:
+    comparison = await compared(make_sekorm, said(0, "OK", ["1211LL的ON2"]))
+    assert (comparison.agrees, comparison.named) == (True, ("a",))
+    assert comparison.words == '0 OK ["1211LL的ON2"]'
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"), [("sp already forbidden", Trouble.DISABLED), ("ip invalid", Trouble.ADDRESS)]
+)
+async def test_s12_a_trouble_is_no_answer_to_the_question(
+    simulator: Simulator, make_sekorm: Make, text: str, trouble: Trouble
+) -> None:
+    message(simulator, text, endpoint="stock/compare")
+    comparison = await make_sekorm().compare([PUSH], LONG)
+    assert (comparison.agrees, comparison.outcome.kind) == (None, Kind.TROUBLE)
+    assert (comparison.outcome.trouble, comparison.words, comparison.named) == (trouble, f"-1 {text}", ())
+
+
+@pytest.mark.parametrize("text", ["system error", " System Error "])
+async def test_s12_a_system_error_says_nothing_of_the_numbers(make_sekorm: Make, text: str) -> None:
+    comparison = await compared(make_sekorm, said(-1, text, ["1211LL的ON2"]))
+    assert (comparison.agrees, comparison.outcome.kind, comparison.named) == (None, Kind.UNKNOWN, ())
+    assert comparison.words
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b'{"code":', said("0"), said(None), said(0, 7), b"[" * 5_000 + b"]" * 5_000],
+)
+async def test_s12_a_broken_reply_says_nothing_of_the_numbers(make_sekorm: Make, body: bytes) -> None:
+    comparison = await compared(make_sekorm, body)
+    assert (comparison.agrees, comparison.outcome.kind, comparison.named) == (None, Kind.UNKNOWN, ())
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "throttle", "status", "redirect", "bomb"])
+async def test_s12_a_failed_call_says_nothing_of_the_numbers(
+    simulator: Simulator, make_sekorm: Make, kind: str
+) -> None:
+    own: dict[str, dict[str, object]] = {"status": {"status": 500}, "redirect": {"location": "/x"}}
+    fault = {"kind": kind, "endpoint": "stock/compare", **own.get(kind, {})}
+    simulator.faults.add(FAULT.validate_python(fault))
+    comparison = await make_sekorm().compare([PUSH], LONG)
+    assert comparison.agrees is None
+    assert comparison.outcome.kind is (Kind.TROUBLE if kind == "throttle" else Kind.UNKNOWN)
+    assert comparison.words == comparison.outcome.reason != ""
+
+
+async def test_s12_a_data_nested_deep_is_read_and_not_shown(make_sekorm: Make) -> None:
+    body = said(-1, "x", "DATA").replace(
+        b'"DATA"', b"[" * 900 + json.dumps("1211LL的ON2").encode() + b"]" * 900
+    )
+    comparison = await compared(make_sekorm, body)
+    assert (comparison.agrees, comparison.named) == (False, ("a",))
+    assert len(comparison.words) <= 300
+
+
+async def test_s12_a_token_no_longer_taken_is_replaced_once(simulator: Simulator, make_sekorm: Make) -> None:
+    sekorm = make_sekorm()
+    await sekorm.push(PUSH, LONG)
+    simulator.revoke_tokens()
+    assert (await sekorm.compare([PUSH], LONG)).agrees
+    message(simulator, "no permission", endpoint="stock/compare")
+    comparison = await sekorm.compare([PUSH], LONG)
+    assert (comparison.agrees, comparison.outcome.trouble) == (None, Trouble.CREDENTIAL)
+    assert simulator.stats.count(SEKORM, "stock/compare") == 4
+
+
+async def test_s12_no_secret_of_ours_is_in_what_the_partner_is_said_to_have_said(make_sekorm: Make) -> None:
+    secrets = [PRINTED_TOKEN, "demo-secret-8Kq2mVx4", "SP-DEMO-0001"]
+    comparison = await compared(make_sekorm, said(-1, f"bad {secrets[0]}", {"who": secrets[1:]}))
+    assert comparison.agrees is False
+    assert not [secret for secret in secrets if secret in comparison.words + comparison.outcome.reason]
+    assert comparison.words == '-1 bad *** {"who":["***","***"]}'
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from daemon.core.types import SEKORM
-from daemon.simulator import SekormSettings, Simulator, SimulatorSettings
+from daemon.simulator import RefuseSku, SekormSettings, Simulator, SimulatorSettings
 from tests.simulator.clients import DEMO, FORM, SekormClient
 
 OK = {"code": 0, "msg": "OK", "data": None}
@@ -242,13 +242,61 @@ async def test_s12_comparison_applies_nothing_and_keeps_what_differs(
     token = await sekorm.token()
     await sekorm.update(token, "A", "B", 5)
     rows = [GOOD_ROW, {"pnCode": "C", "brandName": "D", "stockQuantity": 2}]
-    assert (await sekorm.rows("stock/compare", token, rows)).json == OK
+    assert (await sekorm.rows("stock/compare", token, rows)).json["code"] == -1
     assert simulator.state.of(SEKORM) == {("A", "B"): 5}
     (comparison,) = simulator.comparisons
     assert [(d.key, d.told, d.held) for d in comparison.differences] == [
         (("A", "B"), 1, 5),
         (("C", "D"), 2, None),
     ]
+
+
+TOLD = {"pnCode": "A", "brandName": "B", "stockQuantity": 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "message", "data"),
+    [
+        ("message", "data incorrect: A B, C D", None),
+        ("rows", "data incorrect", [TOLD, {"pnCode": "C", "brandName": "D", "stockQuantity": 2}]),
+        ("text", "data incorrect", ...),
+        ("names", "data incorrect", ["A", "C"]),
+        ("code", "data incorrect", None),
+    ],
+)
+async def test_s12_how_differences_are_told_is_a_setting(
+    simulator: Simulator, sekorm: SekormClient, how: str, message: str, data: object
+) -> None:
+    configure(simulator, compare=how)
+    token = await sekorm.token()
+    await sekorm.update(token, "E", "F", 5)
+    same = {"pnCode": "E", "brandName": "F", "stockQuantity": 5}
+    rows = [TOLD, {"pnCode": "C", "brandName": "D", "stockQuantity": 2}, same]
+    answer = (await sekorm.rows("stock/compare", token, rows)).json
+    if data is ...:
+        assert json.loads(answer.pop("data")) == rows[:2]
+        data = answer["data"] = None
+    assert answer == {"code": -1, "msg": message, "data": data}
+    assert simulator.stats.requests[SEKORM, "stock/compare", "-1 data incorrect"] == 1
+    assert (await sekorm.rows("stock/compare", token, [same])).json == OK
+
+
+async def test_s12_a_silent_partner_agrees_whatever_the_numbers_are(
+    simulator: Simulator, sekorm: SekormClient
+) -> None:
+    configure(simulator, compare="silent")
+    assert (await sekorm.rows("stock/compare", await sekorm.token(), [TOLD])).json == OK
+    (comparison,) = simulator.comparisons
+    assert len(comparison.differences) == 1
+
+
+async def test_s12_a_refused_product_differs_whatever_it_holds(
+    simulator: Simulator, sekorm: SekormClient
+) -> None:
+    token = await sekorm.token()
+    await sekorm.update(token, "A", "B", 1)
+    simulator.faults.add(RefuseSku(partner="sekorm", endpoint="stock/compare", key=("A", "B"), message="no"))
+    assert (await sekorm.rows("stock/compare", token, [TOLD])).json == failed("no: A B")
 
 
 async def test_s13_stock_calls_answer_the_printed_success(sekorm: SekormClient) -> None:

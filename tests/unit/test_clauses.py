@@ -5,7 +5,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 CLAUSES = {*(f"S{n:02}" for n in range(1, 17)), *(f"Y{n:02}" for n in range(1, 16))}
-AWAITED = {"S12", "Y12"}
+AWAITED = {"Y12"}
 """Not built yet: the one-time initialisation and the nightly reconcile. Who writes their tests takes them out."""
 
 _TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)

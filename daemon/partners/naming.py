@@ -1,0 +1,194 @@
+"""Which SKUs the answer to a comparison names (S12). How it names them is documented nowhere, so that they are looked
+for in all of it: as rows like those that were sent, as keys, and in running text."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from daemon.core.types import Push, Sku
+
+_NAME_KEYS: Final = frozenset({"pncode", "pn", "partno", "partnumber"})
+_BRAND_KEYS: Final = frozenset({"brandname", "brand"})
+_JOINS: Final = frozenset("-_/.+#")
+"""What part numbers hold besides letters and digits. A name that goes on after one of these is another name."""
+_TAILS: Final = frozenset("+#")
+"""Those of them that end a part number, and no sentence."""
+
+
+_CHINESE: Final = "\u2e80"
+"""Where the blocks of Chinese, Japanese and Korean begin."""
+
+
+class _Found(NamedTuple):
+    """A name in the text; `end` is where it is over."""
+
+    start: int
+    end: int
+    name: str
+
+
+def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku, ...]:
+    """The SKUs of `pushes` that an answer names, in their order.
+
+    A name counts where it stands by itself: not as a part of a longer one. Brands decide between SKUs that share a
+    part number; a part number of digits alone is taken for a number, unless its brand stands beside it.
+    """
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for position, push in enumerate(pushes):
+        by_name[push.identifiers[0].strip()].append(position)
+    by_name.pop("", None)
+    named: set[int] = set()
+    lines: list[str] = []
+    for piece in _pieces([message, data]):
+        if isinstance(piece, dict):
+            name, brand = _field(piece, _NAME_KEYS) or "", _field(piece, _BRAND_KEYS)
+            if name in by_name:
+                named.update(p for p in by_name[name] if brand is None or _is_brand(brand, pushes[p]))
+            else:
+                lines.append(f"{name} {brand or ''}")
+        elif len(positions := by_name.get(piece.strip(), [])) == 1:
+            named.update(positions)
+        else:
+            lines.append(piece)
+    named.update(_named_in_text("\n".join(lines), by_name, pushes))
+    return tuple(pushes[position].sku for position in sorted(named))
+
+
+def _pieces(value: object) -> Iterator[dict[str, Any] | str]:
+    """Every row and every text, however deep; texts that hold JSON are opened.
+
+    Of a row that names a part number, only what is nested in it is looked at further.
+    """
+    waiting: list[object] = [value]
+    while waiting:
+        piece = waiting.pop()
+        if isinstance(piece, str):
+            opened = _opened(piece)
+            if opened is None:
+                yield piece
+            else:
+                waiting.append(opened)
+        elif isinstance(piece, list):
+            waiting.extend(reversed(piece))
+        elif isinstance(piece, dict):
+            if _field(piece, _NAME_KEYS) is None:
+                waiting.extend(reversed([part for item in piece.items() for part in item]))
+            else:
+                yield piece
+                waiting.extend(inner for inner in piece.values() if isinstance(inner, dict | list))
+
+
+def _opened(text: str) -> object:
+    """The array or object that a text holds; None when it is plain text."""
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        opened: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return opened
+
+
+def _field(row: dict[str, Any], names: frozenset[str]) -> str | None:
+    for key, value in row.items():
+        if key.replace("_", "").replace(" ", "").casefold() in names:
+            if isinstance(value, str) and value.strip():
+                return value.strip()
+            if type(value) is int:
+                return str(value)
+    return None
+
+
+def _is_brand(text: str, push: Push) -> bool:
+    return text.casefold() == _brand(push).casefold()
+
+
+def _brand(push: Push) -> str:
+    return push.identifiers[1].strip()
+
+
+def _named_in_text(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) -> set[int]:
+    found = _names_in(text, by_name, pushes)
+    named: set[int] = set()
+    for number, (start, end, name) in enumerate(found):
+        positions = by_name[name]
+        is_clear = len(positions) == 1 and not name.isdigit()
+        if not is_clear:
+            # Between the names before and after this one.
+            since = found[number - 1].end if number else 0
+            until = found[number + 1].start if number + 1 < len(found) else len(text)
+            beside = _brand_beside(text, _Found(start, end, name), (since, until), positions, pushes)
+            if beside is not None:
+                positions = [p for p in positions if _brand(pushes[p]) == beside]
+            elif name.isdigit():
+                continue
+        named.update(positions)
+    return named
+
+
+def _names_in(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) -> list[_Found]:
+    """Where names stand by themselves, in the order of the text. The longest come first and take their place."""
+    taken = bytearray(len(text))
+    found: list[_Found] = []
+    for name in sorted(by_name, key=len, reverse=True):
+        brands = {_brand(pushes[position]) for position in by_name[name]}
+        for start in _occurrences(text, name):
+            end = start + len(name)
+            if taken.find(1, start, end) < 0 and _stands_alone(text, start, end, brands):
+                taken[start:end] = b"\x01" * len(name)
+                found.append(_Found(start, end, name))
+    return sorted(found)
+
+
+def _occurrences(text: str, name: str) -> Iterator[int]:
+    start = text.find(name)
+    while start >= 0:
+        yield start
+        start = text.find(name, start + 1)
+
+
+def _stands_alone(text: str, start: int, end: int, brands: set[str]) -> bool:
+    if not _is_whole(text, start, end) or text[end : end + 1] in _TAILS:
+        return False
+    before, behind = start, end
+    while before > 0 and text[before - 1] in _JOINS:
+        before -= 1
+    while behind < len(text) and text[behind] in _JOINS:
+        behind += 1
+    # `AMS/LM358` and `LM358-AMS` are a name and its brand, `LM358-N` is another name.
+    if before < start and text[before - 1 : before].isalnum():
+        return any(text.endswith(brand, 0, before) for brand in brands)
+    if behind > end and text[behind : behind + 1].isalnum():
+        return any(text.startswith(brand, behind) for brand in brands)
+    return True
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    return not _goes_on(text[start], text[start - 1 : start]) and not _goes_on(
+        text[end - 1], text[end : end + 1]
+    )
+
+
+def _goes_on(edge: str, beyond: str) -> bool:
+    """Whether the character beyond a word's edge belongs to the word. Chinese is written without blanks, so that it
+    may follow or precede a name of Latin letters and digits, and is no part of it then."""
+    if not beyond.isalnum():
+        return False
+    return edge in _JOINS or (edge.isalnum() and (edge >= _CHINESE) == (beyond >= _CHINESE))
+
+
+def _brand_beside(
+    text: str, name: _Found, within: tuple[int, int], positions: Sequence[int], pushes: Sequence[Push]
+) -> str | None:
+    """The brand that stands nearest to a name, within those bounds; the one behind it where two are as near."""
+    best: tuple[int, int, str] | None = None
+    for brand in {_brand(pushes[position]) for position in positions} - {""}:
+        for start in _occurrences(text[within[0] : within[1]], brand):
+            at, end = within[0] + start, within[0] + start + len(brand)
+            is_behind = at >= name.end
+            if not _is_whole(text, at, end) or (not is_behind and end > name.start):
+                continue
+            distance = at - name.end if is_behind else name.start - end
+            best = min(best or (distance, 2, brand), (distance, 0 if is_behind else 1, brand))
+    return best[2] if best else None

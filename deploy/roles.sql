@@ -48,7 +48,7 @@ SELECT to_regrole(quote_ident(:'owner')) IS NULL AS lacks_owner, to_regrole(quot
 SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gset
 \if :is_migrated
     GRANT USAGE ON SCHEMA stockrelay TO :"daemon";
-    GRANT SELECT ON stockrelay.alembic_version, stockrelay.capture_state, stockrelay.change, stockrelay.watch
+    GRANT SELECT ON stockrelay.alembic_version, stockrelay.change, stockrelay.watch
         TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
@@ -56,7 +56,7 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT, INSERT, UPDATE ON stockrelay.lease, stockrelay.channel_state, stockrelay.token TO :"daemon";
     GRANT SELECT, INSERT ON stockrelay.attempt TO :"daemon";
     GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";
-    GRANT UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
+    GRANT SELECT, UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,
         stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     \echo 'The roles have their rights.'

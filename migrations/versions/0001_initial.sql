@@ -2,39 +2,35 @@
 
 -- Capture: what the ERP's triggers write ------------------------------------------------------------------------
 
--- The one row every capture reads: which slot of the change log takes the next row, and whether to ring.
-CREATE TABLE stockrelay.capture_state (
-    one          boolean     PRIMARY KEY DEFAULT true CHECK (one),
-    slot         smallint    NOT NULL DEFAULT 0 CHECK (slot IN (0, 1)),
-    switched_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    doorbell     boolean     NOT NULL DEFAULT true
-);
-INSERT INTO stockrelay.capture_state DEFAULT VALUES;
+-- Which slot of the change log takes the next row, 0 or 1. A sequence, because every capture reads it and one is read
+-- without a query; and it is written in place, where a row would grow a chain of versions.
+CREATE SEQUENCE stockrelay.change_slot MINVALUE 0 MAXVALUE 1 START 0;
+SELECT setval('stockrelay.change_slot', 0);
 
--- Until this time (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring. A sequence, because
--- it is written in place: a row updated every second would grow a chain of versions that every capture walks.
+-- Until this time (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring. The highest number:
+-- the doorbell is off.
 CREATE SEQUENCE stockrelay.awake_until_ms MINVALUE 0 START 0;
+SELECT setval('stockrelay.awake_until_ms', 0);
 
 -- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
--- `sku` NULL means that anything in a watched table may have changed. `stripe` spreads concurrent writers over the
--- index, so that they do not queue for its last page.
+-- `sku` NULL means that anything in a watched table may have changed.
 CREATE TABLE stockrelay.change_0 (
-    xid     xid8        NOT NULL,
-    at      timestamptz NOT NULL,
-    stripe  smallint    NOT NULL,
-    rings   boolean     NOT NULL,
-    sku     text
+    xid  xid8        NOT NULL,
+    at   timestamptz NOT NULL,
+    sku  text
 ) WITH (autovacuum_enabled = false);
-CREATE INDEX change_0_xid ON stockrelay.change_0 (stripe, xid);
+CREATE INDEX change_0_xid ON stockrelay.change_0 (xid);
 CREATE TABLE stockrelay.change_1 (LIKE stockrelay.change_0 INCLUDING ALL) WITH (autovacuum_enabled = false);
 
 CREATE VIEW stockrelay.change AS
-    SELECT 0::smallint AS slot, xid, at, stripe, sku FROM stockrelay.change_0
+    SELECT 0::smallint AS slot, xid, at, sku FROM stockrelay.change_0
     UNION ALL
-    SELECT 1::smallint AS slot, xid, at, stripe, sku FROM stockrelay.change_1;
+    SELECT 1::smallint AS slot, xid, at, sku FROM stockrelay.change_1;
 
--- Rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue for each other.
--- A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
+-- The doorbell. A row in it rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue
+-- for each other. A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
+CREATE TABLE stockrelay.bell (at timestamptz NOT NULL) WITH (autovacuum_enabled = false);
+
 CREATE FUNCTION stockrelay.ring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -47,12 +43,60 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.change_0
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.rings) EXECUTE FUNCTION stockrelay.ring();
-CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.change_1
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.rings) EXECUTE FUNCTION stockrelay.ring();
-ALTER TABLE stockrelay.change_0 ENABLE ALWAYS TRIGGER stockrelay_ring;
-ALTER TABLE stockrelay.change_1 ENABLE ALWAYS TRIGGER stockrelay_ring;
+CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.bell
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stockrelay.ring();
+ALTER TABLE stockrelay.bell ENABLE ALWAYS TRIGGER stockrelay_ring;
+
+-- Has the bell rung at commit. Without it, what was captured is found by polling.
+CREATE FUNCTION stockrelay.ask_to_ring() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    BEGIN
+        LOCK TABLE stockrelay.bell IN ROW EXCLUSIVE MODE NOWAIT;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN;
+    END;
+    INSERT INTO stockrelay.bell (at) VALUES (clock_timestamp());
+END $$;
+
+-- Says that anything may have changed: after a TRUNCATE, or when a capture could not say what. A slot that somebody has
+-- locked, dropped or renamed is stepped over; if there is none, a comparison of everything is asked for at commit. What
+-- could fail is tried in a block that writes nothing: one that writes would use up a subtransaction id.
+CREATE FUNCTION stockrelay.capture_everything() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    slot smallint;
+    rings boolean := false;
+    has_bell boolean := false;
+BEGIN
+    BEGIN
+        SELECT last_value < extract(epoch FROM clock_timestamp()) * 1000, last_value < 9223372036854775807
+        INTO rings, has_bell FROM stockrelay.awake_until_ms;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;
+    END;
+    BEGIN
+        LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
+        slot := 0;
+    EXCEPTION WHEN OTHERS THEN
+        BEGIN
+            LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
+            slot := 1;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;
+        END;
+    END;
+    IF slot = 0 THEN
+        INSERT INTO stockrelay.change_0 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), NULL);
+    ELSIF slot = 1 THEN
+        INSERT INTO stockrelay.change_1 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), NULL);
+    ELSIF has_bell AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('stockrelay', 'resync');
+    END IF;
+    IF rings AND slot IS NOT NULL THEN
+        PERFORM stockrelay.ask_to_ring();
+    END IF;
+END $$;
 
 -- Which tables are watched, as configured. `is_always`: the triggers also fire in replicated sessions.
 CREATE TABLE stockrelay.watch (
@@ -64,135 +108,76 @@ CREATE TABLE stockrelay.watch (
     since      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The source of one watched table's trigger function for one event (insert, update, delete, truncate).
+-- The source of one watched table's trigger function for one event (insert, update, delete, truncate). `sku_column` is
+-- the SKU's column, NULL where the SKU is an expression over several.
 --
--- What could fail is tried first, in a block that writes nothing: a block that writes would use up a subtransaction id in
--- each of the ERP's statements. The way of nearly every statement comes first and is short, because PL/pgSQL prepares each
--- expression anew in every transaction. When it fails, the long way finds out why: a slot that somebody has locked,
--- dropped or renamed is stepped over; when `capture_state` is, either slot will do, and nobody rings; when the SKUs can't
--- be worked out (an expression that raises, a column that was renamed), anything may have changed. If there is no slot at
--- all, a resync is asked for and the ERP's statement goes on.
-CREATE FUNCTION stockrelay.capture_source(sku text, is_plain_column boolean, event text) RETURNS text
+-- Each of the ERP's statements pays for every line of it, and PL/pgSQL prepares each expression anew in every
+-- transaction, so there are few, and none that is a query but the INSERT. What could fail is tried first, in a block that
+-- writes nothing; what fails makes the capture say that anything may have changed.
+CREATE FUNCTION stockrelay.capture_source(relation oid, sku text, sku_column name, event text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
-    -- The planner drops the probe of a plain column, but only after it has looked the column up.
-    short CONSTANT text := $short$
+    source CONSTANT text := $source$
+#variable_conflict use_column
+DECLARE
+    capture_way bigint;
+    capture_rows bigint;
+BEGIN
     BEGIN
-        LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
-        SELECT s.slot, s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000,
-               EXISTS (SELECT FROM @one@ OFFSET 5000)
-        INTO STRICT capture_slot, capture_rings, capture_is_bulk
-        FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a
-        WHERE NOT (false AND EXISTS (SELECT (@sku@)::text FROM @one@));
-        IF capture_slot = 0 THEN
+        -- The slot, and 2 if the bell is to be rung: one expression, because each takes a snapshot of its own.
+        capture_way := pg_sequence_last_value('stockrelay.change_slot') + CASE WHEN @known@
+            pg_sequence_last_value('stockrelay.awake_until_ms') < date_part('epoch', clock_timestamp()) * 1000 THEN 2 ELSE 0 END;
+        IF capture_way & 1 = 0 THEN
             LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
         ELSE
             LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
         END IF;@try@
     EXCEPTION WHEN OTHERS THEN
-        capture_slot := NULL;
+        PERFORM stockrelay.capture_everything();
+        RETURN NULL;
     END;
-    IF capture_is_bulk THEN
-        -- So many SKUs are not read one by one (MANY in store/intake.py): one row says as much, and costs the ERP less.
-        capture_slot := NULL;
-    ELSIF capture_slot = 0 THEN@into_0@
-        RETURN NULL;
-    ELSIF capture_slot = 1 THEN@into_1@
-        RETURN NULL;
+    IF capture_way & 1 = 0 THEN@into_0@
+    ELSE@into_1@
     END IF;
-$short$;
-    -- In a block of its own, so that the short way does not pay for its variables.
-    long CONSTANT text := $long$
-DECLARE
-    capture_step text;
-    capture_first smallint := 0;
-    capture_misses smallint := 0;
-    capture_doorbell boolean;
-    capture_has_state boolean := true;
-    capture_is_known boolean := @known@ AND NOT capture_is_bulk;
-BEGIN
-    capture_rings := false;
-    WHILE capture_slot IS NULL AND capture_misses < 2 LOOP
-        BEGIN
-            IF capture_has_state THEN
-                capture_step := 'state';
-                LOCK TABLE stockrelay.capture_state IN ACCESS SHARE MODE NOWAIT;
-                SELECT s.slot, s.doorbell, s.doorbell AND a.last_value < extract(epoch FROM clock_timestamp()) * 1000
-                INTO STRICT capture_first, capture_doorbell, capture_rings
-                FROM stockrelay.capture_state AS s, stockrelay.awake_until_ms AS a;
-            END IF;
-            capture_step := 'slot';
-            IF (capture_first + capture_misses) % 2 = 0 THEN
-                LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
-            ELSE
-                LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
-            END IF;
-            capture_step := 'sku';
-            IF capture_is_known THEN@probe@@try@
-                NULL;
-            END IF;
-            capture_slot := (capture_first + capture_misses) % 2;
-        EXCEPTION WHEN OTHERS THEN
-            IF capture_step = 'state' THEN
-                capture_has_state := false;
-            ELSIF capture_step = 'slot' THEN
-                capture_misses := capture_misses + 1;
-            ELSE
-                capture_is_known := false;
-            END IF;
-        END;
-    END LOOP;
-    IF capture_slot IS NULL THEN
-        IF capture_doorbell AND pg_notification_queue_usage() < 0.5 THEN
-            PERFORM pg_notify('stockrelay', 'resync');
+    GET DIAGNOSTICS capture_rows = ROW_COUNT;
+    IF capture_way > 1 OR capture_rows > 5000 THEN
+        IF capture_rows > 5000 THEN
+            -- So many SKUs are not read one by one (MANY in store/intake.py): the rest is not named.
+            PERFORM stockrelay.capture_everything();
+        ELSIF capture_rows > 0 THEN
+            PERFORM stockrelay.ask_to_ring();
         END IF;
-    ELSIF NOT capture_is_known THEN
-        IF capture_slot = 0 THEN
-            INSERT INTO stockrelay.change_0 (xid, at, stripe, rings, sku)
-            VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
-        ELSE
-            INSERT INTO stockrelay.change_1 (xid, at, stripe, rings, sku)
-            VALUES (pg_current_xact_id(), clock_timestamp(), 0, capture_rings, NULL);
-        END IF;@instead@
     END IF;
     RETURN NULL;
-END;
-$long$;
+END $source$;
     written CONSTANT text := $written$
-        INSERT INTO stockrelay.@slot@ (xid, at, stripe, rings, sku)
-        SELECT pg_current_xact_id(), clock_timestamp(), pg_backend_pid() & 15, capture_rings AND row_number() OVER () = 1, c.sku
+        INSERT INTO stockrelay.@slot@ (xid, at, sku)
+        SELECT pg_current_xact_id(), clock_timestamp(), c.sku
         FROM (@rows@) AS c WHERE c.sku IS NOT NULL;$written$;
     tables CONSTANT text[] := CASE event WHEN 'insert' THEN '{new_rows}' WHEN 'update' THEN '{new_rows, old_rows}'
                                          WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
-    is_known CONSTANT boolean := cardinality(tables) > 0;
-    skus text;
+    named CONSTANT text[] := ARRAY(SELECT format('(SELECT (@sku@)::text AS sku FROM %s LIMIT 5001)', t)
+                                   FROM unnest(tables) AS t);
+    body text := source;
     try text := '';
-    body text;
 BEGIN
-    SELECT CASE WHEN count(*) = 1 THEN min(format('SELECT DISTINCT (@sku@)::text AS sku FROM %s', t))
-                ELSE string_agg(format('SELECT (@sku@)::text AS sku FROM %s', t), ' UNION ') END INTO skus
-    FROM unnest(tables) AS t;
-    IF NOT is_plain_column THEN
-        SELECT coalesce(string_agg(format(E'\n        PERFORM count((@sku@)::text) FROM %s;', t), ''), '') INTO try
+    IF cardinality(tables) = 0 THEN
+        RETURN 'BEGIN PERFORM stockrelay.capture_everything(); RETURN NULL; END';
+    END IF;
+    IF sku_column IS NULL THEN
+        SELECT string_agg(format(E'\n        PERFORM count((@sku@)::text) FROM %s;', t), '') INTO try
         FROM unnest(tables) AS t;
     END IF;
-    body := $head$
-#variable_conflict use_column
-DECLARE
-    capture_slot smallint;
-    capture_rings boolean;
-    capture_is_bulk boolean := false;
-BEGIN$head$ || CASE WHEN is_known THEN short ELSE '' END || long || 'END ';
-    body := replace(body, '@known@', is_known::text);
-    body := replace(body, '@probe@', CASE WHEN is_known THEN
-        E'\n                PERFORM (@sku@)::text FROM @one@ LIMIT 0;' ELSE '' END);
-    body := replace(body, '@instead@', CASE WHEN is_known THEN $instead$
-    ELSIF capture_slot = 0 THEN@into_0@
-    ELSE@into_1@$instead$ ELSE '' END);
     body := replace(body, '@into_0@', replace(written, '@slot@', 'change_0'));
     body := replace(body, '@into_1@', replace(written, '@slot@', 'change_1'));
-    body := replace(replace(body, '@rows@', coalesce(skus, '')), '@try@', try);
-    RETURN replace(replace(body, '@one@', coalesce(tables[1], '')), '@sku@', sku);
+    -- An UPDATE that changes the SKU itself changes two. The old rows' part is nearly always empty.
+    body := replace(body, '@rows@', CASE event
+        WHEN 'update' THEN format('%s UNION ALL (%s EXCEPT SELECT (@sku@)::text FROM new_rows)', named[1], named[2])
+        ELSE named[1] END);
+    -- Raises when the ERP has renamed or dropped the column.
+    body := replace(body, '@known@', CASE WHEN sku_column IS NULL THEN ''
+        ELSE format('has_column_privilege(%s::oid, %L, ''SELECT'') IS NULL OR ', relation, sku_column) END);
+    RETURN replace(replace(body, '@try@', try), '@sku@', sku);
 END $outer$;
 
 -- The table itself and everything below it: a statement on a partition fires only the partition's own triggers.
@@ -204,8 +189,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT id FROM tree
 $$;
 
--- Refuses what can't be watched, in words; says whether `sku` is a column as it stands.
-CREATE FUNCTION stockrelay.check_watch(relation regclass, name text, sku text) RETURNS boolean
+-- Refuses what can't be watched, in words; returns the SKU's column, NULL where the SKU is another expression.
+CREATE FUNCTION stockrelay.check_watch(relation regclass, name text, sku text) RETURNS name
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     plan text;
@@ -245,7 +230,7 @@ BEGIN
         RAISE EXCEPTION 'watch: the SKU expression "%" on % reads another table', sku, name
             USING HINT = 'The ERP''s statements would wait for that table''s locks: watch it too, and join in the listing.';
     END IF;
-    RETURN column_name IS NOT NULL;
+    RETURN column_name;
 END $$;
 
 -- Sets the triggers of one relation; says whether they also fire in replicated sessions (ENABLE ALWAYS wants the
@@ -308,14 +293,14 @@ DECLARE
     id oid;
     event text;
     function_name text;
-    is_plain_column boolean;
+    sku_column name;
     is_always boolean;
     kept oid[] := '{}';
     members oid[] := '{}';
 BEGIN
     FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w ("table" text, sku text) LOOP
         relation := wanted."table"::regclass;
-        is_plain_column := stockrelay.check_watch(relation, wanted."table", wanted.sku);
+        sku_column := stockrelay.check_watch(relation, wanted."table", wanted.sku);
         IF relation::oid = ANY (members) THEN
             RAISE EXCEPTION 'watch: % is watched already, by itself or as a part of another table', wanted."table"
                 USING HINT = 'A table has one SKU expression.';
@@ -324,7 +309,7 @@ BEGIN
         FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
             EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
                            'SET search_path = pg_catalog, pg_temp AS %L', function_name || '_' || event,
-                           stockrelay.capture_source(wanted.sku, is_plain_column, event));
+                           stockrelay.capture_source(relation, wanted.sku, sku_column, event));
             EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name || '_' || event);
         END LOOP;
         is_always := true;
@@ -372,7 +357,9 @@ CREATE TABLE stockrelay.intake (
     database_oid       oid         NOT NULL,
     timeline           integer     NOT NULL,
     accepted_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    resynced_at        timestamptz
+    resynced_at        timestamptz,
+    -- When the change log's slots changed places last.
+    switched_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 CREATE FUNCTION stockrelay.identity(OUT system_identifier bigint, OUT database_oid oid, OUT timeline integer)
@@ -387,14 +374,13 @@ INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT
 CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot) RETURNS TABLE (at timestamptz, sku text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    stripes CONSTANT smallint[] := ARRAY[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     began_later CONSTANT xid8 := pg_snapshot_xmax(then_snapshot);
     was_running CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(then_snapshot));
 BEGIN
-    RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c WHERE c.stripe = ANY (stripes) AND c.xid >= began_later;
+    RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c WHERE c.xid >= began_later;
     IF cardinality(was_running) > 0 THEN
         RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c
-                     WHERE c.stripe = ANY (stripes) AND c.xid = ANY (was_running);
+                     WHERE c.xid = ANY (was_running);
     END IF;
 END $$;
 
@@ -443,31 +429,38 @@ END $$;
 CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    state stockrelay.capture_state;
-    read_until pg_snapshot;
-    idle smallint;
+    intake stockrelay.intake;
+    used bigint;
+    idle bigint;
     has_rows boolean;
     has_unread boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'rotate wants READ COMMITTED: a slot is looked at after it was locked';
     END IF;
-    SELECT * INTO STRICT state FROM stockrelay.capture_state;
-    IF state.switched_at > clock_timestamp() - min_age THEN
+    IF EXISTS (SELECT FROM stockrelay.intake AS i WHERE i.switched_at > clock_timestamp() - min_age) THEN
         RETURN 'too early';
     END IF;
-    SELECT i.read_until INTO read_until FROM stockrelay.intake AS i FOR UPDATE SKIP LOCKED;
+    SELECT * INTO intake FROM stockrelay.intake AS i FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN 'busy';
     END IF;
-    idle := 1 - state.slot;
+    SELECT last_value INTO STRICT used FROM stockrelay.change_slot;
+    idle := 1 - used;
     EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || idle) INTO has_rows;
     IF NOT has_rows THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || state.slot) INTO has_rows;
+        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || used) INTO has_rows;
         IF NOT has_rows THEN
             RETURN 'empty';
         END IF;
-        UPDATE stockrelay.capture_state SET slot = idle, switched_at = clock_timestamp();
+        UPDATE stockrelay.intake SET switched_at = clock_timestamp();
+        PERFORM setval('stockrelay.change_slot', idle);
+        BEGIN
+            LOCK TABLE stockrelay.bell IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE stockrelay.bell;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- the next time
+        END;
         RETURN 'switched';
     END IF;
     BEGIN
@@ -477,7 +470,7 @@ BEGIN
     END;
     EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE c.xid >= pg_snapshot_xmax($1) '
                    'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))', 'change_' || idle)
-    INTO has_unread USING read_until;
+    INTO has_unread USING intake.read_until;
     IF has_unread THEN
         RETURN 'unread';
     END IF;

@@ -46,12 +46,12 @@ RESET: Final = (
     "BEGIN; DROP SCHEMA IF EXISTS erp CASCADE; CREATE SCHEMA erp;"
     + _EMPTY.replace("@tables@", _TABLES)
     + 'SELECT stockrelay.set_watches(\'[{"table": "shop.goods", "sku": "sku"}]\'); COMMIT;'
-    + _EMPTY.replace("@tables@", "stockrelay.change_0 stockrelay.change_1")
+    + _EMPTY.replace("@tables@", "stockrelay.change_0 stockrelay.change_1 stockrelay.bell")
     + """
-UPDATE stockrelay.capture_state SET slot = 0, doorbell = true, switched_at = clock_timestamp();
+SELECT setval('stockrelay.change_slot', 0);
 SELECT setval('stockrelay.awake_until_ms', 0);
 UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
-    system_identifier = n.system_identifier, read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;
+    switched_at = clock_timestamp(), system_identifier = n.system_identifier, read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;
 """
 )
 

@@ -76,7 +76,7 @@ async def test_a_locked_slot_is_stepped_over(place: Place, erp: Erp) -> None:
     session = await locked(place, "change_0")
     await erp.sells()
     await session.execute("ROLLBACK")
-    assert await erp.slots() == ([], ["A"])
+    assert await erp.slots() == ([], [None])
 
 
 async def test_an_index_being_built_on_a_slot_is_stepped_over(place: Place, erp: Erp) -> None:
@@ -84,7 +84,7 @@ async def test_an_index_being_built_on_a_slot_is_stepped_over(place: Place, erp:
     await session.execute("BEGIN; REINDEX TABLE stockrelay.change_0")
     await erp.sells()
     await session.execute("ROLLBACK")
-    assert await erp.slots() == ([], ["A"])
+    assert await erp.slots() == ([], [None])
 
 
 async def test_without_a_slot_a_resync_is_asked_for(place: Place, erp: Erp) -> None:
@@ -119,7 +119,7 @@ async def test_a_slot_that_is_gone_is_stepped_over(doomed: Erp, damage: str) -> 
     await doomed.sells()
     await doomed.sql.execute(damage)
     await doomed.sells()
-    assert [row["sku"] for row in await doomed.sql.fetch("SELECT sku FROM stockrelay.change_1")] == ["A"]
+    assert [row["sku"] for row in await doomed.sql.fetch("SELECT sku FROM stockrelay.change_1")] == [None]
 
 
 @pytest.mark.parametrize(
@@ -136,37 +136,41 @@ async def test_with_both_slots_gone_the_erp_goes_on(doomed: Erp, damage: str) ->
     assert await doomed.heard() == ["resync"]
 
 
-async def test_a_locked_state_costs_the_bell_and_not_the_change(place: Place, erp: Erp) -> None:
-    session = await locked(place, "capture_state")
+async def test_a_locked_bell_costs_the_bell_and_not_the_change(place: Place, erp: Erp) -> None:
+    session = await locked(place, "bell")
     await erp.sells()
     await session.execute("ROLLBACK")
     assert await erp.slots() == (["A"], [])
+    assert await erp.heard() == []
 
 
-async def test_a_locked_state_and_a_locked_slot_lose_nothing(place: Place, erp: Erp) -> None:
-    session = await locked(place, "capture_state", "change_0")
+async def test_a_locked_bell_and_a_locked_slot_lose_nothing(place: Place, erp: Erp) -> None:
+    session = await locked(place, "bell", "change_0")
     await erp.sells()
     await session.execute("ROLLBACK")
-    assert await erp.slots() == ([], ["A"])
+    assert await erp.slots() == ([], [None])
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "logged"),
     [
-        "DROP TABLE stockrelay.capture_state",
-        "DELETE FROM stockrelay.capture_state",
-        "DROP SEQUENCE stockrelay.awake_until_ms",
-        "ALTER TABLE stockrelay.capture_state DROP COLUMN doorbell",
+        ("DROP TABLE stockrelay.bell", "A"),
+        ("ALTER TABLE stockrelay.bell RENAME TO gong", "A"),
+        ("DROP SEQUENCE stockrelay.awake_until_ms", None),
+        ("DROP SEQUENCE stockrelay.change_slot", None),
+        ("ALTER SEQUENCE stockrelay.change_slot RENAME TO mine", None),
     ],
 )
-async def test_a_broken_state_costs_the_bell_and_not_the_change(doomed: Erp, damage: str) -> None:
+async def test_what_else_is_broken_costs_the_bell_and_not_the_change(
+    doomed: Erp, damage: str, logged: str | None
+) -> None:
     await doomed.sql.execute(damage)
     await doomed.sells()
-    assert await doomed.slots() == (["A"], [])
+    assert await doomed.slots() == ([logged], [])
 
 
 async def test_everything_of_ours_locked_lets_the_erp_go_on(place: Place, erp: Erp) -> None:
-    session = await locked(place, "capture_state", "change_0", "change_1", "intake", "ledger", "watch")
+    session = await locked(place, "bell", "change_0", "change_1", "intake", "ledger", "watch")
     await erp.sells()
     await session.execute("ROLLBACK")
 

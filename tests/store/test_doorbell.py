@@ -99,7 +99,7 @@ async def test_while_an_intake_is_awake_nobody_rings(sql: Connection, rings: Rin
 
 
 async def test_switched_off_it_does_not_ring(sql: Connection, rings: Ring) -> None:
-    await sql.execute("UPDATE stockrelay.capture_state SET doorbell = false")
+    await sql.execute("SELECT setval('stockrelay.awake_until_ms', 9223372036854775807)")
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await rings() == 0
 

@@ -42,7 +42,6 @@ WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'alembic_versi
 WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'alembic_version', '{SELECT}'::text[]),
     ('TABLE', 'attempt', '{SELECT,INSERT}'),
-    ('TABLE', 'capture_state', '{SELECT}'),
     ('TABLE', 'change', '{SELECT}'),
     ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'intake', '{SELECT,UPDATE}'),
@@ -53,7 +52,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'watch', '{SELECT}'),
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
-    ('SEQUENCE', 'awake_until_ms', '{UPDATE}'),
+    ('SEQUENCE', 'awake_until_ms', '{SELECT,UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'identity', '{EXECUTE}'),
@@ -88,7 +87,7 @@ ORDER BY l.kind DESC, l.name;
 
 -- name: doorbell
 -- Whether captures ring, as the database has it.
-SELECT s.doorbell FROM stockrelay.capture_state AS s;
+SELECT a.last_value < 9223372036854775807 FROM stockrelay.awake_until_ms AS a;
 
 -- name: watched
 -- What the triggers were made for.
@@ -127,9 +126,9 @@ WHERE t.tgenabled IS DISTINCT FROM 'A'
 ORDER BY c.oid <> $1, 1, w.name;
 
 -- name: bells
--- The doorbell's own triggers, if they do not fire in every session.
+-- The doorbell's own trigger, if it does not fire in every session.
 SELECT 'stockrelay.' || s.name AS relation, true AS is_root, 'stockrelay_ring' AS name, t.tgenabled::text AS state
-FROM (VALUES ('change_0'), ('change_1')) AS s (name)
+FROM (VALUES ('bell')) AS s (name)
 LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.relname = s.name
 LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'
 WHERE t.tgenabled IS DISTINCT FROM 'A' ORDER BY 1;

@@ -111,9 +111,9 @@ async def test_a_doorbell_that_is_not_as_configured_is_a_warning(office18: Offic
 
 
 async def test_a_doorbell_whose_own_trigger_is_disabled_is_a_warning(office18: Office) -> None:
-    office18.database.run_sql("ALTER TABLE stockrelay.change_1 DISABLE TRIGGER stockrelay_ring")
+    office18.database.run_sql("ALTER TABLE stockrelay.bell DISABLE TRIGGER stockrelay_ring")
     warned = (await office18.check()).warned("doorbell")
-    assert "stockrelay.change_1" in warned.found
+    assert "stockrelay.bell" in warned.found
     office18.database.run_sql(warned.advice.partition(": ")[2])
     assert (await office18.check()).bad() == {}
 

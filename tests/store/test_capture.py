@@ -64,7 +64,7 @@ async def test_skus_that_change_places_are_named(stock: Connection) -> None:
     await stock.execute(
         "UPDATE erp.stock SET sku = CASE sku WHEN 'A' THEN 'B' WHEN 'B' THEN 'D' ELSE sku END WHERE id >= 10"
     )
-    assert sorted((await logged(stock))[3:]) == ["A", "B", "C", "D"]
+    assert await logged(stock) == ["A", "A", "B", "B", "C", "C", "D"]
 
 
 async def test_what_a_foreign_key_cascades_is_captured(sql: Connection) -> None:

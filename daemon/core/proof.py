@@ -24,12 +24,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ReadSku:
-    """One SKU as the partner holds it (Y12). `identifier` is None where the partner has none; `quantity` is None
-    where it says no whole number."""
+    """One SKU as the partner holds it (Y12). `identifier` is None where the partner has none. `quantity` is None where
+    it says no whole number, or none of 32 bits. `is_used` is False where the partner says that the SKU is switched off:
+    its number is held, but nothing is sold of it."""
 
     identifier: str | None
     quantity: int | None
     product_id: str
+    is_used: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,9 +131,10 @@ class Transport:
             text += "?" + "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in query.items())
         return URL(text, encoded=True)
 
-    async def post(self, url: URL, body: bytes, timeout_s: float) -> Reply | Outcome:
+    async def post(self, url: URL, body: bytes, timeout_s: float, cap: int = RESPONSE_CAP) -> Reply | Outcome:
         """Send `body` and read the reply, all within `timeout_s` seconds, the wait for a connection included.
 
+        `cap` is the longest reply that is read, in bytes after decompression.
         A reply with status 200 comes back as it is, everything else as its outcome. Raises nothing but
         CancelledError.
         """
@@ -154,11 +155,11 @@ class Transport:
                 # The body could be without end and would change nothing.
                 response.release()
                 return self._refused(response.status, response.headers)
-            content = await _read(response)
+            content = await _read(response, cap)
         except _FAILURES as error:
             return self._translate(error)
         if content is None:
-            return Outcome(Kind.UNKNOWN, f"the reply is longer than {RESPONSE_CAP} bytes")
+            return Outcome(Kind.UNKNOWN, f"the reply is longer than {cap} bytes")
         return Reply(content, response.headers.get("Date"), sent_at, clock.monotonic())
 
     async def close(self) -> None:
@@ -233,14 +234,14 @@ def _detail(error: Exception) -> str:
     return ""
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes | None:
     """The decoded body, None when it is longer than the cap. At most the cap and a read buffer are held."""
     content = response.content
     try:
         body = await content.readany()
         if not content.at_eof():
             chunks, size = [body], len(body)
-            while size <= RESPONSE_CAP and not content.at_eof():
+            while size <= cap and not content.at_eof():
                 chunk = await content.readany()
                 chunks.append(chunk)
                 size += len(chunk)
@@ -248,7 +249,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     except BaseException:
         response.close()
         raise
-    if len(body) > RESPONSE_CAP:
+    if len(body) > cap:
         response.close()
         return None
     return body

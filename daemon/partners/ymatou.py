@@ -11,22 +11,29 @@ from yarl import URL
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.proof import ReadPage
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
 from daemon.partners.offset import PartnerClock
 from daemon.partners.partner import check_number, field_problem
+from daemon.partners.products import PAGE_ROWS, NotAPageError, read_page
 from daemon.partners.reply import Mask, read_object, words, write_json
-from daemon.partners.transport import Transport
+from daemon.partners.transport import RESPONSE_CAP, Transport
 from daemon.settings.model import Ymatou as YmatouSettings
 
 log = structlog.get_logger(__name__)
 
 OK: Final = "0000"
 BAD_TIME: Final = "0003"
+BAD_NAME: Final = "0005"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
 MOST_PER_CALL: Final = 100
 """The guide gives no limit. This is the handbook's for a page of products (Y12)."""
+
+PAGE_CAP: Final = 8 * 1024 * 1024
+"""Bytes of a page of 100 products. By the handbook's example a product takes about 1 kB and each of its SKUs 300
+bytes more, so that 10 SKUs each come to 0.4 MB, and 250 still fit."""
 
 _WHOLE_REPLY: Final = 2_000
 _APPLIED: Final = Outcome(Kind.APPLIED)
@@ -48,6 +55,9 @@ _TROUBLES: Final = {
 
 
 _REFUSED_ADVICE: Final = "the log has the whole reply (partner.reply_rejected): the SKU's data or their API"
+_UNREAD_ADVICE: Final = (
+    "ask Ymatou to grant this app ymatou.products.list.get, so that numbers can be read back"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,7 @@ class Ymatou:
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:
             self._update, self._list_name = self._method("ymatou.sku.stock.update"), "sku_stocks"
+        self._list = self._method("ymatou.products.list.get")
 
     def problem(self, identifiers: Sequence[str | None]) -> str | None:
         """Why this identifier can never be sent; None when it can (Y15: the guide gives it no length)."""
@@ -104,6 +115,22 @@ class Ymatou:
         """Tell many numbers in one call (Y05, Y06); each SKU has its own result (Y11)."""
         check_number(pushes, self.most_per_call)
         return await self._push_all(pushes, timeout) if pushes else []
+
+    async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
+        """Read page `number`, from 1, of the shop's products (Y12). Raises ValueError for a page below 1."""
+        if number < 1:
+            raise ValueError(f"there is no page {number}, they count from 1")
+        content = write_json({"page_no": number, "page_rows": PAGE_ROWS})
+        deadline = clock.monotonic() + timeout.total_seconds()
+        answer = await self._call(self._list, content, deadline, PAGE_CAP)
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.code != OK:
+            return self._unread(answer)
+        try:
+            return read_page(answer.content, number)
+        except NotAPageError as error:
+            return Outcome(Kind.UNKNOWN, f"0000, but this is no page of products: {error}")
 
     async def probe(self) -> Outcome:
         """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
@@ -143,17 +170,19 @@ class Ymatou:
                 outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
         return [outcome] * len(pushes)
 
-    async def _call(self, method: _Method, content: str, deadline: float) -> _Answer | Outcome:
+    async def _call(
+        self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
+    ) -> _Answer | Outcome:
         """One call; once more when the partner refuses its time and tells its own (Y14)."""
-        answer = await self._attempt(method, content, deadline)
+        answer = await self._attempt(method, content, deadline, cap)
         is_late = isinstance(answer, _Answer) and answer.code == BAD_TIME
         if is_late and self._clock.apply():
-            answer = await self._attempt(method, content, deadline)
+            answer = await self._attempt(method, content, deadline, cap)
         return answer
 
-    async def _attempt(self, method: _Method, content: str, deadline: float) -> _Answer | Outcome:
+    async def _attempt(self, method: _Method, content: str, deadline: float, cap: int) -> _Answer | Outcome:
         body = self._write(method, content)
-        reply = await self._transport.post(method.url, body, deadline - clock.monotonic())
+        reply = await self._transport.post(method.url, body, deadline - clock.monotonic(), cap)
         if isinstance(reply, Outcome):
             return reply
         answer = _read_answer(reply.body)
@@ -219,6 +248,16 @@ class Ymatou:
             return Outcome(Kind.UNKNOWN, reason)
         trouble, advice = _TROUBLES[answer.code]
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
+
+    def _unread(self, answer: _Answer) -> Outcome:
+        """What a code but success says of a page. Only a refusal of the method is one for good."""
+        reason = self._safe(f"{answer.code} {answer.message}")
+        if answer.code == BAD_NAME:
+            return Outcome(Kind.REFUSED, reason, advice=_UNREAD_ADVICE)
+        if answer.code in REFUSALS:
+            self._report(answer, [])
+            return Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
+        return self._failure(answer)
 
     def _report(self, answer: _Answer, skus: Sequence[Sku]) -> None:
         reply = words(self._mask(answer.body.decode(errors="replace")), _WHOLE_REPLY)

@@ -64,6 +64,8 @@ async def listen(partner: Partner, store: MemoryTokens) -> None:
         assert_clean(repr(await partner.push_many([PUSH, PUSH], LONG)))
         if isinstance(partner, Sekorm):
             assert_clean(repr(await partner.compare([PUSH], LONG)))
+        if isinstance(partner, Ymatou):
+            assert_clean(repr(await partner.read_page(1, LONG)))
     assert_clean(repr(partner) + repr(vars(partner)))
     assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
 

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from daemon import clock, settings
 from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, Push, Sku
 from daemon.partners import Ymatou
@@ -328,6 +329,222 @@ async def test_y14_a_wrong_clock_is_applied_for_a_call_of_many_too(
     shift_partner(simulator, 660)
     assert {outcome.kind for outcome in await make_ymatou().push_many(MANY, LONG)} == {Kind.APPLIED}
     assert simulator.stats.count(YMATOU) == 2
+
+
+LIST = "ymatou.products.list.get"
+
+
+def product(*skus: object, product_id: object = "P1") -> dict[str, object]:
+    return {"product_id": product_id, "product_name": "杯子", "skus": list(skus)}
+
+
+def held(outer_id: object = "393992", stock_num: object = 10, **more: object) -> dict[str, object]:
+    return {"sku_id": "S1", "outer_id": outer_id, "stock_num": stock_num, "used": True, **more}
+
+
+def page(*products: object, total: object = 1) -> bytes:
+    return answer(content={"total_count": total, "product_infos": list(products)})
+
+
+async def read(make: Make, body: bytes, number: int = 1) -> ReadPage | Outcome:
+    """What a page comes to when its answer is `body`."""
+    async with Scripted(reply(body)) as server:
+        return await make(server.url).read_page(number, LONG)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line"),
+    [
+        ("path", f"POST /api/v1/{APP_ID}/{LIST} HTTP/1.1"),
+        ("gateway", f"POST /apigateway/v1?app_id={APP_ID}&method={LIST} HTTP/1.1"),
+    ],
+)
+async def test_y12_a_page_of_100_products_is_asked_for_by_number(
+    make_ymatou: Make, dialect: str, line: str
+) -> None:
+    async with Scripted(reply(page(total=0))) as server:
+        await make_ymatou(server.url, dialect=dialect).read_page(7, LONG)
+        (request,) = server.requests
+    body = json.loads(request.body)
+    assert request.line == line
+    assert body["biz_content"] == '{"page_no":7,"page_rows":100}'
+    signature = body.pop("sign")
+    assert signature == sign({**body, "app_id": APP_ID, "method": LIST}, YMATOU_DEMO.app_secret)
+
+
+@pytest.mark.parametrize("dialect", ["path", "gateway"])
+async def test_y12_all_numbers_are_read_back_page_by_page(
+    simulator: Simulator, make_ymatou: Make, dialect: str
+) -> None:
+    change(simulator, unnamed_products=3)
+    for n in range(250):
+        simulator.state.put(YMATOU, f"码{n}", n)
+    ymatou = make_ymatou(dialect=dialect)
+    pages = [await ymatou.read_page(number, LONG) for number in (1, 2, 3, 4)]
+    assert [p.products for p in pages if isinstance(p, ReadPage)] == [100, 100, 53, 0]
+    assert {p.total for p in pages if isinstance(p, ReadPage)} == {253}
+    skus = [sku for p in pages if isinstance(p, ReadPage) for sku in p.skus]
+    assert [(sku.identifier, sku.quantity) for sku in skus[:250]] == [(f"码{n}", n) for n in range(250)]
+    assert [sku.identifier for sku in skus[250:]] == [None] * 3, "some have no name of ours"
+    assert simulator.stats.count(YMATOU, LIST) == 4
+
+
+async def test_y12_every_sku_of_a_product_is_read_and_a_switched_off_one_says_so(make_ymatou: Make) -> None:
+    body = page(
+        product(held("a", 0), held("b", 7, used=False), held("a", 3)),
+        product(product_id=12),
+        product({"sku_id": "S", "stock_num": 5}, held(""), held(393992, used=None), product_id="P3"),
+        total=3,
+    )
+    assert await read(make_ymatou, body) == ReadPage(
+        3,
+        3,
+        (
+            ReadSku("a", 0, "P1"),
+            ReadSku("b", 7, "P1", is_used=False),
+            ReadSku("a", 3, "P1"),
+            ReadSku(None, 5, "P3"),
+            ReadSku(None, 10, "P3"),
+            ReadSku("393992", 10, "P3"),
+        ),
+    )
+
+
+@pytest.mark.parametrize("number", ["10", 10.0, 10.5, None, True, [], {}, 2**31, -(2**31), 10**30])
+async def test_y12_what_is_no_whole_number_is_no_quantity(make_ymatou: Make, number: object) -> None:
+    assert await read(make_ymatou, page(product(held(stock_num=number)))) == ReadPage(
+        1, 1, (ReadSku("393992", None, "P1"),)
+    )
+
+
+async def test_y12_a_number_below_zero_is_what_the_partner_holds(make_ymatou: Make) -> None:
+    found = await read(make_ymatou, page(product(held(stock_num=-3))))
+    assert isinstance(found, ReadPage)
+    assert found.skus[0].quantity == -3
+
+
+async def test_y12_a_page_without_products_may_be_null_only_where_none_is_left(make_ymatou: Make) -> None:
+    empty = answer(content={"total_count": 0, "product_infos": None})
+    assert await read(make_ymatou, empty) == ReadPage(0, 0, ())
+    beyond = answer(content={"total_count": 100, "product_infos": None})
+    assert await read(make_ymatou, beyond, 2) == ReadPage(100, 0, ())
+    found = await read(make_ymatou, beyond, 1)
+    assert isinstance(found, Outcome)
+    assert found.kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        answer(),
+        answer(content=[]),
+        answer(content={}),
+        answer(content={"total_count": 1}),
+        answer(content={"product_infos": []}),
+        page(total="1"),
+        page(total=None),
+        page(total=1.0),
+        page(total=True),
+        page(total=-1),
+        page(None),
+        page("P1"),
+        page({"product_id": "P1"}),
+        page({"product_id": "P1", "skus": None}),
+        page({"product_id": "P1", "skus": {}}),
+        page({"skus": []}),
+        page(product(product_id=None)),
+        page(product(product_id=1.5)),
+        page(product(None)),
+        page(product("393992")),
+        page(product(held([]))),
+        page(product(held(1.5))),
+        page(product(held(used=1))),
+        page(product(held(used="true"))),
+        page(product(held()), product(held({}))),
+        page(*[product(held())] * 101, total=101),
+    ],
+)
+async def test_y12_a_page_of_other_types_than_printed_is_no_page(make_ymatou: Make, body: bytes) -> None:
+    found = await read(make_ymatou, body)
+    assert isinstance(found, Outcome)
+    assert found.kind is Kind.UNKNOWN
+    assert found.reason.startswith("0000, but this is no page of products: ")
+
+
+@pytest.mark.parametrize("dialect", ["path", "gateway"])
+async def test_y12_an_app_that_may_not_read_is_refused_for_good(
+    simulator: Simulator, make_ymatou: Make, dialect: str
+) -> None:
+    change(simulator, read_back=False)
+    ymatou = make_ymatou(dialect=dialect)
+    found = await ymatou.read_page(1, LONG)
+    assert isinstance(found, Outcome)
+    assert (found.kind, found.trouble) == (Kind.REFUSED, None)
+    assert "products.list.get" in found.advice
+    assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED, "that is no trouble of the channel"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "trouble"),
+    [
+        ("0001", Kind.UNKNOWN, None),
+        ("0002", Kind.TROUBLE, Trouble.CREDENTIAL),
+        ("0003", Kind.TROUBLE, Trouble.CLOCK),
+        ("0004", Kind.TROUBLE, Trouble.SIGNATURE),
+        ("0005", Kind.REFUSED, None),
+        ("0006", Kind.UNKNOWN, None),
+        ("0009", Kind.UNKNOWN, None),
+        ("1001", Kind.UNKNOWN, None),
+        ("7777", Kind.UNKNOWN, None),
+    ],
+)
+async def test_y12_only_0005_says_that_this_app_may_not_read(
+    make_ymatou: Make, code: str, kind: Kind, trouble: Trouble | None
+) -> None:
+    with capture_logs() as lines:
+        found = await read(make_ymatou, answer(code, "失败", {"product_infos": []}))
+    assert isinstance(found, Outcome)
+    assert (found.kind, found.trouble, found.reason) == (kind, trouble, f"{code} 失败")
+    rejected = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    assert len(rejected) == (code in {"0001", "0006", "1001"})
+
+
+async def test_y12_a_wrong_clock_is_measured_and_the_page_asked_for_once_more(
+    simulator: Simulator, make_ymatou: Make
+) -> None:
+    shift_partner(simulator, 660)
+    assert isinstance(await make_ymatou().read_page(1, LONG), ReadPage)
+    assert simulator.stats.count(YMATOU, LIST) == 2
+
+
+@pytest.mark.parametrize("kind", ["garbage", "reset_before", "reset_after", "status", "drip", "bomb"])
+async def test_y12_a_broken_reply_is_no_page(simulator: Simulator, make_ymatou: Make, kind: str) -> None:
+    own: dict[str, dict[str, object]] = {"status": {"status": 500}, "garbage": {"shape": "truncated"}}
+    fault = {"kind": kind, "partner": "ymatou", "endpoint": LIST, **own.get(kind, {})}
+    simulator.faults.add(FAULT.validate_python(fault))
+    found = await make_ymatou().read_page(1, timedelta(seconds=1))
+    assert isinstance(found, Outcome)
+    assert found.kind is Kind.UNKNOWN
+
+
+async def test_y12_a_long_page_fits_and_one_without_end_is_cut(make_ymatou: Make) -> None:
+    more = {"extra_info": None, "price": 10.0, "properties": [{"name": "颜色", "value": "红" * 20}]}
+    products = [product(*[held(f"{p}-{n}", n, **more) for n in range(200)]) for p in range(100)]
+    body = page(*products, total=100)
+    assert 4_000_000 < len(body) < 8_000_000
+    found = await read(make_ymatou, body)
+    assert isinstance(found, ReadPage)
+    assert len(found.skus) == 20_000
+    found = await read(make_ymatou, body + b" " * 8_000_000)
+    assert isinstance(found, Outcome)
+    assert found.kind is Kind.UNKNOWN
+    assert "longer than 8388608 bytes" in found.reason
+
+
+async def test_y12_pages_count_from_one(simulator: Simulator, make_ymatou: Make) -> None:
+    with pytest.raises(ValueError, match="count from 1"):
+        await make_ymatou().read_page(0, LONG)
+    assert simulator.stats.count(YMATOU, LIST) == 0
 
 
 async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, make_ymatou: Make) -> None:

@@ -95,6 +95,8 @@ def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
         park_after=channel.park_after,
         poll=settings.run.poll,
         grace=settings.run.grace,
+        batch=channel.batch,
+        batch_above=channel.batch_above,
     )
 
 

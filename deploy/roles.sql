@@ -59,6 +59,8 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT, UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,
         stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
     \echo 'The roles have their rights.'
 \else
     \echo 'Now run `stockrelay migrate` as' :owner 'and then this once more.'

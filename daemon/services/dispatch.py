@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
@@ -11,6 +11,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.backoff import backoff
+from daemon.core.batches import most_together
 from daemon.core.breaker import Breaker, Change, Ticket
 from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 _MOST_CLAIMED: Final = 200
 """Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
+_MOST_CLAIMED_TOGETHER: Final = 1000
+"""The same while SKUs share calls."""
+_BACKLOG_LOOK_S: Final = 0.25
+_NEVER: Final = 2**31
 _ROUNDS: Final = 8
 _OTHERS_PASS_WITHIN_S: Final = 120.0
 _SLOWEST_RETRY: Final = timedelta(seconds=30)
@@ -45,7 +50,8 @@ class TenureLike(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
-    `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended."""
+    `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
+    share a call, in a sync and while more than `batch_above` rows are due (0: never then)."""
 
     rate_per_s: float
     concurrency: int
@@ -55,6 +61,8 @@ class Limits:
     park_after: int
     poll: timedelta
     grace: timedelta
+    batch: int = 1
+    batch_above: int = 0
 
 
 class Dispatcher:
@@ -109,8 +117,15 @@ class _Shift:
             limits.rate_per_s, max(1, int(limits.rate_per_s / 10)), clock.monotonic()
         )
         # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
-        self._batch = max(1, min(_MOST_CLAIMED, int(limits.rate_per_s / 2), limits.concurrency * _ROUNDS))
+        self._single = max(1, min(_MOST_CLAIMED, int(limits.rate_per_s / 2), limits.concurrency * _ROUNDS))
+        self._batch = self._single
+        self._most = min(limits.batch, dispatcher.partner.most_per_call)
+        self._is_many = False
+        self._look_at = 0.0
         self._queue: asyncio.PriorityQueue[_Claimed] = asyncio.PriorityQueue()
+        # A sync's calls go one after another, beside the others: what a crash leaves open is one of them.
+        self._turns: asyncio.Queue[list[_Claimed]] = asyncio.Queue()
+        self._turn: set[AttemptId] = set()
         self._in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
@@ -127,10 +142,14 @@ class _Shift:
                 group.create_task(self._work(), name=f"send-{name}-{n}")
                 for n in range(self._limits.concurrency)
             ]
+            workers.append(group.create_task(self._work_on_turns(), name=f"sync-{name}"))
             writer = group.create_task(self._write_outcomes(), name=f"write-{name}")
             await self._claim_until(stop)
             while not self._queue.empty():
                 self._give_back(self._queue.get_nowait().attempt, "stopping")
+            while not self._turns.empty():
+                for claimed in self._turns.get_nowait():
+                    self._give_back(claimed.attempt, "stopping")
             # Every attempt in hand ends within its timeout; its outcome is written before the lane is given up.
             if not await clock.wait_any(self._limits.grace.total_seconds(), self._is_empty):
                 log.warning("dispatch.grace_exceeded", channel=name, in_flight=len(self._in_hand))
@@ -158,8 +177,10 @@ class _Shift:
                 claim = await self._ledger.claim(
                     self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
                 )
-                self._take_on(claim, claimed_at)
+                for attempt in self._take_on(claim):
+                    self._queue.put_nowait(_Claimed(attempt, claimed_at))
                 is_more = is_urgent_only or claim.looked_at >= room
+                await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
                 failures = 0
             except StockrelayError as error:
@@ -201,12 +222,52 @@ class _Shift:
         return poll if probe_at is None else min(poll, max(0.01, probe_at - clock.monotonic()))
 
     async def _until_due_s(self) -> float:
+        """Nothing is due now: let a sync have its turn, and say how long there is nothing to claim."""
         due = await self._ledger.next_due()
-        poll = self._limits.poll.total_seconds()
-        if due is None:
-            return poll
+        pause = self._limits.poll.total_seconds()
+        if due.sync is not None and not self._turn:
+            allowance = self._of.breaker.allowance(clock.monotonic())
+            if due.sync <= timedelta(0) and allowance:
+                return await self._claim_turn(min(self._most, allowance))
+            pause = min(pause, max(0.02, due.sync.total_seconds()))
         # Overdue and yet not claimed: somebody has the row locked for a moment.
-        return min(poll, max(0.02, due.total_seconds()))
+        return pause if due.change is None else min(pause, max(0.02, due.change.total_seconds()))
+
+    async def _claim_turn(self, most: int) -> float:
+        """Claim one call of a sync. The next is claimed when the ledger has the outcomes of this one."""
+        claimed_at = clock.monotonic()
+        claim = await self._ledger.claim(self._tenure.owner, most, self._limits.settle, is_sync=True)
+        if attempts := self._take_on(claim):
+            self._turn = {attempt.attempt_id for attempt in attempts}
+            self._turns.put_nowait([_Claimed(attempt, claimed_at) for attempt in attempts])
+            return self._limits.poll.total_seconds()
+        # All of them were parked or settled: the next have their turn at once. None at all: somebody has them locked.
+        return 0.0 if claim.looked_at else 0.02
+
+    async def _choose_company(self, *, is_more: bool) -> None:
+        """SKUs share calls from when the backlog is above the threshold until it is claimed and sent."""
+        limits, most = self._limits, self._most
+        if self._is_many:
+            if not is_more and self._queue.qsize() <= limits.concurrency:
+                self._is_many, self._batch = False, self._single
+                log.info("dispatch.batches_ended", channel=self._ledger.channel)
+            return
+        now = clock.monotonic()
+        if limits.batch_above == 0 or most == 1 or not is_more or now < self._look_at:
+            return
+        self._look_at = now + _BACKLOG_LOOK_S
+        if await self._ledger.is_backlog_above(limits.batch_above):
+            in_half_a_second = max(1, int(limits.rate_per_s / 2)) * most
+            self._batch = min(
+                max(_MOST_CLAIMED_TOGETHER, most), in_half_a_second, 2 * limits.concurrency * most
+            )
+            self._is_many = True
+            log.info(
+                "dispatch.batches_begun",
+                channel=self._ledger.channel,
+                batch=most,
+                batch_above=limits.batch_above,
+            )
 
     async def _recover(self) -> None:
         if not self._must_recover:
@@ -217,7 +278,7 @@ class _Shift:
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
 
-    def _take_on(self, claim: Claim, claimed_at: float) -> None:
+    def _take_on(self, claim: Claim) -> Sequence[Attempt]:
         channel = self._ledger.channel
         for sku, reason in claim.parked.items():
             self._of.counts["parked"] += 1
@@ -228,7 +289,7 @@ class _Shift:
         for attempt in claim.attempts:
             self._in_hand.add(attempt.attempt_id)
             self._is_empty.clear()
-            self._queue.put_nowait(_Claimed(attempt, claimed_at))
+        return claim.attempts
 
     # Sending
 
@@ -237,7 +298,106 @@ class _Shift:
             claimed = await self._queue.get()
             if self._queue.qsize() <= self._batch // 2:
                 self._has_room.set()
-            await self._send(claimed)
+            if self._is_many:
+                await self._send_many([claimed], self._fill)
+            else:
+                await self._send(claimed)
+
+    async def _work_on_turns(self) -> None:
+        while True:
+            turn = await self._turns.get()
+            while turn:
+                call: list[_Claimed] = []
+                while turn and self._fits(turn[0], call):
+                    call.append(turn.pop(0))
+                await self._send_many(call)
+
+    def _fits(self, claimed: _Claimed, call: Sequence[_Claimed]) -> bool:
+        """Whether a SKU may share that call: with those that failed as often, and never twice under one name."""
+        if not call:
+            return True
+        failures = claimed.attempt.failures
+        most = most_together(self._most, failures)
+        if len(call) >= most or most != most_together(self._most, call[0].attempt.failures):
+            return False
+        return all(claimed.attempt.push.identifiers != other.attempt.push.identifiers for other in call)
+
+    def _fill(self, call: list[_Claimed]) -> None:
+        """Add what is in the queue now: nothing waits for a call to become full."""
+        while not self._queue.empty():
+            claimed = self._queue.get_nowait()
+            if not self._fits(claimed, call):
+                self._queue.put_nowait(claimed)
+                break
+            call.append(claimed)
+        if self._queue.qsize() <= self._batch // 2:
+            self._has_room.set()
+
+    async def _send_many(
+        self, call: list[_Claimed], fill: Callable[[list[_Claimed]], None] | None = None
+    ) -> None:
+        """Send many in one call: one for the rate and for the breaker, and for each attempt all that `_send` is."""
+        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
+            await asyncio.sleep(wait_s)
+        if fill is not None:
+            fill(call)
+        now = clock.monotonic()
+        sent = self._cleared(call, now)
+        if not sent:
+            return
+        self._rate = self._rate.take(now)
+        self._of.breaker, ticket = self._of.breaker.sent(now)
+        pushes = [attempt.push for attempt in sent]
+        if len(pushes) == 1:
+            outcomes = [await self._of.partner.push(pushes[0], self._limits.timeout)]
+        else:
+            outcomes = await self._of.partner.push_many(pushes, self._limits.timeout)
+        await self._conclude_many(sent, outcomes, ticket, now)
+
+    def _cleared(self, call: Sequence[_Claimed], now: float) -> list[Attempt]:
+        """Those that may be sent now; the others are given back. A channel is probed with one."""
+        allowance = self._of.breaker.allowance(now)
+        is_trusted = self._tenure.is_trusted(now)
+        cleared: list[Attempt] = []
+        for claimed in call:
+            if now - claimed.at > self._limits.hold.total_seconds():
+                self._give_back(claimed.attempt, "claimed too long ago")
+            elif not is_trusted:
+                self._give_back(claimed.attempt, "the lease is not trusted any more")
+            elif len(cleared) >= allowance:
+                self._give_back(claimed.attempt, "the channel is paused")
+            else:
+                cleared.append(claimed.attempt)
+        return cleared
+
+    async def _conclude_many(
+        self, sent: Sequence[Attempt], outcomes: Sequence[Outcome], ticket: Ticket, sent_at: float
+    ) -> None:
+        now = clock.monotonic()
+        duration = timedelta(seconds=now - sent_at)
+        # One jitter: those of a call that failed are due together, and share the next ones.
+        jitter = clock.jitter()
+        # The breaker hears of a call once: an answer about any SKU is an answer.
+        said = min(outcomes, key=lambda outcome: outcome.kind not in (Kind.APPLIED, Kind.REFUSED))
+        if any(outcome.kind is Kind.APPLIED for outcome in outcomes):
+            self._last_applied = now
+        last = self._last_applied
+        breaker, change = self._of.breaker.feed(ticket, sent[0].push.sku, said, now, jitter)
+        self._of.breaker = breaker
+        for attempt, outcome in zip(sent, outcomes, strict=True):
+            conclusion = conclude(
+                outcome,
+                failures=attempt.failures,
+                is_farewell=attempt.is_farewell,
+                do_others_pass=last is not None and now - last < _OTHERS_PASS_WITHIN_S,
+                # What failed in company has not failed by itself.
+                park_after=self._limits.park_after if len(sent) == 1 else _NEVER,
+                jitter=jitter,
+            )
+            self._log(attempt, conclusion, duration)
+            self._finish(attempt, conclusion, duration)
+        if change is not None:
+            await self._note_change(change, said)
 
     async def _send(self, claimed: _Claimed) -> None:
         attempt = claimed.attempt
@@ -365,6 +525,9 @@ class _Shift:
                 pause = backoff(failures, timedelta(seconds=0.2), timedelta(seconds=5), clock.jitter())
                 await asyncio.sleep(pause.total_seconds())
         self._in_hand.difference_update(done.attempt_id for done in batch)
+        if self._turn:
+            self._turn &= self._in_hand
+            is_due = is_due or not self._turn
         if is_due:
             self._of.wake.set()
         if not self._in_hand:

@@ -166,6 +166,7 @@ Window = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, le=604_800, 
 Rate = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=10_000, allow_inf_nan=False)]
 Parallel = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=256)]
 Threshold = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]
+Batch = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Attempts = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Plain = Annotated[str, AfterValidator(_plain)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

@@ -79,6 +79,15 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """How long until the next row is due (negative: since when it is), and until the next has its turn in a sync; None:
+    there is none, or the channel is paused."""
+
+    change: timedelta | None = None
+    sync: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement."""
 
@@ -158,31 +167,41 @@ class Ledger:
         return Marked(row["marked"], row["urgent"])
 
     async def claim(
-        self, owner: Owner, limit: int, settle: timedelta, *, is_urgent_only: bool = False
+        self,
+        owner: Owner,
+        limit: int,
+        settle: timedelta,
+        *,
+        is_urgent_only: bool = False,
+        is_sync: bool = False,
     ) -> Claim:
         """Claim up to `limit` due rows, urgent ones first: one transaction, committed when this returns.
 
-        Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may be sent then.
+        `is_sync`: rows whose turn in a sync it is, instead of those that are due. Raises StoreUnavailable when the
+        commit's fate is unknown too: nothing of the claim may be sent then.
         """
         try:
-            return await self._claim(owner, limit, settle, is_urgent_only=is_urgent_only, is_careful=False)
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, is_careful=False)
         except BadRow:
-            return await self._claim(owner, limit, settle, is_urgent_only=is_urgent_only, is_careful=True)
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, is_careful=True)
 
     async def _claim(
-        self, owner: Owner, limit: int, settle: timedelta, *, is_urgent_only: bool, is_careful: bool
+        self,
+        owner: Owner,
+        limit: int,
+        settle: timedelta,
+        is_urgent_only: bool,
+        is_sync: bool,
+        *,
+        is_careful: bool,
     ) -> Claim:
         claim = Claim()
         async with self._database.transaction(f"{self.channel}: claiming") as connection:
-            captured = await connection.fetch(
-                _SQL["capture_due"],
-                owner.lane,
-                owner.epoch,
-                owner.holder,
-                self.channel,
-                limit,
-                0 if is_urgent_only else limit,
-            )
+            whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
+            if is_sync:
+                captured = await connection.fetch(_SQL["capture_sync"], *whose)
+            else:
+                captured = await connection.fetch(_SQL["capture_due"], *whose, 0 if is_urgent_only else limit)
             if not captured:
                 return claim
             deliveries = [_delivery(row) for row in captured]
@@ -213,7 +232,7 @@ class Ledger:
                     for heir in heirs
                 ]
                 await connection.execute(_SQL["endow_heirs"], self.channel, _json(rows), settle)
-            await self._open(connection, owner, deliveries, decisions, claim)
+            await self._open(connection, owner, deliveries, decisions, claim, is_sync=is_sync)
         claim.looked_at = len(deliveries)
         return claim
 
@@ -297,6 +316,8 @@ class Ledger:
         deliveries: Sequence[Delivery],
         decisions: Mapping[Sku, Decision],
         claim: Claim,
+        *,
+        is_sync: bool,
     ) -> None:
         sends = {sku: decision for sku, decision in decisions.items() if isinstance(decision, Send)}
         if not sends:
@@ -316,6 +337,7 @@ class Ledger:
                     for sku, send in sends.items()
                 ]
             ),
+            is_sync,
         )
         ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
         claim.attempts = [
@@ -361,11 +383,19 @@ class Ledger:
             )
         return count
 
-    async def next_due(self) -> timedelta | None:
-        """Return how long until the next row is due (negative: since when it is), or None."""
+    async def next_due(self) -> Due:
+        """Return when there is something to claim next."""
         async with self._database.connection(f"{self.channel}: looking for work") as connection:
-            seconds: float | None = await connection.fetchval(_SQL["next_due"], self.channel)
-        return None if seconds is None else timedelta(seconds=seconds)
+            row = await connection.fetchrow(_SQL["next_due"], self.channel)
+        if row is None:
+            return Due()
+        return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
+
+    async def is_backlog_above(self, rows: int) -> bool:
+        """Whether more than so many rows are due."""
+        async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
+            is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows)
+        return is_above
 
     async def backlog(self) -> Backlog:
         """Count this channel's rows: one pass over them, for a heartbeat and not for a loop."""

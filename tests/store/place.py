@@ -40,7 +40,7 @@ END $$;
 """
 _TABLES: Final = "shop.goods " + " ".join(
     f"stockrelay.{name}"
-    for name in ("ledger", "attempt", "lease", "channel_state", "token", "notice", "pause")
+    for name in ("ledger", "attempt", "lease", "channel_state", "token", "notice", "pause", "sync_run")
 )
 RESET: Final = (
     "BEGIN; DROP SCHEMA IF EXISTS erp CASCADE; CREATE SCHEMA erp;"

@@ -49,12 +49,12 @@ async def test_what_is_not_due_is_not_claimed(shop: Shop) -> None:
     await shop.sells("A", 5)
     await shop.drain()
     assert (await shop.claim()).looked_at == 0
-    due = await shop.ledger.next_due()
+    due = (await shop.ledger.next_due()).change
     assert due is not None
     assert due.total_seconds() == pytest.approx(2, abs=1)
     await shop.pass_time(3)
     assert (await shop.claim()).looked_at == 1
-    assert await shop.ledger.next_due() is None
+    assert (await shop.ledger.next_due()).change is None
 
 
 async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -> None:
@@ -64,7 +64,7 @@ async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -
     await shop.sells("A", 4)
     await shop.drain(NO_QUIET)
     assert (await shop.claim()).looked_at == 0
-    assert await shop.ledger.next_due() is None
+    assert (await shop.ledger.next_due()).change is None
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "holder", "lane"])

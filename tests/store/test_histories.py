@@ -210,7 +210,7 @@ class History:
         }
         held = {identifiers: quantity for identifiers, quantity in self.partner.items() if quantity}
         assert held == {identifiers: quantity for identifiers, quantity in listed.items() if quantity}
-        assert await self.shop.ledger.next_due() is None
+        assert (await self.shop.ledger.next_due()).change is None
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
         assert (await self.shop.claim()).looked_at == 0

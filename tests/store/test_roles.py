@@ -110,7 +110,7 @@ async def work(shop: Shop) -> None:
     assert (await shop.claim()).forgotten == ["A"]
     assert await shop.ledger.parked(5)
     assert (await shop.ledger.backlog()).parked == 1
-    assert await shop.ledger.next_due() is None
+    assert (await shop.ledger.next_due()).change is None
     await shop.intake.stay_awake(timedelta(seconds=3))
     await shop.intake.stay_awake(timedelta(0))
     assert await shop.intake.rotate(timedelta(0)) == "switched"
@@ -127,7 +127,7 @@ async def work(shop: Shop) -> None:
     await pauses.pause(CHANNEL, "somebody", "why")
     await pauses.pause(CHANNEL, "another", "because")
     assert await pauses.all()
-    assert await shop.ledger.next_due() is None
+    assert (await shop.ledger.next_due()).change is None
     await pauses.resume(CHANNEL)
     await shop.lanes.give_up(shop.owner)
     assert [state.lane for state in await shop.lanes.all()] == [LANE]

@@ -35,9 +35,12 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW)
     skus = [row["sku"] for row in await shop.sql.fetch(_SQL["capture_due"], *due)]
     claimed = [{"sku": sku, "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False} for sku in skus]
+    is_sync = False
     looked_at = {
         "capture_due": await pages(shop, _SQL["capture_due"], *due),
-        "open_attempts": await pages(shop, _SQL["open_attempts"], CHANNEL, owner.epoch, json.dumps(claimed)),
+        "open_attempts": await pages(
+            shop, _SQL["open_attempts"], CHANNEL, owner.epoch, json.dumps(claimed), is_sync
+        ),
     }
     open_rows = await shop.sql.fetch(
         "SELECT sku, attempt_id FROM stockrelay.ledger WHERE attempt_id IS NOT NULL"

@@ -86,10 +86,24 @@ WITH owner AS (
            CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
     FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 )
-SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL AS is_doubted,
+-- A sync asks for every number, whatever was acknowledged.
+SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
 FROM stockrelay.due($4, $5, $6) AS d
+WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
+
+-- name: capture_sync
+-- The first step of a claim for a sync: as above, of up to $5 rows whose turn it is.
+WITH owner AS (
+    SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true),
+           CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
+)
+SELECT d.sku, d.acked_quantity, d.identifiers, true AS is_doubted,
+       coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
+       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
+FROM stockrelay.due_sync($4, $5) AS d
 WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: read_listing
@@ -129,7 +143,8 @@ WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
 -- The third step of a claim: the attempts, written before the first byte is sent. The SKUs are given once more as an
--- array, so that the rows are looked up one by one whatever the statistics say.
+-- array, so that the rows are looked up one by one whatever the statistics say. $4: for a sync; any other attempt answers
+-- the sync as well, in the way of changes.
 WITH claimed AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS c (sku text, quantity integer, identifiers text[], is_farewell boolean)
 )
@@ -147,7 +162,8 @@ UPDATE stockrelay.ledger AS d SET
     listed_identifiers = CASE WHEN c.is_farewell THEN d.listed_identifiers ELSE c.identifiers END,
     first_dirty_at = NULL,
     urgent = false,
-    due_at = NULL
+    due_at = NULL,
+    sync_at = CASE WHEN $4 AND NOT c.is_farewell THEN d.sync_at END
 FROM claimed AS c
 WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k))
 RETURNING d.sku, d.attempt_id;
@@ -155,7 +171,7 @@ RETURNING d.sku, d.attempt_id;
 -- name: close_settled
 -- Claimed, but the partner holds that number already.
 UPDATE stockrelay.ledger SET
-    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL
+    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: await_settling
@@ -167,7 +183,7 @@ WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- Can't be sent: not due until what is wrong with it changes.
 UPDATE stockrelay.ledger AS d SET
     parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
-    listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity
+    sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity
 FROM jsonb_to_recordset($2::jsonb)
      AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
 WHERE d.channel = $1 AND d.sku = c.sku;
@@ -177,14 +193,30 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row that nobody is sending is due; NULL: none, or the channel is paused.
+-- Seconds until the next row that nobody is sending is due, and until the next has its turn in a sync; NULL: none. No row:
+-- the channel is paused.
 SELECT extract(epoch FROM least(
     (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1),
     (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1)
-) - clock_timestamp())::float8
+) - clock_timestamp())::float8 AS due_s,
+extract(epoch FROM (
+    SELECT sync_at FROM stockrelay.ledger
+    WHERE channel = $1 AND sync_at IS NOT NULL AND due_at IS NULL AND attempt_id IS NULL AND parked_at IS NULL
+    ORDER BY sync_at LIMIT 1
+) - clock_timestamp())::float8 AS sync_s
 WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1);
+
+-- name: is_backlog_above
+-- Whether more than $2 rows are due; no more of them are looked at.
+SELECT count(*) > $2::bigint FROM (
+    (SELECT FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
+     LIMIT $2::bigint + 1)
+    UNION ALL
+    (SELECT FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
+     LIMIT $2::bigint + 1)
+) AS d;
 
 -- name: complete
 -- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is
@@ -197,6 +229,8 @@ WITH owner AS (
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.attempt_settles, r.outcome, r.reason, r.wait_s, r.duration_ms, clock_timestamp() AS now,
+           -- A sync's attempt that no change has overtaken: what is left to do is done in the sync's turn.
+           d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            -- What was refused is what was sent: identifiers that were marked since then get their own try.
            r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
                AS is_parked
@@ -228,17 +262,24 @@ WITH owner AS (
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.first_dirty_at, o.attempt_at)
             WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN coalesce(d.unacked_since, d.doubt_at) END,
         urgent = CASE WHEN o.is_parked THEN false
-                      WHEN o.outcome IN ('unknown', 'not_sent', 'trouble') THEN d.urgent OR o.attempt_quantity = 0
+                      WHEN o.outcome IN ('unknown', 'not_sent', 'trouble') AND NOT o.is_sync
+                      THEN d.urgent OR o.attempt_quantity = 0
                       ELSE d.urgent END,
+        sync_at = CASE WHEN o.is_parked OR (o.is_sync AND o.outcome = 'gone') THEN NULL
+                       WHEN o.is_sync AND o.outcome = 'unknown' THEN o.now + make_interval(secs => o.wait_s)
+                       WHEN o.is_sync AND o.outcome = 'applied'
+                       THEN CASE WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
+                       ELSE d.sync_at END,
         due_at = CASE
             WHEN o.is_parked THEN NULL
+            WHEN o.is_sync AND o.outcome <> 'gone' THEN NULL
             WHEN o.outcome = 'unknown' THEN greatest(coalesce(d.due_at, o.now), o.now + make_interval(secs => o.wait_s))
             WHEN o.outcome = 'gone' THEN coalesce(d.due_at, o.now)
             WHEN o.outcome <> 'applied' THEN greatest(coalesce(d.due_at, o.now), d.retry_at)
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
             WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
     FROM open AS o WHERE d.channel = $4 AND d.sku = o.sku
-    RETURNING d.due_at IS NOT NULL AS is_due
+    RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due
 ), logged AS (
     INSERT INTO stockrelay.attempt
         (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms)
@@ -250,11 +291,13 @@ SELECT is_due FROM done;
 
 -- name: recover
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
--- applied: they become doubt, and the row is due at once. $6 are the attempts that are still in hand.
+-- applied: they become doubt, and the row is due at once. $6 are the attempts that are still in hand. Those of a sync wait
+-- until they can't land any more, and are sent once.
 WITH owner AS (
     SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 ), lost AS (
-    SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at
+    SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
+           d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync
     FROM stockrelay.ledger AS d
     WHERE d.channel = $4 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[]) AND EXISTS (SELECT FROM owner)
     ORDER BY d.sku FOR UPDATE
@@ -265,8 +308,9 @@ WITH owner AS (
         doubt_at = clock_timestamp(),
         doubt_until = greatest(d.doubt_until, l.attempt_at + $5::interval),
         unacked_since = coalesce(d.unacked_since, l.attempt_at),
-        urgent = d.urgent OR l.attempt_quantity = 0,
-        due_at = coalesce(least(d.due_at, clock_timestamp()), clock_timestamp())
+        urgent = d.urgent OR (l.attempt_quantity = 0 AND NOT l.is_sync),
+        sync_at = CASE WHEN l.is_sync THEN greatest(d.doubt_until, l.attempt_at + $5::interval) ELSE d.sync_at END,
+        due_at = CASE WHEN NOT l.is_sync THEN coalesce(least(d.due_at, clock_timestamp()), clock_timestamp()) END
     FROM lost AS l WHERE d.channel = $4 AND d.sku = l.sku
     RETURNING d.sku
 ), logged AS (

@@ -106,6 +106,8 @@ class State:
 
     def __init__(self) -> None:
         self._numbers: dict[ChannelName, dict[Key, int]] = {name: {} for name in CHANNELS}
+        self.generation = 0
+        """Rises whenever a product comes or goes."""
 
     def quantity(self, partner: ChannelName, key: Key) -> int | None:
         """What the partner holds; None when it was never told."""
@@ -120,9 +122,18 @@ class State:
 
     def put(self, partner: ChannelName, key: Key, quantity: int) -> None:
         """Sets a number without a journal entry: what somebody does in the partner's back office."""
-        self._numbers[partner][key] = quantity
+        numbers = self._numbers[partner]
+        if key not in numbers:
+            self.generation += 1
+        numbers[key] = quantity
+
+    def remove(self, partner: ChannelName, key: Key) -> None:
+        """Takes a product out, as somebody in the partner's back office would; one that is not held is no matter."""
+        if self._numbers[partner].pop(key, None) is not None:
+            self.generation += 1
 
     def clear(self) -> None:
+        self.generation += 1
         for numbers in self._numbers.values():
             numbers.clear()
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, fields
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -38,8 +38,10 @@ class Nothing(Frozen):
 
 
 class Quantity(Frozen):
+    """A product's number; null takes the product out."""
+
     key: Key
-    quantity: int = Field(ge=0)
+    quantity: Annotated[int, Field(ge=0)] | None
 
 
 class StateChange(Frozen):
@@ -163,7 +165,10 @@ class Control:
                 text = "a key is [pn_code, brand] at sekorm and a string at ymatou"
                 raise _RefusedError(400, "fields are wrong", [{"field": "quantities.key", "problem": text}])
         for row in change.quantities:
-            self._simulator.state.put(ChannelName(change.partner), row.key, row.quantity)
+            if row.quantity is None:
+                self._simulator.state.remove(ChannelName(change.partner), row.key)
+            else:
+                self._simulator.state.put(ChannelName(change.partner), row.key, row.quantity)
         return {"set": len(change.quantities)}
 
     async def _get_journal(self, request: web.BaseRequest) -> object:

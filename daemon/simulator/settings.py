@@ -59,6 +59,12 @@ class YmatouSettings(Frozen):
     """`ymatou.products.list.get` is granted (Y12); otherwise it answers 0005."""
     unnamed_products: int = Field(default=0, ge=0, le=100_000)
     """How many products of the read-back have a SKU without `outer_id` (Y12)."""
+    skus_per_product: int = Field(default=1, ge=1, le=1_000)
+    """How many SKUs of the read-back make a product."""
+    duplicated: tuple[str, ...] = ()
+    """SKUs that a second product of the read-back holds too."""
+    unused: frozenset[str] = frozenset()
+    """SKUs that the read-back says are switched off (`used` is false)."""
     strict: bool = False
     """SKUs that the catalogue does not know are refused; otherwise they are created."""
     catalogue: tuple[str, ...] = ()

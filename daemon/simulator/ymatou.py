@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from daemon.core.types import YMATOU
 from daemon.simulator.books import Books, Key, Origin
+from daemon.simulator.products import Products
 from daemon.simulator.settings import YmatouSettings
 from daemon.simulator.traffic import Traffic
 from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Page, Received
@@ -72,6 +73,7 @@ class Ymatou:
         self.settings = settings
         self.nonce_limit = nonce_limit
         self._books = books
+        self._products = Products(books.state)
         self._traffic = traffic
         self._now = now
         self._known: frozenset[Key] = frozenset()
@@ -155,7 +157,7 @@ class Ymatou:
 
     def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
         if call.page is not None:
-            return self._product_page(call.page)
+            return _success(self._products.page(call.page, self.settings))
         results: list[dict[str, object]] = []
         refused = 0
         for done, (key, quantity) in enumerate(call.rows):
@@ -177,31 +179,6 @@ class Ymatou:
 
     def message(self, code: int | str | None, text: str) -> Answer:
         return failure("0009" if code is None else code, text)
-
-    def _product_page(self, page: Page) -> Answer:
-        """Y12: one product per SKU; the unnamed ones come last, their `outer_id` is null."""
-        numbers = self._books.state.of(YMATOU)
-        keys: list[Key | None] = list(dict.fromkeys([*self.settings.catalogue, *numbers]))
-        keys.extend([None] * self.settings.unnamed_products)
-        products = [(f"P{position:08d}", key) for position, key in enumerate(keys, start=1)]
-        if page.products is not None:
-            products = [product for product in products if product[0] in page.products]
-        first = (page.number - 1) * page.rows
-        infos = [
-            {
-                "product_id": product_id,
-                "skus": [
-                    {
-                        "sku_id": f"S{product_id[1:]}",
-                        "outer_id": key,
-                        "stock_num": 0 if key is None else numbers.get(key, 0),
-                        "used": True,
-                    }
-                ],
-            }
-            for product_id, key in products[first : first + page.rows]
-        ]
-        return _success({"total_count": len(products), "product_infos": infos})
 
 
 def _success(content: object, label: str = "0000") -> Answer:

@@ -45,6 +45,14 @@ async def test_state_can_be_set_behind_the_journal(simulator: Simulator, control
     assert (wrong.status, wrong.json["fields"][0]["field"]) == (400, "quantities.key")
 
 
+async def test_a_product_can_be_taken_out(simulator: Simulator, control: Control) -> None:
+    simulator.state.put(SEKORM, ("A", "AMS"), 9)
+    body = '{"partner": "sekorm", "quantities": [{"key": ["A", "AMS"], "quantity": null}]}'
+    for _ in range(2):
+        assert (await control("POST", "state", body)).json == {"set": 1}
+        assert simulator.state.of(SEKORM) == {}
+
+
 async def test_journal_is_read_in_parts(control: Control, ymatou: YmatouClient) -> None:
     for number in range(5):
         await ymatou.update("A", number)

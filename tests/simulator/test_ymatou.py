@@ -294,6 +294,37 @@ async def test_y12_page_outside_its_limits_is_refused(
     assert (await ymatou.call("ymatou.products.list.get", content)).json["code"] == code
 
 
+async def test_y12_products_hold_as_many_skus_as_set_some_twice_some_switched_off(
+    simulator: Simulator, ymatou: YmatouClient
+) -> None:
+    configure(simulator, skus_per_product=2, duplicated=("B",), unused=("C",), unnamed_products=1)
+    await ymatou.update_all([("A", 1), ("B", 2), ("C", 3)])
+    content = (await ymatou.call("ymatou.products.list.get", {"page_no": 1, "page_rows": 2})).json["content"]
+    assert content["total_count"] == 3
+    products = content["product_infos"]
+    content = (await ymatou.call("ymatou.products.list.get", {"page_no": 2, "page_rows": 2})).json["content"]
+    products += content["product_infos"]
+    assert [product["product_id"] for product in products] == ["P00000001", "P00000002", "P00000003"]
+    skus = [[(s["outer_id"], s["stock_num"], s["used"]) for s in product["skus"]] for product in products]
+    assert skus == [[("A", 1, True), ("B", 2, True)], [("C", 3, False), ("B", 2, True)], [(None, 0, True)]]
+
+
+async def test_y12_what_comes_and_goes_between_pages_is_listed_so(
+    simulator: Simulator, ymatou: YmatouClient
+) -> None:
+    async def listed() -> list[str]:
+        reply = await ymatou.call("ymatou.products.list.get", {"page_no": 1, "page_rows": 100})
+        return [p["skus"][0]["outer_id"] for p in reply.json["content"]["product_infos"]]
+
+    await ymatou.update_all([("A", 1), ("B", 2)])
+    assert await listed() == ["A", "B"]
+    await ymatou.update("C", 3)
+    simulator.state.remove(YMATOU, "A")
+    assert await listed() == ["B", "C"]
+    simulator.reset()
+    assert await listed() == []
+
+
 async def test_y12_reading_back_can_be_withheld(simulator: Simulator, either: YmatouClient) -> None:
     configure(simulator, read_back=False)
     reply = await either.call("ymatou.products.list.get", {"page_no": 1, "page_rows": 1})

@@ -8,13 +8,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import tzinfo
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from daemon import __version__
+from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner, Sekorm, Ymatou
@@ -38,7 +38,6 @@ from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
-_KEEP_ATTEMPTS: Final = timedelta(days=30)
 _START_RETRY_S: Final = 2.0
 _STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
@@ -235,7 +234,7 @@ async def _serve(
         readers = [
             group.create_task(doorbell.run(stop), name="doorbell"),
             group.create_task(intake.run(stop), name="intake"),
-            group.create_task(Maintenance(store, _KEEP_ATTEMPTS).run(stop), name="maintenance"),
+            group.create_task(Maintenance(store, settings.history.keep).run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(pauses.run(stop), name="pauses"),
         ]
@@ -289,6 +288,11 @@ async def adopt(settings: Settings) -> None:
         f"adopted: the database with system identifier {identifier} is pushed from now on; every number is confirmed "
         f"with the partners, {rate:g} per second\n"
     )
+
+
+def operators_zone(_settings: Settings) -> tzinfo:
+    """Return the zone in which an operator reads times."""
+    return clock.local_zone()
 
 
 async def status(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Housekeeping in our own schema: the change log's rotation and the attempt log's partitions."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -9,6 +10,8 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.store.intake import Intake
+
+Prune = Callable[[timedelta], Awaitable[int]]
 
 log = structlog.get_logger(__name__)
 
@@ -19,11 +22,15 @@ _ROLL_EVERY_S: Final = 3600.0
 
 
 class Maintenance:
-    """Runs in every replica; the database sees to it that a step is taken once."""
+    """Runs in every replica; the database sees to it that a step is taken once.
 
-    def __init__(self, intake: Intake, keep_attempts: timedelta) -> None:
+    `prunes` are other histories' ways to forget what is older than that long, by name; each returns how much it was.
+    """
+
+    def __init__(self, intake: Intake, keep: timedelta, prunes: Mapping[str, Prune] | None = None) -> None:
         self._intake = intake
-        self._keep_attempts = keep_attempts
+        self._keep = keep
+        self._prunes = prunes or {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take a step every minute until told to stop; a failure waits for the next."""
@@ -31,13 +38,19 @@ class Maintenance:
         while not stop.is_set():
             try:
                 if clock.monotonic() >= roll_at:
-                    dropped = await self._intake.roll_attempts(self._keep_attempts)
+                    await self._forget()
                     roll_at = clock.monotonic() + _ROLL_EVERY_S
-                    if dropped:
-                        log.info("maintenance.attempts_dropped", partitions=dropped)
                 step = await self._intake.rotate(_MIN_AGE)
                 if step in ("switched", "emptied"):
                     log.debug("maintenance.log_rotated", step=step)
             except StockrelayError as error:
                 log.warning("maintenance.step_failed", reason=str(error))
             await clock.wait_any(_EVERY_S, stop)
+
+    async def _forget(self) -> None:
+        dropped = await self._intake.roll_attempts(self._keep)
+        if dropped:
+            log.info("maintenance.attempts_dropped", partitions=dropped)
+        for history, prune in self._prunes.items():
+            if removed := await prune(self._keep):
+                log.info("maintenance.history_pruned", history=history, removed=removed)

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from daemon.core.types import SEKORM, YMATOU, ChannelName
 from daemon.settings import rules
 from daemon.settings.channels import Channels, Sekorm, Ymatou
-from daemon.settings.sections import Contradiction, Database, Debounce, Log, Place, Run, Watch
+from daemon.settings.sections import Contradiction, Database, Debounce, History, Log, Place, Run, Watch
 
 __all__ = [
     "ENV_PREFIX",
@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """The rhythm of the daemon."""
     channels: Channels
     """The marketplaces, by name."""
+    history: History = History()
+    """What is kept of the past."""
     log: Log = Log()
     """What is told on standard output."""
 

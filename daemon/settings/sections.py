@@ -118,6 +118,17 @@ class Run(Section):
         return timedelta(seconds=self.heartbeat_s)
 
 
+class History(Section):
+    """What is kept of the past."""
+
+    keep_days: rules.Days = 30
+    """Days that the attempt log goes back; a day is dropped as a whole."""
+
+    @property
+    def keep(self) -> timedelta:
+        return timedelta(days=self.keep_days)
+
+
 class Log(Section):
     """What is told on standard output."""
 

@@ -16,7 +16,21 @@ from daemon.core.checks import CheckResult, Verdict
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
 PYTHON = [sys.executable, "-m", "daemon"]
-COMMANDS = ["adopt", "check", "config", "demo", "migrate", "pause", "resume", "run", "simulate", "status"]
+COMMANDS = [
+    "adopt",
+    "attempts",
+    "check",
+    "config",
+    "demo",
+    "explain",
+    "migrate",
+    "parked",
+    "pause",
+    "resume",
+    "run",
+    "simulate",
+    "status",
+]
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -54,7 +68,9 @@ def test_help_names_every_command_and_where_settings_come_from() -> None:
     assert "..." not in done.stdout.partition("Commands:")[2], "a summary is cut off"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "config show", "config schema"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "config show", "config schema", "parked list", "parked retry", "parked discard"]
+)
 def test_every_command_explains_itself_without_any_configuration(command: str) -> None:
     done = stockrelay(*command.split(), "--help", CONFIG="/not/there")
     assert done.returncode == 0
@@ -138,7 +154,7 @@ def test_the_secrets_folder_is_an_option(tmp_path: Path) -> None:
 
 def test_config_schema_needs_no_configuration_and_knows_every_section() -> None:
     schema = json.loads(stockrelay("config", "schema", CONFIG="/not/there").stdout)
-    assert set(schema["properties"]) == {"database", "watch", "debounce", "run", "channels", "log"}
+    assert set(schema["properties"]) == {"database", "watch", "debounce", "run", "channels", "history", "log"}
     assert schema["additionalProperties"] is False
 
 

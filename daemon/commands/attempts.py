@@ -1,0 +1,150 @@
+"""`stockrelay attempts`."""
+
+import asyncio
+import re
+import sys
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from daemon import clock
+from daemon.commands.places import Places, known_channel, print_json
+from daemon.core.conclusion import GONE
+from daemon.core.outcome import Kind
+from daemon.core.story import named
+from daemon.core.types import ChannelName, Sku
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+    from daemon.store.answers import LoggedAttempt
+
+_OUTCOMES: Final = (*(kind.value for kind in Kind), GONE)
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_A_DAY: Final = timedelta(days=1)
+
+
+@click.command()
+@click.option("--channel", metavar="CHANNEL", help="Only this channel.")
+@click.option("--sku", metavar="SKU", help="Only this SKU, in the ERP's words.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="From then on: 90s, 30m, 2h, 7d, or a time such as 2026-11-21 or 2026-11-21T08:30 "
+    "(in the zone of reconcile.timezone unless it says another). Default: a day; with --sku, all that is kept.",
+)
+@click.option(
+    "--outcome", metavar="WORD", multiple=True, type=click.Choice(_OUTCOMES), help="May be repeated."
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def attempts(
+    places: Places,
+    *,
+    channel: str | None,
+    sku: str | None,
+    since: str | None,
+    outcome: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show what was sent, and what the partners said.
+
+    The newest first. An attempt stands here when its outcome is known.
+
+    \b
+    applied   the partner acknowledged it       refused  the partner refused this SKU
+    unknown   no clear answer: it may have      trouble  the partner refused the channel, not the SKU
+              arrived, or may yet arrive        not_sent nothing reached the partner
+    gone      a 0 for a SKU that left the listing was refused: the partner does not offer it
+
+    Kept for history.keep_days days.
+    """
+    settings = places.read(log_to=sys.stderr)
+    from daemon import app
+
+    zone = app.operators_zone(settings)
+    now = clock.now()
+    begin = moment(since, now, zone) if since else None if sku else now - _A_DAY
+    channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
+    found = asyncio.run(_read(settings, channels, sku, begin, outcome, limit))
+    if as_json:
+        print_json([_as_json(one) for one in found])
+        return
+    from daemon.tables import print_rows
+
+    if not found:
+        click.echo("no attempts" + (f" since {begin.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if begin else ""))
+        return
+    print_rows([_as_row(one, zone) for one in found])
+    if len(found) == limit:
+        click.echo(f"the newest {limit}; --limit shows more")
+
+
+def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
+    """What `--since` means. Raises BadParameter (exit code 2)."""
+    if match := _AGO.fullmatch(text.strip()):
+        return now - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 90s, 30m, 2h, 7d, 2026-11-21 or 2026-11-21T08:30",
+            param_hint="--since",
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=zone)
+
+
+def _as_json(one: "LoggedAttempt") -> dict[str, Any]:
+    attempt = one.attempt
+    return {
+        "at": attempt.at.isoformat(),
+        "attempt": attempt.attempt_id,
+        "channel": one.channel,
+        "sku": one.sku,
+        "identifiers": list(attempt.identifiers),
+        "quantity": attempt.quantity,
+        "outcome": attempt.outcome,
+        "duration_ms": attempt.duration_ms,
+        "reason": attempt.reason,
+    }
+
+
+def _as_row(one: "LoggedAttempt", zone: tzinfo) -> dict[str, Any]:
+    attempt = one.attempt
+    return {
+        "at": f"{attempt.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3],
+        "channel": one.channel,
+        "sku": one.sku,
+        "as": named(attempt.identifiers),
+        "quantity": attempt.quantity,
+        "outcome": attempt.outcome,
+        "ms": None if attempt.duration_ms is None else round(attempt.duration_ms),
+        "reason": attempt.reason,
+    }
+
+
+async def _read(
+    settings: "Settings",
+    channels: list[ChannelName],
+    sku: str | None,
+    since: datetime | None,
+    outcomes: tuple[str, ...],
+    limit: int,
+) -> "list[LoggedAttempt]":
+    from daemon import app
+    from daemon.store.answers import Answers
+
+    async with app.opened(settings) as database:
+        return await Answers(database).attempts(
+            channels, sku=None if sku is None else Sku(sku), since=since, outcomes=outcomes, limit=limit
+        )

@@ -1,0 +1,188 @@
+"""`stockrelay explain`."""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from daemon.commands.places import Places, known_channel, print_json
+from daemon.core.errors import StockrelayError
+from daemon.core.moments import Moments
+from daemon.core.narration import Story, tell
+from daemon.core.near import nearest
+from daemon.core.story import Facts, Rhythm, named
+from daemon.core.types import ChannelName, Sku
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+    from daemon.store.answers import Answers
+    from daemon.store.listing import ChannelListing
+
+_LABEL: Final = 11
+
+
+@click.command()
+@click.argument("sku")
+@click.option("--channel", metavar="CHANNEL", help="Only this channel. Default: every enabled one.")
+@click.option(
+    "--attempts",
+    metavar="N",
+    type=click.IntRange(0, 100),
+    default=5,
+    show_default=True,
+    help="How many of the last attempts are told.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_json: bool) -> None:
+    """Tell why a marketplace shows what it shows for SKU.
+
+    For each channel, in order: the ERP's number now, the listing's row and what is made of it, what the ledger
+    knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the partner's words,
+    what reconcile saw, and what happens next, by the rules that the daemon goes by.
+
+    \b
+    SKU is the ERP's name. A partner's own (Sekorm: pn_code; Ymatou: outer_sku_id) is taken, too.
+    Reads only, and works whether a daemon runs or not. Exit code 1: nobody knows that SKU; the most
+    similar ones are named.
+    """
+    settings = places.read(log_to=sys.stderr)
+    wanted = None if channel is None else known_channel(settings, channel)
+    answer = asyncio.run(_explain(settings, Sku(sku), wanted, attempts))
+    if as_json:
+        print_json(answer.as_json())
+        return
+    for line in answer.lines():
+        click.echo(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is printed. `asked` is what stood on the command line; `meaning` says how it led to the SKU."""
+
+    asked: str
+    sku: Sku
+    meaning: str | None
+    moments: Moments
+    told: Sequence[tuple[Facts, Story]]
+
+    def lines(self) -> Iterator[str]:
+        from daemon.logs import visible
+
+        yield f"{click.style(visible(self.sku), bold=True)}, {self.moments.full(self.moments.now)}"
+        if self.meaning:
+            yield visible(self.meaning)
+        for facts, story in self.told:
+            yield ""
+            yield f"{click.style(facts.channel, bold=True)}: {story.state}"
+            for chapter in story.chapters:
+                for place, line in enumerate(chapter.lines):
+                    label = chapter.about if place == 0 else ""
+                    yield f"  {label:<{_LABEL}}{visible(line)}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "asked": self.asked,
+            "sku": self.sku,
+            "meaning": self.meaning,
+            "now": self.moments.now.isoformat(),
+            "channels": {facts.channel: _as_json(facts, story) for facts, story in self.told},
+        }
+
+
+def _as_json(facts: Facts, story: Story) -> dict[str, Any]:
+    known = _isoformatted(asdict(facts))
+    return {
+        "state": story.state,
+        "next": story.next,
+        "story": {chapter.about: list(chapter.lines) for chapter in story.chapters},
+        "listing": {
+            "query": f"channels.{facts.channel}.listing",
+            "problem": facts.listing_problem,
+            "rows": known["listing"],
+            "found": 0 if facts.listed is None else facts.listed.rows,
+            "identifiers": known["listed"] and dict(zip(facts.columns, known["listed"]["identifiers"], strict=False)),
+            "quantity": known["listed"] and known["listed"]["quantity"],
+        },
+        "ledger": known["row"],
+        "attempts": known["attempts"],
+        "differences": known["differences"],
+        "paused": known["paused"],
+        "trouble": known["trouble"],
+        "has_owner": facts.has_owner,
+        "heir": facts.heir,
+    }  # fmt: skip
+
+
+def _isoformatted(value: Any) -> Any:  # noqa: ANN401 - whatever facts hold
+    match value:
+        case datetime():
+            return value.isoformat()
+        case dict():
+            return {name: _isoformatted(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_isoformatted(part) for part in value]
+        case _:
+            return value
+
+
+async def _explain(settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int) -> _Answer:
+    from daemon import app
+    from daemon.store.answers import Answers
+
+    listings = {name: listing for name, listing in app.listings(settings).items() if channel in (None, name)}
+    async with app.opened(settings) as database, app.partners(settings, database) as partners:
+        answers = Answers(database)
+        sku, meaning = asked, None
+        found = await _facts(settings, answers, listings, sku, attempts)
+        if not any(_is_known(facts) for facts in found):
+            sku, meaning = await _namesake(answers, listings, asked)
+            found = await _facts(settings, answers, listings, sku, attempts)
+        moments = Moments(found[-1].now, app.operators_zone(settings))
+        told = [(facts, tell(facts, partners[facts.channel].problem, moments)) for facts in found]
+    return _Answer(asked, sku, meaning, moments, told)
+
+
+async def _facts(
+    settings: "Settings",
+    answers: "Answers",
+    listings: "dict[ChannelName, ChannelListing]",
+    sku: Sku,
+    attempts: int,
+) -> list[Facts]:
+    from daemon.store.answers import Kept
+
+    found = []
+    for name, listing in listings.items():
+        channel = settings.enabled_channels()[name]
+        rhythm = Rhythm(settings.debounce.max_wait, channel.timeout, channel.settle)
+        found.append(await answers.facts(listing, sku, Kept(rhythm, settings.run.resync), attempts))
+    return found
+
+
+def _is_known(facts: Facts) -> bool:
+    # A listing that fails may know it; the story says so.
+    return bool(facts.row or facts.listed or facts.attempts or facts.listing_problem)
+
+
+async def _namesake(
+    answers: "Answers", listings: "dict[ChannelName, ChannelListing]", asked: Sku
+) -> tuple[Sku, str]:
+    """The SKU that a partner knows by that name. Raises StockrelayError with what may have been meant."""
+    for name, listing in listings.items():
+        skus = await answers.sold_as(listing, asked)
+        meaning = f"{asked} is {name}'s {listing.identifier_columns[0]} of"
+        if len(skus) == 1:
+            return skus[0], f"{meaning} {skus[0]}"
+        if skus:
+            raise StockrelayError(f"{meaning} several SKUs; ask for one of them: {', '.join(skus)}")
+    candidates = [sku for listing in listings.values() for sku in await answers.candidates(listing, asked)]
+    near = nearest(asked, candidates)
+    raise StockrelayError(
+        f"no SKU {asked!r}: neither the listing nor the ledger of {named(tuple(listings))} knows it. "
+        + (f"Did you mean: {', '.join(near)}?" if near else "Nothing there is like it.")
+    )

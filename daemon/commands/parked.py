@@ -1,0 +1,168 @@
+"""`stockrelay parked list`, `retry` and `discard`."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.commands.places import Places, known_channel, print_json
+from daemon.core.errors import StockrelayError
+from daemon.core.types import ChannelName, Sku
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+
+
+@click.group()
+def parked() -> None:
+    """Look at SKUs that wait for a person.
+
+    A SKU is parked when it cannot be sent: the partner refuses it, its identifiers or its number are wrong, or it
+    keeps failing while others pass. It does not hold up others. A change of its row in the listing (other
+    identifiers, one row instead of two, a number instead of NULL) tries it again by itself.
+    """
+
+
+@parked.command("list")
+@click.argument("channel", required=False)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="At most so many of each channel.",
+)
+@click.option("--all", "with_discarded", is_flag=True, help="Those that were discarded, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_parked(
+    places: Places, channel: str | None, *, limit: int, with_discarded: bool, as_json: bool
+) -> None:
+    """Show parked SKUs and why, the newest first.
+
+    Of CHANNEL, or of every channel.
+    """
+    settings = places.read(log_to=sys.stderr)
+    channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
+    answer = asyncio.run(_list(settings, channels, limit, with_discarded=with_discarded))
+    if as_json:
+        print_json(answer)
+        return
+    from daemon.tables import print_rows
+
+    rows = [
+        {
+            "channel": name,
+            **{key: value for key, value in sku.items() if with_discarded or key != "discarded"},
+        }
+        for name, found in answer.items()
+        for sku in found["skus"]
+    ]
+    if rows:
+        print_rows(rows)
+    for name, found in answer.items():
+        line = f"{name}: {found['parked'] - found['discarded']} parked"
+        if found["discarded"]:
+            line += f", and {found['discarded']} discarded (--all shows them)"
+        click.echo(line)
+
+
+@parked.command()
+@click.argument("channel")
+@click.argument("skus", metavar="[SKU]...", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Every parked SKU of the channel.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, as_json: bool) -> int:
+    """Try parked SKUs of CHANNEL again.
+
+    With --all, at half the channel's rate, so that new changes are not behind them. A SKU that is still wrong is
+    parked again, with the reason. Exit code 1: one that was named is not parked; the others are tried.
+    """
+    if is_all == bool(skus):
+        raise click.UsageError("name the SKUs, or give --all")
+    settings = places.read(log_to=sys.stderr)
+    name = known_channel(settings, channel)
+    done = asyncio.run(_retry(settings, name, None if is_all else [Sku(sku) for sku in skus]))
+    return _say(name, "retried", done, skus, as_json=as_json)
+
+
+@parked.command()
+@click.argument("channel")
+@click.argument("skus", metavar="SKU...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def discard(places: Places, channel: str, skus: tuple[str, ...], *, as_json: bool) -> int:
+    """Leave parked SKUs of CHANNEL as they are, knowingly.
+
+    Nothing is forgotten and nothing is sent: they stay parked, and the list, the status and the messages to the
+    person in charge leave them out. When the data changes, such a SKU is tried like any other, and if it is parked
+    again it is shown again. `parked retry` takes a discard back. Exit code 1: one that was named is not parked.
+    """
+    settings = places.read(log_to=sys.stderr)
+    name = known_channel(settings, channel)
+    done = asyncio.run(_discard(settings, name, [Sku(sku) for sku in skus]))
+    return _say(name, "discarded", done, skus, as_json=as_json)
+
+
+def _say(channel: ChannelName, done: str, skus: list[Sku], asked: tuple[str, ...], *, as_json: bool) -> int:
+    others = [sku for sku in dict.fromkeys(asked) if sku not in skus]
+    if as_json:
+        print_json({"channel": channel, done: skus, "not_parked": others})
+    else:
+        click.echo(
+            f"{channel}: {done} {len(skus)}" + (f" ({', '.join(skus)})" if 0 < len(skus) <= 20 else "")
+        )
+    if others:
+        raise StockrelayError(
+            f"not parked for {channel}: {', '.join(others)}; `stockrelay explain SKU` tells how a SKU stands"
+        )
+    return 0
+
+
+async def _list(
+    settings: "Settings", channels: list[ChannelName], limit: int, *, with_discarded: bool
+) -> dict[str, Any]:
+    from daemon import app
+    from daemon.store.parked import Parked
+
+    answer: dict[str, Any] = {}
+    async with app.opened(settings) as database:
+        for name in channels:
+            store = Parked(database, name)
+            total, discarded = await store.count()
+            answer[name] = {
+                "parked": total,
+                "discarded": discarded,
+                "skus": [
+                    {
+                        "sku": one.sku,
+                        "since": one.since.astimezone(app.operators_zone(settings)).isoformat(
+                            timespec="seconds"
+                        ),
+                        "discarded": one.is_discarded,
+                        "reason": one.reason,
+                    }
+                    for one in await store.all(limit, with_discarded=with_discarded)
+                ],
+            }
+    return answer
+
+
+async def _retry(settings: "Settings", channel: ChannelName, skus: list[Sku] | None) -> list[Sku]:
+    from daemon import app
+    from daemon.store.parked import Parked
+
+    async with app.opened(settings) as database:
+        rate = settings.enabled_channels()[channel].rate_per_s / 2
+        return await Parked(database, channel).retry(skus, rate)
+
+
+async def _discard(settings: "Settings", channel: ChannelName, skus: list[Sku]) -> list[Sku]:
+    from daemon import app
+    from daemon.store.parked import Parked
+
+    async with app.opened(settings) as database:
+        return await Parked(database, channel).discard(skus)

@@ -1,0 +1,195 @@
+"""The story of one SKU at one partner, told in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from daemon.core.conclusion import GONE
+from daemon.core.moments import Moments
+from daemon.core.outcome import Kind
+from daemon.core.plan import Problem
+from daemon.core.story import Facts, PastAttempt, Row, State, coming, is_debouncing, named, state
+
+_OUTCOMES: Final[dict[str, str]] = {
+    Kind.APPLIED: "acknowledged",
+    Kind.REFUSED: "refused",
+    Kind.NOT_SENT: "not sent",
+    Kind.TROUBLE: "the channel was refused",
+    Kind.UNKNOWN: "no clear answer",
+    GONE: "refused, as the partner does not offer it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One part of the story: a word for what it is about, and its sentences."""
+
+    about: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All of it. `next` is the last chapter's sentence, for who wants that alone."""
+
+    state: State
+    chapters: tuple[Chapter, ...]
+    next: str
+
+
+def tell(facts: Facts, problem: Problem, moments: Moments) -> Story:
+    """Tell the story: the ERP's number, how the listing arrives at it, the ledger, the attempts, reconcile, and what
+    happens next. `problem` is the partner's: why identifiers can never be sent."""
+    after = coming(facts, problem, moments)
+    after = after[:1].upper() + after[1:]
+    chapters = (
+        Chapter("ERP now", tuple(_number(facts))),
+        Chapter("listing", tuple(_listing(facts))),
+        Chapter("ledger", tuple(_ledger(facts, moments))),
+        Chapter("channel", tuple(_channel(facts, moments))),
+        Chapter("attempts", tuple(_attempt(one, moments) for one in facts.attempts)),
+        Chapter("reconcile", tuple(_reconcile(facts, moments))),
+        Chapter("next", (after,)),
+    )
+    return Story(state(facts, problem), tuple(chapter for chapter in chapters if chapter.lines), after)
+
+
+def _number(facts: Facts) -> Iterator[str]:
+    if facts.listing_problem is not None:
+        yield "unknown: the listing fails"
+    elif facts.listed is None:
+        yield "not listed, so 0"
+    elif facts.listed.rows > 1:
+        yield f"unknown: {facts.listed.rows} rows for one SKU"
+    elif facts.listed.quantity is None:
+        yield "unknown: the quantity is NULL or not a number"
+    else:
+        yield str(facts.listed.quantity)
+
+
+def _listing(facts: Facts) -> Iterator[str]:
+    query = f"channels.{facts.channel}.listing"
+    if facts.listing_problem is not None:
+        yield f"{query} fails: {facts.listing_problem}"
+        return
+    count = 0 if facts.listed is None else facts.listed.rows
+    yield f"{query} gives {_rows(count)} for this SKU" + (":" if count else "")
+    for row in facts.listing:
+        yield "  " + ", ".join(f"{column}={_value(value)}" for column, value in row.items())
+    if count > len(facts.listing):
+        yield f"  and {count - len(facts.listing)} more"
+    if facts.listed is not None and facts.listed.rows == 1:
+        raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
+        number = facts.listed.quantity
+        made = "" if number is None or raw == str(number) else f"; {raw} is told as {number}"
+        yield f"the partner knows it as {named(facts.listed.identifiers)} ({', '.join(facts.columns)}){made}"
+
+
+def _rows(count: int) -> str:
+    return {0: "no row", 1: "one row"}.get(count, f"{count} rows")
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - whatever a column can hold
+    return "NULL" if value is None else str(value)
+
+
+def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
+    row = facts.row
+    if row is None:
+        yield "nothing: the partner was never told of it, or it left and was forgotten"
+        return
+    yield _acknowledged(row, moments)
+    if facts.listed is None and facts.listing_problem is None:
+        yield "it has left the listing"
+    if row.parked_at is not None:
+        yield f"parked since {moments.at(row.parked_at)}, because {row.parked_reason}"
+        if row.is_discarded and row.discarded_at is not None:
+            yield f"known since {moments.at(row.discarded_at)} (discarded): left out of summaries"
+    if row.held_at is not None:
+        yield f"held by the guard since {moments.at(row.held_at)}: too many numbers fell to zero at once"
+    if row.attempt_id is not None and row.attempt_at is not None:
+        yield (
+            f"in flight since {moments.at(row.attempt_at)}: {row.attempt_quantity} as {named(row.identifiers or ())} "
+            f"(attempt {row.attempt_id})"
+        )
+    if row.doubt_until is not None:
+        yield _doubt(facts, row, moments)
+    if row.failures:
+        yield f"ended without a clear answer {_times(row.failures)} in a row"
+    yield from _waiting(facts, row, moments)
+
+
+def _acknowledged(row: Row, moments: Moments) -> str:
+    if row.acked_quantity is None or row.acked_at is None:
+        if row.identifiers is None:
+            return "the partner has not been told of it yet"
+        return f"sent as {named(row.identifiers)}; nothing is acknowledged under that yet"
+    return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {moments.at(row.acked_at)}"
+
+
+def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
+    assert row.doubt_until is not None
+    until = moments.at(row.doubt_until)
+    lasts = f"in doubt until {until}" if row.doubt_until > facts.now else "in doubt, to be confirmed"
+    lost = next((one for one in facts.attempts if one.outcome == Kind.UNKNOWN), None)
+    if lost is None:
+        return f"{lasts}, because its number has to be confirmed"
+    words = f' ("{lost.reason}")' if lost.reason else ""
+    sent = f"{lost.quantity}, sent {moments.at(lost.at)}"
+    return f"{lasts}, because {sent}, had no clear answer{words} and may still land"
+
+
+def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
+    if row.due_at is None:
+        if (row.attempt_id, row.parked_at, row.held_at, row.doubt_at) == (None, None, None, None):
+            yield "nothing waits, and nothing is in doubt"
+        return
+    if is_debouncing(row, facts.now):
+        assert row.first_dirty_at is not None
+        yield (
+            f"changed {moments.at(row.first_dirty_at)}; waiting for the debounce until {moments.at(row.due_at)}, "
+            f"at most until {moments.clock(row.first_dirty_at + facts.rhythm.max_wait)}"
+        )
+    elif row.due_at > facts.now:
+        yield f"tried again {moments.at(row.due_at)}"
+    else:
+        yield f"due since {moments.at(row.due_at)}"
+    if row.urgent:
+        yield "urgent: it goes ahead of others"
+
+
+def _channel(facts: Facts, moments: Moments) -> Iterator[str]:
+    if facts.paused is not None:
+        yield f"paused since {moments.at(facts.paused.since)} {facts.paused.words}"
+    if facts.trouble is not None:
+        yield f"in trouble since {moments.at(facts.trouble.since)}: {facts.trouble.words}"
+    if not facts.has_owner:
+        yield "no daemon owns the lane"
+
+
+def _attempt(one: PastAttempt, moments: Moments) -> str:
+    took = "" if one.duration_ms is None else f" after {one.duration_ms:.0f} ms"
+    words = f': "{one.reason}"' if one.reason else ""
+    outcome = _OUTCOMES.get(one.outcome, one.outcome)
+    return f"{moments.at(one.at)}  {one.quantity} as {named(one.identifiers)}  {outcome}{took}{words}"
+
+
+def _reconcile(facts: Facts, moments: Moments) -> Iterator[str]:
+    for seen in facts.differences:
+        numbers = (
+            ""
+            if seen.ours is None and seen.theirs is None
+            else f" (ERP {_seen(seen.ours)}, partner {_seen(seen.theirs)})"
+        )
+        yield (
+            f"{seen.kind.replace('_', ' ')}{numbers}: {seen.turn.replace('_', ' ')} {moments.at(seen.last_seen)}; "
+            f"seen {_times(seen.times_seen)}, first {moments.at(seen.first_seen)}"
+        )
+
+
+def _seen(number: int | None) -> str:
+    return "none" if number is None else str(number)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

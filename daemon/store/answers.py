@@ -1,0 +1,187 @@
+"""What an operator asks about one SKU, or of the attempt log."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from daemon.core.errors import SchemaMismatch, StockrelayError
+from daemon.core.plan import Listed
+from daemon.core.story import Facts, PastAttempt, Rhythm, Row, Stop
+from daemon.core.types import ChannelName, Lane, Sku
+from daemon.store import queries
+from daemon.store.control import Pauses
+from daemon.store.database import Database
+from daemon.store.lanes import Lanes
+from daemon.store.listing import ChannelListing
+
+_SQL = queries.load("answers")
+_LEDGER = queries.load("ledger")
+_MOST_ROWS: Final = 5
+_MOST_CANDIDATES: Final = 200
+_MOST_NAMESAKES: Final = 20
+_COLUMNS: Final = tuple(Row.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How the daemon is set up, where the answer depends on it."""
+
+    rhythm: Rhythm
+    resync: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedAttempt:
+    """A line of the attempt log, with whose it is."""
+
+    channel: ChannelName
+    sku: Sku
+    attempt: PastAttempt
+
+
+class Answers:
+    """Reads; changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def facts(self, listing: ChannelListing, sku: Sku, kept: Kept, attempts: int) -> Facts:
+        """Return all that is known of the SKU at that channel's partner, with its last `attempts`."""
+        channel = listing.channel
+        doing = f"{channel}: looking {sku} up"
+        async with self._database.connection(doing) as connection:
+            intake = await connection.fetchrow(_SQL["intake"], sku)
+            record = await connection.fetchrow(_SQL["ledger_row"], channel, sku)
+            past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
+        assert intake is not None
+        row = None if record is None else _row(record)
+        # As a claim does: what the listing says is read after the ledger.
+        listed, rows, problem = await self._listed(listing, sku)
+        heir = None
+        if row is not None and row.identifiers is not None and problem is None:
+            moved = listed is None or listed.identifiers != row.identifiers
+            heir = await self._heir(channel, sku) if moved else None
+        lanes = Lanes(self._database)
+        pause = (await Pauses(self._database).all()).get(channel)
+        trouble = next((one for one in await lanes.troubles() if one.channel == channel), None)
+        resynced_at = intake["resynced_at"]
+        return Facts(
+            channel=channel,
+            sku=sku,
+            now=intake["now"],
+            columns=listing.identifier_columns,
+            listing=rows,
+            listing_problem=problem,
+            listed=listed,
+            row=row,
+            heir=heir,
+            attempts=tuple(_attempt(one) for one in past),
+            differences=(),
+            paused=None if pause is None else Stop(pause.since, _by(pause.by, pause.reason)),
+            trouble=None
+            if trouble is None
+            else Stop(trouble.since, f"{trouble.trouble}: {trouble.reason}; {trouble.advice}"),
+            has_owner=any(lane.holder for lane in await lanes.all() if lane.lane == Lane(channel)),
+            is_unread=intake["is_unread"],
+            resync_at=None if resynced_at is None else resynced_at + kept.resync,
+            rhythm=kept.rhythm,
+        )
+
+    async def _listed(
+        self, listing: ChannelListing, sku: Sku
+    ) -> tuple[Listed | None, tuple[dict[str, object], ...], str | None]:
+        """What the listing makes of the SKU, the query's own rows, and why it fails if it does."""
+        try:
+            async with self._database.connection("reading the listing") as connection:
+                made = await connection.fetchrow(listing.statement("read_listing", is_whole=False), "", [sku])
+                rows = await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
+        except SchemaMismatch:
+            raise
+        except StockrelayError as error:
+            return None, (), str(error)
+        listed = None
+        if made is not None:
+            listed = Listed(made["rows"], tuple(made["identifiers"]), made["quantity"])
+        # Numbers stay as the server writes them.
+        return listed, tuple(json.loads(row["row"], parse_float=str) for row in rows), None
+
+    async def _heir(self, channel: ChannelName, sku: Sku) -> Sku | None:
+        async with self._database.connection(f"{channel}: looking for heirs") as connection:
+            rows = await connection.fetch(_LEDGER["heirs"], channel, [sku])
+        return next((Sku(row["heir"]) for row in rows if row["takes_over"]), None)
+
+    async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
+        """Return the SKUs that the partner knows by this (first) identifier, at most twenty."""
+        channel = listing.channel
+        async with self._database.connection(f"{channel}: looking for an identifier") as connection:
+            rows = await connection.fetch(_SQL["sold_as"], channel, identifier, _MOST_NAMESAKES)
+        found = [Sku(row["sku"]) for row in rows]
+        return found or await self._ask_listing(listing, "listed_as", identifier, _MOST_NAMESAKES)
+
+    async def candidates(self, listing: ChannelListing, asked: str) -> list[Sku]:
+        """Return SKUs that may have been meant, from ledger and listing."""
+        channel = listing.channel
+        near = _SQL["near"].replace("@source@", _SQL["near_in_ledger"].rstrip(";"))
+        async with self._database.connection(f"{channel}: looking for names like it") as connection:
+            rows = await connection.fetch(near, asked, _MOST_CANDIDATES, channel)
+        listed = await self._ask_listing(listing, "near", asked, _MOST_CANDIDATES, channel)
+        return list(dict.fromkeys([*(Sku(row["sku"]) for row in rows), *listed]))
+
+    async def _ask_listing(self, listing: ChannelListing, name: str, *arguments: object) -> list[Sku]:
+        """Ask the operator's query; one that fails knows nothing here, and is told of elsewhere."""
+        try:
+            async with self._database.connection("reading the listing") as connection:
+                rows = await connection.fetch(_with(listing, name), *arguments)
+        except SchemaMismatch:
+            raise
+        except StockrelayError:
+            return []
+        return [Sku(row["sku"]) for row in rows]
+
+    async def attempts(
+        self,
+        channels: Collection[ChannelName],
+        *,
+        sku: Sku | None,
+        since: datetime | None,
+        outcomes: Sequence[str],
+        limit: int,
+    ) -> list[LoggedAttempt]:
+        """Return attempts of these channels, the newest first. No `outcomes`: any."""
+        async with self._database.connection("reading the attempt log") as connection:
+            rows = await connection.fetch(
+                _SQL["attempts"], since, list(channels), sku, list(outcomes) or None, limit
+            )
+        return [LoggedAttempt(ChannelName(row["channel"]), Sku(row["sku"]), _attempt(row)) for row in rows]
+
+
+def _with(listing: ChannelListing, name: str) -> str:
+    """The named query with this listing in place."""
+    text = _SQL[name].replace("@source@", _SQL["near_in_listing"].rstrip(";"))
+    return text.replace("@identifier@", listing.identifier_columns[0]).replace("@listing@", listing.query())
+
+
+def _row(record: asyncpg.Record) -> Row:
+    values = {column: record[column] for column in _COLUMNS if column in record}
+    identifiers = values["identifiers"]
+    return Row(**values | {"identifiers": None if identifiers is None else tuple(identifiers)})
+
+
+def _attempt(record: asyncpg.Record) -> PastAttempt:
+    return PastAttempt(
+        record["at"],
+        record["attempt_id"],
+        tuple(record["identifiers"] or ()),
+        record["quantity"],
+        record["outcome"],
+        record["reason"],
+        record["duration_ms"],
+    )
+
+
+def _by(who: str, reason: str) -> str:
+    return f"by {who}: {reason}" if reason else f"by {who}"

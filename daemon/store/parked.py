@@ -1,0 +1,69 @@
+"""Parked SKUs: looked at, tried again, or known and left as they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.core.types import ChannelName, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("answers")
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedSku:
+    """A SKU that waits for a person. `identifiers` and `quantity` are the listing's when it was marked last."""
+
+    sku: Sku
+    reason: str
+    since: datetime
+    identifiers: tuple[str | None, ...]
+    quantity: int | None
+    is_discarded: bool
+
+
+class Parked:
+    """One channel's parked SKUs."""
+
+    def __init__(self, database: Database, channel: ChannelName) -> None:
+        self._database = database
+        self.channel = channel
+
+    async def all(self, limit: int, *, with_discarded: bool) -> list[ParkedSku]:
+        """Return parked SKUs, the newest first; discarded ones only on request."""
+        async with self._database.connection(f"{self.channel}: listing parked SKUs") as connection:
+            rows = await connection.fetch(_SQL["parked"], self.channel, limit, with_discarded)
+        return [
+            ParkedSku(
+                Sku(row["sku"]),
+                row["reason"],
+                row["parked_at"],
+                tuple(row["identifiers"] or ()),
+                row["quantity"],
+                row["is_discarded"],
+            )
+            for row in rows
+        ]
+
+    async def count(self) -> tuple[int, int]:
+        """Return how many are parked, and how many of these were discarded."""
+        async with self._database.connection(f"{self.channel}: counting parked SKUs") as connection:
+            row = await connection.fetchrow(_SQL["count_parked"], self.channel)
+        assert row is not None
+        return row["parked"], row["discarded"]
+
+    async def retry(self, skus: Sequence[Sku] | None, per_s: float) -> list[Sku]:
+        """Try these again now, or all of them (None), so many a second; return those that were parked."""
+        async with self._database.transaction(f"{self.channel}: retrying parked SKUs") as connection:
+            rows = await connection.fetch(
+                _SQL["retry_parked"], self.channel, None if skus is None else list(skus), per_s
+            )
+            await connection.execute(_SQL["tell_replicas"])
+        return [Sku(row["sku"]) for row in rows]
+
+    async def discard(self, skus: Sequence[Sku]) -> list[Sku]:
+        """Leave these parked, knowingly; return those that were parked."""
+        async with self._database.connection(f"{self.channel}: discarding parked SKUs") as connection:
+            rows = await connection.fetch(_SQL["discard_parked"], self.channel, list(skus))
+        return [Sku(row["sku"]) for row in rows]

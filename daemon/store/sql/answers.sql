@@ -1,0 +1,104 @@
+-- name: ledger_row
+-- What the ledger holds of one SKU.
+SELECT d.* FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;
+
+-- name: listing_rows
+-- What the operator's query gives for one SKU, every column in its order; at most $2 rows.
+SELECT row_to_json(l)::text AS row FROM (
+@listing@
+) AS l WHERE l.sku::text = $1 LIMIT $2;
+
+-- name: last_attempts
+-- The last attempts of one SKU, the newest first. What is still in flight is not among them.
+SELECT a.at, a.attempt_id, a.identifiers, a.quantity, a.outcome, a.reason, a.duration_ms::float8 AS duration_ms
+FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at DESC, a.attempt_id DESC LIMIT $3;
+
+-- name: intake
+-- The database's time; whether the change log names the SKU and has not been read that far; when everything was compared.
+SELECT clock_timestamp() AS now, i.resynced_at,
+       EXISTS (SELECT FROM stockrelay.unread(i.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL) AS is_unread
+FROM stockrelay.intake AS i;
+
+-- name: sold_as
+-- The SKUs that the ledger knows by this first identifier, as sent last or as listed.
+SELECT DISTINCT d.sku FROM stockrelay.ledger AS d
+WHERE d.channel = $1 AND (d.identifiers[1] = $2 OR d.listed_identifiers[1] = $2) ORDER BY d.sku LIMIT $3;
+
+-- name: listed_as
+-- The SKUs that the listing has under this first identifier.
+SELECT DISTINCT l.sku::text AS sku FROM (
+@listing@
+) AS l WHERE l.sku IS NOT NULL AND (l.@identifier@)::text = $1 ORDER BY 1 LIMIT $2;
+
+-- name: near_in_ledger
+-- SKUs of the ledger that may have been meant; see `near`.
+SELECT d.sku FROM stockrelay.ledger AS d WHERE d.channel = $3
+
+-- name: near_in_listing
+-- SKUs of the listing that may have been meant; see `near`. ($3 is the channel; the query has its own.)
+SELECT l.sku::text FROM (
+@listing@
+) AS l WHERE $3::text IS NOT NULL
+
+-- name: near
+-- SKUs that share half of their letters and digits, at the beginning or the end, with what was asked for; the best first.
+WITH asked AS (
+    SELECT w.word, greatest(2, length(w.word) / 2) AS half
+    FROM (SELECT translate(lower($1::text), ' -_./', '') AS word) AS w
+)
+SELECT k.sku
+FROM (SELECT DISTINCT s.sku, translate(lower(s.sku), ' -_./', '') AS word FROM (
+@source@
+) AS s (sku) WHERE s.sku IS NOT NULL) AS k, asked AS a
+WHERE left(k.word, a.half) = left(a.word, a.half) OR right(k.word, a.half) = right(a.word, a.half)
+ORDER BY k.word <> a.word, NOT starts_with(k.word, a.word), NOT starts_with(a.word, k.word),
+         left(k.word, -1) <> left(a.word, -1), right(k.word, -1) <> right(a.word, -1),
+         left(k.word, -2) <> left(a.word, -2), right(k.word, -2) <> right(a.word, -2),
+         abs(length(k.word) - length(a.word)), k.sku
+LIMIT $2;
+
+-- name: attempts
+-- The attempt log, the newest first. Only the days that are asked for are looked at.
+SELECT a.at, a.attempt_id, a.channel, a.sku, a.identifiers, a.quantity, a.outcome, a.reason,
+       a.duration_ms::float8 AS duration_ms
+FROM stockrelay.attempt AS a
+WHERE a.at >= coalesce($1::timestamptz, '-infinity') AND a.channel = ANY ($2::text[])
+AND ($3::text IS NULL OR a.sku = $3) AND ($4::text[] IS NULL OR a.outcome = ANY ($4))
+ORDER BY a.at DESC, a.attempt_id DESC LIMIT $5;
+
+-- name: parked
+-- Parked SKUs of a channel, the newest first; those that were discarded only where $3 says so.
+SELECT d.sku, d.parked_reason AS reason, d.parked_at, d.listed_identifiers AS identifiers, d.listed_quantity AS quantity,
+       coalesce(d.discarded_at >= d.parked_at, false) AS is_discarded
+FROM stockrelay.ledger AS d
+WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND ($3::boolean OR NOT coalesce(d.discarded_at >= d.parked_at, false))
+ORDER BY d.parked_at DESC, d.sku LIMIT $2;
+
+-- name: count_parked
+-- How many SKUs of a channel are parked, and how many of these were discarded.
+SELECT count(*) AS parked, count(*) FILTER (WHERE d.discarded_at >= d.parked_at) AS discarded
+FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL;
+
+-- name: retry_parked
+-- Parked rows are tried again: $2 these SKUs, NULL all of them, $3 of them a second, so that new changes are not behind
+-- them. What is wrong with one still parks it again.
+UPDATE stockrelay.ledger AS d SET
+    parked_at = NULL, parked_reason = NULL, discarded_at = NULL, failures = 0, retry_at = NULL,
+    urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0),
+    unacked_since = coalesce(d.unacked_since, o.now),
+    due_at = o.now + make_interval(secs => CASE WHEN $2::text[] IS NULL THEN o.place / $3::float8 ELSE 0 END)
+FROM (SELECT l.sku, clock_timestamp() AS now, row_number() OVER (ORDER BY l.parked_at, l.sku) - 1 AS place
+      FROM stockrelay.ledger AS l
+      WHERE l.channel = $1 AND l.parked_at IS NOT NULL AND ($2::text[] IS NULL OR l.sku = ANY ($2))) AS o
+WHERE d.channel = $1 AND d.sku = o.sku AND d.parked_at IS NOT NULL AND d.attempt_id IS NULL
+RETURNING d.sku;
+
+-- name: discard_parked
+-- Parked rows that somebody knows of: they stay as they are, and are no longer told of.
+UPDATE stockrelay.ledger AS d SET discarded_at = clock_timestamp()
+WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
+RETURNING d.sku;
+
+-- name: tell_replicas
+-- Wakes whoever owns the lane.
+SELECT pg_notify('stockrelay', 'marked');

@@ -1,0 +1,98 @@
+"""The attempt log goes back as many days as are kept; a day that is past is dropped as a whole."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from daemon.services.maintenance import Maintenance
+from daemon.store.answers import Answers
+from daemon.store.intake import Intake
+from tests.store.place import Connection
+from tests.store.shop import CHANNEL, Shop
+
+DAYS = 6
+A_DAY = 3_000
+
+
+async def days(sql: Connection) -> list[str]:
+    """The days that the log has a table for, the last one first, without those to come."""
+    rows = await sql.fetch(
+        "SELECT right(inhrelid::regclass::text, 8) AS day FROM pg_inherits "
+        "WHERE inhparent = 'stockrelay.attempt'::regclass AND inhrelid::regclass::text ~ '[0-9]{8}$' "
+        "AND right(inhrelid::regclass::text, 8) <= to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD') "
+        "ORDER BY 1 DESC"
+    )
+    return [row["day"] for row in rows]
+
+
+async def long_log(sql: Connection) -> None:
+    """A table for each of the last days, with attempts at noon and before."""
+    await sql.execute(
+        f"""
+        DO $$
+        DECLARE
+            day date;
+        BEGIN
+            FOR day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date - n FROM generate_series(1, {DAYS}) AS n LOOP
+                EXECUTE format('CREATE TABLE IF NOT EXISTS stockrelay.%I PARTITION OF stockrelay.attempt '
+                               'FOR VALUES FROM (%L) TO (%L)', 'attempt_' || to_char(day, 'YYYYMMDD'),
+                               day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+                INSERT INTO stockrelay.attempt
+                SELECT day::timestamp AT TIME ZONE 'UTC' + make_interval(secs => i), i, '{CHANNEL}', 'A', '{{PN}}',
+                       i, i, 1, 'applied', '', 7
+                FROM generate_series(1, {A_DAY}) AS i;
+            END LOOP;
+        END $$;
+        """
+    )
+
+
+async def test_days_past_their_keeping_are_dropped_as_a_whole(shop: Shop) -> None:
+    await long_log(shop.sql)
+    before = await days(shop.sql)
+    assert len(before) == DAYS + 1
+    size = "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('stockrelay.attempt') WHERE isleaf"
+    was = await shop.sql.fetchval(size)
+    rows = "SELECT ctid::text, tableoid::text FROM stockrelay.attempt WHERE at >= $1 ORDER BY 2, 1"
+    two_days_ago = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    stay = await shop.sql.fetch(rows, two_days_ago)
+    assert await shop.intake.roll_attempts(timedelta(days=2)) == DAYS - 2
+    assert await days(shop.sql) == before[:3], "two whole days and today"
+    assert await shop.sql.fetch(rows, two_days_ago) == stay, "what is kept is not rewritten"
+    assert await shop.sql.fetchval(size) < was * 0.5, "the space is free again"
+    kept = await Answers(shop.database).attempts([CHANNEL], sku=None, since=None, outcomes=(), limit=100_000)
+    assert len(kept) == 2 * A_DAY
+    assert min(one.attempt.at for one in kept) > datetime.now(UTC) - timedelta(days=3)
+
+
+async def test_somebody_who_reads_the_log_is_not_waited_for_and_outcomes_are_not_held_up(shop: Shop) -> None:
+    await long_log(shop.sql)
+    reader = await shop.place.connect()
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.fetchval("SELECT count(*) FROM stockrelay.attempt")
+    async with asyncio.timeout(10):
+        assert await shop.intake.roll_attempts(timedelta(days=2)) == 0
+        await shop.deliver("B", 1)
+    await transaction.rollback()
+    assert await shop.intake.roll_attempts(timedelta(days=2)) == DAYS - 2
+
+
+async def test_other_histories_are_pruned_beside_it(shop: Shop) -> None:
+    asked: list[timedelta] = []
+    stop = asyncio.Event()
+
+    async def prune(keep: timedelta) -> int:
+        asked.append(keep)
+        stop.set()
+        return 3
+
+    with structlog.testing.capture_logs() as logs:
+        keep = timedelta(days=9)
+        maintenance = Maintenance(Intake(shop.database, [], {}), keep, {"notices": prune})
+        await asyncio.wait_for(maintenance.run(stop), 20)
+    assert asked == [keep]
+    pruned: list[Any] = [line for line in logs if line["event"] == "maintenance.history_pruned"]
+    assert [(line["history"], line["removed"]) for line in pruned] == [("notices", 3)]

@@ -1,0 +1,349 @@
+"""Where a SKU stands and what happens next, from facts alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.core.moments import Moments, span
+from daemon.core.narration import Story, tell
+from daemon.core.near import nearest
+from daemon.core.plan import Listed
+from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, State, Stop
+from daemon.core.types import SEKORM, Sku
+
+NOW = datetime(2026, 11, 22, 7, 0, 0, tzinfo=UTC)
+NAME = ("PN-1", "AMS")
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+ROW = Row(
+    want_seq=7,
+    acked_seq=7,
+    first_dirty_at=None,
+    urgent=False,
+    due_at=None,
+    acked_quantity=5,
+    acked_at=after(-90),
+    identifiers=NAME,
+    attempt_id=None,
+    attempt_seq=None,
+    attempt_quantity=None,
+    attempt_at=None,
+    doubt_at=None,
+    doubt_until=None,
+    failures=0,
+    retry_at=None,
+    parked_reason=None,
+    parked_at=None,
+    discarded_at=None,
+)
+FACTS = Facts(
+    channel=SEKORM,
+    sku=Sku("SKU-1"),
+    now=NOW,
+    columns=("pn_code", "brand_name"),
+    listing=({"sku": "SKU-1", "pn_code": "PN-1", "brand_name": "AMS", "quantity": 5},),
+    listing_problem=None,
+    listed=Listed(1, NAME, 5),
+    row=ROW,
+    heir=None,
+    attempts=(),
+    differences=(),
+    paused=None,
+    trouble=None,
+    has_owner=True,
+    is_unread=False,
+    resync_at=after(1800),
+    rhythm=Rhythm(timedelta(seconds=10), timedelta(seconds=5), timedelta(seconds=60)),
+)
+WAITING = replace(ROW, want_seq=8, first_dirty_at=after(-0.6), due_at=after(1.4))
+FLYING = replace(
+    ROW,
+    want_seq=8,
+    attempt_id=12,
+    attempt_seq=8,
+    attempt_quantity=6,
+    attempt_at=after(-0.2),
+)
+DOUBTED = replace(
+    ROW, doubt_at=after(-10), doubt_until=after(50), due_at=after(50), acked_at=after(-9), acked_quantity=5
+)
+PARKED = replace(ROW, parked_at=after(-120), parked_reason="no such part")
+STOCK = Listed(1, NAME, 6)
+
+
+def problem(identifiers: Sequence[str | None]) -> str | None:
+    return None if identifiers[0] else "pn_code is missing"
+
+
+def told(facts: Facts) -> Story:
+    return tell(facts, problem, Moments(NOW, UTC))
+
+
+def chapter(story: Story, about: str) -> str:
+    return "\n".join("\n".join(one.lines) for one in story.chapters if one.about == about)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "ledger", "coming"),
+    [
+        (
+            FACTS,
+            State.IN_SYNC,
+            "acknowledged: 5 as PN-1 / AMS, 06:58:30 (90 s ago)\nnothing waits, and nothing is in doubt",
+            "Nothing is sent: the partner holds this number, and nothing doubts it.",
+        ),
+        (
+            replace(FACTS, row=WAITING, listed=STOCK),
+            State.DEBOUNCING,
+            "(0.6 s ago); waiting for the debounce until 07:00:01 (in 1.4 s), at most until 07:00:09",
+            "At 07:00:01 (in 1.4 s), 6 is sent as PN-1 / AMS.",
+        ),
+        (
+            replace(FACTS, row=WAITING),
+            State.DEBOUNCING,
+            "waiting for the debounce",
+            "At 07:00:01 (in 1.4 s), nothing is sent: the partner holds 5 already.",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=after(-3), urgent=True), listed=Listed(1, NAME, 0)),
+            State.WAITING,
+            "due since 06:59:57 (3.0 s ago)\nurgent: it goes ahead of others",
+            "Now, 0 is sent as PN-1 / AMS.",
+        ),
+        (
+            replace(FACTS, row=FLYING, listed=STOCK),
+            State.IN_FLIGHT,
+            "in flight since 06:59:59 (0.2 s ago): 6 as PN-1 / AMS (attempt 12)",
+            "Without a clear one the SKU is in doubt until 07:00:59 (in 60 s) and is sent again.",
+        ),
+        (
+            replace(FACTS, row=replace(FLYING, want_seq=9), listed=Listed(1, NAME, 4)),
+            State.IN_FLIGHT,
+            "attempt 12",
+            "A newer number, 4, waits for that: there are never two requests for one SKU.",
+        ),
+        (
+            replace(
+                FACTS,
+                row=DOUBTED,
+                attempts=(PastAttempt(after(-10), 3, NAME, 5, "unknown", "no answer in time", 5000.0),),
+            ),
+            State.IN_DOUBT,
+            'because 5, sent 06:59:50 (10 s ago), had no clear answer ("no answer in time") and may still land',
+            "At 07:00:50 (in 50 s), 5 is sent as PN-1 / AMS, which ends the doubt.",
+        ),
+        (
+            replace(FACTS, row=replace(DOUBTED, due_at=after(2)), listed=STOCK),
+            State.IN_DOUBT,
+            "tried again 07:00:02 (in 2.0 s)",
+            "6 is sent as PN-1 / AMS, and confirmed 07:00:50 (in 50 s), when nothing older can land.",
+        ),
+        (
+            replace(FACTS, row=replace(DOUBTED, due_at=after(2))),
+            State.IN_DOUBT,
+            "because its number has to be confirmed",
+            "5 is confirmed 07:00:50 (in 50 s), when nothing older can land.",
+        ),
+        (
+            replace(FACTS, row=PARKED),
+            State.PARKED,
+            "parked since 06:58:00 (2 min ago), because no such part",
+            "and not only in its number; or now, with `stockrelay parked retry sekorm SKU-1`.",
+        ),
+        (
+            replace(FACTS, row=replace(PARKED, discarded_at=after(-60))),
+            State.PARKED,
+            "known since 06:59:00 (60 s ago) (discarded): left out of summaries",
+            "Nothing is sent until",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, held_at=after(-60), due_at=None), listed=Listed(1, NAME, 0)),
+            State.HELD,
+            "held by the guard since 06:59:00 (60 s ago)",
+            "`stockrelay release sekorm`",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=after(0)), listed=None, listing=()),
+            State.DELISTED,
+            "it has left the listing",
+            "Now, 0 is sent as PN-1 / AMS, and once that is acknowledged the SKU is forgotten.",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, acked_quantity=0, due_at=after(0)), listed=None, listing=()),
+            State.DELISTED,
+            "acknowledged: 0",
+            "Now, it is forgotten: the partner holds no number of it.",
+        ),
+        (
+            replace(FACTS, row=WAITING, listed=None, listing=(), heir=Sku("SKU-2")),
+            State.DELISTED,
+            "left",
+            "At 07:00:01 (in 1.4 s), it is forgotten: SKU-2 is sold under its identifiers now.",
+        ),
+        (
+            replace(FACTS, row=WAITING, listed=Listed(1, ("PN-2", "AMS"), 5)),
+            State.DEBOUNCING,
+            "changed",
+            "0 is sent as PN-1 / AMS, which it has left, and then its number as PN-2 / AMS.",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, acked_quantity=0), listed=Listed(1, (None, "AMS"), 5)),
+            State.DEBOUNCING,
+            "changed",
+            "it is parked: pn_code is missing.",
+        ),
+        (
+            replace(FACTS, listed=STOCK),
+            State.BEHIND,
+            "nothing waits",
+            "the next comparison of everything finds it, 07:30:00 (in 30 min).",
+        ),
+        (
+            replace(FACTS, listed=STOCK, is_unread=True),
+            State.BEHIND,
+            "nothing waits",
+            "The change is captured and is read as soon as a daemon runs.",
+        ),
+        (
+            replace(FACTS, row=None, is_unread=True),
+            State.NEW,
+            "nothing: the partner was never told of it",
+            "Then it waits for the debounce and is sent for the first time.",
+        ),
+        (
+            replace(FACTS, row=None, listed=None, listing=()),
+            State.NOT_LISTED,
+            "nothing",
+            "Nothing: it is neither listed here nor known from before.",
+        ),
+        (
+            replace(FACTS, listed=None, listing=(), listing_problem='column "x" does not exist'),
+            State.UNREADABLE,
+            "acknowledged: 5",
+            "Nothing new is sent before the listing works: see `stockrelay check`.",
+        ),
+    ],
+)
+def test_state_and_what_comes_next(facts: Facts, state: State, ledger: str, coming: str) -> None:
+    story = told(facts)
+    assert story.state == state
+    assert ledger in chapter(story, "ledger")
+    assert coming in story.next
+    assert story.chapters[-1].lines == (story.next,)
+
+
+@pytest.mark.parametrize(
+    ("facts", "begins"),
+    [
+        (
+            replace(FACTS, row=WAITING, listed=STOCK, paused=Stop(after(-60), "by ann: stocktaking")),
+            "Not while the channel is paused: `stockrelay resume sekorm` ends that. Then: at 07:00:01",
+        ),
+        (
+            replace(FACTS, row=WAITING, listed=STOCK, has_owner=False),
+            "Not before a daemon runs: nobody owns the channel's lane. Then: at 07:00:01",
+        ),
+        (
+            replace(FACTS, row=WAITING, listed=STOCK, trouble=Stop(after(-60), "credential: no; look")),
+            "Not while the channel is in trouble: a request is tried from time to time. Then: at 07:00:01",
+        ),
+    ],
+)
+def test_what_keeps_the_channel_is_said_before_what_comes(facts: Facts, begins: str) -> None:
+    assert told(facts).next.startswith(begins)
+
+
+def test_a_claimed_rows_next_step_says_what_a_pause_does_to_it() -> None:
+    story = told(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
+    assert story.next.startswith("Its answer is awaited for at most 5 s.")
+    assert story.next.endswith("Nothing after it is claimed until `stockrelay resume sekorm`.")
+    assert chapter(story, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
+
+
+def test_a_pause_changes_nothing_for_what_is_in_sync() -> None:
+    story = told(replace(FACTS, paused=Stop(after(-60), "by ann")))
+    assert story.next.startswith("Nothing is sent: the partner holds this number")
+
+
+GIVES = "channels.sekorm.listing gives"
+SHOWN = "  sku=SKU-1, pn_code=PN-1, brand_name=AMS, quantity=5"
+KNOWN = "the partner knows it as PN-1 / AMS (pn_code, brand_name)"
+
+
+@pytest.mark.parametrize(
+    ("listed", "listing", "number", "lines"),
+    [
+        (Listed(1, NAME, 5), FACTS.listing, "5", [f"{GIVES} one row for this SKU:", SHOWN, KNOWN]),
+        (
+            Listed(1, NAME, 5),
+            ({"sku": "SKU-1", "quantity": "5.75"},),
+            "5",
+            [f"{GIVES} one row for this SKU:", "  sku=SKU-1, quantity=5.75", f"{KNOWN}; 5.75 is told as 5"],
+        ),
+        (
+            Listed(7, NAME, None),
+            FACTS.listing * 5,
+            "unknown: 7 rows for one SKU",
+            [f"{GIVES} 7 rows for this SKU:", *[SHOWN] * 5, "  and 2 more"],
+        ),
+        (
+            Listed(1, NAME, None),
+            ({"sku": "SKU-1", "quantity": None},),
+            "unknown: the quantity is NULL or not a number",
+            [f"{GIVES} one row for this SKU:", "  sku=SKU-1, quantity=NULL", KNOWN],
+        ),
+        (None, (), "not listed, so 0", [f"{GIVES} no row for this SKU"]),
+    ],
+)
+def test_the_listing_is_shown_with_what_is_made_of_it(
+    listed: Listed | None, listing: tuple[dict[str, object], ...], number: str, lines: list[str]
+) -> None:
+    story = told(replace(FACTS, listed=listed, listing=listing))
+    assert chapter(story, "ERP now") == number
+    assert chapter(story, "listing").splitlines() == lines
+
+
+def test_attempts_are_told_with_the_partners_words() -> None:
+    story = told(
+        replace(
+            FACTS,
+            attempts=(
+                PastAttempt(after(-90), 4, NAME, 5, "applied", "", 12.4),
+                PastAttempt(after(-90_000), 3, NAME, 4, "refused", "no such part", 8.0),
+                PastAttempt(after(-400_000), 2, NAME, 4, "not_sent", "stopping", None),
+            ),
+        )
+    )
+    assert chapter(story, "attempts").splitlines() == [
+        "06:58:30 (90 s ago)  5 as PN-1 / AMS  acknowledged after 12 ms",
+        '2026-11-21 06:00:00 (25 h ago)  4 as PN-1 / AMS  refused after 8 ms: "no such part"',
+        '2026-11-17 15:53:20 (5 days ago)  4 as PN-1 / AMS  not sent: "stopping"',
+    ]
+
+
+def test_what_reconcile_saw_is_told() -> None:
+    seen = Difference("partner_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
+    assert chapter(told(replace(FACTS, differences=(seen,))), "reconcile") == (
+        "partner differs (ERP 5, partner 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 06:00:00 "
+        "(25 h ago)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-1, "0.0 s"), (1.44, "1.4 s"), (10, "10 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")],
+)  # fmt: skip
+def test_spans_have_the_unit_a_person_would_choose(seconds: float, words: str) -> None:
+    assert span(timedelta(seconds=seconds)) == words
+
+
+def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> None:
+    candidates = ["AB-123", "AB-1234", "ab_12-3X", "ZZ-999", "AB-123"]
+    assert nearest("ab 123", candidates) == ["AB-123", "AB-1234", "ab_12-3X"]
+    assert nearest("qqq", candidates) == []

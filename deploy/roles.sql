@@ -54,7 +54,10 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.lease, stockrelay.channel_state, stockrelay.token TO :"daemon";
-    GRANT SELECT, INSERT ON stockrelay.attempt TO :"daemon";
+    GRANT SELECT, INSERT ON stockrelay.attempt, stockrelay.reconcile_since TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.reconcile_run, stockrelay.reconcile_finding TO :"daemon";
+    GRANT SELECT, INSERT, DELETE ON stockrelay.reconcile_chunk, stockrelay.reconcile_read TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.difference TO :"daemon";
     GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";
     GRANT SELECT, UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,

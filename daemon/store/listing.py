@@ -24,15 +24,18 @@ class ChannelListing:
 
     def statement(self, name: str, *, is_whole: bool) -> str:
         """Return the named statement with this listing in place: for some SKUs ($2), or as a whole."""
+        dirty = _SQL["dirty_all" if is_whole else "dirty_some"]
+        return _SQL[name].replace("@dirty@", dirty).replace("@listed@", self.listed(is_whole=is_whole))
+
+    def listed(self, *, is_whole: bool) -> str:
+        """Return the listing as the daemon reads it, one row per SKU: for some SKUs ($2), or as a whole."""
         identifiers = ", ".join(f"l.{column}" for column in self.identifier_columns)
-        listed = (
+        return (
             _SQL["listed"]
             .replace("@identifiers@", identifiers)
             .replace("@only@", "" if is_whole else " " + _SQL_ONLY)
             .replace("@listing@", self.query())
         )
-        dirty = _SQL["dirty_all" if is_whole else "dirty_some"]
-        return _SQL[name].replace("@dirty@", dirty).replace("@listed@", listed)
 
 
 _SQL_ONLY = _SQL["only_some"].partition("\n")[2]

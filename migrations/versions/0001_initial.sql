@@ -574,7 +574,9 @@ CREATE TABLE stockrelay.attempt (
     epoch        bigint      NOT NULL,
     outcome      text        NOT NULL,
     reason       text        NOT NULL,
-    duration_ms  real
+    duration_ms  real,
+    -- The oldest change that it answers: what changed on a day is found by it.
+    since        timestamptz
 ) PARTITION BY RANGE (at);
 CREATE INDEX attempt_sku ON stockrelay.attempt (channel, sku, at);
 CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;

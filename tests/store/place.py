@@ -40,7 +40,22 @@ END $$;
 """
 _TABLES: Final = "shop.goods " + " ".join(
     f"stockrelay.{name}"
-    for name in ("ledger", "attempt", "lease", "channel_state", "token", "notice", "pause", "sync_run")
+    for name in (
+        "ledger",
+        "attempt",
+        "lease",
+        "channel_state",
+        "token",
+        "notice",
+        "pause",
+        "sync_run",
+        "reconcile_read",
+        "reconcile_finding",
+        "reconcile_chunk",
+        "reconcile_run",
+        "reconcile_since",
+        "difference",
+    )
 )
 RESET: Final = (
     "BEGIN; DROP SCHEMA IF EXISTS erp CASCADE; CREATE SCHEMA erp;"

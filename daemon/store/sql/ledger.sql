@@ -228,7 +228,8 @@ WITH owner AS (
         AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.attempt_settles, r.outcome, r.reason, r.wait_s, r.duration_ms, clock_timestamp() AS now,
+           d.attempt_settles, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason, r.wait_s, r.duration_ms,
+           clock_timestamp() AS now,
            -- A sync's attempt that no change has overtaken: what is left to do is done in the sync's turn.
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            -- What was refused is what was sent: identifiers that were marked since then get their own try.
@@ -282,9 +283,9 @@ WITH owner AS (
     RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due
 ), logged AS (
     INSERT INTO stockrelay.attempt
-        (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms)
+        (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms, since)
     SELECT o.attempt_at, o.attempt_id, $4, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch,
-           o.outcome, o.reason, o.duration_ms
+           o.outcome, o.reason, o.duration_ms, o.since
     FROM open AS o
 )
 SELECT is_due FROM done;
@@ -297,7 +298,8 @@ WITH owner AS (
     SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 ), lost AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync
+           d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
+           coalesce(d.unacked_since, d.attempt_at) AS since
     FROM stockrelay.ledger AS d
     WHERE d.channel = $4 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[]) AND EXISTS (SELECT FROM owner)
     ORDER BY d.sku FOR UPDATE
@@ -314,9 +316,9 @@ WITH owner AS (
     FROM lost AS l WHERE d.channel = $4 AND d.sku = l.sku
     RETURNING d.sku
 ), logged AS (
-    INSERT INTO stockrelay.attempt (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason)
+    INSERT INTO stockrelay.attempt (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, since)
     SELECT l.attempt_at, l.attempt_id, $4, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch,
-           'unknown', 'its owner was lost before the answer was written'
+           'unknown', 'its owner was lost before the answer was written', l.since
     FROM lost AS l
 )
 SELECT count(*) FROM freed;

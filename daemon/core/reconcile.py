@@ -1,0 +1,112 @@
+"""What a reconcile makes of what it saw: classes of differences, their lives, the search by halves."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from daemon.core.types import Sku
+
+REMEMBERED: Final = timedelta(days=7)
+"""A difference that comes back within this is the same one; one that no run could look at for as long is aged."""
+
+
+class Difference(StrEnum):
+    """How the partner's number and the listing's differ."""
+
+    PARTNER_DIFFERS = "partner_differs"
+    UNKNOWN_AT_PARTNER = "unknown_at_partner"
+    MISSING_IN_LISTING = "missing_in_listing"
+    """The partner sells what the listing does not have: never healed, since nobody said what the number is."""
+    DUPLICATED_ID = "duplicated_id"
+    """One identifier stands for two: telling a number would not say of which."""
+
+
+HEALED: Final = frozenset({Difference.PARTNER_DIFFERS, Difference.UNKNOWN_AT_PARTNER})
+
+
+class Turn(StrEnum):
+    """What one run made of a difference."""
+
+    OPENED = "opened"
+    STILL_OPEN = "still_open"
+    CONTESTED = "contested"
+    """It keeps coming back after our pushes: somebody else writes there, and we stop."""
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A difference over the runs. `heals` counts how often its number was told again."""
+
+    is_open: bool
+    first_seen: datetime
+    last_seen: datetime
+    times_seen: int = 1
+    heals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A difference after a run that saw it; `is_healed`: its number is to be told again."""
+
+    life: Life
+    turn: Turn
+    is_healed: bool
+
+
+def seen(life: Life | None, kind: Difference, now: datetime, *, heal: bool, contested_after: int) -> Seen:
+    """Return what becomes of a difference that a run has seen twice.
+
+    A difference that was resolved and comes back soon goes on where it was, so that its heals count together.
+    """
+    can_heal = heal and kind in HEALED
+    if life is None or (not life.is_open and now - life.last_seen > REMEMBERED):
+        return Seen(
+            Life(is_open=True, first_seen=now, last_seen=now, heals=int(can_heal)), Turn.OPENED, can_heal
+        )
+    again = replace(life, is_open=True, last_seen=now, times_seen=life.times_seen + 1)
+    if can_heal and life.heals >= contested_after:
+        return Seen(again, Turn.CONTESTED, is_healed=False)
+    turn = Turn.STILL_OPEN if life.is_open else Turn.OPENED
+    return Seen(replace(again, heals=life.heals + int(can_heal)), turn, can_heal)
+
+
+@dataclass(frozen=True, slots=True)
+class Bisected:
+    """`found` differ each by itself; in each of `groups` at least one may differ, and the calls ran out."""
+
+    found: tuple[Sku, ...]
+    groups: tuple[tuple[Sku, ...], ...]
+    calls: int
+
+
+def bisect(skus: Sequence[Sku], most_calls: int) -> Generator[tuple[Sku, ...], bool, Bisected]:
+    """Find which of `skus`, that differ as a whole, do: yields a group to compare, is sent whether it differs.
+
+    When the first half agrees the second differs without being asked. Never yields more than `most_calls` groups.
+    """
+    found: list[Sku] = []
+    groups: list[tuple[Sku, ...]] = []
+    differing = [tuple(skus)]
+    calls = 0
+    while differing:
+        group = differing.pop()
+        if len(group) <= 1:
+            found += group
+            continue
+        # Both halves may have to be asked.
+        if calls + 2 > most_calls:
+            groups.append(group)
+            continue
+        left, right = group[: len(group) // 2], group[len(group) // 2 :]
+        calls += 1
+        if not (yield left):
+            differing.append(right)
+            continue
+        calls += 1
+        if (yield right):
+            differing.append(right)
+        differing.append(left)
+    return Bisected(tuple(found), tuple(groups), calls)

@@ -1,0 +1,178 @@
+"""What is compared: the listing's numbers of a day's SKUs, and numbers read back against all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from daemon.core.proof import ReadPage
+from daemon.core.types import Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.listing import ChannelListing
+from daemon.store.reconcile import Chunk, Reconciles, Run
+
+_SQL = queries.load("reconcile")
+_LONG_S: Final = 900.0
+"""For one pass over everything, inside the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the listing says of a SKU now. `is_settled`: the ledger says that the partner holds just that, and it has
+    had time to."""
+
+    sku: Sku
+    identifiers: tuple[str | None, ...]
+    quantity: int | None
+    is_listed: bool
+    is_parked: bool
+    is_settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What holding the numbers read back against the listing came to."""
+
+    checked: int
+    unsettled: int
+    parked: int
+    differing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is kept of what was read back; `unnamed` numbers have no identifier."""
+
+    numbers: int
+    products: int
+    unnamed: int
+
+
+class Proofs:
+    """One channel's."""
+
+    def __init__(self, database: Database, listing: ChannelListing) -> None:
+        self._database = database
+        self.channel = listing.channel
+        settled = _SQL["settled"].partition("\n")[2]
+        self._rows = _filled("rows", listing.listed(is_whole=False), settled, "statement_timestamp()")
+        # What is nowhere to be seen may have been told after the page on which it would be was read.
+        asked_at = "coalesce(h.asked_at, (SELECT b.at FROM begun AS b))"
+        self._judge = _filled("judge", listing.listed(is_whole=True), settled, asked_at)
+
+    # What changed on a day
+
+    async def day_count(self, window: tuple[datetime, datetime]) -> int:
+        """Count the SKUs that changed: a pass over the day's attempts."""
+        async with self._database.connection(f"{self.channel}: counting what changed") as connection:
+            count: int = await connection.fetchval(_SQL["day_count"], self.channel, *window, timeout=_LONG_S)
+        return count
+
+    async def day_skus(self, window: tuple[datetime, datetime], after: str, limit: int) -> list[Sku]:
+        """Return the next SKUs, by name, that changed."""
+        async with self._database.connection(f"{self.channel}: reading what changed") as connection:
+            rows = await connection.fetch(
+                _SQL["day_skus"], self.channel, *window, after, limit, timeout=_LONG_S
+            )
+        return [Sku(row["sku"]) for row in rows]
+
+    async def rows(self, skus: Sequence[str], rest: timedelta) -> list[Row]:
+        """Read the listing now; `rest`: how long a number must have been told to count as settled."""
+        async with self._database.connection(f"{self.channel}: reading the listing") as connection:
+            rows = await connection.fetch(self._rows, self.channel, skus, rest)
+        return [
+            Row(
+                Sku(row["sku"]),
+                tuple(row["identifiers"] or ()),
+                row["quantity"],
+                row["is_listed"],
+                row["is_parked"],
+                row["is_settled"],
+            )
+            for row in rows
+        ]
+
+    async def pending(self, rest: timedelta) -> int:
+        """Count the SKUs that are being told something just now, or were a moment ago."""
+        async with self._database.connection(f"{self.channel}: counting the backlog") as connection:
+            count: int = await connection.fetchval(_SQL["pending"], self.channel, rest)
+        return count
+
+    # Numbers read back
+
+    async def keep_page(
+        self,
+        runs: Reconciles,
+        run: Run,
+        lease: timedelta,
+        look: int,
+        number: int,
+        page: ReadPage,
+        took: timedelta,
+    ) -> None:
+        """Keep one page, in place of what it was when it was read before; `took`: since the partner was asked."""
+        empty = max(0, page.products - len({sku.product_id for sku in page.skus}))
+        chunk = Chunk(
+            look, number, None, None, len(page.skus), "read", products=page.products, empty=empty, took=took
+        )
+        async with runs.writing(run, lease) as connection:
+            await runs.note_chunk_within(connection, run, chunk)
+            await connection.execute(_SQL["drop_page"], run.run_id, number)
+            await connection.execute(
+                _SQL["keep_page"],
+                run.run_id,
+                number,
+                [sku.product_id for sku in page.skus],
+                [sku.identifier for sku in page.skus],
+                [sku.quantity for sku in page.skus],
+                [sku.is_used for sku in page.skus],
+            )
+
+    async def drop_pages_after(self, run: Run, page: int) -> None:
+        async with self._database.connection(f"{self.channel}: keeping what was read") as connection:
+            await connection.execute(_SQL["drop_pages_after"], run.run_id, page)
+
+    async def held(self, run: Run, look: int) -> "Held":
+        """Count what is kept of a run's reading."""
+        async with self._database.connection(f"{self.channel}: counting what was read") as connection:
+            row = await connection.fetchrow(_SQL["held_numbers"], run.run_id, look, timeout=_LONG_S)
+        assert row is not None
+        return Held(row["numbers"], row["products"], row["unnamed"])
+
+    async def forget_looks(self, runs: Reconciles, run: Run, lease: timedelta) -> None:
+        """Begin reading anew."""
+        async with runs.writing(run, lease) as connection:
+            await connection.execute(_SQL["forget_looks"], run.run_id, timeout=_LONG_S)
+
+    async def judge(
+        self, runs: Reconciles, run: Run, lease: timedelta, look: int, rest: timedelta, *, is_complete: bool
+    ) -> Judged:
+        """Hold what was read back against the listing as a whole, inside the server; the findings are kept there."""
+        async with runs.writing(run, lease) as connection:
+            await connection.execute(_SQL["forget_look"], run.run_id, look, timeout=_LONG_S)
+            row = await connection.fetchrow(
+                self._judge, self.channel, run.run_id, rest, look, is_complete, timeout=_LONG_S
+            )
+            assert row is not None
+            if look == 2:
+                await connection.execute(_SQL["keep_both"], run.run_id, timeout=_LONG_S)
+            elif row["differing"] == 0:
+                await connection.execute(_SQL["only_look"], run.run_id)
+        return Judged(row["checked"], row["unsettled"], row["parked"], row["differing"])
+
+    async def suspect_pages(self, run: Run) -> list[int]:
+        """Return the pages that are to be read again."""
+        async with self._database.connection(f"{self.channel}: reading what was found") as connection:
+            return [row["page"] for row in await connection.fetch(_SQL["suspect_pages"], run.run_id)]
+
+    async def has_news_of_absence(self, run: Run) -> bool:
+        """Whether something is missing at the partner that was not missing before."""
+        async with self._database.connection(f"{self.channel}: reading what was found") as connection:
+            return bool(await connection.fetchval(_SQL["has_news_of_absence"], run.run_id, self.channel))
+
+
+def _filled(name: str, listed: str, settled: str, asked_at: str) -> str:
+    return (
+        _SQL[name].replace("@settled@", settled.replace("@asked_at@", asked_at)).replace("@listed@", listed)
+    )

@@ -1,0 +1,475 @@
+"""Reconcile runs: who carries one out, how far it has come, what it found, and the lives of differences."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from daemon.core.errors import LeaseLost
+from daemon.core.notice import Notice, storable
+from daemon.core.reconcile import Difference, Life, Seen, Turn
+from daemon.core.types import ChannelName, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.outbox import post_within
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+_SQL = queries.load("reconcile")
+_LONG: Final = timedelta(minutes=15)
+"""For one pass over everything, inside the server."""
+KEEP_RUNS: Final = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is ours to carry out, as it was when we took it. `age`: since it was first begun."""
+
+    run_id: int
+    channel: ChannelName
+    day: date
+    kind: str
+    method: str | None
+    holder: str
+    turn: int
+    stage: int
+    total: int | None
+    is_shifted: bool
+    tries: int
+    age: timedelta
+    checked: int
+    unsettled: int
+    parked: int
+    why: str | None
+
+    @property
+    def is_dry(self) -> bool:
+        return self.kind == "dry"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What the schedule needs to know: the database's time, since when the channel is reconciled, the newest day
+    that has a run."""
+
+    now: datetime
+    since: datetime
+    last: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDay:
+    """A scheduled run that is not over; `why`: what has kept it from that."""
+
+    day: date
+    has_begun: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookProgress:
+    """How far one look of a run has come."""
+
+    chunk: int
+    last_sku: str | None
+    asked: int
+    unsettled: int
+    parked: int
+    calls: int
+    products: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What the partner said of one chunk; SKUs of `suspects` differ, or are among those of which some do."""
+
+    look: int
+    chunk: int
+    first_sku: str | None
+    last_sku: str | None
+    asked: int
+    state: str
+    unsettled: int = 0
+    parked: int = 0
+    suspects: Sequence[str] = ()
+    words: str = ""
+    calls: int = 0
+    products: int = 0
+    empty: int = 0
+    took: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingChunk:
+    chunk: int
+    suspects: tuple[Sku, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a run found of one SKU, and the difference it belongs to as it was before."""
+
+    kind: Difference
+    sku: str
+    differs: bool
+    ours: int | None
+    theirs: int | None
+    life: Life | None
+    now: datetime
+
+
+@dataclass(slots=True)
+class Told:
+    """What a run made of differences: how many, how many of them are listed, and the first ones."""
+
+    many: int = 0
+    listed: int = 0
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """A channel's newest run that is over, for `status`."""
+
+    run_id: int
+    day: date
+    kind: str
+    method: str | None
+    state: str
+    ended_at: datetime
+    open_differences: int
+    report: Mapping[str, Any]
+
+
+class Reconciles:
+    """The runs of all channels."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # The schedule
+
+    async def owed(self, channel: ChannelName) -> Owed:
+        """Return what is owed to a channel; it is reconciled from its first call on."""
+        async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
+            row = await connection.fetchrow(_SQL["owed"], channel)
+            if row is None:
+                await connection.execute(_SQL["arm"], channel)
+                row = await connection.fetchrow(_SQL["owed"], channel)
+        assert row is not None
+        return Owed(row["now"], row["since"], row["last"])
+
+    async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
+        """Give these days their runs; return those that had none. `supersedes`: older ones are given up for them."""
+        async with self._database.transaction(f"{channel}: planning a reconcile") as connection:
+            rows = await connection.fetch(_SQL["plan_days"], channel, days)
+            if supersedes and days:
+                await connection.execute(_SQL["supersede"], channel, max(days))
+        return [row["day"] for row in rows]
+
+    async def open_days(self, channel: ChannelName) -> list[OpenDay]:
+        """Return scheduled runs that are not over, oldest first."""
+        async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
+            rows = await connection.fetch(_SQL["open_days"], channel)
+        return [OpenDay(row["day"], row["has_begun"], row["why"]) for row in rows]
+
+    async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> Run | None:
+        """Take the oldest scheduled run that nobody carries out."""
+        async with self._database.connection(f"{channel}: taking a reconcile") as connection:
+            row = await connection.fetchrow(_SQL["take"], channel, holder, lease)
+        return None if row is None else _run(row)
+
+    async def begin_by_hand(
+        self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
+    ) -> Run:
+        """Go on with a run of that day that stopped half-way, or begin one."""
+        async with self._database.transaction(f"{channel}: beginning a reconcile") as connection:
+            row = (
+                None
+                if is_dry
+                else await connection.fetchrow(_SQL["take_by_hand"], channel, holder, lease, day)
+            )
+            if row is None:
+                kind = "dry" if is_dry else "manual"
+                row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
+        assert row is not None
+        return _run(row)
+
+    async def renew(self, run: Run, lease: timedelta) -> bool:
+        """Keep a run; False: another has it."""
+        async with self._database.connection(f"{run.channel}: keeping the reconcile") as connection:
+            held = await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease)
+        return held is not None
+
+    async def release(self, run: Run) -> None:
+        """Let another go on with it at once."""
+        async with self._database.connection(f"{run.channel}: releasing the reconcile") as connection:
+            await connection.execute(_SQL["release"], run.run_id, run.holder, run.turn)
+
+    async def postpone(self, run: Run, wait: timedelta, why: str) -> None:
+        """Try it again after `wait`: the partner gives no answer."""
+        async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
+            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, storable(why))
+
+    async def last(self, channel: ChannelName) -> LastRun | None:
+        """Return the newest run that is over."""
+        async with self._database.connection(f"{channel}: reading the last reconcile") as connection:
+            row = await connection.fetchrow(_SQL["last"], channel)
+        if row is None:
+            return None
+        return LastRun(
+            row["run_id"],
+            row["day"],
+            row["kind"],
+            row["method"],
+            row["state"],
+            row["ended_at"],
+            row["open"],
+            json.loads(row["report"] or "{}"),
+        )
+
+    async def tidy(self, channel: ChannelName) -> None:
+        """Drop runs that are past their keeping."""
+        async with self._database.connection(f"{channel}: tidying reconciles") as connection:
+            await connection.execute(_SQL["tidy_old"], channel, KEEP_RUNS)
+
+    # One run's progress. Every write is refused with LeaseLost once another has the run.
+
+    @asynccontextmanager
+    async def writing(self, run: Run, lease: timedelta) -> AsyncIterator["Connection"]:
+        """A transaction that is committed only while the run is ours."""
+        async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
+            yield connection
+            # At the end, so that the run's row is not locked while its lease is to be renewed.
+            if await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease) is None:
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+
+    async def set_method(self, run: Run, lease: timedelta, method: str) -> None:
+        async with self.writing(run, lease) as connection:
+            await connection.execute(_SQL["set_method"], run.run_id, method)
+
+    async def set_total(self, run: Run, lease: timedelta, total: int, *, is_shifted: bool) -> None:
+        async with self.writing(run, lease) as connection:
+            await connection.execute(_SQL["set_total"], run.run_id, total, is_shifted)
+
+    async def set_stage(
+        self, run: Run, lease: timedelta, stage: int, counts: tuple[int, int, int], why: str | None
+    ) -> None:
+        """A look is over. `counts`: checked, unsettled, parked."""
+        async with self.writing(run, lease) as connection:
+            await connection.execute(_SQL["set_stage"], run.run_id, stage, *counts, why)
+
+    async def progress(self, run: Run, look: int) -> LookProgress:
+        async with self._database.connection(
+            f"{run.channel}: reading the reconcile's progress"
+        ) as connection:
+            row = await connection.fetchrow(_SQL["progress"], run.run_id, look)
+        assert row is not None
+        return LookProgress(**row)
+
+    async def note_chunk(
+        self,
+        run: Run,
+        lease: timedelta,
+        chunk: Chunk,
+        *,
+        differing: Mapping[str, int | None] | None = None,
+        agreed: Sequence[str] = (),
+    ) -> None:
+        """Keep what was said of a chunk, with what is final: SKUs that differ (and our number), SKUs that agree."""
+        async with self.writing(run, lease) as connection:
+            await self.note_chunk_within(connection, run, chunk)
+            if differing:
+                await connection.execute(
+                    _SQL["note_findings"],
+                    run.run_id,
+                    Difference.PARTNER_DIFFERS,
+                    list(differing),
+                    list(differing.values()),
+                )
+            if agreed:
+                await connection.execute(_SQL["note_agreed"], run.run_id, run.channel, agreed)
+
+    async def note_chunk_within(self, connection: "Connection", run: Run, chunk: Chunk) -> None:
+        """The same, in the caller's transaction."""
+        await connection.execute(
+            _SQL["note_chunk"],
+            run.run_id,
+            chunk.look,
+            chunk.chunk,
+            chunk.first_sku,
+            chunk.last_sku,
+            chunk.asked,
+            chunk.unsettled,
+            chunk.parked,
+            chunk.state,
+            list(chunk.suspects) or None,
+            storable(chunk.words),
+            chunk.calls,
+            chunk.products,
+            chunk.empty,
+            chunk.took,
+        )
+
+    async def differing_chunks(self, run: Run) -> list[DifferingChunk]:
+        """Return chunks that are to be looked at once more: the next few."""
+        async with self._database.connection(f"{run.channel}: reading the reconcile's chunks") as connection:
+            rows = await connection.fetch(_SQL["differing_chunks"], run.run_id, 20)
+        return [_differing(row) for row in rows]
+
+    async def unnamed_chunks(self, run: Run) -> list[DifferingChunk]:
+        """Return chunks that differ without anybody knowing where."""
+        async with self._database.connection(f"{run.channel}: reading the reconcile's chunks") as connection:
+            rows = await connection.fetch(_SQL["unnamed_chunks"], run.run_id)
+        return [_differing(row) for row in rows]
+
+    # What comes of it
+
+    async def next_findings(self, run: Run, after: tuple[str, str], limit: int) -> list[Finding]:
+        """Return the next findings (by class and SKU) that this run has made nothing of yet."""
+        async with self._database.connection(f"{run.channel}: reading what was found") as connection:
+            rows = await connection.fetch(_SQL["next_findings"], run.run_id, run.channel, *after, limit)
+        return [_finding(row) for row in rows]
+
+    async def keep(
+        self,
+        run: Run,
+        lease: timedelta,
+        results: Sequence[tuple[Finding, Seen]],
+        heal_per_s: float,
+    ) -> int:
+        """Keep what becomes of differences and tell their numbers again, in one transaction; return how many."""
+        rows = [
+            {
+                "class": found.kind,
+                "sku": found.sku,
+                "state": "open" if result.life.is_open else "resolved",
+                "ours": found.ours,
+                "theirs": found.theirs,
+                "first_seen": result.life.first_seen.isoformat(),
+                "last_seen": result.life.last_seen.isoformat(),
+                "times_seen": result.life.times_seen,
+                "heals": result.life.heals,
+                "turn": result.turn,
+            }
+            for found, result in results
+        ]
+        healed = [found.sku for found, result in results if result.is_healed]
+        async with self.writing(run, lease) as connection:
+            await connection.execute(
+                _SQL["keep_differences"], run.channel, run.run_id, json.dumps(rows, ensure_ascii=False)
+            )
+            return await self._reassert(connection, run, healed, heal_per_s)
+
+    async def reassert(
+        self,
+        run: Run,
+        lease: timedelta,
+        skus: Sequence[str],
+        heal_per_s: float,
+        chunk: Chunk | None = None,
+    ) -> int:
+        """Tell these numbers again through the ledger; return how many there were to tell."""
+        async with self.writing(run, lease) as connection:
+            if chunk is not None:
+                await self.note_chunk_within(connection, run, chunk)
+            return await self._reassert(connection, run, skus, heal_per_s)
+
+    async def _reassert(
+        self, connection: "Connection", run: Run, skus: Sequence[str], heal_per_s: float
+    ) -> int:
+        if not skus:
+            return 0
+        before: int = await connection.fetchval(_SQL["add_healed"], run.run_id, 0)
+        told = await connection.fetch(_SQL["reassert"], run.channel, skus, heal_per_s, before)
+        await connection.execute(_SQL["add_healed"], run.run_id, len(told))
+        return len(told)
+
+    async def age(self, run: Run, lease: timedelta, after: timedelta) -> None:
+        """Close differences that no run has seen for so long."""
+        async with self.writing(run, lease) as connection:
+            await connection.execute(_SQL["age"], run.channel, after, run.run_id)
+
+    async def turns(self, run: Run, limit: int) -> dict[Turn, "Told"]:
+        """Return what the run made of differences: how many, and some of them."""
+        async with self._database.connection(f"{run.channel}: reading differences") as connection:
+            counts = await connection.fetch(_SQL["count_turns"], run.run_id, run.channel)
+            told: dict[Turn, Told] = {}
+            for count in counts:
+                rows = await connection.fetch(_SQL["turns"], run.run_id, run.channel, count["turn"], limit)
+                items = [dict(row) | {"first_seen": row["first_seen"].isoformat()} for row in rows]
+                told[Turn(count["turn"])] = Told(count["many"], count["listed"], items)
+        return told
+
+    async def healed(self, run: Run) -> int:
+        """Return how many numbers the run had told again."""
+        async with self._database.connection(
+            f"{run.channel}: reading the reconcile's progress"
+        ) as connection:
+            count: int = await connection.fetchval(_SQL["healed"], run.run_id)
+        return count
+
+    async def finish(
+        self, run: Run, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
+    ) -> None:
+        """End a run and tell the person in charge, in one transaction."""
+        state = "finished" if why is None else "incomplete"
+        text = json.dumps(storable(report), ensure_ascii=False, allow_nan=False)
+        async with self._database.transaction(f"{run.channel}: ending the reconcile") as connection:
+            ended = await connection.fetchval(
+                _SQL["finish"], run.run_id, run.holder, run.turn, state, storable(why), text
+            )
+            if ended is None:
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+            if notice is not None:
+                await post_within(connection, notice)
+            await connection.execute(_SQL["tidy_run"], run.run_id, timeout=_LONG.total_seconds())
+
+    async def drop(self, run: Run) -> None:
+        """Forget a dry run."""
+        async with self._database.connection(f"{run.channel}: forgetting a dry run") as connection:
+            await connection.execute(_SQL["drop_run"], run.run_id, timeout=_LONG.total_seconds())
+
+
+def _run(row: asyncpg.Record) -> Run:
+    return Run(
+        row["run_id"],
+        ChannelName(row["channel"]),
+        row["day"],
+        row["kind"],
+        row["method"],
+        row["holder"],
+        row["turn"],
+        row["stage"],
+        row["total"],
+        row["is_shifted"],
+        row["tries"],
+        timedelta(seconds=row["age_s"]),
+        row["checked"],
+        row["unsettled"],
+        row["parked"],
+        row["why"],
+    )
+
+
+def _differing(row: asyncpg.Record) -> DifferingChunk:
+    return DifferingChunk(row["chunk"], tuple(Sku(sku) for sku in row["suspects"] or ()), row["words"])
+
+
+def _finding(row: asyncpg.Record) -> Finding:
+    life = None
+    if row["state"] is not None:
+        life = Life(
+            row["state"] == "open", row["first_seen"], row["last_seen"], row["times_seen"], row["heals"]
+        )
+    return Finding(
+        Difference(row["class"]), row["sku"], row["differs"], row["ours"], row["theirs"], life, row["now"]
+    )

@@ -1,0 +1,103 @@
+"""What a reconcile makes of what it saw: lives of differences, the search by halves."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.core.reconcile import REMEMBERED, Bisected, Difference, Life, Turn, bisect, seen
+from daemon.core.types import Sku
+
+NOW = datetime(2026, 3, 8, tzinfo=UTC)
+DIFFERS = Difference.PARTNER_DIFFERS
+
+
+def life(*, is_open: bool = True, days_ago: float = 1, heals: int = 0) -> Life:
+    at = NOW - timedelta(days=days_ago)
+    return Life(is_open, at, at, times_seen=3, heals=heals)
+
+
+def test_a_new_difference_is_opened_and_healed() -> None:
+    result = seen(None, DIFFERS, NOW, heal=True, contested_after=3)
+    assert (result.turn, result.is_healed, result.life.heals) == (Turn.OPENED, True, 1)
+
+
+def test_nothing_is_healed_where_healing_is_off() -> None:
+    result = seen(None, DIFFERS, NOW, heal=False, contested_after=3)
+    assert (result.turn, result.is_healed, result.life.heals) == (Turn.OPENED, False, 0)
+
+
+@pytest.mark.parametrize("kind", [Difference.MISSING_IN_LISTING, Difference.DUPLICATED_ID])
+def test_what_no_number_would_mend_is_told_and_not_healed(kind: Difference) -> None:
+    assert not seen(None, kind, NOW, heal=True, contested_after=3).is_healed
+    assert seen(life(heals=9), kind, NOW, heal=True, contested_after=3).turn is Turn.STILL_OPEN
+
+
+def test_a_difference_that_stays_is_still_open_from_where_it_began() -> None:
+    before = life(days_ago=2)
+    result = seen(before, DIFFERS, NOW, heal=True, contested_after=3)
+    assert result.turn is Turn.STILL_OPEN
+    assert (result.life.first_seen, result.life.last_seen) == (before.first_seen, NOW)
+    assert (result.life.times_seen, result.life.heals) == (4, 1)
+
+
+def test_one_that_comes_back_soon_keeps_its_count_and_one_that_comes_back_late_begins_anew() -> None:
+    soon = seen(life(is_open=False, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
+    assert (soon.turn, soon.life.heals) == (Turn.OPENED, 3)
+    late = seen(life(is_open=False, days_ago=8, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
+    assert (late.turn, late.life.heals, late.life.first_seen) == (Turn.OPENED, 1, NOW)
+    assert timedelta(days=8) > REMEMBERED
+
+
+@given(st.integers(1, 10), st.lists(st.booleans(), max_size=30))
+def test_a_contested_difference_is_never_pushed_more_than_k_times(k: int, resolved: list[bool]) -> None:
+    now, current, pushes = NOW, None, 0
+    for is_resolved in resolved:
+        now += timedelta(days=1)
+        result = seen(current, DIFFERS, now, heal=True, contested_after=k)
+        pushes += result.is_healed
+        assert (result.turn is Turn.CONTESTED) == (not result.is_healed)
+        current = Life(
+            not is_resolved, result.life.first_seen, now, result.life.times_seen, result.life.heals
+        )
+    assert pushes == min(k, len(resolved))
+
+
+def search(skus: list[Sku], wrong: set[Sku], most: int) -> tuple[Bisected, list[tuple[Sku, ...]]]:
+    asked: list[tuple[Sku, ...]] = []
+    steps = bisect(skus, most)
+    try:
+        group = next(steps)
+        while True:
+            asked.append(group)
+            group = steps.send(bool(wrong & set(group)))
+    except StopIteration as end:
+        return end.value, asked
+
+
+@given(st.data())
+def test_halving_finds_exactly_what_differs(data: st.DataObject) -> None:
+    skus = [Sku(f"S{n}") for n in range(data.draw(st.integers(1, 64)))]
+    wrong = set(data.draw(st.lists(st.sampled_from(skus), min_size=1, max_size=8)))
+    result, asked = search(skus, wrong, 1_000)
+    assert set(result.found) == wrong
+    assert result.groups == ()
+    assert result.calls == len(asked)
+
+
+@given(st.data())
+def test_halving_stays_within_its_calls_and_loses_nothing(data: st.DataObject) -> None:
+    skus = [Sku(f"S{n}") for n in range(data.draw(st.integers(1, 64)))]
+    wrong = set(data.draw(st.lists(st.sampled_from(skus), min_size=1, max_size=8)))
+    most = data.draw(st.integers(0, 20))
+    result, asked = search(skus, wrong, most)
+    assert len(asked) == result.calls <= most
+    named = set(result.found) | {sku for group in result.groups for sku in group}
+    assert wrong <= named
+    assert set(result.found) <= wrong
+
+
+def test_one_wrong_among_many_takes_few_calls() -> None:
+    skus = [Sku(f"S{n}") for n in range(1024)]
+    assert search(skus, {skus[700]}, 1_000)[0].calls <= 20

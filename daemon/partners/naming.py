@@ -14,8 +14,6 @@ _JOINS: Final = frozenset("-_/.+#")
 """What part numbers hold besides letters and digits. A name that goes on after one of these is another name."""
 _TAILS: Final = frozenset("+#")
 """Those of them that end a part number, and no sentence."""
-
-
 _CHINESE: Final = "\u2e80"
 """Where the blocks of Chinese, Japanese and Korean begin."""
 
@@ -132,7 +130,7 @@ def _names_in(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) 
     taken = bytearray(len(text))
     found: list[_Found] = []
     for name in sorted(by_name, key=len, reverse=True):
-        brands = {_brand(pushes[position]) for position in by_name[name]}
+        brands = {_brand(pushes[position]) for position in by_name[name]} - {""}
         for start in _occurrences(text, name):
             end = start + len(name)
             if taken.find(1, start, end) < 0 and _stands_alone(text, start, end, brands):
@@ -158,10 +156,14 @@ def _stands_alone(text: str, start: int, end: int, brands: set[str]) -> bool:
         behind += 1
     # `AMS/LM358` and `LM358-AMS` are a name and its brand, `LM358-N` is another name.
     if before < start and text[before - 1 : before].isalnum():
-        return any(text.endswith(brand, 0, before) for brand in brands)
+        return any(_is_word(text, before - len(brand), brand) for brand in brands)
     if behind > end and text[behind : behind + 1].isalnum():
-        return any(text.startswith(brand, behind) for brand in brands)
+        return any(_is_word(text, behind, brand) for brand in brands)
     return True
+
+
+def _is_word(text: str, start: int, word: str) -> bool:
+    return start >= 0 and text.startswith(word, start) and _is_whole(text, start, start + len(word))
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:

@@ -269,3 +269,60 @@ async def test_a_missing_identifier_is_named(line: Line, value: str | None) -> N
         assert problem is not None
         assert problem.startswith(column)
     assert line.partner.problem([]) is not None
+
+
+BATCH = {SEKORM: "pnarttnumber/pnStock", YMATOU: "ymatou.skus.stock.update"}
+
+
+def pushes(line: Line, quantity: int = 7) -> list[Push]:
+    return [line.push(quantity + number, number) for number in range(1, 6)]
+
+
+async def test_many_numbers_go_in_one_call_and_have_an_outcome_each(line: Line) -> None:
+    assert await line.partner.push_many(pushes(line), LONG) == [Outcome(Kind.APPLIED)] * 5
+    assert [line.held(number) for number in range(1, 6)] == [8, 9, 10, 11, 12]
+    assert line.simulator.stats.count(line.name, BATCH[line.name]) == 1
+
+
+async def test_a_call_of_one_is_a_push(line: Line) -> None:
+    assert await line.partner.push_many([line.push(7)], LONG) == [Outcome(Kind.APPLIED)]
+    assert line.held() == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "wanted"),
+    [
+        ("reset_before", {}, Kind.UNKNOWN),
+        ("reset_after", {}, Kind.UNKNOWN),
+        ("status", {"status": 503}, Kind.UNKNOWN),
+        ("redirect", {"location": "/elsewhere"}, Kind.UNKNOWN),
+        ("garbage", {"shape": "wrong_types"}, Kind.UNKNOWN),
+        ("garbage", {"shape": "other_code_type"}, Kind.UNKNOWN),
+        ("oversized", {"megabytes": 4}, Kind.UNKNOWN),
+        ("message", {}, Kind.UNKNOWN),
+        ("throttle", {"status": 429}, Kind.TROUBLE),
+    ],
+)
+async def test_what_a_call_of_many_comes_to_is_so_for_each(
+    line: Line, kind: str, values: dict[str, object], wanted: Kind
+) -> None:
+    line.fault(kind, endpoint=BATCH[line.name], **values)
+    outcomes = await line.partner.push_many(pushes(line), LONG)
+    assert [outcome.kind for outcome in outcomes] == [wanted] * 5
+
+
+async def test_a_call_of_many_keeps_to_its_time(line: Line) -> None:
+    line.fault("hold", endpoint=BATCH[line.name], times=1)
+    began_at = clock.monotonic()
+    outcomes = await line.partner.push_many(pushes(line), SHORT)
+    assert clock.monotonic() - began_at < 2 * SHORT.total_seconds()
+    assert [outcome.kind for outcome in outcomes] == [Kind.UNKNOWN] * 5
+    outcomes = await line.partner.push_many(pushes(line), timedelta(0))
+    assert [outcome.kind for outcome in outcomes] == [Kind.NOT_SENT] * 5
+
+
+async def test_more_than_one_call_takes_is_the_callers_mistake(line: Line) -> None:
+    most = line.partner.most_per_call
+    assert await line.partner.push_many([], LONG) == []
+    with pytest.raises(ValueError, match=f"at most {most}"):
+        await line.partner.push_many([line.push(1)] * (most + 1), LONG)

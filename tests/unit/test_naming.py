@@ -38,6 +38,7 @@ def asked(*names: str) -> list[Push]:
         ("LM358-N differs", ["LM358"], []),
         ("LM358/NOPB differs", ["LM358"], []),
         ("LM358.5 and LM358+X and LM358#T and LM358_1", ["LM358"], []),
+        ("LM358-AMSX and XAMS/LM358 and LM358-AM", ["LM358"], []),
         ("XLM358 X-LM358 X/LM358", ["LM358"], []),
         ("LM358-N differs", ["LM358", "LM358-N"], ["LM358-N"]),
         ("LM358 N differs", ["LM358", "LM358 N"], ["LM358 N"]),

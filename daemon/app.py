@@ -182,9 +182,12 @@ async def _serve(
 
     def wake_dispatchers(drained: Drained | None = None) -> None:
         for name, dispatcher in dispatchers.items():
-            dispatcher.wake.set()
-            # What another replica has marked is not known here.
-            if drained is None or (name in drained.marked and drained.marked[name].urgent):
+            marked = None if drained is None else drained.marked.get(name)
+            # What another replica has marked, or was marked without looking, is not known here. Nobody is woken for
+            # nothing: a claim of no rows costs the database a commit.
+            if drained is None or name in drained.failed or (marked is not None and marked.rows):
+                dispatcher.wake.set()
+            if drained is None or (marked is not None and marked.urgent):
                 dispatcher.urgent.set()
 
     debounces = {

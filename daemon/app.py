@@ -11,13 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
 from functools import partial
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import structlog
 
 from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
-from daemon.core.letters import Language, test_letter
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.services.dispatch import Dispatcher, Limits
@@ -26,24 +24,23 @@ from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import IntakeService
 from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
-from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
+from daemon.store.answers import Answers, Standing
 from daemon.store.control import Pauses
 from daemon.store.database import ConnectOptions, Database
 from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
-from daemon.store.outbox import Outbox
+from daemon.store.parked import Parked
 from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 _START_RETRY_S: Final = 2.0
-_ZONE: Final = ZoneInfo("Asia/Shanghai")
 _STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
 IDENTIFIER_COLUMNS: Final = {
@@ -102,43 +99,6 @@ def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
         batch=channel.batch,
         batch_above=channel.batch_above,
     )
-
-
-def notifier(settings: Settings, database: Database) -> Notifier:
-    """Build what tells the person in charge. Raises ConfigError."""
-    notify = settings.notify
-    manners = Manners(
-        language=notify.language,
-        zone=_ZONE,
-        gather=notify.gather,
-        most_per_hour=notify.most_per_hour,
-        timeout=notify.timeout,
-        retry=notify.retry,
-        retry_most=notify.retry_most,
-        give_up=notify.give_up,
-    )
-    return Notifier(Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners)
-
-
-def receivers(settings: Settings) -> Sequence[Receiver]:
-    """Everybody who is told. Raises ConfigError."""
-    if not settings.notify.urls:
-        return ()
-    # Only who tells somebody waits for the library.
-    from daemon.receivers import make_receivers
-
-    return make_receivers(settings.notify.urls)
-
-
-async def send_test(settings: Settings, language: Language | None) -> dict[str, str | None]:
-    """Send a test message to every receiver; return why each failed, or None."""
-    language = language or settings.notify.language
-    told = receivers(settings)
-    letter = test_letter(language)
-    results = await asyncio.gather(
-        *(receiver.send(letter, language, settings.notify.timeout) for receiver in told)
-    )
-    return {receiver.name: result for receiver, result in zip(told, results, strict=True)}
 
 
 async def run(settings: Settings) -> int:
@@ -282,7 +242,6 @@ async def _serve(
             group.create_task(Maintenance(store, settings.history.keep).run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(pauses.run(stop), name="pauses"),
-            group.create_task(notifier(settings, database).run(stop), name="notify"),
         ]
         served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
         group.create_task(_cut_off(readers, stop, _STOP_S), name="cut-off-readers")
@@ -347,8 +306,12 @@ async def status(settings: Settings) -> dict[str, Any]:
         resynced_at, unread = await Intake(database, [], {}).state()
         lanes = {lane.lane: lane for lane in await Lanes(database).all()}
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
+        pauses = await Pauses(database).all()
         channels: dict[str, Any] = {}
         for name, listing in listings(settings).items():
+            parked = Parked(database, name)
+            discarded = (await parked.count())[1]
+            pause = pauses.get(name)
             ledger = Ledger(database, listing, lambda _identifiers: None)
             backlog = await ledger.backlog()
             lane = lanes.get(Lane(name))
@@ -356,6 +319,9 @@ async def status(settings: Settings) -> dict[str, Any]:
             channels[name] = {
                 "owner": lane.holder if lane else None,
                 "epoch": lane.epoch if lane else None,
+                "owned_since": lane.taken_at.isoformat() if lane and lane.holder and lane.taken_at else None,
+                "paused": pause
+                and {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason},
                 "trouble": trouble
                 and {
                     "what": trouble.trouble,
@@ -368,13 +334,33 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
                 "in_flight": backlog.in_flight,
                 "doubt": backlog.doubt,
-                "parked": backlog.parked,
-                "parked_skus": [{"sku": sku, "reason": why} for sku, why in await ledger.parked(20)],
+                "parked": backlog.parked - discarded,
+                "discarded": discarded,
+                "parked_skus": [
+                    {"sku": one.sku, "reason": one.reason}
+                    for one in await parked.all(20, with_discarded=False)
+                ],
+                **_standing(await Answers(database).standing(name)),
             }
     return {
         "resynced_at": resynced_at and resynced_at.isoformat(),
         "unread_changes": unread,
         "channels": channels,
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    sync, last = standing.sync, standing.reconciled
+    return {
+        "sync": sync and {"since": sync.since.isoformat(), "total": sync.total, "left": sync.left},
+        "reconciled": last
+        and {
+            "day": last.day.isoformat(),
+            "method": last.method,
+            "state": last.state,
+            "ended_at": last.ended_at.isoformat(),
+        },
+        "open_differences": standing.open_differences,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from daemon import __version__
-from daemon.commands import attempts, control, explain, notify, parked
+from daemon.commands import attempts, control, explain, parked
 from daemon.commands.places import Places, print_json
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
@@ -152,20 +152,24 @@ def check(places: Places, *, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(places: Places, *, as_json: bool) -> None:
-    """Show backlog, ages, doubt, parked and owners.
+    """Show how every channel stands.
+
+    Who owns it, whether it is paused or in trouble, backlog and the age of its oldest change, what is in flight,
+    in doubt, held and parked, the sync that runs, the last reconcile and the differences that are open.
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
     """
     settings = places.read(log_to=sys.stderr)
-    from daemon import app
+    from daemon import app, clock
 
     answer = asyncio.run(app.status(settings))
     if as_json:
         print_json(answer)
     else:
-        from daemon.tables import print_answer
+        from daemon.core.moments import Moments
+        from daemon.tables import print_status
 
-        print_answer(answer)
+        print_status(answer, Moments(clock.now(), app.operators_zone(settings)))
 
 
 @cli.command()
@@ -241,12 +245,5 @@ def config_schema() -> None:
     print_json(Settings.model_json_schema())
 
 
-for command in (
-    attempts.attempts,
-    control.pause,
-    control.resume,
-    explain.explain,
-    notify.notify,
-    parked.parked,
-):
+for command in (attempts.attempts, control.pause, control.resume, explain.explain, parked.parked):
     cli.add_command(command)

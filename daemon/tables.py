@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.core.checks import CheckResult, Verdict
+from daemon.core.moments import Moments, span
 from daemon.logs import visible
 
 _STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
@@ -39,6 +41,69 @@ def print_answer(answer: Mapping[str, Any]) -> None:
             click.echo(f"{name}: {_cell(value)}")
         else:
             click.echo(f"{name}: {_cell(value) if value else 'none'}")
+
+
+def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
+    """What `status` found: a column for each channel, a row for each fact; then what a person has to see to."""
+    compared = answer["resynced_at"]
+    click.echo(
+        f"{moments.full(moments.now)}; everything compared last: "
+        + ("not yet" if compared is None else moments.at(datetime.fromisoformat(compared)))
+        + f"; changes not read yet: {answer['unread_changes']}\n"
+    )
+    channels: Mapping[str, Mapping[str, Any]] = answer["channels"]
+    told = {name: _told(channel, moments) for name, channel in channels.items()}
+    names = list(dict.fromkeys(name for facts in told.values() for name in facts))
+    print_rows(
+        [{"": name, **{channel: facts.get(name) for channel, facts in told.items()}} for name in names]
+    )
+    for name, channel in channels.items():
+        if trouble := channel["trouble"]:
+            click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
+        if channel["parked_skus"]:
+            more = channel["parked"] - len(channel["parked_skus"])
+            click.echo(
+                f"\n{name}, parked" + (f" (and {more} more: `stockrelay parked list`):" if more > 0 else ":")
+            )
+            print_rows(channel["parked_skus"])
+
+
+def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
+    """One channel's facts by their names, in the order in which they are shown."""
+
+    def at(time: str) -> str:
+        return moments.at(datetime.fromisoformat(time))
+
+    paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
+    oldest = channel["oldest_s"]
+    told = {
+        "owner": channel["owner"] or "nobody: no daemon runs",
+        "owned since": "-"
+        if channel["owned_since"] is None
+        else f"{at(channel['owned_since'])}, epoch {channel['epoch']}",
+        "paused": "no",
+        "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
+        "SKUs": str(channel["skus"]),
+        "backlog": str(channel["backlog"]),
+        "oldest change": "-" if oldest is None else f"{span(timedelta(seconds=oldest))} old",
+        "in flight": str(channel["in_flight"]),
+        "in doubt": str(channel["doubt"]),
+        "held": str(channel.get("held", 0)),
+        "parked": str(channel["parked"])
+        + (f", and {channel['discarded']} discarded" if channel["discarded"] else ""),
+        "sync": "no"
+        if sync is None
+        else f"{sync['left']} of {sync['total']} left, since {at(sync['since'])}",
+        "last reconcile": "none yet",
+        "open differences": str(channel["open_differences"]),
+    }
+    if paused is not None:
+        reason = f": {paused['reason']}" if paused["reason"] else ""
+        told["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"
+    if last is not None:
+        how = (last["method"] or "").replace("_", " ")
+        told["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
+    return told
 
 
 def print_settings(answer: Mapping[str, Any], above: str = "") -> None:

@@ -140,8 +140,10 @@ def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
 
 
 def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
+    if row.sync_at is not None and row.attempt_id is None:
+        yield "has a turn in the sync of the whole channel"
     if row.due_at is None:
-        if (row.attempt_id, row.parked_at, row.held_at, row.doubt_at) == (None, None, None, None):
+        if (row.sync_at, row.attempt_id, row.parked_at, row.held_at, row.doubt_at) == (None,) * 5:
             yield "nothing waits, and nothing is in doubt"
         return
     if is_debouncing(row, facts.now):

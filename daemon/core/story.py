@@ -54,6 +54,7 @@ class Row:
     parked_reason: str | None
     parked_at: datetime | None
     discarded_at: datetime | None
+    sync_at: datetime | None = None
     held_at: datetime | None = None
 
     @property
@@ -156,7 +157,7 @@ def state(facts: Facts, problem: Problem) -> State:
         return State.IN_FLIGHT
     if row.doubt_at is not None:
         return State.IN_DOUBT
-    if row.due_at is not None:
+    if row.due_at is not None or row.sync_at is not None:
         return State.DEBOUNCING if is_debouncing(row, facts.now) else State.WAITING
     return State.IN_SYNC if isinstance(decided(facts, row, problem), Settled) else State.BEHIND
 
@@ -173,7 +174,7 @@ def is_debouncing(row: Row, now: datetime) -> bool:
 
 def claimed_at(facts: Facts, row: Row) -> datetime:
     """Return when the next claim can have the row, nothing else being in its way."""
-    return facts.now if row.due_at is None else max(row.due_at, facts.now)
+    return max(row.due_at or row.sync_at or facts.now, facts.now)
 
 
 def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
@@ -182,7 +183,8 @@ def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
         facts.sku,
         row.acked_quantity,
         row.identifiers,
-        is_doubted=row.doubt_at is not None,
+        # A sync asks for every number, whatever was acknowledged.
+        is_doubted=row.doubt_at is not None or row.sync_at is not None,
         is_settled=row.doubt_until is None or row.doubt_until <= claimed_at(facts, row),
         is_acked_since_doubt=row.acked_at is not None
         and row.doubt_at is not None
@@ -213,7 +215,7 @@ def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
     if row.attempt_id is not None:
         return _after_the_answer(facts, row, moments)
     decision = decided(facts, row, problem)
-    if row.due_at is None:
+    if row.due_at is None and row.sync_at is None:
         return _unmarked(facts, decision, moments)
     return _obstacle(facts) + _claim(facts, row, decision, moments)
 
@@ -273,8 +275,10 @@ def _obstacle(facts: Facts, before: str = "") -> str:
 
 
 def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
-    assert row.due_at is not None
-    when = "now" if row.due_at <= facts.now else f"at {moments.at(row.due_at)}"
+    at = claimed_at(facts, row)
+    when = "now" if at <= facts.now else f"at {moments.at(at)}"
+    if row.due_at is None:
+        when += ", when those that changed have had their turn"
     match decision:
         case Send():
             return _sending(facts, row, decision, when, moments)

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
 from daemon.core.errors import SchemaMismatch, StockrelayError
 from daemon.core.plan import Listed
-from daemon.core.story import Facts, PastAttempt, Rhythm, Row, Stop
+from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, Stop
 from daemon.core.types import ChannelName, Lane, Sku
 from daemon.store import queries
 from daemon.store.control import Pauses
@@ -43,6 +43,34 @@ class LoggedAttempt:
     attempt: PastAttempt
 
 
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A sync that is open: `left` of `total` SKUs still have their turn (0 of 0: it is still being prepared)."""
+
+    since: datetime
+    total: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The last reconcile that is over; `state` is `finished` or `incomplete`."""
+
+    day: date
+    method: str | None
+    state: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What else goes on with a channel, beside its backlog."""
+
+    sync: Sync | None
+    reconciled: Reconciled | None
+    open_differences: int
+
+
 class Answers:
     """Reads; changes nothing."""
 
@@ -57,6 +85,7 @@ class Answers:
             intake = await connection.fetchrow(_SQL["intake"], sku)
             record = await connection.fetchrow(_SQL["ledger_row"], channel, sku)
             past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
+            differences = await connection.fetch(_SQL["differences"], channel, sku)
         assert intake is not None
         row = None if record is None else _row(record)
         # As a claim does: what the listing says is read after the ledger.
@@ -80,7 +109,7 @@ class Answers:
             row=row,
             heir=heir,
             attempts=tuple(_attempt(one) for one in past),
-            differences=(),
+            differences=tuple(_difference(one) for one in differences),
             paused=None if pause is None else Stop(pause.since, _by(pause.by, pause.reason)),
             trouble=None
             if trouble is None
@@ -142,6 +171,21 @@ class Answers:
             return []
         return [Sku(row["sku"]) for row in rows]
 
+    async def standing(self, channel: ChannelName) -> Standing:
+        """Return what else goes on with a channel."""
+        async with self._database.connection(f"{channel}: reading what goes on") as connection:
+            row = await connection.fetchrow(_SQL["standing"], channel)
+        assert row is not None
+        return Standing(
+            None
+            if row["sync_since"] is None
+            else Sync(row["sync_since"], row["sync_total"], row["sync_left"]),
+            None
+            if row["day"] is None
+            else Reconciled(row["day"], row["method"], row["state"], row["ended_at"]),
+            row["differences"],
+        )
+
     async def attempts(
         self,
         channels: Collection[ChannelName],
@@ -180,6 +224,18 @@ def _attempt(record: asyncpg.Record) -> PastAttempt:
         record["outcome"],
         record["reason"],
         record["duration_ms"],
+    )
+
+
+def _difference(record: asyncpg.Record) -> Difference:
+    return Difference(
+        record["class"],
+        record["last_turn"],
+        record["ours"],
+        record["theirs"],
+        record["first_seen"],
+        record["last_seen"],
+        record["times_seen"],
     )
 
 

@@ -283,3 +283,17 @@ async def test_two_databases_do_not_mix_channels(shop: Shop) -> None:
     async with opened(shop.place) as other:
         assert await Parked(other.database, YMATOU).retry(None, 10) == []
         assert await Parked(other.database, YMATOU).count() == (0, 0)
+
+
+async def test_what_reconcile_saw_is_among_the_facts(shop: Shop) -> None:
+    await shop.deliver("A", 5)
+    await shop.sql.execute(
+        "INSERT INTO stockrelay.difference (channel, class, sku, state, ours, theirs, first_seen, last_seen, "
+        "times_seen, heals, last_run, last_turn) "
+        "VALUES ($1, 'partner_differs', 'A', 'open', 5, 9, now(), now(), 1, 1, 1, 'opened')",
+        CHANNEL,
+    )
+    found = await facts(shop, "A")
+    assert [(one.kind, one.turn, one.ours, one.theirs) for one in found.differences] == [
+        ("partner_differs", "opened", 5, 9)
+    ]

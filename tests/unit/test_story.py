@@ -211,6 +211,12 @@ def chapter(story: Story, about: str) -> str:
             "The change is captured and is read as soon as a daemon runs.",
         ),
         (
+            replace(FACTS, row=replace(ROW, sync_at=after(-5))),
+            State.WAITING,
+            "has a turn in the sync of the whole channel",
+            "Now, when those that changed have had their turn, 5 is sent as PN-1 / AMS.",
+        ),
+        (
             replace(FACTS, row=None, is_unread=True),
             State.NEW,
             "nothing: the partner was never told of it",

@@ -13,6 +13,11 @@ SELECT row_to_json(l)::text AS row FROM (
 SELECT a.at, a.attempt_id, a.identifiers, a.quantity, a.outcome, a.reason, a.duration_ms::float8 AS duration_ms
 FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at DESC, a.attempt_id DESC LIMIT $3;
 
+-- name: differences
+-- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the partner's name.
+SELECT d.class, d.last_turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen
+FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
+
 -- name: intake
 -- The database's time; whether the change log names the SKU and has not been read that far; when everything was compared.
 SELECT clock_timestamp() AS now, i.resynced_at,
@@ -102,3 +107,18 @@ RETURNING d.sku;
 -- name: tell_replicas
 -- Wakes whoever owns the lane.
 SELECT pg_notify('stockrelay', 'marked');
+
+-- name: standing
+-- For `status`: the sync that is open and how many SKUs still have a turn in it, the last reconcile that is over, and how
+-- many differences are open.
+SELECT s.started_at AS sync_since, s.total AS sync_total,
+       (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = c.channel AND d.sync_at IS NOT NULL) AS sync_left,
+       r.day, r.method, r.state, r.ended_at,
+       (SELECT count(*) FROM stockrelay.difference AS d WHERE d.channel = c.channel AND d.state = 'open') AS differences
+FROM (SELECT $1::text AS channel) AS c
+LEFT JOIN stockrelay.sync_run AS s ON s.channel = c.channel AND s.state <> 'finished'
+LEFT JOIN LATERAL (
+    SELECT l.* FROM stockrelay.reconcile_run AS l
+    WHERE l.channel = c.channel AND l.state IN ('finished', 'incomplete') AND l.kind <> 'dry'
+    ORDER BY l.ended_at DESC LIMIT 1
+) AS r ON true;

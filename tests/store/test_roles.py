@@ -9,11 +9,13 @@ import asyncpg
 import pytest
 
 from daemon.core.errors import StoreRefused
+from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import SEKORM
 from daemon.store.control import Pauses
 from daemon.store.inspect import inspecting
 from daemon.store.migrate import check_version, migrate
+from daemon.store.outbox import Outbox, Told
 from daemon.store.tokens import Tokens
 from tests.store.place import Place, logged
 from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
@@ -88,6 +90,22 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         await tokens.save("secret", HOUR)
         assert await tokens.load() is not None
         await tokens.invalidate(1)
+        await tell(Outbox(shop.database))
+
+
+async def tell(outbox: Outbox) -> None:
+    """Everything that is done with notices."""
+    await outbox.tell_troubles([SEKORM], timedelta(0))
+    await outbox.tell_parked(SEKORM, timedelta(0), HOUR)
+    await outbox.post(Notice("any", "key", SEKORM))
+    taken = await outbox.take(HOUR, timedelta(0), 9, ())
+    told = Told(
+        (), None, is_all=False, is_any=False, pauses=[HOUR] * len(taken), are_over=[False] * len(taken)
+    )
+    assert await outbox.finish(taken, told)
+    await outbox.hurry("any")
+    await outbox.leave_untold()
+    await outbox.forget(timedelta(0))
 
 
 async def work(shop: Shop) -> None:

@@ -1,0 +1,173 @@
+"""Letters: every kind in both languages, whatever the data are, and nothing of them poses as markup."""
+
+import re
+import string
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.core import notice
+from daemon.core.letters import (
+    LANGUAGES,
+    LONGEST_BODY,
+    LONGEST_TITLE,
+    Language,
+    Letter,
+    fitted,
+    gather,
+    render,
+)
+from daemon.core.letters import (
+    test_letter as a_test_letter,
+)
+from daemon.core.letters.en import WORDS as EN
+from daemon.core.letters.facts import tame
+from daemon.core.letters.zh import WORDS as ZH
+from daemon.core.outcome import Trouble
+from tests.unit.letters_samples import SAMPLES
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(sorted({name for *_, data in SAMPLES for name in data} | {"more"}))
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def places(sentence: str) -> set[str]:
+    return {field for _, field, _, _ in string.Formatter().parse(sentence) if field is not None}
+
+
+def test_both_languages_say_the_same() -> None:
+    assert ZH.keys() - EN.keys() == {"is_translated"}
+    assert not EN.keys() - ZH.keys()
+    different = {name for name in EN if not places(ZH[name]) and places(EN[name])}
+    assert different == set(), "a value is told in English alone"
+    assert not [name for name, sentence in EN.items() if CHINESE.search(sentence)]
+
+
+def test_there_is_a_sample_of_every_kind() -> None:
+    assert {kind for _, kind, *_ in SAMPLES} == set(notice.KINDS)
+    assert {f"kind.{kind}" for kind in notice.KINDS} <= EN.keys()
+
+
+def test_every_trouble_has_words_of_its_own() -> None:
+    assert {f"trouble.{trouble}.do" for trouble in Trouble} <= EN.keys()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("name", "kind", "channel", "data"), SAMPLES, ids=[name for name, *_ in SAMPLES])
+def test_every_kind_reads_well(
+    name: str, kind: str, channel: str, data: dict[str, Any], language: Language
+) -> None:
+    letter = render(kind, channel, data, language, SHANGHAI)
+    text = f"{letter.title}\n{letter.body}"
+    assert bool(CHINESE.search(letter.title)) is (language == "zh")
+    assert not re.search(r"[{}<>]|None|\bnull\b|\?", text), name
+    assert all(line.strip() == line and line for line in text.splitlines())
+
+
+def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
+    letter = render(*SAMPLES[0][1:], "en", SHANGHAI)
+    assert letter.title == "Ymatou reconcile of 2026-11-21: SKUs that differ: 25"
+    for words in (
+        "agree: 4,974",
+        "A-0001: ERP 7, partner 3",
+        "and 20 more",
+        "since 2026-11-19 00:31, seen 3 times",
+    ):
+        assert words in letter.body
+
+
+def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> None:
+    data = {"trouble": "address_not_allowed", "advice": "give address A to Sekorm"}
+    english = render(notice.CHANNEL_TROUBLE, "sekorm", data, "en", SHANGHAI).body
+    chinese = render(notice.CHANNEL_TROUBLE, "sekorm", data, "zh", SHANGHAI).body
+    assert "give address A to Sekorm" in english
+    assert "NAT" not in english
+    assert "白名单" in chinese
+    assert "give address A to Sekorm" in chinese
+
+
+def test_times_are_told_where_the_reader_is() -> None:
+    data = {"day": "2026-11-21", "due_at": "2026-11-21T16:30:00Z"}
+    assert "2026-11-22 00:30" in render(notice.RECONCILE_MISSED, "sekorm", data, "en", SHANGHAI).body
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("<b>x</b> <at user_id='all'>", "‹b›x‹/b› ‹at user_id='all'›"),
+        ("@all @Everyone @所有人 a@b.example", "＠all ＠Everyone ＠所有人 a@b.example"),
+        ("one\r\ntwo\u2028three\0\u202efour\u200b", "one two three four"),
+        ("`rm`", "'rm'"),
+        ("\ud800", ""),
+    ],
+)
+def test_a_strangers_words_pose_as_nothing(said: str, told: str) -> None:
+    assert tame(said) == told
+
+
+@given(st.text())
+def test_a_strangers_words_are_one_short_line(said: str) -> None:
+    told = tame(said, 20)
+    assert len(told) <= 20
+    assert told.isprintable() or not told
+    assert "<" not in told
+
+
+@given(
+    st.sampled_from([*notice.KINDS, "later_kind"]),
+    st.sampled_from(["sekorm", "ymatou", "other", None]),
+    st.dictionaries(NAMES, JSON),
+    st.sampled_from(LANGUAGES),
+)
+def test_any_data_make_a_letter(
+    kind: str, channel: str | None, data: dict[str, Any], language: Language
+) -> None:
+    letter = render(kind, channel, data, language, SHANGHAI)
+    assert 0 < len(letter.title) <= LONGEST_TITLE
+    assert "\n" not in letter.title
+    assert len(letter.body) <= LONGEST_BODY
+    assert not re.search("[<>]", letter.title + letter.body)
+    (letter.title + letter.body).encode()
+
+
+def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
+    items = [{"sku": f"S{n}" * 30, "class": "partner_differs", "ours": n, "theirs": 0} for n in range(50)]
+    chunks = [
+        {"chunk": n, "first_sku": "a" * 80, "last_sku": "b" * 80, "words": "w" * 300} for n in range(50)
+    ]
+    data = {"opened": items, "still_open": items, "contested": items, "unnamed_chunks": chunks}
+    letter = render(notice.RECONCILE_DIGEST, "ymatou", data, "zh", SHANGHAI)
+    assert len(letter.body) <= LONGEST_BODY
+    assert letter.body.endswith("……（内容过长，已截断）")
+
+
+def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
+    letters = [Letter(f"t{n}", "x" * 1500) for n in range(5)]
+    one = gather(letters, "en")
+    assert one.title == "5 notices: t0"
+    assert "t1" in one.body
+    assert one.body.endswith("3 more notices are not shown here; see the log.")
+    assert gather(letters[:1], "en") == letters[0]
+
+
+@given(st.text(), st.integers(0, 3000))
+def test_a_letter_is_made_to_fit(body: str, most: int) -> None:
+    letter = Letter("标题", body)
+    small = fitted(letter, "zh", most)
+    mark = "……（内容过长，已截断）"
+    assert small == letter or len(f"{small.title}\r\n{small.body}".encode(errors="replace")) <= max(
+        most, len(f"标题\r\n{mark}".encode())
+    )
+
+
+def test_the_test_letter_says_that_it_is_one() -> None:
+    assert "测试" in a_test_letter("zh").title
+    assert "test" in a_test_letter("en").title

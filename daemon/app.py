@@ -11,11 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
 from functools import partial
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.letters import Language, test_letter
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.services.dispatch import Dispatcher, Limits
@@ -24,6 +26,7 @@ from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import IntakeService
 from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
+from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
@@ -35,12 +38,14 @@ from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
+from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
 from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 _START_RETRY_S: Final = 2.0
+_ZONE: Final = ZoneInfo("Asia/Shanghai")
 _STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
 IDENTIFIER_COLUMNS: Final = {
@@ -99,6 +104,43 @@ def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
         batch=channel.batch,
         batch_above=channel.batch_above,
     )
+
+
+def notifier(settings: Settings, database: Database) -> Notifier:
+    """Build what tells the person in charge. Raises ConfigError."""
+    notify = settings.notify
+    manners = Manners(
+        language=notify.language,
+        zone=_ZONE,
+        gather=notify.gather,
+        most_per_hour=notify.most_per_hour,
+        timeout=notify.timeout,
+        retry=notify.retry,
+        retry_most=notify.retry_most,
+        give_up=notify.give_up,
+    )
+    return Notifier(Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners)
+
+
+def receivers(settings: Settings) -> Sequence[Receiver]:
+    """Everybody who is told. Raises ConfigError."""
+    if not settings.notify.urls:
+        return ()
+    # Only who tells somebody waits for the library.
+    from daemon.receivers import make_receivers
+
+    return make_receivers(settings.notify.urls)
+
+
+async def send_test(settings: Settings, language: Language | None) -> dict[str, str | None]:
+    """Send a test message to every receiver; return why each failed, or None."""
+    language = language or settings.notify.language
+    told = receivers(settings)
+    letter = test_letter(language)
+    results = await asyncio.gather(
+        *(receiver.send(letter, language, settings.notify.timeout) for receiver in told)
+    )
+    return {receiver.name: result for receiver, result in zip(told, results, strict=True)}
 
 
 async def run(settings: Settings) -> int:
@@ -242,6 +284,7 @@ async def _serve(
             group.create_task(Maintenance(store, settings.history.keep).run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(pauses.run(stop), name="pauses"),
+            group.create_task(notifier(settings, database).run(stop), name="notify"),
         ]
         served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
         group.create_task(_cut_off(readers, stop, _STOP_S), name="cut-off-readers")

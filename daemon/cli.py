@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from daemon import __version__
-from daemon.commands import attempts, control, explain, parked
+from daemon.commands import attempts, control, explain, notify, parked
 from daemon.commands.places import Places, print_json
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
@@ -245,5 +245,12 @@ def config_schema() -> None:
     print_json(Settings.model_json_schema())
 
 
-for command in (attempts.attempts, control.pause, control.resume, explain.explain, parked.parked):
+for command in (
+    attempts.attempts,
+    control.pause,
+    control.resume,
+    explain.explain,
+    notify.notify,
+    parked.parked,
+):
     cli.add_command(command)

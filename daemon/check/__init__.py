@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from daemon.app import connect_options, listings
-from daemon.check import listing, partner, schema, server, watches
+from daemon.check import listing, notify, partner, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.checks import CheckResult
 from daemon.core.errors import ConfigError, StockrelayError
@@ -38,6 +38,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
         if connection is not None:
             await _check_listings(findings, settings, connection[0], partners)
         await _check_partners(findings, settings, partners)
+    notify.check_notify(findings, settings)
     return findings.results
 
 

@@ -3,7 +3,7 @@
 from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
 from daemon.settings.model import Settings
-from daemon.settings.sections import Database, Debounce, Log, Run, Watch
+from daemon.settings.sections import Database, Debounce, Log, Notify, Run, Watch
 
 __all__ = [
     "ChannelSettings",
@@ -11,6 +11,7 @@ __all__ = [
     "Database",
     "Debounce",
     "Log",
+    "Notify",
     "Run",
     "Sekorm",
     "Settings",

@@ -55,9 +55,9 @@ def _walk(model: type[BaseModel], above: Path, *, in_list: bool) -> Iterator[Key
     for name, field in model.model_fields.items():
         leaves = list(_leaves(field.annotation))
         section = next((t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)), None)
-        yield Key((*above, name), SecretStr in leaves, section is not None, in_list, field.default)
+        is_list = get_origin(field.annotation) is tuple
+        yield Key((*above, name), SecretStr in leaves, section is not None or is_list, in_list, field.default)
         if section is not None:
-            is_list = get_origin(field.annotation) is tuple
             yield from _walk(section, (*above, name), in_list=in_list or is_list)
 
 

@@ -7,9 +7,19 @@ from pydantic import AfterValidator, BaseModel, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.core.types import SEKORM, YMATOU, ChannelName
-from daemon.settings import rules
+from daemon.settings import receivers, rules
 from daemon.settings.channels import Channels, Sekorm, Ymatou
-from daemon.settings.sections import Contradiction, Database, Debounce, History, Log, Place, Run, Watch
+from daemon.settings.sections import (
+    Contradiction,
+    Database,
+    Debounce,
+    History,
+    Log,
+    Notify,
+    Place,
+    Run,
+    Watch,
+)
 
 __all__ = [
     "ENV_PREFIX",
@@ -55,6 +65,8 @@ class Settings(BaseSettings):
     """The marketplaces, by name."""
     history: History = History()
     """What is kept of the past."""
+    notify: Notify = Notify()
+    """The person in charge, and how often they are told."""
     log: Log = Log()
     """What is told on standard output."""
 
@@ -125,6 +137,9 @@ def secrets_in(model: BaseModel) -> tuple[str, ...]:
         if isinstance(value, SecretStr):
             text = value.get_secret_value()
             found += rules.dsn_secrets(text) if name.endswith("dsn") else [text]
+        elif isinstance(value, tuple):
+            for item in value:
+                found += receivers.secrets(item.get_secret_value()) if isinstance(item, SecretStr) else []
         elif isinstance(value, BaseModel):
             found += secrets_in(value)
     return tuple(dict.fromkeys(s for s in found if s))
@@ -138,6 +153,8 @@ def _shown_value(name: str, value: object) -> Any:  # noqa: ANN401 - whatever JS
     match value:
         case SecretStr():
             text = value.get_secret_value()
+            if name == "urls":
+                return f"{receivers.schema(text)}://{rules.MASK}"
             return rules.masked_dsn(text) if name.endswith("dsn") else rules.MASK if text else ""
         case BaseModel():
             return _shown(value)

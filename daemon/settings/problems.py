@@ -41,7 +41,7 @@ class Problems:
             if isinstance(value, Mapping):
                 self.hide(value, (*above, name))
             elif key and key.is_secret and value:
-                self._secrets.append(str(value))
+                self._secrets += [str(item) for item in (value if isinstance(value, list) else [value])]
 
     def add_invalid(self, error: ValidationError, values: Mapping[str, Any]) -> None:
         """What the model refused, and what it did not come to: a settle time that is too short."""

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from daemon.settings import receivers
+
 MASK = "[masked]"
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -161,6 +163,12 @@ def dsn_secrets(dsn: str) -> tuple[str, ...]:
     return (dsn, *passwords) if passwords else ()
 
 
+def _receiver(value: SecretStr) -> SecretStr:
+    if (what := receivers.problem(value.get_secret_value())) is not None:
+        raise ValueError(what)
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=604_800, allow_inf_nan=False)]
 Window = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, le=604_800, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=10_000, allow_inf_nan=False)]
@@ -173,6 +181,7 @@ Plain = Annotated[str, AfterValidator(_plain)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 FernetKey = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_fernet_key)]
 Dsn = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_dsn)]
+Receiver = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_receiver)]
 BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
 Query = Annotated[str, AfterValidator(_query)]
 Expression = Annotated[str, AfterValidator(_expression)]

@@ -129,6 +129,54 @@ class History(Section):
         return timedelta(days=self.keep_days)
 
 
+class Notify(Section):
+    """The person in charge, and how often they are told."""
+
+    urls: tuple[rules.Receiver, ...] = ()
+    """Where to tell them, as apprise writes addresses: dingtalk://TOKEN, mailto://... Empty: nobody is told."""
+    language: Annotated[Literal["zh", "en"], rules.Lower] = "zh"
+    """zh: Chinese; en: English."""
+    gather_s: rules.Window = 60.0
+    """What is of one kind and comes within this time is told in one message."""
+    most_per_hour: rules.Attempts = 30
+    """More messages than this in an hour wait and are gathered; the guard's question does not wait."""
+    timeout_s: rules.Seconds = 20.0
+    """A receiver that has not answered by then is tried again."""
+    retry_s: rules.Seconds = 30.0
+    """The first pause after a failure; each is twice the one before ..."""
+    retry_most_s: rules.Seconds = 1800.0
+    """... up to this."""
+    give_up_s: rules.Seconds = 86_400.0
+    """A notice that could not be told for so long is given up, which is logged and told."""
+
+    @property
+    def gather(self) -> timedelta:
+        return timedelta(seconds=self.gather_s)
+
+    @property
+    def timeout(self) -> timedelta:
+        return timedelta(seconds=self.timeout_s)
+
+    @property
+    def retry(self) -> timedelta:
+        return timedelta(seconds=self.retry_s)
+
+    @property
+    def retry_most(self) -> timedelta:
+        return timedelta(seconds=self.retry_most_s)
+
+    @property
+    def give_up(self) -> timedelta:
+        return timedelta(seconds=self.give_up_s)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Notify":
+        if self.retry_s > self.retry_most_s:
+            what = f"must be at most retry_most_s ({self.retry_most_s:g}); lower it or raise retry_most_s"
+            raise Contradiction([(("retry_s",), what)])
+        return self
+
+
 class Log(Section):
     """What is told on standard output."""
 

@@ -1,11 +1,15 @@
 """Notices for the person in charge, on their way: posted by whoever finds something out, told by one replica."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.notice import Notice, storable
+from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 
@@ -21,6 +25,32 @@ async def post_within(connection: "PoolConnectionProxy[Record]", notice: Notice)
     return row is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A notice in our hands. `tries` counts this one too and proves that it is ours; `reached` names the receivers
+    that have it already; `age` is measured by the database's clock."""
+
+    id: int
+    notice: Notice
+    tries: int
+    reached: tuple[str, ...]
+    created_at: datetime
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of notices that were taken together. `is_all`: nobody is left to be told. `is_any`: somebody was
+    told this time. Where somebody is left, `pauses` say when each is tried again, `are_over` which are given up."""
+
+    reached: tuple[str, ...]
+    error: str | None
+    is_all: bool
+    is_any: bool
+    pauses: Sequence[timedelta]
+    are_over: Sequence[bool]
+
+
 class Outbox:
     """All notices, over all replicas."""
 
@@ -31,3 +61,70 @@ class Outbox:
         """Keep something to tell. False: the same key was posted already."""
         async with self._database.connection("posting a notice") as connection:
             return await post_within(connection, notice)
+
+    async def take(
+        self, hold: timedelta, gather: timedelta, most_per_hour: int, urgent: Sequence[str]
+    ) -> list[Taken]:
+        """Take what makes the next message, for `hold`: nobody else tells it meanwhile. Empty: nothing is due."""
+        async with self._database.transaction("taking notices") as connection:
+            if not await connection.fetchval(_SQL["alone"]):
+                return []
+            rows = await connection.fetch(_SQL["take"], hold, gather, most_per_hour, list(urgent))
+        taken = [
+            Taken(
+                r["id"],
+                Notice(
+                    r["kind"], r["key"], r["channel"] and ChannelName(r["channel"]), json.loads(r["data"])
+                ),
+                r["tries"],
+                tuple(r["reached"]),
+                r["created_at"],
+                r["age"],
+            )
+            for r in rows
+        ]
+        return sorted(taken, key=lambda each: each.id)
+
+    async def finish(self, taken: Sequence[Taken], told: Told) -> set[int]:
+        """Write down what became of them; the ids that were still ours."""
+        async with self._database.connection("noting what was told") as connection:
+            rows = await connection.fetch(
+                _SQL["finish"],
+                [each.id for each in taken],
+                [each.tries for each in taken],
+                sorted(told.reached),
+                storable(told.error),
+                told.is_all,
+                told.is_any,
+                list(told.pauses),
+                list(told.are_over),
+            )
+        return {row["id"] for row in rows}
+
+    async def hurry(self, kind: str) -> None:
+        """Let notices of that kind be told now."""
+        async with self._database.connection("hurrying notices") as connection:
+            await connection.execute(_SQL["hurry"], kind)
+
+    async def leave_untold(self) -> list[Notice]:
+        """There is nobody to tell: end what waits, and return it."""
+        async with self._database.connection("leaving notices untold") as connection:
+            rows = await connection.fetch(_SQL["leave_untold"])
+        return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
+
+    async def forget(self, keep: timedelta) -> None:
+        """Delete some of what is older than `keep`."""
+        async with self._database.connection("forgetting notices") as connection:
+            await connection.execute(_SQL["forget"], keep)
+
+    async def tell_troubles(self, channels: Sequence[ChannelName], lasting: timedelta) -> None:
+        """Post the trouble of channels that has lasted so long, and its end when that has lasted so long."""
+        async with self._database.transaction("telling of trouble") as connection:
+            await connection.execute(_SQL["tell_recoveries"], list(channels), lasting)
+            await connection.execute(_SQL["tell_troubles"], list(channels), lasting)
+
+    async def tell_parked(self, channel: ChannelName, gather: timedelta, every: timedelta) -> None:
+        """Post what was parked since the last summary: once the oldest of it has waited `gather`, at most each
+        `every`."""
+        async with self._database.connection(f"{channel}: telling of parked SKUs") as connection:
+            await connection.execute(_SQL["tell_parked"], channel, gather, every)

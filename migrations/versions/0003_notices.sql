@@ -23,3 +23,7 @@ CREATE TABLE stockrelay.notice (
 CREATE INDEX notice_waiting ON stockrelay.notice (next_try_at) WHERE state = 'waiting';
 CREATE INDEX notice_latest ON stockrelay.notice (kind, channel, id);
 CREATE INDEX notice_age ON stockrelay.notice (created_at);
+
+-- Since when a channel has been in trouble of any kind; `since` begins anew when one kind follows another.
+ALTER TABLE stockrelay.channel_state ADD COLUMN troubled_since timestamptz;
+UPDATE stockrelay.channel_state SET troubled_since = since WHERE trouble IS NOT NULL;

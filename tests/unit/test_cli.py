@@ -24,6 +24,7 @@ COMMANDS = [
     "demo",
     "explain",
     "migrate",
+    "notify",
     "parked",
     "pause",
     "resume",
@@ -154,7 +155,8 @@ def test_the_secrets_folder_is_an_option(tmp_path: Path) -> None:
 
 def test_config_schema_needs_no_configuration_and_knows_every_section() -> None:
     schema = json.loads(stockrelay("config", "schema", CONFIG="/not/there").stdout)
-    assert set(schema["properties"]) == {"database", "watch", "debounce", "run", "channels", "history", "log"}
+    sections = {"database", "watch", "debounce", "run", "channels", "history", "notify", "log"}
+    assert set(schema["properties"]) == sections
     assert schema["additionalProperties"] is False
 
 

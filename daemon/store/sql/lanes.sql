@@ -25,8 +25,10 @@ SELECT lane, epoch, CASE WHEN until >= clock_timestamp() THEN holder END AS hold
 
 -- name: set_trouble
 -- What is wrong with a channel.
-INSERT INTO stockrelay.channel_state AS c (channel, trouble, reason, advice) VALUES ($1, $2, $3, $4)
+INSERT INTO stockrelay.channel_state AS c (channel, trouble, reason, advice, troubled_since)
+VALUES ($1, $2, $3, $4, CASE WHEN $2::text IS NOT NULL THEN clock_timestamp() END)
 ON CONFLICT (channel) DO UPDATE SET trouble = excluded.trouble, reason = excluded.reason, advice = excluded.advice,
+    troubled_since = CASE WHEN excluded.trouble IS NOT NULL THEN coalesce(c.troubled_since, excluded.troubled_since) END,
     since = CASE WHEN c.trouble IS NOT DISTINCT FROM excluded.trouble THEN c.since ELSE excluded.since END;
 
 -- name: troubles

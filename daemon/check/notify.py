@@ -1,0 +1,26 @@
+"""The person in charge: whether anybody is told."""
+
+from typing import Final
+
+from daemon.check.findings import Findings
+from daemon.settings import Settings
+from daemon.settings.receivers import schema
+
+NOTIFY: Final = "notify"
+
+
+def check_notify(findings: Findings, settings: Settings) -> None:
+    """Say who is told. That the addresses are of a shape that can be is known since they were loaded; whether a message
+    arrives is shown by sending one, which a check does not do."""
+    urls = settings.notify.urls
+    if not urls:
+        findings.warn(
+            NOTIFY,
+            "nobody is told when a channel is paused, SKUs are parked or numbers differ",
+            "set notify.urls (docs/notifications.md), then run `stockrelay notify test`",
+        )
+        return
+    kinds = ", ".join(schema(url.get_secret_value()) for url in urls)
+    findings.passed(
+        NOTIFY, f"told in {settings.notify.language} by {kinds}; `stockrelay notify test` proves it"
+    )

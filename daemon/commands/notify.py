@@ -1,0 +1,51 @@
+"""`stockrelay notify`: whether the person in charge can be told."""
+
+import asyncio
+import sys
+from typing import Final
+
+import click
+
+from daemon.commands.places import Places, print_json
+
+_NOBODY: Final = "nobody is told: notify.urls is empty; docs/notifications.md shows how to write an address"
+
+
+@click.group()
+def notify() -> None:
+    """Tell the person in charge."""
+
+
+@notify.command("test")
+@click.option(
+    "--language",
+    type=click.Choice(["zh", "en"]),
+    help="The message's language. Default: notify.language.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def test(places: Places, *, language: str | None, as_json: bool) -> int:
+    """Send a test message to every address in notify.urls.
+
+    Says for each what became of it, without showing it. Needs no database. Exit code 1: one failed, or there is none.
+    """
+    settings = places.read(log_to=sys.stderr)
+    from daemon import app
+    from daemon.core.errors import StockrelayError
+
+    results = asyncio.run(app.send_test(settings, "en" if language == "en" else "zh" if language else None))
+    if not results:
+        raise StockrelayError(_NOBODY)
+    failed = {name: reason for name, reason in results.items() if reason is not None}
+    if as_json:
+        print_json([{"receiver": n, "is_delivered": r is None, "reason": r} for n, r in results.items()])
+    else:
+        width = max(map(len, results))
+        for name, reason in results.items():
+            click.echo(f"{name:<{width}}  {'delivered' if reason is None else f'failed: {reason}'}")
+        if failed:
+            click.echo(
+                "check the address in notify.urls, what the receiver asks of a message (a keyword, a signature, our "
+                "address), and this machine's way to it"
+            )
+    return 1 if failed else 0

@@ -1,0 +1,96 @@
+"""Letters to the person in charge: every kind of notice as plain text in Chinese or English. Pure.
+
+The reader knows stock, not code: what happened, the numbers, examples, what to do, the command to type. What the
+partner or the ERP wrote is tamed (`facts.tame`) and bounded, so that it can't pose as markup or push the rest out of
+sight.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, Final, Literal
+
+from daemon.core import notice as kinds
+from daemon.core.letters import digest, en, events, zh
+from daemon.core.letters.facts import Facts
+from daemon.core.letters.words import Words
+
+__all__ = ["LANGUAGES", "Language", "Letter", "fitted", "gather", "render", "test_letter"]
+
+Language = Literal["zh", "en"]
+LANGUAGES: Final = ("zh", "en")
+LONGEST_TITLE: Final = 120
+LONGEST_BODY: Final = 4_000
+_TABLES: Final = {"zh": zh.WORDS, "en": en.WORDS}
+_RENDERERS: Final[Mapping[str, Callable[[Words, Facts], tuple[str, list[str]]]]] = {
+    kinds.RECONCILE_DIGEST: digest.reconcile_digest,
+    kinds.RECONCILE_MISSED: events.reconcile_missed,
+    kinds.CHANNEL_TROUBLE: events.channel_trouble,
+    kinds.CHANNEL_RECOVERED: events.channel_recovered,
+    kinds.PARKED_SUMMARY: events.parked_summary,
+    kinds.GUARD_QUESTION: events.guard_question,
+    kinds.GUARD_RELEASED: events.guard_released,
+    kinds.NOTIFICATION_FAILED: events.notification_failed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message: a line for the subject, and plain text."""
+
+    title: str
+    body: str
+
+
+def render(
+    kind: str, channel: str | None, data: Mapping[str, Any], language: Language, zone: tzinfo
+) -> Letter:
+    """Write one notice; times are told in `zone`. A kind that is not known yet is told by its name and data."""
+    words = Words(_TABLES[language], channel)
+    title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, Facts(data, zone))
+    return Letter(title[:LONGEST_TITLE], cut("\n".join(lines), LONGEST_BODY, len, words("cut")))
+
+
+def test_letter(language: Language) -> Letter:
+    """The message of `stockrelay notify test`."""
+    words = Words(_TABLES[language], None)
+    return Letter(words("test.title"), words("test.body"))
+
+
+def gather(letters: Sequence[Letter], language: Language) -> Letter:
+    """Several letters as one; those that find no room are counted."""
+    if len(letters) == 1:
+        return letters[0]
+    words = Words(_TABLES[language], None)
+    parts: list[str] = []
+    room = LONGEST_BODY
+    for letter in letters:
+        part = f"{letter.title}\n{letter.body}"
+        room -= len(part) + 2
+        if parts and room < 0:
+            parts.append(words("dropped", len(letters) - len(parts)))
+            break
+        parts.append(part)
+    title = words("gathered", len(letters), letters[0].title)
+    return Letter(title[:LONGEST_TITLE], "\n\n".join(parts))
+
+
+def fitted(letter: Letter, language: Language, most_bytes: int) -> Letter:
+    """The letter in so many bytes of UTF-8, title and body together: some receivers refuse a longer one."""
+    room = max(0, most_bytes - len(letter.title.encode()) - 2)
+    mark = Words(_TABLES[language], None)("cut")
+    return Letter(letter.title, cut(letter.body, room, lambda text: len(text.encode()), mark))
+
+
+def cut(text: str, room: int, size: Callable[[str], int], mark: str) -> str:
+    """The text's first lines that fit, and a line that says that it was cut."""
+    if size(text) <= room:
+        return text
+    kept: list[str] = []
+    used = size(mark)
+    for line in text.split("\n"):
+        used += size(line) + 1
+        if used > room:
+            break
+        kept.append(line)
+    return "\n".join([*kept, mark])

@@ -1,0 +1,119 @@
+"""The digest of a reconcile."""
+
+from typing import Final
+
+from daemon.core.letters.facts import LONGEST_NAME, Facts
+from daemon.core.letters.words import Words
+
+EXAMPLES: Final = 10
+_DIFFERENCES: Final = ("opened", "still_open", "contested")
+_CLASSES: Final = ("partner_differs", "unknown_at_partner", "missing_in_listing", "duplicated_id")
+
+
+def reconcile_digest(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    """One digest for each run: what was compared, what differs, what was done, what is left to do."""
+    lines = _counted(words, facts)
+    for name in _DIFFERENCES:
+        lines += _differences(words, facts, name)
+    lines += _unnamed(words, facts)
+    lines += _resolved(words, facts)
+    lines += _treated(words, facts)
+    lines += [words("do"), *_advice(words, facts)]
+    return _title(words, facts), lines
+
+
+def _title(words: Words, facts: Facts) -> str:
+    different = sum(facts.total(name) for name in _DIFFERENCES)
+    place = (words.channel_name, facts.text("day", 20))
+    if different:
+        return words("digest.title.bad", *place, different)
+    if facts.total("unnamed_chunks"):
+        return words("digest.title.unnamed", *place)
+    if facts.text("incomplete"):
+        return words("digest.title.incomplete", *place)
+    if facts.text("method") == "assert":
+        return words("digest.title.asserted", *place)
+    return words("digest.title.good", *place)
+
+
+def _counted(words: Words, facts: Facts) -> list[str]:
+    method = facts.text("method", LONGEST_NAME)
+    counts = "digest.counts.assert" if method == "assert" else "digest.counts"
+    lines = [words(counts, facts.number("checked"), facts.number("agreed"))]
+    if words.has(f"digest.method.{method}"):
+        lines.append(words(f"digest.method.{method}"))
+    if incomplete := facts.text("incomplete"):
+        lines.append(words("digest.incomplete", incomplete))
+    return lines
+
+
+def _differences(words: Words, facts: Facts, name: str) -> list[str]:
+    total = facts.total(name)
+    if not total:
+        return []
+    shown = facts.rows(name)[:EXAMPLES]
+    lines = [words(f"digest.{name}", total), *(_item(words, item) for item in shown)]
+    return [*lines, words("rest", total - len(shown))] if total > len(shown) else lines
+
+
+def _item(words: Words, item: Facts) -> str:
+    ours, theirs = item.text("ours", 20) or "?", item.text("theirs", 20)
+    name = item.text("class", LONGEST_NAME)
+    key = f"class.{name}" if name in _CLASSES else "class.other"
+    if key == "class.partner_differs" and not theirs:
+        key += ".unsaid"
+    what = words(key, ours, theirs or "?", name)
+    aged = [words("item.since", item.when("first_seen"))] if item.when("first_seen") else []
+    if item.number("times_seen") > 1:
+        aged.append(words("item.times", item.number("times_seen")))
+    sku = item.text("sku", LONGEST_NAME)
+    return words("item.aged", sku, what, words.listed(aged)) if len(aged) > 1 else words("item", sku, what)
+
+
+def _unnamed(words: Words, facts: Facts) -> list[str]:
+    total = facts.total("unnamed_chunks")
+    if not total:
+        return []
+    shown = facts.rows("unnamed_chunks")[:EXAMPLES]
+    lines = [words("digest.unnamed", total)]
+    for chunk in shown:
+        first, last = (chunk.text(name, LONGEST_NAME) for name in ("first_sku", "last_sku"))
+        said = words("words", chunk.text("words")) if chunk.text("words") else words("none")
+        lines.append(words("digest.chunk", chunk.text("chunk", 20), first, last, said))
+    return [*lines, words("digest.chunk.rest", total - len(shown))] if total > len(shown) else lines
+
+
+def _resolved(words: Words, facts: Facts) -> list[str]:
+    total = facts.total("resolved")
+    if not total:
+        return []
+    skus = [item.text("sku", LONGEST_NAME) for item in facts.rows("resolved")]
+    if len(skus) == total <= EXAMPLES:
+        return [words("digest.resolved.some", total, words.listed(skus))]
+    return [words("digest.resolved", total)]
+
+
+def _treated(words: Words, facts: Facts) -> list[str]:
+    lines = []
+    if unsettled := facts.number("unsettled"):
+        lines.append(words("digest.unsettled", unsettled))
+    if healed := facts.number("healed"):
+        lines.append(words("digest.healed", healed))
+    elif facts.data.get("heal") is False and any(facts.total(name) for name in _DIFFERENCES):
+        lines.append(words("digest.reported"))
+    if facts.number("took_s"):
+        lines.append(words("digest.took", words.duration(facts.number("took_s"))))
+    return lines
+
+
+def _advice(words: Words, facts: Facts) -> list[str]:
+    items = [item for name in _DIFFERENCES for item in facts.rows(name)]
+    classes = {item.text("class", LONGEST_NAME) for item in items}
+    names: list[str] = [name for name in _CLASSES[1:] if name in classes]
+    names += ["contested"] if facts.total("contested") else []
+    names += ["unnamed"] if facts.total("unnamed_chunks") else []
+    names += ["incomplete"] if facts.text("incomplete") else []
+    lines = [words(f"advice.{name}") for name in names] or [words("advice.none")]
+    if items:
+        lines.append(words("advice.explain", items[0].text("sku", LONGEST_NAME)))
+    return lines

@@ -1,0 +1,148 @@
+"""The letters' words in English."""
+
+from collections.abc import Mapping
+from typing import Final
+
+WORDS: Final[Mapping[str, str]] = {
+    "channel.sekorm": "Sekorm",
+    "channel.ymatou": "Ymatou",
+    "all_channels": "all channels",
+    "unknown_time": "(time unknown)",
+    "none": "(none)",
+    "line": "- {0}",
+    "words": '"{0}"',
+    "rest": "- and {0} more",
+    "sku_reason": "- {0}: {1}",
+    "do": "What to do:",
+    "gathered": "{0} notices: {1}",
+    "dropped": "... {0} more notices are not shown here; see the log.",
+    "cut": "... (too long, cut off)",
+    "and": ", ",
+    # Reconcile
+    "digest.title.good": "{0} reconcile of {1}: all agree",
+    "digest.title.bad": "{0} reconcile of {1}: SKUs that differ: {2}",
+    "digest.title.unnamed": "{0} reconcile of {1}: differences without names",
+    "digest.title.incomplete": "{0} reconcile of {1} is incomplete",
+    "digest.title.asserted": "{0} reconcile of {1}: the day's changes were sent again",
+    "digest.counts": "SKUs compared: {0}; agree: {1}.",
+    "digest.counts.assert": "SKUs sent again: {0}; acknowledged: {1}.",
+    "digest.method.compare": "How: the current numbers of what changed that day were given to the partner to compare.",
+    "digest.method.read_back": "How: all of the partner's numbers were read back and compared with the ERP.",
+    "digest.method.assert": "How: the partner lets nobody read its numbers, so what changed that day was sent again; "
+    "what it held before is not known.",
+    "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
+    "digest.opened": "New differences ({0}):",
+    "digest.still_open": "Found before and still open ({0}):",
+    "digest.resolved": "Agree again: {0}.",
+    "digest.resolved.some": "Agree again: {0} ({1}).",
+    "digest.contested": "Changed back again and again ({0}); no longer corrected:",
+    "digest.unnamed": "Parts where the partner sees a difference but names no SKU ({0}):",
+    "digest.chunk": "- part {0} ({1} to {2}), the partner says: {3}",
+    "digest.chunk.rest": "- and {0} more parts",
+    "digest.unsettled": "Still changing, left for the next time: {0}.",
+    "digest.healed": "The ERP's numbers are being sent again: {0}; the next reconcile confirms it.",
+    "digest.reported": "Nothing is corrected (reconcile.heal = false): this is for a person to do.",
+    "digest.took": "It took {0}.",
+    "item": "- {0}: {1}",
+    "item.aged": "- {0}: {1}; {2}",
+    "item.since": "since {0}",
+    "item.times": "seen {0} times",
+    "class.partner_differs": "ERP {0}, partner {1}",
+    "class.partner_differs.unsaid": "ERP {0}, the partner has another number",
+    "class.unknown_at_partner": "the partner has no such product (ERP {0})",
+    "class.missing_in_listing": "the partner sells {1}, but it is not in the channel's listing",
+    "class.duplicated_id": "one identifier stands for several products",
+    "class.other": "{2} (ERP {0}, partner {1})",
+    "advice.unknown_at_partner": "- Products the partner does not have: create them there, or correct the partner's "
+    "identifier in the ERP.",
+    "advice.missing_in_listing": "- Products that are not in the listing: take them off sale at the partner, or add "
+    "them to the channel's listing.",
+    "advice.duplicated_id": "- Identifiers used twice: let each identifier stand for one product.",
+    "advice.contested": "- Changed back again and again: a person or another program also writes the partner's stock; "
+    "find it and stop it.",
+    "advice.unnamed": "- Differences without names: ask the partner about the range, or set reconcile.bisect = true "
+    "to have them found.",
+    "advice.incomplete": "- The next reconcile reads again; if it fails again, run: stockrelay check",
+    "advice.none": "- Nothing.",
+    "advice.explain": "- The story of one SKU: stockrelay explain {0}",
+    "missed.title": "{0}: the reconcile of {1} did not run",
+    "missed.due": "It was due at {0}.",
+    "missed.reason": "Reason: {0}",
+    "missed.do": "- See that the daemon is running: stockrelay status\n"
+    "- Do it now: stockrelay reconcile --channel {0} --date {1}",
+    # Channels
+    "trouble.title": "{0} is paused: {1}",
+    "trouble.since": "Since {0} no stock is sent to {1}. Changes are kept and sent when it works again; other channels "
+    "go on.",
+    "trouble.reason": "What happened: {0}",
+    "trouble.advice": "- {0}",
+    "trouble.after": "- No restart is needed afterwards, it is tried again by itself. Look: stockrelay check, "
+    "stockrelay status",
+    "trouble.credential": "account or secret not accepted",
+    "trouble.credential.do": "- Compare account and secret with {0}, correct the configuration and restart.",
+    "trouble.account_disabled": "the account is disabled",
+    "trouble.account_disabled.do": "- Ask {0} to enable the account.",
+    "trouble.address_not_allowed": "our address is not allowed",
+    "trouble.address_not_allowed.do": "- Give {0} the address by which this machine reaches the internet (that of the "
+    "NAT gateway, if there is one) for their list.",
+    "trouble.clock": "the clocks differ too much",
+    "trouble.clock.do": "- Check this machine's time synchronisation (NTP).",
+    "trouble.signature": "the signature is not accepted",
+    "trouble.signature.do": "- Compare app_id and app_secret with {0}.",
+    "trouble.api_name": "the interface is not granted, or its address is wrong",
+    "trouble.api_name.do": "- Ask {0} whether this app has been granted the stock interface, and check `dialect`.",
+    "trouble.throttled": "too many requests for the partner",
+    "trouble.throttled.do": "- It mostly passes by itself; if it lasts, lower the channel's rate_per_s, or ask {0} "
+    "for a higher limit.",
+    "trouble.unreachable": "it cannot be reached",
+    "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if they are fine, ask {0} whether "
+    "they have an outage.",
+    "trouble.unknown": "no clear answers",
+    "trouble.unknown.do": "- Ask {0} whether their interface works.",
+    "trouble.other": "{0}",
+    "trouble.other.do": "- Run: stockrelay check",
+    "recovered.title": "{0} works again",
+    "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What was held back is being sent; nothing '
+    "to do.",
+    "recovered.do": "- See what is still waiting: stockrelay status",
+    # Parked
+    "parked.title": "{0}: SKUs that need a person: {1}",
+    "parked.title.again": "{0}: more SKUs that need a person: {1} (in all {2})",
+    "parked.body": "The stock of these SKUs did not reach the partner and is not tried again; all others go on.",
+    "parked.do": "- Correct in the ERP or the listing what the reason names; a change tries it again by itself.\n"
+    "- All of them: stockrelay parked list --channel {0}",
+    # The guard
+    "guard.title.zeroes": "{0}: {1} SKUs would all go to zero; held, please decide",
+    "guard.title.rows": "{0}: the listing shrank, {1} SKUs would go to zero; held, please decide",
+    "guard.share": "The ERP says that {0} of this channel's {1} SKUs ({2}) go to 0. That may be a mistake, so it was "
+    "not sent.",
+    "guard.rows": "The listing query had {0} rows and now has {1}.",
+    "guard.examples": "For example:",
+    "guard.example": "- {0}: was {1}",
+    "guard.goes_on": "All other changes go on; single sell-outs are not held.",
+    "guard.do": "- If it is true, run: {0}\n"
+    "- If not, correct the ERP's data or the listing; once they are right, the hold ends by itself.",
+    "released.title": "{0}: the hold on zeroes has ended",
+    "released.command": "An operator released it: the ERP's numbers of {0} SKUs are being sent.",
+    "released.recovery": "The ERP's data are right again: the {0} zeroes are not sent. Nothing to do.",
+    # Notices themselves
+    "undelivered.title": "A notice could not be delivered",
+    "undelivered.body": 'The notice "{1}" of {0} did not reach every receiver and was given up.',
+    "undelivered.reason": "Reason: {0}",
+    "undelivered.do": "- Check notify.urls and the network, then run: stockrelay notify test\n"
+    "- What was missed stands in the log (notify.notice_undelivered) and in stockrelay status.",
+    "kind.reconcile_digest": "reconcile",
+    "kind.reconcile_missed": "reconcile missed",
+    "kind.channel_trouble": "channel trouble",
+    "kind.channel_recovered": "channel recovered",
+    "kind.parked_summary": "parked SKUs",
+    "kind.guard_question": "zeroes held",
+    "kind.guard_released": "hold ended",
+    "kind.notification_failed": "notice not delivered",
+    "other.title": "{0}: {1}",
+    "test.title": "Stockrelay test notice",
+    "test.body": "This is a test: if you read it, Stockrelay can reach you here. Nothing to do.",
+    "duration.s": "{0} s",
+    "duration.min": "{0} min",
+    "duration.h": "{0} h",
+}

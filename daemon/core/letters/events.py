@@ -1,0 +1,98 @@
+"""Everything but the digest: trouble and its end, parked SKUs, the guard, and what went wrong in telling."""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from daemon.core.letters.facts import LONGEST_NAME, Facts, tame
+from daemon.core.letters.words import Words
+
+_EXAMPLES: Final = 10
+
+
+def reconcile_missed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    day = facts.text("day", 20)
+    lines = [words("missed.due", facts.when("due_at") or words("unknown_time"))]
+    lines += [words("missed.reason", facts.text("reason"))] if facts.text("reason") else []
+    lines += [words("do"), words("missed.do", words.channel_word, day)]
+    return words("missed.title", words.channel_name, day), lines
+
+
+def channel_trouble(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    trouble = facts.text("trouble", LONGEST_NAME)
+    key = f"trouble.{trouble}" if words.has(f"trouble.{trouble}.do") else "trouble.other"
+    name = words(key, trouble)
+    since = facts.when("since") or words("unknown_time")
+    lines = [words("trouble.since", since, words.channel_name)]
+    lines += [words("trouble.reason", facts.text("reason", 300))] if facts.text("reason") else []
+    advice = facts.text("advice", 300)
+    lines.append(words("do"))
+    # The advice is English; where that is the reader's language it takes the place of the general words.
+    if not advice or words.has("is_translated"):
+        lines.append(words(f"{key}.do", words.channel_name))
+    lines += [words("trouble.advice", advice)] if advice else []
+    return words("trouble.title", words.channel_name, name), [*lines, words("trouble.after")]
+
+
+def channel_recovered(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    trouble = facts.text("trouble", LONGEST_NAME)
+    name = words(f"trouble.{trouble}") if words.has(f"trouble.{trouble}.do") else trouble
+    lasted = words.duration(60 * facts.number("minutes"))
+    lines = [
+        words("recovered.body", name, facts.when("since") or words("unknown_time"), lasted),
+        words("recovered.do"),
+    ]
+    return words("recovered.title", words.channel_name), lines
+
+
+def parked_summary(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    new, parked = facts.total("new"), facts.number("parked")
+    if parked > new:
+        title = words("parked.title.again", words.channel_name, new, parked)
+    else:
+        title = words("parked.title", words.channel_name, new)
+    shown = facts.rows("new")[:_EXAMPLES]
+    lines = [words("parked.body")]
+    lines += [words("sku_reason", item.text("sku", LONGEST_NAME), item.text("reason")) for item in shown]
+    lines += [words("rest", new - len(shown))] if new > len(shown) else []
+    return title, [*lines, words("do"), words("parked.do", words.channel_word)]
+
+
+def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    is_shrunk = facts.text("cause", 20) == "rows"
+    zeroes = facts.number("zeroes")
+    lines = [words("guard.share", zeroes, facts.number("skus"), f"{facts.share('share'):.1%}")]
+    if is_shrunk:
+        lines.append(words("guard.rows", facts.number("rows_before"), facts.number("rows_now")))
+    if examples := facts.rows("examples")[:_EXAMPLES]:
+        lines.append(words("guard.examples"))
+        lines += [
+            words("guard.example", item.text("sku", LONGEST_NAME), item.text("was", 20) or "?")
+            for item in examples
+        ]
+    command = facts.text("command") or f"stockrelay release {words.channel_word}"
+    lines += [words("guard.goes_on"), words("do"), words("guard.do", command)]
+    return words("guard.title.rows" if is_shrunk else "guard.title.zeroes", words.channel_name, zeroes), lines
+
+
+def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    key = "released.command" if facts.text("by", 20) == "command" else "released.recovery"
+    return words("released.title", words.channel_name), [words(key, facts.number("zeroes"))]
+
+
+def notification_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    kind = facts.text("kind", LONGEST_NAME)
+    name = words(f"kind.{kind}") if words.has(f"kind.{kind}") else kind
+    lines = [words("undelivered.body", facts.when("since") or words("unknown_time"), name)]
+    lines += [words("undelivered.reason", facts.text("reason"))] if facts.text("reason") else []
+    return words("undelivered.title"), [*lines, words("do"), words("undelivered.do")]
+
+
+def unknown(kind: str) -> Callable[[Words, Facts], tuple[str, list[str]]]:
+    """A kind of a later version: its name and data, so that nothing is kept from the person."""
+
+    def other(words: Words, facts: Facts) -> tuple[str, list[str]]:
+        shown = json.dumps(facts.data, ensure_ascii=False, default=str)
+        return words("other.title", words.channel_name, tame(kind, LONGEST_NAME)), [tame(shown, 1000)]
+
+    return other

@@ -1,0 +1,198 @@
+"""Tells the person in charge: finds what is to be told of channels, and carries notices to every receiver.
+
+Runs in every replica; the database hands each notice to one of them. A receiver that fails or hangs is tried again
+later and keeps nothing else waiting: no push, no other receiver, not the daemon's stop. A replica that dies between a
+delivery and writing it down makes that notice come twice, which is the lesser evil.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta, tzinfo
+from typing import Final, Protocol
+
+import structlog
+
+from daemon import clock
+from daemon.core import letters
+from daemon.core.backoff import backoff
+from daemon.core.errors import StockrelayError
+from daemon.core.letters import Language, Letter
+from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
+from daemon.core.types import ChannelName
+from daemon.store.outbox import Outbox, Taken, Told
+
+log = structlog.get_logger(__name__)
+
+_POLL_S: Final = 2.0
+_LOOK_S: Final = 10.0
+"""How often channels are looked at."""
+_LASTING: Final = timedelta(seconds=60)
+"""Trouble that is shorter is not told, nor an end that is: a channel that flaps is told once."""
+_PARKED_EVERY: Final = timedelta(hours=1)
+_KEEP: Final = timedelta(days=90)
+_FORGET_S: Final = 3600.0
+_HOLD_MORE: Final = timedelta(seconds=30)
+_STOP_S: Final = 1.0
+"""What a delivery may still take when told to stop; then it counts as failed, and is tried by whoever is next."""
+_LEFT: Final = "the daemon was told to stop before it answered"
+_URGENT: Final = (GUARD_QUESTION,)
+
+
+class Receiver(Protocol):
+    """Somebody who is told. `name` holds no secret."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def send(self, letter: Letter, language: Language, timeout: timedelta) -> str | None:
+        """Deliver; return why it failed, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How people are told. Times in letters are told in `zone`."""
+
+    language: Language
+    zone: tzinfo
+    gather: timedelta
+    most_per_hour: int
+    timeout: timedelta
+    retry: timedelta
+    retry_most: timedelta
+    give_up: timedelta
+    lasting: timedelta = _LASTING
+
+
+class Notifier:
+    """The service. Without receivers, notices are ended as untold."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        receivers: Sequence[Receiver],
+        channels: Sequence[ChannelName],
+        manners: Manners,
+    ) -> None:
+        self._outbox = outbox
+        self._receivers = receivers
+        self._channels = channels
+        self._manners = manners
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tell until told to stop; a database that is away is waited for."""
+        if not self._receivers:
+            log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
+        look_at = forget_at = clock.monotonic()
+        while not stop.is_set():
+            is_busy = False
+            try:
+                if clock.monotonic() >= look_at:
+                    look_at = clock.monotonic() + _LOOK_S
+                    await self._look()
+                if clock.monotonic() >= forget_at:
+                    forget_at = clock.monotonic() + _FORGET_S
+                    await self._outbox.forget(_KEEP)
+                is_busy = await self._carry(stop)
+            except StockrelayError as error:
+                log.warning("notify.step_failed", reason=str(error))
+            if not is_busy:
+                await clock.wait_any(_POLL_S, stop)
+
+    async def _look(self) -> None:
+        """Find out what nobody else posts."""
+        await self._outbox.tell_troubles(self._channels, self._manners.lasting)
+        for channel in self._channels:
+            await self._outbox.tell_parked(channel, self._manners.gather, _PARKED_EVERY)
+
+    async def _carry(self, stop: asyncio.Event) -> bool:
+        """Tell the next message; False: there is none."""
+        if not self._receivers:
+            for notice in await self._outbox.leave_untold():
+                log.info("notify.notice_untold", kind=notice.kind, channel=notice.channel, key=notice.key)
+            return False
+        manners = self._manners
+        taken = await self._outbox.take(
+            manners.timeout + _HOLD_MORE, manners.gather, manners.most_per_hour, _URGENT
+        )
+        if not taken:
+            return False
+        await self._finish(taken, await self._send(taken, stop))
+        return True
+
+    async def _send(self, taken: Sequence[Taken], stop: asyncio.Event) -> dict[str, str | None]:
+        """Deliver to all who do not have it; say why each failed, or None."""
+        letter = self._letter(taken)
+        left = [receiver for receiver in self._receivers if receiver.name not in taken[0].reached]
+        sending = {
+            receiver.name: asyncio.create_task(
+                receiver.send(letter, self._manners.language, self._manners.timeout),
+                name=f"tell {receiver.name}",
+            )
+            for receiver in left
+        }
+        if not sending:
+            return {}
+        stopping = asyncio.create_task(_stopped(stop), name="notify-stopping")
+        everybody = asyncio.ensure_future(asyncio.gather(*sending.values()))
+        try:
+            await asyncio.wait((everybody, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (stopping, everybody):
+                waiting.cancel()
+            await asyncio.gather(stopping, everybody, return_exceptions=True)
+        return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
+
+    def _letter(self, taken: Sequence[Taken]) -> Letter:
+        language, zone = self._manners.language, self._manners.zone
+        notices = [each.notice for each in taken]
+        return letters.gather(
+            [letters.render(n.kind, n.channel, n.data, language, zone) for n in notices], language
+        )
+
+    async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:
+        """Write down who was told; what can't be told for too long is given up, and that is told."""
+        kind = taken[0].notice.kind
+        failures = {name: reason for name, reason in results.items() if reason is not None}
+        error = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or None
+        reached = {*taken[0].reached, *(results.keys() - failures.keys())}
+        pauses = [self._pause(each) for each in taken]
+        # That something was not told is told until it is: there is nobody else to tell that.
+        are_over = [each.age >= self._manners.give_up and kind != NOTIFICATION_FAILED for each in taken]
+        told = Told(tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over)
+        ours = await self._outbox.finish(taken, told)
+        for name, reason in results.items():
+            fields = {"receiver": name, "kind": kind, "notices": [each.id for each in taken]}
+            if reason is None:
+                log.info("notify.message_delivered", **fields)
+            else:
+                retry_s = round(min(pauses).total_seconds(), 1)
+                log.warning("notify.delivery_failed", reason=reason, retry_s=retry_s, **fields)
+        for each, is_over in zip(taken, are_over, strict=True):
+            if failures and is_over and each.id in ours:
+                await self._give_up(each, error or "")
+        if not failures and kind != NOTIFICATION_FAILED:
+            await self._outbox.hurry(NOTIFICATION_FAILED)
+
+    async def _give_up(self, taken: Taken, error: str) -> None:
+        notice = taken.notice
+        log.error(
+            "notify.notice_undelivered",
+            kind=notice.kind,
+            channel=notice.channel,
+            key=notice.key,
+            tries=taken.tries,
+            reason=error,
+            data=notice.data,
+        )
+        data = {"kind": notice.kind, "reason": error, "since": taken.created_at.isoformat()}
+        await self._outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
+
+    def _pause(self, taken: Taken) -> timedelta:
+        return backoff(taken.tries, self._manners.retry, self._manners.retry_most, clock.jitter())
+
+
+async def _stopped(stop: asyncio.Event) -> None:
+    """Return a moment after `stop`."""
+    await stop.wait()
+    await asyncio.sleep(_STOP_S)

@@ -1,0 +1,140 @@
+"""One notice of each kind (and way of a kind), as their producers post them; docs/notifications.md shows them."""
+
+from typing import Any, Final
+
+from daemon.core import notice
+
+DAY: Final = "2026-11-21"
+SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
+    (
+        "Reconcile: differences found and healed",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {
+            "day": DAY, "method": "read_back", "checked": 5000, "agreed": 4974,
+            "opened": [
+                {"sku": "A-0001", "class": "partner_differs", "ours": 7, "theirs": 3},
+                {"sku": "A-0002", "class": "unknown_at_partner", "ours": 12, "theirs": None},
+                {"sku": "A-0003", "class": "missing_in_listing", "ours": None, "theirs": 5},
+            ],
+            "still_open": [
+                {"sku": "B-0001", "class": "duplicated_id", "ours": 4, "theirs": None,
+                 "first_seen": "2026-11-18T16:31:00+00:00", "times_seen": 3},
+            ],
+            "resolved": [{"sku": "C-0001"}, {"sku": "C-0002"}],
+            "contested": [
+                {"sku": "D-0001", "class": "partner_differs", "ours": 9, "theirs": 99,
+                 "first_seen": "2026-11-16T16:31:00+00:00", "times_seen": 5},
+            ],
+            "more": {"opened": 20}, "unnamed_chunks": [], "unsettled": 1, "healed": 21, "heal": True,
+            "incomplete": None, "took_s": 214,
+        },
+    ),
+    (
+        "Reconcile: all agree",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {"day": DAY, "method": "read_back", "checked": 5000, "agreed": 5000, "heal": True, "took_s": 96},
+    ),
+    (
+        "Reconcile: the partner names no SKU",
+        notice.RECONCILE_DIGEST,
+        "sekorm",
+        {
+            "day": DAY, "method": "compare", "checked": 800, "agreed": 600, "heal": True, "took_s": 9,
+            "unnamed_chunks": [
+                {"chunk": 3, "first_sku": "R-0201", "last_sku": "R-0400", "words": "库存数据不一致"}
+            ],
+        },
+    ),
+    (
+        "Reconcile: reading back is refused, the day's changes are sent again",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {"day": DAY, "method": "assert", "checked": 640, "agreed": 640, "heal": True, "took_s": 31},
+    ),
+    (
+        "Reconcile: incomplete",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {
+            "day": DAY, "method": "read_back", "checked": 3200, "agreed": 3200, "heal": True, "took_s": 400,
+            "incomplete": "page 17 of 25 failed 5 times: HTTP 502",
+        },
+    ),
+    (
+        "Reconcile: did not run",
+        notice.RECONCILE_MISSED,
+        "sekorm",
+        {"day": DAY, "due_at": "2026-11-21T16:30:00+00:00", "reason": "no replica was running at that time"},
+    ),
+    (
+        "Channel trouble",
+        notice.CHANNEL_TROUBLE,
+        "sekorm",
+        {
+            "trouble": "address_not_allowed", "reason": "-1: ip invalid", "since": "2026-11-22T02:03:00+00:00",
+            "advice": "give Sekorm the daemon's egress address (that of the NAT gateway, if there is one) "
+            "for their list",
+        },
+    ),
+    (
+        "Channel recovered",
+        notice.CHANNEL_RECOVERED,
+        "sekorm",
+        {"trouble": "address_not_allowed", "since": "2026-11-22T02:03:00+00:00", "minutes": 47},
+    ),
+    (
+        "Parked SKUs",
+        notice.PARKED_SUMMARY,
+        "ymatou",
+        {
+            "parked": 14,
+            "new": [
+                {"sku": "A-0007", "reason": "outer_sku_id is missing; the listing has to give one"},
+                {"sku": "A-0008", "reason": "refused: 商品不存在"},
+            ],
+            "more": 1,
+        },
+    ),
+    (
+        "The guard asks: many zeroes",
+        notice.GUARD_QUESTION,
+        "sekorm",
+        {
+            "zeroes": 4980, "skus": 5000, "share": 0.996, "cause": "zeroes", "rows_before": 5000, "rows_now": 5000,
+            "examples": [{"sku": "A-0001", "was": 7}, {"sku": "A-0002", "was": 12}],
+            "command": "stockrelay release sekorm",
+        },
+    ),
+    (
+        "The guard asks: the listing shrank",
+        notice.GUARD_QUESTION,
+        "ymatou",
+        {
+            "zeroes": 4700, "skus": 5000, "share": 0.94, "cause": "rows", "rows_before": 5000, "rows_now": 300,
+            "examples": [{"sku": "A-0001", "was": 7}], "command": "stockrelay release ymatou",
+        },
+    ),
+    (
+        "The guard: released by command",
+        notice.GUARD_RELEASED,
+        "sekorm",
+        {"zeroes": 4980, "by": "command"},
+    ),
+    (
+        "The guard: the data recovered",
+        notice.GUARD_RELEASED,
+        "sekorm",
+        {"zeroes": 4980, "by": "recovery"},
+    ),
+    (
+        "A notice could not be delivered",
+        notice.NOTIFICATION_FAILED,
+        "ymatou",
+        {
+            "kind": "guard_question", "since": "2026-11-21T02:03:00+00:00",
+            "reason": "notify.urls[0] dingtalk: the receiver answers 310000: keywords not in content",
+        },
+    ),
+]  # fmt: skip

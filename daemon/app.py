@@ -6,8 +6,8 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import tzinfo
 from functools import partial
 from typing import Any, Final
@@ -18,6 +18,7 @@ import structlog
 from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.letters import Language, test_letter
+from daemon.core.plan import unsendable
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.services.dispatch import Dispatcher, Limits
@@ -28,6 +29,7 @@ from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
 from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.pauses import PauseWatch
+from daemon.services.sync import Stage, SyncJob
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
@@ -40,12 +42,16 @@ from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
+from daemon.store.sync import Syncs, SyncSummary
 from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 _START_RETRY_S: Final = 2.0
 _ZONE: Final = ZoneInfo("Asia/Shanghai")
+_SYNC_POOL: Final = 4
+"""Connections that a sync needs: the listing is read through one while others claim, mark and write."""
+_SHOWN: Final = 10
 _STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
 IDENTIFIER_COLUMNS: Final = {
@@ -154,10 +160,19 @@ async def run(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    holder = _holder()
     log.info("run.started", version=__version__, holder=holder, channels=sorted(settings.enabled_channels()))
-    try:
+    with _first_error():
         await serve(settings, holder, stop)
+    log.info("run.stopped")
+    return 0
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """What a task group raises, as the one error that the command line prints and knows the exit code of."""
+    try:
+        yield
     except BaseExceptionGroup as group:
         expected, unexpected = group.split(StockrelayError)
         if unexpected is not None:
@@ -165,8 +180,10 @@ async def run(settings: Settings) -> int:
             raise
         assert expected is not None
         raise _first(expected) from group
-    log.info("run.stopped")
-    return 0
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
@@ -407,11 +424,92 @@ def _standing(standing: Standing) -> dict[str, Any]:
     }
 
 
+async def sync(
+    settings: Settings, name: ChannelName, on_stage: Callable[[Stage], None], stop: asyncio.Event
+) -> tuple[SyncSummary, bool]:
+    """Send a channel's whole listing, until that is done or `stop` is set; say what it came to, and whether an
+    earlier sync was gone on with.
+
+    The lane's owner does the sending. While nobody owns it, this process does, as one more replica.
+    """
+    holder = _holder()
+    channel, listing = settings.enabled_channels()[name], listings(settings)[name]
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened(settings, _SYNC_POOL))
+        clients = await stack.enter_async_context(partners(settings, database))
+        # A copy of the database is refused before anything is sent.
+        await Intake(database, [], {}).check_identity()
+        lanes, syncs = Lanes(database), Syncs(database, listing)
+        ledger = Ledger(database, listing, clients[name].problem)
+        dispatcher = Dispatcher(
+            ledger, clients[name], _limits(settings, channel), partial(lanes.set_trouble, name)
+        )
+        keeper = LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatcher)
+        job = SyncJob(syncs, ledger, holder, on_stage, dispatcher.wake.set)
+        done = asyncio.Event()
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                working = group.create_task(job.run(stop), name=f"sync-{name}")
+                serving = group.create_task(keeper.run(done), name=f"lane-{name}")
+                cutting = group.create_task(_cut_off([working], stop, _STOP_S), name="cut-off-sync")
+                grace_s = settings.run.grace.total_seconds() + _STOP_S
+                group.create_task(_cut_off([serving], done, grace_s), name="cut-off-lane")
+                await asyncio.wait([working])
+                cutting.cancel()
+                done.set()
+        if job.sync is None:
+            raise asyncio.CancelledError  # stopped before it began
+        return await syncs.summary(job.sync), not job.sync.is_new
+
+
+async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
+    """Say what a sync would send, changing nothing."""
+    channel, listing = settings.enabled_channels()[name], listings(settings)[name]
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened(settings, 2))
+        client = (await stack.enter_async_context(partners(settings, database)))[name]
+        syncs = Syncs(database, listing)
+        parked, open_since = await syncs.before()
+        count, zeroes, wrong = 0, 0, 0
+        first: list[dict[str, Any]] = []
+        problems: list[dict[str, str]] = []
+        async with aclosing(syncs.portions(5_000)) as portions:
+            async for portion in portions:
+                for sku, listed in portion:
+                    count += 1
+                    reason = unsendable(listed, client.problem)
+                    if reason is not None:
+                        wrong += 1
+                        if len(problems) < _SHOWN:
+                            problems.append({"sku": sku, "reason": reason})
+                        continue
+                    zeroes += listed.quantity == 0
+                    if len(first) < _SHOWN:
+                        names = dict(zip(listing.identifier_columns, listed.identifiers, strict=True))
+                        first.append({"sku": sku, **names, "quantity": listed.quantity})
+        together = min(channel.batch, client.most_per_call)
+    calls = -(-(count - wrong) // together)
+    return {
+        "channel": name,
+        "rows": count,
+        "sendable": count - wrong,
+        "zeroes": zeroes,
+        "cannot_be_sent": wrong,
+        "problems": problems,
+        "parked": parked,
+        "calls": calls,
+        "skus_per_call": together,
+        "at_least_s": round(calls / channel.rate_per_s, 1),
+        "open_since": open_since and open_since.isoformat(),
+        "first": first,
+    }
+
+
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Database]:
-    """One connection for a command, after a look at the schema's version."""
+async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Database]:
+    """Connections for a command, after a look at the schema's version."""
     await migrations.check_version(connect_options(settings, is_direct=True))
-    database = Database(connect_options(settings, is_direct=False), 1)
+    database = Database(connect_options(settings, is_direct=False), connections)
     try:
         await database.open()
         yield database

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from daemon import __version__
-from daemon.commands import attempts, control, explain, notify, parked
+from daemon.commands import attempts, control, explain, notify, parked, sync
 from daemon.commands.places import Places, print_json
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
@@ -252,5 +252,6 @@ for command in (
     explain.explain,
     notify.notify,
     parked.parked,
+    sync.sync,
 ):
     cli.add_command(command)

@@ -83,12 +83,10 @@ def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem
         if delivery.identifiers is None or is_quiet_zero or has_heir:
             return Forget()
         return _farewell(delivery, delivery.identifiers)
-    if listed.rows > 1:
-        return Park(f"the listing has {listed.rows} rows for this SKU: make it one row per SKU")
-    if listed.quantity is None:
-        return Park(
-            "the listing's quantity is NULL or not a number: let the query say 0 where nothing may be sold"
-        )
+    if (wrong := _unreadable(listed)) is not None:
+        return Park(wrong)
+    # The listing can be read, so a number is there.
+    assert listed.quantity is not None
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
     if has_moved and not is_quiet_zero and not has_heir:
         # The partner still offers it under the old identifiers: take it off sale there first.
@@ -104,6 +102,19 @@ def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem
         if _must_wait(delivery):
             return Wait()
     return Send(identifiers, listed.quantity)
+
+
+def unsendable(listed: Listed, problem: Problem) -> str | None:
+    """Say why what the listing says of a SKU can't be sent, or None when it can."""
+    return _unreadable(listed) or problem(listed.identifiers)
+
+
+def _unreadable(listed: Listed) -> str | None:
+    if listed.rows > 1:
+        return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
+    if listed.quantity is None:
+        return "the listing's quantity is NULL or not a number: let the query say 0 where nothing may be sold"
+    return None
 
 
 def _farewell(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:

@@ -126,6 +126,7 @@ class _Shift:
         # A sync's calls go one after another, beside the others: what a crash leaves open is one of them.
         self._turns: asyncio.Queue[list[_Claimed]] = asyncio.Queue()
         self._turn: set[AttemptId] = set()
+        self._is_syncing = True
         self._in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
@@ -230,6 +231,10 @@ class _Shift:
             if due.sync <= timedelta(0) and allowance:
                 return await self._claim_turn(min(self._most, allowance))
             pause = min(pause, max(0.02, due.sync.total_seconds()))
+        elif self._is_syncing and not self._turn:
+            ended, self._is_syncing = await self._ledger.end_sync()
+            if ended is not None:
+                log.info("dispatch.sync_ended", channel=self._ledger.channel, sync=ended)
         # Overdue and yet not claimed: somebody has the row locked for a moment.
         return pause if due.change is None else min(pause, max(0.02, due.change.total_seconds()))
 
@@ -237,6 +242,7 @@ class _Shift:
         """Claim one call of a sync. The next is claimed when the ledger has the outcomes of this one."""
         claimed_at = clock.monotonic()
         claim = await self._ledger.claim(self._tenure.owner, most, self._limits.settle, is_sync=True)
+        self._is_syncing = True
         if attempts := self._take_on(claim):
             self._turn = {attempt.attempt_id for attempt in attempts}
             self._turns.put_nowait([_Claimed(attempt, claimed_at) for attempt in attempts])

@@ -397,6 +397,13 @@ class Ledger:
             is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows)
         return is_above
 
+    async def end_sync(self) -> tuple[int | None, bool]:
+        """End the channel's sync if every SKU has had its turn: its number, or None; and whether one is still open."""
+        async with self._database.connection(f"{self.channel}: ending a sync") as connection:
+            row = await connection.fetchrow(_SQL["end_sync"], self.channel)
+        assert row is not None
+        return row["ended"], row["is_open"]
+
     async def backlog(self) -> Backlog:
         """Count this channel's rows: one pass over them, for a heartbeat and not for a loop."""
         async with self._database.connection(f"{self.channel}: counting the backlog") as connection:

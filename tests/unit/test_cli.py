@@ -31,6 +31,7 @@ COMMANDS = [
     "run",
     "simulate",
     "status",
+    "sync",
 ]
 
 

@@ -112,6 +112,12 @@ WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed WHERE $1::text IS NOT NULL;
 
+-- name: read_whole_listing
+-- All that the listing says now, in the order of the SKUs.
+WITH listed AS (
+@listed@
+) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed ORDER BY sku;
+
 -- name: heirs
 -- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never
 -- sent: it takes them over, and answers for what the partner holds there. (One that still has others to take off sale does
@@ -217,6 +223,18 @@ SELECT count(*) > $2::bigint FROM (
     (SELECT FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
      LIMIT $2::bigint + 1)
 ) AS d;
+
+-- name: end_sync
+-- Ends the channel's sync when every SKU has had its turn. `is_open`: it goes on.
+WITH ended AS (
+    UPDATE stockrelay.sync_run AS r SET state = 'finished', finished_at = clock_timestamp()
+    WHERE r.channel = $1 AND r.state = 'sending'
+    AND NOT EXISTS (SELECT FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sync_at IS NOT NULL)
+    RETURNING r.id
+)
+SELECT (SELECT e.id FROM ended AS e) AS ended,
+       EXISTS (SELECT FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished'
+               AND NOT EXISTS (SELECT FROM ended)) AS is_open;
 
 -- name: complete
 -- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is

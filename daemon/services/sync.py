@@ -1,0 +1,112 @@
+"""One-time initialisation: gives every SKU of the listing a turn, and watches the lane's owner send them."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StoreUnavailable
+from daemon.store.ledger import Ledger
+from daemon.store.sync import SyncProgress, SyncRun, Syncs
+
+log = structlog.get_logger(__name__)
+
+_PORTION: Final = 2_000
+"""SKUs marked in one statement: changes wait no longer for their rows."""
+_LOOK_S: Final = 0.5
+_COST: Final = 20
+"""A look at a large sync takes a moment: it is taken so many times that moment apart."""
+_TELL_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a sync is, for whoever shows it: SKUs of the listing read so far while they are marked, then progress."""
+
+    read: int
+    progress: SyncProgress | None
+
+
+class SyncJob:
+    """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the lane's owner.
+
+    `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs whose turn it is.
+    """
+
+    def __init__(
+        self,
+        syncs: Syncs,
+        ledger: Ledger,
+        holder: str,
+        on_stage: Callable[[Stage], None],
+        on_marked: Callable[[], None],
+    ) -> None:
+        self._syncs = syncs
+        self._ledger = ledger
+        self._holder = holder
+        self._on_stage = on_stage
+        self._on_marked = on_marked
+        self._read = 0
+        self.sync: SyncRun | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Open a sync or go on with the one that is open, until it has ended or `stop` is set."""
+        sync = self.sync = await self._syncs.begin()
+        channel = self._syncs.channel
+        log.info("sync.started", channel=channel, sync=sync.number, is_resumed=not sync.is_new)
+        if not sync.is_marked and not await self._mark(sync, stop):
+            return
+        told_at = clock.monotonic()
+        while not stop.is_set():
+            began = clock.monotonic()
+            try:
+                await self._ledger.end_sync()
+                progress = await self._syncs.progress(sync)
+            except StoreUnavailable as error:
+                log.warning("sync.database_awaited", channel=channel, reason=str(error))
+                await clock.wait_any(_LOOK_S, stop)
+                continue
+            self._on_stage(Stage(self._read, progress))
+            if progress.is_finished:
+                return
+            now = clock.monotonic()
+            if now - told_at >= _TELL_S:
+                told_at = now
+                self._tell(progress)
+            await clock.wait_any(max(_LOOK_S, _COST * (now - began)), stop)
+
+    def _tell(self, progress: SyncProgress) -> None:
+        log.info(
+            "sync.progress_made",
+            channel=self._syncs.channel,
+            total=progress.total,
+            waiting=progress.waiting,
+            confirming=progress.confirming,
+            is_sent_here=progress.holder == self._holder,
+        )
+
+    async def _mark(self, sync: SyncRun, stop: asyncio.Event) -> bool:
+        """Give every SKU of the listing its turn; those marked before an interruption keep theirs."""
+        began = clock.monotonic()
+        marked = 0
+        async with aclosing(self._syncs.portions(_PORTION)) as portions:
+            async for portion in portions:
+                marked += await self._syncs.mark(sync, portion)
+                self._read += len(portion)
+                self._on_stage(Stage(self._read, None))
+                self._on_marked()
+                if stop.is_set():
+                    return False
+        await self._syncs.end_marking(sync, self._read)
+        log.info(
+            "sync.listing_marked",
+            channel=self._syncs.channel,
+            listed=self._read,
+            marked=marked,
+            duration_ms=round((clock.monotonic() - began) * 1000, 1),
+        )
+        return True

@@ -1,0 +1,76 @@
+-- name: begin_sync
+-- Opens a sync, or finds the one that is open. No row: somebody is opening one just now.
+WITH made AS (
+    INSERT INTO stockrelay.sync_run (channel) VALUES ($1) ON CONFLICT (channel) WHERE state <> 'finished' DO NOTHING
+    RETURNING id, state, started_at
+)
+SELECT m.id, m.state, m.started_at, true AS is_new FROM made AS m
+UNION ALL
+SELECT r.id, r.state, r.started_at, false FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished';
+
+-- name: mark_sync
+-- Gives SKUs a turn: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
+-- wait for what is wrong with them to change), in flight, or acknowledged since. A SKU that no change makes urgent and
+-- that the partner has never acknowledged goes in the sync alone: it would have a call of its own otherwise.
+WITH listed AS (
+    SELECT * FROM jsonb_to_recordset($3::jsonb) AS r (sku text, rows integer, identifiers text[], quantity integer)
+), marked AS (
+    INSERT INTO stockrelay.ledger AS d
+        (channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, unacked_since, sync_at)
+    SELECT $1, l.sku, nextval('stockrelay.want_seq'), l.rows, l.identifiers, l.quantity, clock_timestamp(), $2
+    FROM listed AS l ORDER BY l.sku
+    ON CONFLICT (channel, sku) DO UPDATE SET
+        sync_at = greatest(excluded.sync_at, d.retry_at),
+        first_dirty_at = CASE WHEN d.urgent OR d.acked_at IS NOT NULL THEN d.first_dirty_at END,
+        due_at = CASE WHEN d.urgent OR d.acked_at IS NOT NULL THEN d.due_at END
+    WHERE d.sync_at IS NULL AND d.parked_at IS NULL AND d.attempt_id IS NULL
+          AND (d.acked_at IS NULL OR d.acked_at < excluded.sync_at)
+    RETURNING 1
+)
+SELECT count(*) FROM marked;
+
+-- name: end_marking
+-- All of the listing has been marked.
+UPDATE stockrelay.sync_run AS r SET state = 'sending', listed = $2, total = (
+    SELECT count(*) FROM stockrelay.ledger AS d
+    WHERE d.channel = r.channel
+    AND (d.sync_at IS NOT NULL OR d.attempt_id IS NOT NULL OR d.acked_at >= r.started_at OR d.parked_at >= r.started_at))
+WHERE r.id = $1 AND r.state = 'marking';
+
+-- name: sync_progress
+-- How far a sync is: `waiting` have not been accepted yet, `confirming` have, and are asked once more after a doubt.
+SELECT r.state, r.total, d.waiting, d.confirming, l.holder
+FROM stockrelay.sync_run AS r
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE coalesce(e.acked_at < r.started_at, true)) AS waiting,
+           count(*) FILTER (WHERE e.acked_at >= r.started_at) AS confirming
+    FROM stockrelay.ledger AS e WHERE e.channel = r.channel AND e.sync_at IS NOT NULL
+) AS d
+LEFT JOIN stockrelay.lease AS l ON l.lane = $2 AND l.until >= clock_timestamp()
+WHERE r.id = $1;
+
+-- name: sync_summary
+-- What a sync came to, so far: a pass over the channel's rows.
+SELECT r.state, r.listed, r.total, extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 AS took_s,
+       d.*
+FROM stockrelay.sync_run AS r
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE e.acked_at >= r.started_at AND e.parked_at IS NULL) AS accepted,
+           count(*) FILTER (WHERE e.parked_at >= r.started_at) AS refused,
+           count(*) FILTER (WHERE e.parked_at < r.started_at) AS parked_before,
+           count(*) FILTER (WHERE e.doubt_at IS NOT NULL AND e.parked_at IS NULL) AS in_doubt,
+           count(*) FILTER (WHERE e.sync_at IS NOT NULL AND coalesce(e.acked_at < r.started_at, true)) AS left
+    FROM stockrelay.ledger AS e WHERE e.channel = r.channel
+) AS d
+WHERE r.id = $1;
+
+-- name: sync_reasons
+-- Why SKUs were parked since a sync was opened, the most frequent reasons first.
+SELECT e.parked_reason AS reason, count(*) AS skus, min(e.sku) AS sku
+FROM stockrelay.sync_run AS r JOIN stockrelay.ledger AS e ON e.channel = r.channel AND e.parked_at >= r.started_at
+WHERE r.id = $1 GROUP BY e.parked_reason ORDER BY count(*) DESC, min(e.sku) LIMIT $2;
+
+-- name: sync_before
+-- What a sync would find: how many SKUs are parked, and since when one is open.
+SELECT (SELECT count(*) FROM stockrelay.ledger AS e WHERE e.channel = $1 AND e.parked_at IS NOT NULL) AS parked,
+       (SELECT r.started_at FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished') AS open_since;

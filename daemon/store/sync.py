@@ -1,0 +1,152 @@
+"""One-time initialisation: which SKUs of the listing have a turn, and what became of them."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from daemon.core.errors import StoreUnavailable
+from daemon.core.plan import Listed
+from daemon.core.types import Lane, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.listing import ChannelListing
+
+_SQL = queries.load("sync")
+
+LISTING_TIMEOUT: Final = timedelta(minutes=15)
+_COUNT_TIMEOUT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """A sync that is open. `is_marked`: all of the listing has been given its turn; `is_new`: it begins now."""
+
+    number: int
+    started_at: datetime
+    is_marked: bool
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncProgress:
+    """How far a sync is. `waiting` have not been accepted, `confirming` have, and are asked once more after a doubt;
+    `holder` owns the lane, if anybody does."""
+
+    is_finished: bool
+    total: int
+    waiting: int
+    confirming: int
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why so many SKUs were parked; `sku` is one of them."""
+
+    reason: str
+    skus: int
+    sku: Sku
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSummary:
+    """What a sync came to. `listed` are the listing's SKUs, `total` those that had a turn, `left` those whose turn is
+    still to come. `refused` were parked meanwhile, `parked_before` were parked and are left alone."""
+
+    is_finished: bool
+    took: timedelta
+    listed: int
+    total: int
+    accepted: int
+    refused: int
+    parked_before: int
+    in_doubt: int
+    left: int
+    reasons: tuple[Refused, ...]
+
+
+class Syncs:
+    """One channel's syncs."""
+
+    def __init__(self, database: Database, listing: ChannelListing) -> None:
+        self._database = database
+        self.channel = listing.channel
+        self._read_whole = listing.statement("read_whole_listing", is_whole=True)
+
+    async def begin(self) -> SyncRun:
+        """Open a sync, or find the one that is open."""
+        for _ in range(3):
+            async with self._database.connection(f"{self.channel}: opening a sync") as connection:
+                row = await connection.fetchrow(_SQL["begin_sync"], self.channel)
+            if row is not None:
+                return SyncRun(row["id"], row["started_at"], row["state"] == "sending", row["is_new"])
+        raise StoreUnavailable(f"{self.channel}: others open and end syncs all the time; try again")
+
+    async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
+        """Read the whole listing, so many SKUs at a time: memory does not grow with it.
+
+        One snapshot of it: what changes meanwhile is a change, and has its own way.
+        """
+        async with self._database.transaction(f"{self.channel}: reading the listing") as connection:
+            cursor = await connection.cursor(self._read_whole, timeout=LISTING_TIMEOUT.total_seconds())
+            while rows := await cursor.fetch(size, timeout=LISTING_TIMEOUT.total_seconds()):
+                yield [
+                    (Sku(row["sku"]), Listed(row["rows"], tuple(row["identifiers"]), row["quantity"]))
+                    for row in rows
+                ]
+
+    async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
+        """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""
+        rows = [
+            {"sku": sku, "rows": listed.rows, "identifiers": listed.identifiers, "quantity": listed.quantity}
+            for sku, listed in portion
+        ]
+        async with self._database.connection(f"{self.channel}: marking for a sync") as connection:
+            marked: int = await connection.fetchval(
+                _SQL["mark_sync"], self.channel, run.started_at, json.dumps(rows, ensure_ascii=False)
+            )
+        return marked
+
+    async def end_marking(self, run: SyncRun, listed: int) -> None:
+        """All of the listing has been marked."""
+        async with self._database.connection(f"{self.channel}: counting a sync") as connection:
+            await connection.execute(_SQL["end_marking"], run.number, listed, timeout=_COUNT_TIMEOUT_S)
+
+    async def progress(self, run: SyncRun) -> SyncProgress:
+        """How far it is; a pass over the SKUs whose turn is to come."""
+        async with self._database.connection(f"{self.channel}: looking at a sync") as connection:
+            row = await connection.fetchrow(
+                _SQL["sync_progress"], run.number, Lane(self.channel), timeout=_COUNT_TIMEOUT_S
+            )
+        assert row is not None
+        return SyncProgress(
+            row["state"] == "finished", row["total"], row["waiting"], row["confirming"], row["holder"]
+        )
+
+    async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:
+        """What it came to, so far."""
+        async with self._database.connection(f"{self.channel}: summing a sync up") as connection:
+            row = await connection.fetchrow(_SQL["sync_summary"], run.number, timeout=_COUNT_TIMEOUT_S)
+            reasons = await connection.fetch(_SQL["sync_reasons"], run.number, most_reasons)
+        assert row is not None
+        return SyncSummary(
+            row["state"] == "finished",
+            timedelta(seconds=row["took_s"]),
+            row["listed"],
+            row["total"],
+            row["accepted"],
+            row["refused"],
+            row["parked_before"],
+            row["in_doubt"],
+            row["left"],
+            tuple(Refused(r["reason"], r["skus"], Sku(r["sku"])) for r in reasons),
+        )
+
+    async def before(self) -> tuple[int, datetime | None]:
+        """How many SKUs are parked, and since when a sync is open."""
+        async with self._database.connection(f"{self.channel}: looking for a sync") as connection:
+            row = await connection.fetchrow(_SQL["sync_before"], self.channel, timeout=_COUNT_TIMEOUT_S)
+        assert row is not None
+        return row["parked"], row["open_since"]

@@ -1,0 +1,296 @@
+"""`stockrelay sync`: a channel's whole listing in calls of many SKUs (S08, Y05), resumable, behind what changes."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.simulator import Delay, Entry, Garbage, Hold, Message, RefuseSku
+from tests.acceptance import oracle
+from tests.acceptance.harness import Stage, stopped
+from tests.acceptance.replica import arguments, environment
+from tests.acceptance.writers import writing
+
+BATCH = "pnarttnumber/pnStock"
+SINGLE = "stock/updQuantity"
+UPDATE = "ymatou.skus.stock.update"
+CHUNK = 50
+
+
+class Syncing:
+    """A `stockrelay sync` that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def answer(self, code: int = 0, timeout: float = 60) -> dict[str, Any]:
+        """Wait for its end and return what it printed."""
+        async with asyncio.timeout(timeout):
+            out, err = await self.process.communicate()
+        assert self.process.returncode == code, err.decode()[-3000:]
+        assert "Traceback" not in err.decode()
+        answer = json.loads(out)
+        assert isinstance(answer, dict)
+        return answer
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.communicate()
+
+
+@asynccontextmanager
+async def syncing(config: Path, channel: str) -> AsyncIterator[Syncing]:
+    """Start `stockrelay sync`; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *arguments(config, "sync", channel, "--json"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=config.parent,
+        env=environment(),
+    )
+    try:
+        yield Syncing(process)
+    finally:
+        if process.returncode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            await process.communicate()
+
+
+def chunks(stage: Stage, endpoint: str) -> Counter[int]:
+    """The calls of many SKUs that were carried out, by how many each wrote."""
+    requests = Counter(entry.request for entry in stage.simulator.journal if entry.endpoint == endpoint)
+    return Counter(requests.values())
+
+
+async def settled(stage: Stage, channel: ChannelName) -> None:
+    """The partner holds the listing, and nothing is left to do for that channel."""
+    wanted = await stage.wanted()
+    assert await oracle.unconverged(stage.erp, stage.simulator, {channel: wanted[channel]}) is None
+
+
+def arrivals(entries: list[Entry]) -> Counter[str]:
+    return Counter(str(entry.key) for entry in entries)
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, ymatou={"batch": CHUNK})
+async def test_s08_without_a_daemon_the_command_sends_all_itself_in_chunks(stage18: Stage) -> None:
+    await stage18.fill(1020)
+    await stage18.migrate()
+    plan = json.loads((await stage18.stockrelay("sync", "sekorm", "--dry-run", "--json")).out)
+    assert (plan["rows"], plan["sendable"], plan["calls"], plan["skus_per_call"]) == (1020, 1020, 21, CHUNK)
+    assert len(plan["first"]) == 10
+    assert plan["first"][0] == {"sku": "SKU-1", "pn_code": "PN-1", "brand_name": "AMS", "quantity": 100}
+    assert len(stage18.simulator.journal) == 0
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.ledger") == 0, "nothing is changed"
+    for channel in (SEKORM, YMATOU):
+        async with syncing(stage18.config, channel) as one:
+            answer = await one.answer()
+        assert (answer["is_finished"], answer["is_resumed"]) == (True, False)
+        assert (answer["total"], answer["accepted"], answer["refused"], answer["left"]) == (1020, 1020, 0, 0)
+    assert chunks(stage18, BATCH) == {CHUNK: 20, 20: 1}
+    assert chunks(stage18, UPDATE) == {CHUNK: 20, 20: 1}
+    await stage18.converged()
+    await stage18.judged()
+    assert stage18.simulator.stats.overlaps == []
+    # Again, from nothing: every number is sent, whatever was acknowledged.
+    async with syncing(stage18.config, SEKORM) as one:
+        assert (await one.answer())["accepted"] == 1020
+    assert chunks(stage18, BATCH) == {CHUNK: 40, 20: 2}
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, channel={"settle_s": 5})
+async def test_a_killed_sync_goes_on_where_it_stopped(stage18: Stage) -> None:
+    await stage18.fill(1000)
+    await stage18.migrate()
+    simulator = stage18.simulator
+    held = simulator.faults.add(Hold(partner="sekorm", endpoint=BATCH, after=9, times=1))
+    async with syncing(stage18.config, SEKORM) as one:
+        await simulator.wait_until(lambda: held.held == 1, timeout=30)
+        await one.kill()
+    held.release()
+    await simulator.wait_until(lambda: len(simulator.journal) == 10 * CHUNK)
+    before = arrivals(list(simulator.journal))
+    assert set(before.values()) == {1}
+    async with syncing(stage18.config, SEKORM) as one:
+        answer = await one.answer()
+    assert (answer["is_resumed"], answer["accepted"], answer["left"]) == (True, 1000, 0)
+    counted = Counter(arrivals(list(simulator.journal)).values())
+    print(f"arrivals of each SKU: {dict(counted)}")  # noqa: T201
+    assert counted == {1: 1000 - CHUNK, 2: CHUNK}, "only the chunk in flight was sent again"
+    assert simulator.stats.count(SEKORM, SINGLE) == 0
+    await settled(stage18, SEKORM)
+    finding = await stage18.judged()
+    assert finding.doubts == CHUNK
+    assert simulator.stats.overlaps == []
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK})
+async def test_a_kill_while_the_listing_is_marked_loses_nothing_and_repeats_nothing(stage18: Stage) -> None:
+    await stage18.fill(20_000)
+    await stage18.migrate()
+    simulator = stage18.simulator
+    simulator.faults.add(Delay(partner="sekorm", seconds=0.02))
+    async with syncing(stage18.config, SEKORM) as one:
+        await simulator.wait_until(lambda: len(simulator.journal) >= CHUNK, timeout=30)
+        await one.kill()
+    state = await stage18.erp.fetchval("SELECT state FROM stockrelay.sync_run")
+    print(f"killed while {state}, {len(simulator.journal)} sent")  # noqa: T201
+    simulator.faults.clear()
+    async with syncing(stage18.config, SEKORM) as one:
+        answer = await one.answer()
+    assert (answer["is_resumed"], answer["listed"] in (0, 20_000), answer["accepted"]) == (True, True, 20_000)
+    counted = Counter(arrivals(list(simulator.journal)).values())
+    assert counted[1] >= 20_000 - CHUNK
+    assert set(counted) <= {1, 2}
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK})
+async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) -> None:
+    await stage18.fill(2000)
+    await stage18.migrate()
+    simulator = stage18.simulator
+    simulator.faults.add(Delay(partner="sekorm", seconds=0.05))
+    async with syncing(stage18.config, SEKORM) as one:
+        await simulator.wait_until(lambda: len(simulator.journal) >= 5 * CHUNK, timeout=30)
+        one.process.send_signal(signal.SIGINT)
+        answer = await one.answer(code=130)
+    assert answer["is_finished"] is False
+    assert answer["accepted"] + answer["left"] == 2000
+    assert answer["left"] > 0
+    assert answer["in_doubt"] == 0, "what was in flight has ended in order"
+    replica = await stage18.started()
+    await replica.wait_for("dispatch.sync_ended", channel=SEKORM)
+    assert set(arrivals([e for e in simulator.journal if e.partner == SEKORM]).values()) == {1}
+    await stage18.converged()
+    await stage18.judged()
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, ymatou={"batch": CHUNK}, channel={"settle_s": 5})
+async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stage18: Stage) -> None:
+    replica = await stage18.running(2000)
+    simulator = stage18.simulator
+    owners = await stage18.erp.fetch("SELECT lane, epoch FROM stockrelay.lease ORDER BY lane")
+    simulator.faults.add(Delay(partner="sekorm", endpoint=BATCH, seconds=0.2))
+    before = simulator.stats.accepted[SEKORM]
+    async with (
+        writing(stage18.database.dsn, 2000, stage18.random, per_s=200) as load,
+        syncing(stage18.config, SEKORM) as one,
+    ):
+        answer = await one.answer()
+    print(f"{load.changes} changes during the sync, {simulator.stats.accepted[SEKORM] - before} writes")  # noqa: T201
+    assert (answer["is_finished"], answer["total"], answer["refused"]) == (True, 2000, 0)
+    assert answer["accepted"] == 2000
+    assert load.changes > 100
+    assert simulator.stats.count(SEKORM, BATCH) >= 1500 // CHUNK
+    # The daemon did the sending, and a change went its own way at once.
+    assert await stage18.erp.fetch("SELECT lane, epoch FROM stockrelay.lease ORDER BY lane") == owners
+    await stage18.converged()
+    await stage18.judged()
+    assert simulator.stats.overlaps == []
+    assert replica.find("dispatch.sync_ended", channel=SEKORM) or answer["is_finished"]
+    await stopped(replica)
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, channel={"park_after": 3, "settle_s": 5})
+async def test_s08_a_sku_that_makes_its_chunk_fail_is_found_and_parked_alone(stage18: Stage) -> None:
+    await stage18.fill(500)
+    await stage18.erp.execute("UPDATE erp.stock SET part_no = repeat('X', 51) WHERE sku = 'SKU-123'")
+    await stage18.migrate()
+    simulator = stage18.simulator
+    simulator.faults.add(RefuseSku(partner="sekorm", key=("PN-77", "AMS")))
+    plan = json.loads((await stage18.stockrelay("sync", "sekorm", "--dry-run", "--json")).out)
+    assert (plan["cannot_be_sent"], plan["problems"][0]["sku"]) == (1, "SKU-123")
+    async with syncing(stage18.config, SEKORM) as one:
+        answer = await one.answer()
+    print(answer, dict(chunks(stage18, BATCH)))  # noqa: T201
+    assert (answer["accepted"], answer["refused"], answer["left"]) == (498, 2, 0)
+    reasons = {row["sku"]: row["reason"] for row in answer["reasons"]}
+    assert reasons.keys() == {"SKU-77", "SKU-123"}
+    assert "pn not found" in reasons["SKU-77"]
+    assert "51" in reasons["SKU-123"]
+    await stage18.judged()
+
+
+@pytest.mark.settings(ymatou={"batch": CHUNK})
+async def test_y11_what_ymatou_refuses_is_parked_alone_and_parked_skus_are_left_alone(stage18: Stage) -> None:
+    await stage18.fill(500)
+    await stage18.migrate()
+    simulator = stage18.simulator
+    simulator.faults.add(RefuseSku(partner="ymatou", key="SKU-77"))
+    async with syncing(stage18.config, YMATOU) as one:
+        answer = await one.answer()
+    assert (answer["accepted"], answer["refused"]) == (499, 1)
+    assert answer["reasons"][0]["sku"] == "SKU-77"
+    assert simulator.stats.count(YMATOU, UPDATE) == 10
+    async with syncing(stage18.config, YMATOU) as one:
+        again = await one.answer()
+    assert (again["total"], again["accepted"], again["refused"], again["parked_before"]) == (499, 499, 0, 1)
+
+
+@pytest.mark.settings(
+    sekorm={"batch": CHUNK, "rate_per_s": 5, "concurrency": 2},
+    ymatou={"batch": CHUNK},
+    channel={"settle_s": 5},
+)
+async def test_a_sync_keeps_the_channels_rate_and_does_not_slow_the_other_channel(stage18: Stage) -> None:
+    await stage18.fill(600)
+    await stage18.migrate()
+    for channel in (SEKORM, YMATOU):
+        async with syncing(stage18.config, channel) as one:
+            await one.answer()
+    await stage18.started()
+    simulator = stage18.simulator
+    simulator.faults.add(Delay(partner="sekorm", seconds=0.5))
+    calls = simulator.stats.count(SEKORM, BATCH)
+    async with syncing(stage18.config, SEKORM) as one:
+        await simulator.wait_until(lambda: simulator.stats.count(SEKORM, BATCH) >= calls + 2, timeout=30)
+        await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-5'")
+        began = asyncio.get_running_loop().time()
+        await simulator.wait_for_state(YMATOU, {"SKU-5": 101})
+        took = asyncio.get_running_loop().time() - began
+        await simulator.wait_for_state(SEKORM, {("PN-5", "AMS"): 101}, timeout=5)
+        waiting = await stage18.erp.fetchval(
+            "SELECT count(*) FROM stockrelay.ledger WHERE sync_at IS NOT NULL"
+        )
+        print(f"Ymatou told after {took:.2f} s, Sekorm while {waiting} waited for their turn")  # noqa: T201
+        assert took < 1
+        assert waiting > 100, "a change goes ahead of the sync"
+        answer = await one.answer()
+    assert answer["accepted"] == 600
+    assert simulator.stats.peak_per_s[SEKORM] <= 6
+    await stage18.converged()
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, channel={"settle_s": 5})
+async def test_an_answer_that_is_none_puts_its_whole_chunk_in_doubt_and_it_is_confirmed(
+    stage18: Stage,
+) -> None:
+    await stage18.fill(300)
+    await stage18.migrate()
+    simulator = stage18.simulator
+    simulator.faults.add(Garbage(partner="sekorm", endpoint=BATCH, after=2, times=1))
+    simulator.faults.add(Message(partner="sekorm", endpoint=BATCH, after=4, times=1, message="stock busy"))
+    async with syncing(stage18.config, SEKORM) as one:
+        answer = await one.answer()
+    assert (answer["accepted"], answer["in_doubt"], answer["refused"]) == (300, 0, 0)
+    log = await oracle.attempts(stage18.erp)
+    assert Counter(one.outcome for one in log)["unknown"] == 2 * CHUNK
+    assert simulator.stats.count(SEKORM, SINGLE) <= 4, "what is left over of a call is one"
+    await settled(stage18, SEKORM)
+    await stage18.judged()
+
+
+async def test_an_unknown_channel_is_named_with_those_there_are(stage18: Stage) -> None:
+    done = await stage18.stockrelay("sync", "sekrom")
+    assert done.code == 2
+    assert "sekorm, ymatou" in done.err
+    assert "Did you mean sekorm?" in done.err

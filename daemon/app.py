@@ -17,12 +17,14 @@ import structlog
 
 from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.guard import GuardRule
 from daemon.core.letters import Language, test_letter
 from daemon.core.plan import unsendable
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.services.dispatch import Dispatcher, Limits
 from daemon.services.doorbell import Doorbell
+from daemon.services.guard import GuardService
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import IntakeService
 from daemon.services.lease import LaneKeeper
@@ -36,6 +38,7 @@ from daemon.store import migrate as migrations
 from daemon.store.answers import Answers, Standing
 from daemon.store.control import Pauses
 from daemon.store.database import ConnectOptions, Database
+from daemon.store.guard import Guard
 from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Debounce, Ledger
@@ -95,6 +98,14 @@ async def partners(settings: Settings, database: Database) -> AsyncIterator[dict
             stack.push_async_callback(client.close)
             built[name] = client
         yield built
+
+
+def guard_rule(settings: Settings) -> GuardRule | None:
+    """Return how many zeroes at once are held; None: none are."""
+    guard = settings.guard
+    if not guard.enabled:
+        return None
+    return GuardRule(guard.zero_share, guard.zero_count, guard.row_share, guard.window)
 
 
 def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
@@ -235,7 +246,7 @@ async def _serve(
     dispatchers: dict[ChannelName, Dispatcher] = {}
     keepers: list[LaneKeeper] = []
     for name, listing in listings(settings).items():
-        ledgers[name] = Ledger(database, listing, clients[name].problem)
+        ledgers[name] = Ledger(database, listing, clients[name].problem, guard_rule(settings))
         dispatchers[name] = Dispatcher(
             ledgers[name], clients[name], _limits(settings, channels[name]), partial(lanes.set_trouble, name)
         )
@@ -263,6 +274,10 @@ async def _serve(
         wake_dispatchers,
         lambda: all(keeper.tenure is not None for keeper in keepers),
     )
+
+    for dispatcher in dispatchers.values():
+        dispatcher.read_changes = intake.ring
+        dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
 
     def on_ring(payload: str) -> None:
         if payload == "marked":
@@ -294,12 +309,14 @@ async def _serve(
         ],
         lambda: doorbell.is_listening,
     )
+    guard = GuardService(Guard(database), list(ledgers), guard_rule(settings), settings.run.poll)
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(doorbell.run(stop), name="doorbell"),
             group.create_task(intake.run(stop), name="intake"),
             group.create_task(Maintenance(store, settings.history.keep).run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
+            group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
             group.create_task(notifier(settings, database).run(stop), name="notify"),
         ]
@@ -396,6 +413,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "doubt": backlog.doubt,
                 "parked": backlog.parked - discarded,
                 "discarded": discarded,
+                "held": backlog.held,
                 "parked_skus": [
                     {"sku": one.sku, "reason": one.reason}
                     for one in await parked.all(20, with_discarded=False)

@@ -13,6 +13,7 @@ import click
 from daemon import __version__
 from daemon.commands import attempts, control, explain, notify, parked, sync
 from daemon.commands.places import Places, print_json
+from daemon.commands.release import release
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
 
@@ -252,6 +253,7 @@ for command in (
     explain.explain,
     notify.notify,
     parked.parked,
+    release,
     sync.sync,
 ):
     cli.add_command(command)

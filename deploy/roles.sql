@@ -53,6 +53,8 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.fall TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.guard TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.lease, stockrelay.channel_state, stockrelay.token TO :"daemon";
     GRANT SELECT, INSERT ON stockrelay.attempt, stockrelay.reconcile_since TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.reconcile_run, stockrelay.reconcile_finding TO :"daemon";
@@ -64,6 +66,8 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
         stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.locked_guard, stockrelay.hold_zeroes,
+        stockrelay.hold_bulk, stockrelay.pass_zeroes TO :"daemon";
     \echo 'The roles have their rights.'
 \else
     \echo 'Now run `stockrelay migrate` as' :owner 'and then this once more.'

@@ -14,7 +14,8 @@ class Delivery:
     """A ledger row as the claim captured it, before the listing was read.
 
     `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
-    `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end.
+    `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: a
+    zero of it is held. `is_unseen`: no marking and no claim has seen a zero of it since it was more.
     """
 
     sku: Sku
@@ -25,6 +26,8 @@ class Delivery:
     is_acked_since_doubt: bool
     failures: int
     is_urgent: bool = False
+    is_held: bool = False
+    is_unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,47 @@ class Forget:
     """It left the listing, and the partner holds zero or never heard of it."""
 
 
-Decision = Send | Settled | Wait | Park | Forget
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One of too many zeroes at once: a person is asked first, or its number comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A zero that no marking has seen, and there are many: whether it is held is decided where they are counted."""
+
+
+Decision = Send | Settled | Wait | Park | Forget | Hold | PutOff
+
+
+def is_zero(listed: Listed | None) -> bool:
+    """Say whether there is nothing left of the SKU, whatever identifiers it has."""
+    return listed is None or (listed.rows == 1 and listed.quantity == 0)
+
+
+def falls_unseen(delivery: Delivery, listed: Listed | None) -> bool:
+    """Say whether the partner was last told more than zero, and nobody has counted the zero that follows."""
+    return (
+        delivery.is_unseen
+        and delivery.identifiers is not None
+        and delivery.acked_quantity != 0
+        and is_zero(listed)
+    )
 
 
 def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
     `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
-    would overwrite that one's number.
+    would overwrite that one's number. A held zero is not sent; all else of the same SKU is.
     """
+    decision = _decide(delivery, listed, has_heir=has_heir, problem=problem)
+    if delivery.is_held and isinstance(decision, Send) and is_zero(listed):
+        return Hold()
+    return decision
+
+
+def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
     is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted
     if listed is None:
         if delivery.identifiers is None or is_quiet_zero or has_heir:

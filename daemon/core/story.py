@@ -10,7 +10,20 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from daemon.core.moments import Moments
-from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
+from daemon.core.plan import (
+    Decision,
+    Delivery,
+    Forget,
+    Hold,
+    Listed,
+    Park,
+    Problem,
+    PutOff,
+    Send,
+    Settled,
+    Wait,
+    decide,
+)
 from daemon.core.types import ChannelName, Sku
 
 
@@ -293,6 +306,8 @@ def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
             if facts.heir is not None:
                 return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
+        case Hold() | PutOff():
+            return f"{when}, nothing is sent: too many numbers fell to zero at once."
         case _:
             assert_never(decision)
 

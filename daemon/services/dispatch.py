@@ -17,7 +17,7 @@ from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.ratelimit import RateLimit
-from daemon.core.types import AttemptId
+from daemon.core.types import AttemptId, Sku
 from daemon.partners.partner import Partner
 from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner
 
@@ -34,6 +34,7 @@ _OTHERS_PASS_WITHIN_S: Final = 120.0
 _SLOWEST_RETRY: Final = timedelta(seconds=30)
 _MOST_WRITTEN: Final = 500
 _MANY_AT_ONCE: Final = 8
+_LOOK_AGAIN_S: Final = 30.0
 _GATHER_S: Final = 0.02
 """Outcomes that come fast are gathered for so long: a statement for a few costs nearly as much as one for many."""
 
@@ -84,10 +85,29 @@ class Dispatcher:
         self.counts: Counter[str] = Counter()
         self.tell_trouble = tell_trouble
         self.breaker = Breaker()
+        self.read_changes: Callable[[], None] = _nothing
+        self.compare_all: Callable[[], None] = _nothing
+        self._put_off: set[Sku] = set()
+        self._compared_at = float("-inf")
+
+    def note_put_off(self, skus: Sequence[Sku], now: float) -> None:
+        """Zeroes that no marking has counted wait for one: have the changes read, and if that has brought nothing
+        (they were marked without looking), have the whole listing compared."""
+        if self._put_off.isdisjoint(skus):
+            self.read_changes()
+        elif now - self._compared_at > _LOOK_AGAIN_S:
+            self._compared_at = now
+            log.warning("dispatch.zeroes_put_off", channel=self.ledger.channel, zeroes=len(skus))
+            self.compare_all()
+        self._put_off = set(skus)
 
     async def run(self, tenure: TenureLike, stop: asyncio.Event) -> None:
         """Serve the lane until `stop`; cancelled when the lease is lost: what is in flight is then in doubt."""
         await _Shift(self, tenure).run(stop)
+
+
+def _nothing() -> None:
+    """Until the composition root says what there is to call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +312,8 @@ class _Shift:
         for sku in claim.forgotten:
             log.info("dispatch.sku_forgotten", channel=channel, sku=sku)
         self._of.counts["settled"] += len(claim.settled)
+        if claim.put_off:
+            self._of.note_put_off(claim.put_off, clock.monotonic())
         for attempt in claim.attempts:
             self._in_hand.add(attempt.attempt_id)
             self._is_empty.clear()

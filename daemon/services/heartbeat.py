@@ -70,6 +70,7 @@ class Heartbeat:
             oldest_s=None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
             doubt=backlog.doubt,
             parked=backlog.parked,
+            held=backlog.held,
             in_flight=backlog.in_flight,
             rate_per_s=round(fresh["applied"] / seconds, 2) if seconds > 0 else 0.0,
             outcomes=dict(fresh),

@@ -3,13 +3,14 @@
 from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
 from daemon.settings.model import Settings
-from daemon.settings.sections import Database, Debounce, Log, Notify, Run, Watch
+from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Run, Watch
 
 __all__ = [
     "ChannelSettings",
     "Channels",
     "Database",
     "Debounce",
+    "Guard",
     "Log",
     "Notify",
     "Run",

@@ -13,6 +13,7 @@ from daemon.settings.sections import (
     Contradiction,
     Database,
     Debounce,
+    Guard,
     History,
     Log,
     Notify,
@@ -63,6 +64,8 @@ class Settings(BaseSettings):
     """The rhythm of the daemon."""
     channels: Channels
     """The marketplaces, by name."""
+    guard: Guard = Guard()
+    """When zeroes are too many to be true."""
     history: History = History()
     """What is kept of the past."""
     notify: Notify = Notify()

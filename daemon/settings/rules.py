@@ -177,6 +177,8 @@ Threshold = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_48
 Batch = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Attempts = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Days = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=3_650)]
+Count = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]
+Share = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=1, allow_inf_nan=False)]
 Plain = Annotated[str, AfterValidator(_plain)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 FernetKey = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_fernet_key)]

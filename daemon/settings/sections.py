@@ -177,6 +177,25 @@ class Notify(Section):
         return self
 
 
+class Guard(Section):
+    """When zeroes are too many to be true: they are held, and a person is asked."""
+
+    enabled: bool = True
+    """Off: every zero is sent, however many there are at once."""
+    zero_share: rules.Share = 0.3
+    """Hold when more than this share of a channel's SKUs on sale falls to zero within the window ..."""
+    zero_count: rules.Count = 50
+    """... and more than so many."""
+    row_share: rules.Share = 0.5
+    """Hold when more than this share of a listing's rows is missing at once."""
+    window_s: rules.Seconds = 300.0
+    """Zeroes of so many seconds are counted together. A release is valid for as long."""
+
+    @property
+    def window(self) -> timedelta:
+        return timedelta(seconds=self.window_s)
+
+
 class Log(Section):
     """What is told on standard output."""
 

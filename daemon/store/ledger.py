@@ -3,14 +3,30 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from daemon.core.conclusion import Conclusion
 from daemon.core.errors import BadRow
-from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Problem, Send, Settled, Wait, decide
+from daemon.core.guard import GuardRule
+from daemon.core.plan import (
+    Decision,
+    Delivery,
+    Forget,
+    Hold,
+    Listed,
+    Park,
+    Problem,
+    PutOff,
+    Send,
+    Settled,
+    Wait,
+    decide,
+    falls_unseen,
+    is_zero,
+)
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
 from daemon.store.database import Database, savepoint
@@ -31,10 +47,11 @@ class Debounce:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """How many rows a marking touched, and how many of them are urgent."""
+    """How many rows a marking touched, how many of them are urgent, and how many zeroes it held."""
 
     rows: int
     urgent: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +76,16 @@ class Attempt:
 
 @dataclass(slots=True)
 class Claim:
-    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending."""
+    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: zeroes that
+    stay held; `put_off`: zeroes that the next marking has to count first."""
 
     looked_at: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     settled: list[Sku] = field(default_factory=list)
     parked: dict[Sku, str] = field(default_factory=dict)
     forgotten: list[Sku] = field(default_factory=list)
+    held: list[Sku] = field(default_factory=list)
+    put_off: list[Sku] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +109,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement."""
+    """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
+    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`."""
 
     skus: int
     backlog: int
@@ -97,6 +118,16 @@ class Backlog:
     parked: int
     in_flight: int
     oldest: timedelta | None
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A zero that is held, since when, and what the partner still shows (None: not known)."""
+
+    sku: Sku
+    was: int | None
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +142,13 @@ class _Heir:
 
 
 class Ledger:
-    """One channel's part of the ledger."""
+    """One channel's part of the ledger. `guard`: how many zeroes at once are held; None: none ever."""
 
-    def __init__(self, database: Database, listing: ChannelListing, problem: Problem) -> None:
+    def __init__(
+        self, database: Database, listing: ChannelListing, problem: Problem, guard: GuardRule | None = None
+    ) -> None:
         self._database = database
+        self._guard = guard
         self.channel: ChannelName = listing.channel
         self._problem = problem
         self._mark_some = listing.statement("mark", is_whole=False)
@@ -137,9 +171,9 @@ class Ledger:
             debounce.max_wait,
             debounce.urgent_below,
             is_change,
+            self._guard is not None,
         )
-        assert row is not None
-        return Marked(row["marked"], row["urgent"])
+        return await self._guarded(connection, row, is_whole=False, timeout=None)
 
     async def mark_all(
         self,
@@ -161,10 +195,35 @@ class Ledger:
             debounce.max_wait,
             debounce.urgent_below,
             postpones,
+            self._guard is not None,
             timeout=timeout.total_seconds(),
         )
+        return await self._guarded(connection, row, is_whole=True, timeout=timeout.total_seconds())
+
+    async def _guarded(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        row: asyncpg.Record | None,
+        *,
+        is_whole: bool,
+        timeout: float | None,
+    ) -> Marked:
+        """Hold what has fallen to zero if it is too much at once, before anybody can claim it."""
         assert row is not None
-        return Marked(row["marked"], row["urgent"])
+        held = 0
+        if self._guard is not None and row["fallen"]:
+            guard = self._guard
+            held = await connection.fetchval(
+                _SQL["hold_zeroes"],
+                self.channel,
+                guard.zero_share,
+                guard.zero_count,
+                guard.row_share,
+                guard.window,
+                is_whole,
+                timeout=timeout,
+            )
+        return Marked(row["marked"], row["urgent"], held)
 
     async def claim(
         self,
@@ -225,16 +284,46 @@ class Ledger:
                 )
                 for delivery in deliveries
             }
+            await self._put_off_unseen(connection, deliveries, decisions, listed)
             await self._write_decisions(connection, decisions, listed, claim)
             if heirs:
+                # Another SKU answers for them now: they were no falls.
+                passed_on = {heir.of for heir in heirs if heir.takes_over} & set(claim.forgotten)
+                await connection.execute(_SQL["unfall"], self.channel, list(passed_on))
                 rows = [
                     {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
                     for heir in heirs
                 ]
                 await connection.execute(_SQL["endow_heirs"], self.channel, _json(rows), settle)
-            await self._open(connection, owner, deliveries, decisions, claim, is_sync=is_sync)
+            await self._open(connection, owner, deliveries, decisions, listed, claim, is_sync=is_sync)
         claim.looked_at = len(deliveries)
         return claim
+
+    async def _put_off_unseen(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        deliveries: Sequence[Delivery],
+        decisions: dict[Sku, Decision],
+        listed: Mapping[Sku, Listed],
+    ) -> None:
+        """Zeroes that no marking has counted (it looked before they fell, or without looking) go only if few."""
+        unseen = [
+            delivery.sku
+            for delivery in deliveries
+            if isinstance(decisions[delivery.sku], Send) and falls_unseen(delivery, listed.get(delivery.sku))
+        ]
+        if self._guard is None or not unseen:
+            return
+        may_go = await connection.fetchval(
+            _SQL["pass_zeroes"],
+            self.channel,
+            self._guard.zero_count,
+            self._guard.window,
+            unseen,
+            [sku not in listed for sku in unseen],
+        )
+        if not may_go:
+            decisions.update((sku, PutOff()) for sku in unseen)
 
     async def _listed(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
@@ -287,11 +376,15 @@ class Ledger:
         claim.parked = {
             sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
         }
+        claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
+        claim.put_off = [sku for sku, decision in decisions.items() if isinstance(decision, PutOff)]
         waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
             ("await_settling", waiting),
+            ("keep_held", claim.held),
+            ("put_off", claim.put_off),
         ):
             if skus:
                 await connection.execute(_SQL[name], self.channel, skus)
@@ -315,6 +408,7 @@ class Ledger:
         owner: Owner,
         deliveries: Sequence[Delivery],
         decisions: Mapping[Sku, Decision],
+        listed: Mapping[Sku, Listed],
         claim: Claim,
         *,
         is_sync: bool,
@@ -333,6 +427,7 @@ class Ledger:
                         "quantity": send.quantity,
                         "identifiers": send.identifiers,
                         "is_farewell": send.is_farewell,
+                        "is_zero": is_zero(listed.get(sku)),
                     }
                     for sku, send in sends.items()
                 ]
@@ -417,6 +512,7 @@ class Ledger:
             row["parked"],
             row["in_flight"],
             None if oldest is None else timedelta(seconds=oldest),
+            row["held"],
         )
 
     async def parked(self, limit: int) -> list[tuple[Sku, str]]:
@@ -424,6 +520,12 @@ class Ledger:
         async with self._database.connection(f"{self.channel}: listing parked SKUs") as connection:
             rows = await connection.fetch(_SQL["parked"], self.channel, limit)
         return [(Sku(row["sku"]), row["reason"]) for row in rows]
+
+    async def held(self, limit: int) -> list[Held]:
+        """Return held zeroes, those of which the partner shows the most first."""
+        async with self._database.connection(f"{self.channel}: listing held zeroes") as connection:
+            rows = await connection.fetch(_SQL["held"], self.channel, limit)
+        return [Held(Sku(row["sku"]), row["was"], row["held_at"]) for row in rows]
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:
@@ -437,6 +539,8 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["is_acked_since_doubt"],
         row["failures"],
         row["urgent"],
+        row["is_held"],
+        row["is_unseen"],
     )
 
 

@@ -495,7 +495,7 @@ CREATE TABLE stockrelay.ledger (
     first_dirty_at       timestamptz,
     unacked_since        timestamptz,
     urgent               boolean     NOT NULL DEFAULT false,
-    -- When to claim it; NULL: nothing to do, in flight, or parked.
+    -- When to claim it; NULL: nothing to do, in flight, parked, or held.
     due_at               timestamptz,
     -- What the partner has acknowledged, under which identifiers it was last sent.
     acked_seq            bigint      NOT NULL DEFAULT 0,
@@ -517,6 +517,10 @@ CREATE TABLE stockrelay.ledger (
     retry_at             timestamptz,
     parked_reason        text,
     parked_at            timestamptz,
+    -- For the guard (0004): since when its number is known to be zero, NULL while the partner was last told more, or
+    -- nothing; and since when that zero is held.
+    zero_at              timestamptz,
+    held_at              timestamptz,
     PRIMARY KEY (channel, sku),
     CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
            AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
@@ -524,6 +528,7 @@ CREATE TABLE stockrelay.ledger (
 ) WITH (fillfactor = 70);
 CREATE INDEX ledger_due ON stockrelay.ledger (channel, urgent, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
+CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
 
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.

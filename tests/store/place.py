@@ -55,6 +55,8 @@ _TABLES: Final = "shop.goods " + " ".join(
         "reconcile_run",
         "reconcile_since",
         "difference",
+        "fall",
+        "guard",
     )
 )
 RESET: Final = (

@@ -8,6 +8,7 @@ from typing import Final
 import asyncpg
 
 from daemon.core.conclusion import Conclusion
+from daemon.core.guard import GuardRule
 from daemon.core.types import CHANNELS, Epoch, Lane
 from daemon.store.database import Database
 from daemon.store.intake import Drained, Intake
@@ -35,11 +36,15 @@ def problem(identifiers: Sequence[str | None]) -> str | None:
 class Shop:
     """What a test does with one channel. `sql` is a session beside the store's own pool."""
 
-    def __init__(self, place: Place, database: Database, sql: Connection, listing: str) -> None:
+    def __init__(
+        self, place: Place, database: Database, sql: Connection, listing: str, guard: GuardRule | None = None
+    ) -> None:
         self.place = place
         self.database = database
         self.sql = sql
-        self.ledger = Ledger(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem)
+        self.ledger = Ledger(
+            database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem, guard
+        )
         self.lanes = Lanes(database)
         self.intake = self.reader(DEBOUNCE)
         self.owner = Owner(LANE, Epoch(0), "nobody")
@@ -149,7 +154,14 @@ class Shop:
             "parked_at",
         )
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
-        await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}", ago)
+        await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}, zero_at = zero_at - $1::interval", ago)
+        await self.sql.execute("UPDATE stockrelay.fall SET at = at - $1::interval", ago)
+        await self.sql.execute(
+            "UPDATE stockrelay.guard SET held_from = held_from - $1::interval, held_to = held_to - $1::interval, "
+            "held_since = held_since - $1::interval, pass_until = pass_until - $1::interval, "
+            "counted_at = counted_at - $1::interval",
+            ago,
+        )
 
     async def attempts(self) -> list[asyncpg.Record]:
         """The attempt log, in order."""
@@ -160,11 +172,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def opened(place: Place, listing: str = LISTING, role: str = "postgres") -> AsyncIterator[Shop]:
+async def opened(
+    place: Place, listing: str = LISTING, role: str = "postgres", guard: GuardRule | None = None
+) -> AsyncIterator[Shop]:
     """A shop over that database, its store's sessions with that role; its pool is closed at the end."""
     database = Database(place.options(role), 4)
     await database.open()
     try:
-        yield Shop(place, database, await place.connect(), listing)
+        yield Shop(place, database, await place.connect(), listing, guard)
     finally:
         await database.close()

@@ -101,6 +101,6 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     skus = [f"S{number}" for number in range(3, 60, 3)]
     is_change = True
     _, looked_at = await explained(
-        sql, shop.ledger._mark_some, CHANNEL, skus, DEBOUNCE.quiet, DEBOUNCE.max_wait, 0, is_change
+        sql, shop.ledger._mark_some, CHANNEL, skus, DEBOUNCE.quiet, DEBOUNCE.max_wait, 0, is_change, is_change
     )
     assert looked_at < 1500

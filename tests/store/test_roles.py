@@ -9,10 +9,12 @@ import asyncpg
 import pytest
 
 from daemon.core.errors import StoreRefused
+from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import SEKORM
 from daemon.store.control import Pauses
+from daemon.store.guard import Guard
 from daemon.store.inspect import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.outbox import Outbox, Told
@@ -84,6 +86,7 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         assert await inspector.faulty_bells() == []
     async with opened(cast.place, role=cast.daemon) as shop:
         await work(shop)
+        await Guard(shop.database).tidy(CHANNEL, HOUR)
         tokens = Tokens(shop.database, SEKORM, None)
         assert await tokens.begin_refresh(0, HOUR)
         await tokens.fail_refresh(timedelta(0))
@@ -91,6 +94,8 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         assert await tokens.load() is not None
         await tokens.invalidate(1)
         await tell(Outbox(shop.database))
+    async with opened(cast.place, role=cast.daemon, guard=GuardRule(0.1, 1, 0.5, HOUR)) as shop:
+        await guard(shop)
 
 
 async def tell(outbox: Outbox) -> None:
@@ -106,6 +111,28 @@ async def tell(outbox: Outbox) -> None:
     await outbox.hurry("any")
     await outbox.leave_untold()
     await outbox.forget(timedelta(0))
+
+
+async def guard(shop: Shop) -> None:
+    """Hold, ask, look, let go."""
+    await shop.take()
+    for sku in "CDE":
+        await shop.deliver(sku, 5)
+    for sku in "CD":
+        await shop.sells(sku, 4)
+    await shop.drain()
+    await shop.pass_time(3)
+    await shop.sql.execute("UPDATE shop.goods SET quantity = 0 WHERE sku >= 'C'")
+    assert len((await shop.claim()).put_off) == 2
+    await shop.drain()
+    assert (await shop.claim()).attempts == []
+    guard = Guard(shop.database)
+    assert (await guard.state(CHANNEL)).held == 3
+    assert await guard.ask(CHANNEL, "x") is not None
+    assert await guard.recover(CHANNEL, GuardRule(0.1, 1, 0.5, HOUR), 3) == 3
+    assert await guard.release(CHANNEL, HOUR) is not None
+    assert await guard.take_news(CHANNEL) is not None
+    assert len((await shop.claim()).attempts) == 3
 
 
 async def work(shop: Shop) -> None:

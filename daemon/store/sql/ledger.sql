@@ -27,7 +27,8 @@
 
 -- name: mark
 -- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
--- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync).
+-- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync), $7 whether
+-- zeroes are guarded: then every fall to zero is noted, and `fallen` says how many there were.
 -- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
 WITH listed AS (
 @listed@
@@ -46,6 +47,8 @@ WITH listed AS (
         -- Waiting already, for its number or for the end of a doubt: a claim may be reading an older number just now, so
         -- what is equal here need not be equal to what is sent.
         WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN $6
+             OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity) THEN $7 AND stockrelay.falls(e)
+                     ELSE e.held_at IS NOT NULL END
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
              OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
     END
@@ -60,19 +63,58 @@ WITH listed AS (
         listed_rows = excluded.listed_rows,
         listed_identifiers = excluded.listed_identifiers,
         listed_quantity = excluded.listed_quantity,
-        first_dirty_at = coalesce(d.first_dirty_at, excluded.first_dirty_at),
+        -- What was held has not waited for its quiet time.
+        first_dirty_at = CASE WHEN d.held_at IS NULL THEN coalesce(d.first_dirty_at, excluded.first_dirty_at)
+                              ELSE excluded.first_dirty_at END,
         unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
-        urgent = d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5),
+        zero_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN
+            coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
+                                     THEN excluded.first_dirty_at END) END,
+        held_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN d.held_at END,
+        urgent = d.held_at IS NULL AND d.urgent
+                 OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5),
         -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
         parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
         parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,
-        due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL ELSE greatest(d.retry_at,
+        due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL
+                      WHEN d.held_at IS NOT NULL
+                       AND stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN NULL
+                      ELSE greatest(d.retry_at,
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
                  ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
-    RETURNING d.urgent
+    RETURNING d.sku, d.urgent, d.zero_at, d.listed_rows
+), fallen AS (
+    -- Dated by this very statement: it has just fallen.
+    INSERT INTO stockrelay.fall AS f (channel, sku, at, is_gone)
+    SELECT $1, k.sku, k.zero_at, k.listed_rows = 0 FROM marked AS k WHERE k.zero_at >= statement_timestamp()
+    ON CONFLICT (channel, sku) DO UPDATE SET at = excluded.at, is_gone = excluded.is_gone
+    RETURNING f.sku
 )
-SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent FROM marked;
+SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM fallen) AS fallen FROM marked;
+
+-- name: hold_zeroes
+-- After a marking in which something fell to zero, in its transaction: holds the zeroes if they are too many at once.
+-- Returns how many it held. $6: the marking read the whole listing.
+SELECT stockrelay.hold_zeroes($1, $2, $3, $4, $5, $6);
+
+-- name: pass_zeroes
+-- Zeroes that a claim found before any marking: a few are noted and may go. False: they wait for a marking.
+SELECT stockrelay.pass_zeroes($1, $2, $3, $4, $5);
+
+-- name: keep_held
+-- A held zero that became due (marked without looking, to be confirmed, or a sync's turn): the listing still says zero.
+UPDATE stockrelay.ledger SET
+    held_at = coalesce(held_at, clock_timestamp()), first_dirty_at = NULL, urgent = false, due_at = NULL, sync_at = NULL
+WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: put_off
+-- Claimed, but a marking has to see it first.
+UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: unfall
+-- Another SKU answers for them: no zero was sent.
+DELETE FROM stockrelay.fall WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
 -- The first step of a claim: locks due rows, up to $5 urgent and $6 other ones, and captures what is wanted. What the listing says is
@@ -89,8 +131,12 @@ WITH owner AS (
 -- A sync asks for every number, whatever was acknowledged.
 SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
-       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
+       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
+       g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
+           AS is_held,
+       d.zero_at IS NULL AS is_unseen
 FROM stockrelay.due($4, $5, $6) AS d
+LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
 WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: capture_sync
@@ -102,8 +148,12 @@ WITH owner AS (
 )
 SELECT d.sku, d.acked_quantity, d.identifiers, true AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
-       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent
+       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
+       g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
+           AS is_held,
+       d.zero_at IS NULL AS is_unseen
 FROM stockrelay.due_sync($4, $5) AS d
+LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
 WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: read_listing
@@ -152,7 +202,8 @@ WHERE d.channel = $1 AND d.sku = h.sku;
 -- array, so that the rows are looked up one by one whatever the statistics say. $4: for a sync; any other attempt answers
 -- the sync as well, in the way of changes.
 WITH claimed AS (
-    SELECT * FROM jsonb_to_recordset($3::jsonb) AS c (sku text, quantity integer, identifiers text[], is_farewell boolean)
+    SELECT * FROM jsonb_to_recordset($3::jsonb) AS c (
+        sku text, quantity integer, identifiers text[], is_farewell boolean, is_zero boolean)
 )
 UPDATE stockrelay.ledger AS d SET
     attempt_id = nextval('stockrelay.attempt_id'),
@@ -166,6 +217,8 @@ UPDATE stockrelay.ledger AS d SET
     -- Also for who asks for heirs: a row that was marked without looking knows nothing of the listing.
     listed_rows = CASE WHEN c.is_farewell THEN d.listed_rows ELSE 1 END,
     listed_identifiers = CASE WHEN c.is_farewell THEN d.listed_identifiers ELSE c.identifiers END,
+    zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp()) WHEN c.is_farewell THEN d.zero_at END,
+    held_at = NULL,
     first_dirty_at = NULL,
     urgent = false,
     due_at = NULL,
@@ -189,7 +242,7 @@ WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- Can't be sent: not due until what is wrong with it changes.
 UPDATE stockrelay.ledger AS d SET
     parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
-    sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity
+    sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
 FROM jsonb_to_recordset($2::jsonb)
      AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
 WHERE d.channel = $1 AND d.sku = c.sku;
@@ -344,14 +397,20 @@ SELECT count(*) FROM freed;
 -- name: backlog
 -- For the heartbeat and `status`: a pass over one channel's rows.
 SELECT count(*) AS skus,
-       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL) AS backlog,
+       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND held_at IS NULL) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,
        count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
+       count(*) FILTER (WHERE held_at IS NOT NULL AND parked_at IS NULL) AS held,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
-       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL))::float8 AS oldest_s
+       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND held_at IS NULL))::float8 AS oldest_s
 FROM stockrelay.ledger WHERE channel = $1;
 
 -- name: parked
 -- The parked SKUs of a channel, newest first.
 SELECT sku, parked_reason AS reason, parked_at FROM stockrelay.ledger
 WHERE channel = $1 AND parked_at IS NOT NULL ORDER BY parked_at DESC LIMIT $2;
+
+-- name: held
+-- The held zeroes of a channel with what the partner still shows, the most first.
+SELECT sku, acked_quantity AS was, held_at FROM stockrelay.ledger
+WHERE channel = $1 AND held_at IS NOT NULL AND parked_at IS NULL ORDER BY acked_quantity DESC NULLS LAST, sku LIMIT $2;

@@ -254,7 +254,7 @@ SELECT (SELECT count(*) FROM judged AS j WHERE j.is_settled AND NOT j.is_parked 
 -- name: pending
 -- How many SKUs of a channel are being told something just now.
 SELECT count(*) FROM stockrelay.ledger AS d
-WHERE d.channel = $1 AND d.parked_at IS NULL
+WHERE d.channel = $1 AND d.parked_at IS NULL AND d.held_at IS NULL
 AND (coalesce(d.due_at, d.sync_at) IS NOT NULL OR d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL OR d.acked_at > statement_timestamp() - $2::interval);
 
 -- name: forget_look

@@ -1,0 +1,54 @@
+"""`stockrelay release`."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.commands.places import Places, known_channel, print_json
+from daemon.core.types import ChannelName
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+
+
+@click.command()
+@click.argument("channel")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def release(places: Places, channel: str, *, as_json: bool) -> None:
+    """Send the zeroes of CHANNEL that the guard holds.
+
+    They are due at once. For guard.window_s from now further zeroes pass unasked, so that the rest of the same import
+    does not stop again. Exit code 0 as well when nothing is held.
+    """
+    settings = places.read(log_to=sys.stderr)
+    name = known_channel(settings, channel)
+    answer = asyncio.run(_release(settings, name))
+    if as_json:
+        print_json(answer)
+    elif answer["held_since"] is None:
+        click.echo(f"{name}: nothing is held")
+    else:
+        click.echo(
+            f"{name}: {answer['zeroes']} zeroes that were held since {answer['held_since']} are sent now; "
+            f"further ones pass until {answer['passes_until']}"
+        )
+
+
+async def _release(settings: "Settings", channel: ChannelName) -> dict[str, Any]:
+    from daemon import app
+    from daemon.store.guard import Guard
+
+    async with app.opened(settings) as database:
+        guard = Guard(database)
+        released = await guard.release(channel, settings.guard.window)
+        state = await guard.state(channel)
+    passes_until = state.passes_until
+    return {
+        "channel": channel,
+        "zeroes": 0 if released is None else released.zeroes,
+        "held_since": released and released.held_since and released.held_since.isoformat(),
+        "passes_until": passes_until and passes_until.isoformat(),
+    }

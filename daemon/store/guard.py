@@ -1,0 +1,224 @@
+"""The bulk-zero guard's memory: what is held, why, and how it is let go. (Holding itself is part of marking.)"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from daemon.core.guard import GuardRule
+from daemon.core.notice import GUARD_QUESTION, GUARD_RELEASED, Notice
+from daemon.core.types import ChannelName, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.outbox import post_within
+
+_SQL = queries.load("guard")
+_HELD = queries.load("ledger")["held"]
+
+_EXAMPLES: Final = 10
+_AT_ONCE: Final = 5_000
+_COUNT_AGE: Final = timedelta(minutes=1)
+_LONG: Final = 120.0
+"""Seconds: a look at everything that is held, of a million SKUs."""
+
+COMMAND: Final = "command"
+RECOVERY: Final = "recovery"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState:
+    """One channel's guard. `held_since` is None while nothing is held; `held` is how many zeroes are held now.
+
+    `zeroes` of `skus` on sale were falling when the guard stepped in (`cause` "zeroes"), or `rows_now` of
+    `rows_before` were left of the listing (`cause` "rows"). Until `passes_until` the last release is valid.
+    """
+
+    channel: ChannelName
+    held: int = 0
+    held_since: datetime | None = None
+    cause: str | None = None
+    zeroes: int = 0
+    skus: int = 0
+    rows_before: int = 0
+    rows_now: int = 0
+    asked_at: datetime | None = None
+    passes_until: datetime | None = None
+    released_at: datetime | None = None
+    released_by: str | None = None
+
+    @property
+    def share(self) -> float:
+        """The falling part of what was on sale, 0 to 1."""
+        return round(self.zeroes / self.skus, 4) if self.skus else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the person is asked: as in the notice."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """So many zeroes were let go, `by` command or recovery; `held_since` says which."""
+
+    zeroes: int
+    by: str
+    held_since: datetime | None = None
+
+
+class Guard:
+    """The guards of all channels. Any number of replicas may use it at once: each step is taken once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def state(self, channel: ChannelName) -> GuardState:
+        """Return how it stands."""
+        async with self._database.connection(f"{channel}: reading the guard") as connection:
+            row = await connection.fetchrow(_SQL["state"], channel)
+        return GuardState(channel) if row is None else _state(channel, row)
+
+    async def release(self, channel: ChannelName, window: timedelta) -> Released | None:
+        """Let what is held go at once; None: nothing is held.
+
+        What falls within `window` from now goes too: it is the rest of the same import. Waits for a marking that is
+        under way.
+        """
+        async with self._database.transaction(f"{channel}: releasing") as connection:
+            row = await connection.fetchrow(_SQL["lock"], channel)
+            if row is None or row["held_since"] is None:
+                return None
+            released = await self._close(connection, channel, row, COMMAND, window)
+        await self.let_go(channel)
+        return released
+
+    async def let_go(self, channel: ChannelName) -> int:
+        """Make due whatever is marked as held although nothing is held any more; return how many that were."""
+        gone = 0
+        while True:
+            async with self._database.transaction(f"{channel}: letting zeroes go") as connection:
+                done = int((await connection.execute(_SQL["let_go"], channel, _AT_ONCE)).split()[-1])
+                if done:
+                    await connection.execute(_SQL["tell_replicas"])
+            gone += done
+            if done < _AT_ONCE:
+                return gone
+
+    async def ask(self, channel: ChannelName, command: str) -> Question | None:
+        """Ask the person, once for what is held; None: nothing is held, or it was asked already."""
+        async with self._database.transaction(f"{channel}: asking about zeroes") as connection:
+            row = await connection.fetchrow(_SQL["lock"], channel)
+            if row is None or row["held_since"] is None or row["asked_at"] is not None:
+                return None
+            held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
+            if not held:
+                return None
+            examples = await connection.fetch(_HELD, channel, _EXAMPLES, timeout=_LONG)
+            zeroes = max(held, row["zeroes"] or 0)
+            data = {
+                "zeroes": held,
+                "skus": row["skus"],
+                "share": round(zeroes / row["skus"], 4) if row["skus"] else 0.0,
+                "examples": [{"sku": Sku(example["sku"]), "was": example["was"]} for example in examples],
+                "cause": row["cause"],
+                "rows_before": row["rows_before"],
+                "rows_now": row["rows_now"],
+                "command": command,
+            }
+            key = f"guard:{channel}:{row['held_since'].isoformat()}"
+            await post_within(connection, Notice(GUARD_QUESTION, key, channel, data))
+            await connection.execute(_SQL["note_question"], channel, zeroes)
+        return Question(data)
+
+    async def recover(
+        self, channel: ChannelName, rule: GuardRule, last_held: int | None
+    ) -> Released | int | None:
+        """Let the rest go when the numbers are back: fewer are held than the limit, and not fewer than before.
+
+        Returns how many are held (for the next call's `last_held`) while it is not so; None: nothing is.
+        """
+        doing = f"{channel}: looking at held zeroes"
+        # On its own: a marking locks rows first and the guard then, so nobody may do it the other way round.
+        async with self._database.transaction(doing) as connection:
+            await connection.execute(_SQL["without_nested_loops"])
+            await connection.execute(_SQL["let_heirs_answer"], channel, timeout=_LONG)
+        async with self._database.transaction(doing) as connection:
+            row = await connection.fetchrow(_SQL["lock"], channel)
+            if row is None or row["held_since"] is None:
+                return None
+            held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
+            if held and (held != last_held or await self._is_bulk(connection, channel, rule, row, held)):
+                return held
+            return await self._close(connection, channel, row, RECOVERY, None)
+
+    async def _is_bulk(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        channel: ChannelName,
+        rule: GuardRule,
+        row: asyncpg.Record,
+        held: int,
+    ) -> bool:
+        if row["cause"] == "rows":
+            listed: int = await connection.fetchval(_SQL["count_listed"], channel, timeout=_LONG)
+            return bool(row["rows_before"] - listed > rule.row_share * row["rows_before"])
+        return held > rule.zero_count and held > rule.zero_share * (row["skus"] or 0)
+
+    async def disable(self, channel: ChannelName) -> None:
+        """The guard is switched off by the settings: let go what it holds."""
+        async with self._database.transaction(f"{channel}: releasing") as connection:
+            row = await connection.fetchrow(_SQL["lock"], channel)
+            if row is not None and row["held_since"] is not None:
+                await self._close(connection, channel, row, COMMAND, None)
+
+    async def _close(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        channel: ChannelName,
+        row: asyncpg.Record,
+        by: str,
+        window: timedelta | None,
+    ) -> Released:
+        held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
+        # Numbers that were back before anybody was asked are no news.
+        is_news = by == COMMAND or row["asked_at"] is not None
+        await connection.execute(_SQL["close"], channel, by, held, window, not is_news)
+        if is_news:
+            key = f"released:{channel}:{row['held_since'].isoformat()}"
+            # By command: the zeroes that go out. By recovery: those that turned out to be none; the rest goes out.
+            zeroes = held if by == COMMAND else max(0, row["zeroes"] - held)
+            data = {"zeroes": zeroes, "sent": held, "by": by}
+            await post_within(connection, Notice(GUARD_RELEASED, key, channel, data))
+        return Released(held, by, row["held_since"])
+
+    async def take_news(self, channel: ChannelName) -> Released | None:
+        """Return what was let go and the log does not know yet; the next who asks gets None."""
+        async with self._database.connection(f"{channel}: reading the guard") as connection:
+            row = await connection.fetchrow(_SQL["take_news"], channel)
+        return None if row is None else Released(row["released"], row["released_by"])
+
+    async def tidy(self, channel: ChannelName, window: timedelta) -> None:
+        """Count what is on sale, and forget what fell before the window."""
+        async with self._database.connection(f"{channel}: counting what is on sale") as connection:
+            await connection.execute(_SQL["recount"], channel, _COUNT_AGE, window, timeout=_LONG)
+            await connection.execute(_SQL["forget_falls"], channel, window, timeout=_LONG)
+
+
+def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
+    return GuardState(
+        channel,
+        row["held"],
+        row["held_since"],
+        row["cause"],
+        row["zeroes"] or 0,
+        row["skus"] or 0,
+        row["rows_before"] or 0,
+        row["rows_now"] or 0,
+        row["asked_at"],
+        row["pass_until"] if isinstance(row["pass_until"], datetime) and row["pass_until"].year > 1 else None,
+        row["released_at"],
+        row["released_by"],
+    )

@@ -1,6 +1,7 @@
 """The composition root: builds everything, starts it in order, stops it in order."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -162,6 +163,9 @@ async def send_test(settings: Settings, language: Language | None) -> dict[str, 
 
 async def run(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT; return the exit code."""
+    # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -30,7 +30,7 @@ KINDS: Final = (
 class Notice:
     """One thing to tell. Of notices with the same `key` only the first is kept, so whoever posts may post again.
 
-    `data` is JSON; docs/notifications.md shows what each kind has in it.
+    `data` is JSON: a few numbers, words and examples; docs/notifications.md shows what becomes of it.
     """
 
     kind: str

@@ -37,7 +37,9 @@ class Inbox:
 
     @property
     def titles(self) -> list[str]:
-        return [each["title"] for each in self.got]
+        """The subjects, without the sender's name that each begins with."""
+        assert all(each["title"].startswith("[Stockrelay] ") for each in self.got)
+        return [each["title"].removeprefix("[Stockrelay] ") for each in self.got]
 
     async def has(self, number: int) -> None:
         """Return once it got so many messages."""

@@ -124,7 +124,7 @@ async def test_what_is_posted_reaches_webhook_and_mail(shop: Shop, outbox: Outbo
             await outbox.post(Notice(GUARD_RELEASED, "a", SEKORM, {"zeroes": 3, "by": "recovery"}))
             await box.has(1)
         assert box.titles == ["世强：归零保护已解除"]
-        assert [mail["subject"] for mail in letters.mails] == box.titles
+        assert [mail["subject"] for mail in letters.mails] == [each["title"] for each in box.got]
     assert await rows(shop.sql, "state, last_error") == [("sent", None)]
 
 

@@ -1,8 +1,17 @@
-"""One notice of each kind (and way of a kind), as their producers post them; docs/notifications.md shows them."""
+"""One notice of each kind (and way of a kind), as their producers post them.
 
+docs/notifications.md shows how they read; `python -m tests.unit.letters_samples` writes that part of it anew.
+"""
+
+from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from daemon.core import notice
+from daemon.core.letters import LANGUAGES, gather, render
+
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
+MARK: Final = "<!-- written by `python -m tests.unit.letters_samples` -->\n"
 
 DAY: Final = "2026-11-21"
 SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
@@ -138,3 +147,19 @@ SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         },
     ),
 ]  # fmt: skip
+
+
+def letters() -> str:
+    """How every sample reads in both languages."""
+    parts = []
+    for name, kind, channel, data in SAMPLES:
+        parts.append(f"### {name}\n")
+        for language in LANGUAGES:
+            letter = gather([render(kind, channel, data, language, ZoneInfo("Asia/Shanghai"))], language)
+            parts.append(f"```text\n{letter.title}\n\n{letter.body}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    before, mark, _ = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
+    DOCUMENT.write_text(f"{before}{mark}\n{letters()}", encoding="utf-8")

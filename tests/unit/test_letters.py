@@ -27,7 +27,7 @@ from daemon.core.letters.en import WORDS as EN
 from daemon.core.letters.facts import tame
 from daemon.core.letters.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
-from tests.unit.letters_samples import SAMPLES
+from tests.unit.letters_samples import DOCUMENT, MARK, SAMPLES, letters
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 JSON = st.recursive(
@@ -54,6 +54,11 @@ def test_both_languages_say_the_same() -> None:
 def test_there_is_a_sample_of_every_kind() -> None:
     assert {kind for _, kind, *_ in SAMPLES} == set(notice.KINDS)
     assert {f"kind.{kind}" for kind in notice.KINDS} <= EN.keys()
+
+
+def test_the_document_shows_every_letter_as_it_reads() -> None:
+    _, _, shown = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
+    assert shown.strip() == letters().strip(), "run `python -m tests.unit.letters_samples`"
 
 
 def test_every_trouble_has_words_of_its_own() -> None:
@@ -150,12 +155,12 @@ def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
 
 
 def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
-    letters = [Letter(f"t{n}", "x" * 1500) for n in range(5)]
-    one = gather(letters, "en")
-    assert one.title == "5 notices: t0"
+    several = [Letter(f"t{n}", "x" * 1500) for n in range(5)]
+    one = gather(several, "en")
+    assert one.title == "[Stockrelay] 5 notices: t0"
     assert "t1" in one.body
     assert one.body.endswith("3 more notices are not shown here; see the log.")
-    assert gather(letters[:1], "en") == letters[0]
+    assert gather(several[:1], "en") == Letter("[Stockrelay] t0", several[0].body)
 
 
 @given(st.text(), st.integers(0, 3000))

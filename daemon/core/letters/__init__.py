@@ -19,6 +19,7 @@ __all__ = ["LANGUAGES", "Language", "Letter", "fitted", "gather", "render", "tes
 
 Language = Literal["zh", "en"]
 LANGUAGES: Final = ("zh", "en")
+SENDER: Final = "[Stockrelay]"
 LONGEST_TITLE: Final = 120
 LONGEST_BODY: Final = 4_000
 _TABLES: Final = {"zh": zh.WORDS, "en": en.WORDS}
@@ -54,13 +55,16 @@ def render(
 def test_letter(language: Language) -> Letter:
     """The message of `stockrelay notify test`."""
     words = Words(_TABLES[language], None)
-    return Letter(words("test.title"), words("test.body"))
+    return gather([Letter(words("test.title"), words("test.body"))], language)
 
 
 def gather(letters: Sequence[Letter], language: Language) -> Letter:
-    """Several letters as one; those that find no room are counted."""
+    """What is sent: one letter, or several as one, those that find no room counted.
+
+    The subject begins with our name: who sent it, and a keyword for group robots that ask for one.
+    """
     if len(letters) == 1:
-        return letters[0]
+        return Letter(f"{SENDER} {letters[0].title}", letters[0].body)
     words = Words(_TABLES[language], None)
     parts: list[str] = []
     room = LONGEST_BODY
@@ -72,7 +76,7 @@ def gather(letters: Sequence[Letter], language: Language) -> Letter:
             break
         parts.append(part)
     title = words("gathered", len(letters), letters[0].title)
-    return Letter(title[:LONGEST_TITLE], "\n\n".join(parts))
+    return Letter(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
 
 
 def fitted(letter: Letter, language: Language, most_bytes: int) -> Letter:

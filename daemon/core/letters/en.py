@@ -110,7 +110,7 @@ WORDS: Final[Mapping[str, str]] = {
     "parked.title.again": "{0}: more SKUs that need a person: {1} (in all {2})",
     "parked.body": "The stock of these SKUs did not reach the partner and is not tried again; all others go on.",
     "parked.do": "- Correct in the ERP or the listing what the reason names; a change tries it again by itself.\n"
-    "- All of them: stockrelay parked list --channel {0}",
+    "- All of them: stockrelay parked list {0}",
     # The guard
     "guard.title.zeroes": "{0}: {1} SKUs would all go to zero; held, please decide",
     "guard.title.rows": "{0}: the listing shrank, {1} SKUs would go to zero; held, please decide",
@@ -140,7 +140,7 @@ WORDS: Final[Mapping[str, str]] = {
     "kind.guard_released": "hold ended",
     "kind.notification_failed": "notice not delivered",
     "other.title": "{0}: {1}",
-    "test.title": "Stockrelay test notice",
+    "test.title": "test notice",
     "test.body": "This is a test: if you read it, Stockrelay can reach you here. Nothing to do.",
     "duration.s": "{0} s",
     "duration.min": "{0} min",

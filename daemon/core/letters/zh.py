@@ -99,7 +99,7 @@ WORDS: Final[Mapping[str, str]] = {
     "parked.title.again": "{0}：又有 {1} 个 SKU 需要人工处理（共 {2} 个）",
     "parked.body": "下列 SKU 的库存没有送达对方，程序已停止重试；其他 SKU 照常推送。",
     "parked.do": "· 请在 ERP 或 listing 中更正所列原因；数据一经更改即自动重试。\n"
-    "· 全部清单：stockrelay parked list --channel {0}",
+    "· 全部清单：stockrelay parked list {0}",
     # 归零保护
     "guard.title.zeroes": "{0}：{1} 个 SKU 将同时归零，已暂缓，请确认",
     "guard.title.rows": "{0}：渠道清单骤减，{1} 个 SKU 将归零，已暂缓，请确认",
@@ -127,7 +127,7 @@ WORDS: Final[Mapping[str, str]] = {
     "kind.guard_released": "归零保护解除",
     "kind.notification_failed": "通知未送达",
     "other.title": "{0} 通知：{1}",
-    "test.title": "Stockrelay 测试通知",
+    "test.title": "测试通知",
     "test.body": "这是一条测试通知：收到它，说明库存同步的告警可以送达这里。无需处理。",
     "duration.s": "{0} 秒",
     "duration.min": "{0} 分钟",

@@ -8,7 +8,11 @@ import pytest
 from daemon.settings import receivers
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
-REAL = {"AGENTID": "1000002", "HOST": "hook.example", "TA/BB/CC": "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7"}
+REAL = {
+    "AGENTID": "1000002",
+    "HOST": "hook.example",
+    "TA/BB/CC": "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7",
+}
 
 
 def documented() -> list[str]:

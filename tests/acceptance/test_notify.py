@@ -1,0 +1,134 @@
+"""The person in charge is told by the real daemon: of real trouble, by two replicas, past a receiver that hangs."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Network
+
+import pytest
+
+from daemon.core.types import SEKORM
+from tests.acceptance.harness import Stage, stopped
+from tests.notify.inbox import Inbox, inbox, mailbox
+
+SECRET = "hunter2Zq8planted"
+NOTICE = """
+INSERT INTO stockrelay.notice (kind, key, channel, data) VALUES ('guard_released', $1, 'sekorm', '{"zeroes": 3}')
+"""
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Inbox]:
+    async with inbox() as opened:
+        yield opened
+
+
+def _tell(stage: Stage, *urls: str, **values: object) -> None:
+    stage.configure(
+        notify={"urls": list(urls), "retry_s": 0.2, "retry_most_s": 1.0, **values}, log={"level": "debug"}
+    )
+
+
+async def test_two_replicas_tell_each_notice_once_past_a_receiver_that_hangs(
+    stage18: Stage, box: Inbox
+) -> None:
+    async with inbox() as hanging, mailbox() as letters:
+        hanging.is_open.clear()
+        secret_urls = [
+            f"json://u:{SECRET}@127.0.0.1:{hanging.port}/{SECRET}?rto=60",
+            box.url(SECRET),
+            letters.url(),
+        ]
+        _tell(stage18, *secret_urls, timeout_s=60, gather_s=0)
+        one = await stage18.running(50)
+        two = stage18.replica("two")
+        await two.start()
+        await two.wait_for("doorbell.listening")
+        for number in range(3):
+            await stage18.erp.execute(NOTICE, f"test:{number}")
+            await box.has(number + 1) if number == 0 else None
+        await hanging.has(1)
+        # Nothing waits for it: changes go on to both partners.
+        since = one.mark()
+        began = time.monotonic()
+        await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+        await stage18.converged(timeout=20)
+        assert time.monotonic() - began < 20
+        assert not one.find("run.service_cut_off", since)
+        began = time.monotonic()
+        await asyncio.gather(stopped(one), stopped(two))
+        assert time.monotonic() - began < 6
+        hanging.is_open.set()
+    assert box.titles[0] == "世强：归零保护已解除"
+    text = one.text() + two.text() + one.errors() + two.errors()
+    assert SECRET not in text
+    rows = await stage18.erp.fetch("SELECT state, last_error FROM stockrelay.notice")
+    assert SECRET not in str(rows)
+
+
+async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_is_over(
+    stage18: Stage, box: Inbox
+) -> None:
+    _tell(stage18, box.url(), language="en")
+    await stage18.running(20)
+    sekorm = stage18.partners.sekorm.model_copy(update={"allowed_addresses": (IPv4Network("192.0.2.0/24"),)})
+    stage18.simulator.configure(stage18.partners.model_copy(update={"sekorm": sekorm}))
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+    await _in_trouble(stage18, is_in_trouble=True)
+    # A minute of it need not be waited for.
+    await stage18.erp.execute(
+        "UPDATE stockrelay.channel_state SET troubled_since = troubled_since - interval '61 s'"
+    )
+    await asyncio.wait_for(box.has(1), 30)
+    assert box.titles == ["Sekorm is paused: our address is not allowed"]
+    assert "give Sekorm the daemon's egress address" in box.got[0]["message"]
+    stage18.simulator.configure(stage18.partners)
+    await _in_trouble(stage18, is_in_trouble=False)
+    await stage18.erp.execute("UPDATE stockrelay.channel_state SET since = since - interval '61 s'")
+    await asyncio.wait_for(box.has(2), 30)
+    assert box.titles[1] == "Sekorm works again"
+
+
+async def _in_trouble(stage: Stage, *, is_in_trouble: bool) -> None:
+    query = "SELECT trouble IS NOT NULL FROM stockrelay.channel_state WHERE channel = $1"
+    async with asyncio.timeout(90):
+        while bool(await stage.erp.fetchval(query, SEKORM)) is not is_in_trouble:  # noqa: ASYNC110 - a table
+            await asyncio.sleep(0.1)
+
+
+async def test_notify_test_says_for_each_address_what_became_of_it(stage18: Stage, box: Inbox) -> None:
+    async with mailbox() as letters:
+        _tell(stage18, box.url(SECRET), letters.url())
+        done = await stage18.stockrelay("notify", "test")
+        assert (done.code, done.out.splitlines()) == (
+            0,
+            ["notify.urls[0] json    delivered", "notify.urls[1] mailto  delivered"],
+        )
+        assert box.titles == ["测试通知"]
+        assert letters.mails[0]["subject"] == "[Stockrelay] 测试通知"
+        box.answer = (500, {})
+        done = await stage18.stockrelay("notify", "test", "--language", "en", "--json")
+    assert done.code == 1
+    assert box.titles[1] == "test notice"
+    assert json.loads(done.out) == [
+        {"receiver": "notify.urls[0] json", "is_delivered": False, "reason": "it answers HTTP 500"},
+        {"receiver": "notify.urls[1] mailto", "is_delivered": True, "reason": None},
+    ]
+    assert SECRET not in done.out + done.err
+
+
+async def test_notify_test_without_addresses_says_that_nobody_is_told(stage18: Stage) -> None:
+    done = await stage18.stockrelay("notify", "test")
+    assert done.code == 1
+    assert "notify.urls is empty" in done.err
+
+
+async def test_notify_test_does_not_wait_for_a_receiver_that_hangs(stage18: Stage, box: Inbox) -> None:
+    box.is_open.clear()
+    _tell(stage18, box.url("?rto=60"), timeout_s=1)
+    began = time.monotonic()
+    done = await stage18.stockrelay("notify", "test")
+    assert time.monotonic() - began < 15
+    assert done.code == 1
+    assert "no answer within 1 s" in done.out

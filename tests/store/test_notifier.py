@@ -263,6 +263,21 @@ async def test_many_of_a_kind_within_a_short_time_are_one_message(
     assert all(f"2026-11-0{n}" in box.got[2]["message"] for n in range(2, 7))
 
 
+async def test_what_failed_before_goes_with_what_is_due(shop: Shop, outbox: Outbox, box: Inbox) -> None:
+    replica = notifier(
+        shop, box.url(), manners=replace(MANNERS, retry=timedelta(hours=1), retry_most=timedelta(hours=1))
+    )
+    box.answer = (500, {})
+    for notice in notices(RECONCILE_DIGEST, 3):
+        await outbox.post(notice)
+        await tell(replica)
+    assert len(box.got) == 3
+    box.answer = (200, {})
+    await pass_time(shop, 3601)
+    await tell(replica)
+    assert box.titles[3:] == ["3 条通知：世强 2026-11-01 对账：一致"]
+
+
 async def test_an_hour_has_a_limit_and_the_guards_question_goes_past_it(
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:

@@ -50,17 +50,18 @@ SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         notice.RECONCILE_DIGEST,
         "sekorm",
         {
-            "day": DAY, "method": "compare", "checked": 800, "agreed": 600, "heal": True, "took_s": 9,
+            "day": DAY, "method": "compare", "checked": 800, "agreed": 800, "heal": True, "took_s": 9,
             "unnamed_chunks": [
-                {"chunk": 3, "first_sku": "R-0201", "last_sku": "R-0400", "words": "库存数据不一致"}
+                {"chunk": 3, "first_sku": "R-0201", "last_sku": "R-0400", "skus": 200, "words": "库存数据不一致"}
             ],
+            "healed": 200, "parked": 2,
         },
     ),
     (
         "Reconcile: reading back is refused, the day's changes are sent again",
         notice.RECONCILE_DIGEST,
         "ymatou",
-        {"day": DAY, "method": "assert", "checked": 640, "agreed": 640, "heal": True, "took_s": 31},
+        {"day": DAY, "method": "assert", "checked": 640, "agreed": 0, "healed": 640, "heal": True, "took_s": 31},
     ),
     (
         "Reconcile: incomplete",
@@ -75,7 +76,7 @@ SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         "Reconcile: did not run",
         notice.RECONCILE_MISSED,
         "sekorm",
-        {"day": DAY, "due_at": "2026-11-21T16:30:00+00:00", "reason": "no replica was running at that time"},
+        {"day": DAY, "due_at": "2026-11-21T16:30:00+00:00", "reason": "no daemon was there to run it"},
     ),
     (
         "Channel trouble",
@@ -129,13 +130,13 @@ SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         "The guard: released by command",
         notice.GUARD_RELEASED,
         "sekorm",
-        {"zeroes": 4980, "by": "command"},
+        {"zeroes": 4980, "sent": 4980, "by": "command"},
     ),
     (
         "The guard: the data recovered",
         notice.GUARD_RELEASED,
         "sekorm",
-        {"zeroes": 4980, "by": "recovery"},
+        {"zeroes": 4975, "sent": 5, "by": "recovery"},
     ),
     (
         "A notice could not be delivered",

@@ -38,8 +38,14 @@ def _title(words: Words, facts: Facts) -> str:
 
 def _counted(words: Words, facts: Facts) -> list[str]:
     method = facts.text("method", LONGEST_NAME)
-    counts = "digest.counts.assert" if method == "assert" else "digest.counts"
-    lines = [words(counts, facts.number("checked"), facts.number("agreed"))]
+    checked = facts.number("checked")
+    if method == "assert":
+        lines = [words("digest.counts.assert", checked, facts.number("healed"))]
+    elif suspects := sum(chunk.number("skus") for chunk in facts.rows("unnamed_chunks")):
+        # How many of them agree is not known.
+        lines = [words("digest.counts.unnamed", checked, suspects)]
+    else:
+        lines = [words("digest.counts", checked, facts.number("agreed"))]
     if words.has(f"digest.method.{method}"):
         lines.append(words(f"digest.method.{method}"))
     if incomplete := facts.text("incomplete"):
@@ -79,7 +85,8 @@ def _unnamed(words: Words, facts: Facts) -> list[str]:
     for chunk in shown:
         first, last = (chunk.text(name, LONGEST_NAME) for name in ("first_sku", "last_sku"))
         said = words("words", chunk.text("words")) if chunk.text("words") else words("none")
-        lines.append(words("digest.chunk", chunk.text("chunk", 20), first, last, said))
+        skus = chunk.number("skus")
+        lines.append(words("digest.chunk", chunk.text("chunk", 20), first, last, said, skus))
     return [*lines, words("digest.chunk.rest", total - len(shown))] if total > len(shown) else lines
 
 
@@ -94,11 +101,9 @@ def _resolved(words: Words, facts: Facts) -> list[str]:
 
 
 def _treated(words: Words, facts: Facts) -> list[str]:
-    lines = []
-    if unsettled := facts.number("unsettled"):
-        lines.append(words("digest.unsettled", unsettled))
+    lines = [words(f"digest.{name}", n) for name in ("unsettled", "parked") if (n := facts.number(name))]
     if healed := facts.number("healed"):
-        lines.append(words("digest.healed", healed))
+        lines += [words("digest.healed", healed)] if facts.text("method") != "assert" else []
     elif facts.data.get("heal") is False and any(facts.total(name) for name in _DIFFERENCES):
         lines.append(words("digest.reported"))
     if facts.number("took_s"):

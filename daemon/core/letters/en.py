@@ -25,7 +25,8 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.title.incomplete": "{0} reconcile of {1} is incomplete",
     "digest.title.asserted": "{0} reconcile of {1}: the day's changes were sent again",
     "digest.counts": "SKUs compared: {0}; agree: {1}.",
-    "digest.counts.assert": "SKUs sent again: {0}; acknowledged: {1}.",
+    "digest.counts.unnamed": "SKUs compared: {0}; in parts that differ: {1}.",
+    "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
     "digest.method.compare": "How: the current numbers of what changed that day were given to the partner to compare.",
     "digest.method.read_back": "How: all of the partner's numbers were read back and compared with the ERP.",
     "digest.method.assert": "How: the partner lets nobody read its numbers, so what changed that day was sent again; "
@@ -37,8 +38,9 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.resolved.some": "Agree again: {0} ({1}).",
     "digest.contested": "Changed back again and again ({0}); no longer corrected:",
     "digest.unnamed": "Parts where the partner sees a difference but names no SKU ({0}):",
-    "digest.chunk": "- part {0} ({1} to {2}), the partner says: {3}",
+    "digest.chunk": "- part {0} ({1} to {2}, {4} SKUs), the partner says: {3}",
     "digest.chunk.rest": "- and {0} more parts",
+    "digest.parked": "Parked, waiting for a person, not compared: {0}.",
     "digest.unsettled": "Still changing, left for the next time: {0}.",
     "digest.healed": "The ERP's numbers are being sent again: {0}; the next reconcile confirms it.",
     "digest.reported": "Nothing is corrected (reconcile.heal = false): this is for a person to do.",
@@ -125,6 +127,7 @@ WORDS: Final[Mapping[str, str]] = {
     "released.title": "{0}: the hold on zeroes has ended",
     "released.command": "An operator released it: the ERP's numbers of {0} SKUs are being sent.",
     "released.recovery": "The ERP's data are right again: the {0} zeroes are not sent. Nothing to do.",
+    "released.rest": "The other {0} SKUs are still 0 and are sent.",
     # Notices themselves
     "undelivered.title": "A notice could not be delivered",
     "undelivered.body": 'The notice "{1}" of {0} did not reach every receiver and was given up.',

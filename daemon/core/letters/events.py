@@ -77,7 +77,10 @@ def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
 
 def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
     key = "released.command" if facts.text("by", 20) == "command" else "released.recovery"
-    return words("released.title", words.channel_name), [words(key, facts.number("zeroes"))]
+    lines = [words(key, facts.number("zeroes"))]
+    if key == "released.recovery" and facts.number("sent"):
+        lines.append(words("released.rest", facts.number("sent")))
+    return words("released.title", words.channel_name), lines
 
 
 def notification_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:

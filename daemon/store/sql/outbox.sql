@@ -9,9 +9,9 @@ RETURNING id;
 SELECT pg_try_advisory_xact_lock(7830361, 3);
 
 -- name: take
--- The next message: all that is due of one kind and has reached the same receivers. What was never tried goes first. A
--- kind waits while another replica tells it, and for $2 after it was told; all but the urgent kinds ($4) wait when $3
--- messages were told within the last hour.
+-- The next message: when a notice is due, all that waits of its kind and has reached the same receivers goes with it.
+-- What was never tried goes first. A kind waits while another replica tells it, and for $2 after it was told; all but the
+-- urgent kinds ($4) wait when $3 messages were told within the last hour.
 WITH told AS (
     SELECT count(DISTINCT n.sent_at) AS messages FROM stockrelay.notice AS n
     WHERE n.sent_at > clock_timestamp() - interval '1 hour'
@@ -27,8 +27,7 @@ WITH told AS (
     ORDER BY n.tries > 0, n.kind <> ALL ($4::text[]), n.id LIMIT 1
 ), batch AS (
     SELECT n.id FROM stockrelay.notice AS n JOIN first AS f ON n.kind = f.kind AND n.reached = f.reached
-    WHERE n.state = 'waiting' AND n.next_try_at <= clock_timestamp()
-    ORDER BY n.id LIMIT 50 FOR UPDATE OF n
+    WHERE n.state = 'waiting' ORDER BY n.id LIMIT 50 FOR UPDATE OF n
 )
 UPDATE stockrelay.notice AS n SET tries = n.tries + 1, taken_until = clock_timestamp() + $1::interval
 FROM batch AS b WHERE n.id = b.id

@@ -3,7 +3,7 @@
 from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
 from daemon.settings.model import Settings
-from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Run, Watch
+from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Reconcile, Run, Watch
 
 __all__ = [
     "ChannelSettings",
@@ -13,6 +13,7 @@ __all__ = [
     "Guard",
     "Log",
     "Notify",
+    "Reconcile",
     "Run",
     "Sekorm",
     "Settings",

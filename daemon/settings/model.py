@@ -18,6 +18,7 @@ from daemon.settings.sections import (
     Log,
     Notify,
     Place,
+    Reconcile,
     Run,
     Watch,
 )
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     """The marketplaces, by name."""
     guard: Guard = Guard()
     """When zeroes are too many to be true."""
+    reconcile: Reconcile = Reconcile()
+    """The nightly proof that partners and ERP agree."""
     history: History = History()
     """What is kept of the past."""
     notify: Notify = Notify()

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from daemon.core.schedule import cron_problem
 from daemon.settings import receivers
 
 MASK = "[masked]"
@@ -136,6 +138,21 @@ def _existing_file(value: Path) -> Path:
     return value
 
 
+def _cron(value: str) -> str:
+    what = cron_problem(value)
+    if what:
+        raise ValueError(f"is not a time: {what}; `30 0 * * *` is every day at 00:30")
+    return " ".join(value.split())
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is not a time zone; write its name, such as Asia/Shanghai") from None
+    return value
+
+
 def folded(table: str) -> tuple[str, ...]:
     """A table's name as the server reads it: what is not quoted is lower case."""
     parts = re.findall(_IDENTIFIER, table)
@@ -179,6 +196,10 @@ Attempts = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Days = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=3_650)]
 Count = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]
 Share = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=1, allow_inf_nan=False)]
+Rows = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=10_000)]
+Calls = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=100_000)]
+Cron = Annotated[str, AfterValidator(_plain), AfterValidator(_cron)]
+Zone = Annotated[str, AfterValidator(_plain), AfterValidator(_zone)]
 Plain = Annotated[str, AfterValidator(_plain)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 FernetKey = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_fernet_key)]

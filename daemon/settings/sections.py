@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
+from daemon.core.schedule import Schedule
 from daemon.settings import rules
 
 Place = tuple[str | int, ...]
@@ -194,6 +196,41 @@ class Guard(Section):
     @property
     def window(self) -> timedelta:
         return timedelta(seconds=self.window_s)
+
+
+class Reconcile(Section):
+    """The nightly proof that partners and ERP agree."""
+
+    enabled: bool = True
+    """Off: nothing is compared at night; `stockrelay reconcile` still does it by hand."""
+    cron: rules.Cron = "30 0 * * *"
+    """When, in the time zone below; a run is for the business day that was over last."""
+    timezone: rules.Zone = "Asia/Shanghai"
+    """Where a business day begins and ends."""
+    heal: bool = True
+    """Tell the right number again where a partner's differs. Off: report only."""
+    contested_after: rules.Attempts = 3
+    """A number that keeps coming back wrong is told again so often, and then named and left alone."""
+    rate_per_s: rules.Rate = 5.0
+    """Requests per second at most, beside those of the channel."""
+    chunk: rules.Rows = 200
+    """SKUs of one comparison (Sekorm)."""
+    bisect: bool = False
+    """When the partner does not say which SKU of a comparison differs: look for it by halves."""
+    bisect_calls: rules.Calls = 100
+    """Comparisons at most that a run spends on looking by halves."""
+    settle_s: rules.Window = 30.0
+    """A number told less than so long ago is not judged yet, and between two looks is as long a pause."""
+    patience_s: rules.Window = 300.0
+    """Wait so long in all for SKUs that are being told something; then they count as unsettled."""
+    give_up_s: rules.Seconds = 21_600.0
+    """A partner that gives no answer is asked again for so long; then the run ends incomplete."""
+    missed_after_s: rules.Seconds = 10_800.0
+    """A run that is not over so long after its time is reported."""
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.cron, ZoneInfo(self.timezone))
 
 
 class Log(Section):

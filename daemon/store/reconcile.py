@@ -108,9 +108,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class DifferingChunk:
+    """A chunk that differs; `is_named`: the partner said in which SKUs."""
+
     chunk: int
     suspects: tuple[Sku, ...]
     words: str
+    is_named: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,16 @@ class Finding:
     theirs: int | None
     life: Life | None
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A run in numbers; `healed`: SKUs whose number is told again."""
+
+    checked: int
+    unsettled: int
+    parked: int
+    healed: int
 
 
 @dataclass(slots=True)
@@ -409,13 +422,14 @@ class Reconciles:
                 told[Turn(count["turn"])] = Told(count["many"], count["listed"], items)
         return told
 
-    async def healed(self, run: Run) -> int:
-        """Return how many numbers the run had told again."""
+    async def counts(self, run: Run) -> "Counts":
+        """Return what the run came to in numbers."""
         async with self._database.connection(
             f"{run.channel}: reading the reconcile's progress"
         ) as connection:
-            count: int = await connection.fetchval(_SQL["healed"], run.run_id)
-        return count
+            row = await connection.fetchrow(_SQL["counts"], run.run_id)
+        assert row is not None
+        return Counts(**row)
 
     async def finish(
         self, run: Run, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
@@ -461,7 +475,8 @@ def _run(row: asyncpg.Record) -> Run:
 
 
 def _differing(row: asyncpg.Record) -> DifferingChunk:
-    return DifferingChunk(row["chunk"], tuple(Sku(sku) for sku in row["suspects"] or ()), row["words"])
+    suspects = tuple(Sku(sku) for sku in row["suspects"] or ())
+    return DifferingChunk(row["chunk"], suspects, row["words"], row["state"] == "differs")
 
 
 def _finding(row: asyncpg.Record) -> Finding:

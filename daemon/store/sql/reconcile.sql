@@ -147,7 +147,7 @@ ORDER BY c.chunk LIMIT $2;
 
 -- name: unnamed_chunks
 -- Chunks that differ, and nobody said in which SKU.
-SELECT c.chunk, c.suspects, c.words FROM stockrelay.reconcile_chunk AS c
+SELECT c.chunk, c.suspects, c.state, c.words FROM stockrelay.reconcile_chunk AS c
 WHERE c.run_id = $1 AND c.look = 2 AND c.state = 'unnamed' ORDER BY c.chunk;
 
 -- name: note_findings
@@ -338,9 +338,9 @@ WHERE channel = $1 AND state = 'open' AND last_seen < clock_timestamp() - $2::in
 SELECT d.last_turn AS turn, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
 FROM stockrelay.difference AS d WHERE d.channel = $2 AND d.last_run = $1 GROUP BY d.last_turn;
 
--- name: healed
--- How many numbers a run had told again.
-SELECT r.healed FROM stockrelay.reconcile_run AS r WHERE r.run_id = $1;
+-- name: counts
+-- A run in numbers.
+SELECT r.checked, r.unsettled, r.parked, r.healed FROM stockrelay.reconcile_run AS r WHERE r.run_id = $1;
 
 -- name: turns
 -- Some of them, for the digest and the table.

@@ -1,0 +1,167 @@
+"""Reconciling by question: the day's SKUs and their numbers, chunk by chunk, "is this what you hold?" (S12)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.proof import Comparison
+from daemon.core.reconcile import Bisected, bisect
+from daemon.core.types import Push, Sku
+from daemon.partners.partner import Comparing
+from daemon.services.reconcile.session import Session
+from daemon.store.proof import Row
+from daemon.store.reconcile import Chunk, DifferingChunk
+
+METHOD: Final = "compare"
+
+
+class CompareRun:
+    """One run against a partner that compares. What a chunk came to is kept before the next is sent."""
+
+    def __init__(self, session: Session, partner: Comparing) -> None:
+        self._session = session
+        self._partner = partner
+
+    async def look(self) -> None:
+        """Both looks, from where the run stopped. Raises PartnerSilent, LeaseLost."""
+        session = self._session
+        run, runs, lease = session.run, session.runs, session.limits.lease
+        stage = run.stage
+        if stage == 0:
+            await self._first_look()
+            so_far = await runs.progress(run, 1)
+            stage = 1
+            await runs.set_stage(run, lease, stage, (so_far.asked, so_far.unsettled, so_far.parked), None)
+        if stage == 1:
+            await self._second_look()
+            one, two = await runs.progress(run, 1), await runs.progress(run, 2)
+            counts = (one.asked, one.unsettled + two.unsettled, one.parked)
+            await runs.set_stage(run, lease, 2, counts, None)
+
+    async def _first_look(self) -> None:
+        session = self._session
+        run, limits = session.run, session.limits
+        so_far = await session.runs.progress(run, 1)
+        number, after = so_far.chunk, so_far.last_sku or ""
+        done = so_far.asked + so_far.unsettled + so_far.parked
+        total = max(done, await session.proofs.day_count(session.window))
+        while True:
+            session.tell("compared", done, total)
+            skus = await session.proofs.day_skus(session.window, after, limits.chunk)
+            if not skus:
+                return
+            rows = await session.settled_rows(skus)
+            pushes = _pushes(rows)
+            answer = await self._asked(pushes) if pushes else _AGREES
+            named = _named(answer, pushes)
+            number, after = number + 1, skus[-1]
+            chunk = Chunk(
+                1,
+                number,
+                skus[0],
+                skus[-1],
+                len(pushes),
+                "agreed" if answer.agrees else "differs" if named else "unnamed",
+                unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
+                parked=sum(row.is_parked for row in rows),
+                suspects=() if answer.agrees else named or [push.sku for push in pushes],
+                words=answer.words,
+            )
+            agreed = [push.sku for push in pushes if answer.agrees or (named and push.sku not in named)]
+            await session.runs.note_chunk(run, limits.lease, chunk, agreed=agreed)
+            done += len(skus)
+
+    async def _second_look(self) -> None:
+        """What differed is asked about once more, with the numbers of now: only what differs twice counts."""
+        session = self._session
+        is_rested = False
+        looked_at = 0
+        while chunks := await session.runs.differing_chunks(session.run):
+            if not is_rested:
+                await session.rested()
+                is_rested = True
+            for chunk in chunks:
+                session.tell("looked at again", looked_at, None)
+                await self._look_again(chunk)
+                looked_at += 1
+
+    async def _look_again(self, first: DifferingChunk) -> None:
+        session = self._session
+        rows = await session.settled_rows(first.suspects)
+        pushes = _pushes(rows)
+        answer = await self._asked(pushes) if pushes else _AGREES
+        differing: Sequence[Sku] = ()
+        left: Sequence[Sku] = ()
+        calls = 0
+        if not answer.agrees:
+            differing = _named(answer, pushes)
+            if not differing and (first.is_named or len(pushes) == 1):
+                # Asked about again alone, they differ, in whatever words.
+                differing = [push.sku for push in pushes]
+            elif not differing:
+                differing, left, calls = await self._searched(pushes)
+        ours = {push.sku: push.quantity for push in pushes}
+        unsure = {*differing, *left}
+        chunk = Chunk(
+            2,
+            first.chunk,
+            first.suspects[0],
+            first.suspects[-1],
+            len(pushes),
+            "agreed" if answer.agrees else "unnamed" if left else "differs",
+            unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
+            suspects=left or differing,
+            words=answer.words or first.words,
+            calls=calls,
+        )
+        await session.runs.note_chunk(
+            session.run,
+            session.limits.lease,
+            chunk,
+            differing={sku: ours[sku] for sku in differing},
+            agreed=[sku for sku in ours if sku not in unsure],
+        )
+
+    async def _searched(self, pushes: Sequence[Push]) -> tuple[Sequence[Sku], Sequence[Sku], int]:
+        """Find by halves what differs; what is not found, because that is off or its calls ran out, is left."""
+        session = self._session
+        skus = [push.sku for push in pushes]
+        if not session.limits.bisect:
+            return (), skus, 0
+        spent = (await session.runs.progress(session.run, 2)).calls
+        by_sku: Mapping[Sku, Push] = {push.sku: push for push in pushes}
+        search = bisect(skus, max(0, session.limits.bisect_calls - spent))
+        found = Bisected((), (tuple(skus),), 0)
+        try:
+            group = next(search)
+            while True:
+                answer = await self._asked([by_sku[sku] for sku in group])
+                group = search.send(not answer.agrees)
+        except StopIteration as end:
+            found = end.value
+        return found.found, [sku for group in found.groups for sku in group], found.calls
+
+    async def _asked(self, pushes: Sequence[Push]) -> Comparison:
+        def unanswered(answer: Comparison) -> Outcome | None:
+            return answer.outcome if answer.agrees is None else None
+
+        timeout = self._session.limits.timeout
+        return await self._session.answered(lambda: self._partner.compare(pushes, timeout), unanswered)
+
+
+def _pushes(rows: Sequence[Row]) -> list[Push]:
+    pushes = []
+    for row in rows:
+        if row.is_settled and not row.is_parked and row.quantity is not None:
+            identifiers = tuple(part for part in row.identifiers if part is not None)
+            pushes.append(Push(row.sku, identifiers, row.quantity))
+    return pushes
+
+
+def _named(answer: Comparison, pushes: Sequence[Push]) -> list[Sku]:
+    asked = {push.sku for push in pushes}
+    return [] if answer.agrees else [sku for sku in answer.named if sku in asked]
+
+
+_AGREES: Final = Comparison(agrees=True, outcome=Outcome(Kind.APPLIED))
+"""Nothing was to be asked."""

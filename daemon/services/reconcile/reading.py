@@ -1,0 +1,185 @@
+"""Reconciling by reading back: what the partner holds, page by page, held against the whole listing (Y12).
+
+Pages go straight into the database and are judged there: memory does not grow with the number of SKUs.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from daemon import clock
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.proof import ReadPage
+from daemon.partners.partner import ReadingBack
+from daemon.services.reconcile.session import Session
+from daemon.store.reconcile import Chunk
+
+METHOD: Final = "read_back"
+ASSERT: Final = "assert"
+
+
+class ReadRefused(Exception):
+    """This app may not read back (0005); the message is the partner's."""
+
+
+class ReadRun:
+    """One run against a partner whose numbers can be read. A page is kept before the next is asked for."""
+
+    def __init__(self, session: Session, partner: ReadingBack) -> None:
+        self._session = session
+        self._partner = partner
+        self._total: int | None = session.run.total
+        self._is_shifted = session.run.is_shifted
+
+    async def look(self) -> str | None:
+        """Both looks, from where the run stopped; return why it is not complete, if it is not.
+
+        Raises PartnerSilent, ReadRefused, LeaseLost.
+        """
+        session = self._session
+        run, runs, proofs, limits = session.run, session.runs, session.proofs, session.limits
+        why = run.why if run.stage else None
+        if run.stage == 2:
+            return why
+        stage = await self._stage_after_a_crash()
+        if stage == 0:
+            await session.settled_channel()
+            why = await self._read_all(1)
+            session.tell("judging", 0, None)
+            judged = await proofs.judge(runs, run, limits.lease, 1, limits.rest, is_complete=why is None)
+            stage = 1 if judged.differing else 2
+            counts = (judged.checked, judged.unsettled, judged.parked)
+            await runs.set_stage(run, limits.lease, stage, counts, why)
+        if stage == 1:
+            await session.rested()
+            is_whole = why is None and await proofs.has_news_of_absence(run)
+            if is_whole:
+                why = await self._read_all(2)
+                if why is None and self._is_shifted:
+                    why = "the partner's products changed while they were read: what is missing is not judged"
+            else:
+                await self._read_again(await proofs.suspect_pages(run))
+            session.tell("judging", 0, None)
+            judged = await proofs.judge(runs, run, limits.lease, 2, limits.rest, is_complete=why is None)
+            counts = (judged.checked, judged.unsettled, judged.parked)
+            await runs.set_stage(run, limits.lease, 2, counts, why)
+        return why
+
+    async def _stage_after_a_crash(self) -> int:
+        """What was read is not kept through a crash of the database's server: then it is read anew."""
+        session = self._session
+        run = session.run
+        so_far = await session.runs.progress(run, 1)
+        if so_far.chunk == 0:
+            return 0
+        held = await session.proofs.held(run, 1)
+        is_kept = held.numbers == so_far.asked if run.stage == 0 else held.numbers > 0
+        if is_kept:
+            return run.stage
+        await session.proofs.forget_looks(session.runs, run, session.limits.lease)
+        self._total = None
+        return 0
+
+    async def _read_all(self, look: int) -> str | None:
+        """Read every page, from where this look stopped; return why what was read is not all there is."""
+        session = self._session
+        run, lease = session.run, session.limits.lease
+        so_far = await session.runs.progress(run, look)
+        number, products = so_far.chunk, so_far.products
+        if number == 0:
+            self._total, self._is_shifted = None, False
+        while True:
+            page, took = await self._page(number + 1)
+            if self._total is not None and page.total != self._total:
+                # A count that changes: the page is read once more before that is believed.
+                page, took = await self._page(number + 1)
+            if page.total != self._total:
+                self._is_shifted = self._total is not None
+                self._total = page.total
+                await session.runs.set_total(run, lease, page.total, is_shifted=self._is_shifted)
+            if page.products == 0:
+                break
+            number += 1
+            products += page.products
+            await session.proofs.keep_page(session.runs, run, lease, look, number, page, took)
+            session.tell("read", products, self._total)
+            if products >= self._total:
+                break
+        await session.proofs.drop_pages_after(run, number)
+        if self._total == 0:
+            return "the partner shows no products at all"
+        held = await session.proofs.held(run, look)
+        if held.products < self._total:
+            return f"{held.products} of the partner's {self._total} products could be read"
+        return None
+
+    async def _read_again(self, pages: Sequence[int]) -> None:
+        session = self._session
+        for done, number in enumerate(pages):
+            session.tell("looked at again", done, len(pages))
+            page, took = await self._page(number)
+            await session.proofs.keep_page(
+                session.runs, session.run, session.limits.lease, 2, number, page, took
+            )
+
+    async def _page(self, number: int) -> tuple[ReadPage, timedelta]:
+        """One page, and how long ago it was asked for."""
+        timeout = self._session.limits.timeout
+        asked_at = clock.monotonic()
+
+        async def ask() -> ReadPage | Outcome:
+            nonlocal asked_at
+            asked_at = clock.monotonic()
+            return await self._partner.read_page(number, timeout)
+
+        def unanswered(answer: ReadPage | Outcome) -> Outcome | None:
+            if isinstance(answer, ReadPage):
+                return None
+            if answer.kind is Kind.REFUSED:
+                raise ReadRefused(answer.reason)
+            return answer
+
+        page = await self._session.answered(ask, unanswered)
+        assert isinstance(page, ReadPage)
+        return page, timedelta(seconds=clock.monotonic() - asked_at)
+
+
+class AssertRun:
+    """Where numbers can't be read back: what changed on the day is told again, whatever was acknowledged."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def look(self) -> None:
+        """From where the run stopped. Raises LeaseLost."""
+        session = self._session
+        run, limits = session.run, session.limits
+        if run.stage == 2:
+            return
+        so_far = await session.runs.progress(run, 1)
+        number, after, done = so_far.chunk, so_far.last_sku or "", so_far.asked
+        total = max(done, await session.proofs.day_count(session.window))
+        while skus := await session.proofs.day_skus(session.window, after, limits.chunk):
+            rows = await session.settled_rows(skus)
+            told = [row.sku for row in rows if row.is_settled and not row.is_parked]
+            number, after = number + 1, skus[-1]
+            chunk = Chunk(
+                1,
+                number,
+                skus[0],
+                skus[-1],
+                len(told),
+                "asserted",
+                unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
+                parked=sum(row.is_parked for row in rows),
+            )
+            if run.is_dry:
+                await session.runs.note_chunk(run, limits.lease, chunk)
+            else:
+                await session.runs.reassert(run, limits.lease, told, limits.heal_per_s, chunk)
+            done += len(skus)
+            session.tell("told again", done, total)
+        so_far = await session.runs.progress(run, 1)
+        await session.runs.set_stage(
+            run, limits.lease, 2, (so_far.asked, so_far.unsettled, so_far.parked), None
+        )

@@ -1,0 +1,178 @@
+"""The nightly reconcile in every replica: due days get their runs, each is carried out once, a missed one is told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import date, timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.errors import LeaseLost, StockrelayError
+from daemon.core.notice import RECONCILE_MISSED, Notice
+from daemon.services.reconcile.engine import Reconciler
+from daemon.services.reconcile.session import PartnerSilent, Progress
+from daemon.store.reconcile import Run
+
+log = structlog.get_logger(__name__)
+
+_RETRY_BASE: Final = timedelta(minutes=1)
+_RETRY_CAP: Final = timedelta(minutes=15)
+_WATCH_S: Final = 60.0
+_TELL_S: Final = 30.0
+
+
+class ReconcileService:
+    """Runs in every replica; the database sees to it that a run has one at a time."""
+
+    def __init__(
+        self, reconcilers: Sequence[Reconciler], holder: str, post: Callable[[Notice], Awaitable[bool]]
+    ) -> None:
+        self._reconcilers = reconcilers
+        self._holder = holder
+        self._post = post
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop; a run that is cut off is gone on with by whoever takes it next."""
+        async with asyncio.TaskGroup() as group:
+            for reconciler in self._reconcilers:
+                group.create_task(self._serve(reconciler, stop), name=f"reconcile-{reconciler.channel}")
+                group.create_task(self._watch(reconciler, stop), name=f"reconcile-watch-{reconciler.channel}")
+
+    async def _serve(self, reconciler: Reconciler, stop: asyncio.Event) -> None:
+        pause = reconciler.limits.lease.total_seconds() / 2
+        while not stop.is_set():
+            has_worked = False
+            try:
+                await self._plan(reconciler)
+                run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
+                if run is not None:
+                    has_worked = await self._carry_out(reconciler, run, stop)
+            except StockrelayError as error:
+                log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
+            if not has_worked:
+                await clock.wait_any(pause, stop)
+
+    async def _plan(self, reconciler: Reconciler) -> None:
+        days = await _due(reconciler)
+        if not days:
+            return
+        reads_back = reconciler.reads_back
+        planned = await reconciler.runs.plan(reconciler.channel, days, supersedes=reads_back)
+        if planned:
+            log.info(
+                "reconcile.run_planned", channel=reconciler.channel, days=[day.isoformat() for day in planned]
+            )
+            await reconciler.runs.tidy(reconciler.channel)
+
+    async def _carry_out(self, reconciler: Reconciler, run: Run, stop: asyncio.Event) -> bool:
+        """Carry one run out; say whether the next may follow at once."""
+        log.info(
+            "reconcile.run_started",
+            channel=run.channel,
+            run=run.run_id,
+            day=run.day.isoformat(),
+            is_resumed=run.turn > 1,
+        )
+        is_last_try = run.age >= reconciler.limits.give_up
+        working = asyncio.create_task(
+            reconciler.carry_out(run, _Teller(run), is_last_try=is_last_try), name="reconcile-run"
+        )
+        stopping = asyncio.create_task(stop.wait(), name="reconcile-stop")
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                working.cancel()
+                await asyncio.wait((working,))
+                await reconciler.runs.release(run)
+                return False
+            await working
+        except LeaseLost as error:
+            log.warning("reconcile.run_lost", channel=run.channel, run=run.run_id, reason=str(error))
+            return False
+        except PartnerSilent as error:
+            wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+            why = f"the partner gives no answer: {error.outcome.reason}"
+            log.warning(
+                "reconcile.run_postponed",
+                channel=run.channel,
+                run=run.run_id,
+                reason=error.outcome.reason,
+                advice=error.outcome.advice,
+                retry_s=round(wait.total_seconds()),
+            )
+            await reconciler.runs.postpone(run, wait, why)
+            return False
+        except StockrelayError as error:
+            await self._postpone(reconciler, run, error)
+            return False
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+        return True
+
+    async def _postpone(self, reconciler: Reconciler, run: Run, error: StockrelayError) -> None:
+        wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+        log.error("reconcile.run_failed", channel=run.channel, run=run.run_id, reason=str(error))
+        await reconciler.runs.postpone(run, wait, str(error))
+
+    async def _watch(self, reconciler: Reconciler, stop: asyncio.Event) -> None:
+        """The dead man's check: a run that should be over and is not is told, whatever keeps it."""
+        pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
+        while not stop.is_set():
+            try:
+                await self._look_for_missed(reconciler)
+            except StockrelayError as error:
+                log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
+            await clock.wait_any(pause, stop)
+
+    async def _look_for_missed(self, reconciler: Reconciler) -> None:
+        channel, limits = reconciler.channel, reconciler.limits
+        now = (await reconciler.runs.owed(channel)).now
+        reasons = dict.fromkeys(await _due(reconciler), "no daemon was there to run it")
+        for open_day in await reconciler.runs.open_days(channel):
+            late = "it has begun and is not over" if open_day.has_begun else "it waits for the one before it"
+            reasons[open_day.day] = open_day.why or late
+        for day, reason in sorted(reasons.items()):
+            due_at = limits.schedule.due_at(day)
+            if due_at + limits.missed_after > now:
+                continue
+            data = {"day": day.isoformat(), "due_at": due_at.isoformat(), "reason": reason}
+            if await self._post(Notice(RECONCILE_MISSED, f"missed:{channel}:{day}", channel, data)):
+                log.error(
+                    "reconcile.run_missed",
+                    channel=channel,
+                    day=day.isoformat(),
+                    due_at=due_at.isoformat(),
+                    reason=reason,
+                )
+
+
+async def _due(reconciler: Reconciler) -> list[date]:
+    owed = await reconciler.runs.owed(reconciler.channel)
+    schedule = reconciler.limits.schedule
+    return schedule.due_days(owed.since, owed.last, owed.now, every=not reconciler.reads_back)
+
+
+class _Teller:
+    """Logs a run's progress now and then."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._told_at = clock.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = clock.monotonic()
+        if now - self._told_at < _TELL_S:
+            return
+        self._told_at = now
+        log.info(
+            "reconcile.run_progressed",
+            channel=self._run.channel,
+            run=self._run.run_id,
+            stage=progress.stage,
+            done=progress.done,
+            total=progress.total,
+        )

@@ -1,0 +1,137 @@
+"""One run while it is carried out: its limits, its pace, how far it may wait, what it tells of itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from typing import Final, TypeVar
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.ratelimit import RateLimit
+from daemon.core.schedule import Schedule
+from daemon.store.proof import Proofs, Row
+from daemon.store.reconcile import Reconciles, Run
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_TRIES: Final = 5
+_RETRY_BASE: Final = timedelta(seconds=1)
+_RETRY_CAP: Final = timedelta(seconds=30)
+_LOOK_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a channel is reconciled. `rest`: how long a number must have been told to be judged, and the pause between
+    two looks; `heal_per_s`: numbers told again per second."""
+
+    schedule: Schedule
+    lease: timedelta
+    timeout: timedelta
+    rest: timedelta
+    patience: timedelta
+    give_up: timedelta
+    missed_after: timedelta
+    rate_per_s: float
+    heal_per_s: float
+    heal: bool
+    contested_after: int
+    chunk: int
+    bisect: bool
+    bisect_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: `done` of `total` (None: not known), in a stage's own unit."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+Tell = Callable[[Progress], None]
+
+
+class PartnerSilent(Exception):
+    """The partner gives no answer to the question; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class Session:
+    """What both ways of reconciling share."""
+
+    def __init__(self, run: Run, runs: Reconciles, proofs: Proofs, limits: Limits, tell: Tell) -> None:
+        self.run = run
+        self.runs = runs
+        self.proofs = proofs
+        self.limits = limits
+        self.window = limits.schedule.window(run.day)
+        self._tell = tell
+        self._rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic() - 1 / limits.rate_per_s)
+        self._patience_s = limits.patience.total_seconds()
+
+    def tell(self, stage: str, done: int, total: int | None) -> None:
+        self._tell(Progress(stage, done, total))
+
+    async def answered(self, ask: Callable[[], Awaitable[T]], unanswered: Callable[[T], Outcome | None]) -> T:
+        """Ask at the run's pace, and again when that was no answer (`unanswered` says why). Raises PartnerSilent."""
+        for tries in count(1):
+            while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
+                await asyncio.sleep(wait_s)
+            self._rate = self._rate.take(clock.monotonic())
+            answer = await ask()
+            outcome = unanswered(answer)
+            if outcome is None:
+                return answer
+            # What a person has to mend does not mend itself within seconds.
+            is_lasting = outcome.kind is Kind.TROUBLE and outcome.trouble is not Trouble.THROTTLED
+            if tries >= _TRIES or is_lasting:
+                raise PartnerSilent(outcome)
+            pause = outcome.retry_after or backoff(tries, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+            log.warning(
+                "reconcile.answer_missing",
+                channel=self.run.channel,
+                run=self.run.run_id,
+                tries=tries,
+                reason=outcome.reason,
+                retry_s=round(pause.total_seconds(), 1),
+            )
+            await asyncio.sleep(min(pause, _RETRY_CAP).total_seconds())
+        raise AssertionError("counting has no end")
+
+    async def rested(self) -> None:
+        """The pause before a second look."""
+        await asyncio.sleep(self.limits.rest.total_seconds())
+
+    async def settled_rows(self, skus: Sequence[str]) -> list[Row]:
+        """Read what is to be compared, and wait for what is on its way, as long as the run's patience lasts."""
+        while True:
+            rows = await self.proofs.rows(skus, self.limits.rest)
+            if all(row.is_settled or row.is_parked or not row.is_listed for row in rows):
+                return rows
+            if not await self._waited():
+                return rows
+
+    async def settled_channel(self) -> None:
+        """Wait until nothing of the channel is on its way, as long as the run's patience lasts."""
+        while await self.proofs.pending(self.limits.rest) and await self._waited():
+            pass
+
+    async def _waited(self) -> bool:
+        pause = min(_LOOK_S, self._patience_s)
+        if pause <= 0:
+            return False
+        self._patience_s -= pause
+        await asyncio.sleep(pause)
+        return True

@@ -7,9 +7,9 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -33,6 +33,8 @@ from daemon.services.maintenance import Maintenance
 from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.services.sync import Stage, SyncJob
+from daemon.services.reconcile import Limits as ReconcileLimits
+from daemon.services.reconcile import Reconciler, ReconcileService
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
@@ -47,6 +49,8 @@ from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
 from daemon.store.sync import Syncs, SyncSummary
+from daemon.store.proof import Proofs
+from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)
@@ -121,6 +125,41 @@ def _limits(settings: Settings, channel: ChannelSettings) -> Limits:
         grace=settings.run.grace,
         batch=channel.batch,
         batch_above=channel.batch_above,
+    )
+
+
+def reconcilers(
+    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+) -> dict[ChannelName, Reconciler]:
+    """Build what reconciles every enabled channel, by schedule or by hand."""
+    runs = Reconciles(database)
+    channels = settings.enabled_channels()
+    return {
+        name: Reconciler(
+            name, clients[name], runs, Proofs(database, listing), _reconcile_limits(settings, channels[name])
+        )
+        for name, listing in listings(settings).items()
+    }
+
+
+def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> ReconcileLimits:
+    own = settings.reconcile
+    return ReconcileLimits(
+        schedule=own.schedule,
+        lease=settings.run.lease,
+        timeout=channel.timeout,
+        rest=timedelta(seconds=own.settle_s),
+        patience=timedelta(seconds=own.patience_s),
+        give_up=timedelta(seconds=own.give_up_s),
+        missed_after=timedelta(seconds=own.missed_after_s),
+        rate_per_s=own.rate_per_s,
+        # The other half is for new changes.
+        heal_per_s=channel.rate_per_s / 2,
+        heal=own.heal,
+        contested_after=own.contested_after,
+        chunk=own.chunk,
+        bisect=own.bisect,
+        bisect_calls=own.bisect_calls,
     )
 
 
@@ -324,6 +363,10 @@ async def _serve(
             group.create_task(pauses.run(stop), name="pauses"),
             group.create_task(notifier(settings, database).run(stop), name="notify"),
         ]
+        if settings.reconcile.enabled:
+            built = reconcilers(settings, database, clients)
+            nightly = ReconcileService(list(built.values()), holder, Outbox(database).post)
+            readers.append(group.create_task(nightly.run(stop), name="reconcile"))
         served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
         group.create_task(_cut_off(readers, stop, _STOP_S), name="cut-off-readers")
         group.create_task(

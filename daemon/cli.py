@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from daemon import __version__
-from daemon.commands import attempts, control, explain, notify, parked, sync
+from daemon.commands import attempts, control, explain, notify, parked, reconcile, sync
 from daemon.commands.places import Places, print_json
 from daemon.commands.release import release
 from daemon.core.checks import Verdict
@@ -253,6 +253,7 @@ for command in (
     explain.explain,
     notify.notify,
     parked.parked,
+    reconcile.reconcile,
     release,
     sync.sync,
 ):

@@ -39,6 +39,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     # No resync but those at start and after a new LISTEN: it would heal what the change log has lost.
     "run": {"poll_s": 1.0, "lease_s": 2.0, "resync_s": 3600, "grace_s": 10, "heartbeat_s": 60},
     "notify": {},
+    "reconcile": {},
     "log": {"level": "info", "format": "json"},
     "channel": {"rate_per_s": 2000, "concurrency": 16, "timeout_s": 2.0, "settle_s": 5.0},
     "sekorm": {"listing": LISTINGS[SEKORM]},

@@ -27,6 +27,7 @@ COMMANDS = [
     "notify",
     "parked",
     "pause",
+    "reconcile",
     "release",
     "resume",
     "run",
@@ -157,7 +158,18 @@ def test_the_secrets_folder_is_an_option(tmp_path: Path) -> None:
 
 def test_config_schema_needs_no_configuration_and_knows_every_section() -> None:
     schema = json.loads(stockrelay("config", "schema", CONFIG="/not/there").stdout)
-    sections = {"database", "watch", "debounce", "run", "channels", "guard", "history", "notify", "log"}
+    sections = {
+        "database",
+        "watch",
+        "debounce",
+        "run",
+        "channels",
+        "guard",
+        "reconcile",
+        "history",
+        "notify",
+        "log",
+    }
     assert set(schema["properties"]) == sections
     assert schema["additionalProperties"] is False
 

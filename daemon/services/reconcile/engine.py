@@ -1,9 +1,9 @@
 """Carries one channel's runs out: looks, keeps what became of differences, heals, tells the person in charge."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, cast
 
 import structlog
@@ -11,7 +11,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.notice import RECONCILE_DIGEST, Notice
-from daemon.core.reconcile import REMEMBERED, Seen, Turn, seen
+from daemon.core.reconcile import REMEMBERED, Difference, Seen, Turn, seen
 from daemon.core.types import ChannelName
 from daemon.partners.partner import Comparing, Partner, ReadingBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
@@ -19,7 +19,7 @@ from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
 from daemon.services.reconcile.session import Limits, PartnerSilent, Session, Tell
 from daemon.store.proof import Proofs
-from daemon.store.reconcile import Finding, Reconciles, Run, Told
+from daemon.store.reconcile import Counts, DifferingChunk, Finding, Reconciles, Run, Told
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +54,14 @@ class Reconciler:
         """Whether numbers are read back: then one run stands for all days that were missed."""
         return hasattr(self.partner, "read_page")
 
-    async def carry_out(self, run: Run, tell: Tell, *, is_last_try: bool) -> Ended:
+    async def carry_out(self, run: Run, tell: Tell, *, is_last_try: bool, shown: int = _SHOWN) -> Ended:
         """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
 
-        A run whose partner gives no answer ends incomplete on the last try. Raises PartnerSilent before that,
+        A run whose partner gives no answer ends incomplete on the last try. `shown`: how many differences of a kind the
+        report holds. Raises PartnerSilent before that,
         LeaseLost when another has the run, StockrelayError.
         """
-        began = clock.monotonic()
-        working = asyncio.create_task(self._work(run, tell, began, is_last_try=is_last_try), name="reconcile")
+        working = asyncio.create_task(self._work(run, tell, shown, is_last_try=is_last_try), name="reconcile")
         keeping = asyncio.create_task(self._keep(run), name="reconcile-lease")
         try:
             await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +85,8 @@ class Reconciler:
             except StockrelayError as error:
                 log.warning("reconcile.lease_unavailable", channel=run.channel, reason=str(error))
 
-    async def _work(self, run: Run, tell: Tell, began: float, *, is_last_try: bool) -> Ended:
+    async def _work(self, run: Run, tell: Tell, shown: int, *, is_last_try: bool) -> Ended:
+        began = clock.monotonic()
         session = Session(run, self.runs, self.proofs, self.limits, tell)
         method = run.method
         why: str | None = None
@@ -97,7 +98,7 @@ class Reconciler:
             advice = f" ({error.outcome.advice})" if error.outcome.advice else ""
             why = f"the partner gave no answer: {error.outcome.reason}{advice}"
             method = method or (METHOD if self.reads_back else COMPARE)
-        return await self._conclude(session, method, why, began)
+        return await self._conclude(session, method, why, began, shown)
 
     async def _looked(self, session: Session) -> tuple[str, str | None]:
         run, lease = session.run, self.limits.lease
@@ -122,55 +123,33 @@ class Reconciler:
 
     # What comes of it
 
-    async def _conclude(self, session: Session, method: str, why: str | None, began: float) -> Ended:
+    async def _conclude(
+        self, session: Session, method: str, why: str | None, began: float, shown: int
+    ) -> Ended:
         run = session.run
         heal = self.limits.heal and not run.is_dry
-        told = await self._lives(session, heal=heal)
+        told = await self._lives(session, shown, heal=heal)
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
             for chunk in chunks:
                 await self.runs.reassert(run, self.limits.lease, chunk.suspects, self.limits.heal_per_s)
         if not run.is_dry:
             await self.runs.age(run, self.limits.lease, REMEMBERED)
-            told = await self.runs.turns(run, _SHOWN)
-        counts = await self.runs.counts(run)
-        numbers = {turn: told.get(turn, Told()) for turn in Turn}
-        differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
-        report: dict[str, Any] = {
-            "day": run.day.isoformat(),
-            "method": method,
-            "checked": counts.checked,
-            "agreed": 0 if method == ASSERT else max(0, counts.checked - differing),
-            **{turn.value: numbers[turn].items for turn in Turn},
-            "unnamed_chunks": [
-                {
-                    "chunk": chunk.chunk,
-                    "first_sku": chunk.suspects[0],
-                    "last_sku": chunk.suspects[-1],
-                    "skus": len(chunk.suspects),
-                    "words": chunk.words,
-                }
-                for chunk in chunks[:_SHOWN]
-            ],
-            "unsettled": counts.unsettled,
-            "parked": counts.parked,
-            "healed": counts.healed,
+            told = await self.runs.turns(run, shown)
+        took = run.age + timedelta(seconds=clock.monotonic() - began)
+        report = _report(run, method, await self.runs.counts(run), told, chunks) | {
             "heal": heal,
             "incomplete": why,
-            "took_s": round((run.age + timedelta(seconds=clock.monotonic() - began)).total_seconds(), 1),
+            "took_s": round(took.total_seconds(), 1),
         }
-        more = {turn.value: n.many - len(n.items) for turn, n in numbers.items() if n.many > len(n.items)}
-        if len(chunks) > _SHOWN:
-            more["unnamed_chunks"] = len(chunks) - _SHOWN
-        report["more"] = more
-        if run.is_dry:
-            return Ended(run, report, why)
-        notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, report)
-        await self.runs.finish(run, why=why, report=report, notice=notice)
-        _log_end(run, report, {turn.value: numbers[turn].many for turn in Turn}, len(chunks))
+        if not run.is_dry:
+            digest = shortened(report, _SHOWN)
+            notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, digest)
+            await self.runs.finish(run, why=why, report=digest, notice=notice)
+            _log_end(run, report)
         return Ended(run, report, why)
 
-    async def _lives(self, session: Session, *, heal: bool) -> dict[Turn, Told]:
+    async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, Told]:
         """Make of each finding what its life so far says. A dry run keeps nothing, and counts here."""
         run = session.run
         told: dict[Turn, Told] = {}
@@ -178,7 +157,7 @@ class Reconciler:
         while findings := await self.runs.next_findings(run, after, _BATCH):
             results = self._judged(findings, heal=heal)
             if run.is_dry:
-                _count(told, results)
+                _count(told, results, shown)
             elif results:
                 await self.runs.keep(run, self.limits.lease, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)
@@ -198,38 +177,73 @@ class Reconciler:
         return results
 
 
-def _count(told: dict[Turn, Told], results: Sequence[tuple[Finding, Seen]]) -> None:
+def _count(told: dict[Turn, Told], results: Sequence[tuple[Finding, Seen]], shown: int) -> None:
     for found, result in results:
         of = told.setdefault(result.turn, Told())
         of.many += 1
-        of.listed += found.kind != "missing_in_listing"
-        if len(of.items) < _SHOWN:
+        of.listed += found.kind is not Difference.MISSING_IN_LISTING
+        if len(of.items) < shown:
             of.items.append(
                 {
                     "class": found.kind.value,
                     "sku": found.sku,
                     "ours": found.ours,
                     "theirs": found.theirs,
-                    "first_seen": _iso(result.life.first_seen),
+                    "first_seen": result.life.first_seen.isoformat(),
                     "times_seen": result.life.times_seen,
                     "heals": result.life.heals,
                 }
             )
 
 
-def _iso(at: datetime) -> str:
-    return at.isoformat()
+def _report(
+    run: Run, method: str, counts: Counts, told: Mapping[Turn, Told], chunks: Sequence[DifferingChunk]
+) -> dict[str, Any]:
+    """What a run came to, as JSON; `more` counts what is left out of its lists."""
+    numbers = {turn: told.get(turn, Told()) for turn in Turn}
+    differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
+    return {
+        "day": run.day.isoformat(),
+        "method": method,
+        "checked": counts.checked,
+        "agreed": 0 if method == ASSERT else max(0, counts.checked - differing),
+        **{turn.value: numbers[turn].items for turn in Turn},
+        "unnamed_chunks": [
+            {
+                "chunk": chunk.chunk,
+                "first_sku": chunk.suspects[0],
+                "last_sku": chunk.suspects[-1],
+                "skus": len(chunk.suspects),
+                "words": chunk.words,
+            }
+            for chunk in chunks
+        ],
+        "unsettled": counts.unsettled,
+        "parked": counts.parked,
+        "healed": counts.healed,
+        "more": {turn.value: n.many - len(n.items) for turn, n in numbers.items() if n.many > len(n.items)},
+    }
 
 
-def _log_end(run: Run, report: dict[str, Any], turns: dict[str, int], unnamed: int) -> None:
+def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """The same with at most so many entries in each list; what is left out is counted in `more`."""
+    short, more = dict(report), dict(report["more"])
+    for name, value in report.items():
+        if isinstance(value, list) and len(value) > most:
+            short[name] = value[:most]
+            more[name] = more.get(name, 0) + len(value) - most
+    return short | {"more": more}
+
+
+def _log_end(run: Run, report: Mapping[str, Any]) -> None:
+    lists = (*(turn.value for turn in Turn), "unnamed_chunks")
     fields = {
         "channel": run.channel,
         "run": run.run_id,
         "day": report["day"],
         "method": report["method"],
         "checked": report["checked"],
-        **turns,
-        "unnamed_chunks": unnamed,
+        **{name: len(report[name]) + report["more"].get(name, 0) for name in lists},
         "unsettled": report["unsettled"],
         "healed": report["healed"],
         "duration_s": report["took_s"],

@@ -229,13 +229,13 @@ WITH listed AS (
     AND NOT EXISTS (SELECT FROM stockrelay.ledger AS e WHERE e.channel = $1 AND e.identifiers[1] = h.identifier)
 ), found AS (
     INSERT INTO stockrelay.reconcile_finding (run_id, look, class, sku, differs, ours, theirs, page)
-    SELECT $2, $4, j.class, j.sku, true, j.ours, j.theirs, j.page FROM judged AS j
+    SELECT $2::bigint, $4::smallint, j.class, j.sku, true, j.ours, j.theirs, j.page FROM judged AS j
     WHERE j.is_settled AND NOT j.is_parked AND j.class <> 'unread'
     UNION ALL
-    SELECT $2, $4, 'missing_in_listing', s.sku, true, NULL, s.theirs, s.page FROM strangers AS s
+    SELECT $2::bigint, $4::smallint, 'missing_in_listing', s.sku, true, NULL::integer, s.theirs, s.page FROM strangers AS s
     UNION ALL
     -- Open differences of which this look shows the end.
-    SELECT $2, $4, d.class, d.sku, false, j.ours, j.theirs, j.page
+    SELECT $2::bigint, $4::smallint, d.class, d.sku, false, j.ours, j.theirs, j.page
     FROM stockrelay.difference AS d
     LEFT JOIN judged AS j ON j.sku = d.sku AND d.class <> 'missing_in_listing'
     WHERE d.channel = $1 AND d.state = 'open' AND CASE

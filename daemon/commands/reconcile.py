@@ -1,0 +1,258 @@
+"""`stockrelay reconcile`: the nightly comparison by hand."""
+
+import asyncio
+import csv
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from daemon.commands.places import Places, known_channel, print_json
+from daemon.core.errors import LeaseLost, StockrelayError
+from daemon.core.types import ChannelName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daemon.services.reconcile import Progress, Reconciler
+    from daemon.settings import Settings
+
+_TOLD: Final = ("opened", "still_open", "contested", "resolved")
+_LINE_S: Final = 5.0
+_MOST_SHOWN: Final = 10_000
+_COLUMNS: Final = (
+    "channel",
+    "day",
+    "what",
+    "class",
+    "sku",
+    "ours",
+    "theirs",
+    "first_seen",
+    "times_seen",
+    "heals",
+)
+
+
+@click.command()
+@click.option(
+    "--date",
+    "day",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="The business day. Default: the last that is over.",
+)
+@click.option("--channel", help="This channel alone. Default: all that are enabled.")
+@click.option("--dry-run", is_flag=True, help="Compare and report; heal nothing and keep nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--csv", "file", type=click.Path(path_type=Path), help="Write the differences to this file as well."
+)
+@click.pass_obj
+def reconcile(
+    places: Places,
+    *,
+    day: datetime | None,
+    channel: str | None,
+    dry_run: bool,
+    as_json: bool,
+    file: Path | None,
+) -> int:
+    """Compare with what the marketplaces hold, now and by hand.
+
+    What the daemon does every night, with the same settings: Sekorm is asked about all that changed on the day,
+    Ymatou's numbers are read back. What differs is told again (unless reconcile.heal is off), and the person in
+    charge gets the report. A run that was killed half-way is gone on with when the command is given again.
+
+    Exit code 0: it was completed, whether or not anything differs. 1: it could not be completed.
+    """
+    settings = places.read(log_to=sys.stderr)
+    names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())
+    from daemon import clock
+
+    today = settings.reconcile.schedule.today(clock.now())
+    wanted = settings.reconcile.schedule.last_over(clock.now()) if day is None else day.date()
+    if wanted > today:
+        raise click.UsageError(f"--date {wanted} has not begun yet; today is {today}")
+    with _progress() as tell:
+        answers = asyncio.run(_reconcile(settings, names, wanted, tell, is_dry=dry_run))
+    if file is not None:
+        _write_csv(file, answers)
+    if as_json:
+        print_json({"channels": answers})
+    else:
+        for name, answer in answers.items():
+            _print(name, answer)
+    return 1 if any(answer["incomplete"] for answer in answers.values()) else 0
+
+
+async def _reconcile(
+    settings: "Settings",
+    names: Sequence[ChannelName],
+    day: date,
+    tell: "Callable[[ChannelName, Progress], None]",
+    *,
+    is_dry: bool,
+) -> dict[ChannelName, dict[str, Any]]:
+    from daemon import app
+
+    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    answers: dict[ChannelName, dict[str, Any]] = {}
+    async with (
+        app.opened(settings, 3) as database,
+        app.partners(settings, database) as clients,
+    ):
+        built = app.reconcilers(settings, database, clients)
+        for name in names:
+            try:
+                answers[name] = await _one(built[name], day, holder, tell, is_dry=is_dry)
+            except StockrelayError as error:
+                # The other channel has its turn all the same.
+                answers[name] = {"day": day.isoformat(), "incomplete": str(error)}
+    return answers
+
+
+async def _one(
+    reconciler: "Reconciler",
+    day: date,
+    holder: str,
+    tell: "Callable[[ChannelName, Progress], None]",
+    *,
+    is_dry: bool,
+) -> dict[str, Any]:
+    from daemon.services.reconcile import PartnerSilent
+
+    runs, lease = reconciler.runs, reconciler.limits.lease
+    run = await runs.begin_by_hand(reconciler.channel, day, holder, lease, is_dry=is_dry)
+    try:
+        ended = await reconciler.carry_out(
+            run,
+            lambda progress: tell(reconciler.channel, progress),
+            is_last_try=run.kind != "scheduled",
+            shown=_MOST_SHOWN,
+        )
+    except LeaseLost:
+        raise
+    except PartnerSilent as error:
+        await runs.release(run)
+        raise StockrelayError(
+            f"the partner gave no answer: {error}; the daemon goes on with this run by itself"
+        ) from error
+    except BaseException:
+        if not is_dry:
+            await runs.release(run)
+        raise
+    finally:
+        if is_dry:
+            await runs.drop(run)
+    return {"run": run.run_id, "is_dry": is_dry, **ended.report}
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[ChannelName, Progress], None]]":
+    """A bar on a terminal, a line now and then elsewhere; both on standard error."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(channel: ChannelName, progress: "Progress") -> None:
+            name = f"{channel}: {progress.stage}"
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=progress.total)
+            bars.update(tasks[name], completed=progress.done, total=progress.total)
+
+        yield tell
+
+
+class _Lines:
+    """A line of progress every few seconds, and one for each stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._at = 0.0
+
+    def __call__(self, channel: ChannelName, progress: "Progress") -> None:
+        now = time.monotonic()
+        stage = f"{channel}: {progress.stage}"
+        if stage == self._stage and now - self._at < _LINE_S:
+            return
+        self._stage, self._at = stage, now
+        of = "" if progress.total is None else f" of {progress.total}"
+        click.echo(f"{stage} {progress.done}{of}", err=True)
+
+
+def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
+    from daemon.tables import print_rows
+
+    click.echo(f"\n{channel}, business day {answer['day']}:")
+    if "method" in answer:
+        counts = [
+            f"{answer['checked']} SKUs {_METHODS[answer['method']]}",
+            *([f"{answer['agreed']} agree"] if answer["method"] != "assert" else []),
+            *(f"{n} {name.replace('_', ' ')}" for name in _TOLD if (n := _many(answer, name))),
+            *([f"{n} chunks differ, SKU unknown"] if (n := _many(answer, "unnamed_chunks")) else []),
+            *([f"{answer['unsettled']} were just being told something"] if answer["unsettled"] else []),
+            *([f"{answer['parked']} are parked"] if answer["parked"] else []),
+            f"{answer['healed']} are told again" if answer["heal"] else "nothing is told again",
+            f"{answer['took_s']:g} s",
+        ]
+        click.echo("; ".join(counts))
+        rows = [dict(zip(_COLUMNS[2:], row[2:], strict=True)) for row in _rows(channel, answer)]
+        if rows:
+            print_rows(rows)
+        for chunk in answer["unnamed_chunks"]:
+            click.echo(
+                f"chunk {chunk['chunk']}: something differs in {chunk['skus']} SKUs from {chunk['first_sku']} to "
+                f"{chunk['last_sku']}; the partner says: {chunk['words']}"
+            )
+        for name, many in answer["more"].items():
+            click.echo(f"and {many} more {name.replace('_', ' ')}")
+    if answer["incomplete"]:
+        click.echo(f"not completed: {answer['incomplete']}")
+
+
+_METHODS: Final = {
+    "compare": "compared",
+    "read_back": "read back",
+    "assert": "asserted (reading back is refused)",
+}
+
+
+def _many(answer: Mapping[str, Any], name: str) -> int:
+    return len(answer[name]) + int(answer["more"].get(name, 0))
+
+
+def _rows(channel: ChannelName, answer: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for what in _TOLD:
+        for item in answer.get(what, ()):
+            yield (channel, answer["day"], what, *(item.get(name) for name in _COLUMNS[3:]))
+
+
+def _write_csv(file: Path, answers: Mapping[ChannelName, Mapping[str, Any]]) -> None:
+    try:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(_COLUMNS)
+            for channel, answer in answers.items():
+                writer.writerows(_rows(channel, answer))
+    except OSError as error:
+        raise StockrelayError(f"cannot write {file}: {error.strerror}") from error

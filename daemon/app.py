@@ -32,9 +32,9 @@ from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
 from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.pauses import PauseWatch
-from daemon.services.sync import Stage, SyncJob
 from daemon.services.reconcile import Limits as ReconcileLimits
 from daemon.services.reconcile import Reconciler, ReconcileService
+from daemon.services.sync import Stage, SyncJob
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
@@ -48,9 +48,9 @@ from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
-from daemon.store.sync import Syncs, SyncSummary
 from daemon.store.proof import Proofs
 from daemon.store.reconcile import Reconciles
+from daemon.store.sync import Syncs, SyncSummary
 from daemon.store.tokens import Tokens
 
 log = structlog.get_logger(__name__)

@@ -70,7 +70,7 @@ async def test_a_scripted_day_is_reported_healed_and_resolved_to_the_sku(
     unknown = ["SKU-4990", "SKU-4995", "SKU-5000"]
     for sku in unknown:
         stage18.simulator.state.remove(YMATOU, sku)
-    stage18.simulator.faults.add(Status(partner=YMATOU, endpoint=READ, status=502, after=30, times=1))
+    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=502, after=30, times=1))
     before = stage18.simulator.journal.last
     file = tmp_path / "differences.csv"
     answers = await reconciled(stage18, "--csv", str(file))
@@ -185,7 +185,7 @@ async def test_a_partner_that_gives_no_answer_makes_the_run_incomplete_and_nothi
     stage18: Stage,
 ) -> None:
     await stage18.running(250)
-    stage18.simulator.faults.add(Status(partner=YMATOU, endpoint=READ, status=401, after=1))
+    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=401, after=1))
     answer = (await reconciled(stage18, "--channel", "ymatou", code=1))[YMATOU]
     assert answer["incomplete"]
     assert (answer["opened"], answer["healed"]) == ([], 0)
@@ -195,7 +195,7 @@ async def test_a_partner_that_gives_no_answer_makes_the_run_incomplete_and_nothi
 async def test_a_run_killed_half_way_is_gone_on_with_and_asks_nothing_twice(stage18: Stage) -> None:
     await stage18.running(400)
     tamper(stage18, [5, 250])
-    hold = stage18.simulator.faults.add(Hold(partner=SEKORM, endpoint=COMPARE, after=20, times=1))
+    hold = stage18.simulator.faults.add(Hold(partner="sekorm", endpoint=COMPARE, after=20, times=1))
     words = ("reconcile", "--date", today().isoformat(), "--json", "--channel", "sekorm")
     process = await asyncio.create_subprocess_exec(
         *arguments(stage18.config, *words),
@@ -222,7 +222,7 @@ async def test_a_run_killed_half_way_is_gone_on_with_and_asks_nothing_twice(stag
 async def test_a_read_back_killed_half_way_goes_on_at_its_page(stage18: Stage) -> None:
     await stage18.running(2_000)
     tamper(stage18, [5, 1_999])
-    hold = stage18.simulator.faults.add(Hold(partner=YMATOU, endpoint=READ, after=10, times=1))
+    hold = stage18.simulator.faults.add(Hold(partner="ymatou", endpoint=READ, after=10, times=1))
     process = await asyncio.create_subprocess_exec(
         *arguments(stage18.config, "reconcile", "--date", today().isoformat(), "--channel", "ymatou"),
         stdout=asyncio.subprocess.DEVNULL,
@@ -272,7 +272,8 @@ async def test_missed_days_are_caught_up_in_order_once_over_two_replicas_and_tol
     await asyncio.gather(one.start(), two.start())
     days = [today() - timedelta(days=n) for n in (3, 2, 1)]
     async with asyncio.timeout(30):
-        while len(found := one.find("reconcile.run_finished") + two.find("reconcile.run_finished")) < 4:
+        # Their logs are files.
+        while len(found := one.find("reconcile.run_finished") + two.find("reconcile.run_finished")) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     found.sort(key=lambda line: line["timestamp"])
     assert [line["day"] for line in found if line["channel"] == SEKORM] == [day.isoformat() for day in days]
@@ -297,7 +298,7 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
     await stage18.erp.execute(
         "UPDATE stockrelay.attempt SET at = at - interval '1 day', since = since - interval '1 day'"
     )
-    hold = stage18.simulator.faults.add(Hold(partner=SEKORM, endpoint=COMPARE, after=10, times=1))
+    hold = stage18.simulator.faults.add(Hold(partner="sekorm", endpoint=COMPARE, after=10, times=1))
     one, two = stage18._replicas[0], stage18.replica("two")
     await _missed(stage18, 1)
     await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
@@ -315,7 +316,7 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
 @pytest.mark.settings(reconcile=QUICK)
 async def test_changes_that_flow_meanwhile_are_no_differences(stage18: Stage) -> None:
     await stage18.running(300)
-    stage18.simulator.faults.add(Delay(partner=YMATOU, endpoint=READ, seconds=0.3))
+    stage18.simulator.faults.add(Delay(partner="ymatou", endpoint=READ, seconds=0.3))
     running = asyncio.create_task(reconciled(stage18))
     for n in range(60):
         await stage18.erp.execute(

@@ -108,6 +108,8 @@ def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":
         note = f"{progress.confirming} to confirm" if progress.confirming else ""
         if progress.holder is None:
             note = "waiting for an owner of the lane"
+        elif progress.trouble is not None:
+            note = f"nothing is sent: {progress.trouble}"
         bar.update(reading, visible=False)
         bar.update(
             sending,

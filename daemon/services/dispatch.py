@@ -147,6 +147,7 @@ class _Shift:
         self._turns: asyncio.Queue[list[_Claimed]] = asyncio.Queue()
         self._turn: set[AttemptId] = set()
         self._is_syncing = True
+        self._is_stopping = False
         self._in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
@@ -166,6 +167,7 @@ class _Shift:
             workers.append(group.create_task(self._work_on_turns(), name=f"sync-{name}"))
             writer = group.create_task(self._write_outcomes(), name=f"write-{name}")
             await self._claim_until(stop)
+            self._is_stopping = True
             while not self._queue.empty():
                 self._give_back(self._queue.get_nowait().attempt, "stopping")
             while not self._turns.empty():
@@ -246,17 +248,18 @@ class _Shift:
         """Nothing is due now: let a sync have its turn, and say how long there is nothing to claim."""
         due = await self._ledger.next_due()
         pause = self._limits.poll.total_seconds()
-        if due.sync is not None and not self._turn:
-            allowance = self._of.breaker.allowance(clock.monotonic())
-            if due.sync <= timedelta(0) and allowance:
-                return await self._claim_turn(min(self._most, allowance))
-            pause = min(pause, max(0.02, due.sync.total_seconds()))
-        elif self._is_syncing and not self._turn:
-            ended, self._is_syncing = await self._ledger.end_sync()
-            if ended is not None:
-                log.info("dispatch.sync_ended", channel=self._ledger.channel, sync=ended)
-        # Overdue and yet not claimed: somebody has the row locked for a moment.
-        return pause if due.change is None else min(pause, max(0.02, due.change.total_seconds()))
+        if due.change is not None:
+            # Overdue and yet not claimed: somebody has the row locked for a moment.
+            pause = min(pause, max(0.02, due.change.total_seconds()))
+        if self._turn:
+            return pause
+        if due.sync is None:
+            await self._end_sync()
+            return pause
+        allowance = self._of.breaker.allowance(clock.monotonic())
+        if due.sync > timedelta(0) or not allowance:
+            return min(pause, max(0.02, due.sync.total_seconds()))
+        return min(pause, await self._claim_turn(min(self._most, allowance)))
 
     async def _claim_turn(self, most: int) -> float:
         """Claim one call of a sync. The next is claimed when the ledger has the outcomes of this one."""
@@ -267,8 +270,14 @@ class _Shift:
             self._turn = {attempt.attempt_id for attempt in attempts}
             self._turns.put_nowait([_Claimed(attempt, claimed_at) for attempt in attempts])
             return self._limits.poll.total_seconds()
-        # All of them were parked or settled: the next have their turn at once. None at all: somebody has them locked.
+        # All of them were parked: the next have their turn at once. None at all: somebody has them locked.
         return 0.0 if claim.looked_at else 0.02
+
+    async def _end_sync(self) -> None:
+        if self._is_syncing:
+            ended, self._is_syncing = await self._ledger.end_sync()
+            if ended is not None:
+                log.info("dispatch.sync_ended", channel=self._ledger.channel, sync=ended)
 
     async def _choose_company(self, *, is_more: bool) -> None:
         """SKUs share calls from when the backlog is above the threshold until it is claimed and sent."""
@@ -334,32 +343,36 @@ class _Shift:
     async def _work_on_turns(self) -> None:
         while True:
             turn = await self._turns.get()
-            while turn:
-                call: list[_Claimed] = []
-                while turn and self._fits(turn[0], call):
+            while turn and not self._is_stopping:
+                call = [turn.pop(0)]
+                names = {call[0].attempt.push.identifiers}
+                while turn and self._fits(turn[0], call, names):
                     call.append(turn.pop(0))
                 await self._send_many(call)
-
-    def _fits(self, claimed: _Claimed, call: Sequence[_Claimed]) -> bool:
-        """Whether a SKU may share that call: with those that failed as often, and never twice under one name."""
-        if not call:
-            return True
-        failures = claimed.attempt.failures
-        most = most_together(self._most, failures)
-        if len(call) >= most or most != most_together(self._most, call[0].attempt.failures):
-            return False
-        return all(claimed.attempt.push.identifiers != other.attempt.push.identifiers for other in call)
+            for claimed in turn:
+                self._give_back(claimed.attempt, "stopping")
 
     def _fill(self, call: list[_Claimed]) -> None:
         """Add what is in the queue now: nothing waits for a call to become full."""
+        names = {claimed.attempt.push.identifiers for claimed in call}
         while not self._queue.empty():
             claimed = self._queue.get_nowait()
-            if not self._fits(claimed, call):
+            if not self._fits(claimed, call, names):
                 self._queue.put_nowait(claimed)
                 break
             call.append(claimed)
         if self._queue.qsize() <= self._batch // 2:
             self._has_room.set()
+
+    def _fits(self, claimed: _Claimed, call: Sequence[_Claimed], names: set[tuple[str, ...]]) -> bool:
+        """Whether it may share that call, and take its name if so: with those that failed as often, and never twice
+        under one name."""
+        most = most_together(self._most, claimed.attempt.failures)
+        if len(call) >= most or most != most_together(self._most, call[0].attempt.failures):
+            return False
+        taken = len(names)
+        names.add(claimed.attempt.push.identifiers)
+        return len(names) > taken
 
     async def _send_many(
         self, call: list[_Claimed], fill: Callable[[list[_Claimed]], None] | None = None

@@ -87,6 +87,7 @@ class SyncJob:
             waiting=progress.waiting,
             confirming=progress.confirming,
             is_sent_here=progress.holder == self._holder,
+            trouble=progress.trouble,
         )
 
     async def _mark(self, sync: SyncRun, stop: asyncio.Event) -> bool:

@@ -32,13 +32,14 @@ class SyncRun:
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
     """How far a sync is. `waiting` have not been accepted, `confirming` have, and are asked once more after a doubt;
-    `holder` owns the lane, if anybody does."""
+    `holder` owns the lane, if anybody does; `trouble`: why nothing is sent just now."""
 
     is_finished: bool
     total: int
     waiting: int
     confirming: int
     holder: str | None
+    trouble: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,12 @@ class Syncs:
             )
         assert row is not None
         return SyncProgress(
-            row["state"] == "finished", row["total"], row["waiting"], row["confirming"], row["holder"]
+            row["state"] == "finished",
+            row["total"],
+            row["waiting"],
+            row["confirming"],
+            row["holder"],
+            row["trouble"],
         )
 
     async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:

@@ -1,7 +1,7 @@
 """A shop's listing, one channel's ledger over it, and time that passes when it is told to."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
 from daemon.store.listing import ChannelListing
+from daemon.store.sync import SyncRun, Syncs
 from tests.store.place import Connection, Place
 
 CHANNEL: Final = CHANNELS[0]
@@ -46,6 +47,7 @@ class Shop:
             database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem, guard
         )
         self.lanes = Lanes(database)
+        self.syncs = Syncs(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")))
         self.intake = self.reader(DEBOUNCE)
         self.owner = Owner(LANE, Epoch(0), "nobody")
 
@@ -92,6 +94,20 @@ class Shop:
 
     async def claim(self, limit: int = 100, owner: Owner | None = None) -> Claim:
         return await self.ledger.claim(owner or self.owner, limit, SETTLE)
+
+    async def sync(self) -> tuple[SyncRun, int]:
+        """Give the listing a turn in a sync, as `stockrelay sync` does; return how many were marked."""
+        run = await self.syncs.begin()
+        listed = marked = 0
+        async with aclosing(self.syncs.portions(2)) as portions:
+            async for portion in portions:
+                listed += len(portion)
+                marked += await self.syncs.mark(run, portion)
+        await self.syncs.end_marking(run, listed)
+        return run, marked
+
+    async def claim_turn(self, limit: int = 100) -> Claim:
+        return await self.ledger.claim(self.owner, limit, SETTLE, is_sync=True)
 
     async def claim_one(self) -> Attempt:
         """Claim what is due; it is one row."""
@@ -152,6 +168,7 @@ class Shop:
             "doubt_until",
             "retry_at",
             "parked_at",
+            "sync_at",
         )
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
         await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}, zero_at = zero_at - $1::interval", ago)
@@ -162,6 +179,7 @@ class Shop:
             "counted_at = counted_at - $1::interval",
             ago,
         )
+        await self.sql.execute("UPDATE stockrelay.sync_run SET started_at = started_at - $1::interval", ago)
 
     async def attempts(self) -> list[asyncpg.Record]:
         """The attempt log, in order."""

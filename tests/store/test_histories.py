@@ -14,7 +14,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from daemon.store.ledger import Attempt, Debounce, Owner
+from daemon.store.ledger import Attempt, Debounce, Due, Owner
 from tests.store.shop import SETTLE, Shop
 
 STEPS = 1500
@@ -68,6 +68,9 @@ class History:
             self.wait,
             self.wait,
             self.drop,
+            self.sync,
+            self.claim_turn,
+            self.claim_turn,
         )
         await self.random.choice(steps + rare)()
         await self.check()
@@ -111,6 +114,18 @@ class History:
         claim = await self.shop.claim(limit=self.random.choice([1, 10]))
         self.waiting += [Request(attempt, self.shop.owner) for attempt in claim.attempts]
         self.seen["claimed"] += len(claim.attempts)
+
+    async def sync(self) -> None:
+        """Somebody asks for every number, or asks again after an interruption."""
+        if self.random.random() < 0.3:
+            _, marked = await self.shop.sync()
+            self.seen["marked for a sync"] += marked
+
+    async def claim_turn(self) -> None:
+        claim = await self.shop.claim_turn(limit=self.random.choice([1, 10]))
+        self.waiting += [Request(attempt, self.shop.owner) for attempt in claim.attempts]
+        self.seen["claimed for a sync"] += len(claim.attempts)
+        self.seen["synced"] += (await self.shop.ledger.end_sync())[0] is not None
 
     async def answer(self) -> None:
         """The partner's word arrives, or is lost, or there is none."""
@@ -181,7 +196,7 @@ class History:
         busy = {tuple(row["identifiers"] or ()) for row in rows.values() if not is_clean(row)}
         for sku, row in rows.items():
             if not is_clean(row):
-                is_due = row["due_at"] is not None or row["attempt_id"] is not None
+                is_due = {row["due_at"], row["attempt_id"], row["sync_at"]} != {None}
                 assert is_due, f"{sku} is not clean, and nothing will be done about it: {dict(row)}"
             elif tuple(row["identifiers"]) not in busy:
                 # (Busy: the SKU before it had the same identifiers, and its farewell is not decided yet.)
@@ -201,7 +216,7 @@ class History:
             await self.shop.pass_time(61 if turn % 2 else 11)
             if turn == 1:
                 self.late.clear()
-            for attempt in (await self.shop.claim()).attempts:
+            for attempt in (*(await self.shop.claim()).attempts, *(await self.shop.claim_turn()).attempts):
                 self.partner[attempt.push.identifiers] = attempt.push.quantity
                 await self.shop.complete(attempt, "applied")
         listed = {
@@ -210,7 +225,7 @@ class History:
         }
         held = {identifiers: quantity for identifiers, quantity in self.partner.items() if quantity}
         assert held == {identifiers: quantity for identifiers, quantity in listed.items() if quantity}
-        assert (await self.shop.ledger.next_due()).change is None
+        assert await self.shop.ledger.next_due() == Due()
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
         assert (await self.shop.claim()).looked_at == 0
@@ -227,5 +242,6 @@ async def test_whatever_happens_the_partner_ends_with_the_erps_numbers(shop: Sho
     for _ in range(STEPS):
         await history.step()
     await history.rest()
-    for state in ("claimed", "clean", "applied", "late", "landed", "recovered"):
+    states = ("claimed", "clean", "applied", "late", "landed", "recovered", "claimed for a sync", "synced")
+    for state in states:
         assert history.seen[state], f"the history never came to {state}: {history.seen}"

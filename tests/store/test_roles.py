@@ -85,6 +85,7 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         assert await inspector.missing_rights() == ([], [])
         assert await inspector.faulty_bells() == []
     async with opened(cast.place, role=cast.daemon) as shop:
+        await sync(shop)
         await work(shop)
         await Guard(shop.database).tidy(CHANNEL, HOUR)
         tokens = Tokens(shop.database, SEKORM, None)
@@ -133,6 +134,21 @@ async def guard(shop: Shop) -> None:
     assert await guard.release(CHANNEL, HOUR) is not None
     assert await guard.take_news(CHANNEL) is not None
     assert len((await shop.claim()).attempts) == 3
+
+
+async def sync(shop: Shop) -> None:
+    """A sync from its beginning to its end."""
+    await shop.take()
+    await shop.sells("S", 5)
+    run, _ = await shop.sync()
+    for attempt in (await shop.claim_turn()).attempts:
+        await shop.complete(attempt, "applied")
+    assert not await shop.ledger.is_backlog_above(10)
+    await shop.syncs.progress(run)
+    assert await shop.ledger.end_sync() == (run.number, False)
+    await shop.syncs.summary(run)
+    await shop.syncs.before()
+    await shop.sql.execute("DELETE FROM stockrelay.ledger; DELETE FROM shop.goods")
 
 
 async def work(shop: Shop) -> None:

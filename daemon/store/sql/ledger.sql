@@ -278,7 +278,7 @@ SELECT count(*) > $2::bigint FROM (
 ) AS d;
 
 -- name: end_sync
--- Ends the channel's sync when every SKU has had its turn. `is_open`: it goes on.
+-- Ends the channel's sync when every SKU has had its turn. `is_open`: it is marked and goes on.
 WITH ended AS (
     UPDATE stockrelay.sync_run AS r SET state = 'finished', finished_at = clock_timestamp()
     WHERE r.channel = $1 AND r.state = 'sending'
@@ -286,7 +286,7 @@ WITH ended AS (
     RETURNING r.id
 )
 SELECT (SELECT e.id FROM ended AS e) AS ended,
-       EXISTS (SELECT FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished'
+       EXISTS (SELECT FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state = 'sending'
                AND NOT EXISTS (SELECT FROM ended)) AS is_open;
 
 -- name: complete

@@ -39,7 +39,10 @@ WHERE r.id = $1 AND r.state = 'marking';
 
 -- name: sync_progress
 -- How far a sync is: `waiting` have not been accepted yet, `confirming` have, and are asked once more after a doubt.
-SELECT r.state, r.total, d.waiting, d.confirming, l.holder
+-- `trouble`: why nothing is sent just now.
+SELECT r.state, r.total, d.waiting, d.confirming, l.holder,
+       CASE WHEN EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = r.channel) THEN 'paused by an operator'
+            ELSE (SELECT s.trouble FROM stockrelay.channel_state AS s WHERE s.channel = r.channel) END AS trouble
 FROM stockrelay.sync_run AS r
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE coalesce(e.acked_at < r.started_at, true)) AS waiting,

@@ -266,7 +266,7 @@ async def test_a_sync_keeps_the_channels_rate_and_does_not_slow_the_other_channe
         assert waiting > 100, "a change goes ahead of the sync"
         answer = await one.answer()
     assert answer["accepted"] == 600
-    assert simulator.stats.peak_per_s[SEKORM] <= 6
+    assert simulator.stats.peak_per_s[SEKORM] <= 7, "five, the burst of one, and a token call"
     await stage18.converged()
 
 

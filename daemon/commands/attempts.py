@@ -114,7 +114,7 @@ def _as_json(one: "LoggedAttempt") -> dict[str, Any]:
         "identifiers": list(attempt.identifiers),
         "quantity": attempt.quantity,
         "outcome": attempt.outcome,
-        "duration_ms": attempt.duration_ms,
+        "duration_ms": None if attempt.duration_ms is None else round(attempt.duration_ms, 1),
         "reason": attempt.reason,
     }
 

@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import socket
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,7 +37,7 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
         return
     in_flight = answer["in_flight"]
     click.echo(
-        f"{name} is paused since {answer['since']} by {answer['by']}"
+        f"{name} is paused since {_at(settings, answer['since'])} by {answer['by']}"
         + (f": {answer['reason']}" if answer["reason"] else "")
     )
     if in_flight:
@@ -62,9 +63,8 @@ def resume(places: Places, channel: str, *, as_json: bool) -> None:
     elif answer["was_paused_since"] is None:
         click.echo(f"{name} was not paused")
     else:
-        click.echo(
-            f"{name} goes on; it was paused since {answer['was_paused_since']} by {answer['was_paused_by']}"
-        )
+        since = _at(settings, answer["was_paused_since"])
+        click.echo(f"{name} goes on; it was paused since {since} by {answer['was_paused_by']}")
 
 
 async def _pause(settings: "Settings", channel: ChannelName, by: str, reason: str) -> dict[str, Any]:
@@ -94,6 +94,12 @@ async def _resume(settings: "Settings", channel: ChannelName) -> dict[str, Any]:
         "was_paused_by": pause and pause.by,
         "reason": pause and pause.reason,
     }
+
+
+def _at(settings: "Settings", time: str) -> str:
+    from daemon import app
+
+    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _whoami() -> str:

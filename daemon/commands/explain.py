@@ -14,7 +14,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.moments import Moments
 from daemon.core.narration import Story, tell
 from daemon.core.near import nearest
-from daemon.core.story import Facts, Rhythm, named
+from daemon.core.story import Facts, Rhythm
 from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_
     """
     settings = places.read(log_to=sys.stderr)
     wanted = None if channel is None else known_channel(settings, channel)
-    answer = asyncio.run(_explain(settings, Sku(sku), wanted, attempts))
+    answer = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
     if as_json:
         print_json(answer.as_json())
         return
@@ -61,7 +61,7 @@ def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """What is printed. `asked` is what stood on the command line; `meaning` says how it led to the SKU."""
 
     asked: str
@@ -130,7 +130,7 @@ def _isoformatted(value: Any) -> Any:  # noqa: ANN401 - whatever facts hold
             return value
 
 
-async def _explain(settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int) -> _Answer:
+async def explained(settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int) -> Answer:
     from daemon import app
     from daemon.store.answers import Answers
 
@@ -144,7 +144,7 @@ async def _explain(settings: "Settings", asked: Sku, channel: ChannelName | None
             found = await _facts(settings, answers, listings, sku, attempts)
         moments = Moments(found[-1].now, app.operators_zone(settings))
         told = [(facts, tell(facts, partners[facts.channel].problem, moments)) for facts in found]
-    return _Answer(asked, sku, meaning, moments, told)
+    return Answer(asked, sku, meaning, moments, told)
 
 
 async def _facts(
@@ -183,6 +183,6 @@ async def _namesake(
     candidates = [sku for listing in listings.values() for sku in await answers.candidates(listing, asked)]
     near = nearest(asked, candidates)
     raise StockrelayError(
-        f"no SKU {asked!r}: neither the listing nor the ledger of {named(tuple(listings))} knows it. "
+        f"no SKU {asked!r}: neither the listing nor the ledger of {' or '.join(listings)} knows it. "
         + (f"Did you mean: {', '.join(near)}?" if near else "Nothing there is like it.")
     )

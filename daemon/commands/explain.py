@@ -1,7 +1,9 @@
 """`stockrelay explain`."""
 
 import asyncio
+import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from daemon.store.listing import ChannelListing
 
 _LABEL: Final = 11
+_WIDTH: Final = 105
 
 
 @click.command()
@@ -80,9 +83,10 @@ class Answer:
             yield ""
             yield f"{click.style(facts.channel, bold=True)}: {story.state}"
             for chapter in story.chapters:
-                for place, line in enumerate(chapter.lines):
+                lines = [part for line in chapter.lines for part in _folded(visible(line))]
+                for place, line in enumerate(lines):
                     label = chapter.about if place == 0 else ""
-                    yield f"  {label:<{_LABEL}}{visible(line)}"
+                    yield f"  {label:<{_LABEL}}{line}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -92,6 +96,16 @@ class Answer:
             "now": self.moments.now.isoformat(),
             "channels": {facts.channel: _as_json(facts, story) for facts, story in self.told},
         }
+
+
+def _folded(line: str) -> list[str]:
+    """A line as several that are not too wide to read; what belongs to it is set in, and a command stays whole."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
+    parts = textwrap.wrap(
+        whole, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [part.replace("\0", " ") for part in parts]
 
 
 def _as_json(facts: Facts, story: Story) -> dict[str, Any]:
@@ -111,6 +125,7 @@ def _as_json(facts: Facts, story: Story) -> dict[str, Any]:
         "ledger": known["row"],
         "attempts": known["attempts"],
         "differences": known["differences"],
+        "guard": known["guard"],
         "paused": known["paused"],
         "trouble": known["trouble"],
         "has_owner": facts.has_owner,

@@ -55,10 +55,13 @@ def list_parked(
     rows = [
         {
             "channel": name,
-            **{key: value for key, value in sku.items() if with_discarded or key != "discarded"},
+            "sku": one["sku"],
+            "since": one["since"][:19].replace("T", " "),
+            **({"discarded": one["discarded"]} if with_discarded else {}),
+            "reason": one["reason"],
         }
         for name, found in answer.items()
-        for sku in found["skus"]
+        for one in found["skus"]
     ]
     if rows:
         print_rows(rows)

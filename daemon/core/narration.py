@@ -106,7 +106,8 @@ def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
         if row.is_discarded and row.discarded_at is not None:
             yield f"known since {moments.at(row.discarded_at)} (discarded): left out of summaries"
     if row.held_at is not None:
-        yield f"held by the guard since {moments.at(row.held_at)}: too many numbers fell to zero at once"
+        why = "too many numbers fell to zero at once" if facts.guard is None else facts.guard.words
+        yield f"held by the guard since {moments.at(row.held_at)}: {why}"
     if row.attempt_id is not None and row.attempt_at is not None:
         yield (
             f"in flight since {moments.at(row.attempt_at)}: {row.attempt_quantity} as {named(row.identifiers or ())} "
@@ -114,7 +115,7 @@ def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
         )
     if row.doubt_until is not None:
         yield _doubt(facts, row, moments)
-    if row.failures:
+    if row.failures > 1:
         yield f"ended without a clear answer {_times(row.failures)} in a row"
     yield from _waiting(facts, row, moments)
 
@@ -129,14 +130,14 @@ def _acknowledged(row: Row, moments: Moments) -> str:
 
 def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
     assert row.doubt_until is not None
-    until = moments.at(row.doubt_until)
-    lasts = f"in doubt until {until}" if row.doubt_until > facts.now else "in doubt, to be confirmed"
+    is_over = row.doubt_until <= facts.now
+    lasts = "in doubt until it is confirmed" if is_over else f"in doubt until {moments.at(row.doubt_until)}"
     lost = next((one for one in facts.attempts if one.outcome == Kind.UNKNOWN), None)
     if lost is None:
         return f"{lasts}, because its number has to be confirmed"
-    words = f' ("{lost.reason}")' if lost.reason else ""
-    sent = f"{lost.quantity}, sent {moments.at(lost.at)}"
-    return f"{lasts}, because {sent}, had no clear answer{words} and may still land"
+    words = f' ("{lost.reason}")' if lost.reason and lost.reason != row.parked_reason else ""
+    ending = "" if is_over else " and may still land"
+    return f"{lasts}, because {lost.quantity}, sent {moments.at(lost.at)}, had no clear answer{words}{ending}"
 
 
 def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
@@ -153,7 +154,8 @@ def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
             f"at most until {moments.clock(row.first_dirty_at + facts.rhythm.max_wait)}"
         )
     elif row.due_at > facts.now:
-        yield f"tried again {moments.at(row.due_at)}"
+        is_confirmation = row.doubt_until is not None and row.due_at >= row.doubt_until
+        yield f"{'sent once more' if is_confirmation else 'tried again'} {moments.at(row.due_at)}"
     else:
         yield f"due since {moments.at(row.due_at)}"
     if row.urgent:

@@ -108,7 +108,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why nothing of the channel is sent: since when, and in words."""
+    """Why nothing of the channel, or none of its zeroes, is sent: since when, and in words."""
 
     since: datetime
     words: str
@@ -143,6 +143,7 @@ class Facts:
     heir: Sku | None
     attempts: tuple[PastAttempt, ...]
     differences: tuple[Difference, ...]
+    guard: Stop | None
     paused: Stop | None
     trouble: Stop | None
     has_owner: bool

@@ -15,6 +15,7 @@ from daemon.core.types import ChannelName, Lane, Sku
 from daemon.store import queries
 from daemon.store.control import Pauses
 from daemon.store.database import Database
+from daemon.store.guard import Guard, GuardState
 from daemon.store.lanes import Lanes
 from daemon.store.listing import ChannelListing
 
@@ -110,6 +111,7 @@ class Answers:
             heir=heir,
             attempts=tuple(_attempt(one) for one in past),
             differences=tuple(_difference(one) for one in differences),
+            guard=_guard(await Guard(self._database).state(channel)),
             paused=None if pause is None else Stop(pause.since, _by(pause.by, pause.reason)),
             trouble=None
             if trouble is None
@@ -237,6 +239,16 @@ def _difference(record: asyncpg.Record) -> Difference:
         record["last_seen"],
         record["times_seen"],
     )
+
+
+def _guard(state: GuardState) -> Stop | None:
+    if state.held_since is None:
+        return None
+    if state.cause == "rows":
+        words = f"the listing had {state.rows_before} rows and has {state.rows_now}"
+    else:
+        words = f"{state.zeroes} of {state.skus} numbers fell to zero at once"
+    return Stop(state.held_since, words)
 
 
 def _by(who: str, reason: str) -> str:

@@ -54,6 +54,7 @@ FACTS = Facts(
     heir=None,
     attempts=(),
     differences=(),
+    guard=None,
     paused=None,
     trouble=None,
     has_owner=True,
@@ -163,9 +164,14 @@ def chapter(story: Story, about: str) -> str:
             "Nothing is sent until",
         ),
         (
-            replace(FACTS, row=replace(WAITING, held_at=after(-60), due_at=None), listed=Listed(1, NAME, 0)),
+            replace(
+                FACTS,
+                row=replace(WAITING, held_at=after(-60), due_at=None),
+                listed=Listed(1, NAME, 0),
+                guard=Stop(after(-60), "9 of 20 numbers fell to zero at once"),
+            ),
             State.HELD,
-            "held by the guard since 06:59:00 (60 s ago)",
+            "held by the guard since 06:59:00 (60 s ago): 9 of 20 numbers fell to zero at once",
             "`stockrelay release sekorm`",
         ),
         (

@@ -26,10 +26,11 @@ from daemon.core.notice import (
     Notice,
 )
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.types import SEKORM
+from daemon.core.types import SEKORM, Sku
 from daemon.receivers import make_receivers
 from daemon.services.notify import Manners, Notifier
 from daemon.store.outbox import Outbox, Told
+from daemon.store.parked import Parked
 from tests.notify.inbox import Inbox, inbox, mailbox
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
@@ -390,6 +391,16 @@ async def test_parked_skus_are_summed_up_at_most_hourly(shop: Shop, box: Inbox) 
     await tell(replica)
     assert len(box.got) == 2, "nothing new"
     assert {kind for (kind,) in await rows(shop.sql, "kind")} == {PARKED_SUMMARY}
+
+
+async def test_a_parked_sku_that_was_discarded_is_not_told_of(shop: Shop, box: Inbox) -> None:
+    replica = notifier(shop, box.url())
+    await park(shop, "A")
+    await park(shop, "B")
+    await Parked(shop.database, CHANNEL).discard([Sku("A")])
+    await tell(replica)
+    assert box.titles == ["世强：1 个 SKU 需要人工处理"]
+    assert "A：because refused" not in box.got[0]["message"]
 
 
 async def park(shop: Shop, sku: str) -> None:

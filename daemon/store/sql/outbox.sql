@@ -107,7 +107,7 @@ ON CONFLICT (key) DO NOTHING;
 
 -- name: tell_parked
 -- What was parked since the last summary, if the oldest of it is older than $2 and the last summary older than $3. `until`
--- is where the next one begins: a little before now, for outcomes that are being written.
+-- is where the next one begins: a little before now, for outcomes that are being written. What was discarded is known.
 WITH last AS (
     SELECT max(n.created_at) AS at, coalesce(max((n.data ->> 'until')::timestamptz), '-infinity') AS until
     FROM stockrelay.notice AS n WHERE n.kind = 'parked_summary' AND n.channel = $1
@@ -116,6 +116,7 @@ WITH last AS (
 ), fresh AS (
     SELECT d.sku, d.parked_reason, d.parked_at FROM stockrelay.ledger AS d
     WHERE d.channel = $1 AND d.parked_at > (SELECT l.until FROM last AS l) AND d.parked_at <= (SELECT h.until FROM here AS h)
+    AND NOT coalesce(d.discarded_at >= d.parked_at, false)
 ), shown AS (
     SELECT f.* FROM fresh AS f ORDER BY f.parked_at, f.sku LIMIT 50
 )
@@ -123,7 +124,8 @@ INSERT INTO stockrelay.notice (kind, key, channel, data)
 SELECT 'parked_summary',
        format('parked:%s:%s', $1::text, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')), $1,
        jsonb_build_object(
-           'parked', (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL),
+           'parked', (SELECT count(*) FROM stockrelay.ledger AS d
+                      WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND NOT coalesce(d.discarded_at >= d.parked_at, false)),
            'new', (SELECT jsonb_agg(jsonb_build_object('sku', s.sku, 'reason', s.parked_reason) ORDER BY s.parked_at, s.sku)
                    FROM shown AS s),
            'more', greatest(0, (SELECT count(*) FROM fresh) - 50),

@@ -428,6 +428,7 @@ async def status(settings: Settings) -> dict[str, Any]:
     """Return what `stockrelay status` shows; everything is read from the database."""
     async with opened(settings) as database:
         resynced_at, unread = await Intake(database, [], {}).state()
+        telling = await Outbox(database).standing()
         lanes = {lane.lane: lane for lane in await Lanes(database).all()}
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
         pauses = await Pauses(database).all()
@@ -471,6 +472,14 @@ async def status(settings: Settings) -> dict[str, Any]:
         "resynced_at": resynced_at and resynced_at.isoformat(),
         "unread_changes": unread,
         "channels": channels,
+        "notices": {
+            "receivers": len(settings.notify.urls),
+            "waiting": telling.waiting,
+            "waiting_since": telling.oldest and telling.oldest.isoformat(),
+            "why": telling.error,
+            "given_up_in_7_days": telling.given_up,
+            "told_at": telling.told_at and telling.told_at.isoformat(),
+        },
     }
 
 

@@ -51,6 +51,18 @@ class Told:
     are_over: Sequence[bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How telling stands. `oldest`: since when the oldest waits; `error`: why the newest that waits was not told;
+    `given_up`: within a week; `told_at`: when somebody was told last."""
+
+    waiting: int
+    oldest: datetime | None
+    error: str | None
+    given_up: int
+    told_at: datetime | None
+
+
 class Outbox:
     """All notices, over all replicas."""
 
@@ -111,6 +123,13 @@ class Outbox:
         async with self._database.connection("leaving notices untold") as connection:
             rows = await connection.fetch(_SQL["leave_untold"])
         return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
+
+    async def standing(self) -> Standing:
+        """Return how telling stands."""
+        async with self._database.connection("reading the notices") as connection:
+            row = await connection.fetchrow(_SQL["standing"])
+        assert row is not None
+        return Standing(row["waiting"], row["oldest"], row["error"], row["given_up"], row["told_at"])
 
     async def forget(self, keep: timedelta) -> None:
         """Delete some of what is older than `keep`."""

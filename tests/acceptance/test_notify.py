@@ -82,6 +82,8 @@ async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_i
     )
     await asyncio.wait_for(box.has(1), 30)
     assert box.titles == ["Sekorm is paused: our address is not allowed"]
+    notices = (await stage18.status())["notices"]
+    assert (notices["receivers"], notices["waiting"], notices["given_up_in_7_days"]) == (1, 0, 0)
     assert "give Sekorm the daemon's egress address" in box.got[0]["message"]
     stage18.simulator.configure(stage18.partners)
     await _in_trouble(stage18, is_in_trouble=False)

@@ -210,6 +210,8 @@ async def test_what_cannot_be_told_is_given_up_and_that_is_told_once_somebody_ca
     with capture_logs() as lines:
         await replica._carry(asyncio.Event())
         await replica._carry(asyncio.Event())
+    standing = await outbox.standing()
+    assert (standing.waiting, standing.given_up, standing.told_at) == (1, 1, None)
     (lost,) = [line for line in lines if line["event"] == "notify.notice_undelivered"]
     assert (lost["log_level"], lost["kind"], lost["data"]) == ("error", GUARD_QUESTION, {"zeroes": 5})
     assert [row[:2] for row in await rows(shop.sql)] == [

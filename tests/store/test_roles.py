@@ -110,6 +110,7 @@ async def tell(outbox: Outbox) -> None:
     )
     assert await outbox.finish(taken, told)
     await outbox.hurry("any")
+    await outbox.standing()
     await outbox.leave_untold()
     await outbox.forget(timedelta(0))
 

@@ -56,6 +56,15 @@ WHERE kind = $1 AND state = 'waiting' AND next_try_at > clock_timestamp();
 UPDATE stockrelay.notice SET state = 'untold', taken_until = NULL WHERE state = 'waiting'
 RETURNING kind, channel, key;
 
+-- name: standing
+-- How telling stands, for `status`: what waits, since when, and what was given up within a week.
+SELECT count(*) FILTER (WHERE n.state = 'waiting') AS waiting,
+       min(n.created_at) FILTER (WHERE n.state = 'waiting') AS oldest,
+       (array_agg(n.last_error ORDER BY n.id DESC) FILTER (WHERE n.state = 'waiting' AND n.last_error IS NOT NULL))[1] AS error,
+       count(*) FILTER (WHERE n.state = 'failed' AND n.created_at > clock_timestamp() - interval '7 days') AS given_up,
+       max(n.sent_at) AS told_at
+FROM stockrelay.notice AS n;
+
 -- name: forget
 -- What is older than its keeping, so many at a time.
 DELETE FROM stockrelay.notice WHERE id IN (

@@ -25,6 +25,7 @@ from daemon.store.outbox import Outbox, Taken, Told
 log = structlog.get_logger(__name__)
 
 _POLL_S: Final = 2.0
+_LONGEST_REST: Final = timedelta(seconds=60)
 _LOOK_S: Final = 10.0
 """How often channels are looked at."""
 _LASTING: Final = timedelta(seconds=60)
@@ -84,6 +85,7 @@ class Notifier:
         if not self._receivers:
             log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
         look_at = forget_at = clock.monotonic()
+        failures = 0
         while not stop.is_set():
             is_busy = False
             try:
@@ -94,10 +96,20 @@ class Notifier:
                     forget_at = clock.monotonic() + _FORGET_S
                     await self._outbox.forget(_KEEP)
                 is_busy = await self._carry(stop)
+                failures = 0
             except StockrelayError as error:
+                failures += 1
                 log.warning("notify.step_failed", reason=str(error))
+            except Exception:
+                # Whatever is wrong with telling must not end the pushes.
+                failures += 1
+                log.exception("notify.step_failed")
             if not is_busy:
-                await clock.wait_any(_POLL_S, stop)
+                await clock.wait_any(_POLL_S + self._rest_s(failures), stop)
+
+    @staticmethod
+    def _rest_s(failures: int) -> float:
+        return backoff(failures, timedelta(seconds=_POLL_S), _LONGEST_REST, clock.jitter()).total_seconds()
 
     async def _look(self) -> None:
         """Find out what nobody else posts."""

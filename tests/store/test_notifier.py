@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from daemon import clock
+from daemon.core import letters
 from daemon.core.notice import (
     CHANNEL_RECOVERED,
     CHANNEL_TROUBLE,
@@ -120,12 +121,12 @@ def notices(kind: str, number: int) -> Sequence[Notice]:
 
 
 async def test_what_is_posted_reaches_webhook_and_mail(shop: Shop, outbox: Outbox, box: Inbox) -> None:
-    async with mailbox() as letters:
-        async with running(notifier(shop, box.url(), letters.url())):
+    async with mailbox() as mails:
+        async with running(notifier(shop, box.url(), mails.url())):
             await outbox.post(Notice(GUARD_RELEASED, "a", SEKORM, {"zeroes": 3, "by": "recovery"}))
             await box.has(1)
         assert box.titles == ["世强：归零保护已解除"]
-        assert [mail["subject"] for mail in letters.mails] == [each["title"] for each in box.got]
+        assert [mail["subject"] for mail in mails.mails] == [each["title"] for each in box.got]
     assert await rows(shop.sql, "state, last_error") == [("sent", None)]
 
 
@@ -313,6 +314,22 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
     reached, error = (await rows(shop.sql, "reached, last_error"))[0]
     assert reached == ["notify.urls[1] json"]
     assert "told to stop" in error
+
+
+async def test_a_fault_of_ours_ends_nothing(
+    shop: Shop, outbox: Outbox, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_values: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(letters, "render", fail)
+    await outbox.post(notices(RECONCILE_DIGEST, 1)[0])
+    with capture_logs() as lines:
+        async with running(notifier(shop, box.url())):
+            async with asyncio.timeout(10):
+                while not lines:  # noqa: ASYNC110 - a list
+                    await asyncio.sleep(0.01)
+    assert [(line["event"], line["log_level"]) for line in lines] == [("notify.step_failed", "error")]
 
 
 # Channels

@@ -75,6 +75,12 @@ class Reconciler:
             raise ended
         return ended
 
+    async def give_up(self, run: Run, why: str) -> None:
+        """End a run that can't go on: what it found so far is kept and told. Raises as `carry_out`."""
+        session = Session(run, self.runs, self.proofs, self.limits, lambda _progress: None)
+        method = run.method or (METHOD if self.reads_back else COMPARE)
+        await self._conclude(session, method, why, clock.monotonic(), _SHOWN)
+
     async def _keep(self, run: Run) -> None:
         """Renew the run's lease; ends when another has it. A database that is away for a moment is not that."""
         while True:

@@ -9,7 +9,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.backoff import backoff
-from daemon.core.errors import LeaseLost, StockrelayError
+from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import PartnerSilent, Progress
@@ -105,7 +105,7 @@ class ReconcileService:
             await reconciler.runs.postpone(run, wait, why)
             return False
         except StockrelayError as error:
-            await self._postpone(reconciler, run, error)
+            await self._postpone(reconciler, run, error, is_last_try=is_last_try)
             return False
         finally:
             for task in (working, stopping):
@@ -113,7 +113,13 @@ class ReconcileService:
             await asyncio.gather(working, stopping, return_exceptions=True)
         return True
 
-    async def _postpone(self, reconciler: Reconciler, run: Run, error: StockrelayError) -> None:
+    async def _postpone(
+        self, reconciler: Reconciler, run: Run, error: StockrelayError, *, is_last_try: bool
+    ) -> None:
+        """Try again later, as when the listing fails; after all this time the next day's run has its turn."""
+        if is_last_try and not isinstance(error, StoreUnavailable):
+            await reconciler.give_up(run, str(error))
+            return
         wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
         log.error("reconcile.run_failed", channel=run.channel, run=run.run_id, reason=str(error))
         await reconciler.runs.postpone(run, wait, str(error))

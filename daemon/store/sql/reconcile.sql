@@ -40,7 +40,8 @@ UPDATE stockrelay.reconcile_run AS r SET
     holder = $2, turn = r.turn + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
     retry_at = NULL
 WHERE r.run_id = (SELECT o.run_id FROM stockrelay.reconcile_run AS o
-                  WHERE o.channel = $1 AND o.day = $4 AND o.state = 'running' AND o.kind IN ('scheduled', 'manual')
+                  WHERE o.channel = $1 AND o.day = $4 AND o.state = 'running' AND o.until < clock_timestamp()
+                  AND o.kind IN ('scheduled', 'manual')
                   AND (o.kind = 'scheduled' OR o.planned_at > clock_timestamp() - interval '1 day')
                   ORDER BY o.kind = 'scheduled' DESC, o.run_id DESC LIMIT 1)
 AND r.state = 'running' AND r.until < clock_timestamp()

@@ -181,7 +181,7 @@ async def _facts(
 
 def _is_known(facts: Facts) -> bool:
     # A listing that fails may know it; the story says so.
-    return bool(facts.row or facts.listed or facts.attempts or facts.listing_problem)
+    return bool(facts.row or facts.listed or facts.attempts or facts.differences or facts.listing_problem)
 
 
 async def _namesake(

@@ -1,15 +1,21 @@
 """What an operator switches: channels that are paused."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import asyncpg
 
+from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 
 _SQL = queries.load("control")
+
+_LOOK_S: Final = 0.02
+_LONGEST_CLAIM_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +37,23 @@ class Pauses:
     async def pause(self, channel: ChannelName, by: str, reason: str) -> tuple[Pause, int]:
         """Pause the channel; return the pause, and how many requests are still in flight.
 
-        When this returns, no claim can begin, and those that had begun are committed.
+        When this returns, no claim can begin, and those that had begun are committed. Raises StoreUnavailable when one
+        of them takes very long; the channel is paused nonetheless.
         """
         doing = f"{channel}: pausing"
         async with self._database.transaction(doing) as connection:
             row = await connection.fetchrow(_SQL["pause"], channel, by, reason)
             assert row is not None
         async with self._database.connection(doing) as connection:
-            await connection.execute(_SQL["outlast_claims"], channel)
+            try:
+                async with asyncio.timeout(_LONGEST_CLAIM_S):
+                    # The server says it only to those who ask.
+                    while not await connection.fetchval(_SQL["has_no_claim"], channel):  # noqa: ASYNC110
+                        await asyncio.sleep(_LOOK_S)
+            except TimeoutError as error:
+                raise StoreUnavailable(
+                    f"{channel} is paused, but a claim that began before still runs: it may send some more numbers"
+                ) from error
             in_flight: int = await connection.fetchval(_SQL["in_flight"], channel)
         return _pause(row), in_flight
 

@@ -4,7 +4,7 @@ import asyncio
 
 from daemon.core.types import YMATOU
 from daemon.store.control import Pauses
-from tests.store.shop import CHANNEL, LANE, SETTLE, Shop, opened
+from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
 
 
 async def test_nothing_is_claimed_while_the_channel_is_paused(shop: Shop) -> None:
@@ -43,7 +43,7 @@ async def test_what_is_in_flight_ends_normally(shop: Shop) -> None:
     assert (row["acked_quantity"], row["attempt_id"]) == (5, None)
 
 
-async def test_a_pause_outlasts_claims_that_had_begun(shop: Shop) -> None:
+async def test_a_pause_outlasts_claims_that_had_begun_and_holds_up_no_renewal(shop: Shop) -> None:
     await shop.sells("A", 5)
     await shop.drain()
     await shop.pass_time(3)
@@ -52,18 +52,22 @@ async def test_a_pause_outlasts_claims_that_had_begun(shop: Shop) -> None:
     transaction = claiming.transaction()
     await transaction.start()
     await claiming.execute("SELECT FROM stockrelay.lease WHERE lane = $1 FOR KEY SHARE", LANE)
-    async with opened(shop.place) as other:
+    async with opened(shop.place) as other, asyncio.timeout(20):
         pausing = asyncio.create_task(Pauses(other.database).pause(CHANNEL, "somebody", ""))
-        async with asyncio.timeout(20):
-            while not await shop.sql.fetchval(  # noqa: ASYNC110 - the server says it only to those who ask
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'FOR UPDATE')"
-            ):
-                await asyncio.sleep(0.005)
-        assert not pausing.done()
+        while not await Pauses(shop.database).all():
+            assert not pausing.done()
+        assert await shop.lanes.renew(shop.owner, LEASE)
         # Whoever begins now sees the pause already.
         assert (await shop.ledger.claim(shop.owner, 10, SETTLE)).looked_at == 0
+        assert not pausing.done()
         await transaction.rollback()
-        await asyncio.wait_for(pausing, 20)
+        await pausing
+
+
+async def test_a_channel_that_never_ran_can_be_paused(shop: Shop) -> None:
+    await shop.sql.execute("DELETE FROM stockrelay.lease")
+    _, in_flight = await Pauses(shop.database).pause(CHANNEL, "somebody", "")
+    assert in_flight == 0
 
 
 async def test_pausing_again_keeps_the_time_and_takes_the_new_reason(shop: Shop) -> None:

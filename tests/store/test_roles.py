@@ -12,15 +12,19 @@ from daemon.core.errors import StoreRefused
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
-from daemon.core.types import SEKORM
+from daemon.core.story import Rhythm
+from daemon.core.types import SEKORM, Sku
+from daemon.store.answers import Answers, Kept
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.inspect import inspecting
+from daemon.store.listing import ChannelListing
 from daemon.store.migrate import check_version, migrate
 from daemon.store.outbox import Outbox, Told
+from daemon.store.parked import Parked
 from daemon.store.tokens import Tokens
 from tests.store.place import Place, logged
-from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
+from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop, opened
 
 ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
 WATCHES = [("shop.goods", "sku"), ("shop.parts", "sku")]
@@ -185,6 +189,7 @@ async def work(shop: Shop) -> None:
     assert await shop.lanes.renew(shop.owner, LEASE)
     await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()
+    await ask(shop)
     pauses = Pauses(shop.database)
     await pauses.pause(CHANNEL, "somebody", "why")
     await pauses.pause(CHANNEL, "another", "because")
@@ -193,6 +198,25 @@ async def work(shop: Shop) -> None:
     await pauses.resume(CHANNEL)
     await shop.lanes.give_up(shop.owner)
     assert [state.lane for state in await shop.lanes.all()] == [LANE]
+
+
+async def ask(shop: Shop) -> None:
+    """What an operator asks, and what he does with parked SKUs."""
+    answers = Answers(shop.database)
+    listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"))
+    rhythm = Rhythm(timedelta(seconds=10), timedelta(seconds=5), SETTLE)
+    facts = await answers.facts(listing, Sku("B"), Kept(rhythm, HOUR), 5)
+    assert (facts.listing_problem, facts.row is None) == (None, False)
+    assert await answers.candidates(listing, "b")
+    assert await answers.sold_as(listing, "nobody") == []
+    assert await answers.attempts([CHANNEL], sku=None, since=None, outcomes=(), limit=5)
+    await answers.standing(CHANNEL)
+    parked = Parked(shop.database, CHANNEL)
+    assert await parked.all(5, with_discarded=True)
+    assert await parked.discard([Sku("B")]) == ["B"]
+    assert await parked.count() == (1, 1)
+    assert await parked.retry(None, 10) == ["B"]
+    assert (await shop.claim()).parked
 
 
 async def test_the_erps_roles_write_and_see_nothing_of_ours(cast: Cast) -> None:

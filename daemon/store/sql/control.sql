@@ -4,9 +4,11 @@ INSERT INTO stockrelay.pause AS p (channel, paused_by, reason) VALUES ($1, $2, $
 ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason
 RETURNING channel, paused_at, paused_by, reason;
 
--- name: outlast_claims
--- Waits for the claims that began before the pause was seen: a claim holds its lane's row until it is committed.
-SELECT lane FROM stockrelay.lease WHERE lane = $1 FOR UPDATE;
+-- name: has_no_claim
+-- Whether no claim is under way: it holds its lane's row until it is committed. Asked again and again, because who waited
+-- for the row would hold up its owner's renewal of the lease.
+SELECT NOT EXISTS (SELECT FROM stockrelay.lease AS l WHERE l.lane = $1)
+    OR EXISTS (SELECT FROM (SELECT l.lane FROM stockrelay.lease AS l WHERE l.lane = $1 FOR UPDATE SKIP LOCKED) AS free);
 
 -- name: in_flight
 -- How many requests of a channel have been claimed and have no outcome yet.

@@ -9,14 +9,14 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from datetime import timedelta, tzinfo
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from daemon import __version__, clock
+from daemon import __version__
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.guard import GuardRule
 from daemon.core.letters import Language, test_letter
@@ -56,7 +56,6 @@ from daemon.store.tokens import Tokens
 log = structlog.get_logger(__name__)
 
 _START_RETRY_S: Final = 2.0
-_ZONE: Final = ZoneInfo("Asia/Shanghai")
 _SYNC_POOL: Final = 4
 """Connections that a sync needs: the listing is read through one while others claim, mark and write."""
 _SHOWN: Final = 10
@@ -168,7 +167,7 @@ def notifier(settings: Settings, database: Database) -> Notifier:
     notify = settings.notify
     manners = Manners(
         language=notify.language,
-        zone=_ZONE,
+        zone=operators_zone(settings),
         gather=notify.gather,
         most_per_hour=notify.most_per_hour,
         timeout=notify.timeout,
@@ -419,9 +418,9 @@ async def adopt(settings: Settings) -> None:
     )
 
 
-def operators_zone(_settings: Settings) -> tzinfo:
-    """Return the zone in which an operator reads times."""
-    return clock.local_zone()
+def operators_zone(settings: Settings) -> ZoneInfo:
+    """Return the zone in which people read times."""
+    return ZoneInfo(settings.reconcile.timezone)
 
 
 async def status(settings: Settings) -> dict[str, Any]:

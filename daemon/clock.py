@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 
 
 def monotonic() -> float:
@@ -14,13 +14,6 @@ def monotonic() -> float:
 def now() -> datetime:
     """This machine's time, aware, UTC. The database's `clock_timestamp()` decides everything that is stored."""
     return datetime.now(UTC)
-
-
-def local_zone() -> tzinfo:
-    """This machine's zone, as it is now."""
-    zone = datetime.now(UTC).astimezone().tzinfo
-    assert zone is not None
-    return zone
 
 
 def jitter() -> float:

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from daemon import __version__, tables
 from daemon.core.checks import CheckResult, Verdict
+from daemon.core.moments import Moments
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -275,3 +277,48 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
         ["nothing:", "none"],
         [], ["counts:"], ["value"], ["applied", "2"],
     ]  # fmt: skip
+
+
+QUIET: dict[str, object] = {
+    "owner": None, "epoch": 3, "owned_since": None, "paused": None, "trouble": None, "skus": 0, "backlog": 0,
+    "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "parked": 0, "discarded": 0, "parked_skus": [],
+    "sync": None, "reconciled": None, "open_differences": 0,
+}  # fmt: skip
+BUSY = {
+    **QUIET,
+    "owner": "host/1/ab", "owned_since": "2026-11-22T06:59:00+00:00", "backlog": 3, "oldest_s": 90.0,
+    "paused": {"since": "2026-11-22T06:58:00+00:00", "by": "ann", "reason": "stocktaking"},
+    "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": "2026-11-22T06:59:30+00:00"},
+    "parked": 2, "discarded": 1, "parked_skus": [{"sku": "A", "reason": "why"}],
+    "sync": {"since": "2026-11-22T06:00:00+00:00", "total": 9, "left": 4},
+    "reconciled": {
+        "day": "2026-11-21", "method": "read_back", "state": "finished", "ended_at": "2026-11-21T16:31:00+00:00",
+    },
+}  # fmt: skip
+
+
+def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    channels = {"sekorm": BUSY, "ymatou": QUIET}
+    answer = {"resynced_at": None, "unread_changes": 2, "channels": channels}
+    tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2026-11-22 07:00:00 UTC; everything compared last: not yet; changes not read yet: 2"
+    rows = {line[:18].strip(): line[18:].split("  ") for line in lines[2:]}
+    told = {name: [cell.strip() for cell in cells if cell] for name, cells in rows.items()}
+    assert told["owner"] == ["host/1/ab", "nobody: no daemon runs"]
+    assert told["owned since"] == ["06:59:00 (60 s ago), epoch 3", "-"]
+    assert told["paused"] == ["since 06:58:00 (2 min ago) by ann: stocktaking", "no"]
+    assert told["trouble"] == ["clock since 06:59:30 (30 s ago)", "no"]
+    assert told["oldest change"] == ["90 s old", "-"]
+    assert told["parked"] == ["2, and 1 discarded", "0"]
+    assert told["sync"] == ["4 of 9 left, since 06:00:00 (60 min ago)", "no"]
+    assert told["last reconcile"] == [
+        "2026-11-21 (read back), finished 2026-11-21 16:31:00 (14 h ago)",
+        "none yet",
+    ]
+    assert "sekorm: 0003" in lines
+    assert "  what to do: check NTP" in lines
+    assert "sekorm, parked (and 1 more: `stockrelay parked list`):" in lines
+    assert lines[-1].split() == ["A", "why"]

@@ -28,7 +28,7 @@ class ChannelSettings(Section):
     """A quantity under this goes out at once, like a sell-out."""
     park_after: rules.Attempts = 5
     """A SKU that fails so often in a row, while others pass, waits for a person."""
-    batch: rules.Batch = 200
+    batch: rules.SekormBatch = 200
     """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 0
     """SKUs share calls while more than so many wait. 0: never; each has a call of its own."""
@@ -87,7 +87,7 @@ class Ymatou(ChannelSettings):
     """What requests are signed with."""
     auth_code: rules.Secret = SecretStr("")
     """The shop's authorisation."""
-    batch: rules.Batch = 100
+    batch: rules.YmatouBatch = 100
     """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 500
     """SKUs share calls while more than so many wait (clause Y11). 0: never; each has a call of its own."""

@@ -191,7 +191,9 @@ Window = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, le=604_800, 
 Rate = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=10_000, allow_inf_nan=False)]
 Parallel = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=256)]
 Threshold = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]
-Batch = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
+# What the partners' clients put into a call at most.
+SekormBatch = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=200)]
+YmatouBatch = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=100)]
 Attempts = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=1_000)]
 Days = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=3_650)]
 Count = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_647)]

@@ -174,6 +174,25 @@ async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) 
     await stage18.judged()
 
 
+@pytest.mark.settings(sekorm={"batch": CHUNK}, channel={"settle_s": 5})
+async def test_when_the_daemon_that_sends_dies_the_command_goes_on_by_itself(stage18: Stage) -> None:
+    replica = await stage18.running(1500)
+    simulator = stage18.simulator
+    held = simulator.faults.add(Hold(partner="sekorm", endpoint=BATCH, after=5, times=1))
+    async with syncing(stage18.config, SEKORM) as one:
+        await simulator.wait_until(lambda: held.held == 1, timeout=30)
+        await replica.kill()
+        held.release()
+        answer = await one.answer()
+    assert (answer["is_finished"], answer["accepted"], answer["in_doubt"]) == (True, 1500, 0)
+    counted = Counter(arrivals([e for e in simulator.journal if e.endpoint == BATCH]).values())
+    assert counted == {1: 1500 - CHUNK, 2: CHUNK}
+    await settled(stage18, SEKORM)
+    finding = await stage18.judged()
+    assert finding.owners == 3, "Ymatou's, and two of Sekorm's"
+    assert simulator.stats.overlaps == []
+
+
 @pytest.mark.settings(sekorm={"batch": CHUNK}, ymatou={"batch": CHUNK}, channel={"settle_s": 5})
 async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stage18: Stage) -> None:
     replica = await stage18.running(2000)

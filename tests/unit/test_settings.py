@@ -295,6 +295,14 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
         ("timeout_s = -1", "channels.sekorm.timeout_s = -1: must be greater than 0 (default 5.0)"),
         ("timeout_s = 1e300", "channels.sekorm.timeout_s = 1e+300: must be less than or equal to 604800"),
         (
+            "batch = 201",
+            "channels.sekorm.batch = 201: must be less than or equal to 200 (default 200)",
+        ),
+        (
+            "batch_above = -1",
+            "channels.sekorm.batch_above = -1: must be greater than or equal to 0 (default 0)",
+        ),
+        (
             "urgent_below = -1",
             "channels.sekorm.urgent_below = -1: must be greater than or equal to 0 (default 0)",
         ),

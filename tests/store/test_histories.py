@@ -196,7 +196,7 @@ class History:
         busy = {tuple(row["identifiers"] or ()) for row in rows.values() if not is_clean(row)}
         for sku, row in rows.items():
             if not is_clean(row):
-                is_due = {row["due_at"], row["attempt_id"], row["sync_at"]} != {None}
+                is_due = {row["due_at"], row["attempt_id"], row["sync_at"], row["held_at"]} != {None}
                 assert is_due, f"{sku} is not clean, and nothing will be done about it: {dict(row)}"
             elif tuple(row["identifiers"]) not in busy:
                 # (Busy: the SKU before it had the same identifiers, and its farewell is not decided yet.)
@@ -204,6 +204,9 @@ class History:
                 assert row["due_at"] is None
                 assert self.partner[tuple(row["identifiers"])] == row["acked_quantity"], f"I2: {sku}"
                 assert tuple(row["identifiers"]) not in under_way, f"I4: {sku} can still be overwritten"
+
+    async def let_go(self) -> None:
+        """Nothing is held here."""
 
     async def rest(self) -> None:
         """All faults end. Everything that is under way lands or is answered; then all agree, and there is silence."""
@@ -213,6 +216,7 @@ class History:
             await self.shop.complete(request.attempt, "applied", owner=request.owner)
         for turn in range(12):
             await self.shop.drain(DEBOUNCE)
+            await self.let_go()
             await self.shop.pass_time(61 if turn % 2 else 11)
             if turn == 1:
                 self.late.clear()

@@ -71,8 +71,11 @@ WITH listed AS (
             coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
                                      THEN excluded.first_dirty_at END) END,
         held_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN d.held_at END,
-        urgent = d.held_at IS NULL AND d.urgent
-                 OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5),
+        urgent = CASE
+            WHEN d.held_at IS NULL
+                THEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
+            ELSE NOT stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity)
+                AND stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5) END,
         -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
         parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
         parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,

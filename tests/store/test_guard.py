@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from daemon.core.guard import GuardRule
+from daemon.store import queries
 from daemon.store.guard import Guard, Released
 from daemon.store.ledger import Attempt, Debounce
 from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LISTING, SETTLE, Shop, opened
+from tests.store.test_plans import explained
 
+_SQL = queries.load("ledger")
 WINDOW = timedelta(seconds=300)
 RULE = GuardRule(zero_share=0.3, zero_count=5, row_share=0.5, window=WINDOW)
 AT_ONCE = Debounce(timedelta(0), timedelta(0), 0)
@@ -513,3 +516,32 @@ async def test_a_release_waits_for_a_marking_under_way(guarded: Shop, place: Pla
     released = await release
     assert released is not None
     assert released.zeroes == 20
+
+
+async def test_a_single_zero_looks_at_a_few_pages_however_many_skus_there_are(guarded: Shop) -> None:
+    await fill(guarded, 100_000)
+    await guarded.sql.execute(
+        "INSERT INTO stockrelay.fall SELECT $1, 'old-' || i, clock_timestamp() - interval '1 h', false "
+        "FROM generate_series(1, 50000) AS i",
+        CHANNEL,
+    )
+    await Guard(guarded.database).tidy(CHANNEL, timedelta(hours=2))
+    arguments = (CHANNEL, RULE.zero_share, RULE.zero_count, RULE.row_share, RULE.window, False)
+    for number in range(1, 40):
+        await zero(guarded, f"sku = 'S{number}'")
+    await guarded.drain(AT_ONCE)
+    for statistics in ("SELECT 1", "ANALYZE stockrelay.ledger, stockrelay.fall, stockrelay.guard"):
+        await guarded.sql.execute(statistics)
+        # Once before: the function's plans are made, and the catalogue is read.
+        await guarded.sql.fetchval(_SQL["hold_zeroes"], *arguments)
+        _, looked_at = await explained(guarded.sql, _SQL["hold_zeroes"], *arguments)
+        assert looked_at < 150, statistics
+        plan, looked_at = await explained(
+            guarded.sql,
+            "SELECT count(*) FROM stockrelay.fall AS f WHERE f.channel = $1 AND f.at > $2::timestamptz",
+            CHANNEL,
+            datetime.now(UTC) - WINDOW,
+        )
+        assert "fall_at" in plan
+        assert looked_at < 60, statistics
+    assert await held(guarded) == set()

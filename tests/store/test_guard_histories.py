@@ -2,6 +2,7 @@
 marking, restarts and releases: what is held is never sent, everything else flows, and at rest all agree."""
 
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -79,10 +80,17 @@ class Guarded(History):
             await guard.let_go(CHANNEL)
 
     async def claim(self) -> None:
+        await self.watched(super().claim())
+
+    async def claim_turn(self) -> None:
+        await self.watched(super().claim_turn())
+
+    async def watched(self, claiming: Awaitable[None]) -> None:
+        """Nothing that is held now may be claimed as a zero."""
         state = await Guard(self.shop.database).state(CHANNEL)
         held = {str(one.sku) for one in await self.shop.ledger.held(100)} if state.held_since else set()
         before = len(self.waiting)
-        await super().claim()
+        await claiming
         listed = {
             row["sku"]: int(row["quantity"]) for row in await self.shop.sql.fetch("SELECT * FROM shop.goods")
         }

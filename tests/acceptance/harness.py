@@ -38,6 +38,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "debounce": {"quiet_s": 0.05, "max_wait_s": 0.5},
     # No resync but those at start and after a new LISTEN: it would heal what the change log has lost.
     "run": {"poll_s": 1.0, "lease_s": 2.0, "resync_s": 3600, "grace_s": 10, "heartbeat_s": 60},
+    "guard": {},
     "notify": {},
     "reconcile": {},
     "guard": {},

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Network
 
 import pytest
 
-from daemon.core.types import SEKORM
+from daemon.core.types import SEKORM, YMATOU
 from tests.acceptance.harness import Stage, stopped
 from tests.notify.inbox import Inbox, inbox, mailbox
 
@@ -97,6 +98,31 @@ async def _in_trouble(stage: Stage, *, is_in_trouble: bool) -> None:
     async with asyncio.timeout(90):
         while bool(await stage.erp.fetchval(query, SEKORM)) is not is_in_trouble:  # noqa: ASYNC110 - a table
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.settings(
+    reconcile={"settle_s": 0.2, "patience_s": 10, "rate_per_s": 1000, "enabled": False},
+    guard={"zero_share": 0.3, "zero_count": 5},
+)
+async def test_a_reconcile_and_the_guards_question_are_told_in_chinese(stage18: Stage, box: Inbox) -> None:
+    _tell(stage18, box.url(), gather_s=0)
+    await stage18.running(60)
+    stage18.simulator.state.put(YMATOU, "SKU-7", 3)
+    done = await stage18.stockrelay("reconcile", "--channel", "ymatou")
+    assert done.code == 0, done
+    await asyncio.wait_for(box.has(1), 30)
+    assert re.fullmatch(r"洋码头 [\d-]{10} 对账：1 个 SKU 不一致", box.titles[0]), box.titles
+    assert "· SKU-7：ERP 100，对方 3" in box.got[0]["message"]
+    assert "已安排重新推送 ERP 的数量：1 个" in box.got[0]["message"]
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
+    # In one message or in two.
+    for name, command in (("世强", "sekorm"), ("洋码头", "ymatou")):
+        await box.says(f"{name}：60 个 SKU 将同时归零，已暂缓，请确认")
+        await box.says(f"stockrelay release {command}")
+    done = await stage18.stockrelay("release", "sekorm")
+    assert done.code == 0, done
+    await box.says("已按操作员的命令放行，60 个 SKU")
 
 
 async def test_notify_test_says_for_each_address_what_became_of_it(stage18: Stage, box: Inbox) -> None:

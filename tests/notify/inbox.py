@@ -46,6 +46,13 @@ class Inbox:
         async with asyncio.timeout(TIMEOUT), self.changed:
             await self.changed.wait_for(lambda: len(self.got) >= number)
 
+    async def says(self, words: str) -> None:
+        """Return once some message holds these words."""
+        async with asyncio.timeout(TIMEOUT), self.changed:
+            await self.changed.wait_for(
+                lambda: any(words in f"{each['title']}\n{each['message']}" for each in self.got)
+            )
+
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.json()
         async with self.changed:

@@ -342,6 +342,16 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
             "[debounce]\nquiet_s = -1",
             "debounce.quiet_s = -1: must be greater than or equal to 0 (default 2.0)",
         ),
+        (
+            "[reconcile]\ncron = '30 25 * * *'",
+            'reconcile.cron = "30 25 * * *": is not a time: bad hour; `30 0 * * *` is every day at 00:30',
+        ),
+        (
+            "[reconcile]\ntimezone = 'Asia/Peking'",
+            'reconcile.timezone = "Asia/Peking": is not a time zone; write its name, such as Asia/Shanghai',
+        ),
+        ("[reconcile]\nchunk = 0", "reconcile.chunk = 0: must be greater than or equal to 1 (default 200)"),
+        ("[reconcile]\nheal = 'perhaps'", "reconcile.heal"),
         ("[run]\npoll_s = 0", "run.poll_s = 0: must be greater than 0 (default 1.0)"),
         ("[log]\nlevel = 'loud'", "log.level = \"loud\": must be 'debug', 'info', 'warning' or 'error'"),
         (

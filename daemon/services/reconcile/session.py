@@ -24,7 +24,8 @@ T = TypeVar("T")
 _TRIES: Final = 5
 _RETRY_BASE: Final = timedelta(seconds=1)
 _RETRY_CAP: Final = timedelta(seconds=30)
-_LOOK_S: Final = 0.5
+_FIRST_LOOK_S: Final = 0.2
+_LAST_LOOK_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Session:
         self._tell = tell
         self._rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic() - 1 / limits.rate_per_s)
         self._patience_s = limits.patience.total_seconds()
+        self._pause_s = _FIRST_LOOK_S
 
     def tell(self, stage: str, done: int, total: int | None) -> None:
         self._tell(Progress(stage, done, total))
@@ -129,9 +131,11 @@ class Session:
             pass
 
     async def _waited(self) -> bool:
-        pause = min(_LOOK_S, self._patience_s)
+        pause = min(self._pause_s, self._patience_s)
         if pause <= 0:
             return False
         self._patience_s -= pause
+        # Looking costs a pass over the channel: less and less often.
+        self._pause_s = min(1.5 * self._pause_s, _LAST_LOOK_S)
         await asyncio.sleep(pause)
         return True

@@ -93,13 +93,24 @@ SELECT count(*) FROM (
 
 -- name: day_skus
 -- The next SKUs, by name, that changed on the day from $2 to $3: told since it began of a change that is older than its
--- end, or not told yet. With them those of open differences, whose end is waited for.
+-- end, or not told yet. With them those of open differences, whose end is waited for. The ledger, where few rows wait, is
+-- looked at no further than the attempts reach: all chunks together read it once.
+WITH told AS MATERIALIZED (
+    SELECT DISTINCT a.sku FROM stockrelay.attempt AS a
+    WHERE a.channel = $1 AND a.sku > $4 AND a.at >= $2 AND coalesce(a.since, a.at) < $3 ORDER BY a.sku LIMIT $5
+), bound AS MATERIALIZED (
+    SELECT CASE WHEN count(*) = $5 THEN max(t.sku) END AS sku FROM told AS t
+)
 SELECT s.sku FROM (
-    (SELECT DISTINCT a.sku FROM stockrelay.attempt AS a
-     WHERE a.channel = $1 AND a.sku > $4 AND a.at >= $2 AND coalesce(a.since, a.at) < $3 ORDER BY a.sku LIMIT $5)
+    SELECT t.sku FROM told AS t
     UNION
     (SELECT d.sku FROM stockrelay.ledger AS d
-     WHERE d.channel = $1 AND d.sku > $4 AND d.unacked_since < $3 ORDER BY d.sku LIMIT $5)
+     WHERE d.channel = $1 AND d.sku > $4 AND d.sku <= (SELECT b.sku FROM bound AS b) AND d.unacked_since < $3
+     ORDER BY d.sku LIMIT $5)
+    UNION
+    (SELECT d.sku FROM stockrelay.ledger AS d
+     WHERE (SELECT b.sku FROM bound AS b) IS NULL AND d.channel = $1 AND d.sku > $4 AND d.unacked_since < $3
+     ORDER BY d.sku LIMIT $5)
     UNION
     (SELECT DISTINCT f.sku FROM stockrelay.difference AS f
      WHERE f.channel = $1 AND f.sku > $4 AND f.state = 'open' AND f.class <> 'missing_in_listing' ORDER BY f.sku LIMIT $5)

@@ -458,7 +458,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
                 "in_flight": backlog.in_flight,
                 "doubt": backlog.doubt,
-                "parked": backlog.parked - discarded,
+                "parked": backlog.parked,
                 "discarded": discarded,
                 "held": backlog.held,
                 "parked_skus": [

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from daemon.core.conclusion import GONE
@@ -18,6 +19,8 @@ _OUTCOMES: Final[dict[str, str]] = {
     Kind.UNKNOWN: "no clear answer",
     GONE: "refused, as the partner does not offer it",
 }
+
+_A_MOMENT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,10 @@ def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
     assert row.doubt_until is not None
     is_over = row.doubt_until <= facts.now
     lasts = "in doubt until it is confirmed" if is_over else f"in doubt until {moments.at(row.doubt_until)}"
-    lost = next((one for one in facts.attempts if one.outcome == Kind.UNKNOWN), None)
+    # The doubt of an attempt ends one settle time after it was claimed; any other doubt was asked for.
+    begun = row.doubt_until - facts.rhythm.settle
+    unclear = (one for one in facts.attempts if one.outcome == Kind.UNKNOWN)
+    lost = next((one for one in unclear if abs(one.at - begun) < _A_MOMENT), None)
     if lost is None:
         return f"{lasts}, because its number has to be confirmed"
     words = f' ("{lost.reason}")' if lost.reason and lost.reason != row.parked_reason else ""

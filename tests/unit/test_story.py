@@ -152,6 +152,16 @@ def chapter(story: Story, about: str) -> str:
             "5 is confirmed 07:00:50 (in 50 s), when nothing older can land.",
         ),
         (
+            replace(
+                FACTS,
+                row=replace(DOUBTED, doubt_at=after(0), doubt_until=after(0), due_at=after(0)),
+                attempts=(PastAttempt(after(-86_400), 3, NAME, 5, "unknown", "long ago", 5000.0),),
+            ),
+            State.IN_DOUBT,
+            "in doubt until it is confirmed, because its number has to be confirmed",
+            "Now, 5 is sent as PN-1 / AMS, which ends the doubt.",
+        ),
+        (
             replace(FACTS, row=PARKED),
             State.PARKED,
             "parked since 06:58:00 (2 min ago), because no such part",

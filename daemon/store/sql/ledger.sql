@@ -398,11 +398,11 @@ WITH owner AS (
 SELECT count(*) FROM freed;
 
 -- name: backlog
--- For the heartbeat and `status`: a pass over one channel's rows.
+-- For the heartbeat and `status`: a pass over one channel's rows. Parked ones that were discarded need nobody.
 SELECT count(*) AS skus,
        count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND held_at IS NULL) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,
-       count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
+       count(*) FILTER (WHERE parked_at IS NOT NULL AND NOT coalesce(discarded_at >= parked_at, false)) AS parked,
        count(*) FILTER (WHERE held_at IS NOT NULL AND parked_at IS NULL) AS held,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
        extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND held_at IS NULL))::float8 AS oldest_s

@@ -37,6 +37,12 @@ _CAUSES: Final = (
     ("unreachable", "the network cannot be reached"),
     ("Remote end closed", "the receiver closed the connection"),
     ("Connection reset", "the receiver closed the connection"),
+    ("SSLError", "TLS could not be set up: is there TLS at that port?"),
+    (
+        "AUTH extension not supported",
+        "the mail server takes no password on this way: try mode=starttls or mode=ssl",
+    ),
+    ("STARTTLS extension not supported", "the mail server offers no STARTTLS: try mode=ssl or another port"),
     ("authentication", "user or password not accepted"),
     ("Authentication", "user or password not accepted"),
 )

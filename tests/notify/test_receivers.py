@@ -44,8 +44,21 @@ async def test_a_mail_keeps_chinese_in_subject_and_text(mailbox: Mailbox) -> Non
 async def test_a_mail_server_that_refuses_is_told_in_its_words(mailbox: Mailbox) -> None:
     mailbox.refusal = "554 5.7.1 spam suspected"
     reason = await receiver(mailbox.url()).send(LETTER, "zh", SOON)
-    assert reason is not None
+    assert reason == "the mail server answers 554 5.7.1 spam suspected"
     assert not mailbox.mails
+
+
+async def test_a_mail_server_that_takes_no_password_is_told_with_what_to_try(mailbox: Mailbox) -> None:
+    url = mailbox.url().replace("mailto://", "mailto://boss:secret@")
+    reason = await receiver(url).send(LETTER, "zh", SOON)
+    assert reason is not None
+    assert "mode=starttls" in reason
+
+
+async def test_plain_http_where_tls_is_wanted_is_told(box: Inbox) -> None:
+    reason = await receiver(box.url().replace("json://", "jsons://")).send(LETTER, "zh", SOON)
+    assert reason is not None
+    assert "TLS" in reason
 
 
 @pytest.mark.parametrize("status", [204, 301, 400, 500])

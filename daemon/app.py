@@ -438,6 +438,7 @@ async def status(settings: Settings) -> dict[str, Any]:
             pause = pauses.get(name)
             ledger = Ledger(database, listing, lambda _identifiers: None)
             backlog = await ledger.backlog()
+            guard = await Guard(database).state(name)
             lane = lanes.get(Lane(name))
             trouble = troubles.get(name)
             channels[name] = {
@@ -461,6 +462,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "parked": backlog.parked,
                 "discarded": discarded,
                 "held": backlog.held,
+                "held_since": guard.held_since and guard.held_since.isoformat(),
                 "parked_skus": [
                     {"sku": one.sku, "reason": one.reason}
                     for one in await parked.all(20, with_discarded=False)

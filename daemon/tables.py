@@ -88,7 +88,7 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "oldest change": "-" if oldest is None else f"{span(timedelta(seconds=oldest))} old",
         "in flight": str(channel["in_flight"]),
         "in doubt": str(channel["doubt"]),
-        "held": str(channel.get("held", 0)),
+        "held": str(channel["held"]),
         "parked": str(channel["parked"])
         + (f", and {channel['discarded']} discarded" if channel["discarded"] else ""),
         "sync": "no"
@@ -97,6 +97,8 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "last reconcile": "none yet",
         "open differences": str(channel["open_differences"]),
     }
+    if channel["held_since"] is not None:
+        told["held"] += f" zeroes since {at(channel['held_since'])}: too many at once"
     if paused is not None:
         reason = f": {paused['reason']}" if paused["reason"] else ""
         told["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,9 +33,15 @@ def release(places: Places, channel: str, *, as_json: bool) -> None:
         click.echo(f"{name}: nothing is held")
     else:
         click.echo(
-            f"{name}: {answer['zeroes']} zeroes that were held since {answer['held_since']} are sent now; "
-            f"further ones pass until {answer['passes_until']}"
+            f"{name}: {answer['zeroes']} zeroes that were held since {_at(settings, answer['held_since'])} are "
+            f"sent now; further ones pass until {_at(settings, answer['passes_until'])}"
         )
+
+
+def _at(settings: "Settings", time: str) -> str:
+    from daemon import app
+
+    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 async def _release(settings: "Settings", channel: ChannelName) -> dict[str, Any]:

@@ -281,7 +281,7 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
 
 QUIET: dict[str, object] = {
     "owner": None, "epoch": 3, "owned_since": None, "paused": None, "trouble": None, "skus": 0, "backlog": 0,
-    "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "parked": 0, "discarded": 0, "parked_skus": [],
+    "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "held_since": None, "parked": 0, "discarded": 0, "parked_skus": [],
     "sync": None, "reconciled": None, "open_differences": 0,
 }  # fmt: skip
 BUSY = {

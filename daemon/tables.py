@@ -60,6 +60,11 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
     for name, channel in channels.items():
         if trouble := channel["trouble"]:
             click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
+        if channel["held_since"] is not None:
+            click.echo(
+                f"\n{name}: {channel['held']} zeroes are held: too many numbers fell to zero at once\n"
+                f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
+            )
         if channel["parked_skus"]:
             more = channel["parked"] - len(channel["parked_skus"])
             click.echo(
@@ -98,7 +103,7 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "open differences": str(channel["open_differences"]),
     }
     if channel["held_since"] is not None:
-        told["held"] += f" zeroes since {at(channel['held_since'])}: too many at once"
+        told["held"] += f" zeroes since {at(channel['held_since'])}"
     if paused is not None:
         reason = f": {paused['reason']}" if paused["reason"] else ""
         told["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"

@@ -137,7 +137,12 @@ async def test_days_are_done_in_order_and_one_that_is_put_off_holds_up_the_next(
 
 async def test_a_newer_read_back_stands_for_older_ones_that_nobody_carries_out(night: Night) -> None:
     await night.runs.plan(YMATOU, [DAY], supersedes=True)
+    old = await night.runs.take(YMATOU, "one", LEASE)
+    assert old is not None
+    await night.reads(old, 1, sku("A"))
+    await night.runs.release(old)
     await night.runs.plan(YMATOU, [DAY + timedelta(days=3)], supersedes=True)
+    assert (await night.reading.held(old, 1)).numbers == 0
     run = await night.runs.take(YMATOU, "one", LEASE)
     assert run is not None
     assert run.day == DAY + timedelta(days=3)

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +12,8 @@ from daemon.core.errors import StoreRefused
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
+from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.reconcile import seen
 from daemon.core.story import Rhythm
 from daemon.core.types import SEKORM, Sku
 from daemon.store.answers import Answers, Kept
@@ -22,6 +24,8 @@ from daemon.store.listing import ChannelListing
 from daemon.store.migrate import check_version, migrate
 from daemon.store.outbox import Outbox, Told
 from daemon.store.parked import Parked
+from daemon.store.proof import Proofs
+from daemon.store.reconcile import Chunk, Reconciles
 from daemon.store.tokens import Tokens
 from tests.store.place import Place, logged
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop, opened
@@ -99,8 +103,58 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         assert await tokens.load() is not None
         await tokens.invalidate(1)
         await tell(Outbox(shop.database))
+        await reconcile(shop)
     async with opened(cast.place, role=cast.daemon, guard=GuardRule(0.1, 1, 0.5, HOUR)) as shop:
         await guard(shop)
+
+
+async def reconcile(shop: Shop) -> None:
+    """A night: planned, carried out in every way, ended, looked at, forgotten."""
+    runs = Reconciles(shop.database)
+    proofs = Proofs(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    day, now = date(2026, 3, 7), (await runs.owed(CHANNEL)).now
+    window = (now - HOUR, now + HOUR)
+    await runs.plan(CHANNEL, [day], supersedes=True)
+    assert len(await runs.open_days(CHANNEL)) == 1
+    run = await runs.take(CHANNEL, "one", HOUR)
+    assert run is not None
+    assert await runs.renew(run, HOUR)
+    await runs.set_method(run, HOUR, "compare")
+    await proofs.day_count(window)
+    await proofs.rows(await proofs.day_skus(window, "", 9), HOUR)
+    await proofs.pending(HOUR)
+    await runs.note_chunk(run, HOUR, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
+    await runs.differing_chunks(run)
+    await runs.unnamed_chunks(run)
+    await runs.set_total(run, HOUR, 1, is_shifted=False)
+    page = ReadPage(1, 1, (ReadSku("Z", 1, "P"),))
+    await proofs.keep_page(runs, run, HOUR, 1, 1, page, timedelta(0))
+    await proofs.held(run, 1)
+    await proofs.drop_pages_after(run, 1)
+    await proofs.judge(runs, run, HOUR, 1, HOUR, is_complete=True)
+    await proofs.suspect_pages(run)
+    await proofs.has_news_of_absence(run)
+    await proofs.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
+    for found in await runs.next_findings(run, ("", ""), 9):
+        life = seen(found.life, found.kind, found.now, heal=True, contested_after=3)
+        await runs.keep(run, HOUR, [(found, life)], 10.0)
+    await runs.reassert(run, HOUR, ["B"], 10.0)
+    await runs.age(run, HOUR, HOUR)
+    await runs.turns(run, 9)
+    await runs.counts(run)
+    await runs.set_stage(run, HOUR, 2, (1, 0, 0), None)
+    await runs.postpone(run, timedelta(0), "why")
+    run = await runs.take(CHANNEL, "one", HOUR)
+    assert run is not None
+    await runs.finish(run, why=None, report={}, notice=Notice("any", "night", SEKORM))
+    assert await runs.last(CHANNEL) is not None
+    dry = await runs.begin_by_hand(CHANNEL, day, "one", HOUR, is_dry=True)
+    await proofs.forget_looks(runs, dry, HOUR)
+    await runs.release(dry)
+    await runs.drop(dry)
+    await shop.sql.execute("UPDATE stockrelay.reconcile_run SET ended_at = ended_at - interval '1 year'")
+    await runs.tidy(CHANNEL)
+    assert await runs.last(CHANNEL) is None
 
 
 async def tell(outbox: Outbox) -> None:

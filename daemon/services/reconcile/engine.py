@@ -68,7 +68,9 @@ class Reconciler:
         finally:
             for task in (working, keeping):
                 task.cancel()
-            ended, _ = await asyncio.gather(working, keeping, return_exceptions=True)
+            ended, kept = await asyncio.gather(working, keeping, return_exceptions=True)
+        if isinstance(kept, Exception):
+            raise kept
         if isinstance(ended, asyncio.CancelledError):
             raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
         if isinstance(ended, BaseException):

@@ -20,9 +20,15 @@ SELECT $1, d.day, 'scheduled' FROM unnest($2::date[]) AS d (day) ORDER BY d.day
 ON CONFLICT DO NOTHING RETURNING day;
 
 -- name: supersede
--- A newer read-back stands for older ones that nobody is carrying out.
-UPDATE stockrelay.reconcile_run SET state = 'superseded', ended_at = clock_timestamp()
-WHERE channel = $1 AND kind = 'scheduled' AND state = 'running' AND day < $2 AND until < clock_timestamp();
+-- A newer read-back stands for older ones that nobody is carrying out; what those have read is not needed any more.
+WITH gone AS (
+    UPDATE stockrelay.reconcile_run SET state = 'superseded', ended_at = clock_timestamp()
+    WHERE channel = $1 AND kind = 'scheduled' AND state = 'running' AND day < $2 AND until < clock_timestamp()
+    RETURNING run_id
+), findings AS (
+    DELETE FROM stockrelay.reconcile_finding AS f USING gone AS g WHERE f.run_id = g.run_id
+)
+DELETE FROM stockrelay.reconcile_read AS d USING gone AS g WHERE d.run_id = g.run_id;
 
 -- name: take
 -- Takes the oldest scheduled run that is not over, unless somebody carries it out or it waits: days are done in order.
@@ -304,7 +310,7 @@ WHERE f.run_id = $1 AND f.look = 2 AND f.differs AND NOT EXISTS (
     WHERE e.run_id = $1 AND e.look = 1 AND e.differs AND e.class = f.class AND e.sku = f.sku);
 
 -- name: next_findings
--- The next findings, and what is known of those differences; locked, so that two runs do not both heal one.
+-- The next findings of which this run has made nothing yet, and what is known of those differences.
 SELECT f.class, f.sku, f.differs, f.ours, f.theirs, d.state, d.first_seen, d.last_seen, d.times_seen, d.heals,
        clock_timestamp() AS now
 FROM stockrelay.reconcile_finding AS f

@@ -87,11 +87,12 @@ class Guard:
         What falls within `window` from now goes too: it is the rest of the same import. Waits for a marking that is
         under way.
         """
+        held = (await self.state(channel)).held
         async with self._database.transaction(f"{channel}: releasing") as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
             if row is None or row["held_since"] is None:
                 return None
-            released = await self._close(connection, channel, row, COMMAND, window)
+            released = await self._close(connection, channel, row, COMMAND, held, window)
         await self.let_go(channel)
         return released
 
@@ -109,14 +110,17 @@ class Guard:
 
     async def ask(self, channel: ChannelName, command: str) -> Question | None:
         """Ask the person, once for what is held; None: nothing is held, or it was asked already."""
-        async with self._database.transaction(f"{channel}: asking about zeroes") as connection:
+        doing = f"{channel}: asking about zeroes"
+        # Counted before the guard is locked: a marking does not wait long for it.
+        held = (await self.state(channel)).held
+        async with self._database.connection(doing) as connection:
+            examples = await connection.fetch(_HELD, channel, _EXAMPLES, timeout=_LONG)
+        if not held:
+            return None
+        async with self._database.transaction(doing) as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
             if row is None or row["held_since"] is None or row["asked_at"] is not None:
                 return None
-            held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
-            if not held:
-                return None
-            examples = await connection.fetch(_HELD, channel, _EXAMPLES, timeout=_LONG)
             zeroes = max(held, row["zeroes"] or 0)
             data = {
                 "zeroes": held,
@@ -140,39 +144,44 @@ class Guard:
 
         Returns how many are held (for the next call's `last_held`) while it is not so; None: nothing is.
         """
-        doing = f"{channel}: looking at held zeroes"
         # On its own: a marking locks rows first and the guard then, so nobody may do it the other way round.
-        async with self._database.transaction(doing) as connection:
+        async with self._database.transaction(f"{channel}: looking at held zeroes") as connection:
             await connection.execute(_SQL["without_nested_loops"])
             await connection.execute(_SQL["let_heirs_answer"], channel, timeout=_LONG)
-        async with self._database.transaction(doing) as connection:
+        async with self._database.connection(f"{channel}: counting held zeroes") as connection:
+            seen = await connection.fetchrow(_SQL["state"], channel, timeout=_LONG)
+            if seen is None or seen["held_since"] is None:
+                return None
+            held: int = seen["held"]
+            if held and (held != last_held or await self._is_bulk(connection, channel, rule, seen)):
+                return held
+        async with self._database.transaction(f"{channel}: ending a hold") as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
             if row is None or row["held_since"] is None:
                 return None
-            held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
-            if held and (held != last_held or await self._is_bulk(connection, channel, rule, row, held)):
-                return held
-            return await self._close(connection, channel, row, RECOVERY, None)
+            if row["held_to"] != seen["held_to"]:
+                return held  # more was held meanwhile
+            return await self._close(connection, channel, row, RECOVERY, held, None)
 
     async def _is_bulk(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         channel: ChannelName,
         rule: GuardRule,
-        row: asyncpg.Record,
-        held: int,
+        seen: asyncpg.Record,
     ) -> bool:
-        if row["cause"] == "rows":
+        if seen["cause"] == "rows":
             listed: int = await connection.fetchval(_SQL["count_listed"], channel, timeout=_LONG)
-            return bool(row["rows_before"] - listed > rule.row_share * row["rows_before"])
-        return held > rule.zero_count and held > rule.zero_share * (row["skus"] or 0)
+            return bool(seen["rows_before"] - listed > rule.row_share * seen["rows_before"])
+        return bool(seen["held"] > rule.zero_count and seen["held"] > rule.zero_share * (seen["skus"] or 0))
 
     async def disable(self, channel: ChannelName) -> None:
         """The guard is switched off by the settings: let go what it holds."""
+        held = (await self.state(channel)).held
         async with self._database.transaction(f"{channel}: releasing") as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
             if row is not None and row["held_since"] is not None:
-                await self._close(connection, channel, row, COMMAND, None)
+                await self._close(connection, channel, row, COMMAND, held, None)
 
     async def _close(
         self,
@@ -180,9 +189,9 @@ class Guard:
         channel: ChannelName,
         row: asyncpg.Record,
         by: str,
+        held: int,
         window: timedelta | None,
     ) -> Released:
-        held: int = await connection.fetchval(_SQL["count_held"], channel, timeout=_LONG)
         # Numbers that were back before anybody was asked are no news.
         is_news = by == COMMAND or row["asked_at"] is not None
         await connection.execute(_SQL["close"], channel, by, held, window, not is_news)

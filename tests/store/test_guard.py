@@ -439,7 +439,7 @@ async def test_a_release_that_is_cut_off_is_finished_by_whoever_looks_next(guard
     async with guarded.database.transaction("a release that dies after its first step") as connection:
         row = await connection.fetchrow("SELECT * FROM stockrelay.guard WHERE channel = $1", CHANNEL)
         assert row is not None
-        await guard._close(connection, CHANNEL, row, "command", WINDOW)
+        await guard._close(connection, CHANNEL, row, "command", 20, WINDOW)
     assert await guard.let_go(CHANNEL) == 20
     assert len(await deliver(guarded)) == 20
 
@@ -470,6 +470,21 @@ async def test_numbers_that_come_back_let_the_few_others_go(guarded: Shop) -> No
     assert news is not None
     assert news.by == "recovery"
     assert await guard.take_news(CHANNEL) is None
+
+
+async def test_a_hold_that_grows_while_it_is_judged_does_not_end(guarded: Shop, place: Place) -> None:
+    await fill(guarded, 20)
+    await zero(guarded)
+    await deliver(guarded)
+    await guarded.sql.execute("UPDATE shop.goods SET quantity = 7 WHERE substr(sku, 2)::int > 4")
+    await deliver(guarded)
+    marker = await place.connect()
+    await marker.execute("BEGIN; UPDATE stockrelay.guard SET held_to = clock_timestamp()")
+    judging = asyncio.create_task(Guard(guarded.database).recover(CHANNEL, RULE, 4))
+    await blocks_somebody(marker)
+    await marker.execute("COMMIT")
+    assert await judging == 4
+    assert (await Guard(guarded.database).state(CHANNEL)).held_since is not None
 
 
 async def test_single_stock_outs_go_while_others_are_held(guarded: Shop) -> None:

@@ -8,10 +8,6 @@ SELECT g.*, (SELECT count(*) FROM stockrelay.ledger AS l
              WHERE l.channel = g.channel AND l.held_at IS NOT NULL AND l.parked_at IS NULL) AS held
 FROM stockrelay.guard AS g WHERE g.channel = $1;
 
--- name: count_held
--- How many zeroes are held.
-SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND held_at IS NOT NULL AND parked_at IS NULL;
-
 -- name: count_listed
 -- How many SKUs the listing has, as it was read last.
 SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND listed_rows > 0;

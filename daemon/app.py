@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from daemon import __version__
+from daemon import __version__, clock
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.guard import GuardRule
 from daemon.core.letters import Language, test_letter
@@ -199,6 +199,22 @@ async def send_test(settings: Settings, language: Language | None) -> dict[str, 
     return {receiver.name: result for receiver, result in zip(told, results, strict=True)}
 
 
+def _ledgers(
+    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+) -> dict[ChannelName, Ledger]:
+    return {
+        name: Ledger(database, listing, clients[name].problem, guard_rule(settings))
+        for name, listing in listings(settings).items()
+    }
+
+
+def _debounces(settings: Settings) -> dict[ChannelName, Debounce]:
+    return {
+        name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)
+        for name, channel in settings.enabled_channels().items()
+    }
+
+
 async def run(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT; return the exit code."""
     # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
@@ -284,11 +300,10 @@ async def _serve(
 ) -> None:
     channels = settings.enabled_channels()
     lanes = Lanes(database)
-    ledgers: dict[ChannelName, Ledger] = {}
+    ledgers = _ledgers(settings, database, clients)
     dispatchers: dict[ChannelName, Dispatcher] = {}
     keepers: list[LaneKeeper] = []
-    for name, listing in listings(settings).items():
-        ledgers[name] = Ledger(database, listing, clients[name].problem, guard_rule(settings))
+    for name in ledgers:
         dispatchers[name] = Dispatcher(
             ledgers[name], clients[name], _limits(settings, channels[name]), partial(lanes.set_trouble, name)
         )
@@ -304,11 +319,7 @@ async def _serve(
             if drained is None or (marked is not None and marked.urgent):
                 dispatcher.urgent.set()
 
-    debounces = {
-        name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)
-        for name, channel in channels.items()
-    }
-    store = Intake(database, list(ledgers.values()), debounces)
+    store = Intake(database, list(ledgers.values()), _debounces(settings))
     intake = IntakeService(
         store,
         settings.run.poll,
@@ -515,18 +526,35 @@ async def sync(
         # A copy of the database is refused before anything is sent.
         await Intake(database, [], {}).check_identity()
         lanes, syncs = Lanes(database), Syncs(database, listing)
-        ledger = Ledger(database, listing, clients[name].problem)
+        # Of all channels: whoever reads the change log reads it for all of them.
+        ledgers = _ledgers(settings, database, clients)
         dispatcher = Dispatcher(
-            ledger, clients[name], _limits(settings, channel), partial(lanes.set_trouble, name)
+            ledgers[name], clients[name], _limits(settings, channel), partial(lanes.set_trouble, name)
         )
         keeper = LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatcher)
-        job = SyncJob(syncs, ledger, holder, on_stage, dispatcher.wake.set)
+        job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake.set)
+        intake = IntakeService(
+            Intake(database, list(ledgers.values()), _debounces(settings)),
+            settings.run.poll,
+            settings.run.resync,
+            lambda _drained: dispatcher.wake.set(),
+            lambda: False,
+        )
+        dispatcher.read_changes = intake.ring
+        dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
+        guard = GuardService(Guard(database), [name], guard_rule(settings), settings.run.poll)
         done = asyncio.Event()
         with _first_error():
             async with asyncio.TaskGroup() as group:
                 working = group.create_task(job.run(stop), name=f"sync-{name}")
-                serving = group.create_task(keeper.run(done), name=f"lane-{name}")
+                # Not before all have their turn: what is new to the channel would be sent one by one until then.
+                serving = group.create_task(_run_after(job.is_marked, keeper.run, done), name=f"lane-{name}")
+                readers = [
+                    group.create_task(_run_after(job.is_marked, intake.run, done), name="intake"),
+                    group.create_task(guard.run(done), name="guard"),
+                ]
                 cutting = group.create_task(_cut_off([working], stop, _STOP_S), name="cut-off-sync")
+                group.create_task(_cut_off(readers, done, _STOP_S), name="cut-off-readers")
                 grace_s = settings.run.grace.total_seconds() + _STOP_S
                 group.create_task(_cut_off([serving], done, grace_s), name="cut-off-lane")
                 await asyncio.wait([working])
@@ -535,6 +563,14 @@ async def sync(
         if job.sync is None:
             raise asyncio.CancelledError  # stopped before it began
         return await syncs.summary(job.sync), not job.sync.is_new
+
+
+async def _run_after(
+    begin: asyncio.Event, run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    while not (begin.is_set() or stop.is_set()):
+        await clock.wait_any(60.0, begin, stop)
+    await run(stop)
 
 
 async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def _answer(name: "ChannelName", summary: "SyncSummary", *, is_resumed: bool) ->
         "accepted": summary.accepted,
         "refused": summary.refused,
         "parked_before": summary.parked_before,
+        "held": summary.held,
         "in_doubt": summary.in_doubt,
         "left": summary.left,
         "reasons": [asdict(reason) for reason in summary.reasons],

@@ -34,7 +34,8 @@ class Stage:
 class SyncJob:
     """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the lane's owner.
 
-    `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs whose turn it is.
+    `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs whose turn it is;
+    `is_marked` is set when all of them have one.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SyncJob:
         self._on_marked = on_marked
         self._read = 0
         self.sync: SyncRun | None = None
+        self.is_marked = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open a sync or go on with the one that is open, until it has ended or `stop` is set."""
@@ -60,6 +62,7 @@ class SyncJob:
         log.info("sync.started", channel=channel, sync=sync.number, is_resumed=not sync.is_new)
         if not sync.is_marked and not await self._mark(sync, stop):
             return
+        self.is_marked.set()
         told_at = clock.monotonic()
         while not stop.is_set():
             began = clock.monotonic()

@@ -54,7 +54,8 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class SyncSummary:
     """What a sync came to. `listed` are the listing's SKUs, `total` those that had a turn, `left` those whose turn is
-    still to come. `refused` were parked meanwhile, `parked_before` were parked and are left alone."""
+    still to come. `refused` were parked meanwhile, `parked_before` were parked and are left alone, `held` are zeroes
+    that the guard keeps."""
 
     is_finished: bool
     took: timedelta
@@ -63,6 +64,7 @@ class SyncSummary:
     accepted: int
     refused: int
     parked_before: int
+    held: int
     in_doubt: int
     left: int
     reasons: tuple[Refused, ...]
@@ -145,6 +147,7 @@ class Syncs:
             row["accepted"],
             row["refused"],
             row["parked_before"],
+            row["held"],
             row["in_doubt"],
             row["left"],
             tuple(Refused(r["reason"], r["skus"], Sku(r["sku"])) for r in reasons),

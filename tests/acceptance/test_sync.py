@@ -137,20 +137,21 @@ async def test_a_killed_sync_goes_on_where_it_stopped(stage18: Stage) -> None:
 async def test_a_kill_while_the_listing_is_marked_loses_nothing_and_repeats_nothing(stage18: Stage) -> None:
     await stage18.fill(20_000)
     await stage18.migrate()
-    simulator = stage18.simulator
-    simulator.faults.add(Delay(partner="sekorm", seconds=0.02))
-    async with syncing(stage18.config, SEKORM) as one:
-        await simulator.wait_until(lambda: len(simulator.journal) >= CHUNK, timeout=30)
+    marked = "SELECT (SELECT state FROM stockrelay.sync_run), count(sync_at) FROM stockrelay.ledger"
+    async with syncing(stage18.config, SEKORM) as one, asyncio.timeout(30):
+        state, turns = None, 0
+        while not turns:
+            state, turns = await stage18.erp.fetchrow(marked) or (None, 0)
+            await asyncio.sleep(0)
         await one.kill()
-    state = await stage18.erp.fetchval("SELECT state FROM stockrelay.sync_run")
-    print(f"killed while {state}, {len(simulator.journal)} sent")  # noqa: T201
-    simulator.faults.clear()
+    state, turns = await stage18.erp.fetchrow(marked) or (None, 0)
+    print(f"killed while {state}: {turns} of 20000")  # noqa: T201
+    assert (state, turns < 20_000) == ("marking", True)
     async with syncing(stage18.config, SEKORM) as one:
         answer = await one.answer()
-    assert (answer["is_resumed"], answer["listed"] in (0, 20_000), answer["accepted"]) == (True, True, 20_000)
-    counted = Counter(arrivals(list(simulator.journal)).values())
-    assert counted[1] >= 20_000 - CHUNK
-    assert set(counted) <= {1, 2}
+    assert (answer["is_resumed"], answer["listed"], answer["accepted"]) == (True, 20_000, 20_000)
+    assert set(arrivals(list(stage18.simulator.journal)).values()) == {1}
+    assert stage18.simulator.stats.count(SEKORM, SINGLE) == 0
 
 
 @pytest.mark.settings(sekorm={"batch": CHUNK})
@@ -313,3 +314,23 @@ async def test_an_unknown_channel_is_named_with_those_there_are(stage18: Stage) 
     assert done.code == 2
     assert "sekorm, ymatou" in done.err
     assert "Did you mean sekorm?" in done.err
+
+
+@pytest.mark.settings(sekorm={"batch": CHUNK}, guard={"zero_count": 20, "zero_share": 0.1})
+async def test_zeroes_that_the_guard_holds_are_not_sent_by_a_sync(stage18: Stage) -> None:
+    await stage18.fill(300)
+    await stage18.migrate()
+    async with syncing(stage18.config, SEKORM) as one:
+        await one.answer()
+    sent = len(stage18.simulator.journal)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 77 WHERE sku = 'SKU-7'")
+    async with syncing(stage18.config, SEKORM) as one:
+        answer = await one.answer()
+    later = list(stage18.simulator.journal)[sent:]
+    print(answer, Counter(entry.quantity for entry in later))  # noqa: T201
+    assert (answer["is_finished"], answer["left"]) == (True, 0)
+    zeroes = sum(entry.quantity == 0 for entry in later)
+    assert zeroes <= 20, "no more than single stock-outs"
+    assert answer["held"] == 299 - zeroes
+    assert stage18.simulator.state.of(SEKORM)["PN-7", "AMS"] == 77

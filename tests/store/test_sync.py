@@ -178,6 +178,12 @@ async def test_a_new_channels_rows_leave_the_way_of_changes_but_no_stock_out_doe
     assert (sold["due_at"] is not None, sold["urgent"]) == (True, True)
     await shop.resync()
     assert (await shop.row("new"))["due_at"] is None, "a resync has nothing to add"
+    await shop.sells("other", 1)
+    await shop.resync()
+    assert (await shop.row("new"))["due_at"] is None, "not even one that stands for changes"
+    await shop.sells("new", 6)
+    await shop.drain()
+    assert (await shop.row("new"))["due_at"] is not None, "a change of its own does not wait for a turn"
 
 
 async def test_a_sku_that_leaves_the_listing_before_its_turn_is_taken_off_sale(shop: Shop) -> None:

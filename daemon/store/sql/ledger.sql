@@ -46,7 +46,9 @@ WITH listed AS (
             (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
         -- Waiting already, for its number or for the end of a doubt: a claim may be reading an older number just now, so
         -- what is equal here need not be equal to what is sent.
-        WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN $6
+        -- (What waits for its turn in a sync goes on doing so when everything is compared: its number is read then.)
+        WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN
+             $6 AND NOT ($2::text[] IS NULL AND e.sync_at IS NOT NULL AND e.due_at IS NULL AND e.attempt_id IS NULL)
              OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity) THEN $7 AND stockrelay.falls(e)
                      ELSE e.held_at IS NOT NULL END
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers

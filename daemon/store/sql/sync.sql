@@ -61,6 +61,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE e.acked_at >= r.started_at AND e.parked_at IS NULL) AS accepted,
            count(*) FILTER (WHERE e.parked_at >= r.started_at) AS refused,
            count(*) FILTER (WHERE e.parked_at < r.started_at) AS parked_before,
+           count(*) FILTER (WHERE e.held_at IS NOT NULL AND e.parked_at IS NULL) AS held,
            count(*) FILTER (WHERE e.doubt_at IS NOT NULL AND e.parked_at IS NULL) AS in_doubt,
            count(*) FILTER (WHERE e.sync_at IS NOT NULL AND coalesce(e.acked_at < r.started_at, true)) AS left
     FROM stockrelay.ledger AS e WHERE e.channel = r.channel

@@ -114,6 +114,38 @@ async def test_what_comes_next_is_what_the_claim_then_does(shop: Shop) -> None:
             assert claim.settled == [sku]
 
 
+async def foretold(shop: Shop, sku: str) -> str:
+    """What is said of a row that is due now."""
+    await shop.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = $1", sku)
+    found = await facts(shop, sku)
+    return tell(found, problem, Moments(found.now, UTC)).next
+
+
+async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
+    await shop.deliver("parked", 0)
+    await shop.sells("parked", 4, ("", "brand"))
+    assert await foretold(shop, "parked") == "Now, it is parked: pn_code is missing."
+    assert (await shop.claim()).parked == {"parked": "pn_code is missing"}
+    await shop.deliver("gone", 0)
+    await shop.delists("gone")
+    assert await foretold(shop, "gone") == "Now, it is forgotten: the partner holds no number of it."
+    assert (await shop.claim()).forgotten == ["gone"]
+    await shop.deliver("doubted", 5)
+    await shop.sells("doubted", 4)
+    await shop.drain()
+    await shop.pass_time(3)
+    for outcome in ("unknown", "applied"):
+        assert "4 is sent as PN-doubted / brand" in await foretold(shop, "doubted")
+        await shop.complete(await shop.claim_one(), outcome)
+    assert (await foretold(shop, "doubted")).startswith("4 is confirmed ")
+    claim = await shop.claim()
+    assert (claim.looked_at, claim.attempts, claim.settled) == (1, [], [])
+    row = await shop.row("doubted")
+    assert row["due_at"] == row["doubt_until"]
+    found = await facts(shop, "doubted")
+    assert "which ends the doubt" in tell(found, problem, Moments(found.now, UTC)).next
+
+
 # Names
 
 

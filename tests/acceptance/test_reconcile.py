@@ -313,6 +313,27 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
     await stopped(two)
 
 
+@pytest.mark.settings(reconcile={**QUICK, "enabled": True, "missed_after_s": 1})
+async def test_a_partner_without_an_answer_is_asked_again_later_and_given_up_in_the_end(
+    stage18: Stage,
+) -> None:
+    replica = await stage18.running(10)
+    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=401))
+    await _missed(stage18, 1)
+    await replica.wait_for("reconcile.run_postponed", channel=YMATOU)
+    await replica.wait_for("reconcile.run_missed", channel=YMATOU)
+    # It is seven hours later.
+    await stage18.erp.execute(
+        "UPDATE stockrelay.reconcile_run SET retry_at = clock_timestamp(), began_at = began_at - interval '7 hours' "
+        "WHERE state = 'running'"
+    )
+    line = await replica.wait_for("reconcile.run_incomplete", channel=YMATOU)
+    assert "no answer" in line["reason"]
+    assert len(replica.find("reconcile.run_missed", channel=YMATOU)) == 1
+    digests = "SELECT channel, data ->> 'incomplete' FROM stockrelay.notice WHERE kind = 'reconcile_digest'"
+    assert (YMATOU, line["reason"]) in await rows(stage18, digests)
+
+
 @pytest.mark.settings(reconcile=QUICK)
 async def test_changes_that_flow_meanwhile_are_no_differences(stage18: Stage) -> None:
     await stage18.running(300)

@@ -156,3 +156,25 @@ async def test_a_small_shop_sells_out_one_by_one(stage18: Stage) -> None:
         await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = $1", f"SKU-{number}")
         await stage18.simulator.wait_for_state(YMATOU, {f"SKU-{number}": 0}, timeout=5)
     await stage18.converged()
+
+
+@pytest.mark.settings(
+    sekorm={
+        "listing": "SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.sold"
+    },
+    ymatou={"listing": "SELECT sku, sku AS outer_sku_id, on_hand AS quantity FROM erp.sold"},
+)
+async def test_what_fell_while_the_listing_failed_is_held_when_it_works_again(stage18: Stage) -> None:
+    await stage18.erp.execute("CREATE VIEW erp.sold AS TABLE erp.stock")
+    replica = await stage18.running(SKUS)
+    since = replica.mark()
+    await stage18.erp.execute("ALTER VIEW erp.sold RENAME TO unsold")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku <> 'SKU-1'")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 9 WHERE sku = 'SKU-1'")
+    await replica.wait_for("intake.listing_failed", since=since, times=2)
+    await stage18.erp.execute("ALTER VIEW erp.unsold RENAME TO sold")
+    await stage18.simulator.wait_for_state(YMATOU, {"SKU-1": 9}, timeout=60)
+    await replica.wait_for("guard.zeroes_held", since=since, times=2, timeout=60)
+    assert max(zeroes(stage18, channel) for channel in CHANNELS) <= 50
+    sent = zeroes(stage18)
+    assert sum((await held(stage18)).values()) + sent == 2 * (SKUS - 1)

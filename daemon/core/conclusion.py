@@ -1,8 +1,7 @@
 """What the ledger is to make of an attempt's outcome."""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from daemon.core.backoff import backoff
 from daemon.core.outcome import Kind, Outcome
@@ -14,8 +13,7 @@ GONE: Final = "gone"
 """A zero for identifiers that are no longer listed was refused: the partner does not offer them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(NamedTuple):
     """`outcome` is a `Kind`'s word or `GONE`; `wait` is the pause before the next try after an unknown end."""
 
     outcome: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from daemon.core.types import Sku
 
@@ -9,8 +10,7 @@ Problem = Callable[[Sequence[str | None]], str | None]
 """Says why identifiers can never be sent to a partner, or None (clauses S15, Y15)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A ledger row as the claim captured it, before the listing was read.
 
     `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
@@ -30,8 +30,7 @@ class Delivery:
     is_unseen: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """What the listing says now. `quantity` is None where it is NULL or not a number; `rows` is 2 or more for a SKU
     that stands there twice."""
 

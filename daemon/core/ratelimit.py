@@ -1,16 +1,14 @@
 """A token bucket as a value: how many requests a channel may start now, and when the next."""
 
-from dataclasses import dataclass
 from math import floor
-from typing import Self
+from typing import NamedTuple, Self
 
 # A caller that slept exactly `wait_s` must find its request allowed: binary fractions fall short of whole
 # tokens by less than this. What is borrowed is carried as a debt, so it does not add up.
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """At most `rate_per_s * t + burst` requests in any window of t seconds (invariant I9).
 
     Times are seconds of a monotonic clock. Made with `starting`, it is empty: whoever takes a lane over knows
@@ -35,17 +33,17 @@ class RateLimit:
 
     def take(self, now: float, n: int = 1) -> Self:
         """The bucket after `n` requests have started. Raises ValueError when fewer may."""
-        if not 0 <= n <= self.available(now):
+        level = self._level(now)
+        if not 0 <= n <= level + _ROUNDING:
             raise ValueError(f"{n} requests taken where {self.available(now)} may start")
-        return type(self)(self.rate_per_s, self.burst, self._level(now) - n, max(now, self.at))
+        return type(self)(self.rate_per_s, self.burst, level - n, max(now, self.at))
 
     def wait_s(self, now: float, n: int = 1) -> float:
         """Seconds until `n` requests may start together; 0.0 when they may now. `n` is at most `burst`."""
         if n > self.burst:
             raise ValueError(f"{n} requests never start together with a burst of {self.burst}")
-        if n <= self.available(now):
-            return 0.0
-        return (n - self._level(now)) / self.rate_per_s
+        level = self._level(now)
+        return 0.0 if n <= level + _ROUNDING else (n - level) / self.rate_per_s
 
     def _level(self, now: float) -> float:
         return min(float(self.burst), self.tokens + max(0.0, now - self.at) * self.rate_per_s)

@@ -1,7 +1,6 @@
 """The words of the project as types."""
 
-from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 Sku = NewType("Sku", str)
 """The ERP's own name of a stock keeping unit, as the listing spells it."""
@@ -25,8 +24,7 @@ MAX_QUANTITY: Final = 2_147_483_647
 """The largest number that is sent: both partners document an integer and give it no limit, so 32 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(NamedTuple):
     """One number for one SKU at one partner.
 
     `identifiers` are the partner's names of the SKU, in the order of the channel's identifier columns

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -23,13 +23,13 @@ from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner
 
 log = structlog.get_logger(__name__)
 
-_MOST_CLAIMED: Final = 200
+_MOST_CLAIMED: Final = 400
 """Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
 _MOST_CLAIMED_TOGETHER: Final = 1000
 """The same while SKUs share calls."""
 _BACKLOG_LOOK_S: Final = 0.25
 _NEVER: Final = 2**31
-_ROUNDS: Final = 8
+_ROUNDS: Final = 16
 _OTHERS_PASS_WITHIN_S: Final = 120.0
 _SLOWEST_RETRY: Final = timedelta(seconds=30)
 _MOST_WRITTEN: Final = 500
@@ -110,17 +110,17 @@ def _nothing() -> None:
     """Until the composition root says what there is to call."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
+class _Claimed(NamedTuple):
+    """Compares as it is to be sent: urgent ones first, then in the order of their claims."""
+
+    is_patient: bool
+    attempt_id: AttemptId
     attempt: Attempt
     at: float
 
-    def __lt__(self, other: "_Claimed") -> bool:
-        """Urgent ones first, then in the order of their claims."""
-        return (not self.attempt.is_urgent, self.attempt.attempt_id) < (
-            not other.attempt.is_urgent,
-            other.attempt.attempt_id,
-        )
+
+def _claimed(attempt: Attempt, at: float) -> _Claimed:
+    return _Claimed(not attempt.is_urgent, attempt.attempt_id, attempt, at)
 
 
 class _Shift:
@@ -201,7 +201,9 @@ class _Shift:
                     self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
                 )
                 for attempt in self._take_on(claim):
-                    self._queue.put_nowait(_Claimed(attempt, claimed_at))
+                    self._queue.put_nowait(
+                        _claimed(attempt, claimed_at)
+                    )
                 is_more = is_urgent_only or claim.looked_at >= room
                 await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
@@ -268,7 +270,12 @@ class _Shift:
         self._is_syncing = True
         if attempts := self._take_on(claim):
             self._turn = {attempt.attempt_id for attempt in attempts}
-            self._turns.put_nowait([_Claimed(attempt, claimed_at) for attempt in attempts])
+            self._turns.put_nowait(
+                [
+                    _claimed(attempt, claimed_at)
+                    for attempt in attempts
+                ]
+            )
             return self._limits.poll.total_seconds()
         # All of them were parked: the next have their turn at once. None at all: somebody has them locked.
         return 0.0 if claim.looked_at else 0.02

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -63,8 +63,7 @@ class Owner:
     holder: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row."""
 
     attempt_id: AttemptId
@@ -88,8 +87,7 @@ class Claim:
     put_off: list[Sku] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """How one attempt ended. `duration` is None when nothing was sent."""
 
     sku: Sku
@@ -547,9 +545,9 @@ def _delivery(row: asyncpg.Record) -> Delivery:
 def _endowed(delivery: Delivery, heirs: Sequence[_Heir]) -> Delivery:
     for heir in heirs:
         if heir.sku == delivery.sku:
-            delivery = replace(delivery, identifiers=tuple(heir.identifiers))
+            delivery = delivery._replace(identifiers=tuple(heir.identifiers))
             if heir.is_doubted:
-                delivery = replace(delivery, is_doubted=True, is_settled=False, is_acked_since_doubt=False)
+                delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
     return delivery
 
 

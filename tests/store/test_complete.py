@@ -1,6 +1,5 @@
 """What each outcome leaves behind, from each state; and that nobody else's outcome is written (DESIGN.md 2.4)."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -106,7 +105,7 @@ async def test_an_old_owners_outcome_changes_nothing(shop: Shop) -> None:
 
 async def test_an_outcome_of_another_attempt_changes_nothing(shop: Shop) -> None:
     attempt = await claimed(shop, 4)
-    other = replace(attempt, attempt_id=AttemptId(attempt.attempt_id + 1))
+    other = attempt._replace(attempt_id=AttemptId(attempt.attempt_id + 1))
     assert not await shop.complete(other, "applied")
     assert (await shop.row("A"))["attempt_id"] == attempt.attempt_id
 

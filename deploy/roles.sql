@@ -61,9 +61,9 @@ SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gse
     GRANT SELECT, INSERT, DELETE ON stockrelay.reconcile_chunk, stockrelay.reconcile_read TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.difference TO :"daemon";
     GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";
-    GRANT SELECT, UPDATE ON SEQUENCE stockrelay.awake_until_ms TO :"daemon";
+    GRANT SELECT, UPDATE ON SEQUENCE stockrelay.capture_word TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,
-        stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
+        stockrelay.stay_awake, stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.locked_guard, stockrelay.hold_zeroes,

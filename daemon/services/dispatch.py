@@ -201,9 +201,7 @@ class _Shift:
                     self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
                 )
                 for attempt in self._take_on(claim):
-                    self._queue.put_nowait(
-                        _claimed(attempt, claimed_at)
-                    )
+                    self._queue.put_nowait(_claimed(attempt, claimed_at))
                 is_more = is_urgent_only or claim.looked_at >= room
                 await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
@@ -270,12 +268,7 @@ class _Shift:
         self._is_syncing = True
         if attempts := self._take_on(claim):
             self._turn = {attempt.attempt_id for attempt in attempts}
-            self._turns.put_nowait(
-                [
-                    _claimed(attempt, claimed_at)
-                    for attempt in attempts
-                ]
-            )
+            self._turns.put_nowait([_claimed(attempt, claimed_at) for attempt in attempts])
             return self._limits.poll.total_seconds()
         # All of them were parked: the next have their turn at once. None at all: somebody has them locked.
         return 0.0 if claim.looked_at else 0.02

@@ -2,15 +2,28 @@
 
 -- Capture: what the ERP's triggers write ------------------------------------------------------------------------
 
--- Which slot of the change log takes the next row, 0 or 1. A sequence, because every capture reads it and one is read
--- without a query; and it is written in place, where a row would grow a chain of versions.
-CREATE SEQUENCE stockrelay.change_slot MINVALUE 0 MAXVALUE 1 START 0;
-SELECT setval('stockrelay.change_slot', 0);
+-- What every capture has to know, in one number. Its lowest bit: which slot of the change log takes the next row. The
+-- number itself: until when (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring; from 2^62 on
+-- the doorbell is off. A sequence, because an expression can read one without a query; and it is written in place, where
+-- a row would grow a chain of versions. Two who write it at once may undo each other: then a bell rings that need not, or
+-- the slots change places the next time.
+CREATE SEQUENCE stockrelay.capture_word MINVALUE 0 START 0;
+SELECT setval('stockrelay.capture_word', 0);
 
--- Until this time (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring. The highest number:
--- the doorbell is off.
-CREATE SEQUENCE stockrelay.awake_until_ms MINVALUE 0 START 0;
-SELECT setval('stockrelay.awake_until_ms', 0);
+-- Nobody needs to ring for so many milliseconds (0: ring again), unless the doorbell is off.
+CREATE FUNCTION stockrelay.stay_awake(how_long_ms float8) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT setval('stockrelay.capture_word', w.last_value & 1 | CASE WHEN how_long_ms > 0 THEN
+        (extract(epoch FROM clock_timestamp()) * 1000 + how_long_ms)::bigint & ~1::bigint ELSE 0 END)
+    FROM stockrelay.capture_word AS w WHERE w.last_value < 4611686018427387904
+$$;
+
+-- Switches the doorbell on or off.
+CREATE FUNCTION stockrelay.set_doorbell(has_doorbell boolean) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT setval('stockrelay.capture_word', w.last_value & 1 | CASE WHEN has_doorbell THEN 0 ELSE 4611686018427387904 END)
+    FROM stockrelay.capture_word AS w WHERE (w.last_value < 4611686018427387904) <> has_doorbell
+$$;
 
 -- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
 -- `sku` NULL means that anything in a watched table may have changed.
@@ -35,10 +48,11 @@ CREATE FUNCTION stockrelay.ring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('stockrelay', '');
         -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
-        PERFORM pg_notify('stockrelay', ''), setval('stockrelay.awake_until_ms',
-            greatest(a.last_value, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 10))
-        FROM stockrelay.awake_until_ms AS a;
+        IF (SELECT w.last_value < extract(epoch FROM clock_timestamp()) * 1000 + 10 FROM stockrelay.capture_word AS w) THEN
+            PERFORM stockrelay.stay_awake(10);
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
@@ -57,6 +71,8 @@ BEGIN
         RETURN;
     END;
     INSERT INTO stockrelay.bell (at) VALUES (clock_timestamp());
+    -- One who asks will do for all who are writing just now. If it does not commit soon, the others are found by polling.
+    PERFORM stockrelay.stay_awake(3);
 END $$;
 
 -- Says that anything may have changed: after a TRUNCATE, or when a capture could not say what. A slot that somebody has
@@ -70,8 +86,8 @@ DECLARE
     has_bell boolean := false;
 BEGIN
     BEGIN
-        SELECT last_value < extract(epoch FROM clock_timestamp()) * 1000, last_value < 9223372036854775807
-        INTO rings, has_bell FROM stockrelay.awake_until_ms;
+        SELECT last_value < extract(epoch FROM clock_timestamp()) * 1000, last_value < 4611686018427387904
+        INTO rings, has_bell FROM stockrelay.capture_word;
     EXCEPTION WHEN OTHERS THEN
         NULL;
     END;
@@ -120,14 +136,12 @@ DECLARE
     source CONSTANT text := $source$
 #variable_conflict use_column
 DECLARE
-    capture_way bigint;
+    capture_word bigint;
     capture_rows bigint;
 BEGIN
     BEGIN
-        -- The slot, and 2 if the bell is to be rung: one expression, because each takes a snapshot of its own.
-        capture_way := pg_sequence_last_value('stockrelay.change_slot') + CASE WHEN @known@
-            pg_sequence_last_value('stockrelay.awake_until_ms') < date_part('epoch', clock_timestamp()) * 1000 THEN 2 ELSE 0 END;
-        IF capture_way & 1 = 0 THEN
+        capture_word := @word@;
+        IF capture_word & 1 = 0 THEN
             LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
         ELSE
             LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
@@ -136,11 +150,11 @@ BEGIN
         PERFORM stockrelay.capture_everything();
         RETURN NULL;
     END;
-    IF capture_way & 1 = 0 THEN@into_0@
+    IF capture_word & 1 = 0 THEN@into_0@
     ELSE@into_1@
     END IF;
     GET DIAGNOSTICS capture_rows = ROW_COUNT;
-    IF capture_way > 1 OR capture_rows > 5000 THEN
+    IF capture_rows > 5000 OR capture_word < date_part('epoch', clock_timestamp()) * 1000 THEN
         IF capture_rows > 5000 THEN
             -- So many SKUs are not read one by one (MANY in store/intake.py): the rest is not named.
             PERFORM stockrelay.capture_everything();
@@ -158,6 +172,7 @@ END $source$;
                                          WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
     named CONSTANT text[] := ARRAY(SELECT format('(SELECT (@sku@)::text AS sku FROM %s LIMIT 5001)', t)
                                    FROM unnest(tables) AS t);
+    word CONSTANT text := 'pg_sequence_last_value(''stockrelay.capture_word'')';
     body text := source;
     try text := '';
 BEGIN
@@ -172,11 +187,12 @@ BEGIN
     body := replace(body, '@into_1@', replace(written, '@slot@', 'change_1'));
     -- An UPDATE that changes the SKU itself changes two. The old rows' part is nearly always empty.
     body := replace(body, '@rows@', CASE event
-        WHEN 'update' THEN format('%s UNION ALL (%s EXCEPT SELECT (@sku@)::text FROM new_rows)', named[1], named[2])
+        WHEN 'update' THEN format('%s UNION ALL (%s EXCEPT %s)', named[1], named[2], named[1])
         ELSE named[1] END);
     -- Raises when the ERP has renamed or dropped the column.
-    body := replace(body, '@known@', CASE WHEN sku_column IS NULL THEN ''
-        ELSE format('has_column_privilege(%s::oid, %L, ''SELECT'') IS NULL OR ', relation, sku_column) END);
+    body := replace(body, '@word@', CASE WHEN sku_column IS NULL THEN word
+        ELSE format('CASE WHEN has_column_privilege(%s::oid, %L, ''SELECT'') IS NOT NULL THEN %s END',
+                    relation, sku_column, word) END);
     RETURN replace(replace(body, '@try@', try), '@sku@', sku);
 END $outer$;
 
@@ -430,7 +446,7 @@ CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     intake stockrelay.intake;
-    used bigint;
+    word bigint;
     idle bigint;
     has_rows boolean;
     has_unread boolean;
@@ -445,16 +461,16 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'busy';
     END IF;
-    SELECT last_value INTO STRICT used FROM stockrelay.change_slot;
-    idle := 1 - used;
+    SELECT last_value INTO STRICT word FROM stockrelay.capture_word;
+    idle := 1 - (word & 1);
     EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || idle) INTO has_rows;
     IF NOT has_rows THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || used) INTO has_rows;
+        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I)', 'change_' || (word & 1)) INTO has_rows;
         IF NOT has_rows THEN
             RETURN 'empty';
         END IF;
         UPDATE stockrelay.intake SET switched_at = clock_timestamp();
-        PERFORM setval('stockrelay.change_slot', idle);
+        PERFORM setval('stockrelay.capture_word', word # 1);
         BEGIN
             LOCK TABLE stockrelay.bell IN ACCESS EXCLUSIVE MODE NOWAIT;
             TRUNCATE stockrelay.bell;

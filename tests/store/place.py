@@ -65,8 +65,7 @@ RESET: Final = (
     + 'SELECT stockrelay.set_watches(\'[{"table": "shop.goods", "sku": "sku"}]\'); COMMIT;'
     + _EMPTY.replace("@tables@", "stockrelay.change_0 stockrelay.change_1 stockrelay.bell")
     + """
-SELECT setval('stockrelay.change_slot', 0);
-SELECT setval('stockrelay.awake_until_ms', 0);
+SELECT setval('stockrelay.capture_word', 0);
 UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
     switched_at = clock_timestamp(), system_identifier = n.system_identifier,
     read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;

@@ -181,7 +181,7 @@ async def test_any_name_can_be_watched(sql: Connection, schema: str, table: str,
         "at",
         "new_rows",
         "old_rows",
-        "capture_way",
+        "capture_word",
         "capture_rows",
         "tg_op",
         "c",
@@ -269,7 +269,7 @@ async def test_writers_of_any_isolation_do_not_disturb_each_other(
 
 
 async def test_prepare_transaction_works_without_the_doorbell(stock: Connection) -> None:
-    await stock.execute("SELECT setval('stockrelay.awake_until_ms', 9223372036854775807)")
+    await stock.execute("SELECT stockrelay.set_doorbell(false)")
     await stock.execute("BEGIN; UPDATE erp.stock SET q = 1 WHERE sku = 'A'; PREPARE TRANSACTION 'two'")
     assert await stock.fetchval("SELECT changes FROM stockrelay.take_changes(10)") == 0
     await stock.execute("COMMIT PREPARED 'two'")

@@ -156,9 +156,8 @@ async def test_a_locked_bell_and_a_locked_slot_lose_nothing(place: Place, erp: E
     [
         ("DROP TABLE stockrelay.bell", "A"),
         ("ALTER TABLE stockrelay.bell RENAME TO gong", "A"),
-        ("DROP SEQUENCE stockrelay.awake_until_ms", None),
-        ("DROP SEQUENCE stockrelay.change_slot", None),
-        ("ALTER SEQUENCE stockrelay.change_slot RENAME TO mine", None),
+        ("DROP SEQUENCE stockrelay.capture_word", None),
+        ("ALTER SEQUENCE stockrelay.capture_word RENAME TO mine", None),
     ],
 )
 async def test_what_else_is_broken_costs_the_bell_and_not_the_change(

@@ -86,20 +86,16 @@ async def test_a_transaction_that_checks_its_bell_early_keeps_it_and_blocks_nobo
 
 
 async def test_while_an_intake_is_awake_nobody_rings(sql: Connection, rings: Ring) -> None:
-    await sql.execute(
-        "SELECT setval('stockrelay.awake_until_ms', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 60000)"
-    )
+    await sql.execute("SELECT stockrelay.stay_awake(60000)")
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await rings() == 0
-    await sql.execute(
-        "SELECT setval('stockrelay.awake_until_ms', (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 1)"
-    )
+    await sql.execute("SELECT stockrelay.stay_awake(0)")
     await sql.execute("INSERT INTO shop.goods VALUES ('B')")
     assert await rings() == 1
 
 
 async def test_switched_off_it_does_not_ring(sql: Connection, rings: Ring) -> None:
-    await sql.execute("SELECT setval('stockrelay.awake_until_ms', 9223372036854775807)")
+    await sql.execute("SELECT stockrelay.set_doorbell(false)")
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await rings() == 0
 

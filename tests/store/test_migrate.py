@@ -33,7 +33,7 @@ UNION ALL SELECT 'trigger', t.tgrelid::regclass::text,
 FROM pg_trigger AS t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'version', version_num, '' FROM stockrelay.alembic_version
 UNION ALL SELECT 'watch', name, sku || is_always::text FROM stockrelay.watch
-UNION ALL SELECT 'doorbell', last_value::text, NULL FROM stockrelay.awake_until_ms
+UNION ALL SELECT 'doorbell', last_value::text, NULL FROM stockrelay.capture_word
 ORDER BY 1, 2, 3
 """
 
@@ -69,7 +69,7 @@ async def test_several_replicas_may_migrate_at_once(empty: Place) -> None:
     await asyncio.gather(*(migrate(empty.options(), WATCHES, has_doorbell=False) for _ in range(3)))
     sql = await empty.connect()
     assert await sql.fetchval("SELECT count(*) FROM stockrelay.alembic_version") == 1
-    assert await sql.fetchval("SELECT last_value FROM stockrelay.awake_until_ms") == 2**63 - 1
+    assert await sql.fetchval("SELECT last_value FROM stockrelay.capture_word") == 2**62
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await logged(sql) == ["A"]
 

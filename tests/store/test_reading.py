@@ -80,7 +80,7 @@ async def test_savepoints_and_transactions_that_began_before_they_wrote(
 
 
 async def test_a_prepared_transaction_is_read_when_it_is_committed(place: Place, sql: Connection) -> None:
-    await sql.execute("SELECT setval('stockrelay.awake_until_ms', 9223372036854775807)")
+    await sql.execute("SELECT stockrelay.set_doorbell(false)")
     other = await place.connect()
     for name in ("kept", "dropped"):
         await other.execute(f"BEGIN; INSERT INTO shop.goods VALUES ('{name}'); PREPARE TRANSACTION '{name}'")
@@ -199,7 +199,7 @@ async def test_an_old_snapshot_that_writes_into_the_slot_that_rests_is_read(
     assert await read(sql) == ["A"]
     assert await rotate(sql) == "emptied"
     await put(old, "old")
-    assert await sql.fetchval("SELECT last_value FROM stockrelay.change_slot") == 1
+    assert await sql.fetchval("SELECT last_value & 1 FROM stockrelay.capture_word") == 1
     await put(sql, "B")
     assert await rotate(sql) == "switched", (
         "an uncommitted row is not seen: the slot is written again, not emptied"

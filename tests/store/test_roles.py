@@ -304,7 +304,7 @@ async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
         "SELECT * FROM shop.parts",
         "INSERT INTO stockrelay.change_0 VALUES (NULL)",
         "TRUNCATE stockrelay.change_0",
-        "SELECT setval('stockrelay.change_slot', 1)",
+        "SELECT stockrelay.set_doorbell(false)",
         "UPDATE stockrelay.attempt SET reason = 'x'",
         "DELETE FROM stockrelay.attempt",
         "DELETE FROM stockrelay.intake",

@@ -61,7 +61,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'watch', '{SELECT}'),
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
-    ('SEQUENCE', 'awake_until_ms', '{SELECT,UPDATE}'),
+    ('SEQUENCE', 'capture_word', '{SELECT,UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'due_sync', '{EXECUTE}'),
@@ -75,6 +75,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'pass_zeroes', '{EXECUTE}'),
     ('FUNCTION', 'roll_attempts', '{EXECUTE}'),
     ('FUNCTION', 'rotate', '{EXECUTE}'),
+    ('FUNCTION', 'stay_awake', '{EXECUTE}'),
     ('FUNCTION', 'stays_parked', '{EXECUTE}'),
     ('FUNCTION', 'take_changes', '{EXECUTE}'),
     ('FUNCTION', 'unread', '{EXECUTE}')
@@ -103,7 +104,7 @@ ORDER BY l.kind DESC, l.name;
 
 -- name: doorbell
 -- Whether captures ring, as the database has it.
-SELECT a.last_value < 9223372036854775807 FROM stockrelay.awake_until_ms AS a;
+SELECT w.last_value < 4611686018427387904 FROM stockrelay.capture_word AS w;
 
 -- name: watched
 -- What the triggers were made for.

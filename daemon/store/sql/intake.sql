@@ -25,9 +25,7 @@ SELECT pg_notify('stockrelay', 'marked');
 
 -- name: stay_awake
 -- No capture rings until then: this process polls quickly. 0 seconds: ring again, unless the doorbell is off.
-SELECT setval('stockrelay.awake_until_ms',
-    CASE WHEN $1::float8 = 0 THEN 0 ELSE (extract(epoch FROM clock_timestamp()) * 1000 + $1::float8 * 1000)::bigint END)
-FROM stockrelay.awake_until_ms AS a WHERE a.last_value < 9223372036854775807;
+SELECT stockrelay.stay_awake($1::float8 * 1000);
 
 -- name: resynced
 -- Remembers when everything was compared last.

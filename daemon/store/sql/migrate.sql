@@ -21,8 +21,7 @@ SELECT version_num FROM stockrelay.alembic_version;
 
 -- name: set_doorbell
 -- NOTIFY makes PREPARE TRANSACTION fail: where the ERP needs that, the doorbell is off.
-SELECT setval('stockrelay.awake_until_ms', CASE WHEN $1::boolean THEN 0 ELSE 9223372036854775807 END)
-FROM stockrelay.awake_until_ms AS a WHERE (a.last_value < 9223372036854775807) <> $1;
+SELECT stockrelay.set_doorbell($1);
 
 -- name: set_watches
 -- Makes the triggers what the configuration says.
@@ -31,5 +30,5 @@ SELECT name, sku, is_always FROM stockrelay.set_watches($1::jsonb);
 -- name: set_up_offline
 -- What `migrate --sql` prints after the migrations: the doorbell and the triggers as configured.
 
-SELECT setval('stockrelay.awake_until_ms', CASE WHEN @doorbell@ THEN 0 ELSE 9223372036854775807 END);
+SELECT stockrelay.set_doorbell(@doorbell@);
 SELECT name, sku, is_always FROM stockrelay.set_watches('@watches@'::jsonb);

@@ -1,5 +1,6 @@
 """What happens to an ERP's table: nothing, what textbooks say, or our capture."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -50,8 +51,26 @@ async def all_three(dsn: str, setup: DaemonSetup, rows: int) -> AsyncIterator[Co
             await make_stock(connection, schema, rows)
         await make_textbook(connection, TEXTBOOK)
         await setup.migrate()
-        async with listening(dsn, TEXTBOOK), listening(dsn, "stockrelay"):
+        async with listening(dsn, TEXTBOOK), listening(dsn, "stockrelay"), awake(dsn):
             yield connection
+
+
+@asynccontextmanager
+async def awake(dsn: str) -> AsyncIterator[None]:
+    """Says that somebody is looking, as a daemon does from half a second of changes on: nobody rings then."""
+    async with connected(dsn) as connection:
+
+        async def say_so() -> None:
+            while True:
+                await connection.execute("SELECT stockrelay.stay_awake(3000)")
+                await asyncio.sleep(1)
+
+        task = asyncio.create_task(say_so())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 @asynccontextmanager

@@ -30,7 +30,8 @@ class Delivery(NamedTuple):
     is_unseen: bool = False
 
 
-class Listed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Listed:
     """What the listing says now. `quantity` is None where it is NULL or not a number; `rows` is 2 or more for a SKU
     that stands there twice."""
 

@@ -1,0 +1,31 @@
+"""The composition root: the only place that knows every part."""
+
+from daemon.app.building import (
+    connect_options,
+    listings,
+    opened,
+    operators_zone,
+    partners,
+    reconcilers,
+)
+from daemon.app.running import run, serve
+from daemon.app.standing import status
+from daemon.app.syncing import plan_sync, sync
+from daemon.app.upkeep import adopt, migrate, send_test
+
+__all__ = [
+    "adopt",
+    "connect_options",
+    "listings",
+    "migrate",
+    "opened",
+    "operators_zone",
+    "partners",
+    "plan_sync",
+    "reconcilers",
+    "run",
+    "send_test",
+    "serve",
+    "status",
+    "sync",
+]

@@ -1,0 +1,191 @@
+"""Builds the parts from the settings: listings, partners, ledgers, limits, connections."""
+
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from daemon.core.guard import GuardRule
+from daemon.core.types import ChannelName
+from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.services.dispatch import Limits
+from daemon.services.notify import Manners, Notifier, Receiver
+from daemon.services.reconcile import Limits as ReconcileLimits
+from daemon.services.reconcile import Reconciler
+from daemon.settings import ChannelSettings, Settings
+from daemon.settings import Sekorm as SekormSettings
+from daemon.store import migrate as migrations
+from daemon.store.database import ConnectOptions, Database
+from daemon.store.ledger import Debounce, Ledger
+from daemon.store.listing import ChannelListing
+from daemon.store.outbox import Outbox
+from daemon.store.proof import Proofs
+from daemon.store.reconcile import Reconciles
+from daemon.store.tokens import Tokens
+
+IDENTIFIER_COLUMNS: Final = {
+    ChannelName("sekorm"): Sekorm.identifier_columns,
+    ChannelName("ymatou"): Ymatou.identifier_columns,
+}
+
+
+def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
+    """Return how to reach the database: for queries, or directly for LISTEN and migrations."""
+    database = settings.database
+    dsn = database.doorbell_dsn if is_direct else database.dsn
+    return ConnectOptions(
+        dsn.get_secret_value(),
+        database.statement_timeout,
+        is_pooled=not is_direct and database.listen_dsn is not None,
+        prepared_statements=is_direct or database.prepared_statements,
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Database]:
+    """Connections for a command, after a look at the schema's version."""
+    await migrations.check_version(connect_options(settings, is_direct=True))
+    database = Database(connect_options(settings, is_direct=False), connections)
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()
+
+
+def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
+    """Return the listing of every enabled channel."""
+    return {
+        name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name])
+        for name, channel in settings.enabled_channels().items()
+    }
+
+
+@asynccontextmanager
+async def partners(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Partner]]:
+    """Build the client of every enabled channel; closed at the end."""
+    async with AsyncExitStack() as stack:
+        built: dict[ChannelName, Partner] = {}
+        for name, channel in settings.enabled_channels().items():
+            client: Partner
+            if isinstance(channel, SekormSettings):
+                key = channel.token_key.get_secret_value() if channel.token_key else None
+                client = Sekorm(channel, Tokens(database, name, key))
+            else:
+                client = Ymatou(channel)
+            stack.push_async_callback(client.close)
+            built[name] = client
+        yield built
+
+
+def guard_rule(settings: Settings) -> GuardRule | None:
+    """Return how many zeroes at once are held; None: none are."""
+    guard = settings.guard
+    if not guard.enabled:
+        return None
+    return GuardRule(guard.zero_share, guard.zero_count, guard.row_share, guard.window)
+
+
+def limits(settings: Settings, channel: ChannelSettings) -> Limits:
+    return Limits(
+        rate_per_s=channel.rate_per_s,
+        concurrency=channel.concurrency,
+        timeout=channel.timeout,
+        settle=channel.settle,
+        hold=settings.run.lease,
+        park_after=channel.park_after,
+        poll=settings.run.poll,
+        grace=settings.run.grace,
+        batch=channel.batch,
+        batch_above=channel.batch_above,
+    )
+
+
+def ledgers_of(
+    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+) -> dict[ChannelName, Ledger]:
+    return {
+        name: Ledger(database, listing, clients[name].problem, guard_rule(settings))
+        for name, listing in listings(settings).items()
+    }
+
+
+def debounces(settings: Settings) -> dict[ChannelName, Debounce]:
+    return {
+        name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)
+        for name, channel in settings.enabled_channels().items()
+    }
+
+
+def reconcilers(
+    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+) -> dict[ChannelName, Reconciler]:
+    """Build what reconciles every enabled channel, by schedule or by hand."""
+    runs = Reconciles(database)
+    channels = settings.enabled_channels()
+    return {
+        name: Reconciler(
+            name, clients[name], runs, Proofs(database, listing), _reconcile_limits(settings, channels[name])
+        )
+        for name, listing in listings(settings).items()
+    }
+
+
+def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> ReconcileLimits:
+    own = settings.reconcile
+    return ReconcileLimits(
+        schedule=own.schedule,
+        lease=settings.run.lease,
+        timeout=channel.timeout,
+        rest=timedelta(seconds=own.settle_s),
+        patience=timedelta(seconds=own.patience_s),
+        give_up=timedelta(seconds=own.give_up_s),
+        missed_after=timedelta(seconds=own.missed_after_s),
+        rate_per_s=own.rate_per_s,
+        # The other half is for new changes.
+        heal_per_s=channel.rate_per_s / 2,
+        heal=own.heal,
+        contested_after=own.contested_after,
+        chunk=own.chunk,
+        bisect=own.bisect,
+        bisect_calls=own.bisect_calls,
+    )
+
+
+def notifier(settings: Settings, database: Database) -> Notifier:
+    """Build what tells the person in charge. Raises ConfigError."""
+    notify = settings.notify
+    manners = Manners(
+        language=notify.language,
+        zone=operators_zone(settings),
+        gather=notify.gather,
+        most_per_hour=notify.most_per_hour,
+        timeout=notify.timeout,
+        retry=notify.retry,
+        retry_most=notify.retry_most,
+        give_up=notify.give_up,
+    )
+    return Notifier(Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners)
+
+
+def receivers(settings: Settings) -> Sequence[Receiver]:
+    """Everybody who is told. Raises ConfigError."""
+    if not settings.notify.urls:
+        return ()
+    # Only who tells somebody waits for the library.
+    from daemon.receivers import make_receivers
+
+    return make_receivers(settings.notify.urls)
+
+
+def operators_zone(settings: Settings) -> ZoneInfo:
+    """Return the zone in which people read times."""
+    return ZoneInfo(settings.reconcile.timezone)
+
+
+def new_holder() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,91 @@
+"""How it stands, for `stockrelay status`."""
+
+from typing import Any
+
+from daemon.app.building import listings, opened
+from daemon.core.types import Lane
+from daemon.settings import Settings
+from daemon.store.answers import Answers, Standing
+from daemon.store.control import Pauses
+from daemon.store.guard import Guard
+from daemon.store.intake import Intake
+from daemon.store.lanes import Lanes
+from daemon.store.ledger import Ledger
+from daemon.store.outbox import Outbox
+from daemon.store.parked import Parked
+
+
+async def status(settings: Settings) -> dict[str, Any]:
+    """Return what `stockrelay status` shows; everything is read from the database."""
+    async with opened(settings) as database:
+        resynced_at, unread = await Intake(database, [], {}).state()
+        telling = await Outbox(database).standing()
+        lanes = {lane.lane: lane for lane in await Lanes(database).all()}
+        troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
+        pauses = await Pauses(database).all()
+        channels: dict[str, Any] = {}
+        for name, listing in listings(settings).items():
+            parked = Parked(database, name)
+            discarded = (await parked.count())[1]
+            pause = pauses.get(name)
+            ledger = Ledger(database, listing, lambda _identifiers: None)
+            backlog = await ledger.backlog()
+            guard = await Guard(database).state(name)
+            lane = lanes.get(Lane(name))
+            trouble = troubles.get(name)
+            channels[name] = {
+                "owner": lane.holder if lane else None,
+                "epoch": lane.epoch if lane else None,
+                "owned_since": lane.taken_at.isoformat() if lane and lane.holder and lane.taken_at else None,
+                "paused": pause
+                and {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason},
+                "trouble": trouble
+                and {
+                    "what": trouble.trouble,
+                    "reason": trouble.reason,
+                    "advice": trouble.advice,
+                    "since": trouble.since.isoformat(),
+                },
+                "skus": backlog.skus,
+                "backlog": backlog.backlog,
+                "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
+                "in_flight": backlog.in_flight,
+                "doubt": backlog.doubt,
+                "parked": backlog.parked,
+                "discarded": discarded,
+                "held": backlog.held,
+                "held_since": guard.held_since and guard.held_since.isoformat(),
+                "parked_skus": [
+                    {"sku": one.sku, "reason": one.reason}
+                    for one in await parked.all(20, with_discarded=False)
+                ],
+                **_standing(await Answers(database).standing(name)),
+            }
+    return {
+        "resynced_at": resynced_at and resynced_at.isoformat(),
+        "unread_changes": unread,
+        "channels": channels,
+        "notices": {
+            "receivers": len(settings.notify.urls),
+            "waiting": telling.waiting,
+            "waiting_since": telling.oldest and telling.oldest.isoformat(),
+            "why": telling.error,
+            "given_up_in_7_days": telling.given_up,
+            "told_at": telling.told_at and telling.told_at.isoformat(),
+        },
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    sync, last = standing.sync, standing.reconciled
+    return {
+        "sync": sync and {"since": sync.since.isoformat(), "total": sync.total, "left": sync.left},
+        "reconciled": last
+        and {
+            "day": last.day.isoformat(),
+            "method": last.method,
+            "state": last.state,
+            "ended_at": last.ended_at.isoformat(),
+        },
+        "open_differences": standing.open_differences,
+    }

@@ -1,0 +1,142 @@
+"""A channel's first initialisation: planned, or sent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from typing import Any, Final
+
+from daemon import clock
+from daemon.app.building import (
+    debounces,
+    guard_rule,
+    ledgers_of,
+    limits,
+    listings,
+    new_holder,
+    opened,
+    partners,
+)
+from daemon.app.running import STOP_S, cut_off, first_error
+from daemon.core.plan import unsendable
+from daemon.core.types import ChannelName, Lane
+from daemon.services.dispatch import Dispatcher
+from daemon.services.guard import GuardService
+from daemon.services.intake import IntakeService
+from daemon.services.lease import LaneKeeper
+from daemon.services.sync import Stage, SyncJob
+from daemon.settings import Settings
+from daemon.store.guard import Guard
+from daemon.store.intake import Intake
+from daemon.store.lanes import Lanes
+from daemon.store.sync import Syncs, SyncSummary
+
+_SYNC_POOL: Final = 4
+"""Connections that a sync needs: the listing is read through one while others claim, mark and write."""
+_SHOWN: Final = 10
+
+
+async def sync(
+    settings: Settings, name: ChannelName, on_stage: Callable[[Stage], None], stop: asyncio.Event
+) -> tuple[SyncSummary, bool]:
+    """Send a channel's whole listing, until that is done or `stop` is set; say what it came to, and whether an
+    earlier sync was gone on with.
+
+    The lane's owner does the sending. While nobody owns it, this process does, as one more replica.
+    """
+    holder = new_holder()
+    channel, listing = settings.enabled_channels()[name], listings(settings)[name]
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened(settings, _SYNC_POOL))
+        clients = await stack.enter_async_context(partners(settings, database))
+        # A copy of the database is refused before anything is sent.
+        await Intake(database, [], {}).check_identity()
+        lanes, syncs = Lanes(database), Syncs(database, listing)
+        # Of all channels: whoever reads the change log reads it for all of them.
+        ledgers = ledgers_of(settings, database, clients)
+        dispatcher = Dispatcher(
+            ledgers[name], clients[name], limits(settings, channel), partial(lanes.set_trouble, name)
+        )
+        keeper = LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatcher)
+        job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake.set)
+        intake = IntakeService(
+            Intake(database, list(ledgers.values()), debounces(settings)),
+            settings.run.poll,
+            settings.run.resync,
+            lambda _drained: dispatcher.wake.set(),
+            lambda: False,
+        )
+        dispatcher.read_changes = intake.ring
+        dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
+        guard = GuardService(Guard(database), [name], guard_rule(settings), settings.run.poll)
+        done = asyncio.Event()
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                working = group.create_task(job.run(stop), name=f"sync-{name}")
+                # Not before all have their turn: what is new to the channel would be sent one by one until then.
+                serving = group.create_task(_run_after(job.is_marked, keeper.run, done), name=f"lane-{name}")
+                readers = [
+                    group.create_task(_run_after(job.is_marked, intake.run, done), name="intake"),
+                    group.create_task(guard.run(done), name="guard"),
+                ]
+                cutting = group.create_task(cut_off([working], stop, STOP_S), name="cut-off-sync")
+                group.create_task(cut_off(readers, done, STOP_S), name="cut-off-readers")
+                grace_s = settings.run.grace.total_seconds() + STOP_S
+                group.create_task(cut_off([serving], done, grace_s), name="cut-off-lane")
+                await asyncio.wait([working])
+                cutting.cancel()
+                done.set()
+        if job.sync is None:
+            raise asyncio.CancelledError  # stopped before it began
+        return await syncs.summary(job.sync), not job.sync.is_new
+
+
+async def _run_after(
+    begin: asyncio.Event, run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    while not (begin.is_set() or stop.is_set()):
+        await clock.wait_any(60.0, begin, stop)
+    await run(stop)
+
+
+async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
+    """Say what a sync would send, changing nothing."""
+    channel, listing = settings.enabled_channels()[name], listings(settings)[name]
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened(settings, 2))
+        client = (await stack.enter_async_context(partners(settings, database)))[name]
+        syncs = Syncs(database, listing)
+        parked, open_since = await syncs.before()
+        count, zeroes, wrong = 0, 0, 0
+        first: list[dict[str, Any]] = []
+        problems: list[dict[str, str]] = []
+        async with aclosing(syncs.portions(5_000)) as portions:
+            async for portion in portions:
+                for sku, listed in portion:
+                    count += 1
+                    reason = unsendable(listed, client.problem)
+                    if reason is not None:
+                        wrong += 1
+                        if len(problems) < _SHOWN:
+                            problems.append({"sku": sku, "reason": reason})
+                        continue
+                    zeroes += listed.quantity == 0
+                    if len(first) < _SHOWN:
+                        names = dict(zip(listing.identifier_columns, listed.identifiers, strict=True))
+                        first.append({"sku": sku, **names, "quantity": listed.quantity})
+        together = min(channel.batch, client.most_per_call)
+    calls = -(-(count - wrong) // together)
+    return {
+        "channel": name,
+        "rows": count,
+        "sendable": count - wrong,
+        "zeroes": zeroes,
+        "cannot_be_sent": wrong,
+        "problems": problems,
+        "parked": parked,
+        "calls": calls,
+        "skus_per_call": together,
+        "at_least_s": round(calls / channel.rate_per_s, 1),
+        "open_since": open_since and open_since.isoformat(),
+        "first": first,
+    }

@@ -1,0 +1,70 @@
+"""Who promised to turn again, and who has not: what liveness and the watchdog go by.
+
+A loop that waits for a silent database keeps its promise, because each of its waits has a timeout. A loop that hangs
+does not, and neither does anybody while the event loop is blocked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from daemon import clock
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A loop that should have turned `overdue_s` seconds ago."""
+
+    name: str
+    overdue_s: float
+
+
+class Pulse:
+    """One loop's promise. Watched from its first beat until its end; as a context manager it ends by itself."""
+
+    def __init__(self, progress: "Progress", name: str) -> None:
+        self._progress = progress
+        self.name = name
+
+    def beat(self, within_s: float) -> None:
+        """I turned, and will again within so many seconds: the longest that I may rightly wait."""
+        self._progress.promise(self, within_s)
+
+    def end(self) -> None:
+        """This loop is over: nobody waits for it. It may begin again with a beat."""
+        self._progress.forget(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class Progress:
+    """The promises of all loops of this process. `now` returns monotonic seconds."""
+
+    def __init__(self, now: Callable[[], float] = clock.monotonic) -> None:
+        self._now = now
+        self._until: dict[Pulse, float] = {}
+
+    def pulse(self, name: str) -> Pulse:
+        """Return a pulse for a loop; two of one name are two loops."""
+        return Pulse(self, name)
+
+    def promise(self, pulse: Pulse, within_s: float) -> None:
+        """Note that the loop turns again within `within_s` seconds."""
+        self._until[pulse] = self._now() + within_s
+
+    def forget(self, pulse: Pulse) -> None:
+        """Watch the loop no longer."""
+        self._until.pop(pulse, None)
+
+    def stalled(self) -> list[Stalled]:
+        """Return the loops that broke their promise, the longest overdue first; none: all is well."""
+        now = self._now()
+        late = [Stalled(pulse.name, now - until) for pulse, until in self._until.items() if until < now]
+        return sorted(late, key=lambda one: -one.overdue_s)

@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
 
+from bench.answering import Answering
 from bench.place import SERVER, connected
 from bench.programs import ROOT, BenchError, running
 from daemon.demo.place import free_port
@@ -44,34 +44,18 @@ ANALYZE stockrelay.ledger;
 """
 
 
-class _Pages(asyncio.Protocol):
+class _Pages(Answering):
     """Answers every request with the page that it asks for."""
 
     def __init__(self, skus: int) -> None:
         self._held = skus - MISSING
         self._step = max(1, self._held // DIFFERING)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._buffer = b""
+    def answer(self, _head: bytes, body: bytes, /) -> bytes:
+        asked = json.loads(json.loads(body)["biz_content"])
+        return json.dumps(self._page(asked["page_no"], asked["page_rows"])).encode()
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(rest) < length:
-            return
-        self._buffer = rest[length:]
-        asked = json.loads(json.loads(rest[:length])["biz_content"])
-        body = json.dumps(self._answer(asked["page_no"], asked["page_rows"])).encode()
-        date = formatdate(usegmt=True)
-        reply = f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._transport.write(reply.encode() + body)
-
-    def _answer(self, page: int, rows: int) -> dict[str, Any]:
+    def _page(self, page: int, rows: int) -> dict[str, Any]:
         first = (page - 1) * rows
         numbers = range(first + 1, min(first + rows, self._held) + 1)
         infos = [

@@ -4,12 +4,11 @@ import asyncio
 import getpass
 import socket
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.places import Places, known_channel, local_time, print_json
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
         return
     in_flight = answer["in_flight"]
     click.echo(
-        f"{name} is paused since {_at(settings, answer['since'])} by {answer['by']}"
+        f"{name} is paused since {local_time(settings, answer['since'])} by {answer['by']}"
         + (f": {answer['reason']}" if answer["reason"] else "")
     )
     if in_flight:
@@ -63,7 +62,7 @@ def resume(places: Places, channel: str, *, as_json: bool) -> None:
     elif answer["was_paused_since"] is None:
         click.echo(f"{name} was not paused")
     else:
-        since = _at(settings, answer["was_paused_since"])
+        since = local_time(settings, answer["was_paused_since"])
         click.echo(f"{name} goes on; it was paused since {since} by {answer['was_paused_by']}")
 
 
@@ -94,12 +93,6 @@ async def _resume(settings: "Settings", channel: ChannelName) -> dict[str, Any]:
         "was_paused_by": pause and pause.by,
         "reason": pause and pause.reason,
     }
-
-
-def _at(settings: "Settings", time: str) -> str:
-    from daemon import app
-
-    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _whoami() -> str:

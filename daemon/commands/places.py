@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -42,6 +43,13 @@ def known_channel(settings: "Settings", name: str) -> ChannelName:
     near = difflib.get_close_matches(name.lower(), channels, n=1)
     meant = f" Did you mean {near[0]}?" if near else ""
     raise click.UsageError(f"there is no enabled channel {name!r}; there is: {', '.join(channels)}.{meant}")
+
+
+def local_time(settings: "Settings", time: str) -> str:
+    """A time of an answer (ISO 8601) as the operators' clocks show it."""
+    from daemon import app
+
+    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

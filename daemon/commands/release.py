@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.places import Places, known_channel, local_time, print_json
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -33,15 +32,9 @@ def release(places: Places, channel: str, *, as_json: bool) -> None:
         click.echo(f"{name}: nothing is held")
     else:
         click.echo(
-            f"{name}: {answer['zeroes']} zeroes that were held since {_at(settings, answer['held_since'])} are "
-            f"sent now; further ones pass until {_at(settings, answer['passes_until'])}"
+            f"{name}: {answer['zeroes']} zeroes that were held since {local_time(settings, answer['held_since'])} are "
+            f"sent now; further ones pass until {local_time(settings, answer['passes_until'])}"
         )
-
-
-def _at(settings: "Settings", time: str) -> str:
-    from daemon import app
-
-    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 async def _release(settings: "Settings", channel: ChannelName) -> dict[str, Any]:

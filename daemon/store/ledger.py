@@ -513,12 +513,6 @@ class Ledger:
             row["held"],
         )
 
-    async def parked(self, limit: int) -> list[tuple[Sku, str]]:
-        """Return parked SKUs with their reasons, newest first."""
-        async with self._database.connection(f"{self.channel}: listing parked SKUs") as connection:
-            rows = await connection.fetch(_SQL["parked"], self.channel, limit)
-        return [(Sku(row["sku"]), row["reason"]) for row in rows]
-
     async def held(self, limit: int) -> list[Held]:
         """Return held zeroes, those of which the partner shows the most first."""
         async with self._database.connection(f"{self.channel}: listing held zeroes") as connection:

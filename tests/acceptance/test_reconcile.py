@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -40,6 +40,25 @@ async def reconciled(stage: Stage, *words: str, code: int = 0) -> dict[str, Any]
     channels = json.loads(done.out)["channels"]
     assert isinstance(channels, dict)
     return channels
+
+
+async def killed_half_way(
+    stage: Stage, partner: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
+) -> None:
+    """Reconcile by hand; SIGKILL while the request is in flight that follows so many of its kind."""
+    hold = stage.simulator.faults.add(Hold(partner=partner, endpoint=endpoint, after=after, times=1))
+    process = await asyncio.create_subprocess_exec(
+        *arguments(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment(),
+    )
+    await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
+    process.kill()
+    await process.wait()
+    stage.simulator.faults.clear()
+    # Nobody has kept the run for as long as its lease.
+    await stage.erp.execute("UPDATE stockrelay.reconcile_run SET until = '-infinity' WHERE state = 'running'")
 
 
 def told(answer: dict[str, Any], what: str) -> set[tuple[str, str]]:
@@ -195,19 +214,7 @@ async def test_a_partner_that_gives_no_answer_makes_the_run_incomplete_and_nothi
 async def test_a_run_killed_half_way_is_gone_on_with_and_asks_nothing_twice(stage18: Stage) -> None:
     await stage18.running(400)
     tamper(stage18, [5, 250])
-    hold = stage18.simulator.faults.add(Hold(partner="sekorm", endpoint=COMPARE, after=20, times=1))
-    words = ("reconcile", "--date", today().isoformat(), "--json", "--channel", "sekorm")
-    process = await asyncio.create_subprocess_exec(
-        *arguments(stage18.config, *words),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=environment(),
-    )
-    await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
-    process.kill()
-    await process.wait()
-    stage18.simulator.faults.clear()
-    await _lease_over(stage18)
+    await killed_half_way(stage18, "sekorm", COMPARE, after=20)
     answer = (await reconciled(stage18, "--channel", "sekorm"))[SEKORM]
     assert told(answer, "opened") == {("partner_differs", "SKU-5"), ("partner_differs", "SKU-250")}
     assert answer["checked"] == 400
@@ -222,27 +229,11 @@ async def test_a_run_killed_half_way_is_gone_on_with_and_asks_nothing_twice(stag
 async def test_a_read_back_killed_half_way_goes_on_at_its_page(stage18: Stage) -> None:
     await stage18.running(2_000)
     tamper(stage18, [5, 1_999])
-    hold = stage18.simulator.faults.add(Hold(partner="ymatou", endpoint=READ, after=10, times=1))
-    process = await asyncio.create_subprocess_exec(
-        *arguments(stage18.config, "reconcile", "--date", today().isoformat(), "--channel", "ymatou"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=environment(),
-    )
-    await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
-    process.kill()
-    await process.wait()
-    stage18.simulator.faults.clear()
-    await _lease_over(stage18)
+    await killed_half_way(stage18, "ymatou", READ, after=10)
     answer = (await reconciled(stage18, "--channel", "ymatou"))[YMATOU]
     assert told(answer, "opened") == {("partner_differs", "SKU-5"), ("partner_differs", "SKU-1999")}
     read = sum(n for (_, endpoint, _), n in stage18.simulator.stats.requests.items() if endpoint == READ)
     assert read <= 20 + 1 + 2, "each page once, the one in flight twice, two looked at again"
-
-
-async def _lease_over(stage: Stage) -> None:
-    """Nobody has kept the run for as long as its lease."""
-    await stage.erp.execute("UPDATE stockrelay.reconcile_run SET until = '-infinity' WHERE state = 'running'")
 
 
 async def _missed(stage: Stage, days: int) -> None:

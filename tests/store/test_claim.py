@@ -7,6 +7,7 @@ import pytest
 
 from daemon.core.types import Epoch, Sku
 from daemon.store.ledger import Debounce, Owner
+from daemon.store.parked import Parked
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, DEBOUNCE, LANE, LEASE, SETTLE, Shop, opened
 
@@ -110,7 +111,8 @@ async def test_identifiers_that_can_never_be_sent_park_and_let_the_others_pass(s
     claim = await shop.claim()
     assert claim.parked == {"long": "pn_code is too long", "none": "pn_code is missing"}
     assert [attempt.push.sku for attempt in claim.attempts] == ["good"]
-    assert set(await shop.ledger.parked(10)) == set(claim.parked.items())
+    parked = await Parked(shop.database, shop.ledger.channel).all(10, with_discarded=True)
+    assert {one.sku: one.reason for one in parked} == claim.parked
     await shop.resync()
     assert (await shop.claim()).looked_at == 0, "the same listing does not release them"
 

@@ -228,7 +228,6 @@ async def work(shop: Shop) -> None:
     claim = await shop.claim()
     await shop.complete(claim.attempts[0], "applied")
     assert (await shop.claim()).forgotten == ["A"]
-    assert await shop.ledger.parked(5)
     assert (await shop.ledger.backlog()).parked == 1
     assert (await shop.ledger.next_due()).change is None
     await shop.intake.stay_awake(timedelta(seconds=3))

@@ -410,10 +410,6 @@ SELECT count(*) AS skus,
        extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND held_at IS NULL))::float8 AS oldest_s
 FROM stockrelay.ledger WHERE channel = $1;
 
--- name: parked
--- The parked SKUs of a channel, newest first.
-SELECT sku, parked_reason AS reason, parked_at FROM stockrelay.ledger
-WHERE channel = $1 AND parked_at IS NOT NULL ORDER BY parked_at DESC LIMIT $2;
 
 -- name: held
 -- The held zeroes of a channel with what the partner still shows, the most first.

@@ -1,28 +1,46 @@
-# The daemon alone: nothing of the demo, the tests or the tools. Built with pinned, hashed dependencies only.
+# The daemon and its commands: nothing of the demo, the tests or the tools. Built from pinned, hashed dependencies only.
+# docs/deployment.md says how to build it, run it and check it; `make image` and `make image-test` do both.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements/ requirements/
+COPY requirements/build.txt requirements/run.txt requirements/
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.txt
-RUN python -m venv /opt/stockrelay \
- && /opt/stockrelay/bin/pip install --require-hashes --only-binary :all: -r requirements/run.txt
+# Without pip: nothing can be installed into what runs.
+RUN python -m venv --without-pip /opt/stockrelay \
+ && /opt/build/bin/pip --python /opt/stockrelay/bin/python install --no-compile --require-hashes --only-binary :all: \
+    -r requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations/ migrations/
 COPY daemon/ daemon/
+# Libraries bring their tests, the sources of what is compiled, and commands of their own: none of it runs here.
+# Bytecode that is never compared with its source: it cannot be written again on a read-only file system.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
- && /opt/stockrelay/bin/pip install --no-deps --no-index /dist/*.whl \
- && /opt/stockrelay/bin/python -m compileall -q /opt/stockrelay/lib \
- && /opt/stockrelay/bin/pip uninstall --yes pip setuptools
+ && /opt/build/bin/pip --python /opt/stockrelay/bin/python install --no-compile --no-deps --no-index /dist/*.whl \
+ && find /opt/stockrelay/lib -type d \( -name tests -o -name testing -o -name _testbase \) -prune -exec rm -r {} + \
+ && find /opt/stockrelay/lib -type f -name '*.py[xdi]' -delete \
+ && find /opt/stockrelay/lib -type f -name '*.px[di]' -delete \
+ && find /opt/stockrelay/bin -type f ! -name stockrelay -delete \
+ && /opt/stockrelay/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/stockrelay/lib
 
 FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG SOURCE=
+LABEL org.opencontainers.image.title="Stockrelay" \
+      org.opencontainers.image.description="Keeps marketplaces told of what an ERP's PostgreSQL says may be sold" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.source="${SOURCE}"
 ENV PATH=/opt/stockrelay/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/stockrelay /opt/stockrelay
 # Configuration: mount /etc/stockrelay/config.toml, and secrets wherever STOCKRELAY_SECRETS_DIR says.
-# A number, so that Kubernetes can tell that it is not root.
+# A number, so that Kubernetes can tell that it is not root. It has no home, and nothing has to be writable.
 USER 10001:10001
-WORKDIR /tmp
+WORKDIR /
+EXPOSE 9464
 STOPSIGNAL SIGTERM
+# For `run`. Another command has no ops port to ask: start it with --no-healthcheck.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["stockrelay", "health"]
 ENTRYPOINT ["stockrelay"]
 CMD ["run"]

@@ -4,6 +4,7 @@ from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
 from daemon.settings.model import Settings
 from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Reconcile, Run, Watch
+from daemon.settings.service_manager import ServiceManager, take_service_manager
 
 __all__ = [
     "ChannelSettings",
@@ -16,8 +17,10 @@ __all__ = [
     "Reconcile",
     "Run",
     "Sekorm",
+    "ServiceManager",
     "Settings",
     "Watch",
     "Ymatou",
     "load",
+    "take_service_manager",
 ]

@@ -104,7 +104,8 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the secrets folder {folder}: {error.strerror}") from error
     for file in files:
-        name = file.name.lower()
+        # A folder that systemd loads as credentials puts its own name in front of each.
+        name = file.name.lower().removeprefix(ENV_PREFIX.lower())
         if name not in known:
             if "__" in name:
                 problems.add(unknown("secrets file", file.name, known))

@@ -154,6 +154,15 @@ def test_the_secrets_folder_can_be_named_in_the_environment(write: Writer, secre
     )
 
 
+def test_a_secrets_file_may_be_called_as_its_variable(write: Writer, secrets: Path) -> None:
+    """As systemd names the credentials of `LoadCredential=stockrelay:FOLDER`."""
+    (secrets / "stockrelay_channels__sekorm__account").write_text("from-a-credential")
+    assert read(write(SMALLEST), secrets).channels.sekorm.account.get_secret_value() == "from-a-credential"
+    (secrets / "stockrelay_channels__sekorm__acount").write_text("x")
+    (problem,) = refusal(write(SMALLEST), secrets)
+    assert problem.startswith("secrets file stockrelay_channels__sekorm__acount: it names no setting")
+
+
 def test_what_kubernetes_and_others_keep_beside_secrets_is_let_be(write: Writer, secrets: Path) -> None:
     data = secrets / "..2026_01_01"
     data.mkdir()

@@ -1,0 +1,27 @@
+"""What a service manager such as systemd tells the process it starts (sd_notify(3), sd_watchdog_enabled(3))."""
+
+import os
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """`address` is its datagram socket, a path or (with "@") an abstract name; `watchdog` is how long it waits for a
+    sign of life before it restarts us, None: it does not watch."""
+
+    address: str
+    watchdog: timedelta | None
+
+
+def take_service_manager(environ: MutableMapping[str, str] | None = None) -> ServiceManager | None:
+    """Whom to tell how we stand; None: nobody asked. Its variables are removed: they are not for child processes."""
+    environ = os.environ if environ is None else environ
+    address = environ.pop("NOTIFY_SOCKET", "")
+    microseconds = environ.pop("WATCHDOG_USEC", "")
+    watched = environ.pop("WATCHDOG_PID", "")
+    if not address:
+        return None
+    is_watched = microseconds.isdecimal() and int(microseconds) > 0 and watched in {"", str(os.getpid())}
+    return ServiceManager(address, timedelta(microseconds=int(microseconds)) if is_watched else None)

@@ -13,6 +13,7 @@ RUN python -m venv --without-pip /opt/stockrelay \
     -r requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations/ migrations/
+COPY deploy/roles.sql deploy/
 COPY daemon/ daemon/
 # Libraries bring their tests, the sources of what is compiled, and commands of their own: none of it runs here.
 # Bytecode that is never compared with its source: it cannot be written again on a read-only file system.

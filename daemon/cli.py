@@ -111,18 +111,20 @@ def demo(*, forever: bool, skus: int) -> int:
 
 @cli.command()
 @click.option("--sql", is_flag=True, help="Print the SQL for review and change nothing.")
+@click.option("--grant-to", metavar="ROLE", help="Give this role what the daemon needs in our schema.")
 @click.pass_obj
-def migrate(places: Places, *, sql: bool) -> None:
+def migrate(places: Places, *, sql: bool, grant_to: str | None) -> None:
     """Create or update our schema and triggers.
 
     The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
     no longer watched are taken away. Safe to repeat, and safe when several replicas do it at once. Needs the
-    rights of the schema's owner.
+    rights of the schema's owner. Where the daemon runs as another role, --grant-to names it; which rights these
+    are stands in deploy/roles.sql.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon import app
 
-    asyncio.run(app.migrate(settings, sql=sql))
+    asyncio.run(app.migrate(settings, sql=sql, grant_to=grant_to))
 
 
 @cli.command()

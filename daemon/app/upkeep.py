@@ -14,15 +14,15 @@ from daemon.store import migrate as migrations
 from daemon.store.intake import Intake
 
 
-async def migrate(settings: Settings, *, sql: bool) -> None:
-    """Bring schema and triggers up to date, or print what would be run."""
+async def migrate(settings: Settings, *, sql: bool, grant_to: str | None = None) -> None:
+    """Bring schema and triggers up to date and give a role the daemon's rights, or print what would be run."""
     watches = [(watch.table, watch.sku) for watch in settings.watch]
     has_doorbell = settings.database.doorbell
     if sql:
-        sys.stdout.write(migrations.migration_sql(watches, has_doorbell=has_doorbell))
+        sys.stdout.write(migrations.migration_sql(watches, has_doorbell=has_doorbell, grant_to=grant_to))
         return
     options = connect_options(settings, is_direct=True)
-    for line in await migrations.migrate(options, watches, has_doorbell=has_doorbell):
+    for line in await migrations.migrate(options, watches, has_doorbell=has_doorbell, grant_to=grant_to):
         sys.stdout.write(line + "\n")
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
 from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.grants import daemon_grants
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
@@ -45,12 +46,19 @@ def head() -> str:
 
 
 async def migrate(
-    options: ConnectOptions, watches: Sequence[tuple[str, str]], *, has_doorbell: bool
+    options: ConnectOptions,
+    watches: Sequence[tuple[str, str]],
+    *,
+    has_doorbell: bool,
+    grant_to: str | None = None,
 ) -> list[str]:
     """Create or upgrade the schema, then set the triggers on the watched tables (name, SKU expression).
 
+    `grant_to` is a role that gets the daemon's rights, where the owner's and the daemon's are two.
+
     Safe when two replicas start at once: one waits for the other. Returns the lines to print.
-    Raises StoreUnavailable, StoreRefused (rights, a table or an expression that does not work).
+    Raises StoreUnavailable, StoreRefused (rights, a table or an expression that does not work), SchemaMismatch (the
+    schema is a newer program's).
     """
     guard = await connect(options)
     try:
@@ -60,14 +68,19 @@ async def migrate(
         with translated("creating the schema stockrelay"):
             await guard.execute(_SQL["create_schema"])
             before = await _current(guard)
+            _refuse_newer(before)
         await _upgrade(options)
         rows = await _set_watches(guard, watches, has_doorbell)
+        if grant_to is not None:
+            with translated(f"granting rights to {grant_to}"):
+                await guard.execute(daemon_grants(grant_to))
         lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
         lines += [
             f"watching {row['name']} (sku: {row['sku']})"
             + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
             for row in rows
         ]
+        lines += [] if grant_to is None else [f"{grant_to} may do what the daemon does"]
         return lines
     finally:
         guard.terminate()
@@ -112,14 +125,18 @@ async def _upgrade(options: ConnectOptions) -> None:
         await engine.dispose()
 
 
-def migration_sql(watches: Sequence[tuple[str, str]], *, has_doorbell: bool) -> str:
+def migration_sql(
+    watches: Sequence[tuple[str, str]], *, has_doorbell: bool, grant_to: str | None = None
+) -> str:
     """Return everything `migrate` would run on an empty database, for review or for another tool to run."""
     buffer = io.StringIO()
     config = _config()
     config.output_buffer = buffer
     command.upgrade(config, "head", sql=True)
     set_up = _SQL["set_up_offline"].replace("@doorbell@", str(has_doorbell).lower())
-    return buffer.getvalue() + set_up.replace("@watches@", watches_json(watches).replace("'", "''")) + "\n"
+    set_up = set_up.replace("@watches@", watches_json(watches).replace("'", "''"))
+    grants = "" if grant_to is None else f"\n{daemon_grants(grant_to)}\n"
+    return buffer.getvalue() + set_up + "\n" + grants
 
 
 def watches_json(watches: Sequence[tuple[str, str]]) -> str:
@@ -144,14 +161,17 @@ async def check_version(options: ConnectOptions) -> None:
         connection.terminate()
     if current is None:
         raise SchemaMismatch("the schema stockrelay is missing; run `stockrelay migrate` as its owner")
+    _refuse_newer(current)
     if current != head():
-        script = ScriptDirectory.from_config(_config())
-        known = {revision.revision for revision in script.walk_revisions()}
-        todo = (
-            "run `stockrelay migrate` as its owner"
-            if current in known
-            else "this program is older: upgrade it"
-        )
-        raise SchemaMismatch(
-            f"the schema stockrelay has version {current}, this program wants {head()}; {todo}"
-        )
+        raise SchemaMismatch(f"{_versions(current)}; run `stockrelay migrate` as its owner")
+
+
+def _refuse_newer(current: str | None) -> None:
+    """A newer program's schema is not touched, and not worked with: what it means is not known here."""
+    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaMismatch(f"{_versions(current)}; this program is older: upgrade it")
+
+
+def _versions(current: str) -> str:
+    return f"the schema stockrelay has version {current}, this program wants {head()}"

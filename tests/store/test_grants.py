@@ -67,6 +67,6 @@ async def test_a_schema_of_a_newer_program_is_left_alone(empty: Place) -> None:
     await migrate(empty.options(), WATCHES, has_doorbell=True)
     sql = await empty.connect()
     await sql.execute("UPDATE stockrelay.alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaMismatch, match="9999.*upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"9999.*upgrade"):
         await migrate(empty.options(), WATCHES, has_doorbell=True)
     assert await sql.fetchval("SELECT version_num FROM stockrelay.alembic_version") == "9999"

@@ -2,23 +2,29 @@
 
 import asyncio
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import click
 
 from daemon import __version__
-from daemon.commands import attempts, control, explain, notify, parked, reconcile, sync
+from daemon.commands.attempts import attempts
+from daemon.commands.completion import completion
+from daemon.commands.config import config
+from daemon.commands.control import pause, resume
+from daemon.commands.database import adopt, migrate
+from daemon.commands.explain import explain
+from daemon.commands.manners import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
+from daemon.commands.notify import notify
+from daemon.commands.parked import parked
 from daemon.commands.places import Places, print_json
+from daemon.commands.reconcile import reconcile
 from daemon.commands.release import release
+from daemon.commands.simulate import simulate
+from daemon.commands.sync import sync
 from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
-
-INTERRUPTED: Final = 130
-USAGE: Final = 2
 
 
 def invoke(args: list[str]) -> int:
@@ -26,9 +32,15 @@ def invoke(args: list[str]) -> int:
     try:
         code = cli.main(args, prog_name="stockrelay", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return USAGE if isinstance(error, click.UsageError) else error.exit_code
+        return USAGE
+    except click.UsageError as error:
+        click.echo(usage_line(error), err=True)
+        return USAGE
+    except click.ClickException as error:
+        click.echo(f"stockrelay: {error.format_message()}", err=True)
+        return error.exit_code
     except StockrelayError as error:
         click.echo(f"stockrelay: {error}", err=True)
         return error.exit_code
@@ -37,11 +49,11 @@ def invoke(args: list[str]) -> int:
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; without this, Python complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code if isinstance(code, int) else 0
+        return FAILED
+    return code if isinstance(code, int) else DONE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--config",
     metavar="FILE",
@@ -62,19 +74,31 @@ def cli(context: click.Context, config: Path | None, secrets_dir: Path | None) -
     """Keep marketplaces told of what an ERP's PostgreSQL says may be sold.
 
     \b
-    New here:        stockrelay demo
-    Setting it up:   stockrelay check, then stockrelay migrate, then stockrelay run
+    New here:       stockrelay demo
+    Setting it up:  stockrelay migrate, stockrelay check, stockrelay run
+    One command:    stockrelay COMMAND --help
 
     Every setting can also come from the environment (STOCKRELAY_CHANNELS__SEKORM__APP_SECRET) or from a
     file in the secrets folder. The environment goes before the secrets folder, and that before the TOML file.
 
+    Answers go to standard output, in JSON with --json; errors go to standard error, in one line that says what to
+    do. Colours are for terminals only, and not where NO_COLOR is set.
+
     \b
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (a restart cannot help).
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (another
+    try cannot help), 130 interrupted.
     """
     context.obj = Places(config, secrets_dir)
 
 
-@cli.command()
+@cli.command(
+    examples=["run", "--config /etc/stockrelay/config.toml run"],
+    exits={
+        DONE: "told to stop (SIGTERM, Ctrl-C), and stopped in order",
+        FAILED: "a part of it failed; to be started again",
+        WRONG_CONFIGURATION: "the configuration is wrong; not to be started again",
+    },
+)
 @click.pass_obj
 def run(places: Places) -> int:
     """Run the daemon until SIGTERM or SIGINT.
@@ -88,7 +112,15 @@ def run(places: Places) -> int:
     return asyncio.run(app.run(settings))
 
 
-@cli.command()
+@cli.command(
+    examples=["demo", "demo --skus 2000", "demo --forever"],
+    exits={
+        DONE: "ERP and marketplaces agree",
+        FAILED: "they do not, or it could not be shown",
+        WRONG_CONFIGURATION: None,
+        INTERRUPTED: "interrupted before the verdict",
+    },
+)
 @click.option("--forever", is_flag=True, help="Keep going until Ctrl-C instead of ending with a verdict.")
 @click.option(
     "--skus",
@@ -102,32 +134,18 @@ def demo(*, forever: bool, skus: int) -> int:
     """Show everything at work, on its own.
 
     Starts a PostgreSQL of its own with a sample ERP, both marketplaces as simulators and the daemon, lets a
-    shop's worth of changes happen, and compares ERP and marketplaces SKU by SKU. Exit code 0: they agree.
+    shop's worth of changes happen, and compares ERP and marketplaces SKU by SKU. Needs no
+    configuration.
     """
     from daemon.demo import run_demo
 
     return asyncio.run(run_demo(forever=forever, skus=skus))
 
 
-@cli.command()
-@click.option("--sql", is_flag=True, help="Print the SQL for review and change nothing.")
-@click.option("--grant-to", metavar="ROLE", help="Give this role what the daemon needs in our schema.")
-@click.pass_obj
-def migrate(places: Places, *, sql: bool, grant_to: str | None) -> None:
-    """Create or update our schema and triggers.
-
-    The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
-    no longer watched are taken away. Safe to repeat, and safe when several replicas do it at once. Needs the
-    rights of the schema's owner. Where the daemon runs as another role, --grant-to names it; which rights these
-    are stands in deploy/roles.sql.
-    """
-    settings = places.read(log_to=sys.stderr)
-    from daemon import app
-
-    asyncio.run(app.migrate(settings, sql=sql, grant_to=grant_to))
-
-
-@cli.command()
+@cli.command(
+    examples=["check", "check --json | jq '.[] | select(.verdict == \"failed\")'"],
+    exits={DONE: "nothing failed; there may be warnings", FAILED: "at least one check failed"},
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(places: Places, *, as_json: bool) -> int:
@@ -135,7 +153,7 @@ def check(places: Places, *, as_json: bool) -> int:
 
     A table of what was looked at and what to do about it: configuration, database rights, schema, triggers,
     listing queries, clock, and whether each marketplace can be reached and takes the credentials. Changes
-    nothing. Exit code 1: at least one check failed.
+    nothing.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon.check import run_checks
@@ -151,7 +169,10 @@ def check(places: Places, *, as_json: bool) -> int:
     return 1 if any(result.verdict is Verdict.FAILED for result in results) else 0
 
 
-@cli.command()
+@cli.command(
+    examples=["status", "status --json | jq '.channels[].backlog'"],
+    exits={DONE: "it was read, whatever it says", FAILED: "the database cannot be reached"},
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(places: Places, *, as_json: bool) -> None:
@@ -175,88 +196,9 @@ def status(places: Places, *, as_json: bool) -> None:
         print_status(answer, Moments(clock.now(), app.operators_zone(settings)))
 
 
-@cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8480, show_default=True, help="0: any free port."
-)
-def simulate(host: str, port: int) -> None:
-    """Play both marketplaces, strict to their documents.
-
-    Neither has a test environment. Point base_url at http://127.0.0.1:PORT/serviceGate (Sekorm) and
-    http://127.0.0.1:PORT (Ymatou). State, journal and faults on demand are under /_sim/.
-    """
-    from daemon import logs
-
-    logs.configure("info", "auto", stream=sys.stderr)
-    try:
-        asyncio.run(_simulate(host, port))
-    except OSError as error:
-        raise StockrelayError(
-            f"cannot listen on {host}:{port}: {error.strerror}; is the port taken?"
-        ) from error
-
-
-async def _simulate(host: str, port: int) -> None:
-    from daemon.simulator import SimulatorSettings, banner, serve
-
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    settings = SimulatorSettings()
-    await serve(host, port, settings, stop, on_started=lambda url: click.echo(banner(url, settings)))
-
-
-@cli.command()
-@click.pass_obj
-def adopt(places: Places) -> None:
-    """Accept this database as the one to push from.
-
-    After a restore, a clone or pg_upgrade the database is not the one that was pushed from before, and the
-    daemon waits for this word, so that a test copy never sells. Be sure that no daemon pushes from the other.
-    """
-    settings = places.read(log_to=sys.stderr)
-    from daemon import app
-
-    asyncio.run(app.adopt(settings))
-
-
-@cli.group()
-def config() -> None:
-    """Look at the settings."""
-
-
-@config.command("show")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def config_show(places: Places, *, as_json: bool) -> None:
-    """Print the settings in force, defaults included, secrets masked."""
-    answer = places.read(log_to=sys.stderr).masked()
-    if as_json:
-        print_json(answer)
-    else:
-        from daemon.tables import print_settings
-
-        print_settings(answer)
-
-
-@config.command("schema")
-def config_schema() -> None:
-    """Print the JSON Schema of the settings."""
-    from daemon.settings import Settings
-
-    print_json(Settings.model_json_schema())
-
-
-for command in (
-    attempts.attempts,
-    control.pause,
-    control.resume,
-    explain.explain,
-    notify.notify,
-    parked.parked,
-    reconcile.reconcile,
-    release,
-    sync.sync,
-):
-    cli.add_command(command)
+cli.add_section("Begin here", demo, simulate)
+cli.add_section("Set up", config, migrate, check, sync, adopt)
+cli.add_section("Run", run)
+cli.add_section("Look", status, explain, attempts, parked)
+cli.add_section("Act", pause, resume, release, reconcile, notify)
+cli.add_section("Shell", completion)

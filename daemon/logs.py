@@ -41,7 +41,7 @@ def configure(
     stream = sys.stdout if stream is None else stream
     is_console = format == "console" or (format == "auto" and stream.isatty())
     mask = _Mask(secrets)
-    render = _Console(mask, in_colour=stream.isatty()) if is_console else _Json(mask)
+    render = _Console(mask, in_colour=in_colour(stream)) if is_console else _Json(mask)
     writer = _Writer(stream)
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), cast("Processor", render)],
@@ -54,6 +54,11 @@ def configure(
     # Libraries narrate at info what we log as events of our own.
     root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper())))
     logging.captureWarnings(capture=True)
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Whether a person sees colours there: on a terminal, unless NO_COLOR is set or TERM says that it has none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class _Writer:

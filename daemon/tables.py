@@ -13,7 +13,7 @@ from rich.text import Text
 
 from daemon.core.checks import CheckResult, Verdict
 from daemon.core.moments import Moments, span
-from daemon.logs import visible
+from daemon.logs import in_colour, visible
 
 _STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -28,6 +28,11 @@ def print_checks(results: Sequence[CheckResult]) -> None:
     )
     counts = {verdict: sum(r.verdict is verdict for r in results) for verdict in Verdict}
     click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+
+
+def bold(text: str) -> str:
+    """A heading, for standard output: heavier on a terminal."""
+    return click.style(text, bold=True) if in_colour(sys.stdout) else text
 
 
 def print_answer(answer: Mapping[str, Any]) -> None:

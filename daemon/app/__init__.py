@@ -11,13 +11,14 @@ from daemon.app.building import (
 from daemon.app.running import run, serve
 from daemon.app.standing import status
 from daemon.app.syncing import plan_sync, sync
-from daemon.app.upkeep import adopt, migrate, send_test
+from daemon.app.upkeep import adopt, migrate, migration_sql, send_test
 
 __all__ = [
     "adopt",
     "connect_options",
     "listings",
     "migrate",
+    "migration_sql",
     "opened",
     "operators_zone",
     "partners",

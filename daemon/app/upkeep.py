@@ -1,7 +1,7 @@
 """What is done once: the schema, the adoption of a database, a test message."""
 
 import asyncio
-import sys
+from typing import Any
 
 from daemon.app.building import (
     connect_options,
@@ -14,28 +14,34 @@ from daemon.store import migrate as migrations
 from daemon.store.intake import Intake
 
 
-async def migrate(settings: Settings, *, sql: bool, grant_to: str | None = None) -> None:
-    """Bring schema and triggers up to date and give a role the daemon's rights, or print what would be run."""
-    watches = [(watch.table, watch.sku) for watch in settings.watch]
-    has_doorbell = settings.database.doorbell
-    if sql:
-        sys.stdout.write(migrations.migration_sql(watches, has_doorbell=has_doorbell, grant_to=grant_to))
-        return
-    options = connect_options(settings, is_direct=True)
-    for line in await migrations.migrate(options, watches, has_doorbell=has_doorbell, grant_to=grant_to):
-        sys.stdout.write(line + "\n")
+def migration_sql(settings: Settings, grant_to: str | None) -> str:
+    """Return all that `migrate` would run."""
+    return migrations.migration_sql(
+        _watches(settings), has_doorbell=settings.database.doorbell, grant_to=grant_to
+    )
 
 
-async def adopt(settings: Settings) -> None:
-    """Make this database the one that is pushed from."""
+async def migrate(settings: Settings, grant_to: str | None) -> list[str]:
+    """Bring schema and triggers up to date, and give a role the daemon's rights; return what was done, in words."""
+    return await migrations.migrate(
+        connect_options(settings, is_direct=True),
+        _watches(settings),
+        has_doorbell=settings.database.doorbell,
+        grant_to=grant_to,
+    )
+
+
+def _watches(settings: Settings) -> list[tuple[str, str]]:
+    return [(watch.table, watch.sku) for watch in settings.watch]
+
+
+async def adopt(settings: Settings) -> dict[str, Any]:
+    """Make this database the one that is pushed from; return which it is, and how fast all is confirmed."""
     async with opened(settings) as database:
         # Half of the slowest channel's rate: the other half is for new changes.
         rate = min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
         identifier = await Intake(database, [], {}).adopt(rate)
-    sys.stdout.write(
-        f"adopted: the database with system identifier {identifier} is pushed from now on; every number is confirmed "
-        f"with the partners, {rate:g} per second\n"
-    )
+    return {"system_identifier": identifier, "confirmed_per_s": rate}
 
 
 async def send_test(settings: Settings, language: Language | None) -> dict[str, str | None]:

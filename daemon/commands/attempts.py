@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from daemon import clock
+from daemon.commands.manners import DONE, FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, print_json
 from daemon.core.conclusion import GONE
 from daemon.core.outcome import Kind
@@ -25,8 +26,16 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _A_DAY: Final = timedelta(days=1)
 
 
-@click.command()
-@click.option("--channel", metavar="CHANNEL", help="Only this channel.")
+@click.command(
+    cls=Command,
+    examples=[
+        "attempts --sku SKU-1",
+        "attempts --channel ymatou --outcome refused --since 7d",
+        "attempts --since 2026-11-21T08:30 --limit 1000 --json",
+    ],
+    exits={DONE: "it was read, whether or not there is an attempt", FAILED: "the database cannot be reached"},
+)
+@click.option("--channel", metavar="CHANNEL", shell_complete=channels, help="Only this channel.")
 @click.option("--sku", metavar="SKU", help="Only this SKU, in the ERP's words.")
 @click.option(
     "--since",
@@ -62,10 +71,12 @@ def attempts(
     The newest first. An attempt stands here when its outcome is known.
 
     \b
-    applied   the partner acknowledged it       refused  the partner refused this SKU
-    unknown   no clear answer: it may have      trouble  the partner refused the channel, not the SKU
-              arrived, or may yet arrive        not_sent nothing reached the partner
-    gone      a 0 for a SKU that left the listing was refused: the partner does not offer it
+    applied   the partner acknowledged it
+    refused   the partner refused this SKU
+    trouble   the partner refused the channel, not the SKU
+    not_sent  nothing reached the partner
+    unknown   no clear answer: it may have arrived, or may yet arrive
+    gone      a 0 for a SKU that left the listing was refused: it is not offered
 
     Kept for history.keep_days days.
     """

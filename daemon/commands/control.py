@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.commands.manners import DONE, FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, local_time, print_json
 from daemon.core.types import ChannelName
 
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
 
 
-@click.command()
-@click.argument("channel")
-@click.option("--reason", default="", help="Why; shown by status, explain and the log.")
+@click.command(
+    cls=Command,
+    examples=["pause sekorm --reason 'their maintenance, until 06:00'", "pause ymatou --by ann --json"],
+    exits={DONE: "it is paused, and was perhaps before", FAILED: "the database cannot be reached"},
+)
+@click.argument("channel", shell_complete=channels)
+@click.option("--reason", metavar="TEXT", default="", help="Why; shown by status, explain and the log.")
 @click.option("--by", metavar="NAME", help="Who pauses. Default: this user and machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -44,15 +49,18 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
     click.echo(f"to go on: stockrelay resume {name}")
 
 
-@click.command()
-@click.argument("channel")
+@click.command(
+    cls=Command,
+    examples=["resume sekorm"],
+    exits={DONE: "it goes on, and was perhaps not paused", FAILED: "the database cannot be reached"},
+)
+@click.argument("channel", shell_complete=channels)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def resume(places: Places, channel: str, *, as_json: bool) -> None:
     """Go on with a paused CHANNEL.
 
     What has gathered meanwhile is sent at the channel's rate, sell-outs first, each SKU with its newest number.
-    Exit code 0 as well when it was not paused.
     """
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

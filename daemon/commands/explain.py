@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from daemon.commands.manners import FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, print_json
 from daemon.core.errors import StockrelayError
 from daemon.core.moments import Moments
@@ -28,9 +29,18 @@ _LABEL: Final = 11
 _WIDTH: Final = 105
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=["explain SKU-1", "explain SKU-1 --channel ymatou --attempts 20", "explain SKU-1 --json"],
+    exits={FAILED: "nobody knows that SKU (similar ones are named), or it could not be read"},
+)
 @click.argument("sku")
-@click.option("--channel", metavar="CHANNEL", help="Only this channel. Default: every enabled one.")
+@click.option(
+    "--channel",
+    metavar="CHANNEL",
+    shell_complete=channels,
+    help="Only this channel. Default: every enabled one.",
+)
 @click.option(
     "--attempts",
     metavar="N",
@@ -48,10 +58,8 @@ def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_
     knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the partner's words,
     what reconcile saw, and what happens next, by the rules that the daemon goes by.
 
-    \b
-    SKU is the ERP's name. A partner's own (Sekorm: pn_code; Ymatou: outer_sku_id) is taken, too.
-    Reads only, and works whether a daemon runs or not. Exit code 1: nobody knows that SKU; the most
-    similar ones are named.
+    SKU is the ERP's name. A partner's own (Sekorm: pn_code; Ymatou: outer_sku_id) is taken, too. Reads only, and
+    works whether a daemon runs or not.
     """
     settings = places.read(log_to=sys.stderr)
     wanted = None if channel is None else known_channel(settings, channel)
@@ -75,13 +83,14 @@ class Answer:
 
     def lines(self) -> Iterator[str]:
         from daemon.logs import visible
+        from daemon.tables import bold
 
-        yield f"{click.style(visible(self.sku), bold=True)}, {self.moments.full(self.moments.now)}"
+        yield f"{bold(visible(self.sku))}, {self.moments.full(self.moments.now)}"
         if self.meaning:
             yield visible(self.meaning)
         for facts, story in self.told:
             yield ""
-            yield f"{click.style(facts.channel, bold=True)}: {story.state}"
+            yield f"{bold(facts.channel)}: {story.state}"
             for chapter in story.chapters:
                 lines = [part for line in chapter.lines for part in _folded(visible(line))]
                 for place, line in enumerate(lines):

@@ -6,17 +6,22 @@ from typing import Final
 
 import click
 
+from daemon.commands.manners import FAILED, Group
 from daemon.commands.places import Places, print_json
 
 _NOBODY: Final = "nobody is told: notify.urls is empty; docs/notifications.md shows how to write an address"
 
 
-@click.group()
+@click.group(cls=Group)
 def notify() -> None:
     """Tell the person in charge."""
 
 
-@notify.command("test")
+@notify.command(
+    "test",
+    examples=["notify test", "notify test --language en"],
+    exits={FAILED: "an address failed, or there is none"},
+)
 @click.option(
     "--language",
     type=click.Choice(["zh", "en"]),
@@ -27,7 +32,7 @@ def notify() -> None:
 def test(places: Places, *, language: str | None, as_json: bool) -> int:
     """Send a test message to every address in notify.urls.
 
-    Says for each what became of it, without showing it. Needs no database. Exit code 1: one failed, or there is none.
+    Says for each what became of it, without showing it. Needs no database.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon import app

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.commands.manners import DONE, FAILED, Group, channels
 from daemon.commands.places import Places, known_channel, print_json
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def parked() -> None:
     """Look at SKUs that wait for a person.
 
@@ -24,8 +25,12 @@ def parked() -> None:
     """
 
 
-@parked.command("list")
-@click.argument("channel", required=False)
+@parked.command(
+    "list",
+    examples=["parked list", "parked list sekorm --limit 500 --json"],
+    exits={DONE: "it was read, whether or not any is parked", FAILED: "the database cannot be reached"},
+)
+@click.argument("channel", required=False, shell_complete=channels)
 @click.option(
     "--limit",
     metavar="N",
@@ -72,8 +77,13 @@ def list_parked(
         click.echo(line)
 
 
-@parked.command()
-@click.argument("channel")
+@parked.command(
+    examples=["parked retry sekorm SKU-1 SKU-2", "parked retry ymatou --all"],
+    exits={
+        FAILED: "one that was named is not parked (the others are tried), or the database cannot be reached"
+    },
+)
+@click.argument("channel", shell_complete=channels)
 @click.argument("skus", metavar="[SKU]...", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Every parked SKU of the channel.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -82,18 +92,23 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
     """Try parked SKUs of CHANNEL again.
 
     With --all, at half the channel's rate, so that new changes are not behind them. A SKU that is still wrong is
-    parked again, with the reason. Exit code 1: one that was named is not parked; the others are tried.
+    parked again, with the reason.
     """
     if is_all == bool(skus):
-        raise click.UsageError("name the SKUs, or give --all")
+        raise click.UsageError("name the SKUs, or give --all", click.get_current_context())
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     done = asyncio.run(_retry(settings, name, None if is_all else [Sku(sku) for sku in skus]))
     return _say(name, "retried", done, skus, as_json=as_json)
 
 
-@parked.command()
-@click.argument("channel")
+@parked.command(
+    examples=["parked discard sekorm SKU-1"],
+    exits={
+        FAILED: "one that was named is not parked (the others are left), or the database cannot be reached"
+    },
+)
+@click.argument("channel", shell_complete=channels)
 @click.argument("skus", metavar="SKU...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -102,7 +117,7 @@ def discard(places: Places, channel: str, skus: tuple[str, ...], *, as_json: boo
 
     Nothing is forgotten and nothing is sent: they stay parked, and the list, the status and the messages to the
     person in charge leave them out. When the data changes, such a SKU is tried like any other, and if it is parked
-    again it is shown again. `parked retry` takes a discard back. Exit code 1: one that was named is not parked.
+    again it is shown again. `parked retry` takes a discard back.
     """
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

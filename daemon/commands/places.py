@@ -42,7 +42,10 @@ def known_channel(settings: "Settings", name: str) -> ChannelName:
         return ChannelName(name)
     near = difflib.get_close_matches(name.lower(), channels, n=1)
     meant = f" Did you mean {near[0]}?" if near else ""
-    raise click.UsageError(f"there is no enabled channel {name!r}; there is: {', '.join(channels)}.{meant}")
+    raise click.UsageError(
+        f"there is no enabled channel {name!r}; there is: {', '.join(channels)}.{meant}",
+        click.get_current_context(silent=True),
+    )
 
 
 def local_time(settings: "Settings", time: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from daemon.commands.manners import DONE, FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, print_json
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.types import ChannelName
@@ -42,14 +43,31 @@ _COLUMNS: Final = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        "reconcile --dry-run",
+        "reconcile --channel ymatou --date 2026-11-21 --csv differences.csv",
+        "reconcile --json",
+    ],
+    exits={
+        DONE: "it was completed, whether or not anything differs",
+        FAILED: "it could not be completed; give the command again to go on",
+    },
+)
 @click.option(
     "--date",
     "day",
+    metavar="DATE",
     type=click.DateTime(["%Y-%m-%d"]),
     help="The business day. Default: the last that is over.",
 )
-@click.option("--channel", help="This channel alone. Default: all that are enabled.")
+@click.option(
+    "--channel",
+    metavar="CHANNEL",
+    shell_complete=channels,
+    help="This channel alone. Default: all that are enabled.",
+)
 @click.option("--dry-run", is_flag=True, help="Compare and report; heal nothing and keep nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -70,8 +88,6 @@ def reconcile(
     What the daemon does every night, with the same settings: Sekorm is asked about all that changed on the day,
     Ymatou's numbers are read back. What differs is told again (unless reconcile.heal is off), and the person in
     charge gets the report. A run that was killed half-way is gone on with when the command is given again.
-
-    Exit code 0: it was completed, whether or not anything differs. 1: it could not be completed.
     """
     settings = places.read(log_to=sys.stderr)
     names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())
@@ -80,7 +96,9 @@ def reconcile(
     today = settings.reconcile.schedule.today(clock.now())
     wanted = settings.reconcile.schedule.last_over(clock.now()) if day is None else day.date()
     if wanted > today:
-        raise click.UsageError(f"--date {wanted} has not begun yet; today is {today}")
+        raise click.UsageError(
+            f"--date {wanted} has not begun yet; today is {today}", click.get_current_context()
+        )
     with _progress() as tell:
         answers = asyncio.run(_reconcile(settings, names, wanted, tell, is_dry=dry_run))
     if file is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.commands.manners import DONE, FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, local_time, print_json
 from daemon.core.types import ChannelName
 
@@ -13,15 +14,19 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
 
 
-@click.command()
-@click.argument("channel")
+@click.command(
+    cls=Command,
+    examples=["release sekorm"],
+    exits={DONE: "they are sent, or none were held", FAILED: "the database cannot be reached"},
+)
+@click.argument("channel", shell_complete=channels)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def release(places: Places, channel: str, *, as_json: bool) -> None:
     """Send the zeroes of CHANNEL that the guard holds.
 
     They are due at once. For guard.window_s from now further zeroes pass unasked, so that the rest of the same import
-    does not stop again. Exit code 0 as well when nothing is held.
+    does not stop again.
     """
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

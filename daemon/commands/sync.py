@@ -5,10 +5,11 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.commands.manners import INTERRUPTED, Command, channels
 from daemon.commands.places import Places, known_channel, print_json
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
     from daemon.store.sync import SyncSummary
 
-INTERRUPTED: Final = 130
 
-
-@click.command()
-@click.argument("channel")
+@click.command(
+    cls=Command,
+    examples=["sync sekorm --dry-run", "sync sekorm", "sync ymatou --json 2>sync.log"],
+    exits={INTERRUPTED: "interrupted; give the command again to go on"},
+)
+@click.argument("channel", shell_complete=channels)
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -34,7 +37,7 @@ def sync(places: Places, channel: str, *, dry_run: bool, as_json: bool) -> int:
     before, many SKUs a call, at the channel's rate and behind the changes that happen meanwhile. Parked SKUs are
     left alone. A running daemon does the sending and this command watches; without one, it sends itself.
 
-    Ctrl-C and kills lose nothing: run it again and it goes on where it stopped. Exit code 130: it was interrupted.
+    Ctrl-C and kills lose nothing: run it again and it goes on where it stopped.
     """
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

@@ -1,0 +1,43 @@
+"""`stockrelay config show` and `schema`."""
+
+import sys
+
+import click
+
+from daemon.commands.manners import FAILED, WRONG_CONFIGURATION, Group
+from daemon.commands.places import Places, print_json
+
+
+@click.group(cls=Group)
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command(examples=["config show", "config show --json | jq .channels.sekorm.rate_per_s"])
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(places: Places, *, as_json: bool) -> None:
+    """Print the settings in force, defaults included, secrets masked.
+
+    A line for each key, as it is called in the file and in messages.
+    """
+    answer = places.read(log_to=sys.stderr).masked()
+    if as_json:
+        print_json(answer)
+    else:
+        from daemon.tables import print_settings
+
+        print_settings(answer)
+
+
+@config.command(
+    examples=["config schema > stockrelay.schema.json"], exits={FAILED: None, WRONG_CONFIGURATION: None}
+)
+def schema() -> None:
+    """Print the JSON Schema of the settings.
+
+    For editors that check and complete TOML files by a schema. Needs no configuration.
+    """
+    from daemon.settings import Settings
+
+    print_json(Settings.model_json_schema())

@@ -1,0 +1,99 @@
+"""How the command line behaves everywhere: help with examples and exit codes, wrong usage told in one line."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from daemon.core.types import CHANNELS
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+WRONG_CONFIGURATION: Final = 78
+INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final[Mapping[int, str | None]] = {
+    DONE: "done",
+    FAILED: "failed; standard error says why and what to do",
+    USAGE: "wrong usage",
+    WRONG_CONFIGURATION: "the configuration is wrong; another try cannot help",
+}
+
+
+class Command(click.Command):
+    """A command whose help ends with its exit codes and examples.
+
+    `examples` are command lines without the program's name. `exits` are the exit codes that differ from the usual
+    ones; None for one that the command does not have.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's own
+        examples: Sequence[str] = (),
+        exits: Mapping[int, str | None] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.exits = {
+            code: text for code, text in {**_EXIT_CODES, **(exits or {})}.items() if text is not None
+        }
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit codes and the examples."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in sorted(self.exits.items())])
+        with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
+            for example in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}stockrelay {example}\n")
+
+
+class Group(click.Group):
+    """Commands, in sections where they are many; nothing of a summary is cut off."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self._sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands that stand together in the help, in this order."""
+        for command in commands:
+            self.add_command(command)
+            self._sections.setdefault(title, []).append(command.name or "")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command with its summary."""
+        told = {name for names in self._sections.values() for name in names}
+        sections = {
+            **self._sections,
+            "Commands": [name for name in self.list_commands(ctx) if name not in told],
+        }
+        width = max(map(len, self.commands))
+        for title, names in sections.items():
+            if not names:
+                continue
+            with formatter.section(title):
+                # All names are of one width, so that the sections stand under each other like one table.
+                formatter.write_dl(
+                    [(f"{name:<{width}}", self.commands[name].get_short_help_str(200)) for name in names]
+                )
+
+
+Group.group_class = Group
+
+
+def channels(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer a shell the channels there are; whether one is enabled is the settings' to say."""
+    return [CompletionItem(name) for name in CHANNELS if name.startswith(incomplete)]
+
+
+def usage_line(error: click.UsageError) -> str:
+    """Wrong usage in one line: what is wrong, and where to read how it is right."""
+    command = error.ctx.command_path if error.ctx else "stockrelay"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{command}: {message[:1].lower()}{message[1:]}; see `{command} --help`"

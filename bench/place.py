@@ -105,6 +105,7 @@ def daemon_setup(dsn: str, url: str, listing: str, **channel: object) -> Iterato
             "listing": listing,
             **channel,
         },
+        "ops": {"port": 0},
         "log": {"level": "info", "format": "json"},
     }
     with TemporaryDirectory(prefix="stockrelay-bench-") as folder:

@@ -15,6 +15,7 @@ from daemon.commands.config import config
 from daemon.commands.control import pause, resume
 from daemon.commands.database import adopt, migrate
 from daemon.commands.explain import explain
+from daemon.commands.health import health
 from daemon.commands.manners import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
@@ -199,6 +200,6 @@ def status(places: Places, *, as_json: bool) -> None:
 cli.add_section("Begin here", demo, simulate)
 cli.add_section("Set up", config, migrate, check, sync, adopt)
 cli.add_section("Run", run)
-cli.add_section("Look", status, explain, attempts, parked)
+cli.add_section("Look", status, health, explain, attempts, parked)
 cli.add_section("Act", pause, resume, release, reconcile, notify)
 cli.add_section("Shell", completion)

@@ -45,9 +45,14 @@ class Pulse:
 
 
 class Progress:
-    """The promises of all loops of this process. `now` returns monotonic seconds."""
+    """The promises of all loops of this process.
 
-    def __init__(self, now: Callable[[], float] = clock.monotonic) -> None:
+    `patience_s` lengthens each: for what all of them may wait for, such as statements up to their timeout. `now`
+    returns monotonic seconds.
+    """
+
+    def __init__(self, patience_s: float = 0.0, now: Callable[[], float] = clock.monotonic) -> None:
+        self._patience_s = patience_s
         self._now = now
         self._until: dict[Pulse, float] = {}
 
@@ -57,7 +62,7 @@ class Progress:
 
     def promise(self, pulse: Pulse, within_s: float) -> None:
         """Note that the loop turns again within `within_s` seconds."""
-        self._until[pulse] = self._now() + within_s
+        self._until[pulse] = self._now() + within_s + self._patience_s
 
     def forget(self, pulse: Pulse) -> None:
         """Watch the loop no longer."""
@@ -68,3 +73,8 @@ class Progress:
         now = self._now()
         late = [Stalled(pulse.name, now - until) for pulse, until in self._until.items() if until < now]
         return sorted(late, key=lambda one: -one.overdue_s)
+
+
+def unwatched() -> Pulse:
+    """A pulse that nobody looks at, for a loop that runs for a short command."""
+    return Progress().pulse("unwatched")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
 from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.progress import Pulse
 from daemon.services.dispatch import Limits
 from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.reconcile import Limits as ReconcileLimits
@@ -156,7 +157,7 @@ def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> Reconcile
     )
 
 
-def notifier(settings: Settings, database: Database) -> Notifier:
+def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
     """Build what tells the person in charge. Raises ConfigError."""
     notify = settings.notify
     manners = Manners(
@@ -169,7 +170,9 @@ def notifier(settings: Settings, database: Database) -> Notifier:
         retry_most=notify.retry_most,
         give_up=notify.give_up,
     )
-    return Notifier(Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners)
+    return Notifier(
+        Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners, pulse
+    )
 
 
 def receivers(settings: Settings) -> Sequence[Receiver]:

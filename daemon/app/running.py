@@ -22,6 +22,7 @@ from daemon.app.building import (
     partners,
     reconcilers,
 )
+from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName, Lane
 from daemon.partners import Partner
@@ -33,6 +34,7 @@ from daemon.services.intake import IntakeService
 from daemon.services.lease import LaneKeeper
 from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
+from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
 from daemon.services.reconcile import ReconcileService
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
@@ -97,15 +99,19 @@ def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
 async def serve(settings: Settings, holder: str, stop: asyncio.Event) -> None:
     """Run every service until `stop`. A service that dies stops the others, loudly."""
     async with AsyncExitStack() as stack:
+        # First, so that it answers while the database is awaited, and until everything else has ended.
+        watch = await stack.enter_async_context(watching(settings, stop))
         database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
         stack.push_async_callback(database.close)
-        if not await _wait_for_database(settings, database, stop):
+        if not await _wait_for_database(settings, database, watch.readiness, stop):
             return
         clients = await stack.enter_async_context(partners(settings, database))
-        await _serve(settings, database, clients, holder, stop)
+        await _serve(settings, database, clients, holder, watch, stop)
 
 
-async def _wait_for_database(settings: Settings, database: Database, stop: asyncio.Event) -> bool:
+async def _wait_for_database(
+    settings: Settings, database: Database, readiness: Readiness, stop: asyncio.Event
+) -> bool:
     """Wait until the database answers: it may start after us. Raises SchemaMismatch, StoreRefused."""
     while not stop.is_set():
         try:
@@ -113,7 +119,9 @@ async def _wait_for_database(settings: Settings, database: Database, stop: async
             await database.open()
         except StoreUnavailable as error:
             log.warning("run.database_awaited", reason=str(error))
+            readiness.told(DATABASE, error)
         else:
+            readiness.told(DATABASE, None)
             return True
         try:
             await asyncio.wait_for(stop.wait(), _START_RETRY_S)
@@ -127,8 +135,10 @@ async def _serve(
     database: Database,
     clients: dict[ChannelName, Partner],
     holder: str,
+    watch: Watching,
     stop: asyncio.Event,
 ) -> None:
+    readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
     lanes = Lanes(database)
     ledgers = ledgers_of(settings, database, clients)
@@ -157,6 +167,8 @@ async def _serve(
         settings.run.resync,
         wake_dispatchers,
         lambda: all(keeper.tenure is not None for keeper in keepers),
+        partial(readiness.told, INTAKE),
+        pulse("intake"),
     )
 
     for dispatcher in dispatchers.values():
@@ -177,8 +189,10 @@ async def _serve(
 
     # A copy of the database is refused before anything is sent.
     await store.check_identity()
-    doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected)
-    pauses = PauseWatch(Pauses(database), settings.run.poll)
+    doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
+    pauses = PauseWatch(
+        Pauses(database), settings.run.poll, partial(readiness.told, DATABASE), pulse("pauses")
+    )
     heartbeat = Heartbeat(
         settings.run.heartbeat,
         [
@@ -192,27 +206,32 @@ async def _serve(
             for keeper in keepers
         ],
         lambda: doorbell.is_listening,
+        pulse("heartbeat"),
     )
-    guard = GuardService(Guard(database), list(ledgers), guard_rule(settings), settings.run.poll)
+    guard = GuardService(
+        Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
+    )
+    maintenance = Maintenance(store, settings.history.keep, pulse=pulse("maintenance"))
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(doorbell.run(stop), name="doorbell"),
             group.create_task(intake.run(stop), name="intake"),
-            group.create_task(Maintenance(store, settings.history.keep).run(stop), name="maintenance"),
+            group.create_task(maintenance.run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
-            group.create_task(notifier(settings, database).run(stop), name="notify"),
+            group.create_task(notifier(settings, database, pulse("notify")).run(stop), name="notify"),
         ]
         if settings.reconcile.enabled:
             built = reconcilers(settings, database, clients)
-            nightly = ReconcileService(list(built.values()), holder, Outbox(database).post)
+            nightly = ReconcileService(list(built.values()), holder, Outbox(database).post, watch.progress)
             readers.append(group.create_task(nightly.run(stop), name="reconcile"))
         served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
         group.create_task(cut_off(readers, stop, STOP_S), name="cut-off-readers")
         group.create_task(
             cut_off(served, stop, settings.run.grace.total_seconds() + STOP_S), name="cut-off-lanes"
         )
+        readiness.has(LANES)
 
 
 async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:

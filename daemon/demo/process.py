@@ -72,6 +72,9 @@ listing = '''
 {erp.YMATOU_LISTING}
 '''
 
+[ops]
+port = 0
+
 [log]
 format = "json"
 """

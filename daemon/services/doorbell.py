@@ -10,6 +10,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailable
+from daemon.progress import Pulse, unwatched
 from daemon.store.database import ConnectOptions
 from daemon.store.listener import listening
 
@@ -19,6 +20,8 @@ BEAT: Final = timedelta(seconds=3)
 """A lost connection is noticed within two of these: one until the beat, one for its answer."""
 _RETRY_BASE: Final = timedelta(seconds=0.2)
 _RETRY_CAP: Final = timedelta(seconds=10)
+_CONNECT_S: Final = 60.0
+"""What connecting takes at most: each host of the address has its timeout."""
 
 
 class Doorbell:
@@ -33,16 +36,23 @@ class Doorbell:
         options: ConnectOptions,
         on_ring: Callable[[str], None],
         on_connected: Callable[[], Awaitable[None]],
+        pulse: Pulse | None = None,
     ) -> None:
         self._options = options
         self._on_ring = on_ring
         self._on_connected = on_connected
+        self._pulse = pulse or unwatched()
         self.is_listening = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until told to stop. Raises ForeignDatabase when the server turns out to be a copy."""
+        with self._pulse:
+            await self._listen(stop)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
+            self._pulse.beat(_CONNECT_S)
             try:
                 async with listening(self._options, self._ring) as listener:
                     await self._on_connected()
@@ -50,6 +60,7 @@ class Doorbell:
                     self.is_listening = True
                     failures = 0
                     while not await clock.wait_any(BEAT.total_seconds(), stop):
+                        self._pulse.beat(3 * BEAT.total_seconds())
                         if not await listener.beat(BEAT):
                             raise StoreUnavailable(
                                 "the server forgot our LISTEN: a pooler in transaction mode stands between; set "

@@ -15,6 +15,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
 from daemon.store.guard import Guard, GuardState, Released
 
 log = structlog.get_logger(__name__)
@@ -23,6 +24,8 @@ _TIDY_EVERY_S: Final = 60.0
 _CALM: Final = 0.1
 """The part of the window for which the number of held zeroes must have stood still before it counts as recovered."""
 _ASK_AFTER_S: Final = 10.0
+_LONGEST_LOOK_S: Final = 900.0
+"""A look at a channel counts and lets go, and each of its statements may take two minutes."""
 _DUTY: Final = 20.0
 """A look that takes long is followed by a pause of so many times as long."""
 
@@ -41,27 +44,40 @@ class GuardService:
     """Runs in every replica; the database sees to it that a person is asked once. `rule` None: switched off."""
 
     def __init__(
-        self, guard: Guard, channels: Sequence[ChannelName], rule: GuardRule | None, every: timedelta
+        self,
+        guard: Guard,
+        channels: Sequence[ChannelName],
+        rule: GuardRule | None,
+        every: timedelta,
+        pulse: Pulse | None = None,
     ) -> None:
         self._guard = guard
         self._rule = rule
         self._every_s = every.total_seconds()
+        self._pulse = pulse or unwatched()
         self._watches: Mapping[ChannelName, _Watch] = {channel: _Watch() for channel in channels}
         self._tidy_at = clock.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every so often until told to stop."""
-        while not stop.is_set():
-            for channel, watch in self._watches.items():
-                try:
-                    await self._look(channel, watch)
-                except StockrelayError as error:
-                    log.warning("guard.look_delayed", channel=channel, reason=str(error))
+        with self._pulse:
+            while not stop.is_set():
+                await self._look_at_all()
+                self._pulse.beat(self._every_s)
+                await clock.wait_any(self._every_s, stop)
+
+    async def _look_at_all(self) -> None:
+        for channel, watch in self._watches.items():
+            self._pulse.beat(_LONGEST_LOOK_S)
             try:
-                await self._tidy()
+                await self._look(channel, watch)
             except StockrelayError as error:
-                log.warning("guard.look_delayed", reason=str(error))
-            await clock.wait_any(self._every_s, stop)
+                log.warning("guard.look_delayed", channel=channel, reason=str(error))
+        self._pulse.beat(_LONGEST_LOOK_S)
+        try:
+            await self._tidy()
+        except StockrelayError as error:
+            log.warning("guard.look_delayed", reason=str(error))
 
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:

@@ -11,6 +11,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
 from daemon.store.ledger import Ledger
 
 log = structlog.get_logger(__name__)
@@ -32,21 +33,30 @@ class Heartbeat:
     """Logs `heartbeat.channel_counted` for every channel."""
 
     def __init__(
-        self, every: timedelta, watched: Sequence[Watched], is_listening: Callable[[], bool]
+        self,
+        every: timedelta,
+        watched: Sequence[Watched],
+        is_listening: Callable[[], bool],
+        pulse: Pulse | None = None,
     ) -> None:
         self._every_s = every.total_seconds()
         self._watched = watched
         self._is_listening = is_listening
+        self._pulse = pulse or unwatched()
         self._last: dict[ChannelName, Counter[str]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat until told to stop."""
-        since = clock.monotonic()
-        while not await clock.wait_any(self._every_s, stop):
-            now = clock.monotonic()
-            for watched in self._watched:
-                await self._beat(watched, now - since)
-            since = now
+        with self._pulse:
+            since = clock.monotonic()
+            self._pulse.beat(self._every_s)
+            while not await clock.wait_any(self._every_s, stop):
+                now = clock.monotonic()
+                for watched in self._watched:
+                    self._pulse.beat(self._every_s)
+                    await self._beat(watched, now - since)
+                since = now
+                self._pulse.beat(self._every_s)
 
     async def _beat(self, watched: Watched, seconds: float) -> None:
         channel = watched.ledger.channel

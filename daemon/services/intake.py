@@ -1,8 +1,8 @@
 """Intake: reads the change log into the ledger when the doorbell rings, and every so often anyway (DESIGN.md 2.2)."""
 
 import asyncio
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
 from daemon.store.intake import LONGEST_SKU, Drained, Intake
 
 log = structlog.get_logger(__name__)
@@ -23,16 +24,24 @@ _BUSY_AFTER_S: Final = 0.5
 """Changes for so long without a pause: from then on nobody needs to ring, this service polls quickly."""
 _AWAKE: Final = timedelta(seconds=3)
 _RESYNC_TIMEOUT: Final = timedelta(minutes=15)
+_LONGEST_LOOK_S: Final = 4 * _RESYNC_TIMEOUT.total_seconds()
+"""A reading begins again without each listing that takes too long."""
 _RESYNC_GAP_S: Final = 10.0
 _START_GRACE_S: Final = 1.0
 _RETRY_CAP: Final = timedelta(seconds=15)
+
+
+def _nobody(_error: StockrelayError | None) -> None:
+    """A short command asks nobody to listen."""
 
 
 class IntakeService:
     """Keeps the ledger up with the change log.
 
     `ring()` wakes it; `request_resync()` has everything compared at the next turn. `on_marked` is called after every
-    reading, whoever did the marking, so that dispatchers look for what is due.
+    reading, whoever did the marking, so that dispatchers look for what is due; `told` how the database took it: an
+    error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is this machine's time of the last
+    reading.
     """
 
     def __init__(
@@ -42,12 +51,16 @@ class IntakeService:
         resync_every: timedelta,
         on_marked: Callable[[Drained], None],
         owns_every_lane: Callable[[], bool],
+        told: Callable[[StockrelayError | None], None] = _nobody,
+        pulse: Pulse | None = None,
     ) -> None:
         self._intake = intake
         self._poll_s = poll.total_seconds()
         self._resync_every_s = resync_every.total_seconds()
         self._on_marked = on_marked
         self._owns_every_lane = owns_every_lane
+        self._told = told
+        self._pulse = pulse or unwatched()
         self._bell = asyncio.Event()
         # A listener that connects asks for it at once; without one it comes a moment later.
         self._resync_at = clock.monotonic() + _START_GRACE_S
@@ -57,6 +70,13 @@ class IntakeService:
         self._busy_since: float | None = None
         self._awake_until = 0.0
         self.changes = 0
+        self.resyncs = 0
+        self.read_at: datetime | None = None
+
+    @property
+    def failing(self) -> Collection[ChannelName]:
+        """The channels whose listing does not work."""
+        return self._failed.keys()
 
     def ring(self) -> None:
         """Something has changed: look now."""
@@ -70,10 +90,15 @@ class IntakeService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until told to stop. A database that does not answer is tried again; nothing is skipped meanwhile."""
+        with self._pulse:
+            await self._read_until(stop)
+
+    async def _read_until(self, stop: asyncio.Event) -> None:
         failures = 0
         echoes: tuple[float, ...] = ()
         while not stop.is_set():
             self._bell.clear()
+            self._pulse.beat(_LONGEST_LOOK_S)
             began = clock.monotonic()
             try:
                 drained = await self._look(began)
@@ -81,11 +106,16 @@ class IntakeService:
             except StockrelayError as error:
                 failures += 1
                 self._log_failure(error)
+                self._told(error)
                 self._busy_since = None
                 pause = backoff(failures, timedelta(seconds=0.2), _RETRY_CAP, clock.jitter())
+                self._pulse.beat(pause.total_seconds())
                 await clock.wait_any(pause.total_seconds(), stop)
                 continue
+            self.read_at = clock.now()
+            self._told(None)
             self._on_marked(drained)
+            self._pulse.beat(self._poll_s + _LONGEST_GAP_S)
             took = clock.monotonic() - began
             if drained.changes:
                 echoes = _ECHOES_S
@@ -130,6 +160,7 @@ class IntakeService:
         self._resync_reason = reason
 
     def _log_resync(self, drained: Drained, reason: str, took_s: float) -> None:
+        self.resyncs += 1
         log.info(
             "intake.resync_finished",
             reason=reason,

@@ -9,6 +9,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
+from daemon.progress import Pulse, unwatched
 from daemon.store.intake import Intake
 
 Prune = Callable[[timedelta], Awaitable[int]]
@@ -19,6 +20,7 @@ _EVERY_S: Final = 60.0
 _MIN_AGE: Final = timedelta(minutes=10)
 """A slot rests so long before it is emptied: a transaction that still writes to it has begun before that."""
 _ROLL_EVERY_S: Final = 3600.0
+_LONGEST_STEP_S: Final = 600.0
 
 
 class Maintenance:
@@ -27,15 +29,27 @@ class Maintenance:
     `prunes` are other histories' ways to forget what is older than that long, by name; each returns how much it was.
     """
 
-    def __init__(self, intake: Intake, keep: timedelta, prunes: Mapping[str, Prune] | None = None) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        keep: timedelta,
+        prunes: Mapping[str, Prune] | None = None,
+        pulse: Pulse | None = None,
+    ) -> None:
         self._intake = intake
         self._keep = keep
         self._prunes = prunes or {}
+        self._pulse = pulse or unwatched()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take a step every minute until told to stop; a failure waits for the next."""
+        with self._pulse:
+            await self._step_until(stop)
+
+    async def _step_until(self, stop: asyncio.Event) -> None:
         roll_at = clock.monotonic()
         while not stop.is_set():
+            self._pulse.beat(_LONGEST_STEP_S)
             try:
                 if clock.monotonic() >= roll_at:
                     await self._forget()
@@ -45,6 +59,7 @@ class Maintenance:
                     log.debug("maintenance.log_rotated", step=step)
             except StockrelayError as error:
                 log.warning("maintenance.step_failed", reason=str(error))
+            self._pulse.beat(_EVERY_S)
             await clock.wait_any(_EVERY_S, stop)
 
     async def _forget(self) -> None:

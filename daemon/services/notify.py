@@ -20,6 +20,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.letters import Language, Letter
 from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
 from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
 from daemon.store.outbox import Outbox, Taken, Told
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ _LASTING: Final = timedelta(seconds=60)
 _PARKED_EVERY: Final = timedelta(hours=1)
 _KEEP: Final = timedelta(days=90)
 _FORGET_S: Final = 3600.0
+_LONGEST_TURN_S: Final = 600.0
+"""What looking, forgetting and writing down may take, beside the receivers' timeout."""
 _HOLD_MORE: Final = timedelta(seconds=30)
 _STOP_S: Final = 1.0
 """What a delivery may still take when told to stop; then it counts as failed, and is tried by whoever is next."""
@@ -74,20 +77,27 @@ class Notifier:
         receivers: Sequence[Receiver],
         channels: Sequence[ChannelName],
         manners: Manners,
+        pulse: Pulse | None = None,
     ) -> None:
         self._outbox = outbox
         self._receivers = receivers
         self._channels = channels
         self._manners = manners
+        self._pulse = pulse or unwatched()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until told to stop; a database that is away is waited for."""
         if not self._receivers:
             log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
+        with self._pulse:
+            await self._tell_until(stop)
+
+    async def _tell_until(self, stop: asyncio.Event) -> None:
         look_at = forget_at = clock.monotonic()
         failures = 0
         while not stop.is_set():
             is_busy = False
+            self._pulse.beat(_LONGEST_TURN_S + self._manners.timeout.total_seconds())
             try:
                 if clock.monotonic() >= look_at:
                     look_at = clock.monotonic() + _LOOK_S
@@ -105,7 +115,9 @@ class Notifier:
                 failures += 1
                 log.exception("notify.step_failed")
             if not is_busy:
-                await clock.wait_any(_POLL_S + self._rest_s(failures), stop)
+                rest_s = _POLL_S + self._rest_s(failures)
+                self._pulse.beat(rest_s)
+                await clock.wait_any(rest_s, stop)
 
     @staticmethod
     def _rest_s(failures: int) -> float:

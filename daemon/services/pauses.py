@@ -1,6 +1,7 @@
 """Tells the log when an operator pauses or resumes a channel, whichever replica he spoke to."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -8,17 +9,29 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
 from daemon.store.control import Pause, Pauses
 
 log = structlog.get_logger(__name__)
 
 
 class PauseWatch:
-    """Looks every so often. That nothing is sent does not depend on it: claims look for themselves."""
+    """Looks every so often. That nothing is sent does not depend on it: claims look for themselves.
 
-    def __init__(self, pauses: Pauses, every: timedelta) -> None:
+    `told` hears after each look how the database took it: an error, or None.
+    """
+
+    def __init__(
+        self,
+        pauses: Pauses,
+        every: timedelta,
+        told: Callable[[StockrelayError | None], None],
+        pulse: Pulse | None = None,
+    ) -> None:
         self._pauses = pauses
         self._every_s = every.total_seconds()
+        self._told = told
+        self._pulse = pulse or unwatched()
         self._paused: dict[ChannelName, Pause] = {}
 
     def is_paused(self, channel: ChannelName) -> bool:
@@ -27,12 +40,20 @@ class PauseWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until told to stop. A database that does not answer is told of by those who need it more."""
-        while not stop.is_set():
-            try:
-                self._note(await self._pauses.all())
-            except StockrelayError as error:
-                log.debug("control.pauses_unread", reason=str(error))
-            await clock.wait_any(self._every_s, stop)
+        with self._pulse:
+            while not stop.is_set():
+                self._pulse.beat(self._every_s)
+                await self._look()
+                await clock.wait_any(self._every_s, stop)
+
+    async def _look(self) -> None:
+        try:
+            self._note(await self._pauses.all())
+        except StockrelayError as error:
+            log.debug("control.pauses_unread", reason=str(error))
+            self._told(error)
+        else:
+            self._told(None)
 
     def _note(self, paused: dict[ChannelName, Pause]) -> None:
         for channel, pause in paused.items():

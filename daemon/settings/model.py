@@ -17,6 +17,7 @@ from daemon.settings.sections import (
     History,
     Log,
     Notify,
+    Ops,
     Place,
     Reconcile,
     Run,
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
     """What is kept of the past."""
     notify: Notify = Notify()
     """The person in charge, and how often they are told."""
+    ops: Ops = Ops()
+    """The port on which machines ask how the daemon is."""
     log: Log = Log()
     """What is told on standard output."""
 

@@ -18,6 +18,9 @@ MASK = "[masked]"
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _TABLE = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?")
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}))*\.?"
+)
 _HOSTS = re.compile(r"(?:[\w.-]*|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
 _SHOWN_IN_DSN = frozenset({
     "application_name", "connect_timeout", "dbname", "host", "options", "port", "sslcert", "sslcrl", "sslkey",
@@ -153,6 +156,17 @@ def _zone(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST.fullmatch(value) or value.replace(".", "").isdigit():
+            raise ValueError(
+                "is not an address; write an IP address of this machine, such as 127.0.0.1, or its name"
+            ) from None
+    return value
+
+
 def folded(table: str) -> tuple[str, ...]:
     """A table's name as the server reads it: what is not quoted is lower case."""
     parts = re.findall(_IDENTIFIER, table)
@@ -200,6 +214,8 @@ Count = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=2_147_483_64
 Share = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, le=1, allow_inf_nan=False)]
 Rows = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1, le=10_000)]
 Calls = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=100_000)]
+Port = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=65_535)]
+Host = Annotated[str, AfterValidator(_plain), AfterValidator(_host)]
 Cron = Annotated[str, AfterValidator(_plain), AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_plain), AfterValidator(_zone)]
 Plain = Annotated[str, AfterValidator(_plain)]

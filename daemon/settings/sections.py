@@ -233,6 +233,17 @@ class Reconcile(Section):
         return Schedule(self.cron, ZoneInfo(self.timezone))
 
 
+class Ops(Section):
+    """The port on which machines ask how the daemon is: /livez, /readyz, /metrics, /status."""
+
+    enabled: bool = True
+    """Off: nothing is listened on; `stockrelay health` cannot answer then."""
+    host: rules.Host = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: keep it from strangers."""
+    port: rules.Port = 9464
+    """The TCP port. 0: any free one, named in the log."""
+
+
 class Log(Section):
     """What is told on standard output."""
 

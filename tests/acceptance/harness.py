@@ -42,6 +42,8 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "notify": {},
     # Its hour may come while a test runs.
     "reconcile": {"enabled": False},
+    # Replicas share this machine.
+    "ops": {"port": 0},
     "log": {"level": "info", "format": "json"},
     "channel": {"rate_per_s": 2000, "concurrency": 16, "timeout_s": 2.0, "settle_s": 5.0},
     "sekorm": {"listing": LISTINGS[SEKORM]},

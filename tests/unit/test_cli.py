@@ -131,6 +131,7 @@ def test_config_schema_needs_no_configuration_and_knows_every_section() -> None:
         "reconcile",
         "history",
         "notify",
+        "ops",
         "log",
     }
     assert set(schema["properties"]) == sections

@@ -23,7 +23,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def progress(watch: Watch) -> Progress:
-    return Progress(watch)
+    return Progress(now=watch)
 
 
 def test_a_loop_is_not_watched_before_its_first_beat(watch: Watch, progress: Progress) -> None:
@@ -48,6 +48,15 @@ def test_a_beat_replaces_the_promise_before_it(watch: Watch, progress: Progress)
     assert progress.stalled() == [Stalled("intake", 1.0)]
     pulse.beat(1.0)
     assert progress.stalled() == []
+
+
+def test_patience_lengthens_every_promise(watch: Watch) -> None:
+    progress = Progress(patience_s=60.0, now=watch)
+    progress.pulse("intake").beat(5.0)
+    watch.now += 65.0
+    assert progress.stalled() == []
+    watch.now += 1.0
+    assert progress.stalled() == [Stalled("intake", 1.0)]
 
 
 def test_a_loop_that_ended_is_not_missed_and_may_begin_again(watch: Watch, progress: Progress) -> None:

@@ -11,6 +11,8 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
+from daemon.progress import Progress as Promises
+from daemon.progress import Pulse
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import PartnerSilent, Progress
 from daemon.store.reconcile import Run
@@ -21,37 +23,52 @@ _RETRY_BASE: Final = timedelta(minutes=1)
 _RETRY_CAP: Final = timedelta(minutes=15)
 _WATCH_S: Final = 60.0
 _TELL_S: Final = 30.0
+_TURN_S: Final = 60.0
+"""Planning, taking, tidying: what a turn may take beside its statements."""
 
 
 class ReconcileService:
     """Runs in every replica; the database sees to it that a run has one at a time."""
 
     def __init__(
-        self, reconcilers: Sequence[Reconciler], holder: str, post: Callable[[Notice], Awaitable[bool]]
+        self,
+        reconcilers: Sequence[Reconciler],
+        holder: str,
+        post: Callable[[Notice], Awaitable[bool]],
+        promises: Promises | None = None,
     ) -> None:
         self._reconcilers = reconcilers
         self._holder = holder
         self._post = post
+        self._promises = promises or Promises()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop; a run that is cut off is gone on with by whoever takes it next."""
         async with asyncio.TaskGroup() as group:
             for reconciler in self._reconcilers:
-                group.create_task(self._serve(reconciler, stop), name=f"reconcile-{reconciler.channel}")
-                group.create_task(self._watch(reconciler, stop), name=f"reconcile-watch-{reconciler.channel}")
+                name = f"reconcile-{reconciler.channel}"
+                group.create_task(self._serve(reconciler, stop, self._promises.pulse(name)), name=name)
+                name = f"reconcile-watch-{reconciler.channel}"
+                group.create_task(self._watch(reconciler, stop, self._promises.pulse(name)), name=name)
 
-    async def _serve(self, reconciler: Reconciler, stop: asyncio.Event) -> None:
+    async def _serve(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
+        with pulse:
+            await self._serve_until(reconciler, stop, pulse)
+
+    async def _serve_until(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
         pause = reconciler.limits.lease.total_seconds() / 2
         while not stop.is_set():
+            pulse.beat(_TURN_S)
             has_worked = False
             try:
                 await self._plan(reconciler)
                 run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
                 if run is not None:
-                    has_worked = await self._carry_out(reconciler, run, stop)
+                    has_worked = await self._carry_out(reconciler, run, stop, pulse)
             except StockrelayError as error:
                 log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
             if not has_worked:
+                pulse.beat(pause)
                 await clock.wait_any(pause, stop)
 
     async def _plan(self, reconciler: Reconciler) -> None:
@@ -66,8 +83,11 @@ class ReconcileService:
             )
             await reconciler.runs.tidy(reconciler.channel)
 
-    async def _carry_out(self, reconciler: Reconciler, run: Run, stop: asyncio.Event) -> bool:
-        """Carry one run out; say whether the next may follow at once."""
+    async def _carry_out(self, reconciler: Reconciler, run: Run, stop: asyncio.Event, pulse: Pulse) -> bool:
+        """Carry one run out; say whether the next may follow at once.
+
+        That a run takes hours is no stall: the dead man's check sees to one that is never over.
+        """
         log.info(
             "reconcile.run_started",
             channel=run.channel,
@@ -81,7 +101,9 @@ class ReconcileService:
         )
         stopping = asyncio.create_task(stop.wait(), name="reconcile-stop")
         try:
-            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            while not (working.done() or stopping.done()):
+                pulse.beat(_TURN_S)
+                await asyncio.wait((working, stopping), timeout=_TURN_S, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 working.cancel()
                 await asyncio.wait((working,))
@@ -124,15 +146,18 @@ class ReconcileService:
         log.error("reconcile.run_failed", channel=run.channel, run=run.run_id, reason=str(error))
         await reconciler.runs.postpone(run, wait, str(error))
 
-    async def _watch(self, reconciler: Reconciler, stop: asyncio.Event) -> None:
+    async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
         """The dead man's check: a run that should be over and is not is told, whatever keeps it."""
         pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
-        while not stop.is_set():
-            try:
-                await self._look_for_missed(reconciler)
-            except StockrelayError as error:
-                log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
-            await clock.wait_any(pause, stop)
+        with pulse:
+            while not stop.is_set():
+                pulse.beat(_TURN_S)
+                try:
+                    await self._look_for_missed(reconciler)
+                except StockrelayError as error:
+                    log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
+                pulse.beat(pause)
+                await clock.wait_any(pause, stop)
 
     async def _look_for_missed(self, reconciler: Reconciler) -> None:
         channel, limits = reconciler.channel, reconciler.limits

@@ -1,0 +1,85 @@
+"""What the ops port says: alive, ready, status. None of it waits for the database but the status, which is kept."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StockrelayError
+from daemon.ops.http import Page, Reply, as_json
+from daemon.progress import Progress
+
+log = structlog.get_logger(__name__)
+
+STATUS_KEPT_S: Final = 5.0
+_STATUS_TIMEOUT_S: Final = 8.0
+"""Less than a connection lives."""
+
+
+def alive(progress: Progress) -> Page:
+    """200 while every loop keeps its promise; 503 names those that do not: only a restart helps."""
+
+    async def livez() -> Reply:
+        stalled = progress.stalled()
+        if not stalled:
+            return as_json(200, {"status": "alive"})
+        loops = [{"loop": one.name, "overdue_s": round(one.overdue_s, 1)} for one in stalled]
+        return as_json(503, {"status": "stalled", "stalled": loops})
+
+    return livez
+
+
+def ready(reasons: Callable[[], Mapping[str, str]]) -> Page:
+    """200 while there is no reason against it; 503 with the reasons, by what is missing."""
+
+    async def readyz() -> Reply:
+        against = reasons()
+        if not against:
+            return as_json(200, {"status": "ready"})
+        return as_json(503, {"status": "not ready", "reasons": dict(against)})
+
+    return readyz
+
+
+class StatusPage:
+    """How every channel stands, as `stockrelay status --json` tells it.
+
+    Read once for all who ask at the same time, and kept for some seconds: nobody loads the database through it.
+    """
+
+    def __init__(
+        self, read: Callable[[], Awaitable[Mapping[str, Any]]], keep_s: float = STATUS_KEPT_S
+    ) -> None:
+        self._read = read
+        self._keep_s = keep_s
+        self._until = 0.0
+        self._reading: asyncio.Task[Reply] | None = None
+
+    async def __call__(self) -> Reply:
+        """200 with the status; 503 when it could not be read, which is kept as well."""
+        reading = self._reading
+        if reading is None or (reading.done() and clock.monotonic() >= self._until):
+            reading = self._reading = asyncio.create_task(self._fresh(), name="ops-status")
+        # Whoever goes away leaves it to the others.
+        return await asyncio.shield(reading)
+
+    async def close(self) -> None:
+        """Give a reading up that is under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+
+    async def _fresh(self) -> Reply:
+        try:
+            async with asyncio.timeout(_STATUS_TIMEOUT_S):
+                reply = as_json(200, await self._read())
+        except (StockrelayError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_STATUS_TIMEOUT_S:g} s"
+            log.warning("ops.status_unread", reason=reason)
+            reply = as_json(
+                503, {"error": "the database does not tell it now; see ops.status_unread in the log"}
+            )
+        self._until = clock.monotonic() + self._keep_s
+        return reply

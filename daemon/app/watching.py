@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -15,7 +16,8 @@ from daemon.ops.pages import StatusPage, alive, ready
 from daemon.progress import Progress
 from daemon.services.looplag import LoopWatch
 from daemon.services.readiness import Readiness
-from daemon.settings import Settings
+from daemon.services.sdnotify import SystemdNotifier
+from daemon.settings import Settings, take_service_manager
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +25,8 @@ _STATEMENTS: Final = 4
 """A loop's turn waits for so many statements in a row at most, beside what it says itself."""
 _SLACK_S: Final = 60.0
 _SILENCE_S: Final = 15.0
+_STOP_S: Final = 30.0
+"""What the service manager has to wait for when the daemon is told to stop, beside run.grace_s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,25 @@ async def watching(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Wat
         task = asyncio.create_task(loop_watch.run(), name="loop-watch")
         stack.push_async_callback(asyncio.wait, {task})
         stack.callback(task.cancel)
+        await stack.enter_async_context(_told_to_the_service_manager(settings, parts, stop))
         if settings.ops.enabled:
             await stack.enter_async_context(_ops_port(settings, parts))
         yield parts
+
+
+@asynccontextmanager
+async def _told_to_the_service_manager(
+    settings: Settings, parts: Watching, stop: asyncio.Event
+) -> AsyncIterator[None]:
+    manager = take_service_manager()
+    if manager is None:
+        yield
+        return
+    stop_within = settings.run.grace + timedelta(seconds=_STOP_S)
+    notifier = SystemdNotifier(manager, parts.readiness.reasons, parts.progress.stalled, stop_within)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(notifier.run(stop), name="sdnotify")
+        yield
 
 
 @asynccontextmanager

@@ -17,8 +17,9 @@
 \if :{?owner} \else \set owner stockrelay_owner \endif
 \if :{?daemon} \else \set daemon stockrelay \endif
 
-SELECT to_regrole(quote_ident(:'owner')) IS NULL AS lacks_owner, to_regrole(quote_ident(:'daemon')) IS NULL AS lacks_daemon,
-       to_regnamespace('stockrelay') IS NULL AS lacks_schema, current_database() AS database \gset
+SELECT pg_catalog.to_regrole(pg_catalog.quote_ident(:'owner')) IS NULL AS lacks_owner,
+       pg_catalog.to_regrole(pg_catalog.quote_ident(:'daemon')) IS NULL AS lacks_daemon,
+       pg_catalog.to_regnamespace('stockrelay') IS NULL AS lacks_schema, pg_catalog.current_database() AS database \gset
 
 -- As a DBA: CREATEROLE, CREATE on the database, and the grant option for the ERP's tables (or superuser).
 \if :lacks_owner
@@ -30,6 +31,9 @@ SELECT to_regrole(quote_ident(:'owner')) IS NULL AS lacks_owner, to_regrole(quot
 \if :lacks_schema
     GRANT CONNECT ON DATABASE :"database" TO :"owner", :"daemon";
     CREATE SCHEMA stockrelay AUTHORIZATION :"owner";
+    -- What somebody else has put into a schema of its search path would be called with its rights. So the listings name
+    -- their tables with the schema, as they do functions and operators of extensions.
+    ALTER ROLE :"daemon" IN DATABASE :"database" SET search_path = pg_catalog, pg_temp;
 \endif
 \if :{?schemas}
     GRANT USAGE ON SCHEMA :schemas TO :"owner", :"daemon";
@@ -45,7 +49,7 @@ SELECT to_regrole(quote_ident(:'owner')) IS NULL AS lacks_owner, to_regrole(quot
 \endif
 
 -- After `stockrelay migrate`, as the DBA or as the owner role.
-SELECT to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gset
+SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_migrated \gset
 \if :is_migrated
     GRANT USAGE ON SCHEMA stockrelay TO :"daemon";
     GRANT SELECT ON stockrelay.alembic_version, stockrelay.change, stockrelay.watch

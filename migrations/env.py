@@ -1,6 +1,7 @@
 """Runs the migrations: on the connection that `stockrelay migrate` hands over, or printed as SQL for review.
 
-Several replicas may start at once: the caller holds an advisory lock around all of this.
+Several replicas may start at once: the caller holds an advisory lock around all of this. Names that have no schema are
+the server's: whoever may create things in a schema of the search path would have them called with the owner's rights.
 """
 
 from alembic import context
@@ -20,6 +21,7 @@ def run_offline() -> None:
         literal_binds=True,
         transaction_per_migration=True,
     )
+    context.get_context().impl.static_output("SET search_path = pg_catalog, pg_temp;\n")
     context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};\n")
     with context.begin_transaction():
         context.run_migrations()

@@ -110,6 +110,8 @@ async def _set_watches(
 
 async def _upgrade(options: ConnectOptions) -> None:
     arguments = options.arguments() | {"command_timeout": None}
+    # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
+    arguments["server_settings"] |= {"search_path": "pg_catalog, pg_temp"}
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(**arguments), poolclass=NullPool
     )

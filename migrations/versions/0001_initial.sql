@@ -124,14 +124,49 @@ CREATE TABLE stockrelay.watch (
     since      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- The columns of a table that an SKU expression reads. Raises what is wrong with the expression.
+CREATE FUNCTION stockrelay.sku_inputs(relation regclass, sku text) RETURNS name[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    inputs name[];
+BEGIN
+    -- The server itself knows what a view reads. The row as a whole has another name here than in check_watch: it is not to
+    -- be read, as that says nothing of columns.
+    EXECUTE format('CREATE VIEW stockrelay.sku_probe AS SELECT (%s)::text AS sku FROM %s AS old_rows', sku, relation);
+    SELECT array_agg(a.attname) INTO inputs
+    FROM pg_rewrite AS r
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                       AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation
+    JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
+    WHERE r.ev_class = 'stockrelay.sku_probe'::regclass;
+    DROP VIEW stockrelay.sku_probe;
+    RETURN coalesce(inputs, '{}');
+END $$;
+
+-- What a domain is made of, other types as they are. Of a type that is not the server's own (16384 and above) its owner says
+-- how it becomes a text: that function would run with the rights of whoever casts. Casts of domains are those of the base.
+CREATE FUNCTION stockrelay.base_type(type oid) RETURNS oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE base (id, depth) AS (
+        SELECT type, 0
+        UNION ALL
+        SELECT t.typbasetype, b.depth + 1 FROM pg_type AS t JOIN base AS b ON t.oid = b.id WHERE t.typtype = 'd'
+    )
+    SELECT b.id FROM base AS b ORDER BY b.depth DESC LIMIT 1
+$$;
+
 -- The source of one watched table's trigger function for one event (insert, update, delete, truncate). `sku_column` is
 -- the SKU's column, NULL where the SKU is an expression over several.
+--
+-- It runs with the rights of our schema's owner, and who owns the table may give a column another type at any time, with a
+-- cast to text that does what he likes. So a column is cast while its type is the server's own, and else written as it is
+-- shown, which only the server's functions do. An expression is computed while all that it reads is of such types.
 --
 -- Each of the ERP's statements pays for every line of it, and PL/pgSQL prepares each expression anew in every
 -- transaction, so there are few, and none that is a query but the INSERT. What could fail is tried first, in a block that
 -- writes nothing; what fails makes the capture say that anything may have changed.
-CREATE FUNCTION stockrelay.capture_source(relation oid, sku text, sku_column name, event text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $outer$
+CREATE FUNCTION stockrelay.capture_source(relation regclass, sku text, sku_column name, event text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
     source CONSTANT text := $source$
 #variable_conflict use_column
@@ -167,11 +202,22 @@ END $source$;
     written CONSTANT text := $written$
         INSERT INTO stockrelay.@slot@ (xid, at, sku)
         SELECT pg_current_xact_id(), clock_timestamp(), c.sku
-        FROM (@rows@) AS c WHERE c.sku IS NOT NULL;$written$;
+        FROM (@rows@) AS c@where@;$written$;
     tables CONSTANT text[] := CASE event WHEN 'insert' THEN '{new_rows}' WHEN 'update' THEN '{new_rows, old_rows}'
                                          WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
-    named CONSTANT text[] := ARRAY(SELECT format('(SELECT (@sku@)::text AS sku FROM %s LIMIT 5001)', t)
-                                   FROM unnest(tables) AS t);
+    is_safe CONSTANT text := coalesce((
+        SELECT string_agg(format('(pg_typeof(%I)::oid < 16384%s)', a.attname, CASE
+            WHEN a.atttypid >= 16384 AND stockrelay.base_type(a.atttypid) < 16384
+            THEN format(' OR pg_typeof(%I)::oid = %s', a.attname, a.atttypid) END), ' AND ')
+        FROM pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = ANY (stockrelay.sku_inputs(relation, sku))), 'true');
+    is_never_null CONSTANT boolean := coalesce((
+        SELECT a.attnotnull FROM pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = sku_column AND NOT a.attisdropped), false);
+    named CONSTANT text[] := ARRAY(
+        SELECT format('(SELECT %s AS sku FROM %s LIMIT 5001)', CASE WHEN sku_column IS NULL THEN '(@sku@)::text'
+                      ELSE format('CASE WHEN %s THEN (@sku@)::text ELSE concat(@sku@) END', is_safe) END, t)
+        FROM unnest(tables) AS t);
     word CONSTANT text := 'pg_sequence_last_value(''stockrelay.capture_word'')';
     body text := source;
     try text := '';
@@ -180,8 +226,10 @@ BEGIN
         RETURN 'BEGIN PERFORM stockrelay.capture_everything(); RETURN NULL; END';
     END IF;
     IF sku_column IS NULL THEN
-        SELECT string_agg(format(E'\n        PERFORM count((@sku@)::text) FROM %s;', t), '') INTO try
-        FROM unnest(tables) AS t;
+        SELECT string_agg(format(
+            E'\n        IF NOT (SELECT %1$s FROM %2$s LIMIT 1) THEN RAISE EXCEPTION ''another type''; END IF;'
+            '\n        PERFORM count((@sku@)::text) FROM %2$s;', is_safe, t), '')
+        INTO try FROM unnest(tables) AS t;
     END IF;
     body := replace(body, '@into_0@', replace(written, '@slot@', 'change_0'));
     body := replace(body, '@into_1@', replace(written, '@slot@', 'change_1'));
@@ -192,7 +240,8 @@ BEGIN
     -- Raises when the ERP has renamed or dropped the column.
     body := replace(body, '@word@', CASE WHEN sku_column IS NULL THEN word
         ELSE format('CASE WHEN has_column_privilege(%s::oid, %L, ''SELECT'') IS NOT NULL THEN %s END',
-                    relation, sku_column, word) END);
+                    relation::oid, sku_column, word) END);
+    body := replace(body, '@where@', CASE WHEN is_never_null THEN '' ELSE ' WHERE c.sku IS NOT NULL' END);
     RETURN replace(replace(body, '@try@', try), '@sku@', sku);
 END $outer$;
 
@@ -211,6 +260,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     plan text;
     foreign_part regclass;
+    foreign_column name;
+    foreign_type text;
     column_name name;
 BEGIN
     IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class AS c WHERE c.oid = relation) THEN
@@ -245,6 +296,17 @@ BEGIN
     IF plan LIKE '%"Subplan Name"%' THEN
         RAISE EXCEPTION 'watch: the SKU expression "%" on % reads another table', sku, name
             USING HINT = 'The ERP''s statements would wait for that table''s locks: watch it too, and join in the listing.';
+    END IF;
+    IF column_name IS NULL THEN
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) INTO foreign_column, foreign_type FROM pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = ANY (stockrelay.sku_inputs(relation, sku))
+        AND stockrelay.base_type(a.atttypid) >= 16384 LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'watch: the SKU expression "%" on % reads %, whose type % is not one of the server''s own',
+                sku, name, foreign_column, foreign_type
+                USING HINT = 'Whoever owns that type could have code run as the owner of the schema stockrelay. Watch the table '
+                             'by another column, or give it a generated column of type text.';
+        END IF;
     END IF;
     RETURN column_name;
 END $$;
@@ -299,10 +361,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes the triggers what the configuration says: `watches` is [{"table": ..., "sku": ...}, ...], spelled as in SQL.
--- Idempotent; tables that are no longer watched lose their triggers. Returns what is watched now.
-CREATE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF stockrelay.watch
-LANGUAGE plpgsql AS $$
+-- Makes the triggers of these tables what the configuration says: [{"relation": oid, "table": name, "sku": ...}, ...].
+CREATE FUNCTION stockrelay.put_watches(watches jsonb) RETURNS SETOF stockrelay.watch
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted record;
     relation regclass;
@@ -314,8 +375,8 @@ DECLARE
     kept oid[] := '{}';
     members oid[] := '{}';
 BEGIN
-    FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w ("table" text, sku text) LOOP
-        relation := wanted."table"::regclass;
+    FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w (relation oid, "table" text, sku text) LOOP
+        relation := wanted.relation;
         sku_column := stockrelay.check_watch(relation, wanted."table", wanted.sku);
         IF relation::oid = ANY (members) THEN
             RAISE EXCEPTION 'watch: % is watched already, by itself or as a part of another table', wanted."table"
@@ -361,6 +422,19 @@ BEGIN
     DELETE FROM stockrelay.watch AS w WHERE w.relation <> ALL (kept);
     RETURN QUERY SELECT w.* FROM stockrelay.watch AS w ORDER BY w.name;
 END $$;
+
+-- Makes the triggers what the configuration says: `watches` is [{"table": ..., "sku": ...}, ...], spelled as in SQL.
+-- Idempotent; tables that are no longer watched lose their triggers. Returns what is watched now.
+-- The tables' names are looked up on the caller's search path, and nothing else is: whoever may create things in a schema
+-- of that path would have them called with the rights of the owner.
+CREATE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF stockrelay.watch
+LANGUAGE sql AS $$
+    SELECT p.* FROM stockrelay.put_watches((
+        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'relation', w."table"::pg_catalog.regclass::pg_catalog.oid, 'table', w."table", 'sku', w.sku))
+        FROM pg_catalog.jsonb_to_recordset(watches) AS w ("table" pg_catalog.text, sku pg_catalog.text)
+    )) AS p
+$$;
 
 -- Intake: how far the change log has been read --------------------------------------------------------------------
 
@@ -549,11 +623,10 @@ CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at I
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.
 CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)
-RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
-                                        ELSE 2147483647 END
-$$;
+                                        ELSE 2147483647 END;
 
 -- The due rows that nobody is sending, locked: urgent ones first, then so many others, each kind in the order in which
 -- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly
@@ -577,11 +650,10 @@ END $$;
 
 -- A parked row waits for a change of what was wrong with it, not for another number.
 CREATE FUNCTION stockrelay.stays_parked(d stockrelay.ledger, wanted stockrelay.ledger)
-RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT d.parked_at IS NOT NULL
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN d.parked_at IS NOT NULL
        AND (d.listed_rows, d.listed_identifiers, d.listed_quantity IS NULL)
-           IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL)
-$$;
+           IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL);
 
 -- One line per attempt, appended when its outcome is known; a partition a day (UTC).
 CREATE TABLE stockrelay.attempt (

@@ -37,14 +37,13 @@ CREATE TABLE stockrelay.guard (
 
 -- Whether there is nothing left of a SKU: it has left the listing, or its one row says zero.
 CREATE FUNCTION stockrelay.is_zero(rows integer, quantity integer) RETURNS boolean
-LANGUAGE sql IMMUTABLE AS $$ SELECT rows = 0 OR (rows = 1 AND coalesce(quantity = 0, false)) $$;
+LANGUAGE sql IMMUTABLE RETURN rows = 0 OR (rows = 1 AND coalesce(quantity = 0, false));
 
 -- Whether a zero would be news: the partner was last told more, and no zero of it is known yet.
 CREATE FUNCTION stockrelay.falls(d stockrelay.ledger) RETURNS boolean
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT d.identifiers IS NOT NULL AND d.zero_at IS NULL
-       AND (coalesce(d.acked_quantity, 1) > 0 OR coalesce(d.attempt_quantity, 0) > 0)
-$$;
+LANGUAGE sql IMMUTABLE
+RETURN d.identifiers IS NOT NULL AND d.zero_at IS NULL
+       AND (coalesce(d.acked_quantity, 1) > 0 OR coalesce(d.attempt_quantity, 0) > 0);
 
 -- A channel's guard, locked until the end of the transaction: who counts after that sees what others have counted.
 CREATE FUNCTION stockrelay.locked_guard(channel text) RETURNS stockrelay.guard

@@ -12,6 +12,7 @@ import pytest
 
 from daemon.demo.postgres import PostgresServer
 from daemon.store.migrate import migration_sql
+from tests.store.cast import Cast, make_cast
 from tests.store.place import RESET, SHOP, WATCHES, Connection, Place
 from tests.store.shop import Shop, opened
 
@@ -72,6 +73,12 @@ async def empty(server: PostgresServer) -> AsyncIterator[Place]:
     yield place
     await place.close()
     server.run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def cast(empty: Place) -> Cast:
+    """An ERP with roles; none of them, nor of ours, is a superuser."""
+    return make_cast(empty)
 
 
 @pytest.fixture

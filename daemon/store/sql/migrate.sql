@@ -1,19 +1,32 @@
+-- Functions are named with their schema: the search path is the owner's own, on which the watched tables are looked up,
+-- and somebody else may be able to create things there.
+
 -- name: lock
 -- One migration at a time, over all replicas.
-SELECT pg_advisory_lock($1);
+SELECT pg_catalog.pg_advisory_lock($1);
 
 -- name: create_schema
--- IF NOT EXISTS alone would want the right to create schemas even where a DBA has made it already.
+-- IF NOT EXISTS alone would want the right to create schemas even where a DBA has made it already. Who owns the schema may
+-- put things into it that are called with our rights: it is ours, or a superuser's.
 DO $$
+DECLARE
+    owner CONSTANT pg_catalog.name := (
+        SELECT r.rolname FROM pg_catalog.pg_namespace AS n
+        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'stockrelay' AND NOT r.rolsuper);
 BEGIN
-    IF to_regnamespace('stockrelay') IS NULL THEN
+    IF pg_catalog.to_regnamespace('stockrelay') IS NULL THEN
         CREATE SCHEMA stockrelay;
+    ELSIF NOT pg_catalog.pg_has_role(owner, 'USAGE') THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = pg_catalog.concat('the schema belongs to ', owner, ', and ', current_user, ' is no member of it'),
+            HINT = 'Migrate as its owner. If that role is not yours, look at what is in the schema, and drop it.';
     END IF;
 END $$;
 
 -- name: has_version_table
 -- NULL before the first migration.
-SELECT to_regclass('stockrelay.alembic_version');
+SELECT pg_catalog.to_regclass('stockrelay.alembic_version');
 
 -- name: version
 -- The schema's version.
@@ -25,10 +38,11 @@ SELECT stockrelay.set_doorbell($1);
 
 -- name: set_watches
 -- Makes the triggers what the configuration says.
-SELECT name, sku, is_always FROM stockrelay.set_watches($1::jsonb);
+SELECT name, sku, is_always FROM stockrelay.set_watches($1::pg_catalog.jsonb);
 
 -- name: set_up_offline
 -- What `migrate --sql` prints after the migrations: the doorbell and the triggers as configured.
 
+RESET search_path;
 SELECT stockrelay.set_doorbell(@doorbell@);
-SELECT name, sku, is_always FROM stockrelay.set_watches('@watches@'::jsonb);
+SELECT name, sku, is_always FROM stockrelay.set_watches('@watches@'::pg_catalog.jsonb);

@@ -1,0 +1,187 @@
+"""All that a daemon and an operator do with the database, each once."""
+
+from datetime import date, timedelta
+
+from daemon.core.guard import GuardRule
+from daemon.core.notice import Notice
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.reconcile import seen
+from daemon.core.story import Rhythm
+from daemon.core.types import SEKORM, Sku
+from daemon.store.answers import Answers, Kept
+from daemon.store.control import Pauses
+from daemon.store.guard import Guard
+from daemon.store.listing import ChannelListing
+from daemon.store.outbox import Outbox, Told
+from daemon.store.parked import Parked
+from daemon.store.proof import Proofs
+from daemon.store.reconcile import Chunk, Reconciles
+from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop
+
+HOUR = timedelta(hours=1)
+
+
+async def reconcile(shop: Shop) -> None:
+    """A night: planned, carried out in every way, ended, looked at, forgotten."""
+    runs = Reconciles(shop.database)
+    proofs = Proofs(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    day, now = date(2026, 3, 7), (await runs.owed(CHANNEL)).now
+    window = (now - HOUR, now + HOUR)
+    await runs.plan(CHANNEL, [day], supersedes=True)
+    assert len(await runs.open_days(CHANNEL)) == 1
+    run = await runs.take(CHANNEL, "one", HOUR)
+    assert run is not None
+    assert await runs.renew(run, HOUR)
+    await runs.set_method(run, HOUR, "compare")
+    await proofs.day_count(window)
+    await proofs.rows(await proofs.day_skus(window, "", 9), HOUR)
+    await proofs.pending(HOUR)
+    await runs.note_chunk(run, HOUR, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
+    await runs.differing_chunks(run)
+    await runs.unnamed_chunks(run)
+    await runs.set_total(run, HOUR, 1, is_shifted=False)
+    page = ReadPage(1, 1, (ReadSku("Z", 1, "P"),))
+    await proofs.keep_page(runs, run, HOUR, 1, 1, page, timedelta(0))
+    await proofs.held(run, 1)
+    await proofs.drop_pages_after(run, 1)
+    await proofs.judge(runs, run, HOUR, 1, HOUR, is_complete=True)
+    await proofs.suspect_pages(run)
+    await proofs.has_news_of_absence(run)
+    await proofs.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
+    for found in await runs.next_findings(run, ("", ""), 9):
+        life = seen(found.life, found.kind, found.now, heal=True, contested_after=3)
+        await runs.keep(run, HOUR, [(found, life)], 10.0)
+    await runs.reassert(run, HOUR, ["B"], 10.0)
+    await runs.age(run, HOUR, HOUR)
+    await runs.turns(run, 9)
+    await runs.counts(run)
+    await runs.set_stage(run, HOUR, 2, (1, 0, 0), None)
+    await runs.postpone(run, timedelta(0), "why")
+    run = await runs.take(CHANNEL, "one", HOUR)
+    assert run is not None
+    await runs.finish(run, why=None, report={}, notice=Notice("any", "night", SEKORM))
+    assert await runs.last(CHANNEL) is not None
+    dry = await runs.begin_by_hand(CHANNEL, day, "one", HOUR, is_dry=True)
+    await proofs.forget_looks(runs, dry, HOUR)
+    await runs.release(dry)
+    await runs.drop(dry)
+    await shop.sql.execute("UPDATE stockrelay.reconcile_run SET ended_at = ended_at - interval '1 year'")
+    await runs.tidy(CHANNEL)
+    assert await runs.last(CHANNEL) is None
+
+
+async def tell(shop: Shop) -> None:
+    """Everything that is done with notices."""
+    outbox = Outbox(shop.database)
+    await outbox.tell_troubles([SEKORM], timedelta(0))
+    await outbox.tell_parked(SEKORM, timedelta(0), HOUR)
+    await outbox.post(Notice("any", "key", SEKORM))
+    taken = await outbox.take(HOUR, timedelta(0), 9, ())
+    told = Told(
+        (), None, is_all=False, is_any=False, pauses=[HOUR] * len(taken), are_over=[False] * len(taken)
+    )
+    assert await outbox.finish(taken, told)
+    await outbox.hurry("any")
+    await outbox.standing()
+    await outbox.leave_untold()
+    await outbox.forget(timedelta(0))
+
+
+async def guard(shop: Shop) -> None:
+    """Hold, ask, look, let go."""
+    await shop.take()
+    for sku in "CDE":
+        await shop.deliver(sku, 5)
+    for sku in "CD":
+        await shop.sells(sku, 4)
+    await shop.drain()
+    await shop.pass_time(3)
+    await shop.sql.execute("UPDATE shop.goods SET quantity = 0 WHERE sku >= 'C'")
+    assert len((await shop.claim()).put_off) == 2
+    await shop.drain()
+    assert (await shop.claim()).attempts == []
+    guard = Guard(shop.database)
+    assert (await guard.state(CHANNEL)).held == 3
+    assert await guard.ask(CHANNEL, "x") is not None
+    assert await guard.recover(CHANNEL, GuardRule(0.1, 1, 0.5, HOUR), 3) == 3
+    assert await guard.release(CHANNEL, HOUR) is not None
+    assert await guard.take_news(CHANNEL) is not None
+    assert len((await shop.claim()).attempts) == 3
+
+
+async def sync(shop: Shop) -> None:
+    """A sync from its beginning to its end."""
+    await shop.take()
+    await shop.sells("S", 5)
+    run, _ = await shop.sync()
+    for attempt in (await shop.claim_turn()).attempts:
+        await shop.complete(attempt, "applied")
+    assert not await shop.ledger.is_backlog_above(10)
+    await shop.syncs.progress(run)
+    assert await shop.ledger.end_sync() == (run.number, False)
+    await shop.syncs.summary(run)
+    await shop.syncs.before()
+    await shop.sql.execute("DELETE FROM stockrelay.ledger; DELETE FROM shop.goods")
+
+
+async def work(shop: Shop) -> None:
+    """Everything a daemon does."""
+    await shop.intake.check_identity()
+    await shop.take()
+    await shop.deliver("A", 5)
+    await shop.sells("A", 4)
+    await shop.drain()
+    await shop.pass_time(3)
+    await shop.complete(await shop.claim_one(), "unknown")
+    await shop.claim_one()
+    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 1
+    await shop.delists("A")
+    await shop.sells("B", 1, ("", "b"))
+    await shop.resync()
+    await shop.pass_time(61)
+    claim = await shop.claim()
+    await shop.complete(claim.attempts[0], "applied")
+    assert (await shop.claim()).forgotten == ["A"]
+    assert (await shop.ledger.backlog()).parked == 1
+    assert (await shop.ledger.next_due()).change is None
+    await shop.intake.stay_awake(timedelta(seconds=3))
+    await shop.intake.stay_awake(timedelta(0))
+    assert await shop.intake.rotate(timedelta(0)) == "switched"
+    assert await shop.intake.rotate(timedelta(0)) == "emptied"
+    tomorrow = "SELECT 'attempt_' || to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')"
+    await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
+    await shop.intake.roll_attempts(timedelta(days=30))
+    await shop.intake.state()
+    await shop.intake.adopt(10)
+    assert await shop.lanes.renew(shop.owner, LEASE)
+    await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
+    await shop.lanes.troubles()
+    await ask(shop)
+    pauses = Pauses(shop.database)
+    await pauses.pause(CHANNEL, "somebody", "why")
+    await pauses.pause(CHANNEL, "another", "because")
+    assert await pauses.all()
+    assert (await shop.ledger.next_due()).change is None
+    await pauses.resume(CHANNEL)
+    await shop.lanes.give_up(shop.owner)
+    assert [state.lane for state in await shop.lanes.all()] == [LANE]
+
+
+async def ask(shop: Shop) -> None:
+    """What an operator asks, and what he does with parked SKUs."""
+    answers = Answers(shop.database)
+    listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"))
+    rhythm = Rhythm(timedelta(seconds=10), timedelta(seconds=5), SETTLE)
+    facts = await answers.facts(listing, Sku("B"), Kept(rhythm, HOUR), 5)
+    assert (facts.listing_problem, facts.row is None) == (None, False)
+    assert await answers.candidates(listing, "b")
+    assert await answers.sold_as(listing, "nobody") == []
+    assert await answers.attempts([CHANNEL], sku=None, since=None, outcomes=(), limit=5)
+    await answers.standing(CHANNEL)
+    parked = Parked(shop.database, CHANNEL)
+    assert await parked.all(5, with_discarded=True)
+    assert await parked.discard([Sku("B")]) == ["B"]
+    assert await parked.count() == (1, 1)
+    assert await parked.retry(None, 10) == ["B"]
+    assert (await shop.claim()).parked

@@ -62,18 +62,20 @@ class PostgresServer:
     """One server with its data. Not thread-safe; every method blocks (well under a second, as a rule).
 
     `bin_dir` is where PostgreSQL's programs are (default: the wheel's PostgreSQL 18); `settings` go into its
-    postgresql.conf over DEFAULTS. Superuser `postgres`, no password, UTF-8, locale C. Raises ServerUnusable
+    postgresql.conf over DEFAULTS; `port` 0 is any free one. Superuser `postgres`, no password, UTF-8, locale C. Raises ServerUnusable
     when it cannot be set up or started; the message ends with the server's own words.
     """
 
-    def __init__(self, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
         self._bin = bin_dir or embedded_bin()
         self._settings = {**DEFAULTS, **(settings or {})}
         self._account = server_account()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
-        self.port = 0
+        self.port = port
 
     def __enter__(self) -> Self:
         try:

@@ -9,7 +9,9 @@ from daemon.demo.postgres import PostgresServer
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65_535), default=5433, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=5433, show_default=True, help="0: any free one."
+)
 def main(port: int) -> None:
     """Run the demo's PostgreSQL with an empty database `shop`, on this machine alone, until Ctrl-C."""
     try:

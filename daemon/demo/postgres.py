@@ -62,8 +62,8 @@ class PostgresServer:
     """One server with its data. Not thread-safe; every method blocks (well under a second, as a rule).
 
     `bin_dir` is where PostgreSQL's programs are (default: the wheel's PostgreSQL 18); `settings` go into its
-    postgresql.conf over DEFAULTS; `port` 0 is any free one. Superuser `postgres`, no password, UTF-8, locale C. Raises ServerUnusable
-    when it cannot be set up or started; the message ends with the server's own words.
+    postgresql.conf over DEFAULTS; `port` 0 is any free one. Superuser `postgres`, no password, UTF-8, locale C.
+    Raises ServerUnusable when it cannot be set up or started; the message ends with the server's own words.
     """
 
     def __init__(

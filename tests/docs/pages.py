@@ -22,7 +22,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 RUN: Final = frozenset({"console", "sh", "sql", "toml"})
 _FENCE: Final = re.compile(
-    r"^(?:<!-- test: (?!end |set )(?P<words>[^\n]*?) -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+    r"^(?:<!-- test: (?!end |set )(?P<words>[^\n]*?) -->\n)?"
+    r"(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 _ALONE: Final = re.compile(r"^<!-- test: (?P<words>(?:end|set) [^\n]*?) -->$", re.MULTILINE)

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from daemon.demo.place import free_port
 from daemon.demo.guarded import Guard
+from daemon.demo.place import free_port
 from tests.docs.likeness import matches
 from tests.docs.pages import ROOT
 
@@ -49,14 +49,10 @@ class Shell:
         self._count = 0
 
     async def __aenter__(self) -> Self:
-        self._notes.mkdir()
-        bin_dir = self._notes / "bin"
-        bin_dir.mkdir()
-        here = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P"
-        for name, rest in (("stockrelay", " -m daemon"), ("python", "")):
-            (bin_dir / name).write_text(f'#!/bin/sh\n{here}{rest} "$@"\n')
-            (bin_dir / name).chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STOCKRELAY_", "PG"))}
+        bin_dir = self._set_up()
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STOCKRELAY_", "PG"))
+        }
         path = os.pathsep.join([str(bin_dir), str(self._postgres), os.environ["PATH"]])
         self._bash = await asyncio.create_subprocess_exec(
             "bash", "--noprofile", "--norc", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -77,7 +73,7 @@ class Shell:
         """Run a command to its end; return its exit code and what it printed, on both streams."""
         script, out = self._script(line)
         code = await self._say(f". {script} > {out} 2>&1 < /dev/null; echo $?")
-        return int(code), self._as_shown(out.read_text("utf-8", errors="replace"))
+        return int(code), self._printed(out)
 
     async def stay(self, line: str, shown: str) -> None:
         """Start a command that goes on, and wait until it has printed what is shown."""
@@ -87,17 +83,30 @@ class Shell:
         guard.watch(pid)
         self._stays[line.strip()] = pid, guard, out
         deadline = time.monotonic() + WAIT_S
-        while not matches(f"...\n{shown}\n...", printed := self._as_shown(out.read_text("utf-8"))):
+        while not matches(f"...\n{shown}\n...", printed := self._printed(out)):
             assert time.monotonic() < deadline, f"{line!r} has printed:\n{printed}\ninstead of:\n{shown}"
             await asyncio.sleep(_LOOK_S)
 
     async def end(self, beginning: str) -> str:
-        """End what stays and begins so, as Ctrl-C does (SIGTERM: a shell that is no terminal shields them from SIGINT); return what it has printed."""
+        """End what stays and begins so, as Ctrl-C does; return what it has printed.
+
+        By SIGTERM: a shell without a terminal has what runs beside it ignore SIGINT.
+        """
         (line,) = [line for line in self._stays if line.startswith(beginning)]
         pid, guard, out = self._stays.pop(line)
         await self._say(f"kill -TERM {pid}; wait {pid}; echo")
         guard.release()
-        return out.read_text("utf-8", errors="replace")
+        return self._printed(out)
+
+    def _set_up(self) -> Path:
+        self._notes.mkdir()
+        bin_dir = self._notes / "bin"
+        bin_dir.mkdir()
+        here = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P"
+        for name, rest in (("stockrelay", " -m daemon"), ("python", "")):
+            (bin_dir / name).write_text(f'#!/bin/sh\n{here}{rest} "$@"\n')
+            (bin_dir / name).chmod(0o755)
+        return bin_dir
 
     def here(self, text: str) -> str:
         """A text of a document, with the addresses that are here."""
@@ -105,7 +114,8 @@ class Shell:
             text = text.replace(there, here)
         return text
 
-    def _as_shown(self, text: str) -> str:
+    def _printed(self, out: Path) -> str:
+        text = out.read_text("utf-8", errors="replace")
         for there, here in self._places.items():
             text = text.replace(here, there)
         return text

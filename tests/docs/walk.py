@@ -26,12 +26,16 @@ async def follow(document: Path, shell: Shell) -> int:
             await _obey(block, shell)
         elif block.reason is None and (block.language in RUN or block.words):
             count += await _run(block, shell, written)
-    if IS_WRITING and written:
-        text = document.read_text("utf-8")
-        for command, printed in reversed(written):
-            text = text[: command.begin] + printed + text[command.end :]
-        document.write_text(text, "utf-8")
+    _write(document, written)
     return count
+
+
+def _write(document: Path, written: list[tuple[Command, str]]) -> None:
+    text = document.read_text("utf-8")
+    for command, printed in reversed(written):
+        text = text[: command.begin] + printed + text[command.end :]
+    if written:
+        document.write_text(text, "utf-8")
 
 
 async def _obey(block: Block, shell: Shell) -> None:

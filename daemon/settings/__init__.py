@@ -3,7 +3,7 @@
 from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
 from daemon.settings.load import load
 from daemon.settings.model import Settings
-from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Reconcile, Run, Watch
+from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Ops, Reconcile, Run, Watch
 from daemon.settings.service_manager import ServiceManager, take_service_manager
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Guard",
     "Log",
     "Notify",
+    "Ops",
     "Reconcile",
     "Run",
     "Sekorm",

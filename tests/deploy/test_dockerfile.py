@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from daemon import __version__
+from daemon.settings import Ops
 
 ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
@@ -23,6 +24,10 @@ def test_label_says_the_packages_version() -> None:
 def test_user_is_a_number_other_than_root() -> None:
     ((user,),) = instructions("USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+def test_port_is_the_ops_port() -> None:
+    assert instructions("EXPOSE") == [[str(Ops().port)]]
 
 
 def test_base_image_is_the_builders_choice() -> None:

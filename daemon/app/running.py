@@ -36,8 +36,10 @@ from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
 from daemon.services.reconcile import ReconcileService
+from daemon.services.survey import Survey
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
+from daemon.store.answers import Answers
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard
@@ -193,20 +195,27 @@ async def _serve(
     pauses = PauseWatch(
         Pauses(database), settings.run.poll, partial(readiness.told, DATABASE), pulse("pauses")
     )
+    watched = [
+        Watched(
+            ledgers[keeper.channel],
+            dispatchers[keeper.channel].counts,
+            partial(_is_owned, keeper),
+            partial(pauses.is_paused, keeper.channel),
+            partial(_trouble, dispatchers[keeper.channel]),
+        )
+        for keeper in keepers
+    ]
     heartbeat = Heartbeat(
+        settings.run.heartbeat, watched, lambda: doorbell.is_listening, watch.tell_counted, pulse("heartbeat")
+    )
+    watch.follow(watched, clients, intake, doorbell)
+    survey = Survey(
+        Answers(database),
+        Outbox(database),
+        list(ledgers),
+        watch.metrics,
         settings.run.heartbeat,
-        [
-            Watched(
-                ledgers[keeper.channel],
-                dispatchers[keeper.channel].counts,
-                partial(_is_owned, keeper),
-                partial(pauses.is_paused, keeper.channel),
-                partial(_trouble, dispatchers[keeper.channel]),
-            )
-            for keeper in keepers
-        ],
-        lambda: doorbell.is_listening,
-        pulse("heartbeat"),
+        pulse("survey"),
     )
     guard = GuardService(
         Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
@@ -218,6 +227,7 @@ async def _serve(
             group.create_task(intake.run(stop), name="intake"),
             group.create_task(maintenance.run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
+            group.create_task(survey.run(stop), name="survey"),
             group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
             group.create_task(notifier(settings, database, pulse("notify")).run(stop), name="notify"),

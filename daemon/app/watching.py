@@ -1,23 +1,30 @@
-"""What watches the daemon itself: its loops, whether it is ready, and the port on which machines ask."""
+"""What watches the daemon itself: its loops, whether it is ready, its metrics, and the port on which machines ask."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 import structlog
 
+from daemon import clock
 from daemon.app.standing import status
+from daemon.core.types import ChannelName
 from daemon.ops.http import Page, listening
-from daemon.ops.pages import StatusPage, alive, ready
+from daemon.ops.metrics import Counted, Metrics
+from daemon.ops.pages import StatusPage, alive, measured, ready
+from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.progress import Progress
+from daemon.services.doorbell import Doorbell
+from daemon.services.heartbeat import Watched
+from daemon.services.intake import IntakeService
 from daemon.services.looplag import LoopWatch
 from daemon.services.readiness import Readiness
 from daemon.services.sdnotify import SystemdNotifier
 from daemon.settings import Settings, take_service_manager
+from daemon.store.ledger import Backlog
 
 log = structlog.get_logger(__name__)
 
@@ -29,22 +36,74 @@ _STOP_S: Final = 30.0
 """What the service manager has to wait for when the daemon is told to stop, beside run.grace_s."""
 
 
-@dataclass(frozen=True, slots=True)
 class Watching:
     """The parts of one process that others tell how they are doing."""
 
-    progress: Progress
-    readiness: Readiness
+    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
+        self.progress = Progress(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
+        self.readiness = Readiness(stop.is_set, _SILENCE_S + settings.run.poll_s)
+        self.metrics = Metrics(settings.enabled_channels())
+        live = self.metrics.live
+        live.follow("stockrelay_ready", lambda: not self.readiness.reasons())
+        live.follow("stockrelay_stalled_loops", lambda: len(self.progress.stalled()))
+
+    def follow(
+        self,
+        watched: Sequence[Watched],
+        clients: Mapping[ChannelName, Partner],
+        intake: IntakeService,
+        doorbell: Doorbell,
+    ) -> None:
+        """Have what a scrape asks for asked of those who know."""
+        live = self.metrics.live
+        live.follow("stockrelay_listener_up", lambda: doorbell.is_listening)
+        live.follow("stockrelay_intake_changes", lambda: intake.changes)
+        live.follow("stockrelay_intake_resyncs", lambda: intake.resyncs)
+        live.follow("stockrelay_intake_read_timestamp_seconds", lambda: intake.read_at)
+        for each in watched:
+            self._follow_channel(each, intake)
+        for name, client in clients.items():
+            if isinstance(client, Sekorm):
+                live.follow("stockrelay_token_remaining_seconds", partial(_token_remaining, client), name)
+            elif isinstance(client, Ymatou):
+                live.follow("stockrelay_partner_clock_offset_seconds", partial(_clock_offset, client), name)
+
+    def _follow_channel(self, watched: Watched, intake: IntakeService) -> None:
+        live, name = self.metrics.live, watched.ledger.channel
+        live.follow("stockrelay_lanes", lambda: 1, name)
+        live.follow("stockrelay_lanes_owned", watched.is_owned, name)
+        live.follow("stockrelay_channel_paused", watched.is_paused, name)
+        live.follow("stockrelay_channel_in_trouble", lambda: watched.trouble() is not None, name)
+        live.follow("stockrelay_listing_failing", lambda: name in intake.failing, name)
+
+    def tell_counted(self, channel: ChannelName, backlog: Backlog) -> None:
+        """What the heartbeat counted, for the metrics."""
+        oldest_s = 0.0 if backlog.oldest is None else backlog.oldest.total_seconds()
+        counted = Counted(
+            skus=backlog.skus,
+            backlog=backlog.backlog,
+            in_flight=backlog.in_flight,
+            doubt=backlog.doubt,
+            parked=backlog.parked,
+            held=backlog.held,
+            oldest_s=oldest_s,
+        )
+        self.metrics.counted(channel, clock.now().timestamp(), counted)
+
+
+def _token_remaining(client: Sekorm) -> float | None:
+    return client.token_remaining_s
+
+
+def _clock_offset(client: Ymatou) -> float | None:
+    return None if client.clock_offset is None else client.clock_offset.total_seconds()
 
 
 @asynccontextmanager
 async def watching(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Watching]:
     """Watch, and answer on the ops port, until the very end. Raises ConfigError when the port can't be had."""
-    parts = Watching(
-        Progress(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S),
-        Readiness(stop.is_set, _SILENCE_S + settings.run.poll_s),
-    )
-    loop_watch = LoopWatch(parts.progress.pulse("event-loop"), lambda _lag_s: None)
+    parts = Watching(settings, stop)
+    loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
     async with AsyncExitStack() as stack:
         task = asyncio.create_task(loop_watch.run(), name="loop-watch")
         stack.push_async_callback(asyncio.wait, {task})
@@ -76,6 +135,7 @@ async def _ops_port(settings: Settings, parts: Watching) -> AsyncIterator[None]:
     pages: dict[str, Page] = {
         "/livez": alive(parts.progress),
         "/readyz": ready(parts.readiness.reasons),
+        "/metrics": measured(parts.metrics),
         "/status": status_page,
     }
     host = settings.ops.host

@@ -9,6 +9,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.ops.http import Page, Reply, as_json
+from daemon.ops.metrics import CONTENT_TYPE, Metrics
 from daemon.progress import Progress
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,15 @@ def ready(reasons: Callable[[], Mapping[str, str]]) -> Page:
         return as_json(503, {"status": "not ready", "reasons": dict(against)})
 
     return readyz
+
+
+def measured(metrics: Metrics) -> Page:
+    """The metrics, for Prometheus."""
+
+    async def page() -> Reply:
+        return Reply(200, metrics.page(), CONTENT_TYPE)
+
+    return page
 
 
 class StatusPage:

@@ -114,6 +114,13 @@ class TokenSource:
         """The token in memory, valid or not, for those who have to take it out of foreign text; or nothing."""
         return self._token.value if self._token is not None else ""
 
+    @property
+    def remaining_s(self) -> float | None:
+        """For how many seconds the token in memory is still valid; None without one."""
+        if self._token is None:
+            return None
+        return max(0.0, self._expires_at - clock.monotonic())
+
     async def obtain(self, deadline: float) -> StoredToken | Outcome:
         """The token, waited for until `deadline` (monotonic) if need be; or why there is none."""
         token = self.current()

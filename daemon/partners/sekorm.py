@@ -143,6 +143,11 @@ class Sekorm:
         token = await self._tokens.renew(deadline)
         return token if isinstance(token, Outcome) else Outcome(Kind.APPLIED, "a token was granted")
 
+    @property
+    def token_remaining_s(self) -> float | None:
+        """For how many seconds the token at hand is still valid; None without one."""
+        return self._tokens.remaining_s
+
     async def close(self) -> None:
         await self._tokens.close()
         await self._transport.close()

@@ -12,7 +12,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
-from daemon.store.ledger import Ledger
+from daemon.store.ledger import Backlog, Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,10 @@ class Watched:
     trouble: Callable[[], str | None]
 
 
+Tell = Callable[[ChannelName, Backlog], None]
+"""Who is told what was counted."""
+
+
 class Heartbeat:
     """Logs `heartbeat.channel_counted` for every channel."""
 
@@ -37,11 +41,13 @@ class Heartbeat:
         every: timedelta,
         watched: Sequence[Watched],
         is_listening: Callable[[], bool],
+        tell: Tell,
         pulse: Pulse | None = None,
     ) -> None:
         self._every_s = every.total_seconds()
         self._watched = watched
         self._is_listening = is_listening
+        self._tell = tell
         self._pulse = pulse or unwatched()
         self._last: dict[ChannelName, Counter[str]] = {}
 
@@ -68,6 +74,7 @@ class Heartbeat:
         except StockrelayError as error:
             log.warning("heartbeat.counting_failed", channel=channel, reason=str(error))
             return
+        self._tell(channel, backlog)
         log.info(
             "heartbeat.channel_counted",
             channel=channel,

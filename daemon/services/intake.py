@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -40,8 +40,8 @@ class IntakeService:
 
     `ring()` wakes it; `request_resync()` has everything compared at the next turn. `on_marked` is called after every
     reading, whoever did the marking, so that dispatchers look for what is due; `told` how the database took it: an
-    error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is this machine's time of the last
-    reading.
+    error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is when it was read
+    last, in unix seconds of this machine.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class IntakeService:
         self._awake_until = 0.0
         self.changes = 0
         self.resyncs = 0
-        self.read_at: datetime | None = None
+        self.read_at: float | None = None
 
     @property
     def failing(self) -> Collection[ChannelName]:
@@ -112,7 +112,7 @@ class IntakeService:
                 self._pulse.beat(pause.total_seconds())
                 await clock.wait_any(pause.total_seconds(), stop)
                 continue
-            self.read_at = clock.now()
+            self.read_at = clock.now().timestamp()
             self._told(None)
             self._on_marked(drained)
             self._pulse.beat(self._poll_s + _LONGEST_GAP_S)

@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from daemon import clock
 from daemon.core.errors import SchemaMismatch, StockrelayError
 from daemon.core.plan import Listed
 from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, Stop
@@ -172,6 +173,13 @@ class Answers:
         except StockrelayError:
             return []
         return [Sku(row["sku"]) for row in rows]
+
+    async def clock_ahead(self) -> timedelta:
+        """Return how far the database's clock is ahead of this machine's, to within half a round trip."""
+        async with self._database.connection("reading the database's clock") as connection:
+            before = clock.now()
+            there: datetime = await connection.fetchval(_SQL["now"])
+            return there - (before + (clock.now() - before) / 2)
 
     async def standing(self, channel: ChannelName) -> Standing:
         """Return what else goes on with a channel."""

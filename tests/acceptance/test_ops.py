@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+import daemon
 from daemon.simulator import Delay
 from tests.acceptance.harness import Stage
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.replica import LOOK_S, Replica
+from tests.ops.scrape import Scrape, parse
+from tests.ops.test_metrics import documented
 from tests.ops.wire import Answer, asked
 
 
@@ -150,3 +153,54 @@ async def test_the_health_command_asks_the_daemon(stage18: Stage) -> None:
     done = await stage18.stockrelay("health", "--port", port)
     assert (done.code, done.out) == (1, "")
     assert f"no answer from 127.0.0.1:{port}" in done.err
+
+
+async def scraped(port: int) -> Scrape:
+    answer = await asked(port, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return parse(answer.body.decode())
+
+
+async def until_measured(port: int, is_so: Callable[[Scrape], bool]) -> Scrape:
+    """Scrape until the figures are as wanted, and return them."""
+    await until(port, "/metrics", lambda answer: is_so(parse(answer.body.decode())))
+    return await scraped(port)
+
+
+@pytest.mark.settings(run={"heartbeat_s": 0.5})
+async def test_the_metrics_move_with_what_happens(stage18: Stage) -> None:
+    replica = await stage18.running(5)
+    port = await port_of(replica)
+    await until_measured(port, lambda scrape: scrape.value("stockrelay_skus", channel="ymatou") == 5)
+    before = await until_measured(port, lambda scrape: scrape.value("stockrelay_notices_waiting") == 0)
+    assert before.types.keys() == documented().keys(), "what is scraped is what is documented"
+    for channel in ("sekorm", "ymatou"):
+        assert before.value("stockrelay_lanes", channel=channel) == 1
+        assert before.value("stockrelay_lanes_owned", channel=channel) == 1
+        assert before.value("stockrelay_channel_paused", channel=channel) == 0
+        assert before.value("stockrelay_channel_in_trouble", channel=channel) == 0
+        assert before.value("stockrelay_listing_failing", channel=channel) == 0
+    assert before.value("stockrelay_ready") == 1
+    assert before.value("stockrelay_listener_up") == 1
+    assert before.value("stockrelay_stalled_loops") == 0
+    assert before.value("stockrelay_build_info", version=daemon.__version__) == 1
+    assert abs(before.value("stockrelay_database_clock_offset_seconds") or 60) < 5
+    assert (before.value("stockrelay_token_remaining_seconds", channel="sekorm") or 0) > 0
+    assert before.value("stockrelay_partner_clock_offset_seconds", channel="ymatou") is not None
+
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+    await stage18.converged()
+    after = await scraped(port)
+    for name in ("stockrelay_intake_changes_total", "process_cpu_seconds_total"):
+        assert (after.value(name) or 0) > (before.value(name) or 0), name
+    done = await stage18.stockrelay("pause", "ymatou", "--reason", "stocktaking")
+    assert done.code == 0, done
+    await until_measured(
+        port, lambda scrape: scrape.value("stockrelay_channel_paused", channel="ymatou") == 1
+    )
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+    late = await until_measured(
+        port, lambda scrape: scrape.value("stockrelay_backlog_skus", channel="ymatou") == 5
+    )
+    assert (late.value("stockrelay_oldest_change_age_seconds", channel="ymatou") or 0) > 0

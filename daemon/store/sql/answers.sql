@@ -1,3 +1,7 @@
+-- name: now
+-- The database's time.
+SELECT clock_timestamp();
+
 -- name: ledger_row
 -- What the ledger holds of one SKU.
 SELECT d.* FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;

@@ -13,25 +13,29 @@ class ChannelSettings(Section):
     """What both marketplaces have in common."""
 
     enabled: bool = True
-    """Off: this marketplace is not told of anything, and needs no credentials."""
+    """Tell this marketplace. `false`: it is told of nothing, and needs no credentials."""
     listing: rules.Query = ""
-    """One SQL query: a row per SKU with `sku`, the partner's identifiers and `quantity`."""
+    """One SQL query with a row for each SKU that is sold there: `sku`, the marketplace's names of it (Sekorm:
+    `pn_code` and `brand_name`, at most 50 characters each; Ymatou: `outer_sku_id`), and `quantity`, of
+    which fractions are rounded down and less than nothing is nothing. A SKU that leaves it is set to 0."""
     rate_per_s: rules.Rate = 20.0
-    """Requests per second at most."""
+    """Requests at most."""
     concurrency: rules.Parallel = 8
     """Requests in flight at most."""
     timeout_s: rules.Seconds = 5.0
     """A request is given up after so long, from connecting to the last byte."""
     settle_s: rules.Seconds = 60.0
-    """How long a request of unknown fate may still take effect at the partner."""
+    """How long a request of unknown fate may still take effect at the marketplace; then its SKU is told once
+    more, which ends the doubt. Must be more than `run.lease_s` + `timeout_s`."""
     urgent_below: rules.Threshold = 0
-    """A quantity under this goes out at once, like a sell-out."""
+    """A quantity that falls below this goes out at once, as a sell-out does. 0: only sell-outs."""
     park_after: rules.Attempts = 5
-    """A SKU that fails so often in a row, while others pass, waits for a person."""
+    """A SKU that fails so often in a row, while others pass, is parked: it waits for a person."""
     batch: rules.SekormBatch = 200
     """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 0
-    """SKUs share calls while more than so many wait. 0: never; each has a call of its own."""
+    """SKUs share calls while more than so many wait. 0: never, each has a call of its own. Sekorm's interface
+    for many SKUs is meant for initialisation, and one answer stands for all of them."""
     ca_file: rules.ExistingFile | None = None
     """Certificates to trust beside the system's, as a PEM file."""
 
@@ -56,17 +60,18 @@ class Sekorm(ChannelSettings):
     """Sekorm (electronic components)."""
 
     base_url: rules.BaseUrl = "https://wwww.sekorm.com/serviceGate"
-    """The partner's gateway. Four w's are right (clause S01)."""
+    """Sekorm's gateway. Four w's are right. `http://` is for the simulator on this machine only."""
     account: rules.Secret = SecretStr("")
-    """The account that the partner assigned; its document calls it `accessToken` (clause S02)."""
+    """The account that Sekorm assigned; its document calls it `accessToken`."""
     account_parameter: rules.Plain = "accessToken"
-    """The name of the account's parameter in the token call (clause S02)."""
+    """What the account's parameter is called when a token is asked for."""
     app_secret: rules.Secret = SecretStr("")
     """The account's password."""
     body: Literal["form", "json"] = "form"
-    """How requests are written (clause S14)."""
+    """How requests are written."""
     token_key: rules.FernetKey | None = None
-    """A Fernet key: set, the partner's token is kept encrypted in the database."""
+    """The access token is shared by all replicas through the database. With this Fernet key it is encrypted
+    there; make one with `openssl rand -base64 32 | tr '+/' '-_'`."""
 
     @model_validator(mode="after")
     def _check(self) -> "Sekorm":
@@ -78,19 +83,19 @@ class Ymatou(ChannelSettings):
     """Ymatou 洋码头 (cross-border retail)."""
 
     base_url: rules.BaseUrl = "https://open.ymatou.com"
-    """The partner's host, without a path."""
+    """Ymatou's host, without a path. `http://` is for the simulator on this machine only."""
     dialect: Literal["path", "gateway"] = "path"
-    """Which of the partner's two interfaces is spoken (clauses Y01, Y02)."""
+    """Which of Ymatou's two interfaces is spoken: `"path"` is /api/v1/..., `"gateway"` is /apigateway/v1?..."""
     app_id: rules.Plain = ""
-    """The application's id; it stands in the address of every call and is no secret."""
+    """The application's id, as Ymatou assigned it. It stands in the address of every call and is no secret."""
     app_secret: rules.Secret = SecretStr("")
-    """What requests are signed with."""
+    """The application's secret, as Ymatou assigned it: what requests are signed with."""
     auth_code: rules.Secret = SecretStr("")
-    """The shop's authorisation."""
+    """The shop's authorisation of the application."""
     batch: rules.YmatouBatch = 100
     """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 500
-    """SKUs share calls while more than so many wait (clause Y11). 0: never; each has a call of its own."""
+    """SKUs share calls while more than so many wait; each has a result of its own. 0: only in `sync`."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ymatou":

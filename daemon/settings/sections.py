@@ -30,17 +30,22 @@ class Database(Section):
     """The ERP's database."""
 
     dsn: rules.Dsn
-    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE"""
+    """The database's address: postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Of several hosts, with commas
+    between, `?target_session_attrs=primary` picks the one that can be written. What is special in user name
+    or password is percent-encoded: @ is %40."""
     listen_dsn: rules.Dsn | None = None
-    """A direct way to the same database, for LISTEN, when `dsn` leads to a pooler. Left out: `dsn`."""
+    """A direct way to the same database, past a pooler such as PgBouncer: LISTEN does not work through one in
+    transaction mode. Left out: the same as `dsn`."""
     pool_size: rules.Parallel = 8
-    """Connections kept at most, beside the one that listens."""
+    """Connections to the database at most, beside the one that listens."""
     statement_timeout_s: rules.Seconds = 30.0
-    """A statement that takes longer is given up."""
+    """A statement that takes longer is given up and tried again. A slow listing needs more."""
     doorbell: bool = True
-    """Let a committed change wake the daemon. Off: it polls; needed where PREPARE TRANSACTION is used."""
+    """A committed change wakes the daemon at once. `false`: it only looks every `run.poll_s`; needed where the
+    ERP uses PREPARE TRANSACTION, which NOTIFY makes fail. `stockrelay migrate` puts a change of it into
+    effect."""
     prepared_statements: bool = True
-    """Off for a pooler in transaction mode that cannot keep prepared statements."""
+    """Set to `false` for a pooler in transaction mode that cannot keep prepared statements."""
 
     @property
     def statement_timeout(self) -> timedelta:
@@ -56,18 +61,20 @@ class Watch(Section):
     """A table whose changes mean that the stock of a SKU may have changed."""
 
     table: rules.Table
-    """As in SQL, quoted where needed: erp.stock, "ERP"."Stock"."""
+    """The table, as in SQL and quoted where needed: `erp.stock`, `"ERP"."Stock"`. A partitioned table counts
+    with all its parts; a view can't be watched."""
     sku: rules.Expression
-    """The SKU: a column, or an SQL expression over the columns of one row."""
+    """The SKU of a changed row: a column, or an SQL expression over the columns of that row, such as `brand ||
+    '/' || part_no`. It can't read other tables. The listings must call the SKU the same."""
 
 
 class Debounce(Section):
     """How long changes of one SKU are gathered before a partner is told."""
 
     quiet_s: rules.Window = 2.0
-    """Wait until a SKU has been quiet for so long ..."""
+    """A changed SKU is told when it has not changed again for so long. Sell-outs don't wait. 0: nothing waits."""
     max_wait_s: rules.Window = 10.0
-    """... but never longer than this after its first change."""
+    """However often it changes, a SKU is told at the latest so long after its first change."""
 
     @property
     def quiet(self) -> timedelta:
@@ -93,11 +100,13 @@ class Run(Section):
     lease_s: rules.Seconds = 10.0
     """A replica that has not been heard of for so long loses its lanes to another."""
     resync_s: rules.Seconds = 3600.0
-    """Compare the whole listing with what was acknowledged so often."""
+    """Compare the whole listing with what was acknowledged so often. It finds what no trigger can tell: a
+    change in a table that is not watched."""
     grace_s: rules.Seconds = 10.0
-    """Time to finish what is in flight when told to stop."""
+    """When told to stop, finish what is in flight within so long. Let whoever stops the daemon wait longer
+    than this."""
     heartbeat_s: rules.Seconds = 60.0
-    """Log backlog, ages and lane ownership so often."""
+    """Log backlog, ages and ownership of each channel so often."""
 
     @property
     def poll(self) -> timedelta:
@@ -124,7 +133,7 @@ class History(Section):
     """What is kept of the past."""
 
     keep_days: rules.Days = 30
-    """Days that the attempt log goes back; a day is dropped as a whole."""
+    """How far back `stockrelay attempts` and `explain` can look. A day that is past is dropped as a whole."""
 
     @property
     def keep(self) -> timedelta:
@@ -135,19 +144,20 @@ class Notify(Section):
     """The person in charge, and how often they are told."""
 
     urls: tuple[rules.Receiver, ...] = ()
-    """Where to tell them, as apprise writes addresses: dingtalk://TOKEN, mailto://... Empty: nobody is told."""
+    """Where to tell them, as apprise writes addresses; notifications.md shows how to get one. Empty: nobody is
+    told."""
     language: Annotated[Literal["zh", "en"], rules.Lower] = "zh"
-    """zh: Chinese; en: English."""
+    """The messages' language: `"zh"` is Chinese, `"en"` English."""
     gather_s: rules.Window = 60.0
     """What is of one kind and comes within this time is told in one message."""
     most_per_hour: rules.Attempts = 30
-    """More messages than this in an hour wait and are gathered; the guard's question does not wait."""
+    """Messages in an hour at most; more wait and are gathered. The guard's question does not wait."""
     timeout_s: rules.Seconds = 20.0
     """A receiver that has not answered by then is tried again."""
     retry_s: rules.Seconds = 30.0
-    """The first pause after a failure; each is twice the one before ..."""
+    """The first pause after a failed delivery; each further one is twice as long, up to `retry_most_s`."""
     retry_most_s: rules.Seconds = 1800.0
-    """... up to this."""
+    """The longest pause between two tries of a delivery."""
     give_up_s: rules.Seconds = 86_400.0
     """A notice that could not be told for so long is given up, which is logged and told."""
 
@@ -183,15 +193,16 @@ class Guard(Section):
     """When zeroes are too many to be true: they are held, and a person is asked."""
 
     enabled: bool = True
-    """Off: every zero is sent, however many there are at once."""
+    """Hold zeroes that come in bulk. `false`: every zero is sent, however many there are at once."""
     zero_share: rules.Share = 0.3
-    """Hold when more than this share of a channel's SKUs on sale falls to zero within the window ..."""
+    """Zeroes are held when more than this share of what a channel has on sale falls to zero within `window_s`,
+    and more than `zero_count` SKUs do."""
     zero_count: rules.Count = 50
-    """... and more than so many."""
+    """So many zeroes within `window_s` are never held, whatever their share is."""
     row_share: rules.Share = 0.5
-    """Hold when more than this share of a listing's rows is missing at once."""
+    """Zeroes are held when more than this share of a listing's rows, and at least ten, is suddenly missing."""
     window_s: rules.Seconds = 300.0
-    """Zeroes of so many seconds are counted together. A release is valid for as long."""
+    """Zeroes of so long are counted together. A release (`stockrelay release`) is valid for as long."""
 
     @property
     def window(self) -> timedelta:
@@ -202,29 +213,32 @@ class Reconcile(Section):
     """The nightly proof that partners and ERP agree."""
 
     enabled: bool = True
-    """Off: nothing is compared at night; `stockrelay reconcile` still does it by hand."""
+    """Compare every night. `false`: only `stockrelay reconcile` does it, by hand."""
     cron: rules.Cron = "30 0 * * *"
-    """When, in the time zone below; a run is for the business day that was over last."""
+    """When: minute, hour, day of month, month, day of week, in `timezone`. A run is for the business day that
+    was over last; what was missed while no daemon ran is caught up."""
     timezone: rules.Zone = "Asia/Shanghai"
-    """Where a business day begins and ends."""
+    """The time zone in which a business day begins and ends, by its name. Commands show times in it."""
     heal: bool = True
-    """Tell the right number again where a partner's differs. Off: report only."""
+    """Tell the right number again where a marketplace's differs. `false`: report only."""
     contested_after: rules.Attempts = 3
     """A number that keeps coming back wrong is told again so often, and then named and left alone."""
     rate_per_s: rules.Rate = 5.0
-    """Requests per second at most, beside those of the channel."""
+    """Requests of a reconcile at most, beside those of the channel."""
     chunk: rules.Rows = 200
-    """SKUs of one comparison (Sekorm)."""
+    """SKUs of one comparison at Sekorm."""
     bisect: bool = False
-    """When the partner does not say which SKU of a comparison differs: look for it by halves."""
+    """When Sekorm does not say which SKU of a comparison differs: look for it by halves. Else the report names
+    the chunk."""
     bisect_calls: rules.Calls = 100
-    """Comparisons at most that a run spends on looking by halves."""
+    """Comparisons that a run spends at most on looking by halves."""
     settle_s: rules.Window = 30.0
-    """A number told less than so long ago is not judged yet, and between two looks is as long a pause."""
+    """A number that was told less than so long ago is not judged yet, and a difference is looked at again
+    after as long a pause."""
     patience_s: rules.Window = 300.0
-    """Wait so long in all for SKUs that are being told something; then they count as unsettled."""
+    """How long a run waits in all for SKUs that are just being told something; then they count as unsettled."""
     give_up_s: rules.Seconds = 21_600.0
-    """A partner that gives no answer is asked again for so long; then the run ends incomplete."""
+    """A marketplace that gives no answer is asked again for so long; then the run ends incomplete."""
     missed_after_s: rules.Seconds = 10_800.0
     """A run that is not over so long after its time is reported."""
 
@@ -239,7 +253,8 @@ class Ops(Section):
     enabled: bool = True
     """Off: nothing is listened on; `stockrelay health` cannot answer then."""
     host: rules.Host = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: keep it from strangers."""
+    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: keep it from
+    strangers."""
     port: rules.Port = 9464
     """The TCP port. 0: any free one, named in the log."""
 
@@ -250,4 +265,5 @@ class Log(Section):
     level: Annotated[Literal["debug", "info", "warning", "error"], rules.Lower] = "info"
     """The least important line that is written."""
     format: Annotated[Literal["auto", "json", "console"], rules.Lower] = "auto"
-    """auto: for people on a terminal, JSON lines elsewhere."""
+    """`"json"`: a JSON object a line. `"console"`: for people. `"auto"`: for people on a terminal, JSON
+    elsewhere."""

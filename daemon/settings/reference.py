@@ -1,0 +1,162 @@
+"""The reference of all settings (docs/configuration.md), made from the model itself.
+
+`python -m daemon.settings.reference` prints it.
+"""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+from daemon.settings.keys import KEYS, Key
+from daemon.settings.model import Settings
+
+_WIDTH: Final = 120
+_UNITS: Final = {
+    "_per_s": "per second",
+    "_s": "seconds",
+    "_days": "days",
+    "_share": "share, as 0.3 for 30 %",
+    "_per_hour": "per hour",
+}
+_FOR_SHOW: Final = {
+    "database.dsn": '"postgresql://stockrelay:change-me@db.example:5432/erp"',
+    "database.listen_dsn": '"postgresql://stockrelay:change-me@db.example:5432/erp"',
+    "watch": '[{table = "erp.stock", sku = "sku"}]',
+    "watch.table": '"erp.stock"',
+    "watch.sku": "\"brand || '/' || part_no\"",
+    "listing": '"SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.stock"',
+    "channels.ymatou.listing": '"SELECT sku, ymatou_code AS outer_sku_id, on_hand AS quantity FROM erp.stock"',
+    "ca_file": '"/etc/stockrelay/ca.pem"',
+    "account": '"change-me"',
+    "app_secret": '"change-me"',
+    "app_id": '"change-me"',
+    "auth_code": '"change-me"',
+    "token_key": '"change-me-change-me-change-me-change-me-000="',
+    "notify.urls": '["dingtalk://SECRET@TOKEN"]',
+}
+"""Examples for what has no default that shows how it is written."""
+_HEAD: Final = """# Configuration
+
+<!-- Made from the settings model: STOCKRELAY_WRITE_DOCS=1 python -m pytest tests/docs/test_configuration.py -->
+
+Every setting there is. `config.example.toml` is a file to begin with, which holds them all; only `[database]`, one
+`[[watch]]` and one channel have to be there. `stockrelay check` finds what is wrong, `stockrelay config show` prints
+what is in force, `stockrelay config schema` the JSON Schema for editors.
+
+A value comes from the first of these that has it:
+
+1. **the environment**: the name that stands with each key below, with two underscores between the parts. Lists and
+   whole sections are written as JSON.
+2. **the secrets folder** (`--secrets-dir` or `STOCKRELAY_SECRETS_DIR`): a file for each value, called as the variable
+   without `STOCKRELAY_` and in small letters, such as `channels__sekorm__app_secret`.
+3. **the file**: `--config`, else `STOCKRELAY_CONFIG`, else `config.toml` in the working directory, else
+   `/etc/stockrelay/config.toml`.
+
+A key that there is not, a value out of range and what contradicts another value are errors: the program names key,
+value and fix, and ends with exit code 78. Nothing is read again while the daemon runs: restart it after a change.
+**Secret** marks what is never shown: not in the log, not by `config show`, not in an error.
+"""
+
+
+def reference() -> str:
+    """The whole document."""
+    schema = Settings.model_json_schema()
+    parts = [_HEAD]
+    for name, field in schema["properties"].items():
+        parts += _section((name,), field, schema)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(path: tuple[str, ...], field: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    inner = _resolved(field.get("items", field), schema)
+    head = ".".join(path)
+    if path == ("channels",):
+        for name, channel in inner["properties"].items():
+            yield from _section((*path, name), channel, schema)
+        return
+    yield f"## [{head}]\n" if "items" not in field else f"## [[{head}]]\n"
+    yield _wrapped(field.get("description") or inner["description"])
+    if "items" in field:
+        whole = KEYS[path]
+        yield _wrapped(f"One for each. As a whole: `{whole.variable}`, a JSON list.")
+    for name, key in inner["properties"].items():
+        yield from _key(KEYS[(*path, name)], key, is_required=name in inner.get("required", ()))
+
+
+def _key(key: Key, field: dict[str, Any], *, is_required: bool) -> Iterator[str]:
+    description = field.get("description")
+    if not description:
+        raise ValueError(f"{key.dotted} has no description: write a docstring below it")
+    yield f"### {key.dotted}\n"
+    yield _wrapped(description)
+    facts = [_kind(key, field)]
+    default = _default(key, field)
+    if default is not None:
+        facts.append(f"default `{default}`")
+    elif is_required or _is_needed(key):
+        facts.append("**required**" if is_required else "**required while the channel is enabled**")
+    else:
+        facts.append("left out by default")
+    if key.is_secret:
+        facts.append("**secret**")
+    if not key.is_in_list:
+        facts.append(f"`{key.variable}`")
+    yield _wrapped(" · ".join(facts))
+    example = _FOR_SHOW.get(key.dotted) or _FOR_SHOW.get(key.path[-1])
+    if example and (default is None or default == "[]"):
+        yield f"```toml\n{key.path[-1]} = {example}\n```\n"
+
+
+def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+    return found
+
+
+def _is_needed(key: Key) -> bool:
+    """Whether an enabled channel must have it: an empty default stands for nothing there."""
+    return key.path[0] == "channels" and _is_empty(key.default)
+
+
+def _is_empty(default: object) -> bool:
+    return default is not None and not str(getattr(default, "get_secret_value", lambda: default)())
+
+
+def _default(key: Key, field: dict[str, Any]) -> str | None:
+    value = field.get("default")
+    if value is None or value == "" or _is_empty(key.default):
+        return None
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _kind(key: Key, field: dict[str, Any]) -> str:
+    """Its type, range and unit, in words."""
+    parts = field.get("anyOf", [field])
+    facts = next(part for part in parts if part.get("type") != "null")
+    if "enum" in facts:
+        return "one of " + ", ".join(f"`{json.dumps(value)}`" for value in facts["enum"])
+    kind = {
+        "string": "text", "integer": "whole number", "number": "number", "boolean": "`true` or `false`",
+        "array": "list of texts",
+    }[facts["type"]]  # fmt: skip
+    unit = next((unit for end, unit in _UNITS.items() if key.path[-1].endswith(end)), None)
+    limits = [
+        f"{word} {facts[name]:,}"
+        for name, word in (
+            ("exclusiveMinimum", "more than"), ("minimum", "at least"), ("exclusiveMaximum", "less than"),
+            ("maximum", "at most"),
+        )
+        if name in facts
+    ]  # fmt: skip
+    return ", ".join([kind, *([unit] if unit else []), *limits])
+
+
+def _wrapped(text: str) -> str:
+    return (
+        textwrap.fill(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,32 @@
+"""docs/configuration.md says what the settings are. STOCKRELAY_WRITE_DOCS=1 writes it anew."""
+
+import tomllib
+
+from daemon.settings.keys import KEYS
+from daemon.settings.reference import reference
+from tests.docs.pages import ROOT
+from tests.docs.walk import IS_WRITING
+
+DOCUMENT = ROOT / "docs" / "configuration.md"
+
+
+def test_the_reference_is_up_to_date() -> None:
+    if IS_WRITING:
+        DOCUMENT.write_text(reference(), "utf-8")
+    assert DOCUMENT.read_text("utf-8") == reference(), "STOCKRELAY_WRITE_DOCS=1 writes it anew"
+
+
+def test_every_key_is_in_the_reference_and_in_the_example() -> None:
+    text = reference()
+    example = (ROOT / "config.example.toml").read_text("utf-8")
+    given = tomllib.loads(example)
+    for key in KEYS.values():
+        if key.is_whole and key.dotted != "notify.urls":
+            continue
+        assert f"### {key.dotted}\n" in text
+        node = given
+        for part in key.path[:-1]:
+            node = node[part][0] if isinstance(node[part], list) else node[part]
+        assert key.path[-1] in node or f"#{key.path[-1]} = " in example, (
+            f"{key.dotted} is not in config.example.toml"
+        )

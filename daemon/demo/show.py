@@ -15,6 +15,7 @@ from rich.console import Console
 from daemon import clock
 from daemon.core.types import CHANNELS, ChannelName
 from daemon.demo import erp
+from daemon.demo.binaries import embedded_bin
 from daemon.demo.board import Board, Glance
 from daemon.demo.catalogue import make_catalogue
 from daemon.demo.postgres import PostgresServer
@@ -37,6 +38,8 @@ async def play(*, forever: bool, skus: int, seed: int) -> int:
 
     Ctrl-C ends it at once with exit code 130; with `forever`, the first Ctrl-C asks for the verdict.
     """
+    # Before anything is made: what is said first should be what to install.
+    embedded_bin()
     task = asyncio.current_task()
     assert task is not None
     stop = asyncio.Event()

@@ -94,12 +94,16 @@ class Replica:
     def is_running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    def words(self) -> list[str]:
+        """The command line that is started."""
+        return arguments(self._config, "run")
+
     async def start(self) -> None:
         """Start the process; what becomes of it is in the log."""
         assert not self.is_running
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._process = await asyncio.create_subprocess_exec(
-                *arguments(self._config, "run"),
+                *self.words(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

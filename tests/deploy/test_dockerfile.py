@@ -1,11 +1,13 @@
 """The Dockerfile agrees with the package. `make image-test` looks at the built image itself."""
 
+import json
 import re
 from pathlib import Path
 from typing import Final
 
 from daemon import __version__
 from daemon.settings import Ops
+from tests.deploy.manifests import is_understood
 
 ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
@@ -28,6 +30,13 @@ def test_user_is_a_number_other_than_root() -> None:
 
 def test_port_is_the_ops_port() -> None:
     assert instructions("EXPOSE") == [[str(Ops().port)]]
+
+
+def test_health_is_asked_by_a_command_of_the_program() -> None:
+    (words,) = instructions("HEALTHCHECK")
+    program, *command = json.loads(" ".join(words[words.index("CMD") + 1 :]))
+    assert program == "stockrelay"
+    assert is_understood(command)
 
 
 def test_base_image_is_the_builders_choice() -> None:

@@ -96,4 +96,4 @@ def usage_line(error: click.UsageError) -> str:
     """Wrong usage in one line: what is wrong, and where to read how it is right."""
     command = error.ctx.command_path if error.ctx else "stockrelay"
     message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{command}: {message[:1].lower()}{message[1:]}; see `{command} --help`"
+    return f"stockrelay: {message[:1].lower()}{message[1:]}; see `{command} --help`"

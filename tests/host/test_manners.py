@@ -5,6 +5,8 @@ import pty
 import re
 import select
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,18 +119,18 @@ def test_an_unknown_option_is_told_in_one_line(name: str, capsys: pytest.Capture
     assert invoke([*name.split(), "--no-such-option"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"stockrelay {name}: no such option '--no-such-option'; see `stockrelay {name} --help`\n"
+    assert err == f"stockrelay: no such option '--no-such-option'; see `stockrelay {name} --help`\n"
 
 
 @pytest.mark.parametrize(
     ("args", "told"),
     [
         (["staus"], "stockrelay: no such command 'staus'."),
-        (["parked", "lst"], "stockrelay parked: no such command 'lst'"),
-        (["simulate", "--port", "x"], "stockrelay simulate: invalid value for '--port': 'x' is not a valid"),
-        (["completion"], "stockrelay completion: missing argument '{bash|zsh|fish}'"),
-        (["migrate", "--sql", "--json"], "stockrelay migrate: --sql prints SQL, not JSON"),
-        (["parked", "retry", "sekorm"], "stockrelay parked retry: name the SKUs, or give --all"),
+        (["parked", "lst"], "stockrelay: no such command 'lst'"),
+        (["simulate", "--port", "x"], "stockrelay: invalid value for '--port': 'x' is not a valid"),
+        (["completion"], "stockrelay: missing argument '{bash|zsh|fish}'"),
+        (["migrate", "--sql", "--json"], "stockrelay: --sql prints SQL, not JSON"),
+        (["parked", "retry", "sekorm"], "stockrelay: name the SKUs, or give --all"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(
@@ -143,7 +145,7 @@ def test_wrong_usage_is_told_in_one_line(
 def test_a_channel_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--config", str(EXAMPLE), "pause", "sekrom"]) == 2
     assert capsys.readouterr().err == (
-        "stockrelay pause: there is no enabled channel 'sekrom'; there is: sekorm, ymatou. Did you mean sekorm?; "
+        "stockrelay: there is no enabled channel 'sekrom'; there is: sekorm, ymatou. Did you mean sekorm?; "
         "see `stockrelay pause --help`\n"
     )
 
@@ -288,3 +290,43 @@ def test_a_letter_that_the_terminal_does_not_have_is_written_all_the_same(tmp_pa
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"\u8d27\u53f7" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "status", "migrate", "explain SKU-1"])
+def test_an_interrupt_ends_a_command_that_waits_and_says_nothing(command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/erp"
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "daemon", "--config", str(EXAMPLE), *command.split()],
+            env=environment(STOCKRELAY_DATABASE__DSN=dsn),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            # It has connected, and waits for the first word.
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+            connection.close()
+    # A new line, after the ^C that a terminal shows.
+    assert (process.returncode, out, err.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["config show", "config schema", "completion bash", "--help", "migrate --sql"]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "daemon", "--config", str(EXAMPLE), *command.split()],
+            env=environment(),
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -11,6 +11,7 @@ A comment `<!-- test: WORDS -->` on the line above a block tells what is to be d
 and one on a line by itself:
 
     end COMMAND       what stays and begins so is ended, as Ctrl-C does
+    given COMMAND     run unseen: what has happened before the reader comes here
     set NAME=VALUE    an environment variable from here on, for what differs between a test and a terminal
 """
 
@@ -22,11 +23,11 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 RUN: Final = frozenset({"console", "sh", "sql", "toml"})
 _FENCE: Final = re.compile(
-    r"^(?:<!-- test: (?!end |set )(?P<words>[^\n]*?) -->\n)?"
+    r"^(?:<!-- test: (?!end |set |given )(?P<words>[^\n]*?) -->\n)?"
     r"(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
-_ALONE: Final = re.compile(r"^<!-- test: (?P<words>(?:end|set) [^\n]*?) -->$", re.MULTILINE)
+_ALONE: Final = re.compile(r"^<!-- test: (?P<words>(?:end|set|given) [^\n]*?) -->$", re.MULTILINE)
 
 
 def documents() -> list[Path]:

@@ -4,7 +4,7 @@ import tomllib
 
 from daemon.settings.keys import KEYS
 from daemon.settings.reference import reference
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, blocks
 from tests.docs.walk import IS_WRITING
 
 DOCUMENT = ROOT / "docs" / "configuration.md"
@@ -30,3 +30,10 @@ def test_every_key_is_in_the_reference_and_in_the_example() -> None:
         assert key.path[-1] in node or f"#{key.path[-1]} = " in example, (
             f"{key.dotted} is not in config.example.toml"
         )
+
+
+def test_every_example_is_toml() -> None:
+    examples = [block.text for block in blocks(DOCUMENT) if block.language == "toml"]
+    assert len(examples) > 10
+    for example in examples:
+        tomllib.loads(example)

@@ -44,7 +44,9 @@ async def _obey(block: Block, shell: Shell) -> None:
         case "end":
             await shell.end(rest)
         case "set":
-            await shell.run(f"export {rest}")
+            await _expect(shell, f"export {rest}", block)
+        case "given":
+            await _expect(shell, rest, block)
         case _:
             raise AssertionError(f"{block.place}: {block.words!r} is no directive; see tests/docs/pages.py")
 

@@ -1,0 +1,53 @@
+"""The handbook has an answer to everything that asks for one; links lead somewhere, lines are short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, documents
+from tests.unit.test_events import rows
+
+HANDBOOK = ROOT / "docs" / "operations.md"
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a document's headings, as links have them."""
+    found = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_every_warning_and_error_has_an_entry() -> None:
+    wanted = {name for name, levels, _, _ in rows() if {"warning", "error"} & set(levels.strip().split("/"))}
+    assert sorted(wanted - entries()) == [], "in docs/events.md, but without an entry in docs/operations.md"
+    known = {name for name, *_ in rows()}
+    stages = {name.partition(".")[0] for name in known}
+    gone = {entry for entry in entries() - known if entry.partition(".")[0] in stages - {"notify"}}
+    assert sorted(gone) == [], "in docs/operations.md, but no event"
+
+
+def entries() -> set[str]:
+    """What the tables of the handbook have rows for."""
+    cells = re.findall(r"^\| (`[^|]+) \|", HANDBOOK.read_text("utf-8"), re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([a-z]+\.[a-z_]+)`", cell)}
+
+
+def prose(document: Path) -> str:
+    """A document without what stands in fences."""
+    return re.sub(r"^ *```.*?^ *```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    path, text = document, prose(document)
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists() or (anchor and anchor not in anchors(there.read_text("utf-8"))):
+            wrong.append(target)
+    assert wrong == []

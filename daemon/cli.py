@@ -43,7 +43,7 @@ def invoke(args: list[str]) -> int:
         click.echo(f"stockrelay: {error.format_message()}", err=True)
         return error.exit_code
     except StockrelayError as error:
-        click.echo(f"stockrelay: {error}", err=True)
+        click.echo("; ".join(filter(None, [f"stockrelay: {error}", error.advice])), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED

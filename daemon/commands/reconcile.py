@@ -99,6 +99,9 @@ def reconcile(
         raise click.UsageError(
             f"--date {wanted} has not begun yet; today is {today}", click.get_current_context()
         )
+    if file is not None:
+        # Now, and not after an hour.
+        _write_csv(file, {})
     with _progress() as tell:
         answers = asyncio.run(_reconcile(settings, names, wanted, tell, is_dry=dry_run))
     if file is not None:

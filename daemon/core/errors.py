@@ -2,9 +2,13 @@
 
 
 class StockrelayError(Exception):
-    """The root of every error that is raised on purpose. The message says what to check."""
+    """The root of every error that is raised on purpose. The message says what to check.
+
+    `advice` is what the command line adds where a message cannot know whom it is for.
+    """
 
     exit_code = 1
+    advice = ""
 
 
 class ConfigError(StockrelayError):
@@ -15,6 +19,8 @@ class ConfigError(StockrelayError):
 
 class StoreUnavailable(StockrelayError):
     """The database cannot be reached, or closed the connection: worth another try."""
+
+    advice = "does the server run, and does database.dsn lead to it (`stockrelay config show`)?"
 
 
 class StoreRefused(StockrelayError):

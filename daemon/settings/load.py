@@ -62,7 +62,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
         # Editors on Windows put a byte order mark in front, which TOML does not know.
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read the configuration {file}: {error.strerror}; --config or STOCKRELAY_CONFIG names another"
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
@@ -102,7 +104,10 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
         # Kubernetes and Docker keep links and folders whose names begin with a dot beside the secrets.
         files = sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file())
     except OSError as error:
-        raise ConfigError(f"cannot read the secrets folder {folder}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read the secrets folder {folder}: {error.strerror}; --secrets-dir or STOCKRELAY_SECRETS_DIR "
+            "names another"
+        ) from error
     for file in files:
         # A folder that systemd loads as credentials puts its own name in front of each.
         name = file.name.lower().removeprefix(ENV_PREFIX.lower())

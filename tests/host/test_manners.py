@@ -150,6 +150,11 @@ def test_a_channel_that_is_not_there_names_those_that_are(capsys: pytest.Capture
     )
 
 
+def test_a_file_that_cannot_be_written_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--config", str(EXAMPLE), "reconcile", "--csv", "/not/there/x.csv"]) == 1
+    assert capsys.readouterr().err == "stockrelay: cannot write /not/there/x.csv: No such file or directory\n"
+
+
 # Completion
 
 

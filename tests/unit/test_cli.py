@@ -83,7 +83,8 @@ def test_a_configuration_that_is_not_there_is_told_in_one_line() -> None:
     assert done.returncode == 78
     assert (
         done.stderr
-        == "stockrelay: cannot read the configuration /not/there.toml: No such file or directory\n"
+        == "stockrelay: cannot read the configuration /not/there.toml: No such file or directory; --config or "
+        "STOCKRELAY_CONFIG names another\n"
     )
 
 
@@ -94,6 +95,7 @@ def test_a_database_that_does_not_answer_is_exit_code_1_in_one_line(command: str
     )
     assert done.returncode == 1
     assert done.stderr.startswith("stockrelay: ")
+    assert "does database.dsn lead to it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "hunter2-Zq8" not in done.stderr
 

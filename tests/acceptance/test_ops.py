@@ -14,6 +14,7 @@ from daemon.simulator import Delay
 from tests.acceptance.harness import Stage
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.replica import LOOK_S, Replica
+from tests.ops.named import named
 from tests.ops.scrape import Scrape, parse
 from tests.ops.test_metrics import documented
 from tests.ops.wire import Answer, asked
@@ -175,6 +176,7 @@ async def test_the_metrics_move_with_what_happens(stage18: Stage) -> None:
     await until_measured(port, lambda scrape: scrape.value("stockrelay_skus", channel="ymatou") == 5)
     before = await until_measured(port, lambda scrape: scrape.value("stockrelay_notices_waiting") == 0)
     assert before.types.keys() == documented().keys(), "what is scraped is what is documented"
+    assert named() <= before.types.keys(), "what alerts and dashboard ask for is there"
     for channel in ("sekorm", "ymatou"):
         assert before.value("stockrelay_lanes", channel=channel) == 1
         assert before.value("stockrelay_lanes_owned", channel=channel) == 1

@@ -68,6 +68,10 @@ class Progress:
         """Watch the loop no longer."""
         self._until.pop(pulse, None)
 
+    def watched(self) -> list[str]:
+        """Return the names of the loops that have promised to turn again, in order."""
+        return sorted(pulse.name for pulse in self._until)
+
     def stalled(self) -> list[Stalled]:
         """Return the loops that broke their promise, the longest overdue first; none: all is well."""
         now = self._now()

@@ -20,12 +20,12 @@ _STATUS_TIMEOUT_S: Final = 8.0
 
 
 def alive(progress: Progress) -> Page:
-    """200 while every loop keeps its promise; 503 names those that do not: only a restart helps."""
+    """200 with the loops while each keeps its promise; 503 names those that do not: only a restart helps."""
 
     async def livez() -> Reply:
         stalled = progress.stalled()
         if not stalled:
-            return as_json(200, {"status": "alive"})
+            return as_json(200, {"status": "alive", "loops": progress.watched()})
         loops = [{"loop": one.name, "overdue_s": round(one.overdue_s, 1)} for one in stalled]
         return as_json(503, {"status": "stalled", "stalled": loops})
 

@@ -62,7 +62,7 @@ async def test_it_is_alive_from_the_start_and_ready_once_the_database_is_there(s
         answer = await until(port, "/readyz", lambda answer: "not answered yet" not in str(reasons(answer)))
         assert answer.status == 503
         assert set(reasons(answer)) == {"database", "lanes"}
-        assert (await asked(port, "/livez")).json == {"status": "alive"}
+        assert (await asked(port, "/livez")).json == {"status": "alive", "loops": ["event-loop"]}
         proxy.heal()
         assert (await until(port, "/readyz", lambda answer: answer.status == 200)).json == {"status": "ready"}
         await stage18.converged()
@@ -105,6 +105,30 @@ async def is_alive_and_not_ready(port: int) -> None:
         "status_unread" in (await until(port, "/status", lambda answer: answer.status == 503)).json["error"]
     )
     assert (await asked(port, "/livez")).status == 200
+
+
+LOOPS = {
+    "doorbell",
+    "event-loop",
+    "guard",
+    "heartbeat",
+    "intake",
+    "maintenance",
+    "notify",
+    "pauses",
+    "reconcile-sekorm",
+    "reconcile-watch-sekorm",
+    "reconcile-watch-ymatou",
+    "reconcile-ymatou",
+    "survey",
+}
+
+
+@pytest.mark.settings(reconcile={"enabled": True, "cron": "0 0 29 2 *"})
+async def test_every_loop_is_watched(stage18: Stage) -> None:
+    replica = await stage18.running(1)
+    port = await port_of(replica)
+    await until(port, "/livez", lambda answer: set(answer.json["loops"]) >= LOOPS)
 
 
 async def test_the_status_is_what_the_command_tells(stage18: Stage) -> None:

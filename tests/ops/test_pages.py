@@ -22,7 +22,7 @@ async def test_a_stalled_loop_is_named_and_calls_for_a_restart() -> None:
     progress = Progress()
     page = alive(progress)
     progress.pulse("intake").beat(60.0)
-    assert told(await page()) == (200, {"status": "alive"})
+    assert told(await page()) == (200, {"status": "alive", "loops": ["intake"]})
     progress.pulse("doorbell").beat(-3.0)
     status, answer = told(await page())
     assert (status, answer["status"]) == (503, "stalled")

@@ -32,6 +32,16 @@ def test_a_loop_is_not_watched_before_its_first_beat(watch: Watch, progress: Pro
     assert progress.stalled() == []
 
 
+def test_whoever_promised_is_watched_until_it_ends(progress: Progress) -> None:
+    pulses = [progress.pulse(name) for name in ("intake", "doorbell", "doorbell")]
+    assert progress.watched() == []
+    for pulse in pulses:
+        pulse.beat(1.0)
+    assert progress.watched() == ["doorbell", "doorbell", "intake"]
+    pulses[1].end()
+    assert progress.watched() == ["doorbell", "intake"]
+
+
 def test_a_promise_holds_for_as_long_as_it_was_given(watch: Watch, progress: Progress) -> None:
     progress.pulse("intake").beat(5.0)
     watch.now += 5.0

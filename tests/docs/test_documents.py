@@ -11,10 +11,9 @@ from tests.acceptance.harness import Stage
 from tests.conftest import Database
 from tests.docs.pages import ROOT, RUN, Block, blocks, documents
 from tests.docs.shell import Shell
+from tests.docs.test_from_nothing import LEAST
 from tests.docs.walk import follow
 
-OWN = {"getting-started.md"}
-"""Documents with a test of their own."""
 SKUS = 60
 """More than guard.zero_count."""
 
@@ -28,7 +27,9 @@ def has_commands(document: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "document", [d for d in documents() if d.name not in OWN and has_commands(d)], ids=lambda path: path.name
+    "document",
+    [d for d in documents() if d.name not in LEAST and has_commands(d)],
+    ids=lambda path: path.name,
 )
 async def test_a_document_can_be_followed(document: Path, database18: Database, tmp_path: Path) -> None:
     for name in ("deploy", "config.example.toml", "docs"):

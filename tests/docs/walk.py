@@ -58,7 +58,9 @@ async def _run(block: Block, shell: Shell, written: list[tuple[Command, str]]) -
         return 1
     match block.language:
         case "sh":
-            await _expect(shell, block.text, block)
+            # Every line has to work, and not the last alone.
+            line = f"failed=; trap 'failed=1' ERR\n{block.text}trap - ERR; test -z \"$failed\""
+            await _expect(shell, line, block)
             return 1
         case "sql":
             heredoc = f"psql \"$ERP\" -q -v ON_ERROR_STOP=1 <<'END OF FILE'\n{block.text}END OF FILE\n"

@@ -14,6 +14,10 @@ from tests.docs.shell import Shell
 from tests.docs.test_from_nothing import LEAST
 from tests.docs.walk import follow
 
+SETTINGS: dict[str, dict[str, dict[str, float]]] = {
+    # So that a SKU is parked soon, and one that was in doubt still is when the page asks.
+    "answers.md": {"channel": {"park_after": 3, "settle_s": 300.0}},
+}
 SKUS = 60
 """More than guard.zero_count."""
 
@@ -34,7 +38,7 @@ def has_commands(document: Path) -> bool:
 async def test_a_document_can_be_followed(document: Path, database18: Database, tmp_path: Path) -> None:
     for name in ("deploy", "config.example.toml", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    async with Stage(database18, tmp_path) as stage:
+    async with Stage(database18, tmp_path, **SETTINGS.get(document.name, {})) as stage:
         await stage.running(SKUS)
         places = {"http://127.0.0.1:8480": stage.simulator.url}
         variables = {"ERP": stage.database.dsn, "U": stage.simulator.url}

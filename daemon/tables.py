@@ -62,6 +62,14 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
     print_rows(
         [{"": name, **{channel: facts.get(name) for channel, facts in told.items()}} for name in names]
     )
+    if divided := [lane for one in channels.values() if len(one["lanes"]) > 1 for lane in one["lanes"]]:
+        click.echo("\nlanes:")
+        print_rows(
+            [
+                {**lane, "since": lane["since"] and moments.at(datetime.fromisoformat(lane["since"]))}
+                for lane in divided
+            ]
+        )
     for name, channel in channels.items():
         if trouble := channel["trouble"]:
             click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
@@ -86,11 +94,11 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
 
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
     oldest = channel["oldest_s"]
-    told = {
-        "owner": channel["owner"] or "nobody: no daemon runs",
-        "owned since": "-"
-        if channel["owned_since"] is None
-        else f"{at(channel['owned_since'])}, epoch {channel['epoch']}",
+    lanes = channel["lanes"]
+    told = {"lanes": _lanes(lanes)} if len(lanes) > 1 else {}
+    told |= {
+        "owner": _owner(lanes),
+        "owned since": _since(lanes, moments),
         "paused": "no",
         "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
         "SKUs": str(channel["skus"]),
@@ -116,6 +124,26 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         how = (last["method"] or "").replace("_", " ")
         told["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
     return told
+
+
+def _lanes(lanes: Sequence[Mapping[str, Any]]) -> str:
+    free = sum(lane["owner"] is None for lane in lanes)
+    return f"{len(lanes)}, {free} without an owner" if free else str(len(lanes))
+
+
+def _owner(lanes: Sequence[Mapping[str, Any]]) -> str:
+    owners = {lane["owner"] for lane in lanes} - {None}
+    if not owners:
+        return "nobody: no daemon runs"
+    return owners.pop() if len(owners) == 1 else f"{len(owners)} replicas"
+
+
+def _since(lanes: Sequence[Mapping[str, Any]], moments: Moments) -> str:
+    times = [lane["since"] for lane in lanes if lane["since"] is not None]
+    if not times:
+        return "-"
+    since = moments.at(datetime.fromisoformat(max(times)))
+    return f"{since}, epoch {lanes[0]['epoch']}" if len(lanes) == 1 else since
 
 
 def print_settings(answer: Mapping[str, Any], above: str = "") -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Final
@@ -24,14 +24,14 @@ from daemon.app.building import (
 )
 from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
-from daemon.core.types import ChannelName, Lane
+from daemon.core.types import ChannelName
 from daemon.partners import Partner
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.guard import GuardService
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import IntakeService
-from daemon.services.lease import LaneKeeper
+from daemon.services.lanes import LaneSharing, Served
 from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
@@ -145,30 +145,32 @@ async def _serve(
     lanes = Lanes(database)
     ledgers = ledgers_of(settings, database, clients)
     dispatchers: dict[ChannelName, Dispatcher] = {}
-    keepers: list[LaneKeeper] = []
     for name in ledgers:
         dispatchers[name] = Dispatcher(
-            ledgers[name], clients[name], limits(settings, channels[name]), partial(lanes.set_trouble, name)
+            ledgers[name],
+            clients[name],
+            limits(settings, channels[name]),
+            lanes.set_trouble,
+            observer=watch.metrics,
+            progress=watch.progress,
         )
-        keepers.append(LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatchers[name]))
+    sharing = LaneSharing(
+        lanes,
+        {name: Served(dispatchers[name], channels[name].lanes) for name in ledgers},
+        holder,
+        settings.run.lease,
+        told=partial(readiness.told, LANES),
+        pulse=pulse("lanes"),
+    )
 
-    def wake_dispatchers(drained: Drained | None = None) -> None:
-        for name, dispatcher in dispatchers.items():
-            marked = None if drained is None else drained.marked.get(name)
-            # What another replica has marked, or was marked without looking, is not known here. Nobody is woken for
-            # nothing: a claim of no rows costs the database a commit.
-            if drained is None or name in drained.failed or (marked is not None and marked.rows):
-                dispatcher.wake.set()
-            if drained is None or (marked is not None and marked.urgent):
-                dispatcher.urgent.set()
-
+    wake_dispatchers = partial(_wake, dispatchers)
     store = Intake(database, list(ledgers.values()), debounces(settings))
     intake = IntakeService(
         store,
         settings.run.poll,
         settings.run.resync,
         wake_dispatchers,
-        lambda: all(keeper.tenure is not None for keeper in keepers),
+        sharing.owns_all,
         partial(readiness.told, INTAKE),
         pulse("intake"),
     )
@@ -180,6 +182,8 @@ async def _serve(
     def on_ring(payload: str) -> None:
         if payload == "marked":
             wake_dispatchers()
+        elif payload == "lane":
+            sharing.wake.set()
         elif payload == "resync":
             intake.request_resync("a capture could not write")
         else:
@@ -197,13 +201,14 @@ async def _serve(
     )
     watched = [
         Watched(
-            ledgers[keeper.channel],
-            dispatchers[keeper.channel].counts,
-            partial(_is_owned, keeper),
-            partial(pauses.is_paused, keeper.channel),
-            partial(_trouble, dispatchers[keeper.channel]),
+            ledgers[name],
+            dispatcher.counts,
+            partial(sharing.lanes, name),
+            partial(sharing.owned, name),
+            partial(pauses.is_paused, name),
+            partial(_trouble, dispatcher),
         )
-        for keeper in keepers
+        for name, dispatcher in dispatchers.items()
     ]
     heartbeat = Heartbeat(
         settings.run.heartbeat, watched, lambda: doorbell.is_listening, watch.tell_counted, pulse("heartbeat")
@@ -236,12 +241,11 @@ async def _serve(
             built = reconcilers(settings, database, clients)
             nightly = ReconcileService(list(built.values()), holder, Outbox(database).post, watch.progress)
             readers.append(group.create_task(nightly.run(stop), name="reconcile"))
-        served = [group.create_task(keeper.run(stop), name=f"lane-{keeper.lane}") for keeper in keepers]
+        served = [group.create_task(sharing.run(stop), name="lanes")]
         group.create_task(cut_off(readers, stop, STOP_S), name="cut-off-readers")
         group.create_task(
             cut_off(served, stop, settings.run.grace.total_seconds() + STOP_S), name="cut-off-lanes"
         )
-        readiness.has(LANES)
 
 
 async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:
@@ -256,8 +260,15 @@ async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, pati
         task.cancel()
 
 
-def _is_owned(keeper: LaneKeeper) -> bool:
-    return keeper.tenure is not None
+def _wake(dispatchers: Mapping[ChannelName, Dispatcher], drained: Drained | None = None) -> None:
+    """After a reading, or (None) when another replica has marked something: nobody is woken for nothing, as a claim of
+    no rows costs the database a commit."""
+    for name, dispatcher in dispatchers.items():
+        # What was marked without looking is not known here.
+        if drained is None or name in drained.failed:
+            dispatcher.wake(is_urgent=drained is None)
+        elif (marked := drained.marked.get(name)) is not None and marked.rows:
+            dispatcher.wake(marked.lanes, is_urgent=marked.urgent > 0)
 
 
 def _trouble(dispatcher: Dispatcher) -> str | None:

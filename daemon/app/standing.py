@@ -3,13 +3,12 @@
 from typing import Any
 
 from daemon.app.building import listings, opened
-from daemon.core.types import Lane
 from daemon.settings import Settings
 from daemon.store.answers import Answers, Standing
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.intake import Intake
-from daemon.store.lanes import Lanes
+from daemon.store.lanes import Lanes, LaneState
 from daemon.store.ledger import Ledger
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
@@ -20,7 +19,7 @@ async def status(settings: Settings) -> dict[str, Any]:
     async with opened(settings) as database:
         resynced_at, unread = await Intake(database, [], {}).state()
         telling = await Outbox(database).standing()
-        lanes = {lane.lane: lane for lane in await Lanes(database).all()}
+        lanes = await Lanes(database).all()
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
         pauses = await Pauses(database).all()
         channels: dict[str, Any] = {}
@@ -31,12 +30,9 @@ async def status(settings: Settings) -> dict[str, Any]:
             ledger = Ledger(database, listing, lambda _identifiers: None)
             backlog = await ledger.backlog()
             guard = await Guard(database).state(name)
-            lane = lanes.get(Lane(name))
             trouble = troubles.get(name)
             channels[name] = {
-                "owner": lane.holder if lane else None,
-                "epoch": lane.epoch if lane else None,
-                "owned_since": lane.taken_at.isoformat() if lane and lane.holder and lane.taken_at else None,
+                "lanes": [_lane(lane) for lane in lanes if lane.channel == name],
                 "paused": pause
                 and {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason},
                 "trouble": trouble
@@ -73,6 +69,16 @@ async def status(settings: Settings) -> dict[str, Any]:
             "given_up_in_7_days": telling.given_up,
             "told_at": telling.told_at and telling.told_at.isoformat(),
         },
+    }
+
+
+def _lane(lane: LaneState) -> dict[str, Any]:
+    is_owned = lane.holder is not None and lane.taken_at is not None
+    return {
+        "lane": lane.lane,
+        "owner": lane.holder,
+        "epoch": lane.epoch,
+        "since": lane.taken_at.isoformat() if is_owned and lane.taken_at else None,
     }
 
 

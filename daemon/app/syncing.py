@@ -19,11 +19,11 @@ from daemon.app.building import (
 )
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.core.plan import unsendable
-from daemon.core.types import ChannelName, Lane
+from daemon.core.types import ChannelName
 from daemon.services.dispatch import Dispatcher
 from daemon.services.guard import GuardService
 from daemon.services.intake import IntakeService
-from daemon.services.lease import LaneKeeper
+from daemon.services.lanes import LaneSharing, Served
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
 from daemon.store.guard import Guard
@@ -42,7 +42,7 @@ async def sync(
     """Send a channel's whole listing, until that is done or `stop` is set; say what it came to, and whether an
     earlier sync was gone on with.
 
-    The lane's owner does the sending. While nobody owns it, this process does, as one more replica.
+    The owners of the lanes do the sending. Those that nobody owns are this process's meanwhile.
     """
     holder = new_holder()
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
@@ -54,16 +54,16 @@ async def sync(
         lanes, syncs = Lanes(database), Syncs(database, listing)
         # Of all channels: whoever reads the change log reads it for all of them.
         ledgers = ledgers_of(settings, database, clients)
-        dispatcher = Dispatcher(
-            ledgers[name], clients[name], limits(settings, channel), partial(lanes.set_trouble, name)
+        dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
+        sharing = LaneSharing(
+            lanes, {name: Served(dispatcher, None)}, holder, settings.run.lease, is_guest=True
         )
-        keeper = LaneKeeper(lanes, Lane(name), name, holder, settings.run.lease, dispatcher)
-        job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake.set)
+        job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake)
         intake = IntakeService(
             Intake(database, list(ledgers.values()), debounces(settings)),
             settings.run.poll,
             settings.run.resync,
-            lambda _drained: dispatcher.wake.set(),
+            lambda _drained: dispatcher.wake(),
             lambda: False,
         )
         dispatcher.read_changes = intake.ring
@@ -74,7 +74,7 @@ async def sync(
             async with asyncio.TaskGroup() as group:
                 working = group.create_task(job.run(stop), name=f"sync-{name}")
                 # Not before all have their turn: what is new to the channel would be sent one by one until then.
-                serving = group.create_task(_run_after(job.is_marked, keeper.run, done), name=f"lane-{name}")
+                serving = group.create_task(_run_after(job.is_marked, sharing.run, done), name="lanes")
                 readers = [
                     group.create_task(_run_after(job.is_marked, intake.run, done), name="intake"),
                     group.create_task(guard.run(done), name="guard"),

@@ -70,8 +70,8 @@ class Watching:
 
     def _follow_channel(self, watched: Watched, intake: IntakeService) -> None:
         live, name = self.metrics.live, watched.ledger.channel
-        live.follow("stockrelay_lanes", lambda: 1, name)
-        live.follow("stockrelay_lanes_owned", watched.is_owned, name)
+        live.follow("stockrelay_lanes", watched.lanes, name)
+        live.follow("stockrelay_lanes_owned", watched.lanes_owned, name)
         live.follow("stockrelay_channel_paused", watched.is_paused, name)
         live.follow("stockrelay_channel_in_trouble", lambda: watched.trouble() is not None, name)
         live.follow("stockrelay_listing_failing", lambda: name in intake.failing, name)

@@ -109,8 +109,8 @@ def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":
             return
         progress = stage.progress
         note = f"{progress.confirming} to confirm" if progress.confirming else ""
-        if progress.holder is None:
-            note = "waiting for an owner of the lane"
+        if not progress.holders:
+            note = "waiting for an owner of the channel's lanes"
         elif progress.trouble is not None:
             note = f"nothing is sent: {progress.trouble}"
         bar.update(reading, visible=False)

@@ -27,6 +27,10 @@ class RateLimit(NamedTuple):
             raise ValueError(f"a rate limit needs rate > 0 and burst >= 1, not {rate_per_s} and {burst}")
         return cls(rate_per_s, burst, 0.0, now)
 
+    def at_rate(self, rate_per_s: float, burst: int, now: float) -> Self:
+        """The bucket with another rate from now on; it holds no more than it did."""
+        return type(self)(rate_per_s, burst, min(float(burst), self._level(now)), max(now, self.at))
+
     def available(self, now: float) -> int:
         """How many requests may start now."""
         return max(0, floor(self._level(now) + _ROUNDING))

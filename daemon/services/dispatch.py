@@ -1,8 +1,8 @@
-"""Dispatch: claims due rows of one lane, sends them, writes what became of them (DESIGN.md 2.4)."""
+"""Dispatch: claims due rows of a channel's lanes, sends them, writes what became of them (DESIGN.md 2.4)."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple, Protocol
@@ -17,9 +17,10 @@ from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.ratelimit import RateLimit
-from daemon.core.types import AttemptId, Sku
+from daemon.core.types import AttemptId, ChannelName, Lane, Sku
 from daemon.partners.partner import Partner
-from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner
+from daemon.progress import Progress, Pulse
+from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner, Written
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,16 @@ _GATHER_S: Final = 0.02
 """Outcomes that come fast are gathered for so long: a statement for a few costs nearly as much as one for many."""
 
 
+class Observer(Protocol):
+    """Counts what was tried, and how long changes took; for metrics."""
+
+    def attempted(self, channel: ChannelName, outcome: str, duration_s: float | None) -> None:
+        """An attempt has ended like that after so many seconds; None: nothing was sent."""
+
+    def delivered(self, channel: ChannelName, latency_s: float) -> None:
+        """A number was acknowledged so many seconds after its oldest change was read."""
+
+
 class TenureLike(Protocol):
     """The lease as the dispatcher sees it."""
 
@@ -52,7 +63,8 @@ class TenureLike(Protocol):
 class Limits:
     """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
     `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
-    share a call, in a sync and while more than `batch_above` rows are due (0: never then)."""
+    share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
+    `batch_above` are the channel's: a lane has its part of them."""
 
     rate_per_s: float
     concurrency: int
@@ -67,28 +79,42 @@ class Limits:
 
 
 class Dispatcher:
-    """One lane's dispatcher. `wake` is set when rows may have become due, `urgent` when one that goes ahead of all
-    others may have; `counts` are outcomes since the start."""
+    """One channel's dispatcher, for as many of its lanes as this process owns; they share what is the channel's: its
+    rate, its breaker, what is known of the partner. `counts` are outcomes since the start."""
 
     def __init__(
         self,
         ledger: Ledger,
         partner: Partner,
         limits: Limits,
-        tell_trouble: Callable[[Outcome | None], Awaitable[None]],
+        tell_trouble: Callable[[Lane, ChannelName, Outcome | None], Awaitable[None]],
+        observer: Observer | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.ledger = ledger
         self.partner = partner
         self.limits = limits
-        self.wake = asyncio.Event()
-        self.urgent = asyncio.Event()
         self.counts: Counter[str] = Counter()
-        self.tell_trouble = tell_trouble
         self.breaker = Breaker()
+        self.last_applied: float | None = None
         self.read_changes: Callable[[], None] = _nothing
         self.compare_all: Callable[[], None] = _nothing
+        # Not used before the first lane is served.
+        self.rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic())
+        self.observer = observer
+        self.progress = progress or Progress()
+        self._tell_trouble = tell_trouble
+        self._shifts: set[_Shift] = set()
         self._put_off: set[Sku] = set()
         self._compared_at = float("-inf")
+
+    def wake(self, lanes: Collection[int] | None = None, *, is_urgent: bool = False) -> None:
+        """Rows of these lanes (their numbers; None: of any) may have become due; urgent ones go ahead of all others."""
+        for shift in self._shifts:
+            if lanes is None or shift.number in lanes:
+                shift.wake.set()
+                if is_urgent:
+                    shift.urgent.set()
 
     def note_put_off(self, skus: Sequence[Sku], now: float) -> None:
         """Zeroes that no marking has counted wait for one: have the changes read, and if that has brought nothing
@@ -103,7 +129,39 @@ class Dispatcher:
 
     async def run(self, tenure: TenureLike, stop: asyncio.Event) -> None:
         """Serve the lane until `stop`; cancelled when the lease is lost: what is in flight is then in doubt."""
-        await _Shift(self, tenure).run(stop)
+        shift = _Shift(self, tenure)
+        if not self._shifts:
+            # A new owner starts with an empty bucket: it does not know what the last one has just sent.
+            self.rate = RateLimit.starting(self.limits.rate_per_s, 1, clock.monotonic())
+        self._shifts.add(shift)
+        self._share_rate()
+        try:
+            await shift.run(stop)
+        finally:
+            self._shifts.discard(shift)
+            self._share_rate()
+
+    def _share_rate(self) -> None:
+        """As much of the channel's rate as of its lanes is ours: whoever has the other lanes has the rest."""
+        share = sum(1 / shift.of for shift in self._shifts)
+        if share:
+            rate = self.limits.rate_per_s * min(1.0, share)
+            self.rate = self.rate.at_rate(rate, max(1, int(rate / 10)), clock.monotonic())
+
+    def has_in_hand(self) -> bool:
+        """Whether any lane has attempts that have not ended: while the channel is probed, one at a time is sent."""
+        return any(shift.in_hand for shift in self._shifts)
+
+    async def tell_trouble(self, lane: Lane) -> None:
+        """Keep the channel's trouble, or that it has none, for one lane."""
+        await self._tell_trouble(lane, self.ledger.channel, self.breaker.cause)
+
+    async def tell_change(self) -> None:
+        """The channel was paused or resumed: every lane looks, and is told of."""
+        for shift in self._shifts:
+            shift.has_room.set()
+        for lane in [shift.lane for shift in self._shifts]:
+            await self.tell_trouble(lane)
 
 
 def _nothing() -> None:
@@ -131,13 +189,16 @@ class _Shift:
         self._ledger = dispatcher.ledger
         self._limits = dispatcher.limits
         self._tenure = tenure
+        self.lane = tenure.owner.lane
+        self.number = tenure.owner.number
+        self.of = tenure.owner.of
+        self.wake = asyncio.Event()
+        self.urgent = asyncio.Event()
         limits = self._limits
-        # A new owner starts with an empty bucket: it does not know what the last one has just sent.
-        self._rate = RateLimit.starting(
-            limits.rate_per_s, max(1, int(limits.rate_per_s / 10)), clock.monotonic()
-        )
+        self._rate_per_s = limits.rate_per_s / self.of
+        self._concurrency = max(1, limits.concurrency // self.of)
         # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
-        self._single = max(1, min(_MOST_CLAIMED, int(limits.rate_per_s / 2), limits.concurrency * _ROUNDS))
+        self._single = max(1, min(_MOST_CLAIMED, int(self._rate_per_s / 2), self._concurrency * _ROUNDS))
         self._batch = self._single
         self._most = min(limits.batch, dispatcher.partner.most_per_call)
         self._is_many = False
@@ -148,25 +209,24 @@ class _Shift:
         self._turn: set[AttemptId] = set()
         self._is_syncing = True
         self._is_stopping = False
-        self._in_hand: set[AttemptId] = set()
+        self.in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self.has_room = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._must_recover = True
-        self._last_applied: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         name = self._ledger.channel
         async with asyncio.TaskGroup() as group:
             workers = [
-                group.create_task(self._work(), name=f"send-{name}-{n}")
-                for n in range(self._limits.concurrency)
+                group.create_task(self._work(), name=f"send-{name}-{n}") for n in range(self._concurrency)
             ]
             workers.append(group.create_task(self._work_on_turns(), name=f"sync-{name}"))
             writer = group.create_task(self._write_outcomes(), name=f"write-{name}")
-            await self._claim_until(stop)
+            with self._of.progress.pulse(f"claim-{self.lane}") as pulse:
+                await self._claim_until(stop, pulse)
             self._is_stopping = True
             while not self._queue.empty():
                 self._give_back(self._queue.get_nowait().attempt, "stopping")
@@ -175,25 +235,26 @@ class _Shift:
                     self._give_back(claimed.attempt, "stopping")
             # Every attempt in hand ends within its timeout; its outcome is written before the lane is given up.
             if not await clock.wait_any(self._limits.grace.total_seconds(), self._is_empty):
-                log.warning("dispatch.grace_exceeded", channel=name, in_flight=len(self._in_hand))
+                log.warning("dispatch.grace_exceeded", channel=name, in_flight=len(self.in_hand))
             for task in (*workers, writer):
                 task.cancel()
 
     # Claiming
 
-    async def _claim_until(self, stop: asyncio.Event) -> None:
+    async def _claim_until(self, stop: asyncio.Event, pulse: Pulse) -> None:
         failures = 0
         while not stop.is_set():
+            pulse.beat(_SLOWEST_RETRY.total_seconds())
             room = self._room()
-            is_urgent_only = room == 0 and self._of.urgent.is_set() and self._is_open()
+            is_urgent_only = room == 0 and self.urgent.is_set() and self._is_open()
             if room == 0 and not is_urgent_only:
-                self._of.urgent.clear()
-                self._has_room.clear()
-                await clock.wait_any(self._until_room_s(), self._has_room, self._of.urgent, stop)
+                self.urgent.clear()
+                self.has_room.clear()
+                await clock.wait_any(self._until_room_s(), self.has_room, self.urgent, stop)
                 continue
             room = room or self._batch
-            self._of.urgent.clear()
-            self._of.wake.clear()
+            self.urgent.clear()
+            self.wake.clear()
             try:
                 await self._recover()
                 claimed_at = clock.monotonic()
@@ -218,7 +279,7 @@ class _Shift:
                 await clock.wait_any(pause, stop)
                 continue
             if pause > 0:
-                await clock.wait_any(pause, self._of.wake, stop)
+                await clock.wait_any(pause, self.wake, stop)
 
     def _log_claim_failure(self, error: StockrelayError) -> None:
         if isinstance(error, StoreUnavailable):
@@ -234,7 +295,7 @@ class _Shift:
         if allowance == 0:
             return 0
         if allowance == 1:
-            return 0 if self._in_hand else 1
+            return 0 if self._of.has_in_hand() else 1
         queued = self._queue.qsize()
         # Refill a half-empty queue, so that one claim works while the other is sent.
         return self._batch - queued if queued <= self._batch // 2 else 0
@@ -246,7 +307,7 @@ class _Shift:
 
     async def _until_due_s(self) -> float:
         """Nothing is due now: let a sync have its turn, and say how long there is nothing to claim."""
-        due = await self._ledger.next_due()
+        due = await self._ledger.next_due(self.number)
         pause = self._limits.poll.total_seconds()
         if due.change is not None:
             # Overdue and yet not claimed: somebody has the row locked for a moment.
@@ -283,7 +344,7 @@ class _Shift:
         """SKUs share calls from when the backlog is above the threshold until it is claimed and sent."""
         limits, most = self._limits, self._most
         if self._is_many:
-            if not is_more and self._queue.qsize() <= limits.concurrency:
+            if not is_more and self._queue.qsize() <= self._concurrency:
                 self._is_many, self._batch = False, self._single
                 log.info("dispatch.batches_ended", channel=self._ledger.channel)
             return
@@ -291,10 +352,10 @@ class _Shift:
         if limits.batch_above == 0 or most == 1 or not is_more or now < self._look_at:
             return
         self._look_at = now + _BACKLOG_LOOK_S
-        if await self._ledger.is_backlog_above(limits.batch_above):
-            in_half_a_second = max(1, int(limits.rate_per_s / 2)) * most
+        if await self._ledger.is_backlog_above(limits.batch_above // self.of, self.number):
+            in_half_a_second = max(1, int(self._rate_per_s / 2)) * most
             self._batch = min(
-                max(_MOST_CLAIMED_TOGETHER, most), in_half_a_second, 2 * limits.concurrency * most
+                max(_MOST_CLAIMED_TOGETHER, most), in_half_a_second, 2 * self._concurrency * most
             )
             self._is_many = True
             log.info(
@@ -307,8 +368,8 @@ class _Shift:
     async def _recover(self) -> None:
         if not self._must_recover:
             return
-        recovered = await self._ledger.recover(self._tenure.owner, self._in_hand, self._limits.settle)
-        await self._of.tell_trouble(self._of.breaker.cause)
+        recovered = await self._ledger.recover(self._tenure.owner, self.in_hand, self._limits.settle)
+        await self._of.tell_trouble(self.lane)
         self._must_recover = False
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
@@ -324,7 +385,7 @@ class _Shift:
         if claim.put_off:
             self._of.note_put_off(claim.put_off, clock.monotonic())
         for attempt in claim.attempts:
-            self._in_hand.add(attempt.attempt_id)
+            self.in_hand.add(attempt.attempt_id)
             self._is_empty.clear()
         return claim.attempts
 
@@ -334,7 +395,7 @@ class _Shift:
         while True:
             claimed = await self._queue.get()
             if self._queue.qsize() <= self._batch // 2:
-                self._has_room.set()
+                self.has_room.set()
             if self._is_many:
                 await self._send_many([claimed], self._fill)
             else:
@@ -362,7 +423,7 @@ class _Shift:
                 break
             call.append(claimed)
         if self._queue.qsize() <= self._batch // 2:
-            self._has_room.set()
+            self.has_room.set()
 
     def _fits(self, claimed: _Claimed, call: Sequence[_Claimed], names: set[tuple[str, ...]]) -> bool:
         """Whether it may share that call, and take its name if so: with those that failed as often, and never twice
@@ -378,7 +439,7 @@ class _Shift:
         self, call: list[_Claimed], fill: Callable[[list[_Claimed]], None] | None = None
     ) -> None:
         """Send many in one call: one for the rate and for the breaker, and for each attempt all that `_send` is."""
-        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
+        while (wait_s := self._of.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
             await asyncio.sleep(wait_s)
         if fill is not None:
             fill(call)
@@ -386,7 +447,7 @@ class _Shift:
         sent = self._cleared(call, now)
         if not sent:
             return
-        self._rate = self._rate.take(now)
+        self._of.rate = self._of.rate.take(now)
         self._of.breaker, ticket = self._of.breaker.sent(now)
         pushes = [attempt.push for attempt in sent]
         if len(pushes) == 1:
@@ -421,8 +482,8 @@ class _Shift:
         # The breaker hears of a call once: an answer about any SKU is an answer.
         said = min(outcomes, key=lambda outcome: outcome.kind not in (Kind.APPLIED, Kind.REFUSED))
         if any(outcome.kind is Kind.APPLIED for outcome in outcomes):
-            self._last_applied = now
-        last = self._last_applied
+            self._of.last_applied = now
+        last = self._of.last_applied
         breaker, change = self._of.breaker.feed(ticket, sent[0].push.sku, said, now, jitter)
         self._of.breaker = breaker
         for attempt, outcome in zip(sent, outcomes, strict=True):
@@ -443,7 +504,7 @@ class _Shift:
     async def _send(self, claimed: _Claimed) -> None:
         attempt = claimed.attempt
         # A wait and its end are one decision: nothing may be awaited between the last look and the sending.
-        while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
+        while (wait_s := self._of.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
             await asyncio.sleep(wait_s)
         now = clock.monotonic()
         if now - claimed.at > self._limits.hold.total_seconds():
@@ -452,7 +513,7 @@ class _Shift:
             return self._give_back(attempt, "the lease is not trusted any more")
         if not self._of.breaker.allowance(now):
             return self._give_back(attempt, "the channel is paused")
-        self._rate = self._rate.take(now)
+        self._of.rate = self._of.rate.take(now)
         self._of.breaker, ticket = self._of.breaker.sent(now)
         outcome = await self._of.partner.push(attempt.push, self._limits.timeout)
         await self._conclude(attempt, outcome, ticket, now)
@@ -462,10 +523,10 @@ class _Shift:
         now = clock.monotonic()
         duration = timedelta(seconds=now - sent_at)
         if outcome.kind is Kind.APPLIED:
-            self._last_applied = now
+            self._of.last_applied = now
         breaker, change = self._of.breaker.feed(ticket, attempt.push.sku, outcome, now, clock.jitter())
         self._of.breaker = breaker
-        last = self._last_applied
+        last = self._of.last_applied
         conclusion = conclude(
             outcome,
             failures=attempt.failures,
@@ -506,7 +567,6 @@ class _Shift:
         channel = self._ledger.channel
         if change is Change.CLOSED:
             log.info("dispatch.channel_resumed", channel=channel)
-            cause = None
         else:
             cause = self._of.breaker.cause or outcome
             event = log.error if change is Change.OPENED else log.warning
@@ -518,9 +578,8 @@ class _Shift:
                 advice=cause.advice,
                 next_probe_s=round(max(0.0, (self._of.breaker.next_probe_at or 0) - clock.monotonic()), 1),
             )
-        self._has_room.set()
         try:
-            await self._of.tell_trouble(cause)
+            await self._of.tell_change()
         except StockrelayError as error:
             log.warning("dispatch.state_not_kept", channel=channel, reason=str(error))
 
@@ -533,6 +592,9 @@ class _Shift:
 
     def _finish(self, attempt: Attempt, conclusion: Conclusion, duration: timedelta | None) -> None:
         self._done.append(Completion(attempt.push.sku, attempt.attempt_id, conclusion, duration))
+        if self._of.observer is not None:
+            seconds = None if duration is None else duration.total_seconds()
+            self._of.observer.attempted(self._ledger.channel, conclusion.outcome, seconds)
         self._has_done.set()
 
     async def _write_outcomes(self) -> None:
@@ -549,12 +611,25 @@ class _Shift:
                     await asyncio.sleep(_GATHER_S)
 
     async def _write(self, batch: list[Completion]) -> None:
+        is_due, took_s = await self._written(batch)
+        self.in_hand.difference_update(done.attempt_id for done in batch)
+        if self._of.observer is not None:
+            for latency_s in took_s:
+                self._of.observer.delivered(self._ledger.channel, latency_s)
+        if self._turn:
+            self._turn &= self.in_hand
+            is_due = is_due or not self._turn
+        if is_due:
+            self.wake.set()
+        if not self.in_hand:
+            self._is_empty.set()
+            self.has_room.set()
+
+    async def _written(self, batch: list[Completion]) -> Written:
         failures = 0
-        is_due = False
         while True:
             try:
-                is_due = await self._ledger.complete(self._tenure.owner, batch, self._limits.settle)
-                break
+                return await self._ledger.complete(self._tenure.owner, batch, self._limits.settle)
             except StockrelayError as error:
                 failures += 1
                 log.warning(
@@ -565,12 +640,3 @@ class _Shift:
                 )
                 pause = backoff(failures, timedelta(seconds=0.2), timedelta(seconds=5), clock.jitter())
                 await asyncio.sleep(pause.total_seconds())
-        self._in_hand.difference_update(done.attempt_id for done in batch)
-        if self._turn:
-            self._turn &= self._in_hand
-            is_due = is_due or not self._turn
-        if is_due:
-            self._of.wake.set()
-        if not self._in_hand:
-            self._is_empty.set()
-            self._has_room.set()

@@ -19,12 +19,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One channel: its ledger, the dispatcher's counts since the start, whether its lane is ours and it is
-    paused, its trouble."""
+    """One channel: its ledger, the dispatcher's counts since the start, its lanes and how many of them are ours,
+    whether it is paused, its trouble."""
 
     ledger: Ledger
     counts: Counter[str]
-    is_owned: Callable[[], bool]
+    lanes: Callable[[], int]
+    lanes_owned: Callable[[], int]
     is_paused: Callable[[], bool]
     trouble: Callable[[], str | None]
 
@@ -78,7 +79,8 @@ class Heartbeat:
         log.info(
             "heartbeat.channel_counted",
             channel=channel,
-            is_owned=watched.is_owned(),
+            lanes=watched.lanes(),
+            lanes_owned=watched.lanes_owned(),
             is_paused=watched.is_paused(),
             is_listening=self._is_listening(),
             trouble=watched.trouble(),

@@ -89,7 +89,7 @@ class SyncJob:
             total=progress.total,
             waiting=progress.waiting,
             confirming=progress.confirming,
-            is_sent_here=progress.holder == self._holder,
+            is_sent_here=self._holder in progress.holders,
             trouble=progress.trouble,
         )
 

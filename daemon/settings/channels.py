@@ -22,6 +22,8 @@ class ChannelSettings(Section):
     """Requests at most."""
     concurrency: rules.Parallel = 8
     """Requests in flight at most."""
+    lanes: rules.Lanes = 1
+    """Parts into which the SKUs are divided; each has one owner, replicas share them. At most `concurrency`."""
     timeout_s: rules.Seconds = 5.0
     """A request is given up after so long, from connecting to the last byte."""
     settle_s: rules.Seconds = 60.0

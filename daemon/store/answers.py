@@ -12,7 +12,7 @@ from daemon import clock
 from daemon.core.errors import SchemaMismatch, StockrelayError
 from daemon.core.plan import Listed
 from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, Stop
-from daemon.core.types import ChannelName, Lane, Sku
+from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.control import Pauses
 from daemon.store.database import Database
@@ -117,7 +117,11 @@ class Answers:
             trouble=None
             if trouble is None
             else Stop(trouble.since, f"{trouble.trouble}: {trouble.reason}; {trouble.advice}"),
-            has_owner=any(lane.holder for lane in await lanes.all() if lane.lane == Lane(channel)),
+            has_owner=any(
+                lane.holder
+                for lane in await lanes.all()
+                if lane.channel == channel and (record is None or lane.number == record["lane"])
+            ),
             is_unread=intake["is_unread"],
             resync_at=None if resynced_at is None else resynced_at + kept.resync,
             rhythm=kept.rhythm,

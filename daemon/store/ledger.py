@@ -47,20 +47,24 @@ class Debounce:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """How many rows a marking touched, how many of them are urgent, and how many zeroes it held."""
+    """How many rows a marking touched, how many of them are urgent, and how many zeroes it held; the numbers of the
+    lanes that they are in."""
 
     rows: int
     urgent: int
     held: int = 0
+    lanes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who claims: the lane, its epoch, and this process."""
+    """Who claims: the lane, its epoch, and this process; the lane is the `number`-th, from 0, `of` so many."""
 
     lane: Lane
     epoch: Epoch
     holder: str
+    number: int = 0
+    of: int = 1
 
 
 class Attempt(NamedTuple):
@@ -85,6 +89,14 @@ class Claim:
     forgotten: list[Sku] = field(default_factory=list)
     held: list[Sku] = field(default_factory=list)
     put_off: list[Sku] = field(default_factory=list)
+
+
+class Written(NamedTuple):
+    """What writing outcomes came to: whether a row is due again, and for each acknowledgement how many seconds ago its
+    oldest change was read."""
+
+    is_due: bool
+    took_s: Sequence[float]
 
 
 class Completion(NamedTuple):
@@ -221,7 +233,7 @@ class Ledger:
                 is_whole,
                 timeout=timeout,
             )
-        return Marked(row["marked"], row["urgent"], held)
+        return Marked(row["marked"], row["urgent"], held, tuple(row["lanes"] or ()))
 
     async def claim(
         self,
@@ -256,9 +268,10 @@ class Ledger:
         async with self._database.transaction(f"{self.channel}: claiming") as connection:
             whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
             if is_sync:
-                captured = await connection.fetch(_SQL["capture_sync"], *whose)
+                captured = await connection.fetch(_SQL["capture_sync"], *whose, owner.number)
             else:
-                captured = await connection.fetch(_SQL["capture_due"], *whose, 0 if is_urgent_only else limit)
+                others = 0 if is_urgent_only else limit
+                captured = await connection.fetch(_SQL["capture_due"], *whose, others, owner.number)
             if not captured:
                 return claim
             deliveries = [_delivery(row) for row in captured]
@@ -445,8 +458,8 @@ class Ledger:
             if (send := sends.get(delivery.sku)) is not None
         ]
 
-    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> bool:
-        """Write the outcomes of attempts that are still open under this owner; say whether any row is due again.
+    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> Written:
+        """Write the outcomes of attempts that are still open under this owner.
 
         Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
         """
@@ -466,28 +479,38 @@ class Ledger:
             written = await connection.fetch(
                 _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, _json(rows)
             )
-        return any(row["is_due"] for row in written)
+        return Written(
+            any(row["is_due"] for row in written),
+            [row["took_s"] for row in written if row["took_s"] is not None],
+        )
 
     async def recover(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
         """Turn open attempts that nobody waits for into doubt; return how many there were."""
         async with self._database.connection(f"{self.channel}: recovering attempts") as connection:
             count: int = await connection.fetchval(
-                _SQL["recover"], owner.lane, owner.epoch, owner.holder, self.channel, settle, list(in_hand)
+                _SQL["recover"],
+                owner.lane,
+                owner.epoch,
+                owner.holder,
+                self.channel,
+                settle,
+                list(in_hand),
+                owner.number,
             )
         return count
 
-    async def next_due(self) -> Due:
-        """Return when there is something to claim next."""
+    async def next_due(self, number: int) -> Due:
+        """Return when there is something to claim next in the lane of that number."""
         async with self._database.connection(f"{self.channel}: looking for work") as connection:
-            row = await connection.fetchrow(_SQL["next_due"], self.channel)
+            row = await connection.fetchrow(_SQL["next_due"], self.channel, number)
         if row is None:
             return Due()
         return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
 
-    async def is_backlog_above(self, rows: int) -> bool:
-        """Whether more than so many rows are due."""
+    async def is_backlog_above(self, rows: int, number: int) -> bool:
+        """Whether more than so many rows are due in the lane of that number."""
         async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
-            is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows)
+            is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows, number)
         return is_above
 
     async def end_sync(self) -> tuple[int | None, bool]:

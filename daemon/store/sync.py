@@ -8,7 +8,7 @@ from typing import Final
 
 from daemon.core.errors import StoreUnavailable
 from daemon.core.plan import Listed
-from daemon.core.types import Lane, Sku
+from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
@@ -32,13 +32,13 @@ class SyncRun:
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
     """How far a sync is. `waiting` have not been accepted, `confirming` have, and are asked once more after a doubt;
-    `holder` owns the lane, if anybody does; `trouble`: why nothing is sent just now."""
+    `holders` own the channel's lanes, if anybody does; `trouble`: why nothing is sent just now."""
 
     is_finished: bool
     total: int
     waiting: int
     confirming: int
-    holder: str | None
+    holders: tuple[str, ...]
     trouble: str | None
 
 
@@ -120,16 +120,14 @@ class Syncs:
     async def progress(self, run: SyncRun) -> SyncProgress:
         """How far it is; a pass over the SKUs whose turn is to come."""
         async with self._database.connection(f"{self.channel}: looking at a sync") as connection:
-            row = await connection.fetchrow(
-                _SQL["sync_progress"], run.number, Lane(self.channel), timeout=_COUNT_TIMEOUT_S
-            )
+            row = await connection.fetchrow(_SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S)
         assert row is not None
         return SyncProgress(
             row["state"] == "finished",
             row["total"],
             row["waiting"],
             row["confirming"],
-            row["holder"],
+            tuple(row["holders"]),
             row["trouble"],
         )
 

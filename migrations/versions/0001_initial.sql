@@ -576,6 +576,8 @@ CREATE SEQUENCE stockrelay.attempt_id AS bigint;
 CREATE TABLE stockrelay.ledger (
     channel              text        NOT NULL,
     sku                  text        NOT NULL,
+    -- Who sends it: one of the channel's lanes, counted from 0 (see `division`).
+    lane                 smallint    NOT NULL DEFAULT 0,
     -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
     -- has left the listing and more than 1 for one that is in it twice.
     want_seq             bigint      NOT NULL,
@@ -616,7 +618,7 @@ CREATE TABLE stockrelay.ledger (
            AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
     CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX ledger_due ON stockrelay.ledger (channel, urgent, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ledger_due ON stockrelay.ledger (channel, lane, urgent, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
 
@@ -629,21 +631,21 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
                                         ELSE 2147483647 END;
 
 -- The due rows that nobody is sending, locked: urgent ones first, then so many others, each kind in the order in which
--- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly
+-- it became due; those of one lane. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly
 -- growing table say: any other plan reads the whole backlog for every claim.
-CREATE FUNCTION stockrelay.due(channel text, most integer, most_patient integer) RETURNS SETOF stockrelay.ledger
+CREATE FUNCTION stockrelay.due(channel text, lane integer, most integer, most_patient integer) RETURNS SETOF stockrelay.ledger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     urgent_ones integer;
 BEGIN
     RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
-                 WHERE l.channel = due.channel AND l.urgent AND l.due_at <= statement_timestamp()
+                 WHERE l.channel = due.channel AND l.lane = due.lane AND l.urgent AND l.due_at <= statement_timestamp()
                  AND l.attempt_id IS NULL
                  ORDER BY l.due_at LIMIT most FOR UPDATE SKIP LOCKED;
     GET DIAGNOSTICS urgent_ones = ROW_COUNT;
     RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
-                 WHERE l.channel = due.channel AND NOT l.urgent AND l.due_at <= statement_timestamp()
+                 WHERE l.channel = due.channel AND l.lane = due.lane AND NOT l.urgent AND l.due_at <= statement_timestamp()
                  AND l.attempt_id IS NULL
                  ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones) FOR UPDATE SKIP LOCKED;
 END $$;
@@ -721,23 +723,97 @@ SELECT stockrelay.roll_attempts(3, interval '1000 years');
 
 -- Lanes, channels, tokens ---------------------------------------------------------------------------------------------
 
--- Who owns a lane. Taking over raises the epoch; every claim and completion checks epoch and holder.
+-- Into how many lanes a channel's SKUs are divided, and into how many they are to be.
+CREATE TABLE stockrelay.division (
+    channel   text     PRIMARY KEY,
+    lanes     integer  NOT NULL DEFAULT 1 CHECK (lanes BETWEEN 1 AND 64),
+    wanted    integer  NOT NULL DEFAULT 1 CHECK (wanted BETWEEN 1 AND 64)
+);
+
+-- Who owns a lane. One owner at a time; the epoch rises with each.
 CREATE TABLE stockrelay.lease (
     lane      text        PRIMARY KEY,
+    channel   text        NOT NULL,
+    number    integer     NOT NULL,
     epoch     bigint      NOT NULL DEFAULT 0,
     holder    text,
     until     timestamptz NOT NULL DEFAULT '-infinity',
     taken_at  timestamptz,
+    UNIQUE (channel, number),
     -- Makes the epoch part of a key: FOR KEY SHARE then holds up a take-over, and lets the owner renew its lease.
     UNIQUE (lane, epoch)
 ) WITH (fillfactor = 50);
 
--- What is wrong with a channel, for `status`: written by its owner when it changes.
+-- The replicas that are alive, and what they serve: lanes are shared among them.
+CREATE TABLE stockrelay.replica (
+    holder    text        PRIMARY KEY,
+    channels  text[]      NOT NULL,
+    until     timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- The lane of a SKU. That the hash is another one on another server does no harm: the ledger keeps what it came to.
+CREATE FUNCTION stockrelay.lane_of(sku text, lanes integer) RETURNS integer LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN coalesce(lanes, 1) = 1 THEN 0 ELSE ((hashtextextended(sku, 0) % lanes + lanes) % lanes)::integer END;
+
+-- Says into how many lanes a channel is to be divided, and makes its first one.
+CREATE FUNCTION stockrelay.want_lanes(channel text, lanes integer) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO stockrelay.division AS d (channel) VALUES (want_lanes.channel) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        INSERT INTO stockrelay.lease AS l (lane, channel, number) VALUES (want_lanes.channel, want_lanes.channel, 0);
+    END IF;
+    UPDATE stockrelay.division AS d SET wanted = want_lanes.lanes
+    WHERE d.channel = want_lanes.channel AND d.wanted <> want_lanes.lanes;
+END $$;
+
+-- Divides a channel's SKUs anew, once nobody owns a lane of it any more. Returns into how many lanes; NULL: not yet, or it
+-- is done already. What reads `division` to write the ledger holds the ledger's lock: it sees the old lanes or the new.
+CREATE FUNCTION stockrelay.divide(channel text) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    new_lanes integer;
+    last_epoch bigint;
+BEGIN
+    SELECT d.wanted INTO new_lanes FROM stockrelay.division AS d
+    WHERE d.channel = divide.channel AND d.wanted <> d.lanes FOR UPDATE SKIP LOCKED;
+    IF new_lanes IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM FROM stockrelay.lease AS l WHERE l.channel = divide.channel ORDER BY l.lane FOR UPDATE;
+    IF EXISTS (SELECT FROM stockrelay.lease AS l
+               WHERE l.channel = divide.channel AND l.holder IS NOT NULL AND l.until >= clock_timestamp()) THEN
+        RETURN NULL;
+    END IF;
+    LOCK TABLE stockrelay.ledger IN SHARE ROW EXCLUSIVE MODE;
+    SELECT max(l.epoch) INTO last_epoch FROM stockrelay.lease AS l WHERE l.channel = divide.channel;
+    DELETE FROM stockrelay.lease AS l WHERE l.channel = divide.channel;
+    INSERT INTO stockrelay.lease (lane, channel, number, epoch)
+    SELECT divide.channel || CASE WHEN new_lanes = 1 THEN '' ELSE '/' || n + 1 END, divide.channel, n, last_epoch
+    FROM generate_series(0, new_lanes - 1) AS n;
+    UPDATE stockrelay.ledger AS d SET lane = stockrelay.lane_of(d.sku, new_lanes)
+    WHERE d.channel = divide.channel AND d.lane <> stockrelay.lane_of(d.sku, new_lanes);
+    DELETE FROM stockrelay.lane_trouble AS t WHERE t.channel = divide.channel;
+    UPDATE stockrelay.division AS d SET lanes = new_lanes WHERE d.channel = divide.channel;
+    RETURN new_lanes;
+END $$;
+
+-- What is wrong with a channel, for `status`: the oldest trouble of its lanes.
 CREATE TABLE stockrelay.channel_state (
     channel   text        PRIMARY KEY,
     trouble   text,
     reason    text,
     advice    text,
+    since     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What is wrong in which lane: its replica may be the only one that the partner does not let in.
+CREATE TABLE stockrelay.lane_trouble (
+    lane      text        PRIMARY KEY,
+    channel   text        NOT NULL,
+    trouble   text        NOT NULL,
+    reason    text        NOT NULL,
+    advice    text        NOT NULL,
     since     timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 

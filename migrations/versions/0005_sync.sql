@@ -4,7 +4,7 @@
 -- whatever the partner has acknowledged. A row that is due (a change came) goes the way of changes, which answers the
 -- sync, too. While an attempt is open, it is set only if the attempt is the sync's.
 ALTER TABLE stockrelay.ledger ADD COLUMN sync_at timestamptz;
-CREATE INDEX ledger_sync ON stockrelay.ledger (channel, sync_at) WHERE sync_at IS NOT NULL;
+CREATE INDEX ledger_sync ON stockrelay.ledger (channel, lane, sync_at) WHERE sync_at IS NOT NULL;
 
 -- One sync of a channel at a time. `total`: the SKUs that had a turn; `listed`: those that the listing had.
 CREATE TABLE stockrelay.sync_run (
@@ -20,13 +20,13 @@ CREATE TABLE stockrelay.sync_run (
 CREATE UNIQUE INDEX sync_run_open ON stockrelay.sync_run (channel) WHERE state <> 'finished';
 
 -- The rows whose turn it is and that nobody is sending, locked. Read in the index's order and no further than wanted.
-CREATE FUNCTION stockrelay.due_sync(channel text, most integer) RETURNS SETOF stockrelay.ledger
+CREATE FUNCTION stockrelay.due_sync(channel text, lane integer, most integer) RETURNS SETOF stockrelay.ledger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 BEGIN
     RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
-                 WHERE l.channel = due_sync.channel AND l.sync_at <= statement_timestamp()
+                 WHERE l.channel = due_sync.channel AND l.lane = due_sync.lane AND l.sync_at <= statement_timestamp()
                  AND l.due_at IS NULL AND l.attempt_id IS NULL AND l.parked_at IS NULL
                  ORDER BY l.sync_at LIMIT most FOR UPDATE SKIP LOCKED;
 END $$;
-REVOKE ALL ON FUNCTION stockrelay.due_sync(text, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION stockrelay.due_sync(text, integer, integer) FROM PUBLIC;

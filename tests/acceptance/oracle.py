@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from daemon.core.types import CHANNELS, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Entry, Key, Simulator
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ _UNCLEAN = """
 _LEDGER = """
     SELECT identifiers, acked_quantity FROM stockrelay.ledger WHERE channel = $1 AND parked_at IS NULL"""
 _ATTEMPTS = """
-    SELECT extract(epoch FROM at)::float8 AS at, attempt_id, channel, sku, identifiers, quantity, epoch, outcome, reason
-    FROM stockrelay.attempt ORDER BY at, attempt_id"""
+    SELECT extract(epoch FROM a.at)::float8 AS at, a.attempt_id, a.channel, a.sku, a.identifiers, a.quantity, a.epoch,
+           a.outcome, a.reason, stockrelay.lane_of(a.sku, d.lanes) AS lane
+    FROM stockrelay.attempt AS a JOIN stockrelay.division AS d ON d.channel = a.channel ORDER BY a.at, a.attempt_id"""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One line of the attempt log. `at` is the claim, in unix seconds."""
+    """One line of the attempt log. `at` is the claim, in unix seconds; `lane` the number of the lane that the SKU is in
+    at the end."""
 
     at: float
     attempt_id: int
@@ -44,6 +46,7 @@ class Attempt:
     epoch: int
     outcome: str
     reason: str
+    lane: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ async def attempts(connection: Connection) -> list[Attempt]:
             row["epoch"],
             row["outcome"],
             row["reason"],
+            row["lane"],
         )
         for row in await connection.fetch(_ATTEMPTS)
     ]
@@ -128,7 +132,7 @@ def judge(
     _check_epochs(log)
     went_back = _check_order(entries, log, settle_s) if rises_only else 0
     doubts = sum(attempt.outcome == "unknown" for attempt in log)
-    owners = len({(attempt.channel, attempt.epoch) for attempt in log})
+    owners = len({(attempt.channel, attempt.lane, attempt.epoch) for attempt in log})
     return Finding(len(entries), len(log), doubts, went_back, owners)
 
 
@@ -155,10 +159,11 @@ def _check_sent_is_written(entries: Sequence[Entry], log: Sequence[Attempt]) -> 
 
 def _check_epochs(log: Sequence[Attempt]) -> None:
     """I6: an epoch claims nothing after the next one has begun."""
-    newest = dict.fromkeys(CHANNELS, 0)
+    newest: Counter[tuple[ChannelName, int]] = Counter()
     for attempt in log:
-        assert attempt.epoch >= newest[attempt.channel], f"{attempt} was claimed after epoch {newest}"
-        newest[attempt.channel] = attempt.epoch
+        lane = (attempt.channel, attempt.lane)
+        assert attempt.epoch >= newest[lane], f"{attempt} was claimed after epoch {newest}"
+        newest[lane] = attempt.epoch
 
 
 def _check_order(entries: Sequence[Entry], log: Sequence[Attempt], settle_s: float) -> int:

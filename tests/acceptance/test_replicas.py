@@ -56,28 +56,29 @@ async def test_another_replica_takes_over_from_a_killed_owner_in_time(stage18: S
     other = stage18.replica("two")
     await other.start()
     await other.wait_for("doorbell.listening")
+    # The two lanes are shared: the first gives one up.
+    await other.wait_for("lane.lease_taken")
     stage18.simulator.faults.add(Delay(seconds=0.1, probability=0.5, seed=stage18.seed))
     async with writing(stage18.database.dsn, 200, stage18.random, per_s=100):
         written = len(stage18.simulator.journal)
         await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 100, timeout=30)
-        assert not other.find("lane.lease_taken"), "both lanes have an owner"
         since = other.mark()
         killed_at = time.time()
         await owner.kill()
-        line = await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+        line = await other.wait_for("lane.lease_taken", since=since, timeout=TAKEN_OVER_WITHIN_S)
         took = at(line) - killed_at
-        print(f"both lanes taken over {took:.1f} s after the kill")  # noqa: T201
+        print(f"the lane taken over {took:.1f} s after the kill")  # noqa: T201
         assert took < TAKEN_OVER_WITHIN_S
-        # The first comes back, and owns nothing.
+        # The first comes back, and has its share again.
         since = owner.mark()
         await owner.start()
-        await owner.wait_for("doorbell.listening", since=since)
+        await owner.wait_for("lane.lease_taken", since=since)
         await other.wait_for("dispatch.delivery_acknowledged", since=other.mark(), times=20)
     stage18.simulator.faults.clear()
     await stage18.converged(timeout=40)
-    assert not owner.find("lane.lease_taken", since=since)
+    assert len(owner.find("lane.lease_taken", since=since)) == 1
     finding = await stage18.judged()
-    assert finding.owners == 4
+    assert finding.owners == 5
     assert finding.doubts > 0, "the kill hit no request in flight"
     assert stage18.simulator.stats.overlaps == []
     _check_sendings(stage18, _takings(owner, other), await oracle.attempts(stage18.erp))
@@ -114,8 +115,6 @@ async def test_three_replicas_that_start_at_once_share_the_work_without_overlap(
 async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing(stage18: Stage) -> None:
     owner = await stage18.running(100)
     other = stage18.replica("two")
-    await other.start()
-    await other.wait_for("doorbell.listening")
     held = stage18.simulator.faults.add(Hold(times=8))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 200")
     await stage18.simulator.wait_until(lambda: held.held >= 8)
@@ -123,6 +122,8 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
     # What is claimed and not sent yet is still in its hands: it must never go out.
     in_hand = await stage18.erp.fetchval("SELECT count(attempt_id) FROM stockrelay.ledger")
     assert in_hand > held.held + 10
+    # Not before: the two would share the lanes.
+    await other.start()
     since = other.mark()
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 201")
     await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
@@ -160,12 +161,11 @@ async def test_a_replica_that_stands_still_inside_a_transaction_stops_nobody(
 ) -> None:
     owner = await stage18.running(100)
     other = stage18.replica("two")
-    await other.start()
-    await other.wait_for("doorbell.listening")
     async with writing(stage18.database.dsn, 100, stage18.random, per_s=200):
-        since = other.mark()
         await _suspend_inside_a_transaction(stage18, owner, table)
-        await other.wait_for("lane.lease_taken", since=since, times=2, timeout=TAKEN_OVER_WITHIN_S)
+        # Not before: the two would share the lanes.
+        await other.start()
+        await other.wait_for("lane.lease_taken", times=2, timeout=TAKEN_OVER_WITHIN_S)
         await other.wait_for(
             "dispatch.delivery_acknowledged", since=other.mark(), times=200, timeout=TAKEN_OVER_WITHIN_S
         )

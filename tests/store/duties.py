@@ -117,7 +117,7 @@ async def sync(shop: Shop) -> None:
     run, _ = await shop.sync()
     for attempt in (await shop.claim_turn()).attempts:
         await shop.complete(attempt, "applied")
-    assert not await shop.ledger.is_backlog_above(10)
+    assert not await shop.ledger.is_backlog_above(10, 0)
     await shop.syncs.progress(run)
     assert await shop.ledger.end_sync() == (run.number, False)
     await shop.syncs.summary(run)
@@ -144,7 +144,7 @@ async def work(shop: Shop) -> None:
     await shop.complete(claim.attempts[0], "applied")
     assert (await shop.claim()).forgotten == ["A"]
     assert (await shop.ledger.backlog()).parked == 1
-    assert (await shop.ledger.next_due()).change is None
+    assert (await shop.ledger.next_due(0)).change is None
     await shop.intake.stay_awake(timedelta(seconds=3))
     await shop.intake.stay_awake(timedelta(0))
     assert await shop.intake.rotate(timedelta(0)) == "switched"
@@ -155,14 +155,14 @@ async def work(shop: Shop) -> None:
     await shop.intake.state()
     await shop.intake.adopt(10)
     assert await shop.lanes.renew(shop.owner, LEASE)
-    await shop.lanes.set_trouble(CHANNEL, Outcome(Kind.TROUBLE, "why"))
+    await shop.lanes.set_trouble(LANE, CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()
     await ask(shop)
     pauses = Pauses(shop.database)
     await pauses.pause(CHANNEL, "somebody", "why")
     await pauses.pause(CHANNEL, "another", "because")
     assert await pauses.all()
-    assert (await shop.ledger.next_due()).change is None
+    assert (await shop.ledger.next_due(0)).change is None
     await pauses.resume(CHANNEL)
     await shop.lanes.give_up(shop.owner)
     assert [state.lane for state in await shop.lanes.all()] == [LANE]

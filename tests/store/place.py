@@ -43,7 +43,10 @@ _TABLES: Final = "shop.goods " + " ".join(
     for name in (
         "ledger",
         "attempt",
+        "division",
+        "lane_trouble",
         "lease",
+        "replica",
         "channel_state",
         "token",
         "notice",

@@ -85,7 +85,7 @@ class Shop:
 
     async def take(self, holder: str = "one") -> Owner:
         """Become the lane's owner, whoever has it."""
-        await self.lanes.make(LANE)
+        await self.lanes.want(CHANNEL, 1)
         await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE lane = $1", LANE)
         owner = await self.lanes.take(LANE, holder, LEASE)
         assert owner is not None
@@ -126,7 +126,7 @@ class Shop:
             wait=timedelta(seconds=wait_s),
         )
         done = Completion(attempt.push.sku, attempt.attempt_id, conclusion, timedelta(milliseconds=7))
-        return await self.ledger.complete(owner or self.owner, [done], SETTLE)
+        return (await self.ledger.complete(owner or self.owner, [done], SETTLE)).is_due
 
     async def deliver(
         self, sku: str, quantity: int, identifiers: tuple[str | None, str] | None = None

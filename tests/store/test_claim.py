@@ -50,12 +50,12 @@ async def test_what_is_not_due_is_not_claimed(shop: Shop) -> None:
     await shop.sells("A", 5)
     await shop.drain()
     assert (await shop.claim()).looked_at == 0
-    due = (await shop.ledger.next_due()).change
+    due = (await shop.ledger.next_due(0)).change
     assert due is not None
     assert due.total_seconds() == pytest.approx(2, abs=1)
     await shop.pass_time(3)
     assert (await shop.claim()).looked_at == 1
-    assert (await shop.ledger.next_due()).change is None
+    assert (await shop.ledger.next_due(0)).change is None
 
 
 async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -> None:
@@ -65,7 +65,7 @@ async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -
     await shop.sells("A", 4)
     await shop.drain(NO_QUIET)
     assert (await shop.claim()).looked_at == 0
-    assert (await shop.ledger.next_due()).change is None
+    assert (await shop.ledger.next_due(0)).change is None
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "holder", "lane"])
@@ -383,9 +383,9 @@ async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -
     from daemon.core.outcome import Kind, Outcome, Trouble
 
     cause = Outcome(Kind.TROUBLE, "wrong", Trouble.CREDENTIAL, advice="check")
-    await shop.lanes.set_trouble(CHANNEL, cause)
+    await shop.lanes.set_trouble(LANE, CHANNEL, cause)
     (first,) = await shop.lanes.troubles()
-    await shop.lanes.set_trouble(CHANNEL, cause)
+    await shop.lanes.set_trouble(LANE, CHANNEL, cause)
     (second,) = await shop.lanes.troubles()
     assert (first.trouble, first.reason, first.advice, first.since) == (
         "credential",
@@ -393,6 +393,6 @@ async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -
         "check",
         second.since,
     )
-    await shop.lanes.set_trouble(CHANNEL, None)
+    await shop.lanes.set_trouble(LANE, CHANNEL, None)
     assert await shop.lanes.troubles() == []
     assert timedelta(0) < SETTLE

@@ -15,7 +15,7 @@ async def test_nothing_is_claimed_while_the_channel_is_paused(shop: Shop) -> Non
     pause, in_flight = await pauses.pause(CHANNEL, "somebody", "stocktaking")
     assert (pause.by, pause.reason, in_flight) == ("somebody", "stocktaking", 0)
     assert (await shop.claim()).looked_at == 0
-    assert (await shop.ledger.next_due()).change is None, "a dispatcher would ask again and again"
+    assert (await shop.ledger.next_due(0)).change is None, "a dispatcher would ask again and again"
     await shop.sells("A", 7)
     await shop.drain()
     await shop.pass_time(3)

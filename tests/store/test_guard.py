@@ -103,7 +103,7 @@ async def test_an_update_of_everything_to_zero_is_held_and_the_rest_flows(guarde
     assert state.held_since is not None
     backlog = await guarded.ledger.backlog()
     assert (backlog.held, backlog.backlog, backlog.oldest) == (19, 0, None)
-    assert (await guarded.ledger.next_due()).change is None
+    assert (await guarded.ledger.next_due(0)).change is None
 
 
 async def test_a_held_sku_whose_number_is_above_zero_again_is_sent(guarded: Shop) -> None:
@@ -321,7 +321,7 @@ async def test_held_zeroes_stay_held_when_they_are_marked_without_looking_or_dou
     )
     claim = await guarded.claim()
     assert (claim.attempts, len(claim.held)) == ([], 20)
-    assert (await guarded.ledger.next_due()).change is None
+    assert (await guarded.ledger.next_due(0)).change is None
     assert len(await held(guarded)) == 20
 
 

@@ -229,7 +229,7 @@ class History:
         }
         held = {identifiers: quantity for identifiers, quantity in self.partner.items() if quantity}
         assert held == {identifiers: quantity for identifiers, quantity in listed.items() if quantity}
-        assert await self.shop.ledger.next_due() == Due()
+        assert await self.shop.ledger.next_due(0) == Due()
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
         assert (await self.shop.claim()).looked_at == 0

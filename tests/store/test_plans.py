@@ -80,11 +80,11 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         await sql.execute(statistics or "SELECT 1")
         await sql.execute("BEGIN")
         _plan, looked_at = await explained(
-            sql, _SQL["capture_due"], LANE, owner.epoch, owner.holder, CHANNEL, 50, 50
+            sql, _SQL["capture_due"], LANE, owner.epoch, owner.holder, CHANNEL, 50, 50, 0
         )
         await sql.execute("ROLLBACK")
         assert looked_at < 2000
-    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL)
+    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, 0)
     assert looked_at < 100
     claim = await shop.claim(limit=50)
     assert len(claim.attempts) == 50

@@ -35,7 +35,7 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     )
     whole = await shop.sql.fetchval("SELECT pg_relation_size('stockrelay.ledger') / 8192")
     owner = shop.owner
-    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW)
+    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW, owner.number)
     skus = [row["sku"] for row in await shop.sql.fetch(_SQL["capture_due"], *due)]
     claimed = [{"sku": sku, "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False} for sku in skus]
     is_sync = False

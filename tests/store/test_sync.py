@@ -30,7 +30,7 @@ async def test_every_listed_sku_has_a_turn_and_is_sent_whatever_was_acknowledged
     for attempt in claim.attempts:
         await shop.complete(attempt, "applied")
     assert await turns(shop) == []
-    assert await shop.ledger.next_due() == Due()
+    assert await shop.ledger.next_due(0) == Due()
     assert await shop.ledger.end_sync() == (run.number, False)
     summary = await shop.syncs.summary(run)
     assert (summary.is_finished, summary.total, summary.accepted, summary.left) == (True, 2, 2, 0)
@@ -45,7 +45,7 @@ async def test_a_sync_waits_behind_changes_which_answer_it_as_well(shop: Shop) -
     await shop.sync()
     await shop.sells("A", 6)
     await shop.drain(NO_QUIET)
-    due = await shop.ledger.next_due()
+    due = await shop.ledger.next_due(0)
     assert due.change is not None
     (turn,) = (await shop.claim_turn()).attempts
     assert turn.push.sku == "B", "a row that is due goes the way of changes"
@@ -203,7 +203,7 @@ async def test_a_paused_channel_has_no_turns(shop: Shop) -> None:
         "INSERT INTO stockrelay.pause (channel, paused_by, reason) SELECT channel, 'me', '' FROM stockrelay.ledger"
     )
     assert (await shop.claim_turn()).looked_at == 0
-    assert await shop.ledger.next_due() == Due()
+    assert await shop.ledger.next_due(0) == Due()
     assert (await shop.syncs.progress(run)).trouble == "paused by an operator"
 
 
@@ -217,14 +217,14 @@ async def test_claiming_a_turn_looks_at_no_more_than_it_takes(shop: Shop) -> Non
     for statistics in ("SELECT 1", "ANALYZE stockrelay.ledger, shop.goods"):
         await shop.sql.execute(statistics)
         plan = await shop.sql.fetch(
-            "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT * FROM stockrelay.due_sync('sekorm', 50)"
+            "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT * FROM stockrelay.due_sync('sekorm', 0, 50)"
         )
         looked_at = sum(
             int(part.split("=")[1]) for part in plan[1][0].split() if part.startswith(("hit=", "read="))
         )
         assert 0 < looked_at < 400, plan
     assert len((await shop.claim_turn(limit=50)).attempts) == 50
-    is_above = [await shop.ledger.is_backlog_above(rows) for rows in (0, 10)]
+    is_above = [await shop.ledger.is_backlog_above(rows, 0) for rows in (0, 10)]
     assert is_above == [False, False], "turns are no backlog"
 
 
@@ -236,4 +236,4 @@ async def test_a_backlog_is_what_is_due_and_in_nobodys_hand(shop: Shop, rows: in
     await shop.claim(limit=1)
     await shop.sells("E", 5)
     await shop.drain(DEBOUNCE)
-    assert await shop.ledger.is_backlog_above(rows) is is_above
+    assert await shop.ledger.is_backlog_above(rows, 0) is is_above

@@ -244,13 +244,15 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
 
 
 QUIET: dict[str, object] = {
-    "owner": None, "epoch": 3, "owned_since": None, "paused": None, "trouble": None, "skus": 0, "backlog": 0,
+    "lanes": [{"lane": "ymatou", "owner": None, "epoch": 3, "since": None}],
+    "paused": None, "trouble": None, "skus": 0, "backlog": 0,
     "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "held_since": None, "parked": 0, "discarded": 0,
     "parked_skus": [], "sync": None, "reconciled": None, "open_differences": 0,
 }  # fmt: skip
 BUSY = {
     **QUIET,
-    "owner": "host/1/ab", "owned_since": "2026-11-22T06:59:00+00:00", "backlog": 3, "oldest_s": 90.0,
+    "lanes": [{"lane": "sekorm", "owner": "host/1/ab", "epoch": 3, "since": "2026-11-22T06:59:00+00:00"}],
+    "backlog": 3, "oldest_s": 90.0,
     "paused": {"since": "2026-11-22T06:58:00+00:00", "by": "ann", "reason": "stocktaking"},
     "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": "2026-11-22T06:59:30+00:00"},
     "held": 60, "held_since": "2026-11-22T06:59:00+00:00",
@@ -260,6 +262,24 @@ BUSY = {
         "day": "2026-11-21", "method": "read_back", "state": "finished", "ended_at": "2026-11-21T16:31:00+00:00",
     },
 }  # fmt: skip
+
+
+def test_status_shows_who_has_which_lane(capsys: pytest.CaptureFixture[str]) -> None:
+    lanes = [
+        {"lane": "sekorm/1", "owner": "one", "epoch": 4, "since": "2026-11-22T06:58:00+00:00"},
+        {"lane": "sekorm/2", "owner": "two", "epoch": 2, "since": "2026-11-22T06:59:00+00:00"},
+        {"lane": "sekorm/3", "owner": None, "epoch": 9, "since": None},
+    ]
+    answer = {"resynced_at": None, "unread_changes": 0, "channels": {"sekorm": {**QUIET, "lanes": lanes}}}
+    tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["lanes", "3, 1 without an owner"] in lines
+    assert ["owner", "2 replicas"] in lines
+    assert lines[-3:] == [
+        ["sekorm/1", "one    4      06:58:00 (2 min ago)"],
+        ["sekorm/2", "two    2      06:59:00 (60 s ago)"],
+        ["sekorm/3", "-      9      -"],
+    ]
 
 
 def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(

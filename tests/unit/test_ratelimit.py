@@ -72,3 +72,15 @@ def test_after_the_wait_it_asked_for_a_request_may_start(
         assert limit.available(now) >= 1, "a wait that falls short makes a caller spin"
         limit = limit.take(now)
     assert now - start >= (rounds - 1e-3) / rate - 1e-6
+
+
+@given(rates, rates, bursts, bursts, st.floats(0, 100), st.floats(0, 100))
+def test_another_rate_adds_nothing_to_what_there_was(
+    rate: float, other: float, burst: int, other_burst: int, before: float, after: float
+) -> None:
+    limit = RateLimit.starting(rate, burst, 0.0)
+    changed = limit.at_rate(other, other_burst, before)
+    assert changed.available(before) <= limit.available(before)
+    assert changed.available(before + after) <= min(
+        other_burst, limit.available(before) + 1 + other * after + 1e-3
+    )

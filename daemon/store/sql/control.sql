@@ -5,10 +5,10 @@ ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = exc
 RETURNING channel, paused_at, paused_by, reason;
 
 -- name: has_no_claim
--- Whether no claim is under way: it holds its lane's row until it is committed. Asked again and again, because who waited
+-- Whether no claim is under way: each holds its lane's row until it is committed. Asked again and again, because who waited
 -- for the row would hold up its owner's renewal of the lease.
-SELECT NOT EXISTS (SELECT FROM stockrelay.lease AS l WHERE l.lane = $1)
-    OR EXISTS (SELECT FROM (SELECT l.lane FROM stockrelay.lease AS l WHERE l.lane = $1 FOR UPDATE SKIP LOCKED) AS free);
+SELECT (SELECT count(*) FROM stockrelay.lease AS l WHERE l.channel = $1)
+     = (SELECT count(*) FROM (SELECT FROM stockrelay.lease AS l WHERE l.channel = $1 FOR UPDATE SKIP LOCKED) AS free);
 
 -- name: in_flight
 -- How many requests of a channel have been claimed and have no outcome yet.
@@ -19,7 +19,7 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at, paused_by, reason;
 
 -- name: tell_replicas
--- Wakes whoever owns the lane.
+-- Wakes the owners of its lanes.
 SELECT pg_notify('stockrelay', 'marked');
 
 -- name: pauses

@@ -1,13 +1,19 @@
--- name: make_lane
--- Every lane has a row before it has an owner.
-INSERT INTO stockrelay.lease (lane) VALUES ($1) ON CONFLICT DO NOTHING;
+-- name: want_lanes
+-- Says into how many lanes a channel is to be divided.
+SELECT stockrelay.want_lanes($1, $2);
+
+-- name: divide
+-- Divides a channel anew, if nobody owns a lane of it. NULL: not now.
+SELECT stockrelay.divide($1);
 
 -- name: take
--- Takes a lane that nobody holds; the epoch rises, so that whoever held it before can write no more.
-UPDATE stockrelay.lease
+-- Takes a lane that nobody holds; the epoch rises, so that whoever held it before can write no more. Not while the channel
+-- is to be divided anew.
+UPDATE stockrelay.lease AS l
 SET epoch = epoch + 1, holder = $2, until = clock_timestamp() + $3::interval, taken_at = clock_timestamp()
-WHERE lane = $1 AND (holder IS NULL OR until < clock_timestamp())
-RETURNING epoch;
+FROM stockrelay.division AS d
+WHERE l.lane = $1 AND (l.holder IS NULL OR l.until < clock_timestamp()) AND d.channel = l.channel AND d.lanes = d.wanted
+RETURNING l.epoch, l.number, d.lanes;
 
 -- name: renew
 -- Keeps a lane; no row: it was lost.
@@ -16,20 +22,38 @@ WHERE lane = $1 AND epoch = $2 AND holder = $3
 RETURNING epoch;
 
 -- name: give_up
--- Lets the next owner take the lane at once.
-UPDATE stockrelay.lease SET holder = NULL, until = '-infinity' WHERE lane = $1 AND epoch = $2 AND holder = $3;
+-- Lets the next owner take the lane at once, and says so to the others.
+WITH given AS (
+    UPDATE stockrelay.lease SET holder = NULL, until = '-infinity' WHERE lane = $1 AND epoch = $2 AND holder = $3
+    RETURNING lane
+)
+SELECT pg_notify('stockrelay', 'lane') FROM given;
 
 -- name: lanes
--- All lanes, for `status`.
-SELECT lane, epoch, CASE WHEN until >= clock_timestamp() THEN holder END AS holder, taken_at FROM stockrelay.lease ORDER BY lane;
+-- All lanes. `is_settled`: the channel is divided as it is to be.
+SELECT l.lane, l.channel, l.number, l.epoch, CASE WHEN l.until >= clock_timestamp() THEN l.holder END AS holder, l.taken_at,
+       d.lanes = d.wanted AS is_settled
+FROM stockrelay.lease AS l JOIN stockrelay.division AS d ON d.channel = l.channel ORDER BY l.channel, l.number;
+
+-- name: beat
+-- This replica is alive; those that have not been for a while are forgotten.
+WITH dead AS (
+    DELETE FROM stockrelay.replica WHERE until < clock_timestamp() - interval '1 minute'
+)
+INSERT INTO stockrelay.replica AS r (holder, channels, until) VALUES ($1, $2, clock_timestamp() + $3::interval)
+ON CONFLICT (holder) DO UPDATE SET channels = excluded.channels, until = excluded.until;
+
+-- name: leave
+-- This replica stops.
+DELETE FROM stockrelay.replica WHERE holder = $1;
+
+-- name: replicas
+-- Those that are alive.
+SELECT holder, channels FROM stockrelay.replica WHERE until >= clock_timestamp();
 
 -- name: set_trouble
--- What is wrong with a channel.
-INSERT INTO stockrelay.channel_state AS c (channel, trouble, reason, advice, troubled_since)
-VALUES ($1, $2, $3, $4, CASE WHEN $2::text IS NOT NULL THEN clock_timestamp() END)
-ON CONFLICT (channel) DO UPDATE SET trouble = excluded.trouble, reason = excluded.reason, advice = excluded.advice,
-    troubled_since = CASE WHEN excluded.trouble IS NOT NULL THEN coalesce(c.troubled_since, excluded.troubled_since) END,
-    since = CASE WHEN c.trouble IS NOT DISTINCT FROM excluded.trouble THEN c.since ELSE excluded.since END;
+-- What is wrong in a lane; NULL: nothing is.
+SELECT stockrelay.set_trouble($1, $2, $3, $4, $5);
 
 -- name: troubles
 -- What is wrong with which channel, for `status`.

@@ -57,8 +57,10 @@ WITH listed AS (
     ORDER BY t.sku
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d (
-        channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at)
-    SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval
+        channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since,
+        due_at)
+    SELECT $1, m.sku, stockrelay.lane_of(m.sku, (SELECT n.lanes FROM stockrelay.division AS n WHERE n.channel = $1)),
+           nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval
     FROM moved AS m
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
@@ -88,7 +90,7 @@ WITH listed AS (
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
                  ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
-    RETURNING d.sku, d.urgent, d.zero_at, d.listed_rows
+    RETURNING d.sku, d.lane, d.urgent, d.zero_at, d.listed_rows
 ), fallen AS (
     -- Dated by this very statement: it has just fallen.
     INSERT INTO stockrelay.fall AS f (channel, sku, at, is_gone)
@@ -96,7 +98,9 @@ WITH listed AS (
     ON CONFLICT (channel, sku) DO UPDATE SET at = excluded.at, is_gone = excluded.is_gone
     RETURNING f.sku
 )
-SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM fallen) AS fallen FROM marked;
+SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM fallen) AS fallen,
+       array_agg(DISTINCT lane) AS lanes
+FROM marked;
 
 -- name: hold_zeroes
 -- After a marking in which something fell to zero, in its transaction: holds the zeroes if they are too many at once.
@@ -122,8 +126,9 @@ UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE c
 DELETE FROM stockrelay.fall WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
--- The first step of a claim: locks due rows, up to $5 urgent and $6 other ones, and captures what is wanted. What the listing says is
--- read after this, in a statement of its own: a number read before would be older than the want it answers.
+-- The first step of a claim: locks due rows of lane $7, up to $5 urgent and $6 other ones, and captures what is wanted.
+-- What the listing says is read after this, in a statement of its own: a number read before would be older than the want it
+-- answers.
 -- A process that stands still, or whose machine is gone, must not keep these locks: nobody could take the lane over. And a
 -- listing whose table is locked is not waited for long: the reading of the change log would wait for these rows.
 -- FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal.
@@ -140,12 +145,12 @@ SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_
        g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
            AS is_held,
        d.zero_at IS NULL AS is_unseen
-FROM stockrelay.due($4, $5, $6) AS d
+FROM stockrelay.due($4, $7, $5, $6) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
 WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: capture_sync
--- The first step of a claim for a sync: as above, of up to $5 rows whose turn it is.
+-- The first step of a claim for a sync: as above, of up to $5 rows of lane $6 whose turn it is.
 WITH owner AS (
     SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true),
            CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
@@ -157,7 +162,7 @@ SELECT d.sku, d.acked_quantity, d.identifiers, true AS is_doubted,
        g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
            AS is_held,
        d.zero_at IS NULL AS is_unseen
-FROM stockrelay.due_sync($4, $5) AS d
+FROM stockrelay.due_sync($4, $6, $5) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
 WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
@@ -257,28 +262,33 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row that nobody is sending is due, and until the next has its turn in a sync; NULL: none. No row:
+-- Seconds until the next row of the lane that nobody is sending is due, and until the next has its turn in a sync; NULL: none. No row:
 -- the channel is paused.
 SELECT extract(epoch FROM least(
-    (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
+    (SELECT due_at FROM stockrelay.ledger
+     WHERE channel = $1 AND lane = $2 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1),
-    (SELECT due_at FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
+    (SELECT due_at FROM stockrelay.ledger
+     WHERE channel = $1 AND lane = $2 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
      ORDER BY due_at LIMIT 1)
 ) - clock_timestamp())::float8 AS due_s,
 extract(epoch FROM (
     SELECT sync_at FROM stockrelay.ledger
-    WHERE channel = $1 AND sync_at IS NOT NULL AND due_at IS NULL AND attempt_id IS NULL AND parked_at IS NULL
+    WHERE channel = $1 AND lane = $2 AND sync_at IS NOT NULL AND due_at IS NULL AND attempt_id IS NULL
+    AND parked_at IS NULL
     ORDER BY sync_at LIMIT 1
 ) - clock_timestamp())::float8 AS sync_s
 WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1);
 
 -- name: is_backlog_above
--- Whether more than $2 rows are due; no more of them are looked at.
+-- Whether more than $2 rows of lane $3 are due; no more of them are looked at.
 SELECT count(*) > $2::bigint FROM (
-    (SELECT FROM stockrelay.ledger WHERE channel = $1 AND urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
+    (SELECT FROM stockrelay.ledger
+     WHERE channel = $1 AND lane = $3 AND urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
      LIMIT $2::bigint + 1)
     UNION ALL
-    (SELECT FROM stockrelay.ledger WHERE channel = $1 AND NOT urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
+    (SELECT FROM stockrelay.ledger
+     WHERE channel = $1 AND lane = $3 AND NOT urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
      LIMIT $2::bigint + 1)
 ) AS d;
 
@@ -296,7 +306,8 @@ SELECT (SELECT e.id FROM ended AS e) AS ended,
 
 -- name: complete
 -- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is
--- unknown is in doubt until it can't land any more; what was not sent is due again. $5 is the settle time.
+-- unknown is in doubt until it can't land any more; what was not sent is due again. $5 is the settle time. `took_s`: how
+-- long ago the oldest change was read that is acknowledged now.
 WITH owner AS (
     SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
 ), result AS (
@@ -304,8 +315,8 @@ WITH owner AS (
         AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.attempt_settles, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason, r.wait_s, r.duration_ms,
-           clock_timestamp() AS now,
+           d.attempt_settles, d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason,
+           r.wait_s, r.duration_ms, clock_timestamp() AS now,
            -- A sync's attempt that no change has overtaken: what is left to do is done in the sync's turn.
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            -- What was refused is what was sent: identifiers that were marked since then get their own try.
@@ -356,7 +367,8 @@ WITH owner AS (
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
             WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
     FROM open AS o WHERE d.channel = $4 AND d.sku = o.sku
-    RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due
+    RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due,
+              CASE WHEN o.outcome = 'applied' THEN extract(epoch FROM o.now - o.unacked_since)::float8 END AS took_s
 ), logged AS (
     INSERT INTO stockrelay.attempt
         (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms, since)
@@ -364,7 +376,7 @@ WITH owner AS (
            o.outcome, o.reason, o.duration_ms, o.since
     FROM open AS o
 )
-SELECT is_due FROM done;
+SELECT is_due, took_s FROM done;
 
 -- name: recover
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
@@ -377,7 +389,8 @@ WITH owner AS (
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            coalesce(d.unacked_since, d.attempt_at) AS since
     FROM stockrelay.ledger AS d
-    WHERE d.channel = $4 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[]) AND EXISTS (SELECT FROM owner)
+    WHERE d.channel = $4 AND d.lane = $7 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[])
+    AND EXISTS (SELECT FROM owner)
     ORDER BY d.sku FOR UPDATE
 ), freed AS (
     UPDATE stockrelay.ledger AS d SET

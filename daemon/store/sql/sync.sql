@@ -16,8 +16,9 @@ WITH listed AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS r (sku text, rows integer, identifiers text[], quantity integer)
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d
-        (channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, unacked_since, sync_at)
-    SELECT $1, l.sku, nextval('stockrelay.want_seq'), l.rows, l.identifiers, l.quantity, clock_timestamp(), $2
+        (channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, unacked_since, sync_at)
+    SELECT $1, l.sku, stockrelay.lane_of(l.sku, (SELECT n.lanes FROM stockrelay.division AS n WHERE n.channel = $1)),
+           nextval('stockrelay.want_seq'), l.rows, l.identifiers, l.quantity, clock_timestamp(), $2
     FROM listed AS l ORDER BY l.sku
     ON CONFLICT (channel, sku) DO UPDATE SET
         sync_at = greatest(excluded.sync_at, d.retry_at),
@@ -40,7 +41,9 @@ WHERE r.id = $1 AND r.state = 'marking';
 -- name: sync_progress
 -- How far a sync is: `waiting` have not been accepted yet, `confirming` have, and are asked once more after a doubt.
 -- `trouble`: why nothing is sent just now.
-SELECT r.state, r.total, d.waiting, d.confirming, l.holder,
+SELECT r.state, r.total, d.waiting, d.confirming,
+       ARRAY(SELECT DISTINCT l.holder FROM stockrelay.lease AS l
+             WHERE l.channel = r.channel AND l.holder IS NOT NULL AND l.until >= clock_timestamp()) AS holders,
        CASE WHEN EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = r.channel) THEN 'paused by an operator'
             ELSE (SELECT s.trouble FROM stockrelay.channel_state AS s WHERE s.channel = r.channel) END AS trouble
 FROM stockrelay.sync_run AS r
@@ -49,7 +52,6 @@ CROSS JOIN LATERAL (
            count(*) FILTER (WHERE e.acked_at >= r.started_at) AS confirming
     FROM stockrelay.ledger AS e WHERE e.channel = r.channel AND e.sync_at IS NOT NULL
 ) AS d
-LEFT JOIN stockrelay.lease AS l ON l.lane = $2 AND l.until >= clock_timestamp()
 WHERE r.id = $1;
 
 -- name: sync_summary

@@ -1,4 +1,4 @@
-"""One lane: taken, kept, served while it is ours, given up (DESIGN.md 2.4)."""
+"""One lane: kept and served while it is ours, given up (DESIGN.md 2.4)."""
 
 import asyncio
 from datetime import timedelta
@@ -8,7 +8,6 @@ import structlog
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
-from daemon.core.types import ChannelName, Lane
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Owner
 
@@ -16,8 +15,6 @@ log = structlog.get_logger(__name__)
 
 _UNTRUSTED: Final = 0.1
 """The last part of a lease that is not relied on: for clocks that drift and a loop that is late."""
-_LOOK_S: Final = 1.0
-"""How often a replica without the lane looks whether it is free."""
 
 
 class Tenure:
@@ -39,52 +36,28 @@ class Server(Protocol):
 
 
 class LaneKeeper:
-    """Takes one lane when it is free, and runs `server` for as long as it is ours."""
+    """Runs `server` while a lane is ours, and keeps the lease meanwhile."""
 
-    def __init__(
-        self, lanes: Lanes, lane: Lane, channel: ChannelName, holder: str, lease: timedelta, server: Server
-    ) -> None:
+    def __init__(self, lanes: Lanes, lease: timedelta, server: Server) -> None:
         self._lanes = lanes
-        self.lane = lane
-        self.channel = channel
-        self._holder = holder
         self._lease = lease
         self._server = server
-        self.tenure: Tenure | None = None
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until told to stop."""
-        is_made = False
-        while not stop.is_set():
-            before = clock.monotonic()
-            try:
-                if not is_made:
-                    await self._lanes.make(self.lane)
-                    is_made = True
-                owner = await self._lanes.take(self.lane, self._holder, self._lease)
-            except StockrelayError as error:
-                log.warning("lane.lease_unavailable", lane=self.lane, reason=str(error))
-                owner = None
-            if owner is None:
-                await clock.wait_any(_LOOK_S, stop)
-                continue
-            log.info("lane.lease_taken", lane=self.lane, epoch=owner.epoch, holder=self._holder)
-            await self._serve(Tenure(owner, before + self._trusted_s), stop)
+    def tenure(self, owner: Owner, asked_at: float) -> Tenure:
+        """A lane that has been taken; it was asked for at `asked_at` (monotonic seconds)."""
+        return Tenure(owner, asked_at + self._trusted_s)
 
-    @property
-    def _trusted_s(self) -> float:
-        return self._lease.total_seconds() * (1 - _UNTRUSTED)
-
-    async def _serve(self, tenure: Tenure, stop: asyncio.Event) -> None:
-        self.tenure = tenure
-        serving = asyncio.create_task(self._server.run(tenure, stop), name=f"serve-{self.lane}")
-        renewing = asyncio.create_task(self._renew(tenure), name=f"renew-{self.lane}")
+    async def keep(self, tenure: Tenure, stop: asyncio.Event) -> None:
+        """Serve until told to stop, and give the lane up then; or until the lease is lost."""
+        lane = tenure.owner.lane
+        log.info("lane.lease_taken", lane=lane, epoch=tenure.owner.epoch, holder=tenure.owner.holder)
+        serving = asyncio.create_task(self._server.run(tenure, stop), name=f"serve-{lane}")
+        renewing = asyncio.create_task(self._renew(tenure), name=f"renew-{lane}")
         try:
             # Whichever ends first: the server has stopped or failed, or the lease is lost.
             await asyncio.wait((serving, renewing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             is_lost = renewing.done() and not renewing.cancelled()
-            self.tenure = None
             for task in (serving, renewing):
                 if not task.done():
                     task.cancel()
@@ -95,6 +68,10 @@ class LaneKeeper:
             if isinstance(result, Exception):
                 raise result
 
+    @property
+    def _trusted_s(self) -> float:
+        return self._lease.total_seconds() * (1 - _UNTRUSTED)
+
     async def _renew(self, tenure: Tenure) -> None:
         """Renew until the lease is lost; a database that is away for a moment is not a lost lease."""
         pause = self._lease.total_seconds() / 4
@@ -102,19 +79,19 @@ class LaneKeeper:
             await asyncio.sleep(min(pause, max(0.05, tenure.trusted_until - clock.monotonic())))
             before = clock.monotonic()
             if before >= tenure.trusted_until:
-                log.error("lane.lease_expired", lane=self.lane, epoch=tenure.owner.epoch)
+                log.error("lane.lease_expired", lane=tenure.owner.lane, epoch=tenure.owner.epoch)
                 return
             try:
                 async with asyncio.timeout(tenure.trusted_until - before):
                     is_kept = await self._lanes.renew(tenure.owner, self._lease)
             except (StockrelayError, TimeoutError) as error:
                 log.warning(
-                    "lane.lease_unavailable", lane=self.lane, reason=str(error) or "no answer in time"
+                    "lane.lease_unavailable", lane=tenure.owner.lane, reason=str(error) or "no answer in time"
                 )
                 pause = min(0.5, self._lease.total_seconds() / 8)
                 continue
             if not is_kept:
-                log.error("lane.lease_lost", lane=self.lane, epoch=tenure.owner.epoch)
+                log.error("lane.lease_lost", lane=tenure.owner.lane, epoch=tenure.owner.epoch)
                 return
             tenure.trusted_until = before + self._trusted_s
             pause = self._lease.total_seconds() / 4
@@ -124,6 +101,6 @@ class LaneKeeper:
             async with asyncio.timeout(self._lease.total_seconds()):
                 await self._lanes.give_up(owner)
         except (StockrelayError, TimeoutError) as error:
-            log.warning("lane.lease_unavailable", lane=self.lane, reason=str(error) or "no answer in time")
+            log.warning("lane.lease_unavailable", lane=owner.lane, reason=str(error) or "no answer in time")
             return
-        log.info("lane.lease_released", lane=self.lane, epoch=owner.epoch)
+        log.info("lane.lease_released", lane=owner.lane, epoch=owner.epoch)

@@ -15,10 +15,11 @@ from daemon.demo.postgres import PostgresServer
 from daemon.simulator import Simulator
 from tests.acceptance.replica import Replica, command
 from tests.deploy.conftest import SECRETS, SERVICES, placed
-from tests.deploy.test_kubernetes import DAEMON
+from tests.deploy.test_kubernetes import DAEMON, POD
 
 ASKED: Final = sorted(
     {DAEMON[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    | {POD["metadata"]["annotations"]["prometheus.io/path"]}
 )
 HEALTH: Final = SERVICES["daemon"]["healthcheck"]["test"][2:]
 

@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 STATUS_KEPT_S: Final = 5.0
 _STATUS_TIMEOUT_S: Final = 8.0
 """Less than a connection lives."""
+_DUTY: Final = 20.0
+"""A status that takes long is kept for so many times as long."""
 
 
 def alive(progress: Progress) -> Page:
@@ -56,21 +58,26 @@ def measured(metrics: Metrics) -> Page:
 class StatusPage:
     """How every channel stands, as `stockrelay status --json` tells it.
 
-    Read once for all who ask at the same time, and kept for some seconds: nobody loads the database through it.
+    Read once for all who ask at the same time, and kept for some seconds, longer if reading takes long: nobody loads
+    the database through it. `now` returns monotonic seconds.
     """
 
     def __init__(
-        self, read: Callable[[], Awaitable[Mapping[str, Any]]], keep_s: float = STATUS_KEPT_S
+        self,
+        read: Callable[[], Awaitable[Mapping[str, Any]]],
+        keep_s: float = STATUS_KEPT_S,
+        now: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._read = read
         self._keep_s = keep_s
+        self._now = now
         self._until = 0.0
         self._reading: asyncio.Task[Reply] | None = None
 
     async def __call__(self) -> Reply:
         """200 with the status; 503 when it could not be read, which is kept as well."""
         reading = self._reading
-        if reading is None or (reading.done() and clock.monotonic() >= self._until):
+        if reading is None or (reading.done() and self._now() >= self._until):
             reading = self._reading = asyncio.create_task(self._fresh(), name="ops-status")
         # Whoever goes away leaves it to the others.
         return await asyncio.shield(reading)
@@ -82,6 +89,7 @@ class StatusPage:
             await asyncio.wait({self._reading})
 
     async def _fresh(self) -> Reply:
+        began = self._now()
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
                 reply = as_json(200, await self._read())
@@ -91,5 +99,6 @@ class StatusPage:
             reply = as_json(
                 503, {"error": "the database does not tell it now; see ops.status_unread in the log"}
             )
-        self._until = clock.monotonic() + self._keep_s
+        ended = self._now()
+        self._until = ended + max(self._keep_s, _DUTY * (ended - began))
         return reply

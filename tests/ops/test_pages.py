@@ -66,6 +66,22 @@ async def test_the_status_is_read_anew_when_it_is_too_old() -> None:
     assert [told(await page())[1] for _ in range(3)] == [{"reads": 0}, {"reads": 1}, {"reads": 2}]
 
 
+async def test_a_status_that_takes_long_is_kept_for_long() -> None:
+    now, reads = [100.0], 0
+
+    async def read() -> dict[str, Any]:
+        nonlocal reads
+        reads += 1
+        now[0] += 3.0
+        return {}
+
+    page = StatusPage(read, keep_s=5.0, now=lambda: now[0])
+    for later_s, so_far in ((0.0, 1), (59.0, 1), (1.0, 2), (5.0, 2)):
+        now[0] += later_s
+        await page()
+        assert reads == so_far, f"after {now[0]:g} s"
+
+
 async def test_a_status_that_cannot_be_read_is_an_answer_that_is_kept_too() -> None:
     reads = 0
 

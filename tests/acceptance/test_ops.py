@@ -108,11 +108,14 @@ async def is_alive_and_not_ready(port: int) -> None:
 
 
 LOOPS = {
+    "claim-sekorm",
+    "claim-ymatou",
     "doorbell",
     "event-loop",
     "guard",
     "heartbeat",
     "intake",
+    "lanes",
     "maintenance",
     "notify",
     "pauses",
@@ -220,6 +223,13 @@ async def test_the_metrics_move_with_what_happens(stage18: Stage) -> None:
     after = await scraped(port)
     for name in ("stockrelay_intake_changes_total", "process_cpu_seconds_total"):
         assert (after.value(name) or 0) > (before.value(name) or 0), name
+    for channel in ("sekorm", "ymatou"):
+        attempts = "stockrelay_attempts_total"
+        applied = after.value(attempts, channel=channel, outcome="applied") or 0
+        assert applied >= (before.value(attempts, channel=channel, outcome="applied") or 0) + 5
+        for name in ("stockrelay_attempt_duration_seconds", "stockrelay_delivery_latency_seconds"):
+            assert (after.value(f"{name}_count", channel=channel) or 0) >= applied
+            assert 0 < (after.value(f"{name}_sum", channel=channel) or 0) < 60 * applied
     done = await stage18.stockrelay("pause", "ymatou", "--reason", "stocktaking")
     assert done.code == 0, done
     await until_measured(

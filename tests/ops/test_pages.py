@@ -62,7 +62,7 @@ async def test_the_status_is_read_anew_when_it_is_too_old() -> None:
     async def read() -> dict[str, Any]:
         return {"reads": next(reads)}
 
-    page = StatusPage(read, keep_s=0.0)
+    page = StatusPage(read, keep_s=0.0, now=lambda: 100.0)
     assert [told(await page())[1] for _ in range(3)] == [{"reads": 0}, {"reads": 1}, {"reads": 2}]
 
 

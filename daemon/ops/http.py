@@ -20,7 +20,7 @@ from daemon.core.errors import ConfigError
 log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS: Final = 32
-"""Probes and a scraper need three; the next is cut off."""
+"""Probes and a scraper need three. One more costs the oldest: whoever only holds connections keeps no probe out."""
 LONGEST_S: Final = 10.0
 """A connection ends after so many seconds, however slowly its client writes or reads."""
 LONGEST_LINE: Final = 2048
@@ -108,9 +108,10 @@ class _Connection(web.RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         assert self._manager is not None
-        if len(self._manager.connections) > MOST_CONNECTIONS:
-            transport.abort()
-            return
+        # In the order in which they came.
+        for oldest in self._manager.connections[:-MOST_CONNECTIONS]:
+            if oldest.transport is not None:
+                oldest.transport.abort()
         self._end = asyncio.get_running_loop().call_later(self._longest_s, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:

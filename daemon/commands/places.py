@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,6 +33,8 @@ class Places:
         else:
             # Standard output belongs to the command's answer.
             logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
+            # After Ctrl-C the driver leaves a future that nobody asks; what matters to a person is raised.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return settings
 
 

@@ -12,7 +12,7 @@ from tests.docs.shell import WAIT_S, Shell
 
 IS_WRITING: Final = os.environ.get("STOCKRELAY_WRITE_DOCS") == "1"
 """Whether outputs that differ are put into the documents instead of failing the test."""
-_PAUSE_S: Final = 0.2
+_PAUSE_S: Final = 0.5
 _SETTLED_S: Final = 5.0
 """How long to wait, while writing, for what an output comes to."""
 

@@ -1,6 +1,7 @@
 """The built image, run as it is deployed: `make image-test IMAGE=...`, as root, with buildah and crun."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from daemon.demo.postgres import PostgresServer
 from daemon.simulator import Simulator
 from tests.deploy.conftest import SERVICES, example, placed
 from tests.image.container import Contained, Image
+from tests.notify.inbox import inbox, mailbox
 
 __all__ = ["example"]
 
@@ -103,6 +105,26 @@ async def test_it_does_its_work_with_nothing_to_write_to(
     finally:
         await daemon.close()
         await erp.close()
+        await simulator.stop()
+
+
+async def test_a_person_is_told_with_nothing_to_write_to(
+    image: Image, example: PostgresServer, tmp_path: Path
+) -> None:
+    """The library that sends likes to keep things on disk; it has to do without."""
+    simulator = Simulator()
+    await simulator.start()
+    try:
+        async with inbox() as box, mailbox() as mail:
+            config = placed(tmp_path, "daemon_dsn", example, simulator)
+            urls = json.dumps([box.url(), mail.url()])
+            config.write_text(f"{config.read_text('utf-8')}\n[notify]\nurls = {urls}\n", "utf-8")
+            files = {CONFIG: config}
+            done = await asyncio.to_thread(image.run, "notify", "notify", "test", files=files)
+            assert done.code == 0, done
+            await box.has(1)
+            assert len(mail.mails) == 1
+    finally:
         await simulator.stop()
 
 

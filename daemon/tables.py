@@ -50,12 +50,23 @@ def print_answer(answer: Mapping[str, Any]) -> None:
 
 def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
     """What `status` found: a column for each channel, a row for each fact; then what a person has to see to."""
-    compared = answer["resynced_at"]
+    compared, looked = answer["resynced_at"], answer["capture"]["checked_at"]
     click.echo(
         f"{moments.full(moments.now)}; everything compared last: "
         + ("not yet" if compared is None else moments.at(datetime.fromisoformat(compared)))
-        + f"; changes not read yet: {answer['unread_changes']}\n"
+        + f"; changes not read yet: {answer['unread_changes']}"
     )
+    click.echo(
+        ("capture: something is wrong" if answer["capture"]["findings"] else "capture: nothing wrong")
+        + "; looked at last: "
+        + ("not yet\n" if looked is None else f"{moments.at(datetime.fromisoformat(looked))}\n")
+    )
+    for found in answer["capture"]["findings"]:
+        where = f" ({visible(found['subject'])})" if found["subject"] else ""
+        click.echo(
+            f"capture, {found['check']}{where} since {moments.at(datetime.fromisoformat(found['since']))}: "
+            f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}\n"
+        )
     channels: Mapping[str, Mapping[str, Any]] = answer["channels"]
     told = {name: _told(channel, moments) for name, channel in channels.items()}
     names = list(dict.fromkeys(name for facts in told.values() for name in facts))

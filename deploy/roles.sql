@@ -73,6 +73,9 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.stay_awake, stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";
+    GRANT SELECT, UPDATE ON stockrelay.capture_health TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.canary TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.locked_guard, stockrelay.hold_zeroes,
         stockrelay.hold_bulk, stockrelay.pass_zeroes TO :"daemon";
     \echo 'The roles have their rights.'

@@ -26,6 +26,7 @@ from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.partners import Partner
+from daemon.services.capture_health import CaptureHealth
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.guard import GuardService
@@ -40,6 +41,7 @@ from daemon.services.survey import Survey
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.answers import Answers
+from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard
@@ -188,6 +190,7 @@ async def _serve(
             intake.request_resync("a capture could not write")
         else:
             intake.ring()
+            health.heard()
 
     async def on_connected() -> None:
         has_failed_over = await store.check_identity()
@@ -196,6 +199,17 @@ async def _serve(
     # A copy of the database is refused before anything is sent.
     await store.check_identity()
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
+    health = CaptureHealth(
+        CaptureHealthStore(database),
+        holder,
+        settings.run.capture_check,
+        settings.run.poll,
+        lambda: doorbell.is_listening,
+        intake.request_resync,
+        wants_doorbell=settings.database.doorbell,
+        observer=watch.metrics,
+        pulse=pulse("capture-health"),
+    )
     pauses = PauseWatch(
         Pauses(database), settings.run.poll, partial(readiness.told, DATABASE), pulse("pauses")
     )
@@ -235,6 +249,7 @@ async def _serve(
             group.create_task(survey.run(stop), name="survey"),
             group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
+            group.create_task(health.run(stop), name="capture-health"),
             group.create_task(notifier(settings, database, pulse("notify")).run(stop), name="notify"),
         ]
         if settings.reconcile.enabled:

@@ -5,6 +5,7 @@ from typing import Any
 from daemon.app.building import listings, opened
 from daemon.settings import Settings
 from daemon.store.answers import Answers, Standing
+from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.intake import Intake
@@ -57,9 +58,11 @@ async def status(settings: Settings) -> dict[str, Any]:
                 ],
                 **_standing(await Answers(database).standing(name)),
             }
+        capture = await _capture(CaptureHealthStore(database))
     return {
         "resynced_at": resynced_at and resynced_at.isoformat(),
         "unread_changes": unread,
+        "capture": capture,
         "channels": channels,
         "notices": {
             "receivers": len(settings.notify.urls),
@@ -79,6 +82,24 @@ def _lane(lane: LaneState) -> dict[str, Any]:
         "owner": lane.holder,
         "epoch": lane.epoch,
         "since": lane.taken_at.isoformat() if is_owned and lane.taken_at else None,
+    }
+
+
+async def _capture(store: CaptureHealthStore) -> dict[str, Any]:
+    checked_at = await store.checked_at()
+    return {
+        "checked_at": checked_at and checked_at.isoformat(),
+        "findings": [
+            {
+                "check": each.finding.check.value,
+                "subject": each.finding.subject,
+                "is_error": each.finding.is_error,
+                "found": each.finding.found,
+                "advice": each.finding.advice,
+                "since": each.since.isoformat(),
+            }
+            for each in await store.open()
+        ],
     }
 
 

@@ -13,6 +13,8 @@ CHANNEL_RECOVERED: Final = "channel_recovered"
 PARKED_SUMMARY: Final = "parked_summary"
 GUARD_QUESTION: Final = "guard_question"
 GUARD_RELEASED: Final = "guard_released"
+CAPTURE_FAILED: Final = "capture_failed"
+CAPTURE_RECOVERED: Final = "capture_recovered"
 NOTIFICATION_FAILED: Final = "notification_failed"
 KINDS: Final = (
     RECONCILE_DIGEST,
@@ -22,6 +24,8 @@ KINDS: Final = (
     PARKED_SUMMARY,
     GUARD_QUESTION,
     GUARD_RELEASED,
+    CAPTURE_FAILED,
+    CAPTURE_RECOVERED,
     NOTIFICATION_FAILED,
 )
 

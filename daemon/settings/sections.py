@@ -107,6 +107,12 @@ class Run(Section):
     than this."""
     heartbeat_s: rules.Seconds = 60.0
     """Log backlog, ages and ownership of each channel so often."""
+    capture_check_s: rules.Seconds = 60.0
+    """See so often that the triggers are as they should be, and that a change is rung for and read."""
+
+    @property
+    def capture_check(self) -> timedelta:
+        return timedelta(seconds=self.capture_check_s)
 
     @property
     def poll(self) -> timedelta:

@@ -28,12 +28,15 @@ _TRIES: Final = 20
 _PAUSE_S: Final = 0.5
 
 
-def _config(**attributes: object) -> Config:
+def scripts() -> Path:
+    """Return the folder of the migrations: in the package, or beside it in the repository."""
     installed = _PACKAGE / "_migrations"
+    return installed if installed.is_dir() else _PACKAGE.parent / "migrations"
+
+
+def _config(**attributes: object) -> Config:
     config = Config(attributes=attributes)
-    config.set_main_option(
-        "script_location", str(installed if installed.is_dir() else _PACKAGE.parent / "migrations")
-    )
+    config.set_main_option("script_location", str(scripts()))
     config.set_main_option("path_separator", "os")
     return config
 

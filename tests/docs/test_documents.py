@@ -17,6 +17,8 @@ from tests.docs.walk import follow
 SETTINGS: dict[str, dict[str, dict[str, float]]] = {
     # So that a SKU is parked soon, and one that was in doubt still is when the page asks.
     "answers.md": {"channel": {"park_after": 3, "settle_s": 300.0}},
+    # So that what is wrong with the capture is found soon.
+    "operations.md": {"run": {"capture_check_s": 1.0}},
 }
 SKUS = 60
 """More than guard.zero_count."""

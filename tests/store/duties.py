@@ -1,7 +1,9 @@
 """All that a daemon and an operator do with the database, each once."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
+from daemon.core.capture import Check, Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
@@ -9,7 +11,9 @@ from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.story import Rhythm
 from daemon.core.types import SEKORM, Sku
+from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept
+from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.listing import ChannelListing
@@ -20,6 +24,25 @@ from daemon.store.reconcile import Chunk, Reconciles
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop
 
 HOUR = timedelta(hours=1)
+
+
+async def watch_capture(shop: Shop) -> None:
+    """See that changes are captured, find something wrong, and that it is over."""
+    store = CaptureHealthStore(shop.database)
+    assert await store.take_turn(timedelta(0))
+    assert await store.send_canary() in ("asked", "awake")
+    assert not await store.is_reading_late(await store.now(), HOUR)
+    assert await catalog_findings(store.capturing) == []
+    assert (await store.capturing.bell()).fault is None
+    await store.unsilence()
+    assert not await store.has_touched_triggers()
+    wrong = Finding(Check.TABLES, "shop.goods", "it is not there", "look for it")
+    assert (await store.keep("", [Check.TABLES], [wrong])).opened
+    assert (await store.keep("", [Check.TABLES], [replace(wrong, found="it is somewhere else")])).opened
+    assert await store.open()
+    assert (await store.keep("", [Check.TABLES], [])).ended
+    await store.expire(HOUR)
+    await store.checked_at()
 
 
 async def reconcile(shop: Shop) -> None:

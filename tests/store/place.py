@@ -60,6 +60,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "difference",
         "fall",
         "guard",
+        "capture_finding",
     )
 )
 RESET: Final = (
@@ -69,6 +70,7 @@ RESET: Final = (
     + _EMPTY.replace("@tables@", "stockrelay.change_0 stockrelay.change_1 stockrelay.bell")
     + """
 SELECT setval('stockrelay.capture_word', 0);
+UPDATE stockrelay.capture_health SET checked_at = '-infinity', triggers = NULL;
 UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
     switched_at = clock_timestamp(), system_identifier = n.system_identifier,
     read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;

@@ -9,7 +9,7 @@ import pytest
 from daemon.core.errors import StoreRefused
 from daemon.store.migrate import migrate, migration_sql
 from tests.store.cast import WATCHES, Cast, ready
-from tests.store.duties import reconcile, sync, tell, work
+from tests.store.duties import reconcile, sync, tell, watch_capture, work
 from tests.store.place import TIMEOUT, Connection, logged
 from tests.store.shop import opened
 from tests.store.traps import caught, trap_sql
@@ -96,6 +96,7 @@ async def test_the_daemon_calls_nothing_of_a_strangers(cast: Cast) -> None:
         await work(shop)
         await tell(shop)
         await reconcile(shop)
+        await watch_capture(shop)
 
 
 async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
@@ -119,6 +120,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "switched"
     assert await daemon.fetchval("SELECT skus FROM stockrelay.take_changes(9)") == ["A"]
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "emptied"
+    assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
     assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 2
     for session in (clerk, daemon):
         await session.close()
@@ -127,7 +129,9 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         while definers - (called := await _called(sql)):  # noqa: ASYNC110 - the server says it only to those who ask
             await asyncio.sleep(0.05)
     assert definers <= called
-    assert len(definers) == 4 + 2 * 4, "the captures of two tables, ring, identity, rotate, roll_attempts"
+    assert len(definers) == 5 + 2 * 4, (
+        "the captures of two tables, ring, canary, identity, rotate, roll_attempts"
+    )
 
 
 async def _called(sql: Connection) -> set[str]:

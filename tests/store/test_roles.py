@@ -14,7 +14,7 @@ from daemon.store.inspect import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.tokens import Tokens
 from tests.store.cast import WATCHES, Cast, ready
-from tests.store.duties import guard, reconcile, sync, tell, work
+from tests.store.duties import guard, reconcile, sync, tell, watch_capture, work
 from tests.store.place import logged
 from tests.store.shop import CHANNEL, opened
 
@@ -39,6 +39,7 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         await tokens.invalidate(1)
         await tell(shop)
         await reconcile(shop)
+        await watch_capture(shop)
     async with opened(cast.place, role=cast.daemon, guard=GuardRule(0.1, 1, 0.5, HOUR)) as shop:
         await guard(shop)
 

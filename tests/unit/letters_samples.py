@@ -14,7 +14,7 @@ DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
 MARK: Final = "<!-- written by `python -m tests.unit.letters_samples` -->\n"
 
 DAY: Final = "2026-11-21"
-SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
+SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
     (
         "Reconcile: differences found and healed",
         notice.RECONCILE_DIGEST,
@@ -137,6 +137,34 @@ SAMPLES: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         notice.GUARD_RELEASED,
         "sekorm",
         {"zeroes": 4975, "sent": 5, "by": "recovery"},
+    ),
+    (
+        "Capture: a trigger is switched off",
+        notice.CAPTURE_FAILED,
+        None,
+        {
+            "check": "triggers", "subject": "erp.stock", "is_lossy": True, "since": "2026-11-22T02:03:00+00:00",
+            "found": "stockrelay_update on erp.stock: disabled",
+            "advice": "as the table's owner: ALTER TABLE erp.stock ENABLE ALWAYS TRIGGER stockrelay_update;",
+        },
+    ),
+    (
+        "Capture: the doorbell is not heard",
+        notice.CAPTURE_FAILED,
+        None,
+        {
+            "check": "canary", "subject": "listener of relay-0/1/6f3a", "is_lossy": False,
+            "since": "2026-11-22T02:03:00+00:00",
+            "found": "the connection that listens is down: changes are found up to 1 s late",
+            "advice": "see whether notifications arrive: `stockrelay check`; database.listen_dsn leads straight to the "
+            "primary",
+        },
+    ),
+    (
+        "Capture: over",
+        notice.CAPTURE_RECOVERED,
+        None,
+        {"check": "triggers", "subject": "erp.stock", "is_lossy": True, "since": "2026-11-22T02:03:00+00:00"},
     ),
     (
         "A notice could not be delivered",

@@ -270,7 +270,9 @@ def test_status_shows_who_has_which_lane(capsys: pytest.CaptureFixture[str]) -> 
         {"lane": "sekorm/2", "owner": "two", "epoch": 2, "since": "2026-11-22T06:59:00+00:00"},
         {"lane": "sekorm/3", "owner": None, "epoch": 9, "since": None},
     ]
-    answer = {"resynced_at": None, "unread_changes": 0, "channels": {"sekorm": {**QUIET, "lanes": lanes}}}
+    channels = {"sekorm": {**QUIET, "lanes": lanes}}
+    capture: dict[str, object] = {"checked_at": None, "findings": []}
+    answer = {"resynced_at": None, "unread_changes": 0, "capture": capture, "channels": channels}
     tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["lanes", "3, 1 without an owner"] in lines
@@ -286,11 +288,19 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     channels = {"sekorm": BUSY, "ymatou": QUIET}
-    answer = {"resynced_at": None, "unread_changes": 2, "channels": channels}
+    finding = {
+        "check": "triggers", "subject": "erp.stock", "found": "off", "advice": "on",
+        "since": "2026-11-22T06:59:00+00:00",
+    }  # fmt: skip
+    capture = {"checked_at": "2026-11-22T06:59:30+00:00", "findings": [finding]}
+    answer = {"resynced_at": None, "unread_changes": 2, "capture": capture, "channels": channels}
     tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-11-22 07:00:00 UTC; everything compared last: not yet; changes not read yet: 2"
-    rows = {line[:18].strip(): line[18:].split("  ") for line in lines[2:]}
+    assert lines[1] == "capture: something is wrong; looked at last: 06:59:30 (30 s ago)"
+    assert lines[3] == "capture, triggers (erp.stock) since 06:59:00 (60 s ago): off"
+    assert lines[4] == "  what to do: on"
+    rows = {line[:18].strip(): line[18:].split("  ") for line in lines[5:]}
     told = {name: [cell.strip() for cell in cells if cell] for name, cells in rows.items()}
     assert told["owner"] == ["host/1/ab", "nobody: no daemon runs"]
     assert told["owned since"] == ["06:59:00 (60 s ago), epoch 3", "-"]

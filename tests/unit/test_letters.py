@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core import notice
+from daemon.core.capture import Check
 from daemon.core.letters import (
     LANGUAGES,
     LONGEST_BODY,
@@ -61,6 +62,10 @@ def test_the_document_shows_every_letter_as_it_reads() -> None:
     assert shown.strip() == letters().strip(), "run `python -m tests.unit.letters_samples`"
 
 
+def test_every_check_of_the_capture_has_words_of_its_own() -> None:
+    assert {f"capture.{check}.do" for check in Check} <= EN.keys()
+
+
 def test_every_trouble_has_words_of_its_own() -> None:
     assert {f"trouble.{trouble}.do" for trouble in Trouble} <= EN.keys()
 
@@ -68,7 +73,7 @@ def test_every_trouble_has_words_of_its_own() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("name", "kind", "channel", "data"), SAMPLES, ids=[name for name, *_ in SAMPLES])
 def test_every_kind_reads_well(
-    name: str, kind: str, channel: str, data: dict[str, Any], language: Language
+    name: str, kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
     letter = render(kind, channel, data, language, SHANGHAI)
     text = f"{letter.title}\n{letter.body}"

@@ -31,6 +31,8 @@ _RENDERERS: Final[Mapping[str, Callable[[Words, Facts], tuple[str, list[str]]]]]
     kinds.PARKED_SUMMARY: events.parked_summary,
     kinds.GUARD_QUESTION: events.guard_question,
     kinds.GUARD_RELEASED: events.guard_released,
+    kinds.CAPTURE_FAILED: events.capture_failed,
+    kinds.CAPTURE_RECOVERED: events.capture_recovered,
     kinds.NOTIFICATION_FAILED: events.notification_failed,
 }
 

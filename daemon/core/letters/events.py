@@ -83,6 +83,35 @@ def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("released.title", words.channel_name), lines
 
 
+def capture_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    name = _check_name(words, facts)
+    subject, since = facts.text("subject", LONGEST_NAME), facts.when("since") or words("unknown_time")
+    lines = [words("capture.since", since, name)]
+    lines += [words("capture.subject", subject)] if subject else []
+    lines += [words("trouble.reason", facts.text("found", 600))] if facts.text("found") else []
+    lines.append(words("capture.lossy" if facts.is_true("is_lossy") else "capture.not_lossy"))
+    lines.append(words("do"))
+    advice = facts.text("advice", 900)
+    if not advice or words.has("is_translated"):
+        check = facts.text("check", LONGEST_NAME)
+        lines.append(words(f"capture.{check}.do" if words.has(f"capture.{check}.do") else "capture.other.do"))
+    lines += [words("trouble.advice", advice)] if advice else []
+    return words("capture.title", name), [*lines, words("capture.after")]
+
+
+def capture_recovered(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    name, since = _check_name(words, facts), facts.when("since") or words("unknown_time")
+    lines = [words("capture.over", name, facts.text("subject", LONGEST_NAME) or words("none"), since)]
+    lines += [words("capture.compared")] if facts.is_true("is_lossy") else []
+    return words("capture.title.over", name), lines
+
+
+def _check_name(words: Words, facts: Facts) -> str:
+    check = facts.text("check", LONGEST_NAME)
+    key = f"capture.{check}"
+    return words(key) if words.has(f"{key}.do") else words("capture.other", check)
+
+
 def notification_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
     kind = facts.text("kind", LONGEST_NAME)
     name = words(f"kind.{kind}") if words.has(f"kind.{kind}") else kind

@@ -42,6 +42,8 @@ WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'alembic_versi
 WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'alembic_version', '{SELECT}'::text[]),
     ('TABLE', 'attempt', '{SELECT,INSERT}'),
+    ('TABLE', 'capture_finding', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'capture_health', '{SELECT,UPDATE}'),
     ('TABLE', 'change', '{SELECT}'),
     ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'difference', '{SELECT,INSERT,UPDATE}'),
@@ -66,6 +68,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
     ('SEQUENCE', 'capture_word', '{SELECT,UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
+    ('FUNCTION', 'canary', '{EXECUTE}'),
     ('FUNCTION', 'divide', '{EXECUTE}'),
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'due_sync', '{EXECUTE}'),

@@ -1,0 +1,316 @@
+"""Capture health: what was seen of triggers, functions and doorbell, and what is wrong with it, in words. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from daemon.core.notice import CAPTURE_FAILED, CAPTURE_RECOVERED, Notice
+
+MIGRATE: Final = "run `stockrelay migrate` as the schema's owner"
+SILENCED_S: Final = 60.0
+"""Nobody who is awake silences the bell for so long."""
+_SHOWN: Final = 4
+_FAULTS: Final[Mapping[str, str]] = {
+    "missing": "missing",
+    "disabled": "disabled",
+    "replica": "only in replicated sessions",
+    "origin": "not in replicated sessions",
+    "function": "calls another function",
+    "definition": "fires for other events, rows or columns",
+    "source": "another text",
+    "definer": "with another's rights",
+    "path": "with another search_path",
+}
+
+
+class Check(StrEnum):
+    """What is looked at; the names stand in metrics, in `status` and in docs/operations.md."""
+
+    TABLES = "tables"
+    TRIGGERS = "triggers"
+    PARTITIONS = "partitions"
+    FUNCTIONS = "functions"
+    RIGHTS = "rights"
+    REPLICATION = "replication"
+    DOORBELL = "doorbell"
+    CANARY = "canary"
+    READING = "reading"
+
+
+SHARED: Final = tuple(check for check in Check if check not in (Check.CANARY, Check.READING))
+"""What the catalogs say, to any replica the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTable:
+    """A watched table as it is found now. `called`: its name, None where it is gone; `has_heir`: another table has the
+    name it was watched by; `broken`: why the SKU expression does not work."""
+
+    relation: int
+    name: str
+    sku: str
+    is_always: bool
+    called: str | None
+    has_name: bool
+    has_heir: bool
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFault:
+    """One trigger that is not as it should be, on the table `relation`, which is watched as (a part of) `root`."""
+
+    root: int
+    relation: str
+    is_root: bool
+    name: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFault:
+    """One function that is not what the program makes it; `root`: the watched table that it captures."""
+
+    name: str
+    fault: str
+    root: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """The doorbell as the database has it. `fault`: of its trigger."""
+
+    is_on: bool
+    silenced_s: float
+    fault: str | None
+    is_queue_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. `is_error`: a person is needed; `is_lossy`: changes may be missed while it lasts.
+
+    The words hold no figures that change by themselves: a finding whose words change is told anew.
+    """
+
+    check: Check
+    subject: str
+    found: str
+    advice: str
+    is_error: bool = True
+    is_lossy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """A finding as it is kept: who reports it ('': all replicas alike), and since when."""
+
+    finding: Finding
+    reporter: str
+    since: datetime
+
+    @property
+    def identity(self) -> tuple[str, Check, str]:
+        return self.reporter, self.finding.check, self.finding.subject
+
+
+def judge_table(table: WatchedTable) -> list[Finding]:
+    """Whether a watched table is still what is watched, and its SKU still in it."""
+    if table.called is None or (not table.has_name and table.has_heir):
+        found = "the table that was watched is gone" + (
+            ": another one has its name, whose changes are not captured" if table.has_heir else ""
+        )
+        advice = MIGRATE if table.has_heir else f"take it out of [[watch]], or make it again; then {MIGRATE}"
+        return [Finding(Check.TABLES, table.name, found, advice, is_lossy=table.has_heir)]
+    if table.broken is not None:
+        found = f"the SKU ({table.sku}) does not work any more, so each change has everything compared: {table.broken}"
+        advice = f"correct watch.sku, then {MIGRATE}"
+        return [Finding(Check.TABLES, table.name, found, advice, is_lossy=False)]
+    if not table.has_name:
+        found = f"it is called {table.called} now; its changes are still captured"
+        advice = f"write that name into watch.table, then {MIGRATE}"
+        return [Finding(Check.TABLES, table.name, found, advice, is_error=False, is_lossy=False)]
+    return []
+
+
+def judge_triggers(
+    table: WatchedTable, faults: Sequence[TriggerFault], *, expects_always: bool
+) -> list[Finding]:
+    """Whether changes of the table and of its parts are captured. `expects_always`: in replicated sessions as well."""
+    own = [fault for fault in faults if fault.root == table.relation]
+    dead = [fault for fault in own if fault.fault != "origin"]
+    findings = [
+        Finding(check, table.name, _told(some), _remedy(some))
+        for check, some in (
+            (Check.TRIGGERS, [fault for fault in dead if fault.is_root]),
+            (Check.PARTITIONS, [fault for fault in dead if not fault.is_root]),
+        )
+        if some
+    ]
+    asleep = [fault for fault in own if fault.fault == "origin"]
+    if not asleep or findings or not expects_always:
+        return findings
+    found = f"changes that a replicated session makes are not captured: {_told(asleep)}"
+    return [
+        Finding(Check.TRIGGERS, table.name, found, f"as the table's owner: {_enable(asleep)}", is_error=False)
+    ]
+
+
+def _told(faults: Sequence[TriggerFault]) -> str:
+    words = [
+        f"{fault.name} on {'' if fault.is_root else 'partition '}{fault.relation}: {_FAULTS[fault.fault]}"
+        for fault in faults[:_SHOWN]
+    ]
+    more = len(faults) - _SHOWN
+    return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
+
+
+def _remedy(faults: Sequence[TriggerFault]) -> str:
+    """`migrate` makes what is missing; what somebody disabled on purpose is theirs to enable."""
+    if all(fault.fault in ("disabled", "replica") for fault in faults):
+        return f"as the table's owner: {_enable(faults)}"
+    # A trigger of the right name, event and function is left as it is.
+    altered = [f"DROP TRIGGER {f.name} ON {f.relation};" for f in faults if f.fault == "definition"]
+    return f"as the table's owner: {' '.join(altered)} Then {MIGRATE}" if altered else MIGRATE
+
+
+def _enable(faults: Sequence[TriggerFault]) -> str:
+    return " ".join(f"ALTER TABLE {fault.relation} ENABLE ALWAYS TRIGGER {fault.name};" for fault in faults)
+
+
+def judge_functions(faults: Sequence[FunctionFault], tables: Sequence[WatchedTable]) -> list[Finding]:
+    """Whether our functions are what this program made them."""
+    names = {table.relation: table.name for table in tables}
+    findings = []
+    for root in dict.fromkeys(fault.root for fault in faults):
+        some = [fault for fault in faults if fault.root == root]
+        found = "not as `stockrelay migrate` made it: "
+        found += "; ".join(f"stockrelay.{fault.name}: {_FAULTS[fault.fault]}" for fault in some[:_SHOWN])
+        found += f"; and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+        if root is None:
+            remedy = "make it again as the schema's owner: see `stockrelay migrate --sql`"
+            findings.append(Finding(Check.FUNCTIONS, "", found, f"find out who changed it, and {remedy}"))
+        elif root in names:
+            findings.append(
+                Finding(Check.FUNCTIONS, names[root], found, f"find out who changed it, and {MIGRATE}")
+            )
+    return findings
+
+
+def judge_owners(lacking: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Whether the roles that the triggers run as may still do what they do; `lacking` are the GRANTs by role."""
+    return [
+        Finding(
+            Check.RIGHTS,
+            owner,
+            f"the triggers run as {owner}, which lacks rights in the schema stockrelay",
+            "as the schema's owner: " + " ".join(commands),
+        )
+        for owner, commands in lacking.items()
+    ]
+
+
+def judge_replication(
+    sessions: Sequence[str], tables: Sequence[WatchedTable], faults: Sequence[TriggerFault]
+) -> list[Finding]:
+    """Whether somebody works in replicated sessions by a setting while triggers do not fire in those.
+
+    Triggers that are ENABLE ALWAYS fire there as anywhere: nothing is lost, and nothing is said.
+    """
+    asleep = [fault for fault in faults if fault.fault == "origin"]
+    roots = {fault.root for fault in asleep}
+    names = [table.name for table in tables if table.relation in roots]
+    if not sessions or not names:
+        return []
+    found = f"session_replication_role is replica for {'; '.join(sessions)}: not captured: {', '.join(names)}"
+    advice = f"as the tables' owner: {_enable(asleep)}, or take the setting back (ALTER ROLE or DATABASE ... RESET)"
+    return [Finding(Check.REPLICATION, ", ".join(names), found, advice)]
+
+
+def judge_bell(bell: Bell, *, wants: bool, poll_s: float) -> list[Finding]:
+    """Whether the doorbell is as configured, and can ring. Nothing is lost when it is not: changes are polled for."""
+    subject = "stockrelay.bell"
+    late = f"changes are found up to {poll_s:g} s late"
+
+    def warning(found: str, advice: str) -> list[Finding]:
+        return [Finding(Check.DOORBELL, subject, found, advice, is_error=False, is_lossy=False)]
+
+    if wants != bell.is_on:
+        words = {True: "on", False: "off"}
+        found = f"{words[bell.is_on]} in the database, {words[wants]} in the configuration"
+        return warning(found + (f": {late}" if wants else ": PREPARE TRANSACTION fails in the ERP"), MIGRATE)
+    if not bell.is_on:
+        return []
+    if bell.fault in ("disabled", "replica", "origin"):
+        enable = f"ALTER TABLE {subject} ENABLE ALWAYS TRIGGER stockrelay_ring;"
+        found = f"does not ring in every session: stockrelay_ring on {subject}: {_FAULTS[bell.fault]}"
+        return warning(f"{found}: {late}", f"as the schema's owner: {enable}")
+    if bell.fault is not None:
+        found = f"stockrelay_ring on {subject}: {_FAULTS[bell.fault]}: {late}"
+        return warning(
+            found,
+            "make it again as the schema's owner: `stockrelay migrate --sql` prints CREATE CONSTRAINT TRIGGER",
+        )
+    if bell.silenced_s > SILENCED_S:
+        return warning(
+            f"silenced for longer than anybody may, as if the database's clock had been set back: {late}",
+            "nothing: the daemon has it ring again; see that the database's clock is synchronised",
+        )
+    if bell.is_queue_full:
+        return warning(
+            f"the server's notification queue is more than half full: {late}",
+            "see in pg_stat_activity which session listens and stays in a transaction, and end it",
+        )
+    return []
+
+
+def canary_unheard(replica: str, *, is_listening: bool, poll_s: float) -> Finding:
+    """What a change's ring does not reach: the replica's listener."""
+    found = (
+        "a change's ring is not heard by the connection that listens"
+        if is_listening
+        else "the connection that listens is down"
+    )
+    advice = "see whether notifications arrive: `stockrelay check`; database.listen_dsn leads straight to the primary"
+    late = f"{found}: changes are found up to {poll_s:g} s late"
+    return Finding(Check.CANARY, f"listener of {replica}", late, advice, is_error=False, is_lossy=False)
+
+
+def canary_unread() -> Finding:
+    """What nobody reads: the change log."""
+    return Finding(
+        Check.READING,
+        "change log",
+        "changes are captured, and nobody reads them: nothing new is sent",
+        "see intake.reading_failed and intake.reading_delayed in the log; run `stockrelay check`",
+        is_lossy=False,
+    )
+
+
+def failure_notice(opened: OpenFinding) -> Notice:
+    """What the person is told of it: once for the same words of the same finding."""
+    finding, since = opened.finding, opened.since.isoformat()
+    data = {
+        "check": finding.check.value,
+        "subject": finding.subject,
+        "found": finding.found,
+        "advice": finding.advice,
+        "is_lossy": finding.is_lossy,
+        "since": since,
+    }
+    key = f"capture:{':'.join(opened.identity)}:{since}:{finding.found}"
+    return Notice(CAPTURE_FAILED, key, None, data)
+
+
+def recovery_notice(ended: OpenFinding) -> Notice:
+    """What the person is told when it is over."""
+    finding, since = ended.finding, ended.since.isoformat()
+    data = {
+        "check": finding.check.value,
+        "subject": finding.subject,
+        "is_lossy": finding.is_lossy,
+        "since": since,
+    }
+    return Notice(CAPTURE_RECOVERED, f"capture_recovered:{':'.join(ended.identity)}:{since}", None, data)

@@ -1,0 +1,180 @@
+"""Capture health: sees on a schedule that changes are still captured, rung for and read, and tells who has to know.
+
+What the catalogs say is looked at by one replica for all; a canary through the change log to its own listener is every
+replica's own. A replica that stands still keeps nobody from looking: the turn is a matter of time, not of a lock.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from daemon import clock
+from daemon.core import capture
+from daemon.core.capture import SHARED, Check, Finding, OpenFinding
+from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.progress import Pulse, unwatched
+from daemon.store.capture_health import CaptureHealthStore, Capturing
+
+log = structlog.get_logger(__name__)
+
+_HEARD_WITHIN: Final = timedelta(seconds=5)
+_READ_WITHIN: Final = timedelta(seconds=30)
+_LONGEST_LOOK_S: Final = 600.0
+"""Some twenty statements, none of which waits for a lock."""
+_TURN: Final = 0.9
+"""Of the interval: replicas that look in step take turns at it."""
+_SUSPICIOUS: Final = 2
+"""Canaries in a row that were not heard: one may fly while the listener connects anew."""
+_GONE_AFTER: Final = 5
+"""Intervals without a word from a replica: what it reported is over."""
+
+
+class Observer(Protocol):
+    """Who counts what is healthy."""
+
+    def capture_checked(self, check: str, *, is_healthy: bool) -> None: ...
+
+
+class CaptureHealth:
+    """Runs in every replica. `heard()` is called for each ring; `request_resync(reason)` has everything compared."""
+
+    def __init__(
+        self,
+        store: CaptureHealthStore,
+        reporter: str,
+        every: timedelta,
+        poll: timedelta,
+        is_listening: Callable[[], bool],
+        request_resync: Callable[[str], None],
+        *,
+        wants_doorbell: bool,
+        observer: Observer | None = None,
+        pulse: Pulse | None = None,
+        heard_within: timedelta = _HEARD_WITHIN,
+        read_within: timedelta = _READ_WITHIN,
+    ) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._every = every
+        self._poll_s = poll.total_seconds()
+        self._is_listening = is_listening
+        self._request_resync = request_resync
+        self._wants_doorbell = wants_doorbell
+        self._observer = observer
+        self._pulse = pulse or unwatched()
+        self._heard_within = heard_within
+        self._read_within = read_within
+        self._bell = asyncio.Event()
+        self._unheard = 0
+        self._since: datetime | None = None
+        self._known: dict[tuple[str, Check, str], OpenFinding] = {}
+
+    def heard(self) -> None:
+        """A ring was heard, whoever's."""
+        self._bell.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every so often until told to stop; a database that does not answer is asked the next time."""
+        with self._pulse:
+            while not stop.is_set():
+                self._pulse.beat(self._every.total_seconds() + _LONGEST_LOOK_S)
+                try:
+                    await self._look(stop)
+                except StockrelayError as error:
+                    # What was unread before an outage says nothing about who reads after it.
+                    self._since, self._unheard = None, 0
+                    tell = log.warning if isinstance(error, StoreUnavailable) else log.error
+                    tell("capture.check_delayed", reason=str(error))
+                soon = self._heard_within if self._unheard == _SUSPICIOUS - 1 else self._every
+                await clock.wait_any(min(soon, self._every).total_seconds(), stop)
+
+    async def _look(self, stop: asyncio.Event) -> None:
+        self._since = self._since or await self._store.now()
+        await self._fly_canary(stop)
+        if stop.is_set():
+            return
+        if await self._store.take_turn(self._every * _TURN):
+            await self._look_for_all(self._since)
+        self._tell(await self._store.open())
+
+    async def _fly_canary(self, stop: asyncio.Event) -> None:
+        """See whether a ring reaches this replica. While nobody rings, because an intake is awake, it can't be told."""
+        self._bell.clear()
+        bell = await self._store.send_canary()
+        if bell == "off" or not self._wants_doorbell:
+            self._unheard = 0
+        elif bell == "asked":
+            await clock.wait_any(self._heard_within.total_seconds(), self._bell, stop)
+            self._unheard = 0 if self._bell.is_set() else self._unheard + 1
+        is_deaf = self._unheard >= _SUSPICIOUS
+        unheard = capture.canary_unheard(
+            self._reporter, is_listening=self._is_listening(), poll_s=self._poll_s
+        )
+        await self._store.keep(self._reporter, [Check.CANARY], [unheard] if is_deaf else [])
+
+    async def _look_for_all(self, since: datetime) -> None:
+        checks: list[Check] = list(SHARED)
+        capturing = self._store.capturing
+        bell = await capturing.bell()
+        if bell.is_on and bell.silenced_s > capture.SILENCED_S:
+            await self._store.unsilence()
+        findings = capture.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
+        findings += await catalog_findings(capturing)
+        is_late = await self._store.is_reading_late(since, self._read_within)
+        if is_late is not None:
+            checks.append(Check.READING)
+            findings += [capture.canary_unread()] if is_late else []
+        is_touched = await self._store.has_touched_triggers()
+        changed = await self._store.keep("", checks, findings)
+        await self._store.expire(self._every * _GONE_AFTER + _READ_WITHIN)
+        lossy = [each.finding for each in (*changed.opened, *changed.ended) if each.finding.is_lossy]
+        if lossy:
+            self._request_resync(f"capture health: {lossy[0].check} {lossy[0].subject}".rstrip())
+        elif is_touched:
+            self._request_resync("capture health: triggers were switched or made anew")
+
+    def _tell(self, found: Sequence[OpenFinding]) -> None:
+        """Say what is new to this process, and what is over; other replicas' listeners are for them to speak of."""
+        ours = {each.identity: each for each in found if each.reporter in ("", self._reporter)}
+        for identity, each in ours.items():
+            known = self._known.get(identity)
+            if known is None or known.finding.found != each.finding.found:
+                tell = log.error if each.finding.is_error else log.warning
+                tell(
+                    "capture.check_failed",
+                    check=each.finding.check,
+                    subject=each.finding.subject,
+                    found=each.finding.found,
+                    advice=each.finding.advice,
+                    since=each.since.isoformat(),
+                )
+        for identity, each in self._known.items():
+            if identity not in ours:
+                log.info(
+                    "capture.check_recovered",
+                    check=each.finding.check,
+                    subject=each.finding.subject,
+                    since=each.since.isoformat(),
+                )
+        self._known = ours
+        if self._observer is not None:
+            for check in Check:
+                is_healthy = all(each.finding.check != check for each in ours.values())
+                self._observer.capture_checked(check.value, is_healthy=is_healthy)
+
+
+async def catalog_findings(capturing: Capturing) -> list[Finding]:
+    """Return what is wrong with tables, triggers, functions and rights."""
+    tables, triggers = await capturing.tables(), await capturing.triggers()
+    findings: list[Finding] = []
+    for table in tables:
+        findings += capture.judge_table(table)
+        if table.called is not None:
+            findings += capture.judge_triggers(table, triggers, expects_always=table.is_always)
+    findings += capture.judge_functions(await capturing.functions(), tables)
+    findings += capture.judge_owners(await capturing.owners())
+    findings += capture.judge_replication(await capturing.replicated(), tables, triggers)
+    return findings

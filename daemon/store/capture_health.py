@@ -1,0 +1,228 @@
+"""What the catalogs say of capturing, for the daemon and for `stockrelay check`; the canary; what was found."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from daemon.core.capture import (
+    Bell,
+    Check,
+    Finding,
+    FunctionFault,
+    OpenFinding,
+    TriggerFault,
+    WatchedTable,
+    failure_notice,
+    recovery_notice,
+)
+from daemon.core.errors import StoreRefused
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.definitions import definitions
+from daemon.store.migrate import head
+from daemon.store.outbox import post_within
+
+_SQL = queries.load("capture_health")
+_LONGEST_READING: Final = timedelta(minutes=20)
+"""A reading of everything is given up before that."""
+
+AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
+"""Lends a connection inside a transaction, for what the words say; errors are translated."""
+
+
+class Capturing:
+    """What the database says of capturing. All methods raise StoreUnavailable, StoreRefused, SchemaMismatch."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    async def tables(self) -> list[WatchedTable]:
+        """Return the watched tables as they are now."""
+        async with self._look("looking at the watched tables") as connection:
+            rows = await connection.fetch(_SQL["tables"])
+        tables = [
+            WatchedTable(
+                row["relation"],
+                row["name"],
+                row["sku"],
+                row["is_always"],
+                row["called"],
+                row["has_name"],
+                row["has_heir"],
+            )
+            for row in rows
+        ]
+        return [
+            table if table.called is None else replace(table, broken=await self._why_broken(table))
+            for table in tables
+        ]
+
+    async def _why_broken(self, table: WatchedTable) -> str | None:
+        """Return why the SKU expression does not work on the table; None, too, where this role may not look."""
+        assert table.called is not None
+        try:
+            await self.try_expression(table.called, table.sku)
+        except StoreRefused as error:
+            return None if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError) else str(error)
+        return None
+
+    async def try_expression(self, table: str, sku: str) -> None:
+        """Have the server understand the SKU expression, as the triggers would. Raises StoreRefused with its words."""
+        statement = _SQL["sku_expression"].replace("@table@", table).replace("@sku@", sku)
+        async with self._look("trying the SKU expression") as connection:
+            await connection.execute(_SQL["plain_path"])
+            await connection.prepare(statement, name="")
+
+    async def triggers(self) -> list[TriggerFault]:
+        """Return our triggers on watched tables and their parts that are missing or do not fire for each change."""
+        async with self._look("looking at the triggers") as connection:
+            rows = await connection.fetch(_SQL["triggers"])
+        return [TriggerFault(r["root"], r["relation"], r["is_root"], r["name"], r["fault"]) for r in rows]
+
+    async def functions(self) -> list[FunctionFault]:
+        """Return our functions that are not what this program's migrations make them, nor what `migrate` generated."""
+        expected = definitions()
+        async with self._look("looking at our functions") as connection:
+            rows = await connection.fetch(
+                _SQL["functions"],
+                [each.name for each in expected],
+                [each.sha256 for each in expected],
+                [each.is_definer for each in expected],
+                [each.has_path for each in expected],
+                head(),
+            )
+            faults = [FunctionFault(row["name"], row["fault"]) for row in rows]
+            rows = await connection.fetch(_SQL["capture_functions"])
+            faults += [FunctionFault(row["name"], row["fault"], row["relation"]) for row in rows]
+        return faults
+
+    async def owners(self) -> dict[str, list[str]]:
+        """Return the GRANTs that the roles lack which the triggers run as."""
+        async with self._look("looking at the rights of the triggers' owner") as connection:
+            rows = await connection.fetch(_SQL["owners"])
+        lacking: dict[str, list[str]] = {}
+        for row in rows:
+            lacking.setdefault(row["owner"], []).append(row["command"])
+        return lacking
+
+    async def replicated(self) -> list[str]:
+        """Return, in words, whose sessions are replicated ones by a setting."""
+        async with self._look("looking for replicated sessions") as connection:
+            rows = await connection.fetch(_SQL["replicated"])
+        return [row["sessions"] for row in rows]
+
+    async def bell(self) -> Bell:
+        """Return how the doorbell is."""
+        async with self._look("looking at the doorbell") as connection:
+            row = await connection.fetchrow(_SQL["doorbell"])
+        assert row is not None
+        return Bell(row["is_on"], row["silenced_s"], row["fault"], row["is_queue_full"])
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of findings: new ones (or with new words), and those that are over."""
+
+    opened: Sequence[OpenFinding]
+    ended: Sequence[OpenFinding]
+
+
+class CaptureHealthStore:
+    """What was found, over all replicas, and the canary."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.capturing = Capturing(database.transaction)
+
+    async def take_turn(self, every: timedelta) -> bool:
+        """Return whether it is for this replica to look: nobody has within `every`."""
+        async with self._database.connection("taking a turn at looking at the capture") as connection:
+            return await connection.fetchval(_SQL["take_turn"], every) is not None
+
+    async def has_touched_triggers(self) -> bool:
+        """Return whether a trigger was made, switched or dropped since this was asked last, by any replica."""
+        async with self._database.connection("noting the triggers") as connection:
+            is_touched: bool = await connection.fetchval(_SQL["note_triggers"])
+        return is_touched
+
+    async def unsilence(self) -> None:
+        """Have captures ring again."""
+        async with self._database.connection("setting the doorbell") as connection:
+            await connection.execute(_SQL["unsilence"])
+
+    async def now(self) -> datetime:
+        """Return the database's time."""
+        async with self._database.connection("reading the database's clock") as connection:
+            now: datetime = await connection.fetchval(_SQL["now"])
+        return now
+
+    async def send_canary(self) -> str:
+        """Let a canary fly: a change of nothing. Return what became of the bell: asked, awake or off."""
+        async with self._database.connection("sending a canary") as connection:
+            bell: str = await connection.fetchval(_SQL["canary"])
+        return bell
+
+    async def is_reading_late(self, since: datetime, within: timedelta) -> bool | None:
+        """Return whether a canary sent after `since` is still unread after `within`; None: it is too early to say.
+
+        A reader at work may take longer: up to twenty minutes, as a comparison of everything may.
+        """
+        async with self._database.connection("looking whether the change log is read") as connection:
+            is_late: bool | None = await connection.fetchval(
+                _SQL["is_reading_late"], since, within, max(within, _LONGEST_READING)
+            )
+        return is_late
+
+    async def keep(self, reporter: str, checks: Sequence[Check], findings: Sequence[Finding]) -> Changed:
+        """Make what is wrong of these checks what was found now; tell the person of what is new and what is over."""
+        async with self._database.transaction("keeping what is wrong with the capture") as connection:
+            rows = await connection.fetch(
+                _SQL["keep"],
+                reporter,
+                [check.value for check in checks],
+                [finding.check.value for finding in findings],
+                [finding.subject for finding in findings],
+                [finding.is_error for finding in findings],
+                [finding.is_lossy for finding in findings],
+                [finding.found for finding in findings],
+                [finding.advice for finding in findings],
+            )
+            return await _tell(connection, rows)
+
+    async def expire(self, silent: timedelta) -> Changed:
+        """End what was reported by replicas that have not been heard of for `silent`."""
+        async with self._database.transaction("forgetting what replicas reported") as connection:
+            return await _tell(connection, await connection.fetch(_SQL["expire"], silent))
+
+    async def open(self) -> list[OpenFinding]:
+        """Return what is wrong now, oldest first."""
+        async with self._database.connection("reading what is wrong with the capture") as connection:
+            rows = await connection.fetch(_SQL["open"])
+        return [_open_finding(row) for row in rows]
+
+    async def checked_at(self) -> datetime | None:
+        """Return when a replica looked last; None: none has yet."""
+        async with self._database.connection("reading when the capture was looked at") as connection:
+            at: datetime | None = await connection.fetchval(_SQL["checked_at"])
+        return at
+
+
+async def _tell(connection: "PoolConnectionProxy[asyncpg.Record]", rows: Sequence[asyncpg.Record]) -> Changed:
+    opened = [_open_finding(row) for row in rows if row["is_open"]]
+    ended = [_open_finding(row) for row in rows if not row["is_open"]]
+    for notice in [failure_notice(each) for each in opened] + [recovery_notice(each) for each in ended]:
+        await post_within(connection, notice)
+    return Changed(opened, ended)
+
+
+def _open_finding(row: asyncpg.Record) -> OpenFinding:
+    finding = Finding(
+        Check(row["kind"]), row["subject"], row["found"], row["advice"], row["is_error"], row["is_lossy"]
+    )
+    return OpenFinding(finding, row["reporter"], row["since"])

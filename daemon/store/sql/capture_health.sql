@@ -1,0 +1,226 @@
+-- name: take_turn
+-- One replica looks for all: no row where somebody has looked within $1.
+UPDATE stockrelay.capture_health SET checked_at = clock_timestamp()
+WHERE checked_at <= clock_timestamp() - $1::interval RETURNING one;
+
+-- name: tables
+-- Every watched table: whether it is there still and as what, and whether another one has its name. By the catalogs alone,
+-- so that no right on the ERP's schemas is needed.
+SELECT w.relation, w.name, w.sku, w.is_always, c.oid IS NOT NULL AS is_there,
+       CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS called,
+       coalesce(c.relname = p.own AND n.nspname = coalesce(p.schema, n.nspname), false) AS has_name,
+       EXISTS (SELECT FROM pg_class AS o JOIN pg_namespace AS s ON s.oid = o.relnamespace
+               WHERE o.oid <> w.relation AND o.relname = p.own AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND CASE WHEN p.schema IS NULL THEN pg_table_is_visible(o.oid) ELSE s.nspname = p.schema END) AS has_heir
+FROM stockrelay.watch AS w
+CROSS JOIN LATERAL (SELECT parse_ident(w.name) AS ident) AS i
+CROSS JOIN LATERAL (SELECT i.ident[cardinality(i.ident)] AS own, i.ident[cardinality(i.ident) - 1] AS schema) AS p
+LEFT JOIN pg_class AS c ON c.oid = w.relation AND c.relkind IN ('r', 'p')
+LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ORDER BY w.name;
+
+-- name: plain_path
+-- Names are looked up as the triggers do.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
+
+-- name: sku_expression
+-- Prepared, never run: it says whether the expression works on the table.
+SELECT (@sku@)::text FROM @table@ LIMIT 0;
+
+-- name: triggers
+-- Our triggers on the watched tables and all below them that do not fire for each change, and those that should be there
+-- and are not. `fault`: missing, disabled, replica (only in replicated sessions), origin (not in those), function
+-- (another one), definition (other events, rows or columns, or a condition).
+WITH RECURSIVE tree (root, function, id) AS (
+    SELECT w.relation, w.function, w.relation FROM stockrelay.watch AS w
+    UNION SELECT t.root, t.function, i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.id
+), judged AS (
+    SELECT t.root, format('%I.%I', n.nspname, c.relname) AS relation, c.oid = t.root AS is_root, v.name, CASE
+        WHEN g.oid IS NULL THEN 'missing'
+        WHEN g.tgenabled = 'D' THEN 'disabled'
+        WHEN g.tgenabled = 'R' THEN 'replica'
+        WHEN p.proname IS DISTINCT FROM t.function || '_' || v.event OR p.pronamespace <> 'stockrelay'::regnamespace
+            THEN 'function'
+        WHEN g.tgtype <> v.type OR g.tgnewtable IS DISTINCT FROM v.new_rows OR g.tgoldtable IS DISTINCT FROM v.old_rows
+            OR g.tgqual IS NOT NULL OR g.tgattr::text <> '' THEN 'definition'
+        WHEN g.tgenabled = 'O' THEN 'origin' END AS fault
+    FROM tree AS t
+    JOIN pg_class AS c ON c.oid = t.id AND c.relkind IN ('r', 'p')
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    CROSS JOIN (VALUES ('stockrelay_insert', 'insert', 4, 'new_rows', NULL), ('stockrelay_delete', 'delete', 8, NULL, 'old_rows'),
+                       ('stockrelay_update', 'update', 16, 'new_rows', 'old_rows'),
+                       ('stockrelay_truncate', 'truncate', 32, NULL, NULL)) AS v (name, event, type, new_rows, old_rows)
+    LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = v.name AND NOT g.tgisinternal
+    LEFT JOIN pg_proc AS p ON p.oid = g.tgfoid
+)
+SELECT j.* FROM judged AS j WHERE j.fault IS NOT NULL ORDER BY NOT j.is_root, j.relation, j.name;
+
+-- name: note_triggers
+-- Remembers the triggers' row versions; whether they are others than at the last look, or none was kept.
+WITH RECURSIVE tree (id) AS (
+    SELECT w.relation FROM stockrelay.watch AS w
+    UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.id
+), fresh AS (
+    SELECT coalesce(string_agg(format('%s:%s', g.oid, g.xmin), ' ' ORDER BY g.oid), '') AS triggers
+    FROM tree AS t JOIN pg_trigger AS g ON g.tgrelid = t.id AND g.tgname LIKE 'stockrelay\_%' AND NOT g.tgisinternal
+), last AS (
+    SELECT h.triggers FROM stockrelay.capture_health AS h
+), kept AS (
+    UPDATE stockrelay.capture_health AS h SET triggers = f.triggers FROM fresh AS f
+    WHERE h.triggers IS DISTINCT FROM f.triggers
+)
+SELECT l.triggers IS NOT NULL AND l.triggers <> f.triggers AS is_touched FROM last AS l, fresh AS f;
+
+-- name: functions
+-- Functions of ours that are not what this program's migrations make them: missing, source, definer (whose rights they
+-- run with), path (their search_path). Nothing, while the schema has another version than $5.
+SELECT e.name, CASE
+    WHEN p.prosrc IS NULL THEN 'missing'
+    WHEN encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> e.sha256 THEN 'source'
+    WHEN p.prosecdef <> e.is_definer THEN 'definer'
+    ELSE 'path' END AS fault
+FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[]) AS e (name, sha256, is_definer, has_path)
+LEFT JOIN LATERAL (
+    SELECT o.prosrc, o.prosecdef, coalesce('search_path=pg_catalog, pg_temp' = ANY (o.proconfig), false) AS has_path
+    FROM pg_proc AS o WHERE o.pronamespace = 'stockrelay'::regnamespace AND o.proname = e.name
+    ORDER BY encode(sha256(convert_to(o.prosrc, 'UTF8')), 'hex') = e.sha256 DESC LIMIT 1) AS p ON true
+WHERE (SELECT v.version_num FROM stockrelay.alembic_version AS v) = $5::text
+AND (p.prosrc IS NULL OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> e.sha256
+     OR p.prosecdef <> e.is_definer OR e.has_path AND NOT p.has_path)
+ORDER BY e.name;
+
+-- name: capture_functions
+-- The same for the watched tables' own functions, compared with what `migrate` generated.
+SELECT w.relation, w.function || '_' || v.event AS name, CASE
+    WHEN p.oid IS NULL THEN 'missing'
+    WHEN encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> w.sources[v.place] THEN 'source'
+    WHEN NOT p.prosecdef THEN 'definer'
+    ELSE 'path' END AS fault
+FROM stockrelay.watch AS w
+CROSS JOIN (VALUES ('insert', 1), ('update', 2), ('delete', 3), ('truncate', 4)) AS v (event, place)
+LEFT JOIN pg_proc AS p ON p.pronamespace = 'stockrelay'::regnamespace AND p.proname = w.function || '_' || v.event
+    AND p.pronargs = 0
+WHERE w.sources IS NOT NULL
+AND (p.oid IS NULL OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> w.sources[v.place] OR NOT p.prosecdef
+     OR NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false))
+ORDER BY w.relation, v.place;
+
+-- name: owners
+-- The rights that the owners of the capturing functions need and do not have. Before PostgreSQL 16, locking a table for
+-- writing took more than INSERT.
+WITH owners AS (
+    SELECT DISTINCT p.proowner AS id FROM pg_proc AS p
+    WHERE p.pronamespace = 'stockrelay'::regnamespace
+    AND (p.prorettype = 'trigger'::regtype AND p.proname LIKE 'capture\_%' OR p.proname IN ('ring', 'canary'))
+), needed (kind, name, privilege) AS (VALUES
+    ('SCHEMA', 'stockrelay', 'USAGE'),
+    ('TABLE', 'bell', 'INSERT'), ('TABLE', 'change_0', 'INSERT'), ('TABLE', 'change_1', 'INSERT'),
+    ('SEQUENCE', 'capture_word', 'SELECT'), ('SEQUENCE', 'capture_word', 'UPDATE'),
+    ('FUNCTION', 'ask_to_ring', 'EXECUTE'), ('FUNCTION', 'capture_everything', 'EXECUTE'), ('FUNCTION', 'stay_awake', 'EXECUTE')
+), held AS (
+    SELECT pg_get_userbyid(o.id)::text AS owner, n.*, coalesce(CASE n.kind
+        WHEN 'SCHEMA' THEN has_schema_privilege(o.id, n.name, n.privilege)
+        WHEN 'TABLE' THEN has_table_privilege(o.id, c.oid, n.privilege)
+            AND (current_setting('server_version_num')::integer >= 160000
+                 OR has_table_privilege(o.id, c.oid, 'UPDATE, DELETE, TRUNCATE'))
+        WHEN 'SEQUENCE' THEN has_sequence_privilege(o.id, c.oid, n.privilege)
+        ELSE has_function_privilege(o.id, p.oid, n.privilege) END, false) AS has_it,
+        CASE n.kind WHEN 'SCHEMA' THEN n.name WHEN 'FUNCTION' THEN coalesce(p.oid::regprocedure::text, n.name)
+                    ELSE 'stockrelay.' || n.name END AS object
+    FROM owners AS o CROSS JOIN needed AS n
+    LEFT JOIN pg_class AS c ON n.kind IN ('TABLE', 'SEQUENCE') AND c.relnamespace = 'stockrelay'::regnamespace AND c.relname = n.name
+    LEFT JOIN pg_proc AS p ON n.kind = 'FUNCTION' AND p.pronamespace = 'stockrelay'::regnamespace AND p.proname = n.name
+)
+SELECT h.owner, format('GRANT %s ON %s %s TO %I;',
+    CASE WHEN h.kind = 'TABLE' THEN 'INSERT, UPDATE' ELSE h.privilege END, h.kind, h.object, h.owner) AS command
+FROM held AS h WHERE NOT h.has_it ORDER BY h.owner, h.object, h.privilege;
+
+-- name: replicated
+-- Who works in replicated sessions (session_replication_role = replica) by a setting of role, database or server.
+SELECT CASE WHEN s.setrole = 0 THEN format('every session of the database %I', d.datname)
+            WHEN s.setdatabase = 0 THEN format('the role %I', r.rolname)
+            ELSE format('the role %I in the database %I', r.rolname, d.datname) END AS sessions
+FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS c (setting)
+LEFT JOIN pg_roles AS r ON r.oid = s.setrole LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
+WHERE c.setting ~* '^session_replication_role=replica$' AND (s.setdatabase = 0 OR d.datname = current_database())
+UNION ALL
+SELECT 'every session of the server' FROM pg_settings AS g
+WHERE g.name = 'session_replication_role' AND g.setting = 'replica'
+AND g.source IN ('configuration file', 'command line', 'environment variable')
+ORDER BY 1;
+
+-- name: doorbell
+-- The doorbell as the database has it; for how many seconds it is silenced; its own trigger (NULL: as it should be); how
+-- full the server's notification queue is.
+SELECT w.last_value < 4611686018427387904 AS is_on,
+       CASE WHEN w.last_value < 4611686018427387904
+            THEN greatest(0, w.last_value / 1000.0 - extract(epoch FROM clock_timestamp()))::float8 ELSE 0 END AS silenced_s,
+       CASE WHEN t.oid IS NULL THEN 'missing' WHEN t.tgenabled = 'D' THEN 'disabled' WHEN t.tgenabled = 'R' THEN 'replica'
+            WHEN p.proname <> 'ring' OR p.pronamespace <> 'stockrelay'::regnamespace THEN 'function'
+            WHEN t.tgtype <> 5 OR NOT t.tginitdeferred OR t.tgqual IS NOT NULL THEN 'definition'
+            WHEN t.tgenabled = 'O' THEN 'origin' END AS fault,
+       pg_notification_queue_usage() >= 0.5 AS is_queue_full
+FROM stockrelay.capture_word AS w
+LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'bell'
+LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'
+LEFT JOIN pg_proc AS p ON p.oid = t.tgfoid;
+
+-- name: unsilence
+-- Has captures ring again.
+SELECT stockrelay.stay_awake(0);
+
+-- name: canary
+-- A change that is none: what became of its bell.
+SELECT stockrelay.canary();
+
+-- name: now
+-- The database's time.
+SELECT clock_timestamp();
+
+-- name: is_reading_late
+-- Whether a canary sent since $1 was not read within $2, while nobody is reading, or not within $3, whoever reads. NULL: it
+-- is too early to say. The lock is the reader's own; it is not waited for.
+WITH late AS MATERIALIZED (
+    SELECT min(u.at) AS at FROM stockrelay.intake AS i CROSS JOIN LATERAL stockrelay.unread(i.read_until) AS u
+    WHERE u.sku = E'\x01stockrelay canary' AND u.at >= $1::timestamptz AND u.at < clock_timestamp() - $2::interval
+)
+SELECT CASE WHEN late.at IS NULL THEN CASE WHEN $1::timestamptz < clock_timestamp() - $2::interval THEN false END
+            ELSE late.at < clock_timestamp() - $3::interval
+                 OR EXISTS (SELECT FROM (SELECT FROM stockrelay.intake AS i FOR KEY SHARE SKIP LOCKED) AS free) END
+FROM late;
+
+-- name: keep
+-- Makes what is wrong of these kinds ($2) and this reporter ($1) what was found: rows that are news (opened, or with other
+-- words) and rows that are over.
+WITH seen AS (
+    SELECT * FROM unnest($3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::text[], $8::text[])
+        AS s (kind, subject, is_error, is_lossy, found, advice)
+), ended AS (
+    DELETE FROM stockrelay.capture_finding AS f
+    WHERE f.reporter = $1 AND f.kind = ANY ($2::text[])
+    AND NOT EXISTS (SELECT FROM seen AS s WHERE s.kind = f.kind AND s.subject = f.subject)
+    RETURNING f.*
+), kept AS (
+    INSERT INTO stockrelay.capture_finding AS f (reporter, kind, subject, is_error, is_lossy, found, advice)
+    SELECT $1, s.* FROM seen AS s
+    ON CONFLICT (reporter, kind, subject) DO UPDATE SET is_error = excluded.is_error, is_lossy = excluded.is_lossy,
+        found = excluded.found, advice = excluded.advice, seen_at = excluded.seen_at
+    RETURNING f.*
+)
+SELECT k.*, true AS is_open FROM kept AS k
+LEFT JOIN stockrelay.capture_finding AS b ON b.reporter = k.reporter AND b.kind = k.kind AND b.subject = k.subject
+WHERE b.found IS DISTINCT FROM k.found
+UNION ALL SELECT o.*, false FROM ended AS o;
+
+-- name: expire
+-- What a replica reported that has not been heard of for $1 is over: it is gone.
+DELETE FROM stockrelay.capture_finding AS f WHERE f.reporter <> '' AND f.seen_at < clock_timestamp() - $1::interval
+RETURNING f.*, false AS is_open;
+
+-- name: open
+-- What is wrong now.
+SELECT f.*, true AS is_open FROM stockrelay.capture_finding AS f ORDER BY f.since, f.kind, f.subject, f.reporter;
+
+-- name: checked_at
+-- When somebody looked last; NULL: nobody has yet.
+SELECT nullif(h.checked_at, '-infinity') FROM stockrelay.capture_health AS h;

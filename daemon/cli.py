@@ -105,7 +105,11 @@ def run(places: Places) -> int:
     """Run the daemon until SIGTERM or SIGINT.
 
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
-    each channel is owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
+    each lane (a channel, or a part of it) is
+    owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
+
+    Under systemd (Type=notify) it says when it is ready, and gives a sign of life while its loops turn.
+    `stockrelay health` asks the same from outside.
     """
     settings = places.read()
     from daemon import app

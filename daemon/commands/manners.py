@@ -46,9 +46,14 @@ class Command(click.Command):
         """Write the exit codes and the examples."""
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), text) for code, text in sorted(self.exits.items())])
-        with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
-            for example in self.examples:
-                formatter.write(f"{'':>{formatter.current_indent}}stockrelay {example}\n")
+        _write_examples(formatter, self.examples)
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    # As they are typed: never folded.
+    with formatter.section("Examples" if len(examples) > 1 else "Example"):
+        for example in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}stockrelay {example}\n")
 
 
 class Group(click.Group):
@@ -82,6 +87,12 @@ class Group(click.Group):
                 formatter.write_dl(
                     [(f"{name:<{width}}", self.commands[name].get_short_help_str(200)) for name in names]
                 )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write an example of each command, where there are few."""
+        if ctx.parent is not None:
+            commands = [self.commands[name] for name in self.list_commands(ctx)]
+            _write_examples(formatter, [one.examples[0] for one in commands if isinstance(one, Command)])
 
 
 Group.group_class = Group

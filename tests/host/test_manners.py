@@ -107,8 +107,18 @@ def test_the_main_help_has_a_place_for_every_command(capsys: pytest.CaptureFixtu
     assert "STOCKRELAY_CONFIG" in out
 
 
-def test_every_group_tells_of_its_commands() -> None:
-    assert all(isinstance(command, Group) for command in EVERY.values() if isinstance(command, click.Group))
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - LEAVES.keys()))
+def test_a_group_tells_of_its_commands_with_an_example_of_each(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = EVERY[name]
+    assert isinstance(group, Group)
+    invoke([name, "--help"])
+    out = capsys.readouterr().out
+    assert out.splitlines()[2] == f"  {(group.help or '').partition('.')[0]}."
+    for below in group.commands:
+        assert re.search(rf"^  {below} +[A-Z]", out, re.MULTILINE)
+        assert f"\n  stockrelay {name} {below}" in out
 
 
 # Wrong usage

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import date, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO, cast
-from urllib.parse import quote, quote_plus
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemon.core.secrecy import MASK, Mask
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
-MASK: Final = "[masked]"
 _SHORTEST_SECRET: Final = 6
 _LONGEST_TRACEBACK: Final = 32_000
 _COLOURS: Final = {"debug": "\033[2m", "info": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
@@ -104,16 +104,9 @@ class _Mask:
     """Finds registered secrets, also as they look in a URL, a Python literal or JSON inside JSON."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        looks = set[str]()
-        for secret in secrets:
-            if len(secret) >= _SHORTEST_SECRET:
-                looks |= {secret, repr(secret)[1:-1], ascii(secret)[1:-1]}
-                looks |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-                looks |= {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
-        # The longest first: one secret may be a part of another.
-        self._looks = sorted(looks, key=len, reverse=True)
+        self._looks = Mask(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET).spellings
         # A search for each is several times faster than one regular expression of alternatives.
-        in_json = {_encode(look)[1:-1] for look in looks}
+        in_json = {_encode(look)[1:-1] for look in self._looks}
         self._in_json = sorted(in_json | {visible(look) for look in in_json})
 
     def is_in(self, line: str) -> bool:

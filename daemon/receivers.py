@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from daemon.core.errors import ConfigError
 from daemon.core.letters import Language, Letter, fitted
+from daemon.core.secrecy import Mask
 from daemon.settings import receivers as addresses
 
 _ROBOTS: Final = frozenset({"dingtalk", "feishu", "lark", "wecombot"})
@@ -102,7 +103,8 @@ class Receiver:
     """
 
     def __init__(self, number: int, url: SecretStr) -> None:
-        self._secrets = sorted(addresses.secrets(url.get_secret_value()), key=len, reverse=True)
+        # A word of one or two letters stands in every answer.
+        self._mask = Mask(secret for secret in addresses.secrets(url.get_secret_value()) if len(secret) > 2)
         schema = addresses.schema(url.get_secret_value())
         self.name = f"notify.urls[{number}] {schema}"
         addresses.mute()
@@ -172,10 +174,7 @@ class Receiver:
         return self._masked(_reason(_heard.lines))
 
     def _masked(self, words: str) -> str:
-        for secret in self._secrets:
-            if len(secret) > 2:
-                words = words.replace(secret, "[masked]")
-        return "".join(c if c.isprintable() else " " for c in words)[:_LONGEST_WORDS]
+        return "".join(c if c.isprintable() else " " for c in self._mask(words))[:_LONGEST_WORDS]
 
 
 def _reason(lines: Sequence[str]) -> str:

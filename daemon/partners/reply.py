@@ -5,7 +5,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
 REASON_LIMIT: Final = 300
 LONGEST_RETRY_AFTER: Final = timedelta(seconds=300)
@@ -29,30 +28,6 @@ def words(text: str, limit: int = REASON_LIMIT) -> str:
     """Foreign text as one line that can be logged and stored: no control, direction or half characters."""
     plain = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
     return " ".join(plain.split())[:limit]
-
-
-class Mask:
-    """Takes secrets out of text, however they may be written in it."""
-
-    def __init__(self, *secrets: str) -> None:
-        self._spellings: list[str] = []
-        for secret in filter(None, secrets):
-            escaped = json.dumps(secret)[1:-1]
-            spellings = {
-                secret,
-                quote_plus(secret),
-                quote(secret, safe=""),
-                escaped,
-                escaped.replace("/", "\\/"),
-            }
-            self._spellings += spellings
-        # A secret that contains another goes first, or its rest would stay.
-        self._spellings.sort(key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for spelling in self._spellings:
-            text = text.replace(spelling, "***")
-        return text
 
 
 def parse_http_date(header: str | None) -> datetime | None:

@@ -12,12 +12,13 @@ from yarl import URL
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import Comparison
+from daemon.core.secrecy import Mask
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
 from daemon.partners.naming import named_skus
 from daemon.partners.partner import check_number, field_problem
-from daemon.partners.reply import Mask, read_object, words, write_json
+from daemon.partners.reply import read_object, words, write_json
 from daemon.partners.transport import Transport, not_sent
 from daemon.settings.model import Sekorm as SekormSettings
 
@@ -230,7 +231,7 @@ class Sekorm:
         """The partner's words, without our secrets."""
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
-        mask = Mask(answer.token, self._tokens.held, *secrets)
+        mask = Mask((answer.token, self._tokens.held, *secrets))
         told = "" if data is None else f" {_text(data)}"
         return words(mask(f"{answer.code} {answer.message}{told}"))
 

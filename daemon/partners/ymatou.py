@@ -12,12 +12,13 @@ from yarl import URL
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage
+from daemon.core.secrecy import Mask
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
 from daemon.partners.offset import PartnerClock
 from daemon.partners.partner import check_number, field_problem
 from daemon.partners.products import PAGE_ROWS, NotAPageError, read_page
-from daemon.partners.reply import Mask, read_object, words, write_json
+from daemon.partners.reply import read_object, words, write_json
 from daemon.partners.transport import RESPONSE_CAP, Transport
 from daemon.settings.model import Ymatou as YmatouSettings
 
@@ -95,7 +96,7 @@ class Ymatou:
             settings.ca_file,
         )
         self._clock = PartnerClock(YMATOU, now)
-        self._mask = Mask(settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value())
+        self._mask = Mask((settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()))
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:

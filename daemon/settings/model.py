@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from daemon.core.secrecy import MASK
 from daemon.core.types import SEKORM, YMATOU, ChannelName
 from daemon.settings import receivers, rules
 from daemon.settings.channels import Channels, Sekorm, Ymatou
@@ -166,8 +167,8 @@ def _shown_value(name: str, value: object) -> Any:  # noqa: ANN401 - whatever JS
         case SecretStr():
             text = value.get_secret_value()
             if name == "urls":
-                return f"{receivers.schema(text)}://{rules.MASK}"
-            return rules.masked_dsn(text) if name.endswith("dsn") else rules.MASK if text else ""
+                return f"{receivers.schema(text)}://{MASK}"
+            return rules.masked_dsn(text) if name.endswith("dsn") else MASK if text else ""
         case BaseModel():
             return _shown(value)
         case tuple():

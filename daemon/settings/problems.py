@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from daemon.core.secrecy import MASK, Mask
 from daemon.settings.keys import KEYS, Key, Path, suggestion
 from daemon.settings.model import settle_problem
-from daemon.settings.rules import MASK
 from daemon.settings.sections import Contradiction, Place
 
 NO_SUCH_KEY = "there is no such key"
@@ -81,8 +81,7 @@ class Problems:
             return ""
         shown = str(value) if not isinstance(value, bool | int | float | str) else value
         if isinstance(shown, str):
-            for secret in self._secrets:
-                shown = shown.replace(secret, MASK)
+            shown = Mask(self._secrets)(shown)
             shown = re.sub(r"://.*@", f"://{MASK}@", shown)
             shown = re.sub(r"(://[^?#]*[?#]).*", rf"\1{MASK}", shown)
             shown = re.sub(r"(?i)(password\s*=\s*)\S+", rf"\1{MASK}", shown)

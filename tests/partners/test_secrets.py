@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from daemon.core.types import Push, Sku
 from daemon.partners import Partner, Sekorm, Ymatou
-from daemon.partners.reply import Mask, words
+from daemon.partners.reply import words
 from tests.partners.conftest import LONG
 from tests.partners.memory import MemoryTokens
 from tests.partners.scripted import Behaviour, Scripted, hang_up, reply
@@ -92,14 +92,6 @@ async def test_what_ymatou_repeats_of_our_secrets_is_not_shown(
         await listen(make_ymatou(server.url, app_secret=PASSWORD, auth_code=AUTH_CODE), MemoryTokens())
         assert_clean(" ".join(request.line for request in server.requests))
     assert_clean(caplog.text)
-
-
-def test_the_mask_finds_every_spelling() -> None:
-    mask = Mask("a/b+c", "a/b", "", 'q"q')
-    text = mask('a/b+c a%2Fb%2Bc a/b%2Bc a\\/b+c a/b q\\"q q"q')
-    assert "b" not in text
-    assert "q" not in text
-    assert Mask("", "")("all of it") == "all of it"
 
 
 def test_words_are_one_line_without_tricks() -> None:

@@ -525,7 +525,7 @@ async def test_s12_no_secret_of_ours_is_in_what_the_partner_is_said_to_have_said
     comparison = await compared(make_sekorm, said(-1, f"bad {secrets[0]}", {"who": secrets[1:]}))
     assert comparison.agrees is False
     assert not [secret for secret in secrets if secret in comparison.words + comparison.outcome.reason]
-    assert comparison.words == '-1 bad *** {"who":["***","***"]}'
+    assert comparison.words == '-1 bad [masked] {"who":["[masked]","[masked]"]}'
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ from daemon.core.errors import StockrelayError
 
 def invoke(args: list[str]) -> int:
     """Run one command: 0 done, 1 failed, 2 usage, 78 configuration wrong, 130 interrupted."""
+    places = Places()
     try:
-        code = cli.main(args, prog_name="stockrelay", standalone_mode=False)
+        code = cli.main(args, prog_name="stockrelay", standalone_mode=False, obj=places)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -43,13 +44,21 @@ def invoke(args: list[str]) -> int:
         click.echo(f"stockrelay: {error.format_message()}", err=True)
         return error.exit_code
     except StockrelayError as error:
-        click.echo("; ".join(filter(None, [f"stockrelay: {error}", error.advice])), err=True)
+        click.echo(f"stockrelay: {places.told(error)}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; without this, Python complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - Python would print the message, whatever it quotes
+        places.log_unforeseen(error)
+        kind = type(error).__name__
+        click.echo(
+            f"stockrelay: an error that was not foreseen ({kind}); please report what stands in the log",
+            err=True,
+        )
         return FAILED
     return code if isinstance(code, int) else DONE
 
@@ -70,8 +79,8 @@ def invoke(args: list[str]) -> int:
     "Default: $STOCKRELAY_SECRETS_DIR.",
 )
 @click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
-@click.pass_context
-def cli(context: click.Context, config: Path | None, secrets_dir: Path | None) -> None:
+@click.pass_obj
+def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
     """Keep marketplaces told of what an ERP's PostgreSQL says may be sold.
 
     \b
@@ -89,7 +98,7 @@ def cli(context: click.Context, config: Path | None, secrets_dir: Path | None) -
     Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (another
     try cannot help), 130 interrupted.
     """
-    context.obj = Places(config, secrets_dir)
+    places.look_in(config, secrets_dir)
 
 
 @cli.command(

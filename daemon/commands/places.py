@@ -3,12 +3,15 @@
 import difflib
 import json
 import logging
+import traceback
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from daemon.core.errors import ConfigError, StockrelayError
+from daemon.core.secrecy import Mask
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -16,9 +19,18 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """Where the settings are; read by the command that needs them, so that `--help` never fails on them."""
+    """Where the settings are; read by the command that needs them, so that `--help` never fails on them.
 
-    def __init__(self, config: Path | None, secrets_dir: Path | None) -> None:
+    It knows what is secret as soon as they are read, for those who speak to a person after that.
+    """
+
+    def __init__(self) -> None:
+        self._config: Path | None = None
+        self._secrets_dir: Path | None = None
+        self._mask: Mask | None = None
+
+    def look_in(self, config: Path | None, secrets_dir: Path | None) -> None:
+        """Remember what the command line says."""
         self._config = config
         self._secrets_dir = secrets_dir
 
@@ -28,6 +40,7 @@ class Places:
         from daemon.settings import load
 
         settings = load(self._config, self._secrets_dir)
+        self._mask = Mask(settings.secrets())
         if log_to is None:
             logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
         else:
@@ -36,6 +49,29 @@ class Places:
             # After Ctrl-C the driver leaves a future that nobody asks; what matters to a person is raised.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return settings
+
+    def told(self, error: StockrelayError) -> str:
+        """An error's words as a terminal may show them: no secret, nothing that moves the cursor or begins a line."""
+        from daemon.logs import visible
+
+        words = "; ".join(filter(None, [str(error), error.advice]))
+        words = words if self._mask is None else self._mask(words)
+        # What is wrong with the configuration is told a line each, of values that were looked at.
+        lines = words.split("\n") if isinstance(error, ConfigError) else [words]
+        return "\n".join(map(visible, lines))
+
+    def log_unforeseen(self, error: Exception) -> None:
+        """Write an error's traceback where the log goes, secrets masked. Nobody knows what its message quotes, so
+        without settings, when nobody knows what is secret either, only its kind and its way are told."""
+        if self._mask is None:
+            way = "".join(traceback.format_tb(error.__traceback__))
+            click.echo(
+                f"{way}{type(error).__name__} (its message is not shown: it may hold a secret)", err=True
+            )
+            return
+        import structlog
+
+        structlog.get_logger(__name__).error("command.error_unforeseen", exc_info=error)
 
 
 def known_channel(settings: "Settings", name: str) -> ChannelName:
@@ -60,4 +96,8 @@ def local_time(settings: "Settings", time: str) -> str:
 
 def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print an answer for scripts."""
-    click.echo(json.dumps(answer, ensure_ascii=False, indent=2, default=str))
+    from daemon.logs import visible
+
+    text = json.dumps(answer, ensure_ascii=False, indent=2, default=str)
+    # JSON's own escapes for what a terminal would obey.
+    click.echo("\n".join(map(visible, text.split("\n"))))

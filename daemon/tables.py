@@ -162,7 +162,7 @@ def print_settings(answer: Mapping[str, Any], above: str = "") -> None:
     for name, value in answer.items():
         if isinstance(value, Mapping):
             print_settings(value, f"{above}{name}.")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             for index, item in enumerate(value):
                 print_settings(item, f"{above}{name}[{index}].")
         elif value is not None:

@@ -71,7 +71,8 @@ class Places:
             return
         import structlog
 
-        structlog.get_logger(__name__).error("command.error_unforeseen", exc_info=error)
+        log = structlog.get_logger(__name__)
+        log.error("command.error_unforeseen", exc_info=error)
 
 
 def known_channel(settings: "Settings", name: str) -> ChannelName:

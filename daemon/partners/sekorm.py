@@ -1,12 +1,14 @@
 """Sekorm's serviceGate (clauses S01 to S16)."""
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus
 
+from pydantic import SecretStr
 from yarl import URL
 
 from daemon import clock
@@ -59,12 +61,9 @@ _SYSTEM_ERROR: Final = "system error"
 
 
 class _Answer(NamedTuple):
-    """`token` is the one that was used: what the answer says is logged without it."""
-
     code: int
     message: str
     data: Any
-    token: str = ""
 
 
 class Sekorm:
@@ -95,6 +94,8 @@ class Sekorm:
         self._batch_url = self._transport.url("pnarttnumber", "pnStock")
         self._compare_url = self._transport.url("stock", "compare")
         self._token_url = self._transport.url("getAccessToken")
+        # A partner may quote a token that we have just dropped.
+        self._used_tokens: deque[SecretStr] = deque(maxlen=3)
         self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
 
     def problem(self, identifiers: Sequence[str | None]) -> str | None:
@@ -171,11 +172,13 @@ class Sekorm:
     async def _attempt(
         self, url: URL, fields: Mapping[str, str | int], token: StoredToken, deadline: float
     ) -> _Answer | Outcome:
+        if (used := SecretStr(token.value)) not in self._used_tokens:
+            self._used_tokens.append(used)
         body = self._write({"accessToken": token.value, **fields})
         reply = await self._transport.post(url, body, deadline - clock.monotonic())
         if isinstance(reply, Outcome):
             return reply
-        answer = _read_answer(reply.body, token.value)
+        answer = _read_answer(reply.body)
         return (answer and self._trouble(answer)) or answer or _NO_ANSWER
 
     def _outcome(self, answer: _Answer | Outcome) -> Outcome:
@@ -231,7 +234,8 @@ class Sekorm:
         """The partner's words, without our secrets."""
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
-        mask = Mask((answer.token, self._tokens.held, *secrets))
+        used = (token.get_secret_value() for token in self._used_tokens)
+        mask = Mask((*used, self._tokens.held, *secrets))
         told = "" if data is None else f" {_text(data)}"
         return words(mask(f"{answer.code} {answer.message}{told}"))
 
@@ -253,7 +257,7 @@ def _rows(pushes: Sequence[Push]) -> dict[str, str | int]:
     return {"data": write_json([_row(push) for push in pushes])}
 
 
-def _read_answer(body: bytes, token: str = "") -> _Answer | None:
+def _read_answer(body: bytes) -> _Answer | None:
     """The envelope of every answer (S03, S05, S13); None when this is none, or its types are wrong."""
     found = read_object(body)
     if found is not None:
@@ -261,12 +265,12 @@ def _read_answer(body: bytes, token: str = "") -> _Answer | None:
         # True == 1 and 0.0 == 0 in Python; a success must be the integer.
         if type(code) is not int or not isinstance(message, str | None):
             return None
-        return _Answer(code, message or "", found.get("data"), token)
+        return _Answer(code, message or "", found.get("data"))
     try:
         printed = _PRINTED_FAILURE.fullmatch(body.decode())
     except UnicodeDecodeError:
         return None
-    return _Answer(-1, printed[1], None, token) if printed else None
+    return _Answer(-1, printed[1], None) if printed else None
 
 
 def _read_grant(data: object) -> Grant | Outcome:

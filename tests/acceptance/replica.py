@@ -31,10 +31,10 @@ class Done(NamedTuple):
     err: str
 
 
-def environment() -> dict[str, str]:
-    """Return this environment without an operator's settings, and with the way to this very package."""
+def environment(**variables: str) -> dict[str, str]:
+    """Return this environment with no settings of an operator's but these, and the way to this very package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STOCKRELAY_")}
-    return {**kept, "PYTHONPATH": str(_ROOT)}
+    return {**kept, "PYTHONPATH": str(_ROOT), **variables}
 
 
 def arguments(config: Path, *words: str) -> list[str]:
@@ -42,15 +42,15 @@ def arguments(config: Path, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "daemon", "--config", str(config), *words]
 
 
-async def command(config: Path, *words: str) -> Done:
-    """Run one command to its end."""
+async def command(config: Path, *words: str, **variables: str) -> Done:
+    """Run one command to its end, with these variables in its environment."""
     process = await asyncio.create_subprocess_exec(
         *arguments(config, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=config.parent,
-        env=environment(),
+        env=environment(**variables),
     )
     try:
         async with asyncio.timeout(60):
@@ -73,8 +73,9 @@ class Replica:
     A guard ends the process when the tests themselves are killed.
     """
 
-    def __init__(self, name: str, config: Path, folder: Path) -> None:
+    def __init__(self, name: str, config: Path, folder: Path, **variables: str) -> None:
         self.name = name
+        self._variables = variables
         self._config = config
         self._out = folder / "out.jsonl"
         self._err = folder / "err.txt"
@@ -108,7 +109,7 @@ class Replica:
                 stdout=out,
                 stderr=err,
                 cwd=self._config.parent,
-                env=environment(),
+                env=environment(**self._variables),
                 start_new_session=True,
             )
         self._guard.watch(self._process.pid)

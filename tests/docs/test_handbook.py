@@ -51,3 +51,13 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         if not there.exists() or (anchor and anchor not in anchors(there.read_text("utf-8"))):
             wrong.append(target)
     assert wrong == []
+
+
+def test_the_architecture_says_where_everything_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]*) \|", text, re.MULTILINE)
+    places = " ".join(where for where, _ in rows)
+    parts = [path.name for path in (ROOT / "daemon").iterdir() if path.name[0] != "_"]
+    assert [name for name in parts if name not in places] == []
+    services = set(re.findall(r"`(\w+)`", next(what for where, what in rows if "services" in where)))
+    assert services <= {path.stem for path in (ROOT / "daemon" / "services").iterdir()}

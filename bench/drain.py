@@ -33,13 +33,13 @@ async def measure(place: Place) -> Result:
         await setup.migrate()
         daemon = await stack.enter_async_context(setup.run())
         await end.wait_for(skus, _LONGEST_S, daemon)
-        await _written(writer, daemon)
+        await written(writer, daemon)
         for number in range(place.size.rounds):
             for who, send in (("bare", _bare), ("ours", _ours))[:: 1 if number % 2 else -1]:
                 await end.reset()
                 used = await send(end, writer, daemon, skus, 5_000 + number)
                 cpu[who].append(used / skus * 1e6)
-                rate[who].append(_rate(await end.journal(), skus))
+                rate[who].append(rate_of(await end.journal(), skus))
     ours, ours_cpu = (
         row("ours", "push/s", rate["ours"], rate["bare"]),
         row("ours", "µs", cpu["ours"], cpu["bare"]),
@@ -63,7 +63,7 @@ async def measure(place: Place) -> Result:
     )
 
 
-def _rate(journal: list[dict[str, float]], skus: int) -> float:
+def rate_of(journal: list[dict[str, float]], skus: int) -> float:
     """By the receiver's clock, from the first request to the last."""
     if len(journal) != skus:
         raise BenchError(f"{len(journal)} numbers arrived, not {skus}")
@@ -83,13 +83,13 @@ async def _ours(end: PartnerEnd, writer: Connection, daemon: Program, skus: int,
     before = daemon.cpu_s
     await writer.execute("UPDATE erp.stock SET on_hand = $1", number)
     await end.wait_for(skus, _LONGEST_S, daemon)
-    await _written(writer, daemon)
+    await written(writer, daemon)
     used = daemon.cpu_s - before
     await writer.execute("VACUUM erp.stock")
     return used
 
 
-async def _written(writer: Connection, daemon: Program) -> None:
+async def written(writer: Connection, daemon: Program) -> None:
     """Wait until every outcome stands in the ledger."""
     deadline = time.monotonic() + _LONGEST_S
     while await writer.fetchval(

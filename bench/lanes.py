@@ -1,0 +1,95 @@
+"""What replicas and lanes carry, and what a push costs the database: the figures that docs/scaling.md reckons with."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Final
+
+import psutil
+
+from bench.captures import LISTING, OURS, make_stock
+from bench.drain import rate_of, written
+from bench.partner import partner_end
+from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
+from bench.programs import BenchError, Program
+from bench.results import Result, row
+
+NAME: Final = "lanes"
+SKUS: Final = 20_000
+CONCURRENCY: Final = 32
+LANES: Final = 4
+_LONGEST_S: Final = 120.0
+_SHARED_S: Final = 30.0
+_SHARES: Final = """
+    SELECT count(*) FROM stockrelay.lease WHERE holder IS NOT NULL AND until >= clock_timestamp() GROUP BY holder"""
+
+
+async def measure(place: Place) -> Result:
+    """A backlog, with one replica and one lane, and with four lanes for one replica and for two."""
+    skus = int(SKUS * place.size.scale)
+    rate: dict[str, list[float]] = {}
+    cost: dict[str, list[float]] = {}
+    for replicas, lanes in ((1, 1), (1, LANES), (2, LANES)):
+        name = f"{replicas} replica{'s' if replicas > 1 else ''}, {lanes} lane{'s' if lanes > 1 else ''}"
+        dsn = place.database(f"{NAME}_{replicas}_{lanes}")
+        async with AsyncExitStack() as stack:
+            end = await stack.enter_async_context(partner_end())
+            writer = await stack.enter_async_context(connected(dsn))
+            await make_stock(writer, OURS, skus)
+            setup = stack.enter_context(
+                daemon_setup(dsn, end.url, LISTING, rate_per_s=10_000, concurrency=CONCURRENCY, lanes=lanes)
+            )
+            await setup.migrate()
+            daemons = [await stack.enter_async_context(setup.run()) for _ in range(replicas)]
+            await _shared(writer, daemons, lanes // replicas)
+            await end.wait_for(skus, _LONGEST_S, daemons[0])
+            for daemon in daemons:
+                await written(writer, daemon)
+            for number in range(max(1, place.size.rounds // 3)):
+                await end.reset()
+                before = _server_cpu_s(place)
+                await writer.execute("UPDATE erp.stock SET on_hand = $1", 5_000 + number)
+                await end.wait_for(skus, _LONGEST_S, daemons[0])
+                for daemon in daemons:
+                    await written(writer, daemon)
+                cost.setdefault(name, []).append((_server_cpu_s(place) - before) / skus * 1e6)
+                rate.setdefault(name, []).append(rate_of(await end.journal(), skus))
+                await writer.execute("VACUUM erp.stock")
+    first = next(iter(rate))
+    return Result(
+        NAME,
+        f"drain of {skus:,} SKUs by replicas and lanes, one channel, {CONCURRENCY} at a time in all",
+        f"daemons, database, partner and writer on the same cores; {CONDITIONS}",
+        [row(name, "push/s", values, rate[first]) for name, values in rate.items()]
+        + [
+            row(f"{name}: PostgreSQL's processor time a push", "µs", cost[name], cost[first]) for name in cost
+        ],
+        [],
+    )
+
+
+async def _shared(writer: Connection, daemons: list[Program], each: int) -> None:
+    """Wait until every replica has so many lanes."""
+    deadline = time.monotonic() + _SHARED_S
+    while [record[0] for record in await writer.fetch(_SHARES)] != [each] * len(daemons):
+        for daemon in daemons:
+            daemon.check()
+        if time.monotonic() > deadline:
+            raise BenchError(f"{len(daemons)} replicas do not have {each} lanes each")
+        await asyncio.sleep(0.1)
+
+
+def _server_cpu_s(place: Place) -> float:
+    """What the server has used: its live processes, and those that it has waited for."""
+    pid = place.server.pid
+    assert pid is not None
+    postmaster = psutil.Process(pid)
+    times = postmaster.cpu_times()
+    used = times.user + times.system + times.children_user + times.children_system
+    for child in postmaster.children(recursive=True):
+        try:
+            own = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        used += own.user + own.system
+    return float(used)

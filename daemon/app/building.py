@@ -83,6 +83,12 @@ async def partners(settings: Settings, database: Database) -> AsyncIterator[dict
         yield built
 
 
+def confirmed_per_s(settings: Settings) -> float:
+    """Return how many of a channel's SKUs are confirmed per second when all of them are in doubt: half of the slowest
+    channel's rate; the other half is for new changes."""
+    return min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
+
+
 def guard_rule(settings: Settings) -> GuardRule | None:
     """Return how many zeroes at once are held; None: none are."""
     guard = settings.guard

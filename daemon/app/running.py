@@ -12,6 +12,7 @@ import structlog
 
 from daemon import __version__
 from daemon.app.building import (
+    confirmed_per_s,
     connect_options,
     debounces,
     guard_rule,
@@ -193,11 +194,11 @@ async def _serve(
             health.heard()
 
     async def on_connected() -> None:
-        has_failed_over = await store.check_identity()
+        has_failed_over = await store.check_identity(confirmed_per_s(settings))
         intake.request_resync("failover" if has_failed_over else "listening anew")
 
     # A copy of the database is refused before anything is sent.
-    await store.check_identity()
+    await store.check_identity(confirmed_per_s(settings))
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     health = CaptureHealth(
         CaptureHealthStore(database),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from daemon import clock
 from daemon.app.building import (
+    confirmed_per_s,
     debounces,
     guard_rule,
     ledgers_of,
@@ -50,7 +51,7 @@ async def sync(
         database = await stack.enter_async_context(opened(settings, _SYNC_POOL))
         clients = await stack.enter_async_context(partners(settings, database))
         # A copy of the database is refused before anything is sent.
-        await Intake(database, [], {}).check_identity()
+        await Intake(database, [], {}).check_identity(confirmed_per_s(settings))
         lanes, syncs = Lanes(database), Syncs(database, listing)
         # Of all channels: whoever reads the change log reads it for all of them.
         ledgers = ledgers_of(settings, database, clients)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from daemon.app.building import (
+    confirmed_per_s,
     connect_options,
     opened,
     receivers,
@@ -38,8 +39,7 @@ def _watches(settings: Settings) -> list[tuple[str, str]]:
 async def adopt(settings: Settings) -> dict[str, Any]:
     """Make this database the one that is pushed from; return which it is, and how fast all is confirmed."""
     async with opened(settings) as database:
-        # Half of the slowest channel's rate: the other half is for new changes.
-        rate = min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
+        rate = confirmed_per_s(settings)
         identifier = await Intake(database, [], {}).adopt(rate)
     return {"system_identifier": identifier, "confirmed_per_s": rate}
 

@@ -101,11 +101,39 @@ class ConnectOptions:
         }
 
 
+async def reach(
+    dsn: str | None = None,
+    **arguments: Any,  # noqa: ANN401 - the driver's own
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """Connect to the first host of the address that will do. Each has the time limit to itself: the driver lets a host
+    that is frozen use it up for all of them."""
+    last: BaseException | None = None
+    for one in _each_host(dsn or ""):
+        try:
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
+        except _UNAVAILABLE as error:
+            last = error
+        else:
+            return connection
+    assert last is not None
+    raise last
+
+
+def _each_host(dsn: str) -> list[str]:
+    """The address once for each of its hosts."""
+    before, after = dsn.find("//") + 2, len(dsn)
+    for end in "/?#":
+        if (place := dsn.find(end, before)) >= 0:
+            after = min(after, place)
+    user, at, hosts = dsn[before:after].rpartition("@")
+    return [f"{dsn[:before]}{user}{at}{host}{dsn[after:]}" for host in hosts.split(",")]
+
+
 async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
     try:
         with translated("connecting to the database"):
-            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**options.arguments())
+            connection: asyncpg.Connection[asyncpg.Record] = await reach(**options.arguments())
     except ValueError as error:
         # The driver's words may hold the whole address, with its password.
         raise ConfigError(
@@ -143,6 +171,7 @@ class Database:
     def __init__(self, options: ConnectOptions, pool_size: int) -> None:
         self._options = options
         self._pool_size = pool_size
+        self._patience_s = len(_each_host(options.dsn)) * CONNECT_TIMEOUT.total_seconds() + 1
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -160,6 +189,7 @@ class Database:
                 max_inactive_connection_lifetime=300.0,
                 init=set_up,
                 reset=_keep_session,
+                connect=reach,
             )
             async with pool.acquire():
                 self._pool = pool  # an address that does not work is found now
@@ -181,7 +211,7 @@ class Database:
             raise StoreUnavailable(f"{doing}: the pool is closed")
         pool = self._pool
         with translated(doing):
-            connection = await pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds() + 1)
+            connection = await pool.acquire(timeout=self._patience_s)
             try:
                 yield connection
             except BaseException:

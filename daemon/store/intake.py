@@ -22,6 +22,8 @@ MANY: Final = 5_000
 LONGEST_SKU: Final = 1_000
 """Bytes of an SKU at most."""
 
+_EVERY_ROW: Final = timedelta(minutes=15)
+"""For a statement that writes every row of the ledger."""
 _TOO_SLOW: Final = (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 _SLOW: Final = "reading the listing: it takes too long, or a table it reads is locked (see pg_locks)"
 _SET_ASIDE: Final = 10.0
@@ -177,8 +179,11 @@ class Intake:
             dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
         return dropped
 
-    async def check_identity(self) -> bool:
+    async def check_identity(self, confirmed_per_s: float) -> bool:
         """Return whether a failover has happened since the last look (and remember it).
+
+        The standby may not have had the last transactions, and with them what the partners acknowledged: every number
+        is confirmed, at `confirmed_per_s` SKUs per second and channel.
 
         Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
         """
@@ -190,8 +195,12 @@ class Intake:
                     f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
                     "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
                 )
-            if not row["is_same_timeline"]:
-                await connection.execute(_SQL["note_timeline"])
+        if not row["is_same_timeline"]:
+            async with self._database.transaction("confirming every number after a failover") as connection:
+                if await connection.fetchval(_SQL["note_timeline"]):
+                    await connection.execute(
+                        _SQL["doubt_everything"], confirmed_per_s, timeout=_EVERY_ROW.total_seconds()
+                    )
         return not row["is_same_timeline"]
 
     async def adopt(self, confirmed_per_s: float) -> int:
@@ -202,7 +211,9 @@ class Intake:
         """
         async with self._database.transaction("adopting the database") as connection:
             identifier: int = await connection.fetchval(_SQL["adopt"])
-            await connection.execute(_SQL["doubt_everything"], confirmed_per_s)
+            await connection.execute(
+                _SQL["doubt_everything"], confirmed_per_s, timeout=_EVERY_ROW.total_seconds()
+            )
         return identifier
 
     async def state(self) -> tuple[datetime | None, int]:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
-from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.database import ConnectOptions, connect, reach, translated
 from daemon.store.grants import daemon_grants
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -116,7 +116,7 @@ async def _upgrade(options: ConnectOptions) -> None:
     # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
     arguments["server_settings"] |= {"search_path": "pg_catalog, pg_temp"}
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(**arguments), poolclass=NullPool
+        "postgresql+asyncpg://", async_creator=lambda: reach(**arguments), poolclass=NullPool
     )
 
     def run(connection: Connection) -> None:

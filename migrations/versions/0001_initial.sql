@@ -454,8 +454,11 @@ CREATE TABLE stockrelay.intake (
 
 CREATE FUNCTION stockrelay.identity(OUT system_identifier bigint, OUT database_oid oid, OUT timeline integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.system_identifier, d.oid, c.timeline_id
-    FROM pg_control_system() AS s, pg_control_checkpoint() AS c, pg_database AS d WHERE d.datname = current_database()
+    -- The timeline that is written now: the control file names it only after the first checkpoint on it.
+    SELECT s.system_identifier, d.oid,
+           CASE WHEN pg_is_in_recovery() THEN (SELECT c.timeline_id FROM pg_control_checkpoint() AS c)
+                ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END
+    FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database()
 $$;
 INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT * FROM stockrelay.identity();
 

@@ -150,7 +150,7 @@ async def sync(shop: Shop) -> None:
 
 async def work(shop: Shop) -> None:
     """Everything a daemon does."""
-    await shop.intake.check_identity()
+    await shop.intake.check_identity(10.0)
     await shop.take()
     await shop.deliver("A", 5)
     await shop.sells("A", 4)

@@ -51,8 +51,12 @@ SELECT i.system_identifier = n.system_identifier AND i.database_oid = n.database
 FROM stockrelay.intake AS i, stockrelay.identity() AS n;
 
 -- name: note_timeline
--- The same database after a failover.
-UPDATE stockrelay.intake SET timeline = (SELECT n.timeline FROM stockrelay.identity() AS n);
+-- The same database after a failover; true: nobody has noted it before.
+WITH noted AS (
+    UPDATE stockrelay.intake AS i SET timeline = n.timeline FROM stockrelay.identity() AS n
+    WHERE i.timeline <> n.timeline RETURNING i.timeline
+)
+SELECT EXISTS (SELECT FROM noted);
 
 -- name: adopt
 -- From now on this database is pushed from. What its change log says was another server's: a resync comes first.
@@ -63,7 +67,7 @@ FROM stockrelay.identity() AS n
 RETURNING i.system_identifier;
 
 -- name: doubt_everything
--- What was acknowledged since the copy was made, nobody knows: every number is confirmed, spread over time so that new
+-- What was acknowledged since the copy was made, or just before the failover, nobody knows: every number is confirmed, spread over time so that new
 -- changes are not behind them. $1 is how many of a channel's SKUs become due per second.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = o.now, doubt_until = o.now, unacked_since = coalesce(d.unacked_since, o.now),

@@ -1,0 +1,114 @@
+"""The database fails over to a standby that has not had the last transactions (FAULTS 4)."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from daemon.demo.binaries import embedded_bin
+from daemon.demo.place import children
+from daemon.demo.postgres import PostgresServer
+from tests.acceptance.harness import Stage
+from tests.acceptance.writers import writing
+from tests.conftest import SETTINGS, TEMPLATE, Database, prepare_template
+
+NAME = "shop"
+SKUS = 100
+
+
+class Standby(PostgresServer):
+    """A server that follows `primary` until it is promoted."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        super().__init__(primary.bin_dir, SETTINGS)
+        self._primary = primary
+
+    def _init(self) -> None:
+        source = f"host=127.0.0.1 port={self._primary.port} user=postgres"
+        command: list[str | Path] = [self._bin / "pg_basebackup", "-D", self.data_dir, "-d", source]
+        done = self._run_as_server([*command, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+        assert done.returncode == 0, done.stderr
+
+    def stop_following(self) -> None:
+        """From now on what the primary commits is lost here."""
+        self.run_sql("ALTER SYSTEM SET primary_conninfo = ''")
+        self.run_sql("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def primary() -> Iterator[PostgresServer]:
+    with PostgresServer(embedded_bin(), SETTINGS) as server:
+        server.run_sql(f"CREATE DATABASE {TEMPLATE}")
+        prepare_template(server, TEMPLATE)
+        server.run_sql(f"CREATE DATABASE {NAME} TEMPLATE {TEMPLATE}")
+        try:
+            yield server
+        finally:
+            _signal(server, signal.SIGCONT)
+
+
+def _kill(server: PostgresServer) -> None:
+    server.kill()
+
+
+def _freeze(server: PostgresServer) -> None:
+    """It takes connections and never answers: the machine hangs."""
+    _signal(server, signal.SIGSTOP)
+
+
+def _signal(server: PostgresServer, number: signal.Signals) -> None:
+    pid = server.pid
+    for process in () if pid is None else (pid, *children(pid)):
+        os.kill(process, number)
+
+
+@pytest.mark.parametrize("end", [_kill, _freeze], ids=["killed", "frozen"])
+async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
+    primary: PostgresServer, tmp_path: Path, end: Callable[[PostgresServer], None]
+) -> None:
+    run = {"lease_s": 2, "poll_s": 0.5}
+    async with Stage(
+        Database(primary, NAME), tmp_path, run=run, channel={"timeout_s": 1.0, "settle_s": 4.0}
+    ) as stage:
+        await stage.fill(SKUS)
+        await stage.migrate()
+        with Standby(primary) as standby:
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            dsn = f"postgresql://postgres@{hosts}/{NAME}?target_session_attrs=primary"
+            stage.configure(database={"dsn": dsn, "statement_timeout_s": 5.0})
+            replica = await stage.started()
+            await stage.converged()
+            await _caught_up(stage, standby)
+            standby.stop_following()
+            # The partners are told what the standby will never know of.
+            async with writing(primary.dsn(NAME), SKUS, stage.random, per_s=100):
+                written = len(stage.simulator.journal)
+                await stage.simulator.wait_until(
+                    lambda: len(stage.simulator.journal) > written + 200, timeout=30
+                )
+            since = replica.mark()
+            end(primary)
+            assert standby.run_sql("SELECT pg_promote()") == "t"
+            stage.database = Database(standby, NAME)
+            await stage.reconnect()
+            await replica.wait_for("intake.resync_finished", since=since, reason="failover", timeout=60)
+            await stage.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000 WHERE sku < 'SKU-2'")
+            await stage.converged(timeout=60)
+
+
+async def _caught_up(stage: Stage, standby: PostgresServer) -> None:
+    """Wait until the standby shows all that has been written so far."""
+    until = await stage.erp.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+    follower = await asyncpg.connect(standby.dsn(NAME))
+    try:
+        async with asyncio.timeout(20):
+            while not await follower.fetchval(  # noqa: ASYNC110 - the server tells nobody
+                "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", until
+            ):
+                await asyncio.sleep(0.02)
+    finally:
+        await follower.close()

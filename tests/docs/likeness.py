@@ -32,3 +32,9 @@ def matches(shown: str, printed: str) -> bool:
     wanted = [".*" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") for line in plain(shown)]
     pattern = "".join(rf"(?:{each}\n)*" if each == ".*" else rf"{each}\n" for each in wanted)
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in plain(printed))) is not None
+
+
+def contains(shown: str, printed: str) -> bool:
+    """Whether every line that is shown has been printed: what runs beside each other prints in any order."""
+    lines = printed.splitlines()
+    return all(any(matches(line, each) for each in lines) for line in plain(shown) if line != "...")

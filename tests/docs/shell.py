@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from daemon.demo.guarded import Guard
 from daemon.demo.place import free_port
-from tests.docs.likeness import matches
+from tests.docs.likeness import contains
 from tests.docs.pages import ROOT
 
 WAIT_S: Final = 30.0
@@ -76,14 +76,14 @@ class Shell:
         return int(code), self._printed(out)
 
     async def stay(self, line: str, shown: str) -> None:
-        """Start a command that goes on, and wait until it has printed what is shown."""
+        """Start a command that goes on, and wait until it has printed what is shown, in whatever order."""
         script, out = self._script(f"exec {line}")
         pid = int(await self._say(f"bash {script} > {out} 2>&1 < /dev/null & echo $!"))
         guard = Guard(self._notes, signal.SIGKILL)
         guard.watch(pid)
         self._stays[line.strip()] = pid, guard, out
         deadline = time.monotonic() + WAIT_S
-        while not matches(f"...\n{shown}\n...", printed := self._printed(out)):
+        while not contains(shown, printed := self._printed(out)):
             assert time.monotonic() < deadline, f"{line!r} has printed:\n{printed}\ninstead of:\n{shown}"
             await asyncio.sleep(_LOOK_S)
 

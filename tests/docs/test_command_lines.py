@@ -17,6 +17,7 @@ _ON_A_LINE: Final = re.compile(
     r"^(?:[\s$>#-]|&&|exec |ExecStart=|[A-Z_]+=\S+ |cmd: )*(?:\S*/)?stockrelay (?!is |may |has |and )(\S[^\n]*)$",
     re.MULTILINE,
 )
+_IN_YAML: Final = re.compile(r"^ *(?:command|args): \[([^]]+)\]", re.MULTILINE)
 _FENCED: Final = re.compile(r"^ *```(?!text|json|mermaid)\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INDENTED: Final = re.compile(r"^ {4}[^\n]*$", re.MULTILINE)
 _ENDS: Final = frozenset({"|", ">", "2>", "&&", ";", "&", "#", "...", "\\"})
@@ -44,6 +45,9 @@ def command_lines(path: Path) -> Iterator[str]:
     elif path.suffix in {".py", ".sql"}:
         return
     yield from (match[1] for match in _ON_A_LINE.finditer(text))
+    # What a container of ours is given: its entry point is the command itself.
+    for found in _IN_YAML.findall(text) if path.suffix == ".yaml" else ():
+        yield " ".join(word.strip(" \"'") for word in found.split(","))
 
 
 def alternatives(line: str) -> Iterator[list[str]]:

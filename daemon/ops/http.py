@@ -27,6 +27,9 @@ LONGEST_LINE: Final = 2048
 MOST_HEADERS: Final = 64
 _JSON: Final = "application/json; charset=utf-8"
 _METHODS: Final = "GET, HEAD"
+# What clients do wrong is theirs to know: anybody could fill the log with it.
+_SILENT: Final = logging.getLogger("daemon.ops.requests")
+_SILENT.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def _refusal(host: str, port: int, error: Exception) -> ConfigError:
 
 
 class _Connection(web.RequestHandler):
-    """A connection with a deadline. What goes wrong with a request is the client's to know, not the log's."""
+    """A connection with a deadline."""
 
     __slots__ = ("_end", "_longest_s")
 
@@ -165,7 +168,3 @@ def _response(reply: Reply) -> web.Response:
     response = web.Response(status=reply.status, body=reply.body, headers=headers)
     response.force_close()
     return response
-
-
-_SILENT: Final = logging.getLogger("daemon.ops.requests")
-_SILENT.disabled = True

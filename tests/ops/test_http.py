@@ -77,13 +77,13 @@ async def test_only_get_and_head_are_answered(port: int, method: str) -> None:
     ids=["nonsense", "tls", "long line", "long field", "many fields", "two lengths", "smuggled"],
 )
 async def test_what_is_no_proper_request_is_refused_without_an_echo_or_a_log_line(
-    port: int, data: bytes
+    port: int, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as logs:
         answer = parsed(await said(port, data))
     assert (answer.status, answer.json) == (400, {"error": "bad request"})
     assert answer.headers["server"] == "stockrelay"
-    assert logs == []
+    assert (logs, caplog.records) == ([], [])
 
 
 async def test_a_page_that_fails_is_told_to_the_log_alone(port: int) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Final
 
 from daemon.app import connect_options, listings
 from daemon.check import listing, notify, partner, schema, server, watches
 from daemon.check.findings import Findings
+from daemon.core.capture import TriggerFault
 from daemon.core.checks import CheckResult
 from daemon.core.errors import ConfigError, StockrelayError
 from daemon.core.types import SEKORM, ChannelName
@@ -16,6 +18,8 @@ from daemon.store.inspect import Inspector, Server
 from daemon.store.tokens import Tokens
 
 __all__ = ["run_checks"]
+
+_CAPTURE: Final = (schema.FUNCTIONS, schema.OWNER, schema.REPLICATION)
 
 
 async def run_checks(settings: Settings) -> list[CheckResult]:
@@ -52,6 +56,7 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
         schema.RIGHTS,
         schema.IDENTITY,
         schema.DOORBELL,
+        *_CAPTURE,
         *(name for watch in settings.watch for name in watches.names(watch)),
         *(name for channel in settings.enabled_channels() for name in listing.names(channel)),
     )
@@ -82,10 +87,11 @@ async def _check_database(
 async def _check_watches(
     findings: Findings, settings: Settings, inspector: Inspector, found: Server, blocker: str | None
 ) -> None:
-    watched = None
+    watched, faults = None, list[TriggerFault]()
     if blocker is None:
         with findings.guarding("triggers"):
-            watched = await inspector.watched()
+            faults = await inspector.capturing.triggers()
+            watched = {table.relation: table for table in await inspector.capturing.tables()}
     tables = []
     for watch in settings.watch:
         table_name, triggers_name = watches.names(watch)
@@ -99,9 +105,12 @@ async def _check_watches(
         if watched is None:
             findings.skip(blocker or "triggers", triggers_name)
         else:
-            await watches.check_triggers(findings, inspector, watch, table, watched)
-    if watched is not None:
-        watches.check_leftovers(findings, settings, watched, tables)
+            watches.check_triggers(findings, watch, table, watched, faults)
+    if watched is None:
+        findings.skip(blocker or "triggers", *_CAPTURE)
+        return
+    watches.check_leftovers(findings, settings, watched, tables)
+    await schema.check_functions(findings, inspector, list(watched.values()), faults)
 
 
 async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> TokenStore:

@@ -1,8 +1,10 @@
 """How the checks write down what they find."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from daemon.core.capture import Finding
 from daemon.core.checks import CheckResult, Verdict
 from daemon.core.errors import StockrelayError
 
@@ -21,6 +23,13 @@ class Findings:
 
     def failed(self, name: str, found: str, advice: str) -> None:
         self.results.append(CheckResult(name, Verdict.FAILED, found, advice))
+
+    def add(self, name: str, wrong: Sequence[Finding], all_well: str) -> None:
+        """What was found wrong with capturing; nothing: it passed, and `all_well` says so."""
+        for each in wrong:
+            (self.failed if each.is_error else self.warn)(name, each.found, each.advice)
+        if not wrong:
+            self.passed(name, all_well)
 
     def skip(self, because: str, *names: str) -> None:
         """What could not be looked at, and the check that has to pass first."""

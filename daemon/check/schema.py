@@ -1,8 +1,17 @@
 """Our schema: there, of this version, open to the daemon's role, and not that of a copy."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from daemon.check.findings import Findings
+from daemon.core.capture import (
+    TriggerFault,
+    WatchedTable,
+    judge_bell,
+    judge_functions,
+    judge_owners,
+    judge_replication,
+)
 from daemon.settings import Settings
 from daemon.store.inspect import Inspector, Server
 from daemon.store.migrate import head
@@ -11,6 +20,9 @@ SCHEMA: Final = "schema"
 RIGHTS: Final = "rights"
 IDENTITY: Final = "identity"
 DOORBELL: Final = "doorbell"
+FUNCTIONS: Final = "functions"
+OWNER: Final = "triggers' owner"
+REPLICATION: Final = "replicated sessions"
 _MIGRATE: Final = (
     "run `stockrelay migrate` as the schema's owner (`stockrelay migrate --sql` prints what it does)"
 )
@@ -79,22 +91,23 @@ async def check_identity(findings: Findings, inspector: Inspector) -> None:
 
 
 async def check_doorbell(findings: Findings, settings: Settings, inspector: Inspector) -> None:
-    """The doorbell as configured, as the database has it, and its own triggers."""
+    """The doorbell as configured, as the database has it, and its own trigger."""
     with findings.guarding(DOORBELL):
-        wanted, actual = settings.database.doorbell, await inspector.has_doorbell()
-        words = {True: "on", False: "off"}
-        if wanted != actual:
-            found = f"{words[actual]} in the database, {words[wanted]} in the configuration"
-            findings.warn(DOORBELL, found, _MIGRATE)
-            return
-        silent = await inspector.faulty_bells() if actual else []
-        if silent:
-            findings.warn(
-                DOORBELL,
-                f"does not ring in every session: {', '.join(t.relation for t in silent)}",
-                "as the schema's owner: "
-                + " ".join(f"ALTER TABLE {t.relation} ENABLE ALWAYS TRIGGER {t.name};" for t in silent),
-            )
-            return
-        polling = "" if actual else f": changes are found by polling, every {settings.run.poll_s:g} s"
-        findings.passed(DOORBELL, words[actual] + polling)
+        bell, poll_s = await inspector.capturing.bell(), settings.run.poll_s
+        wrong = judge_bell(bell, wants=settings.database.doorbell, poll_s=poll_s)
+        polling = f"off: changes are found by polling, every {poll_s:g} s"
+        findings.add(DOORBELL, wrong, "on" if bell.is_on else polling)
+
+
+async def check_functions(
+    findings: Findings, inspector: Inspector, tables: Sequence[WatchedTable], faults: Sequence[TriggerFault]
+) -> None:
+    """What the triggers call: our functions, with whose rights, and whether in every session."""
+    with findings.guarding(FUNCTIONS):
+        wrong = judge_functions(await inspector.capturing.functions(), tables)
+        findings.add(FUNCTIONS, wrong, "as `stockrelay migrate` made them")
+    with findings.guarding(OWNER):
+        findings.add(OWNER, judge_owners(await inspector.capturing.owners()), "has the rights it needs")
+    with findings.guarding(REPLICATION):
+        wrong = judge_replication(await inspector.capturing.replicated(), tables, faults)
+        findings.add(REPLICATION, wrong, "nobody works where triggers do not fire")

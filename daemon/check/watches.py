@@ -1,21 +1,13 @@
 """The watched tables: there, with the SKU as configured, and with triggers that fire."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from daemon.check.findings import Findings
+from daemon.core.capture import MIGRATE, TriggerFault, WatchedTable, judge_triggers
 from daemon.core.errors import StoreRefused
 from daemon.settings import Settings
 from daemon.settings.model import Watch
-from daemon.store.inspect import Denied, Inspector, Server, Table, Trigger
-
-_MIGRATE: Final = "run `stockrelay migrate` as the schema's owner"
-_STATES: Final[Mapping[str | None, str]] = {
-    None: "missing",
-    "D": "disabled",
-    "R": "only in replicated sessions",
-}
-_SHOWN: Final = 4
+from daemon.store.inspect import Denied, Inspector, Server, Table
 
 
 def names(watch: Watch) -> tuple[str, str]:
@@ -46,7 +38,7 @@ async def check_table(findings: Findings, inspector: Inspector, server: Server, 
         findings.failed(name, "this is not a table", advice)
         return None
     try:
-        await inspector.try_expression(table.name, watch.sku)
+        await inspector.capturing.try_expression(table.name, watch.sku)
     except StoreRefused as error:
         columns = ", ".join(table.columns)
         findings.failed(
@@ -59,73 +51,38 @@ async def check_table(findings: Findings, inspector: Inspector, server: Server, 
     return table
 
 
-async def check_triggers(
+def check_triggers(
     findings: Findings,
-    inspector: Inspector,
     watch: Watch,
     table: Table,
-    watched: Mapping[int, tuple[str, str]],
+    watched: Mapping[int, WatchedTable],
+    faults: Sequence[TriggerFault],
 ) -> None:
     """Whether changes of the table and of its partitions are captured, in every kind of session."""
     _, name = names(watch)
     if table.relation not in watched:
         findings.failed(
-            name, "no triggers have been made for this table: its changes are not captured", _MIGRATE
+            name, "no triggers have been made for this table: its changes are not captured", MIGRATE
         )
         return
-    _, sku = watched[table.relation]
-    if sku != watch.sku:
+    found = watched[table.relation]
+    if found.sku != watch.sku:
         findings.failed(
-            name, f"the triggers take the SKU from {sku}, the configuration from {watch.sku}", _MIGRATE
+            name, f"the triggers take the SKU from {found.sku}, the configuration from {watch.sku}", MIGRATE
         )
         return
-    with findings.guarding(name):
-        faulty = await inspector.faulty_triggers(table.relation)
-        dead = [trigger for trigger in faulty if trigger.state != "O"]
-        if dead:
-            findings.failed(name, _told(dead), _remedy(dead))
-        elif faulty:
-            findings.warn(
-                name,
-                f"changes that a replicated session makes are not captured: {_told(faulty)}",
-                f"as the table's owner: {_enable(faulty)}",
-            )
-        else:
-            findings.passed(name, "INSERT, UPDATE, DELETE and TRUNCATE are captured")
+    wrong = judge_triggers(found, faults, expects_always=True)
+    findings.add(name, wrong, "INSERT, UPDATE, DELETE and TRUNCATE are captured")
 
 
 def check_leftovers(
-    findings: Findings, settings: Settings, watched: Mapping[int, tuple[str, str]], found: Sequence[Table]
+    findings: Findings, settings: Settings, watched: Mapping[int, WatchedTable], found: Sequence[Table]
 ) -> None:
     """Tables that have triggers of ours and are no longer in the configuration."""
     known = {table.relation for table in found}
     configured = {watch.table for watch in settings.watch}
-    for relation, (table, _) in watched.items():
-        if relation not in known and table not in configured:
+    for relation, table in watched.items():
+        if relation not in known and table.name not in configured:
             findings.warn(
-                f"triggers {table}", "still captured, but not in the configuration any more", _MIGRATE
+                f"triggers {table.name}", "still captured, but not in the configuration any more", MIGRATE
             )
-
-
-def _told(triggers: Sequence[Trigger]) -> str:
-    words = [
-        f"{trigger.name} on {'' if trigger.is_root else 'partition '}{trigger.relation}: "
-        f"{_STATES.get(trigger.state, 'not in replicated sessions')}"
-        for trigger in triggers[:_SHOWN]
-    ]
-    more = len(triggers) - _SHOWN
-    return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
-
-
-def _remedy(triggers: Sequence[Trigger]) -> str:
-    """`migrate` makes what is missing; what somebody disabled on purpose is theirs to enable."""
-    disabled = [trigger for trigger in triggers if trigger.state is not None]
-    if len(disabled) < len(triggers):
-        return _MIGRATE
-    return f"as the table's owner: {_enable(disabled)}"
-
-
-def _enable(triggers: Sequence[Trigger]) -> str:
-    return " ".join(
-        f"ALTER TABLE {trigger.relation} ENABLE ALWAYS TRIGGER {trigger.name};" for trigger in triggers
-    )

@@ -11,6 +11,7 @@ import asyncpg
 from daemon import clock
 from daemon.core.errors import ConfigError, StockrelayError, StoreRefused
 from daemon.store import queries
+from daemon.store.capture_health import Capturing
 from daemon.store.database import ConnectOptions, connect, translated
 
 _SQL = queries.load("inspect")
@@ -108,17 +109,6 @@ class Table:
     columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """One trigger that is not as it should be. `state`: None missing, D disabled, O not in replicated sessions, R only
-    in those. `is_root`: of the watched table itself, not of a partition."""
-
-    relation: str
-    is_root: bool
-    name: str
-    state: str | None
-
-
 @asynccontextmanager
 async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator["Inspector"]:
     """Open a connection to look with; no single statement takes longer than `limit`.
@@ -157,6 +147,7 @@ class Inspector:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", limit: timedelta) -> None:
         self._connection = connection
         self._limit = limit
+        self.capturing = Capturing(self.look)
 
     async def server(self) -> Server:
         """Return who answers. The clock is read half-way through the round trip."""
@@ -213,18 +204,6 @@ class Inspector:
             row = await self._row(_IDENTITY)
         return Identity(row["is_ours"], row["system_identifier"])
 
-    async def has_doorbell(self) -> bool:
-        """Return whether captures ring."""
-        async with self.look("looking at the doorbell") as connection:
-            found: bool = await connection.fetchval(_SQL["doorbell"])
-        return found
-
-    async def watched(self) -> dict[int, tuple[str, str]]:
-        """Return the table and SKU expression of every relation that triggers were made for."""
-        async with self.look("reading what is watched") as connection:
-            rows = await connection.fetch(_SQL["watched"])
-        return {row["relation"]: (row["name"], row["sku"]) for row in rows}
-
     async def table(self, name: str) -> Table | None:
         """Return the table of that name, spelled as in SQL."""
         async with self.look(f"looking for {name}") as connection:
@@ -234,25 +213,6 @@ class Inspector:
             if row is None
             else Table(row["relation"], row["is_table"], row["name"], tuple(row["columns"]))
         )
-
-    async def try_expression(self, table: str, sku: str) -> None:
-        """Have the server understand the SKU expression, as the triggers would. Raises StoreRefused with its words."""
-        statement = _SQL["sku_expression"].replace("@table@", table).replace("@sku@", sku)
-        async with self.look("trying the SKU expression") as connection:
-            await connection.execute(_SQL["plain_path"])
-            await connection.prepare(statement, name="")
-
-    async def faulty_triggers(self, relation: int) -> list[Trigger]:
-        """Return our triggers on a table and its partitions that are missing or do not fire in every session."""
-        async with self.look("looking at the triggers") as connection:
-            rows = await connection.fetch(_SQL["triggers"], relation)
-        return [Trigger(row["relation"], row["is_root"], row["name"], row["state"]) for row in rows]
-
-    async def faulty_bells(self) -> list[Trigger]:
-        """Return the doorbell's own triggers that do not fire in every session."""
-        async with self.look("looking at the doorbell's triggers") as connection:
-            rows = await connection.fetch(_SQL["bells"])
-        return [Trigger(row["relation"], row["is_root"], row["name"], row["state"]) for row in rows]
 
     async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
         """LISTEN; `on_ring` is called for each notification."""

@@ -42,7 +42,8 @@ async def test_a_role_without_any_right_is_told_the_first_grant_of_each(office18
     assert "warehouses" not in advice
     skipped = {name for name, verdict in answers.bad().items() if verdict is Verdict.SKIPPED}
     assert skipped == {
-        "rights", "identity", "doorbell", "triggers erp.stock", "triggers erp.products",
+        "rights", "identity", "doorbell", "functions", "triggers' owner", "replicated sessions",
+        "triggers erp.stock", "triggers erp.products",
         "rows sekorm", "rows ymatou", "index sekorm", "index ymatou",
     }  # fmt: skip
 
@@ -132,3 +133,25 @@ async def test_nothing_in_the_database_changes_but_the_token(office18: Office) -
     assert (await office18.check()).bad() == {}
     assert office18.database.run_sql(look) == before
     assert len(office18.simulator.journal) == 0
+
+
+async def test_a_function_that_somebody_changed_fails(office: Office) -> None:
+    office.database.run_sql(
+        "CREATE OR REPLACE FUNCTION stockrelay.ask_to_ring() RETURNS void LANGUAGE plpgsql "
+        "SET search_path = pg_catalog, pg_temp AS 'BEGIN END'"
+    )
+    failed = (await office.check()).failed("functions")
+    assert "stockrelay.ask_to_ring: another text" in failed.found
+    assert "stockrelay migrate --sql" in failed.advice
+
+
+async def test_replicated_sessions_are_no_fault_but_where_triggers_do_not_fire_in_them(
+    office18: Office,
+) -> None:
+    name = office18.database.name
+    office18.database.run_sql(f"ALTER DATABASE {name} SET session_replication_role = replica")
+    assert (await office18.check()).bad() == {}
+    office18.database.run_sql("ALTER TABLE erp.stock ENABLE TRIGGER stockrelay_insert")
+    answers = await office18.check()
+    assert "erp.stock" in answers.failed("replicated sessions").found
+    assert "replicated session" in answers.warned("triggers erp.stock").found

@@ -112,14 +112,6 @@ FROM lacking AS l
 WHERE (l.relation IS NULL AND l.function IS NULL) OR cardinality(l.privileges_lacking) > 0
 ORDER BY l.kind DESC, l.name;
 
--- name: doorbell
--- Whether captures ring, as the database has it.
-SELECT w.last_value < 4611686018427387904 FROM stockrelay.capture_word AS w;
-
--- name: watched
--- What the triggers were made for.
-SELECT w.name, w.sku, w.relation FROM stockrelay.watch AS w ORDER BY w.name;
-
 -- name: table
 -- The table of that name: what it is, its full name and its columns. No row: there is none.
 SELECT c.oid AS relation, c.relkind IN ('r', 'p') AS is_table, format('%I.%I', n.nspname, c.relname) AS name,
@@ -127,38 +119,6 @@ SELECT c.oid AS relation, c.relkind IN ('r', 'p') AS is_table, format('%I.%I', n
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass($1);
-
--- name: plain_path
--- Names are looked up as the triggers do.
-SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
-
--- name: sku_expression
--- Prepared, never run: it says whether the expression works on the table.
-SELECT (@sku@)::text FROM @table@ LIMIT 0;
-
--- name: triggers
--- Our triggers on a table and all below it that do not fire in every session, and those that should be there and are
--- not. `state`: NULL missing, D disabled, O not in replicated sessions, R only in those.
-WITH RECURSIVE tree (id) AS (
-    SELECT $1::oid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.id
-)
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid = $1 AS is_root, w.name, t.tgenabled::text AS state
-FROM tree
-JOIN pg_class AS c ON c.oid = tree.id AND c.relkind IN ('r', 'p')
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-CROSS JOIN (VALUES ('stockrelay_insert'), ('stockrelay_update'), ('stockrelay_delete'), ('stockrelay_truncate')) AS w (name)
-LEFT JOIN (pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.pronamespace = 'stockrelay'::regnamespace)
-    ON t.tgrelid = c.oid AND t.tgname = w.name AND NOT t.tgisinternal
-WHERE t.tgenabled IS DISTINCT FROM 'A'
-ORDER BY c.oid <> $1, 1, w.name;
-
--- name: bells
--- The doorbell's own trigger, if it does not fire in every session.
-SELECT 'stockrelay.' || s.name AS relation, true AS is_root, 'stockrelay_ring' AS name, t.tgenabled::text AS state
-FROM (VALUES ('bell')) AS s (name)
-LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.relname = s.name
-LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'
-WHERE t.tgenabled IS DISTINCT FROM 'A' ORDER BY 1;
 
 -- name: listing_alone
 -- The operator's listing as it stands: prepared, never run.

@@ -45,8 +45,8 @@ SHARED: Final = tuple(check for check in Check if check not in (Check.CANARY, Ch
 
 @dataclass(frozen=True, slots=True)
 class WatchedTable:
-    """A watched table as it is found now. `called`: its name, None where it is gone; `has_heir`: another table has the
-    name it was watched by; `broken`: why the SKU expression does not work."""
+    """A watched table as it is found now. `called`: its name, None where it is gone; `heir_has_triggers`: whether the
+    table that has its name now has triggers of ours, None where there is none; `broken`: why the SKU does not work."""
 
     relation: int
     name: str
@@ -54,7 +54,7 @@ class WatchedTable:
     is_always: bool
     called: str | None
     has_name: bool
-    has_heir: bool
+    heir_has_triggers: bool | None
     broken: str | None = None
 
 
@@ -118,12 +118,8 @@ class OpenFinding:
 
 def judge_table(table: WatchedTable) -> list[Finding]:
     """Whether a watched table is still what is watched, and its SKU still in it."""
-    if table.called is None or (not table.has_name and table.has_heir):
-        found = "the table that was watched is gone" + (
-            ": another one has its name, whose changes are not captured" if table.has_heir else ""
-        )
-        advice = MIGRATE if table.has_heir else f"take it out of [[watch]], or make it again; then {MIGRATE}"
-        return [Finding(Check.TABLES, table.name, found, advice, is_lossy=table.has_heir)]
+    if table.called is None or (not table.has_name and table.heir_has_triggers is not None):
+        return [_judge_heir(table)]
     if table.broken is not None:
         found = f"the SKU ({table.sku}) does not work any more, so each change has everything compared: {table.broken}"
         advice = f"correct watch.sku, then {MIGRATE}"
@@ -133,6 +129,21 @@ def judge_table(table: WatchedTable) -> list[Finding]:
         advice = f"write that name into watch.table, then {MIGRATE}"
         return [Finding(Check.TABLES, table.name, found, advice, is_error=False, is_lossy=False)]
     return []
+
+
+def _judge_heir(table: WatchedTable) -> Finding:
+    gone = "the table that was watched is gone"
+    if table.heir_has_triggers is None:
+        advice = f"take it out of [[watch]], or make it again; then {MIGRATE}"
+        return Finding(Check.TABLES, table.name, gone, advice, is_lossy=False)
+    if table.heir_has_triggers:
+        found = (
+            f"{gone}; the triggers of the one that has its name were made for it (a restore?): its changes "
+        )
+        found += "are found late, or have everything compared"
+        return Finding(Check.TABLES, table.name, found, MIGRATE, is_lossy=False)
+    found = f"{gone}: another one has its name, whose changes are not captured"
+    return Finding(Check.TABLES, table.name, found, MIGRATE)
 
 
 def judge_triggers(

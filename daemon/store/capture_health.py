@@ -54,7 +54,7 @@ class Capturing:
                 row["is_always"],
                 row["called"],
                 row["has_name"],
-                row["has_heir"],
+                row["has_triggers"],
             )
             for row in rows
         ]

@@ -1,13 +1,16 @@
 """Whatever keeps changes from being captured is found, each fault by what it is; where nothing is wrong, nothing is."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.core.capture import Bell, Check, Finding, judge_bell
-from daemon.services.capture_health import catalog_findings
+from daemon.services.capture_health import CaptureHealth, catalog_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.database import Database
 from daemon.store.definitions import definitions
@@ -91,6 +94,36 @@ async def test_work_and_migrations_are_no_faults(broken: Health) -> None:
         assert not await broken.store.has_touched_triggers()
     await sql.execute("VACUUM (FULL, FREEZE) pg_catalog.pg_trigger")
     assert not await broken.store.has_touched_triggers()
+
+
+async def test_what_was_dumped_and_restored_wants_a_migration_and_nothing_else(broken: Health) -> None:
+    """The tables have other numbers then, which their triggers have to know."""
+    place, copy = broken.place, Place(broken.place.server, f"{broken.place.name}_copy")
+    server = place.server
+    await (await place.connect()).execute("INSERT INTO shop.goods VALUES ('A')")
+    dump = subprocess.run(  # noqa: ASYNC221 - the server's own program, in a test
+        [str(server.bin_dir / "pg_dump"), "--dbname", place.dsn()],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    server.run_sql(f"CREATE DATABASE {copy.name} TEMPLATE template0")
+    server.run_sql(dump.stdout, copy.name)
+    async for restored in _opened(copy):
+        sql = await copy.connect()
+        found = {each.check: each for each in await restored.findings()}
+        assert found.keys() == {Check.TABLES}, "functions, triggers and rights are what they were"
+        assert "stockrelay migrate" in found[Check.TABLES].advice
+        assert not found[Check.TABLES].is_lossy
+        await logged(sql)
+        await sql.execute("INSERT INTO shop.goods VALUES ('B')")
+        assert await logged(sql) in (["B"], [None]), "it is true"
+        await migrate(copy.options(), WATCHES, has_doorbell=True)
+        assert await restored.findings() == []
+        await sql.execute("INSERT INTO shop.goods VALUES ('C')")
+        assert await logged(sql) == ["C"]
+    await copy.close()
+    server.run_sql(f"DROP DATABASE {copy.name} WITH (FORCE)")
 
 
 # Tables
@@ -479,3 +512,120 @@ async def test_one_replica_looks_for_all(health: Health) -> None:
     assert not await health.store.take_turn(timedelta(hours=1))
     assert await health.store.take_turn(timedelta(0))
     assert await health.store.checked_at() is not None
+
+
+# The service
+
+
+class Watched:
+    """The service in a task, and what it asks for and counts."""
+
+    def __init__(self, health: Health) -> None:
+        self.resyncs: asyncio.Queue[str] = asyncio.Queue()
+        self.counted: dict[str, bool] = {}
+        self.stop = asyncio.Event()
+        self.store = health.store
+        self.service = CaptureHealth(
+            health.store,
+            "me",
+            timedelta(seconds=0.1),
+            timedelta(seconds=1),
+            lambda: True,
+            self.resyncs.put_nowait,
+            wants_doorbell=True,
+            observer=self,
+            heard_within=timedelta(seconds=0.2),
+            read_within=timedelta(seconds=0.5),
+        )
+
+    def capture_checked(self, check: str, *, is_healthy: bool) -> None:
+        self.counted[check] = is_healthy
+
+    async def until(self, check: Check, *, is_healthy: bool) -> None:
+        """Wait until the service says so of that check."""
+        async with asyncio.timeout(TIMEOUT):
+            while self.counted.get(check) is not is_healthy:  # noqa: ASYNC110 - it says it every tenth of a second
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def watched(health: Health) -> AsyncIterator[Watched]:
+    made = Watched(health)
+    task = asyncio.create_task(made.service.run(made.stop))
+    try:
+        yield made
+    finally:
+        made.stop.set()
+        await asyncio.wait_for(task, TIMEOUT)
+
+
+async def test_nobody_who_reads_is_an_error_until_somebody_does(health: Health, sql: Connection) -> None:
+    async with watched(health) as service:
+        await service.until(Check.READING, is_healthy=False)
+        (found,) = [each for each in await health.store.open() if each.finding.check == Check.READING]
+        assert (found.finding.is_error, found.reporter) == (True, "")
+        reader = asyncio.create_task(reading(sql))
+        await service.until(Check.READING, is_healthy=True)
+        reader.cancel()
+    assert service.resyncs.empty(), "nothing was missed"
+
+
+async def reading(sql: Connection) -> None:
+    while True:
+        await sql.execute("SELECT stockrelay.take_changes(5000)")
+        await asyncio.sleep(0.01)
+
+
+async def test_a_ring_that_is_not_heard_is_reported_by_the_replica_and_over_when_it_is(
+    place: Place, health: Health
+) -> None:
+    async with watched(health) as service:
+        await service.until(Check.CANARY, is_healthy=False)
+        (found,) = [each for each in await health.store.open() if each.finding.check == Check.CANARY]
+        assert (found.reporter, found.finding.is_error) == ("me", False)
+        listener = await place.connect()
+        await listener.add_listener("stockrelay", lambda *_: service.service.heard())
+        await service.until(Check.CANARY, is_healthy=True)
+    assert service.resyncs.empty(), "nothing was missed"
+
+
+async def test_what_may_have_been_missed_has_everything_compared_when_found_and_when_over(
+    health: Health, sql: Connection
+) -> None:
+    async with watched(health) as service:
+        await service.until(Check.TRIGGERS, is_healthy=True)
+        await sql.execute("ALTER TABLE shop.goods DISABLE TRIGGER stockrelay_insert")
+        await service.until(Check.TRIGGERS, is_healthy=False)
+        await sql.execute("ALTER TABLE shop.goods ENABLE ALWAYS TRIGGER stockrelay_insert")
+        await service.until(Check.TRIGGERS, is_healthy=True)
+        assert [await asyncio.wait_for(service.resyncs.get(), TIMEOUT) for _ in range(2)] == [
+            "capture health: triggers shop.goods"
+        ] * 2
+        await sql.execute(
+            "BEGIN; ALTER TABLE shop.goods DISABLE TRIGGER stockrelay_insert;"
+            "ALTER TABLE shop.goods ENABLE ALWAYS TRIGGER stockrelay_insert; COMMIT"
+        )
+        reason = await asyncio.wait_for(service.resyncs.get(), TIMEOUT)
+        assert reason == "capture health: triggers were switched or made anew"
+    assert set(service.counted) == set(Check)
+
+
+async def test_a_bell_that_is_silenced_for_long_rings_again(health: Health, sql: Connection) -> None:
+    await sql.execute("SELECT stockrelay.stay_awake(3600000)")
+    async with watched(health) as service:
+        await service.until(Check.DOORBELL, is_healthy=False)
+        await service.until(Check.DOORBELL, is_healthy=True)
+    assert (await health.bell()).silenced_s < 60
+
+
+async def test_a_database_that_refuses_is_said_and_asked_again(broken: Health) -> None:
+    sql = await broken.place.connect()
+    await sql.execute("ALTER TABLE stockrelay.capture_health RENAME TO elsewhere")
+    with capture_logs() as lines:
+        async with watched(broken) as service, asyncio.timeout(TIMEOUT):
+            while not [line for line in lines if line["event"] == "capture.check_delayed"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await sql.execute("ALTER TABLE stockrelay.elsewhere RENAME TO capture_health")
+            await service.until(Check.TRIGGERS, is_healthy=True)
+    (level,) = {line["log_level"] for line in lines if line["event"] == "capture.check_delayed"}
+    assert level == "error"

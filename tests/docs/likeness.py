@@ -15,6 +15,7 @@ _VARIES: Final = (
     (r"\bsystem identifier \d+", "system identifier (n)"),
     (r"\b\d+ free\b", "(n) free"),
     (r"[\w.-]+/\d+/[0-9a-f]{8}", "(holder)"),
+    (r"\bversion \d{4}\b", "version (n)"),
     (r"\bPostgreSQL \d+(\.\d+)*", "PostgreSQL (version)"),
 )
 

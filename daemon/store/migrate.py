@@ -6,20 +6,19 @@ import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
 from daemon.store.database import ConnectOptions, connect, reach, translated
 from daemon.store.grants import daemon_grants
+
+# Alembic and SQLAlchemy take half of a second to load, and only a migration needs them: where one is made.
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
@@ -34,7 +33,9 @@ def scripts() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "migrations"
 
 
-def _config(**attributes: object) -> Config:
+def _config(**attributes: object) -> "Config":
+    from alembic.config import Config
+
     config = Config(attributes=attributes)
     config.set_main_option("script_location", str(scripts()))
     config.set_main_option("path_separator", "os")
@@ -42,10 +43,13 @@ def _config(**attributes: object) -> Config:
 
 
 def head() -> str:
-    """Return the schema version that this program wants."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+    """Return the schema version that this program wants: the newest of the migrations, whose names begin with it."""
+    return versions()[-1]
+
+
+def versions() -> list[str]:
+    """Return the schema versions that this program knows, oldest first."""
+    return sorted(path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*.sql"))
 
 
 async def migrate(
@@ -115,11 +119,15 @@ async def _upgrade(options: ConnectOptions) -> None:
     arguments = options.arguments() | {"command_timeout": None}
     # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
     arguments["server_settings"] |= {"search_path": "pg_catalog, pg_temp"}
+    from alembic import command
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=lambda: reach(**arguments), poolclass=NullPool
     )
 
-    def run(connection: Connection) -> None:
+    def run(connection: "Connection") -> None:
         command.upgrade(_config(connection=connection), "head")
 
     try:
@@ -134,6 +142,8 @@ def migration_sql(
     watches: Sequence[tuple[str, str]], *, has_doorbell: bool, grant_to: str | None = None
 ) -> str:
     """Return everything `migrate` would run on an empty database, for review or for another tool to run."""
+    from alembic import command
+
     buffer = io.StringIO()
     config = _config()
     config.output_buffer = buffer
@@ -173,8 +183,7 @@ async def check_version(options: ConnectOptions) -> None:
 
 def _refuse_newer(current: str | None) -> None:
     """A newer program's schema is not touched, and not worked with: what it means is not known here."""
-    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if current is not None and current not in known:
+    if current is not None and current not in versions():
         raise SchemaMismatch(f"{_versions(current)}; this program is older: upgrade it")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic.script import ScriptDirectory
 
 from daemon.core.errors import SchemaMismatch, StoreRefused
 from daemon.store import migrate as migrations
@@ -268,3 +269,9 @@ async def test_a_migration_that_fails_half_way_is_run_again_to_its_end(empty: Pl
     sql = await empty.connect()
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await logged(sql) == ["A"]
+
+
+def test_the_names_of_the_migrations_are_the_versions_that_alembic_walks() -> None:
+    script = ScriptDirectory(str(migrations.scripts()))
+    assert migrations.versions() == sorted(revision.revision for revision in script.walk_revisions())
+    assert migrations.head() == script.get_current_head()

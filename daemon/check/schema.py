@@ -105,7 +105,7 @@ async def check_functions(
     """What the triggers call: our functions, with whose rights, and whether in every session."""
     with findings.guarding(FUNCTIONS):
         wrong = judge_functions(await inspector.capturing.functions(), tables)
-        findings.add(FUNCTIONS, wrong, "as `stockrelay migrate` made them")
+        findings.add(FUNCTIONS, wrong, "as this release makes them")
     with findings.guarding(OWNER):
         findings.add(OWNER, judge_owners(await inspector.capturing.owners()), "has the rights it needs")
     with findings.guarding(REPLICATION):

@@ -32,6 +32,7 @@ def has_commands(document: Path) -> bool:
     return any(block.language in RUN - {"toml"} and block.reason is None for block in blocks(document))
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "document",
     [d for d in documents() if d.name not in LEAST and has_commands(d)],

@@ -13,6 +13,7 @@ LEAST = {"getting-started.md": 50, "simulator.md": 8}
 """The documents, and how many commands each has at least."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", LEAST)
 async def test_a_reader_gets_from_an_empty_directory_to_the_end(name: str, tmp_path: Path) -> None:
     for source in ("deploy", "config.example.toml"):

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean image-test
+.PHONY: help setup demo test lint bench lock audit sbom clean image-test
 
 # The newest Python that the project is tested with; some names are shims that fail, so each is tried.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -61,6 +61,34 @@ lock: build/lock/bin/pip-compile ## Pin the dependencies again; newest: make loc
 build/lock/bin/pip-compile:
 	@$(PYTHON) -m venv --clear build/lock
 	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install --root-user-action=ignore 'pip-tools>=7.5'
+
+# What a release installs is looked up among the known vulnerabilities. --strict: what could not be looked up is a failure.
+audit: build/audit/bin/pip-audit ## Look the locked dependencies up among known vulnerabilities; asks a service
+	@build/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements/run.txt || { \
+	  echo "audit: FAILED. If vulnerabilities are named above, raise those packages: make lock LOCK_ARGS='-P NAME'."; \
+	  echo "       If not, the advisory service could not be asked from here, and nothing is known: run it where it can."; \
+	  exit 1; }
+
+build/audit/bin/pip-audit:
+	@$(PYTHON) -m venv --clear build/audit
+	@build/audit/bin/python -m pip --disable-pip-version-check --quiet install --root-user-action=ignore 'pip-audit>=2.9'
+
+# An environment with what the image installs, and nothing else, is described: its licences and who needs whom stand in it.
+sbom: build/sbom/bin/cyclonedx-py requirements/run.txt ## Write build/stockrelay.cdx.json: what a release consists of (CycloneDX)
+	@$(PYTHON) -m venv --clear --without-pip build/image
+	@build/sbom/bin/python -m pip --disable-pip-version-check --quiet --python build/image/bin/python install \
+	  --root-user-action=ignore --require-hashes --only-binary :all: -r requirements/run.txt
+	@build/sbom/bin/cyclonedx-py environment build/image/bin/python --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON --sv 1.6 --validate -o build/stockrelay.cdx.json
+	@build/sbom/bin/python -c 'import json, re, sys; \
+	  parts = {(re.sub("[-_.]+", "-", p["name"].lower()), p["version"]) for p in json.load(open("build/stockrelay.cdx.json"))["components"]}; \
+	  locked = set(re.findall(r"^([\w.-]+)==([^ ;]+)", open("requirements/run.txt").read(), re.M)); \
+	  print("sbom:", len(parts), "components in build/stockrelay.cdx.json"); \
+	  sys.exit(None if parts and parts <= locked else f"sbom: FAILED: not in the lock: {parts - locked}")'
+
+build/sbom/bin/cyclonedx-py:
+	@$(PYTHON) -m venv --clear build/sbom
+	@build/sbom/bin/python -m pip --disable-pip-version-check --quiet install --root-user-action=ignore 'cyclonedx-bom>=7'
 
 clean: ## Remove what was made here
 	rm -rf .venv build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from daemon.app import connect_options, listings
-from daemon.check import listing, notify, partner, schema, server, watches
+from daemon.check import listing, notify, partner, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
 from daemon.core.checks import CheckResult
@@ -50,6 +50,8 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
     findings.skip(
         server.CONNECTION,
         server.CLOCK,
+        privacy.ENCRYPTION,
+        privacy.SEARCH_PATH,
         server.CONNECTIONS,
         server.LISTEN,
         schema.SCHEMA,
@@ -67,6 +69,8 @@ async def _check_database(
 ) -> bool:
     """Return whether the daemon could work with the schema."""
     server.check_clock(findings, server.CLOCK, "the database server", found.ahead, found.accuracy)
+    privacy.check_encryption(findings, inspector, privacy.ENCRYPTION, "database.dsn")
+    await privacy.check_search_path(findings, inspector, found)
     await server.check_connections(findings, settings, inspector)
     await server.check_listening(findings, settings, inspector)
     blocker: str | None = None

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from daemon.app import connect_options
+from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError
 from daemon.settings import Settings
@@ -97,6 +98,8 @@ async def check_listening(findings: Findings, settings: Settings, inspector: Ins
     options = connect_options(settings, is_direct=True)
     try:
         async with inspecting(options, settings.database.statement_timeout) as listener:
+            if settings.database.listen_dsn is not None:
+                privacy.check_encryption(findings, listener, privacy.LISTENING, key)
             with findings.guarding(LISTEN, f"let {key} lead straight to the primary"):
                 await _listen(findings, listener, inspector, key)
     except Unreachable as error:

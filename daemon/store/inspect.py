@@ -1,5 +1,6 @@
 """What `stockrelay check` asks the database. Nothing is changed: every look is a read-only transaction of its own."""
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -47,6 +48,11 @@ _UNREACHABLE: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
     ),
     (asyncpg.CannotConnectNowError, "the server is not ready yet", "wait until it has started"),
     (
+        ssl.SSLCertVerificationError,
+        "the server's certificate is not trusted",
+        "check that the host in {key} is the certificate's, and that sslrootcert there is the file of its authority",
+    ),
+    (
         ConnectionRefusedError,
         "nothing listens there",
         "check host and port in {key}, that PostgreSQL runs, and its listen_addresses",
@@ -89,6 +95,15 @@ class Server:
     is_standby: bool
     ahead: timedelta
     accuracy: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The connection itself. `peer` is the server's address, None for a socket of this machine."""
+
+    peer: str | None
+    is_encrypted: bool
+    is_verified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +181,26 @@ class Inspector:
             now - (before + half),
             half,
         )
+
+    def line(self) -> Line:
+        """Return how the server is reached."""
+        # The driver shows neither. What a pooler does behind its back is not seen.
+        transport = getattr(self._connection, "_transport", None)
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        secured = transport.get_extra_info("ssl_object") if transport is not None else None
+        return Line(
+            str(peer[0]) if isinstance(peer, tuple) else None,
+            secured is not None,
+            secured is not None
+            and secured.context.verify_mode is ssl.CERT_REQUIRED
+            and secured.context.check_hostname,
+        )
+
+    async def strangers_in_path(self) -> list[tuple[str, str]]:
+        """Return the schemas of the search path in which others may create things, and who."""
+        async with self.look("looking at the search path") as connection:
+            rows = await connection.fetch(_SQL["strangers_in_path"])
+        return [(row["schema"], "everybody" if row["is_open"] else ", ".join(row["roles"])) for row in rows]
 
     async def connections(self) -> tuple[int, int]:
         """Return how many more connections this role may make, and how many a daemon of ours holds."""

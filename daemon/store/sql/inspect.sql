@@ -27,6 +27,20 @@ SELECT least(
 FROM open AS o, pg_roles AS r, pg_database AS d
 WHERE r.rolname = current_user AND d.datname = current_database();
 
+-- name: strangers_in_path
+-- Schemas of the search path in which others may create things: superusers and the database's owner can do as they like.
+SELECT quote_ident(n.nspname) AS schema, p.is_open, r.roles
+FROM pg_namespace AS n,
+LATERAL (SELECT EXISTS (SELECT FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+                        WHERE a.grantee = 0 AND a.privilege_type = 'CREATE') AS is_open) AS p,
+LATERAL (SELECT ARRAY(
+    SELECT r.rolname::text FROM pg_roles AS r, pg_database AS d
+    WHERE d.datname = current_database() AND r.oid <> d.datdba AND r.rolcanlogin AND NOT r.rolsuper
+    AND r.rolname <> current_user AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+    ORDER BY r.rolname LIMIT 3) AS roles) AS r
+WHERE n.nspname = ANY (current_schemas(false)) AND (p.is_open OR cardinality(r.roles) > 0)
+ORDER BY n.nspname;
+
 -- name: schema
 -- Whether our schema is there, and whether this role may look into it.
 SELECT has_schema_privilege(n.oid, 'USAGE') AS is_open FROM pg_namespace AS n WHERE n.nspname = 'stockrelay';

@@ -1,0 +1,54 @@
+"""Who could read along on the way to the database, and who could have code run there with the daemon's rights."""
+
+import ipaddress
+from typing import Final
+
+from daemon.check.findings import Findings
+from daemon.store.inspect import Inspector, Line, Server
+
+ENCRYPTION: Final = "database encryption"
+LISTENING: Final = "listening encryption"
+SEARCH_PATH: Final = "search path"
+
+
+def check_encryption(findings: Findings, inspector: Inspector, name: str, key: str) -> None:
+    """Warn where passwords' proofs and numbers cross a network in the clear, or to whoever answers."""
+    found, is_private = judged(inspector.line())
+    if is_private:
+        findings.passed(name, found)
+    else:
+        advice = f"add ?sslmode=verify-full&sslrootcert=FILE to {key}, FILE being the authority's certificate"
+        findings.warn(name, found, advice)
+
+
+def judged(line: Line) -> tuple[str, bool]:
+    """What to say of a connection, and whether nobody between can read along."""
+    if line.peer is None:
+        return "a socket of this machine", True
+    if line.is_encrypted:
+        found = "TLS" if line.is_verified else "TLS; whose certificate it is was not verified"
+        return found, line.is_verified or _is_here(line)
+    return f"{line.peer}, not encrypted", _is_here(line)
+
+
+def _is_here(line: Line) -> bool:
+    try:
+        return ipaddress.ip_address(line.peer or "").is_loopback
+    except ValueError:
+        return False
+
+
+async def check_search_path(findings: Findings, inspector: Inspector, server: Server) -> None:
+    """Warn where others may put functions and operators in front of this role's."""
+    with findings.guarding(SEARCH_PATH):
+        strangers = await inspector.strangers_in_path()
+        if not strangers:
+            findings.passed(SEARCH_PATH, "nobody else may create things there")
+            return
+        found = "; ".join(f"{who} may create functions in {schema}" for schema, who in strangers)
+        findings.warn(
+            SEARCH_PATH,
+            f"{found}, and have them called with the rights of {server.role}",
+            f"ALTER ROLE {server.quoted_role} SET search_path = pg_catalog, pg_temp; and name the listings' tables "
+            "with their schemas (docs/security.md)",
+        )

@@ -3,6 +3,7 @@
 What happens next is not guessed: it is what `decide` says of the row as the next claim will find it.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -219,7 +220,7 @@ def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
     if row.parked_at is not None:
         return (
             "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
-            f"`stockrelay parked retry {facts.channel} {facts.sku}`."
+            f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`."
         )
     if row.held_at is not None:
         return (

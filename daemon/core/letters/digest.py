@@ -1,5 +1,6 @@
 """The digest of a reconcile."""
 
+import shlex
 from typing import Final
 
 from daemon.core.letters.facts import LONGEST_NAME, Facts
@@ -120,5 +121,6 @@ def _advice(words: Words, facts: Facts) -> list[str]:
     names += ["incomplete"] if facts.text("incomplete") else []
     lines = [words(f"advice.{name}") for name in names] or [words("advice.none")]
     if items:
-        lines.append(words("advice.explain", items[0].text("sku", LONGEST_NAME)))
+        # A person pastes the command into a shell.
+        lines.append(words("advice.explain", shlex.quote(items[0].text("sku", LONGEST_NAME))))
     return lines

@@ -18,6 +18,8 @@ from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import SEKORM
 from daemon.partners.transport import RESPONSE_CAP, Reply, Transport
+from daemon.settings import Sekorm as SekormSettings
+from daemon.settings import Ymatou as YmatouSettings
 from tests.partners.authority import Authority
 from tests.partners.scripted import Behaviour, Request, Scripted, hang_up, reply, reset, stay_silent, wire
 
@@ -365,3 +367,29 @@ async def test_addresses_keep_what_is_special_in_their_parts(make: Callable[...,
     assert transport.url("a/b", "c d", query={"k": "1+1&2"}) == URL(
         "http://127.0.0.1/base/a%2Fb/c%20d?k=1%2B1%262", encoded=True
     )
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+def test_certificates_and_names_are_verified_whatever_is_set(tmp_path: Path, *, has_file: bool) -> None:
+    file = Authority(tmp_path).file if has_file else None
+    transport = Transport(SEKORM, "https://partner.example", "x/y", 1, file)
+    context = transport._ssl
+    assert isinstance(context, ssl.SSLContext)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    # An authority that is given is trusted beside the system's, and there is no other setting that says whom to trust.
+    settings = {*SekormSettings.model_fields, *YmatouSettings.model_fields}
+    assert {
+        name
+        for name in settings
+        if any(word in name for word in ("tls", "ssl", "verif", "insec", "cert", "ca_"))
+    } == {"ca_file"}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://partner.example", "http://10.0.0.1/x", "http://127.0.0.1.partner.example"]
+)
+def test_an_address_without_tls_is_taken_on_this_machine_only(url: str) -> None:
+    with pytest.raises(ValueError, match="must be https"):
+        YmatouSettings(base_url=url, enabled=False)
+    assert YmatouSettings(base_url="http://127.0.0.1:8480", enabled=False).base_url

@@ -132,3 +132,53 @@ async def migrate_by_dba(cast: Cast) -> None:
     sql = await cast.place.connect()
     await sql.execute(f'CREATE ROLE "{cast.daemon}" LOGIN; CREATE ROLE "{cast.owner}" LOGIN')
     await asyncio.wait_for(migrate(cast.place.options(), WATCHES, has_doorbell=True), 20)
+
+
+_RELATIONS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
+_RIGHTS = f"""
+SELECT r.rolname AS role, format('%I.%I', n.nspname, c.relname) AS name
+FROM pg_roles AS r, pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE r.rolname = ANY ($1) AND n.nspname = $2 AND CASE
+    WHEN c.relkind = 'S' THEN has_sequence_privilege(r.oid, c.oid, 'USAGE, SELECT, UPDATE')
+    WHEN c.relkind IN ('r', 'v', 'm', 'p', 'f') THEN has_table_privilege(r.oid, c.oid, '{_RELATIONS}')
+        OR has_any_column_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES') ELSE false END
+UNION ALL
+SELECT r.rolname, p.oid::regprocedure::text FROM pg_roles AS r, pg_proc AS p
+WHERE r.rolname = ANY ($1) AND p.pronamespace = $2::regnamespace AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+UNION ALL
+SELECT r.rolname, n.nspname FROM pg_roles AS r, pg_namespace AS n
+WHERE r.rolname = ANY ($1) AND n.nspname = $2 AND has_schema_privilege(r.oid, n.oid, 'USAGE, CREATE')
+"""
+
+
+async def test_the_erps_roles_have_no_right_on_anything_in_our_schema(cast: Cast) -> None:
+    await ready(cast)
+    sql = await cast.place.connect()
+    many = await sql.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'stockrelay'::regnamespace")
+    assert many > 50
+    assert await sql.fetch(_RIGHTS, [cast.erp, cast.clerk], "stockrelay") == []
+    assert await sql.fetch(_RIGHTS, [cast.daemon], "stockrelay") != []
+
+
+async def test_the_daemon_reads_what_is_listed_and_writes_nothing_outside_our_schema(cast: Cast) -> None:
+    await ready(cast)
+    sql = await cast.place.connect()
+    await sql.execute("CREATE TABLE shop.salaries (amount numeric)")
+    rows = await sql.fetch(_RIGHTS, [cast.daemon], "shop")
+    assert sorted(row["name"] for row in rows) == ["shop", "shop.goods"]
+    writable = await sql.fetch(
+        """
+        SELECT c.oid::regclass::text FROM pg_class AS c
+        WHERE c.relkind IN ('r', 'v', 'p', 'f') AND c.relnamespace <> 'stockrelay'::regnamespace
+        AND (has_table_privilege($1, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
+             OR has_any_column_privilege($1, c.oid, 'INSERT, UPDATE'))
+        AND c.relname <> 'pg_settings'
+        """,
+        cast.daemon,
+    )
+    assert [row[0] for row in writable] == []
+    creatable = await sql.fetch(
+        "SELECT nspname FROM pg_namespace WHERE has_schema_privilege($1, oid, 'CREATE') AND nspname !~ '^pg_'",
+        cast.daemon,
+    )
+    assert [row[0] for row in creatable] == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.manners import DONE, FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, local_time, print_json
+from daemon.commands.places import Places, known_channel, local_time, print_json, print_line
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
         print_json(answer)
         return
     in_flight = answer["in_flight"]
-    click.echo(
+    print_line(
         f"{name} is paused since {local_time(settings, answer['since'])} by {answer['by']}"
         + (f": {answer['reason']}" if answer["reason"] else "")
     )
@@ -71,7 +71,7 @@ def resume(places: Places, channel: str, *, as_json: bool) -> None:
         click.echo(f"{name} was not paused")
     else:
         since = local_time(settings, answer["was_paused_since"])
-        click.echo(f"{name} goes on; it was paused since {since} by {answer['was_paused_by']}")
+        print_line(f"{name} goes on; it was paused since {since} by {answer['was_paused_by']}")
 
 
 async def _pause(settings: "Settings", channel: ChannelName, by: str, reason: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.manners import DONE, FAILED, Group, channels
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.places import Places, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
 
@@ -130,7 +130,7 @@ def _say(channel: ChannelName, done: str, skus: list[Sku], asked: tuple[str, ...
     if as_json:
         print_json({"channel": channel, done: skus, "not_parked": others})
     else:
-        click.echo(
+        print_line(
             f"{channel}: {done} {len(skus)}" + (f" ({', '.join(skus)})" if 0 < len(skus) <= 20 else "")
         )
     if others:

@@ -95,6 +95,13 @@ def local_time(settings: "Settings", time: str) -> str:
     return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
+def print_line(line: str) -> None:
+    """Print one line that may hold a stranger's words: a SKU, a partner's answer, somebody's reason."""
+    from daemon.logs import visible
+
+    click.echo(visible(line))
+
+
 def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print an answer for scripts."""
     from daemon.logs import visible

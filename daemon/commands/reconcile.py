@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from daemon.commands.manners import DONE, FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.places import Places, known_channel, print_json, print_line
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.types import ChannelName
 
@@ -241,14 +241,14 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
         if rows:
             print_rows(rows)
         for chunk in answer["unnamed_chunks"]:
-            click.echo(
+            print_line(
                 f"chunk {chunk['chunk']}: something differs in {chunk['skus']} SKUs from {chunk['first_sku']} to "
                 f"{chunk['last_sku']}; the partner says: {chunk['words']}"
             )
         for name, many in answer["more"].items():
             click.echo(f"and {many} more {name.replace('_', ' ')}")
     if answer["incomplete"]:
-        click.echo(f"not completed: {answer['incomplete']}")
+        print_line(f"not completed: {answer['incomplete']}")
 
 
 _METHODS: Final = {

@@ -149,6 +149,9 @@ async def _shown(stage: Stage) -> None:
     looked_at(done.out + done.err)
     looked_at((await stage.stockrelay("status")).out)
     looked_at((await stage.stockrelay("resume", "sekorm")).out)
+    for words in (("retry", "sekorm", *HOSTILE), ("discard", "ymatou", "--all")):
+        done = await stage.stockrelay("parked", *words)
+        looked_at(done.out + done.err)
 
 
 @pytest.mark.settings(channel={"rate_per_s": 2000})

@@ -27,30 +27,63 @@ class Moves(NamedTuple):
 def moves(me: str, lanes: Sequence[LaneView], replicas: Mapping[str, frozenset[ChannelName]]) -> Moves:
     """What replica `me` does about its share of the lanes.
 
-    `replicas` are those that are alive, with the channels that each serves; lanes of other channels than mine are not
-    mine to take. A replica's fair share is the sum of an even part of each of its channels. Whoever has more than that
-    rounded up gives up what is too much; while one has less than its own share rounded down, one of those with a lane
-    more gives it up. Free lanes go to who has too few, and then to anybody with room. Nobody has to agree on anything:
-    a lane that two want is had by one, and the other looks again.
+    `lanes` are those of all channels, `replicas` those that are alive, with the channels that each serves; lanes of
+    other channels than mine are not mine to take. A replica's fair share is the sum of an even part of each of its
+    channels. Whoever has more than that rounded up gives up what is too much; while one has less than its own share
+    rounded down, one of those with a lane more gives it up: each only what the other serves. Free lanes go to who has
+    too few, then to anybody with room, and if nobody who serves them has room, to anybody who does. Nobody has to agree
+    on anything: a lane that two want is had by one, and the other looks again.
     """
     everybody = {**replicas, me: replicas.get(me, frozenset(view.channel for view in lanes))}
     shares = _shares(lanes, everybody)
     held: Counter[str] = Counter(view.holder for view in lanes if view.holder is not None)
     mine = [view for view in lanes if view.holder == me]
-    free = [view for view in lanes if view.holder is None and view.channel in everybody[me]]
     least, most = floor(shares[me]), ceil(shares[me])
     needs = {name: missing for name in everybody if (missing := floor(shares[name]) - held[name]) > 0}
+    others = {name: served for name, served in everybody.items() if name != me}
+    with_room = _served_by(served for name, served in others.items() if held[name] < ceil(shares[name]))
 
-    if len(mine) > most:
-        return Moves((), _fullest_first(mine, len(mine) - most))
-    wanting = sum(missing for name, missing in needs.items() if name != me)
-    if len(mine) == most > least and wanting > len(free):
-        donors = sorted(name for name in everybody if held[name] == ceil(shares[name]) > floor(shares[name]))
-        is_called = donors.index(me) < wanting - len(free)
-        return Moves((), _fullest_first(mine, 1) if is_called else ())
+    movable = [view for view in mine if view.channel in with_room]
+    if len(mine) > most and movable:
+        return Moves((), _fullest_first(movable, min(len(movable), len(mine) - most)))
+    if len(mine) == most > least and (lane := _called_for(me, lanes, everybody, needs, shares)):
+        return Moves((), (lane,))
     # What others need is theirs first.
-    room = least - len(mine) if len(mine) < least else min(1, most - len(mine)) if wanting == 0 else 0
-    return Moves(_emptiest_first(me, mine, free, room), ())
+    needed = _served_by(served for name, served in others.items() if name in needs)
+    free = [view for view in lanes if view.holder is None and view.channel in everybody[me]]
+    if len(mine) < least:
+        return Moves(_emptiest_first(me, mine, free, least - len(mine)), ())
+    if len(mine) < most:
+        return Moves(_emptiest_first(me, mine, [view for view in free if view.channel not in needed], 1), ())
+    nobodys = [view for view in free if view.channel not in with_room]
+    return Moves(_emptiest_first(me, mine, nobodys, len(nobodys)), ())
+
+
+def _served_by(replicas: Iterable[frozenset[ChannelName]]) -> frozenset[ChannelName]:
+    return frozenset[ChannelName]().union(*replicas)
+
+
+def _called_for(
+    me: str,
+    lanes: Sequence[LaneView],
+    everybody: Mapping[str, frozenset[ChannelName]],
+    needs: Mapping[str, int],
+    shares: Mapping[str, Fraction],
+) -> Lane | None:
+    """The lane that I give up for those who have too few; None: what is free will do, or others give up theirs."""
+    needed = _served_by(everybody[name] for name in needs)
+    asked = [view for view in lanes if view.channel in needed]
+    wanting = sum(needs.values()) - sum(view.holder is None for view in asked)
+    held = Counter(view.holder for view in lanes)
+    having = {view.holder for view in asked}
+    donors = sorted(
+        name
+        for name in everybody
+        if name in having and held[name] == ceil(shares[name]) > floor(shares[name])
+    )
+    if me not in donors[: max(0, wanting)]:
+        return None
+    return _fullest_first([view for view in asked if view.holder == me], 1)[0]
 
 
 def _shares(lanes: Iterable[LaneView], replicas: Mapping[str, frozenset[ChannelName]]) -> dict[str, Fraction]:

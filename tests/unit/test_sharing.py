@@ -119,3 +119,36 @@ def test_from_whatever_they_have_they_come_to_an_even_share(
     assert all(view.holder is not None for view in at_rest)
     assert {held(at_rest, name) for name in names} <= {floor(total / replicas), ceil(total / replicas)}
     assert rounds <= 4, "each round is a second for which a lane may be without an owner"
+
+
+SERVED = st.sampled_from([BOTH, frozenset({SEKORM}), frozenset({YMATOU})])
+
+
+def test_a_lane_that_one_replica_alone_serves_is_not_left_alone_for_its_share() -> None:
+    replicas = {"both": BOTH, "sekorm": frozenset({SEKORM})}
+    views = lanes({SEKORM: 2, YMATOU: 4})
+    at_rest, _ = settle([view._replace(holder="both") for view in views], replicas, ["both", "sekorm"])
+    assert [held(at_rest, name) for name in ("both", "sekorm")] == [5, 1]
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.lists(SERVED, min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_whoever_serves_what_no_lane_stays_free(
+    sekorm: int, ymatou: int, served: list[frozenset[ChannelName]], chance: random.Random
+) -> None:
+    alive = {f"r{n}": channels for n, channels in enumerate(served)}
+    somebody = [
+        view._replace(
+            holder=chance.choice([None, *(name for name, its in alive.items() if view.channel in its)])
+        )
+        for view in lanes({SEKORM: sekorm, YMATOU: ymatou})
+    ]
+    at_rest, rounds = settle(somebody, alive, chance.sample(list(alive), len(alive)))
+    for view in at_rest:
+        servers = [name for name, its in alive.items() if view.channel in its]
+        assert view.holder in servers if servers else view.holder is None
+    assert rounds <= 6, "each round is a second for which a lane may be without an owner"

@@ -40,8 +40,8 @@ class _Kept:
 class LaneSharing:
     """Keeps as many lanes as are this replica's share; `wake` has it look now.
 
-    A `guest` takes what is free, is no replica that others share with, and divides nothing: a command that has work
-    done while no daemon runs. `told` hears after each look how the database took it: an error, or None.
+    A `guest` takes what is free and is no replica that others share with: a command that has work done while no daemon
+    runs. `told` hears after each look how the database took it: an error, or None.
     """
 
     def __init__(
@@ -94,8 +94,9 @@ class LaneSharing:
                     if self._told is not None:
                         self._told(error)
                     await clock.wait_any(_LOOK_S, stop, self.wake)
-        if not self._is_guest:
-            await self._leave()
+            if not self._is_guest:
+                # What is given up from now on is for the others, however long the last request takes.
+                await self._leave()
 
     async def _try_to_look(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> StockrelayError | None:
         try:
@@ -115,14 +116,15 @@ class LaneSharing:
             await self._lanes.want(channel, lanes)
             del self._wanting[channel]
         await self._beat()
-        self._known = [state for state in await self._lanes.all() if state.channel in self._served]
+        everything = await self._lanes.all()
+        self._known = [state for state in everything if state.channel in self._served]
         if self._is_guest:
             next_moves = Moves(tuple(state.lane for state in self._known if state.holder is None), ())
         else:
             replicas = await self._lanes.replicas()
-            views = [LaneView(state.lane, state.channel, state.holder) for state in self._known]
+            views = [LaneView(state.lane, state.channel, state.holder) for state in everything]
             next_moves = moves(self._holder, views, replicas)
-            self._divide_what_is_free(group)
+        self._divide_what_is_free(group)
         by_lane = {state.lane: state for state in self._known}
         for lane, kept in self._kept.items():
             if lane in next_moves.give_up or lane not in by_lane or not by_lane[lane].is_settled:

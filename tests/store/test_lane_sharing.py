@@ -1,0 +1,78 @@
+"""A replica's lanes on a real database: what it takes, gives up and leaves to others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from daemon.core.types import Lane
+from daemon.services.lanes import LaneSharing, Served, Tenure
+from tests.store.place import TIMEOUT, Connection
+from tests.store.shop import CHANNEL, LEASE, Shop
+
+
+class Serving:
+    """Serves lanes until told to stop; those in `slow` until `finish` is set as well."""
+
+    def __init__(self, *slow: str) -> None:
+        self.slow = slow
+        self.finish = asyncio.Event()
+        self.lanes: set[Lane] = set()
+
+    async def run(self, tenure: Tenure, stop: asyncio.Event) -> None:
+        lane = tenure.owner.lane
+        self.lanes.add(lane)
+        try:
+            await stop.wait()
+            if lane in self.slow:
+                await self.finish.wait()
+        finally:
+            self.lanes.remove(lane)
+
+
+@asynccontextmanager
+async def sharing(
+    shop: Shop, holder: str, serving: Serving, *, is_guest: bool = False
+) -> AsyncIterator[tuple[asyncio.Task[None], asyncio.Event]]:
+    """One replica that shares the channel's lanes."""
+    stop = asyncio.Event()
+    replica = LaneSharing(shop.lanes, {CHANNEL: Served(serving, None)}, holder, LEASE, is_guest=is_guest)
+    task = asyncio.create_task(replica.run(stop))
+    try:
+        yield task, stop
+    finally:
+        stop.set()
+        serving.finish.set()
+        await asyncio.wait_for(task, TIMEOUT)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        while not is_so():  # noqa: ASYNC110 - what is waited for is in the database
+            await asyncio.sleep(0.02)
+
+
+async def test_a_command_that_serves_what_nobody_does_divides_what_is_to_be_divided(shop: Shop) -> None:
+    await shop.lanes.give_up(shop.owner)
+    await shop.lanes.want(CHANNEL, 2)
+    serving = Serving()
+    async with sharing(shop, "guest", serving, is_guest=True):
+        await until(lambda: serving.lanes == {"sekorm/1", "sekorm/2"})
+
+
+async def test_lanes_of_a_replica_that_stops_are_taken_while_its_last_request_takes_its_time(
+    shop: Shop, sql: Connection
+) -> None:
+    await shop.lanes.give_up(shop.owner)
+    await shop.lanes.want(CHANNEL, 4)
+    assert await shop.lanes.divide(CHANNEL) == 4
+    first, second = Serving("sekorm/1"), Serving()
+    async with sharing(shop, "one", first) as (stopping, stop):
+        await until(lambda: len(first.lanes) == 4)
+        async with sharing(shop, "two", second):
+            await until(lambda: len(first.lanes) == 2 and len(second.lanes) == 2)
+            stop.set()
+            await until(lambda: second.lanes == {"sekorm/2", "sekorm/3", "sekorm/4"})
+            assert not stopping.done()
+            assert await sql.fetchval("SELECT array_agg(holder) FROM stockrelay.replica") == ["two"]
+            first.finish.set()
+            await until(lambda: len(second.lanes) == 4)

@@ -93,6 +93,7 @@ async def test_hostile_words_stay_words_wherever_they_are_shown(stage18: Stage, 
     await second.start()
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
     await second.wait_until(lambda: second.text().count("dispatch.") > 3, "attempts")
+    await second.wait_until(lambda: bool(box.got), "a letter", 60)
     await second.stop()
     for line in looked_at(second.text()).splitlines():
         assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z (debug|info|warning|error) ", line), line
@@ -100,7 +101,6 @@ async def test_hostile_words_stay_words_wherever_they_are_shown(stage18: Stage, 
     second.not_json.clear()
     second.lines.clear()
     await _shown(stage18)
-    await box.has(1)
     for letter in box.got:
         looked_at(letter["title"] + "\n" + letter["message"])
         assert "@all" not in letter["message"]

@@ -108,6 +108,8 @@ class CaptureHealth:
             self._unheard = 0
         elif bell == "asked":
             await clock.wait_any(self._heard_within.total_seconds(), self._bell, stop)
+            if stop.is_set():
+                return
             self._unheard = 0 if self._bell.is_set() else self._unheard + 1
         is_deaf = self._unheard >= _SUSPICIOUS
         unheard = capture.canary_unheard(

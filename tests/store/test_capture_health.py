@@ -374,6 +374,22 @@ async def test_replicated_sessions_lose_nothing_while_the_triggers_are_always_on
     assert [each.check for each in await health.findings()] == [Check.TRIGGERS]
 
 
+async def test_a_role_that_always_works_in_replicated_sessions_is_named(
+    place: Place, health: Health, sql: Connection
+) -> None:
+    loader = f"{place.name}_Loader"
+    await sql.execute(
+        f'CREATE ROLE "{loader}"; ALTER ROLE "{loader}" SET session_replication_role = replica;'
+        f"ALTER ROLE \"{loader}\" IN DATABASE {place.name} SET session_replication_role = 'replica';"
+        "ALTER TABLE shop.goods ENABLE TRIGGER stockrelay_insert"
+    )
+    try:
+        found = {each.check: each.found for each in await health.findings()}[Check.REPLICATION]
+        assert f'the role "{loader}"; the role "{loader}" in the database {place.name}' in found
+    finally:
+        await sql.execute(f'DROP ROLE "{loader}"')
+
+
 async def test_triggers_that_never_fired_in_replicated_sessions_are_no_news(
     health: Health, sql: Connection
 ) -> None:

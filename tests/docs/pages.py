@@ -4,6 +4,7 @@ A comment `<!-- test: WORDS -->` on the line above a block tells what is to be d
 
     file NAME         the block is saved under that name, as the text beside it tells the reader
     stays             the command goes on running, as in a terminal of its own, once the output shown has come
+    among others      further lines may stand between those that are shown
     eventually        a command that only looks is repeated until it shows what the document shows
     fails CODE        the command ends with that exit code
     not run: REASON   it can't be run here

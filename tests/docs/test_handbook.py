@@ -61,3 +61,8 @@ def test_the_architecture_says_where_everything_is() -> None:
     assert [name for name in parts if name not in places] == []
     services = set(re.findall(r"`(\w+)`", next(what for where, what in rows if "services" in where)))
     assert services <= {path.stem for path in (ROOT / "daemon" / "services").iterdir()}
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert [path.name for path in documents() if path.name != "README.md" and f"(docs/{path.name})" not in text] == []

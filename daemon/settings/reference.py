@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -63,10 +64,12 @@ value and fix, and ends with exit code 78. Nothing is read again while the daemo
 def reference() -> str:
     """The whole document."""
     schema = Settings.model_json_schema()
-    parts = [_HEAD]
-    for name, field in schema["properties"].items():
-        parts += _section((name,), field, schema)
-    return "\n".join(parts).rstrip() + "\n"
+    sections = [
+        part for name, field in schema["properties"].items() for part in _section((name,), field, schema)
+    ]
+    heads = re.findall(r"^## (\S+)$", "\n".join(sections), re.MULTILINE)
+    links = [f"[`{head.strip('[]')}`](#{re.sub('[^a-z]', '', head)})" for head in heads]
+    return "\n".join([_HEAD, _wrapped(f"Sections: {', '.join(links)}."), *sections]).rstrip() + "\n"
 
 
 def _section(path: tuple[str, ...], field: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
@@ -153,9 +156,10 @@ def _kind(key: Key, field: dict[str, Any]) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return (
-        textwrap.fill(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
-    )
+    """The text in lines; what stands in backticks is not broken."""
+    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(text.split()))
+    lines = textwrap.fill(whole, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\0", " ") + "\n"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _SQL = queries.load("capture_health")
 _LONGEST_READING: Final = timedelta(minutes=20)
 """A reading of everything is given up before that."""
 
+_KINDS: Final = frozenset(check.value for check in Check)
+
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
 """Lends a connection inside a transaction, for what the words say; errors are translated."""
@@ -204,7 +206,7 @@ class CaptureHealthStore:
         """Return what is wrong now, oldest first."""
         async with self._database.connection("reading what is wrong with the capture") as connection:
             rows = await connection.fetch(_SQL["open"])
-        return [_open_finding(row) for row in rows]
+        return _open_findings(rows)
 
     async def checked_at(self) -> datetime | None:
         """Return when a replica looked last; None: none has yet."""
@@ -214,15 +216,28 @@ class CaptureHealthStore:
 
 
 async def _tell(connection: "PoolConnectionProxy[asyncpg.Record]", rows: Sequence[asyncpg.Record]) -> Changed:
-    opened = [_open_finding(row) for row in rows if row["is_open"]]
-    ended = [_open_finding(row) for row in rows if not row["is_open"]]
+    opened = _open_findings([row for row in rows if row["is_open"]])
+    ended = _open_findings([row for row in rows if not row["is_open"]])
     for notice in [failure_notice(each) for each in opened] + [recovery_notice(each) for each in ended]:
         await post_within(connection, notice)
     return Changed(opened, ended)
 
 
-def _open_finding(row: asyncpg.Record) -> OpenFinding:
-    finding = Finding(
-        Check(row["kind"]), row["subject"], row["found"], row["advice"], row["is_error"], row["is_lossy"]
-    )
-    return OpenFinding(finding, row["reporter"], row["since"])
+def _open_findings(rows: Sequence[asyncpg.Record]) -> list[OpenFinding]:
+    """What is of a kind that only a newer program looks at is for that one to tell."""
+    return [
+        OpenFinding(
+            Finding(
+                Check(row["kind"]),
+                row["subject"],
+                row["found"],
+                row["advice"],
+                row["is_error"],
+                row["is_lossy"],
+            ),
+            row["reporter"],
+            row["since"],
+        )
+        for row in rows
+        if row["kind"] in _KINDS
+    ]

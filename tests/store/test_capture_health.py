@@ -522,6 +522,16 @@ async def test_what_a_replica_reported_that_is_gone_is_over(health: Health) -> N
     assert [each.finding for each in (await health.store.expire(timedelta(0))).ended] == [bad]
 
 
+async def test_what_only_a_newer_program_looks_at_is_left_to_it(health: Health, sql: Connection) -> None:
+    await sql.execute(
+        "INSERT INTO stockrelay.capture_finding (reporter, kind, subject, is_error, is_lossy, found, advice) "
+        "VALUES ('', 'later', 'x', true, true, 'a', 'b')"
+    )
+    assert await health.store.open() == []
+    assert not (await health.store.keep("", list(Check), [])).ended
+    assert await sql.fetchval("SELECT count(*) FROM stockrelay.capture_finding") == 1
+
+
 async def test_one_replica_looks_for_all(health: Health) -> None:
     turns = await asyncio.gather(*(health.store.take_turn(timedelta(hours=1)) for _ in range(8)))
     assert sorted(turns) == [False] * 7 + [True]

@@ -15,6 +15,8 @@ from tests.docs.test_from_nothing import LEAST
 from tests.docs.walk import follow
 
 SETTINGS: dict[str, dict[str, dict[str, float]]] = {
+    # So that what was told just now is judged.
+    "reconcile.md": {"reconcile": {"enabled": False, "settle_s": 0.5}},
     # So that a SKU is parked soon, and one that was in doubt still is when the page asks.
     "answers.md": {"channel": {"park_after": 3, "settle_s": 300.0}},
     # So that what is wrong with the capture is found soon.

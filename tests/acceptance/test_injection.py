@@ -149,7 +149,7 @@ async def _shown(stage: Stage) -> None:
     looked_at(done.out + done.err)
     looked_at((await stage.stockrelay("status")).out)
     looked_at((await stage.stockrelay("resume", "sekorm")).out)
-    for words in (("retry", "sekorm", *HOSTILE), ("discard", "ymatou", "--all")):
+    for words in (("retry", "sekorm", *HOSTILE), ("discard", "ymatou", *HOSTILE)):
         done = await stage.stockrelay("parked", *words)
         looked_at(done.out + done.err)
 

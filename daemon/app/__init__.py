@@ -2,6 +2,7 @@
 
 from daemon.app.building import (
     connect_options,
+    lease_connections,
     listings,
     opened,
     operators_zone,
@@ -16,6 +17,7 @@ from daemon.app.upkeep import adopt, migrate, migration_sql, send_test
 __all__ = [
     "adopt",
     "connect_options",
+    "lease_connections",
     "listings",
     "migrate",
     "migration_sql",

@@ -46,6 +46,17 @@ def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
     )
 
 
+def lease_pool(settings: Settings) -> Database:
+    """Make the connections for what keeps the lanes ours, opened by the caller: a lease must not wait until slow
+    claims have ended, or until a channel has been divided."""
+    return Database(connect_options(settings, is_direct=False), lease_connections(settings))
+
+
+def lease_connections(settings: Settings) -> int:
+    """How many connections there are for leases at most: two, and one to divide each channel."""
+    return 2 + len(settings.enabled_channels())
+
+
 @asynccontextmanager
 async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Database]:
     """Connections for a command, after a look at the schema's version."""
@@ -109,6 +120,8 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
         grace=settings.run.grace,
         batch=channel.batch,
         batch_above=channel.batch_above,
+        # The other half is for outcomes, and for reading the change log.
+        claims=max(1, settings.database.pool_size // (2 * len(settings.enabled_channels()))),
     )
 
 

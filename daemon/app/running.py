@@ -16,6 +16,7 @@ from daemon.app.building import (
     connect_options,
     debounces,
     guard_rule,
+    lease_pool,
     ledgers_of,
     limits,
     new_holder,
@@ -107,21 +108,24 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event) -> None:
         # First, so that it answers while the database is awaited, and until everything else has ended.
         watch = await stack.enter_async_context(watching(settings, stop))
         database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
-        stack.push_async_callback(database.close)
-        if not await _wait_for_database(settings, database, watch.readiness, stop):
+        leases = lease_pool(settings)
+        for pool in (database, leases):
+            stack.push_async_callback(pool.close)
+        if not await _wait_for_database(settings, (database, leases), watch.readiness, stop):
             return
         clients = await stack.enter_async_context(partners(settings, database))
-        await _serve(settings, database, clients, holder, watch, stop)
+        await _serve(settings, database, Lanes(leases), clients, holder, watch, stop)
 
 
 async def _wait_for_database(
-    settings: Settings, database: Database, readiness: Readiness, stop: asyncio.Event
+    settings: Settings, pools: Sequence[Database], readiness: Readiness, stop: asyncio.Event
 ) -> bool:
     """Wait until the database answers: it may start after us. Raises SchemaMismatch, StoreRefused."""
     while not stop.is_set():
         try:
             await migrations.check_version(connect_options(settings, is_direct=True))
-            await database.open()
+            for pool in pools:
+                await pool.open()
         except StoreUnavailable as error:
             log.warning("run.database_awaited", reason=str(error))
             readiness.told(DATABASE, error)
@@ -138,6 +142,7 @@ async def _wait_for_database(
 async def _serve(
     settings: Settings,
     database: Database,
+    lanes: Lanes,
     clients: dict[ChannelName, Partner],
     holder: str,
     watch: Watching,
@@ -145,7 +150,6 @@ async def _serve(
 ) -> None:
     readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
-    lanes = Lanes(database)
     ledgers = ledgers_of(settings, database, clients)
     dispatchers: dict[ChannelName, Dispatcher] = {}
     for name in ledgers:

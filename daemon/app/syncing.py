@@ -11,6 +11,7 @@ from daemon.app.building import (
     confirmed_per_s,
     debounces,
     guard_rule,
+    lease_pool,
     ledgers_of,
     limits,
     listings,
@@ -49,10 +50,13 @@ async def sync(
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, _SYNC_POOL))
+        leases = lease_pool(settings)
+        stack.push_async_callback(leases.close)
+        await leases.open()
         clients = await stack.enter_async_context(partners(settings, database))
         # A copy of the database is refused before anything is sent.
         await Intake(database, [], {}).check_identity(confirmed_per_s(settings))
-        lanes, syncs = Lanes(database), Syncs(database, listing)
+        lanes, syncs = Lanes(leases), Syncs(database, listing)
         # Of all channels: whoever reads the change log reads it for all of them.
         ledgers = ledgers_of(settings, database, clients)
         dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)

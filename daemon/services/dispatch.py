@@ -64,7 +64,8 @@ class Limits:
     """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
     `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
     share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
-    `batch_above` are the channel's: a lane has its part of them."""
+    `batch_above` are the channel's: a lane has its part of them. Of its lanes, `claims` are in the
+    database at a time: the connections are all channels'."""
 
     rate_per_s: float
     concurrency: int
@@ -76,6 +77,7 @@ class Limits:
     grace: timedelta
     batch: int = 1
     batch_above: int = 0
+    claims: int = 2
 
 
 class Dispatcher:
@@ -101,6 +103,7 @@ class Dispatcher:
         self.compare_all: Callable[[], None] = _nothing
         # Not used before the first lane is served.
         self.rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic())
+        self.claiming = asyncio.Semaphore(limits.claims)
         self.observer = observer
         self.progress = progress or Progress()
         self._tell_trouble = tell_trouble
@@ -147,6 +150,11 @@ class Dispatcher:
         if share:
             rate = self.limits.rate_per_s * min(1.0, share)
             self.rate = self.rate.at_rate(rate, max(1, int(rate / 10)), clock.monotonic())
+
+    @property
+    def shifts(self) -> int:
+        """How many lanes are served: so many claims may be waited for."""
+        return len(self._shifts)
 
     def has_in_hand(self) -> bool:
         """Whether any lane has attempts that have not ended: while the channel is probed, one at a time is sent."""
@@ -244,7 +252,7 @@ class _Shift:
     async def _claim_until(self, stop: asyncio.Event, pulse: Pulse) -> None:
         failures = 0
         while not stop.is_set():
-            pulse.beat(_SLOWEST_RETRY.total_seconds())
+            pulse.beat(_SLOWEST_RETRY.total_seconds() * self._of.shifts)
             room = self._room()
             is_urgent_only = room == 0 and self.urgent.is_set() and self._is_open()
             if room == 0 and not is_urgent_only:
@@ -257,10 +265,11 @@ class _Shift:
             self.wake.clear()
             try:
                 await self._recover()
-                claimed_at = clock.monotonic()
-                claim = await self._ledger.claim(
-                    self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
-                )
+                async with self._of.claiming:
+                    claimed_at = clock.monotonic()
+                    claim = await self._ledger.claim(
+                        self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
+                    )
                 for attempt in self._take_on(claim):
                     self._queue.put_nowait(_claimed(attempt, claimed_at))
                 is_more = is_urgent_only or claim.looked_at >= room
@@ -324,8 +333,9 @@ class _Shift:
 
     async def _claim_turn(self, most: int) -> float:
         """Claim one call of a sync. The next is claimed when the ledger has the outcomes of this one."""
-        claimed_at = clock.monotonic()
-        claim = await self._ledger.claim(self._tenure.owner, most, self._limits.settle, is_sync=True)
+        async with self._of.claiming:
+            claimed_at = clock.monotonic()
+            claim = await self._ledger.claim(self._tenure.owner, most, self._limits.settle, is_sync=True)
         self._is_syncing = True
         if attempts := self._take_on(claim):
             self._turn = {attempt.attempt_id for attempt in attempts}

@@ -161,6 +161,12 @@ def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _heard(task: "asyncio.Task[None]") -> None:
+    """What a clean-up failed of is nobody's business: the connection is cut."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def _keep_session(_connection: object) -> None:
     """Skip the reset a pool does on release: nothing here leaves a setting behind, and it costs a round trip."""
 
@@ -176,6 +182,8 @@ class Database:
 
     async def open(self) -> None:
         """Open the pool; its connections are made when they are wanted. Raises StoreUnavailable, StoreRefused."""
+        if self._pool is not None:
+            return
 
         async def set_up(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             keep_alive(connection)
@@ -215,8 +223,11 @@ class Database:
             try:
                 yield connection
             except BaseException:
+                releasing = asyncio.create_task(pool.release(connection, timeout=_CLEAN_UP_S))
+                # Also of one that nobody waits for any more, as its task was cancelled once more.
+                releasing.add_done_callback(_heard)
                 with contextlib.suppress(Exception):
-                    await pool.release(connection, timeout=_CLEAN_UP_S)
+                    await asyncio.shield(releasing)
                 raise
             await pool.release(connection, timeout=_CLEAN_UP_S)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from daemon.core.types import CHANNELS, ChannelName
+from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
 from daemon.simulator import Entry
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Replica
@@ -116,3 +116,45 @@ async def _until_divided(stage: Stage, lanes: int) -> None:
 async def _go_on(*replicas: Replica) -> None:
     for replica in replicas:
         await replica.wait_for("dispatch.delivery_acknowledged", since=replica.mark(), times=50)
+
+
+PACED = (
+    "SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.stock"
+    " WHERE (SELECT pg_sleep(s) FROM erp.pace) IS NOT NULL"
+)
+LANES = 8
+
+
+@pytest.mark.settings(
+    sekorm={"lanes": LANES, "listing": PACED}, channel={"timeout_s": 1.0, "settle_s": 4.0, "park_after": 99}
+)
+async def test_a_slow_listing_costs_no_lane_its_lease_and_the_other_channel_nothing(stage18: Stage) -> None:
+    await stage18.erp.execute("CREATE TABLE erp.pace AS SELECT 0.0::float8 AS s")
+    await stage18.fill(200)
+    await stage18.migrate()
+    replica = stage18.replica()
+    await replica.start()
+    await replica.wait_for("lane.lease_taken", times=LANES + 1)
+    await stage18.converged()
+    since = replica.mark()
+    # Each claim takes twice as long as a lease, and there are as many lanes as connections.
+    await stage18.erp.execute("UPDATE erp.pace SET s = 4.0")
+    due = "UPDATE stockrelay.ledger SET doubt_at = now(), doubt_until = now(), due_at = now() WHERE channel = $1"
+    await stage18.erp.execute(due, SEKORM)
+    slow = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    lease_end = "SELECT until FROM stockrelay.lease WHERE lane = 'ymatou'"
+    async with asyncio.timeout(30):
+        while await stage18.erp.fetchval(slow) < 2:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.02)
+        began = await stage18.erp.fetchval(lease_end)
+        while (await stage18.erp.fetchval(lease_end) - began).total_seconds() < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await stage18.erp.execute(due, YMATOU)
+    await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=YMATOU, times=200)
+    assert await stage18.erp.fetchval(slow) >= 1, "it was slow until now"
+    await stage18.erp.execute("UPDATE erp.pace SET s = 0")
+    await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=SEKORM, times=200)
+    assert not replica.find("lane.lease_unavailable", since)
+    assert not replica.find("lane.lease_expired", since)

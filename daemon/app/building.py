@@ -100,6 +100,11 @@ def confirmed_per_s(settings: Settings) -> float:
     return min(channel.rate_per_s for channel in settings.enabled_channels().values()) / 2
 
 
+def longest_settle(settings: Settings) -> timedelta:
+    """Return after how long no request of any channel can land any more."""
+    return max(channel.settle for channel in settings.enabled_channels().values())
+
+
 def guard_rule(settings: Settings) -> GuardRule | None:
     """Return how many zeroes at once are held; None: none are."""
     guard = settings.guard

@@ -19,6 +19,7 @@ from daemon.app.building import (
     lease_pool,
     ledgers_of,
     limits,
+    longest_settle,
     new_holder,
     notifier,
     partners,
@@ -198,11 +199,13 @@ async def _serve(
             health.heard()
 
     async def on_connected() -> None:
-        has_failed_over = await store.check_identity(confirmed_per_s(settings))
+        has_failed_over = await store.check_identity(confirmed_per_s(settings), longest_settle(settings))
+        for dispatcher in dispatchers.values():
+            dispatcher.recover()
         intake.request_resync("failover" if has_failed_over else "listening anew")
 
     # A copy of the database is refused before anything is sent.
-    await store.check_identity(confirmed_per_s(settings))
+    await store.check_identity(confirmed_per_s(settings), longest_settle(settings))
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     health = CaptureHealth(
         CaptureHealthStore(database),

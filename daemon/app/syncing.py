@@ -15,6 +15,7 @@ from daemon.app.building import (
     ledgers_of,
     limits,
     listings,
+    longest_settle,
     new_holder,
     opened,
     partners,
@@ -55,7 +56,7 @@ async def sync(
         await leases.open()
         clients = await stack.enter_async_context(partners(settings, database))
         # A copy of the database is refused before anything is sent.
-        await Intake(database, [], {}).check_identity(confirmed_per_s(settings))
+        await Intake(database, [], {}).check_identity(confirmed_per_s(settings), longest_settle(settings))
         lanes, syncs = Lanes(leases), Syncs(database, listing)
         # Of all channels: whoever reads the change log reads it for all of them.
         ledgers = ledgers_of(settings, database, clients)

@@ -6,6 +6,7 @@ from typing import Any
 from daemon.app.building import (
     confirmed_per_s,
     connect_options,
+    longest_settle,
     opened,
     receivers,
 )
@@ -40,7 +41,7 @@ async def adopt(settings: Settings) -> dict[str, Any]:
     """Make this database the one that is pushed from; return which it is, and how fast all is confirmed."""
     async with opened(settings) as database:
         rate = confirmed_per_s(settings)
-        identifier = await Intake(database, [], {}).adopt(rate)
+        identifier = await Intake(database, [], {}).adopt(rate, longest_settle(settings))
     return {"system_identifier": identifier, "confirmed_per_s": rate}
 
 

@@ -17,7 +17,7 @@ from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.ratelimit import RateLimit
-from daemon.core.types import AttemptId, ChannelName, Lane, Sku
+from daemon.core.types import AttemptId, ChannelName, Sku
 from daemon.partners.partner import Partner
 from daemon.progress import Progress, Pulse
 from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner, Written
@@ -89,7 +89,7 @@ class Dispatcher:
         ledger: Ledger,
         partner: Partner,
         limits: Limits,
-        tell_trouble: Callable[[Lane, ChannelName, Outcome | None], Awaitable[None]],
+        tell_trouble: Callable[[Owner, ChannelName, Outcome | None], Awaitable[None]],
         observer: Observer | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -118,6 +118,11 @@ class Dispatcher:
                 shift.wake.set()
                 if is_urgent:
                     shift.urgent.set()
+
+    def recover(self) -> None:
+        """The database may have another idea of what is open and what is wrong: every lane puts it right."""
+        for shift in self._shifts:
+            shift.recover()
 
     def note_put_off(self, skus: Sequence[Sku], now: float) -> None:
         """Zeroes that no marking has counted wait for one: have the changes read, and if that has brought nothing
@@ -160,16 +165,16 @@ class Dispatcher:
         """Whether any lane has attempts that have not ended: while the channel is probed, one at a time is sent."""
         return any(shift.in_hand for shift in self._shifts)
 
-    async def tell_trouble(self, lane: Lane) -> None:
+    async def tell_trouble(self, owner: Owner) -> None:
         """Keep the channel's trouble, or that it has none, for one lane."""
-        await self._tell_trouble(lane, self.ledger.channel, self.breaker.cause)
+        await self._tell_trouble(owner, self.ledger.channel, self.breaker.cause)
 
     async def tell_change(self) -> None:
         """The channel was paused or resumed: every lane looks, and is told of."""
         for shift in self._shifts:
             shift.has_room.set()
-        for lane in [shift.lane for shift in self._shifts]:
-            await self.tell_trouble(lane)
+        for owner in [shift.owner for shift in self._shifts]:
+            await self.tell_trouble(owner)
 
 
 def _nothing() -> None:
@@ -197,6 +202,7 @@ class _Shift:
         self._ledger = dispatcher.ledger
         self._limits = dispatcher.limits
         self._tenure = tenure
+        self.owner = tenure.owner
         self.lane = tenure.owner.lane
         self.number = tenure.owner.number
         self.of = tenure.owner.of
@@ -224,6 +230,11 @@ class _Shift:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._must_recover = True
+
+    def recover(self) -> None:
+        """Look before the next claim for attempts that nobody waits for."""
+        self._must_recover = True
+        self.wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         name = self._ledger.channel
@@ -378,9 +389,9 @@ class _Shift:
     async def _recover(self) -> None:
         if not self._must_recover:
             return
-        recovered = await self._ledger.recover(self._tenure.owner, self.in_hand, self._limits.settle)
-        await self._of.tell_trouble(self.lane)
         self._must_recover = False
+        recovered = await self._ledger.recover(self._tenure.owner, self.in_hand, self._limits.settle)
+        await self._of.tell_trouble(self.owner)
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
 
@@ -592,6 +603,7 @@ class _Shift:
             await self._of.tell_change()
         except StockrelayError as error:
             log.warning("dispatch.state_not_kept", channel=channel, reason=str(error))
+            self._of.recover()
 
     def _give_back(self, attempt: Attempt, reason: str) -> None:
         """Nothing was sent: the row is due again."""

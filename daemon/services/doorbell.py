@@ -22,6 +22,8 @@ _RETRY_BASE: Final = timedelta(seconds=0.2)
 _RETRY_CAP: Final = timedelta(seconds=10)
 _CONNECT_S: Final = 60.0
 """What connecting takes at most: each host of the address has its timeout."""
+_COMPARED_S: Final = 15 * 60.0
+"""After a failover, every row of the ledger is written before the first ring is heard."""
 
 
 class Doorbell:
@@ -55,6 +57,7 @@ class Doorbell:
             self._pulse.beat(_CONNECT_S)
             try:
                 async with listening(self._options, self._ring) as listener:
+                    self._pulse.beat(_COMPARED_S)
                     await self._on_connected()
                     log.info("doorbell.listening", pid=listener.pid)
                     self.is_listening = True

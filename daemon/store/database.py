@@ -56,6 +56,9 @@ def translated(doing: str) -> Iterator[None]:
                 "run `stockrelay migrate`"
             ) from error
         raise StoreRefused(f"{doing}: {_words(error)}") from error
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        # Its words name what is wrong with the address, and not the address.
+        raise ConfigError(f"database.dsn: {_words(error)}") from error
     except _UNAVAILABLE as error:
         raise StoreUnavailable(f"{doing}: the database does not answer ({_words(error)})") from error
     except asyncpg.DataError as error:
@@ -111,6 +114,8 @@ async def reach(
     for one in _each_host(dsn or ""):
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
+        except asyncpg.exceptions.ClientConfigurationError:
+            raise
         except _UNAVAILABLE as error:
             last = error
         else:

@@ -179,11 +179,12 @@ class Intake:
             dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
         return dropped
 
-    async def check_identity(self, confirmed_per_s: float) -> bool:
+    async def check_identity(self, confirmed_per_s: float, settle: timedelta) -> bool:
         """Return whether a failover has happened since the last look (and remember it).
 
         The standby may not have had the last transactions, and with them what the partners acknowledged: every number
-        is confirmed, at `confirmed_per_s` SKUs per second and channel.
+        is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before `settle` had
+        passed: what was on its way may have landed after it.
 
         Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
         """
@@ -199,20 +200,20 @@ class Intake:
             async with self._database.transaction("confirming every number after a failover") as connection:
                 if await connection.fetchval(_SQL["note_timeline"]):
                     await connection.execute(
-                        _SQL["doubt_everything"], confirmed_per_s, timeout=_EVERY_ROW.total_seconds()
+                        _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
                     )
         return not row["is_same_timeline"]
 
-    async def adopt(self, confirmed_per_s: float) -> int:
+    async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
         """Make this database the one that is pushed from; return its system identifier.
 
         What partners acknowledged after the copy was made is not in it, so every number is confirmed, at
-        `confirmed_per_s` SKUs per second and channel.
+        `confirmed_per_s` SKUs per second and channel; `settle` is as above.
         """
         async with self._database.transaction("adopting the database") as connection:
             identifier: int = await connection.fetchval(_SQL["adopt"])
             await connection.execute(
-                _SQL["doubt_everything"], confirmed_per_s, timeout=_EVERY_ROW.total_seconds()
+                _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
             )
         return identifier
 

@@ -113,12 +113,19 @@ class Lanes:
             rows = await connection.fetch(_SQL["replicas"])
         return {row["holder"]: frozenset(ChannelName(name) for name in row["channels"]) for row in rows}
 
-    async def set_trouble(self, lane: Lane, channel: ChannelName, cause: Outcome | None) -> None:
-        """Keep what is wrong in a lane, where `status` finds it; None: nothing is."""
+    async def set_trouble(self, owner: Owner, channel: ChannelName, cause: Outcome | None) -> None:
+        """Keep what is wrong in a lane that is still ours, where `status` finds it; None: nothing is."""
         trouble = None if cause is None else (cause.trouble or cause.kind).value
-        async with self._database.connection(f"{lane}: keeping the channel's state") as connection:
+        async with self._database.connection(f"{owner.lane}: keeping the channel's state") as connection:
             await connection.execute(
-                _SQL["set_trouble"], lane, channel, trouble, cause and cause.reason, cause and cause.advice
+                _SQL["set_trouble"],
+                owner.lane,
+                channel,
+                trouble,
+                cause and cause.reason,
+                cause and cause.advice,
+                owner.epoch,
+                owner.holder,
             )
 
     async def troubles(self) -> list[TroubleState]:

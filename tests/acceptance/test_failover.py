@@ -112,3 +112,18 @@ async def _caught_up(stage: Stage, standby: PostgresServer) -> None:
                 await asyncio.sleep(0.02)
     finally:
         await follower.close()
+
+
+async def test_an_attempt_of_which_only_the_new_server_knows_does_not_stay_open(stage18: Stage) -> None:
+    replica = await stage18.running(5)
+    since = replica.mark()
+    # As a standby has it that never heard of the outcome, reached by connections that were made anew unnoticed.
+    await stage18.erp.execute(
+        "UPDATE stockrelay.ledger AS d SET attempt_id = nextval('stockrelay.attempt_id'), attempt_epoch = l.epoch, "
+        "attempt_seq = d.want_seq, attempt_quantity = 1, attempt_at = now(), attempt_settles = true "
+        "FROM stockrelay.lease AS l WHERE l.channel = d.channel AND d.sku = 'SKU-1'"
+    )
+    await stage18.cut_listener()
+    await replica.wait_for("dispatch.attempts_recovered", since=since, times=2)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000")
+    await stage18.converged()

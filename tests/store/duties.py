@@ -150,7 +150,7 @@ async def sync(shop: Shop) -> None:
 
 async def work(shop: Shop) -> None:
     """Everything a daemon does."""
-    await shop.intake.check_identity(10.0)
+    await shop.intake.check_identity(10.0, SETTLE)
     await shop.take()
     await shop.deliver("A", 5)
     await shop.sells("A", 4)
@@ -176,9 +176,9 @@ async def work(shop: Shop) -> None:
     await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
     await shop.intake.roll_attempts(timedelta(days=30))
     await shop.intake.state()
-    await shop.intake.adopt(10)
+    await shop.intake.adopt(10, SETTLE)
     assert await shop.lanes.renew(shop.owner, LEASE)
-    await shop.lanes.set_trouble(LANE, CHANNEL, Outcome(Kind.TROUBLE, "why"))
+    await shop.lanes.set_trouble(shop.owner, CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()
     await ask(shop)
     pauses = Pauses(shop.database)

@@ -383,9 +383,9 @@ async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -
     from daemon.core.outcome import Kind, Outcome, Trouble
 
     cause = Outcome(Kind.TROUBLE, "wrong", Trouble.CREDENTIAL, advice="check")
-    await shop.lanes.set_trouble(LANE, CHANNEL, cause)
+    await shop.lanes.set_trouble(shop.owner, CHANNEL, cause)
     (first,) = await shop.lanes.troubles()
-    await shop.lanes.set_trouble(LANE, CHANNEL, cause)
+    await shop.lanes.set_trouble(shop.owner, CHANNEL, cause)
     (second,) = await shop.lanes.troubles()
     assert (first.trouble, first.reason, first.advice, first.since) == (
         "credential",
@@ -393,6 +393,6 @@ async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -
         "check",
         second.since,
     )
-    await shop.lanes.set_trouble(LANE, CHANNEL, None)
+    await shop.lanes.set_trouble(shop.owner, CHANNEL, None)
     assert await shop.lanes.troubles() == []
     assert timedelta(0) < SETTLE

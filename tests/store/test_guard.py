@@ -220,7 +220,7 @@ async def test_what_was_never_told_is_no_fall(guarded: Shop) -> None:
     assert len(await deliver(guarded)) == 50
     await guarded.resync(AT_ONCE)
     assert await deliver(guarded) == {}
-    await guarded.intake.adopt(1e6)
+    await guarded.intake.adopt(1e6, SETTLE)
     await guarded.pass_time(100)
     assert len(await deliver(guarded)) == 50, "a zero that is confirmed is none that falls"
 

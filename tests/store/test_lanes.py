@@ -8,6 +8,7 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import Lane
 from daemon.store.lanes import LaneState
 from daemon.store.ledger import Debounce, Owner
+from tests.store.place import Connection
 from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
 
 MANY = 60
@@ -156,7 +157,7 @@ async def test_a_replica_is_known_until_it_leaves_or_is_silent(shop: Shop) -> No
 
 
 async def test_a_channel_is_in_trouble_as_long_as_one_of_its_lanes_is(shop: Shop) -> None:
-    one, two = (Lane(f"{CHANNEL}/{number}") for number in (1, 2))
+    one, two = [await taken(shop, state.lane) for state in await divided(shop, 2)]
     await shop.lanes.set_trouble(one, CHANNEL, Outcome(Kind.TROUBLE, "first"))
     await shop.lanes.set_trouble(two, CHANNEL, Outcome(Kind.TROUBLE, "second"))
     (trouble,) = await shop.lanes.troubles()
@@ -165,6 +166,15 @@ async def test_a_channel_is_in_trouble_as_long_as_one_of_its_lanes_is(shop: Shop
     (trouble,) = await shop.lanes.troubles()
     assert trouble.reason == "second"
     await shop.lanes.set_trouble(two, CHANNEL, None)
+    assert await shop.lanes.troubles() == []
+
+
+async def test_who_has_lost_a_lane_says_nothing_of_it_any_more(shop: Shop, sql: Connection) -> None:
+    await shop.lanes.set_trouble(shop.owner, CHANNEL, Outcome(Kind.TROUBLE, "cut off"))
+    lost = shop.owner
+    await sql.execute("UPDATE stockrelay.lease SET until = '-infinity'")
+    await shop.lanes.set_trouble(await taken(shop, LANE, "two"), CHANNEL, None)
+    await shop.lanes.set_trouble(lost, CHANNEL, Outcome(Kind.TROUBLE, "cut off"))
     assert await shop.lanes.troubles() == []
 
 

@@ -68,9 +68,10 @@ RETURNING i.system_identifier;
 
 -- name: doubt_everything
 -- What was acknowledged since the copy was made, or just before the failover, nobody knows: every number is confirmed, spread over time so that new
--- changes are not behind them. $1 is how many of a channel's SKUs become due per second.
+-- changes are not behind them. $1 is how many of a channel's SKUs become due per second. $2 is the settle time: a request may be
+-- on its way of which this server has never heard, and land after a number that is confirmed before it has passed.
 UPDATE stockrelay.ledger AS d SET
-    doubt_at = o.now, doubt_until = o.now, unacked_since = coalesce(d.unacked_since, o.now),
+    doubt_at = o.now, doubt_until = o.now + $2::interval, unacked_since = coalesce(d.unacked_since, o.now),
     due_at = least(d.due_at, o.now + make_interval(secs => o.place / $1::float8))
 FROM (SELECT l.channel, l.sku, clock_timestamp() AS now, row_number() OVER (PARTITION BY l.channel ORDER BY l.sku) AS place
       FROM stockrelay.ledger AS l WHERE l.parked_at IS NULL AND l.attempt_id IS NULL) AS o

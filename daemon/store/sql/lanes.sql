@@ -52,8 +52,11 @@ DELETE FROM stockrelay.replica WHERE holder = $1;
 SELECT holder, channels FROM stockrelay.replica WHERE until >= clock_timestamp();
 
 -- name: set_trouble
--- What is wrong in a lane; NULL: nothing is.
-SELECT stockrelay.set_trouble($1, $2, $3, $4, $5);
+-- What is wrong in a lane; NULL: nothing is. Only its owner says so: whoever has it next would not take it back.
+WITH owner AS (
+    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $6 AND holder = $7 FOR KEY SHARE
+)
+SELECT stockrelay.set_trouble($1, $2, $3, $4, $5) FROM owner;
 
 -- name: troubles
 -- What is wrong with which channel, for `status`.

@@ -31,8 +31,8 @@ class Database(Section):
 
     dsn: rules.Dsn
     """The database's address: postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Of several hosts, with commas
-    between, `?target_session_attrs=primary` picks the one that can be written. What is special in user name
-    or password is percent-encoded: @ is %40."""
+    between, the one that can be written is used. What is special in user name or password is percent-encoded:
+    @ is %40."""
     listen_dsn: rules.Dsn | None = None
     """A direct way to the same database, past a pooler such as PgBouncer: LISTEN does not work through one in
     transaction mode. Left out: the same as `dsn`."""

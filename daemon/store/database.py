@@ -61,6 +61,10 @@ def translated(doing: str) -> Iterator[None]:
         raise ConfigError(f"database.dsn: {_words(error)}") from error
     except _UNAVAILABLE as error:
         raise StoreUnavailable(f"{doing}: the database does not answer ({_words(error)})") from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise StoreRefused(
+            f"{doing}: {_words(error)}; if the server is a standby, let database.dsn lead to the primary"
+        ) from error
     except asyncpg.DataError as error:
         raise BadRow(f"{doing}: {_words(error)}") from error
     except asyncpg.PostgresError as error:
@@ -108,10 +112,13 @@ async def reach(
     dsn: str | None = None,
     **arguments: Any,  # noqa: ANN401 - the driver's own
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """Connect to the first host of the address that will do. Each has the time limit to itself: the driver lets a host
-    that is frozen use it up for all of them."""
+    """Connect to the first host of the address that will do: of several, that can be written, unless the address says
+    otherwise. Each has the time limit to itself: the driver lets a host that is frozen use it up for all of them."""
     last: BaseException | None = None
-    for one in _each_host(dsn or ""):
+    hosts = _each_host(dsn or "")
+    if len(hosts) > 1 and "target_session_attrs=" not in (dsn or ""):
+        arguments["target_session_attrs"] = "primary"
+    for one in hosts:
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
         except asyncpg.exceptions.ClientConfigurationError:

@@ -78,7 +78,7 @@ async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
         await stage.migrate()
         with Standby(primary) as standby:
             hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
-            dsn = f"postgresql://postgres@{hosts}/{NAME}?target_session_attrs=primary"
+            dsn = f"postgresql://postgres@{hosts}/{NAME}"
             stage.configure(database={"dsn": dsn, "statement_timeout_s": 5.0})
             replica = await stage.started()
             await stage.converged()
@@ -112,6 +112,24 @@ async def _caught_up(stage: Stage, standby: PostgresServer) -> None:
                 await asyncio.sleep(0.02)
     finally:
         await follower.close()
+
+
+async def test_of_several_hosts_the_one_that_can_be_written_is_used(
+    primary: PostgresServer, tmp_path: Path
+) -> None:
+    async with Stage(Database(primary, NAME), tmp_path) as stage:
+        await stage.fill(5)
+        await stage.migrate()
+        with Standby(primary) as standby:
+            alone = f"postgresql://postgres@127.0.0.1:{standby.port}"
+            await _caught_up(stage, standby)
+            stage.configure(database={"dsn": f"{alone}/{NAME}"})
+            refused = await stage.stockrelay("pause", "sekorm", "--reason", "a standby")
+            assert refused.code == 1
+            assert "lead to the primary" in refused.err
+            stage.configure(database={"dsn": f"{alone},127.0.0.1:{primary.port}/{NAME}"})
+            await stage.started()
+            await stage.converged()
 
 
 async def test_an_attempt_of_which_only_the_new_server_knows_does_not_stay_open(stage18: Stage) -> None:

@@ -37,7 +37,9 @@ async def measure(place: Place) -> Result:
             writer = await stack.enter_async_context(connected(dsn))
             await make_stock(writer, OURS, skus)
             setup = stack.enter_context(
-                daemon_setup(dsn, end.url, LISTING, rate_per_s=10_000, concurrency=CONCURRENCY, lanes=lanes)
+                daemon_setup(
+                    dsn, end.url, LISTING, rate_per_s=10_000, concurrency=CONCURRENCY * lanes, lanes=lanes
+                )
             )
             await setup.migrate()
             daemons = [await stack.enter_async_context(setup.run()) for _ in range(replicas)]
@@ -58,7 +60,7 @@ async def measure(place: Place) -> Result:
     first = next(iter(rate))
     return Result(
         NAME,
-        f"drain of {skus:,} SKUs by replicas and lanes, one channel, {CONCURRENCY} at a time in all",
+        f"drain of {skus:,} SKUs by replicas and lanes, one channel, {CONCURRENCY} at a time in each lane",
         f"daemons, database, partner and writer on the same cores; {CONDITIONS}",
         [row(name, "push/s", values, rate[first]) for name, values in rate.items()]
         + [

@@ -68,3 +68,14 @@ def test_the_readme_leads_to_every_document() -> None:
     assert [
         path.name for path in documents() if path.name != "README.md" and f"(docs/{path.name})" not in text
     ] == []
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_lines_are_short_enough_to_read_in_a_terminal(document: Path) -> None:
+    """But for tables, which can't be broken."""
+    long = [
+        line
+        for line in prose(document).splitlines()
+        if len(line) > 120 and not line.lstrip().startswith(("|", "<!--"))
+    ]
+    assert long == []

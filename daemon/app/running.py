@@ -121,12 +121,16 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event) -> None:
 async def _wait_for_database(
     settings: Settings, pools: Sequence[Database], readiness: Readiness, stop: asyncio.Event
 ) -> bool:
-    """Wait until the database answers: it may start after us. Raises SchemaMismatch, StoreRefused."""
+    """Wait until the database answers: it may start after us, and another replica may be putting right
+    what a failover has lost. Raises SchemaMismatch, StoreRefused, ForeignDatabase."""
     while not stop.is_set():
         try:
             await migrations.check_version(connect_options(settings, is_direct=True))
             for pool in pools:
                 await pool.open()
+            # A copy of the database is refused before anything is sent.
+            identity = Intake(pools[0], [], {})
+            await identity.check_identity(confirmed_per_s(settings), longest_settle(settings))
         except StoreUnavailable as error:
             log.warning("run.database_awaited", reason=str(error))
             readiness.told(DATABASE, error)
@@ -204,8 +208,6 @@ async def _serve(
             dispatcher.recover()
         intake.request_resync("failover" if has_failed_over else "listening anew")
 
-    # A copy of the database is refused before anything is sent.
-    await store.check_identity(confirmed_per_s(settings), longest_settle(settings))
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     health = CaptureHealth(
         CaptureHealthStore(database),

@@ -145,3 +145,21 @@ async def test_an_attempt_of_which_only_the_new_server_knows_does_not_stay_open(
     await replica.wait_for("dispatch.attempts_recovered", since=since, times=2)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000")
     await stage18.converged()
+
+
+async def test_a_replica_that_starts_while_another_puts_a_failover_right_waits_for_it(stage18: Stage) -> None:
+    stage18.configure(database={"statement_timeout_s": 1.0})
+    await stage18.fill(5)
+    await stage18.migrate()
+    await stage18.erp.execute("UPDATE stockrelay.intake SET timeline = timeline + 1")
+    other = await asyncpg.connect(stage18.database.dsn)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT FROM stockrelay.intake FOR UPDATE")
+            replica = stage18.replica()
+            await replica.start()
+            await replica.wait_for("run.database_awaited")
+        await replica.wait_for("doorbell.listening")
+        await stage18.converged()
+    finally:
+        other.terminate()

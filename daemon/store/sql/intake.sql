@@ -73,8 +73,10 @@ RETURNING i.system_identifier;
 UPDATE stockrelay.ledger AS d SET
     doubt_at = o.now, doubt_until = o.now + $2::interval, unacked_since = coalesce(d.unacked_since, o.now),
     due_at = least(d.due_at, o.now + make_interval(secs => o.place / $1::float8))
-FROM (SELECT l.channel, l.sku, clock_timestamp() AS now, row_number() OVER (PARTITION BY l.channel ORDER BY l.sku) AS place
-      FROM stockrelay.ledger AS l WHERE l.parked_at IS NULL AND l.attempt_id IS NULL) AS o
+FROM (SELECT x.channel, x.sku, clock_timestamp() AS now, row_number() OVER (PARTITION BY x.channel ORDER BY x.sku) AS place
+      -- Locked in the order in which outcomes and markings lock them.
+      FROM (SELECT l.channel, l.sku FROM stockrelay.ledger AS l WHERE l.parked_at IS NULL AND l.attempt_id IS NULL
+            ORDER BY l.channel, l.sku FOR UPDATE) AS x) AS o
 WHERE d.channel = o.channel AND d.sku = o.sku;
 
 -- name: intake_state

@@ -150,7 +150,8 @@ class LaneSharing:
             group.create_task(self._divide(channel), name=f"divide-{channel}")
 
     async def _divide(self, channel: ChannelName) -> None:
-        """Other channels are served meanwhile: it writes most of the channel's rows."""
+        """Leases are kept meanwhile: it writes most of the channel's rows. Whoever writes the ledger, for whichever
+        channel, waits until it is done."""
         began = clock.monotonic()
         try:
             lanes = await self._lanes.divide(channel)

@@ -1,7 +1,7 @@
 -- The two roles of Stockrelay, with exactly the rights they need. docs/database-roles.md says why each of them.
 --
--- Run it twice with psql, in the ERP's database: as a DBA before the first `stockrelay migrate`, and after it (as the DBA or
--- as the owner role). It may be run at any time again, and should be after an upgrade.
+-- Run it with psql, in the ERP's database, as a DBA, before the first `stockrelay migrate --grant-to stockrelay`. Without
+-- --grant-to, run it once more after that and after each upgrade, as the DBA or as the owner role. It may be run at any time.
 --
 --   psql -v owner=stockrelay_owner -v daemon=stockrelay -v schemas=erp -v watched='erp.stock, erp.products' \
 --        -v listed='erp.stock, erp.products' -v table_owner=erp -f deploy/roles.sql DATABASE
@@ -80,5 +80,5 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.hold_bulk, stockrelay.pass_zeroes TO :"daemon";
     \echo 'The roles have their rights.'
 \else
-    \echo 'Now run `stockrelay migrate` as' :owner 'and then this once more.'
+    \echo 'Now, as' :owner', run: stockrelay migrate --grant-to' :daemon
 \endif

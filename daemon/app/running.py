@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from daemon import __version__
+from daemon import __version__, clock
 from daemon.app.building import (
     confirmed_per_s,
     connect_options,
@@ -64,7 +64,7 @@ async def run(settings: Settings) -> int:
     # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    stop = asyncio.Event()
+    stop = clock.Signal()
     loop = asyncio.get_running_loop()
 
     def on_signal(name: str) -> None:

@@ -206,8 +206,8 @@ class _Shift:
         self.lane = tenure.owner.lane
         self.number = tenure.owner.number
         self.of = tenure.owner.of
-        self.wake = asyncio.Event()
-        self.urgent = asyncio.Event()
+        self.wake = clock.Signal()
+        self.urgent = clock.Signal()
         limits = self._limits
         self._rate_per_s = limits.rate_per_s / self.of
         self._concurrency = max(1, limits.concurrency // self.of)
@@ -226,8 +226,8 @@ class _Shift:
         self.in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
         self._has_done = asyncio.Event()
-        self.has_room = asyncio.Event()
-        self._is_empty = asyncio.Event()
+        self.has_room = clock.Signal()
+        self._is_empty = clock.Signal()
         self._is_empty.set()
         self._must_recover = True
 

@@ -61,7 +61,7 @@ class IntakeService:
         self._owns_every_lane = owns_every_lane
         self._told = told
         self._pulse = pulse or unwatched()
-        self._bell = asyncio.Event()
+        self._bell = clock.Signal()
         # A listener that connects asks for it at once; without one it comes a moment later.
         self._resync_at = clock.monotonic() + _START_GRACE_S
         self._resync_reason = "start"

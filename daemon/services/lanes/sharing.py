@@ -68,7 +68,7 @@ class LaneSharing:
         self._wanting = {name: one.lanes for name, one in served.items()}
         self._beat_at = float("-inf")
         self._dividing: set[ChannelName] = set()
-        self.wake = asyncio.Event()
+        self.wake = clock.Signal()
 
     def owned(self, channel: ChannelName) -> int:
         """How many of the channel's lanes are ours."""
@@ -171,7 +171,7 @@ class LaneSharing:
         if owner is None:
             return
         keeper = self._keepers[state.channel]
-        kept = _Kept(state, keeper.tenure(owner, asked_at), asyncio.Event())
+        kept = _Kept(state, keeper.tenure(owner, asked_at), clock.Signal())
         self._kept[state.lane] = kept
         group.create_task(self._keep(keeper, kept), name=f"lane-{state.lane}")
 

@@ -231,7 +231,9 @@ class Database:
             raise StoreUnavailable(f"{doing}: the pool is closed")
         pool = self._pool
         with translated(doing):
-            connection = await pool.acquire(timeout=self._patience_s)
+            # Not the driver's own time limit: that makes a task.
+            async with asyncio.timeout(self._patience_s):
+                connection = await pool.acquire()
             try:
                 yield connection
             except BaseException:

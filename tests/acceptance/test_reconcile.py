@@ -262,7 +262,7 @@ async def test_missed_days_are_caught_up_in_order_once_over_two_replicas_and_tol
     one, two = stage18.replica("one"), stage18.replica("two")
     await asyncio.gather(one.start(), two.start())
     days = [today() - timedelta(days=n) for n in (3, 2, 1)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         # Their logs are files.
         while len(found := one.find("reconcile.run_finished") + two.find("reconcile.run_finished")) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

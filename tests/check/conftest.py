@@ -51,6 +51,7 @@ class Office:
             "database": {"dsn": self.database.dsn, "pool_size": 2},
             "watch": [{"table": table, "sku": sku} for table, sku in erp.WATCHES],
             "debounce": {"quiet_s": 0, "max_wait_s": 0},
+            "ops": {"port": 0},
             "notify": {"urls": ["json://127.0.0.1:1/planted-Zq8"]},
             "channels": {
                 "sekorm": {

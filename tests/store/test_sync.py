@@ -216,9 +216,10 @@ async def test_claiming_a_turn_looks_at_no_more_than_it_takes(shop: Shop) -> Non
         assert await shop.syncs.mark(run, portion) == 5_000
     for statistics in ("SELECT 1", "ANALYZE stockrelay.ledger, shop.goods"):
         await shop.sql.execute(statistics)
-        plan = await shop.sql.fetch(
-            "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT * FROM stockrelay.due_sync('sekorm', 0, 50)"
-        )
+        explain = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT * FROM stockrelay.due_sync('sekorm', 0, 50)"
+        # The first one in a session also reads the catalogs.
+        await shop.sql.fetch(explain)
+        plan = await shop.sql.fetch(explain)
         looked_at = sum(
             int(part.split("=")[1]) for part in plan[1][0].split() if part.startswith(("hit=", "read="))
         )

@@ -235,7 +235,7 @@ def test_exceptions_of_libraries_are_shown() -> None:
         try:
             fail("")
         except ValueError:
-            logging.getLogger("asyncio").exception("task failed")
+            logging.getLogger("asyncpg").exception("task failed")
 
     assert "ValueError: what happened" in fields(logged(speak))["exception"]
 

@@ -103,6 +103,13 @@ async def _set_watches(
                 async with guard.transaction():
                     await guard.execute(_SQL["set_doorbell"], has_doorbell)
                     return await guard.fetch(_SQL["set_watches"], watches_json(watches))
+        except StoreRefused as error:
+            # The server names the table, and neither the key that it stands in nor what may be wrong with it.
+            if not isinstance(error.__cause__, (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)):
+                raise
+            raise StoreRefused(
+                f"{error}; correct watch.table: with its schema, and in quotes if it has capitals"
+            ) from error
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
                 raise

@@ -152,8 +152,8 @@ async def test_a_disabled_or_foreign_trigger_is_put_right(sql: Connection) -> No
 @pytest.mark.parametrize(
     ("table", "sku", "words"),
     [
-        ("erp.nothing", "sku", 'relation "erp.nothing" does not exist'),
-        ("nowhere.a", "sku", 'schema "nowhere" does not exist'),
+        ("erp.nothing", "sku", 'relation "erp.nothing" does not exist; correct watch.table: with its schema'),
+        ("nowhere.a", "sku", 'schema "nowhere" does not exist; correct watch.table'),
         ("erp.v", "sku", "erp.v is not a table; Watch the tables below a view"),
         ("erp.m", "sku", "erp.m is not a table"),
         (

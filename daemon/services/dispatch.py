@@ -165,6 +165,13 @@ class Dispatcher:
         """Whether any lane has attempts that have not ended: while the channel is probed, one at a time is sent."""
         return any(shift.in_hand for shift in self._shifts)
 
+    def abandon(self, ticket: Ticket, sku: Sku) -> None:
+        """A request was cancelled with its lane; if it was the probe, another lane may send the next one."""
+        now = clock.monotonic()
+        self.breaker, _ = self.breaker.feed(ticket, sku, Outcome(Kind.NOT_SENT), now, clock.jitter())
+        for shift in self._shifts:
+            shift.has_room.set()
+
     async def tell_trouble(self, owner: Owner) -> None:
         """Keep the channel's trouble, or that it has none, for one lane."""
         await self._tell_trouble(owner, self.ledger.channel, self.breaker.cause)
@@ -471,10 +478,14 @@ class _Shift:
         self._of.rate = self._of.rate.take(now)
         self._of.breaker, ticket = self._of.breaker.sent(now)
         pushes = [attempt.push for attempt in sent]
-        if len(pushes) == 1:
-            outcomes = [await self._of.partner.push(pushes[0], self._limits.timeout)]
-        else:
-            outcomes = await self._of.partner.push_many(pushes, self._limits.timeout)
+        try:
+            if len(pushes) == 1:
+                outcomes = [await self._of.partner.push(pushes[0], self._limits.timeout)]
+            else:
+                outcomes = await self._of.partner.push_many(pushes, self._limits.timeout)
+        except BaseException:
+            self._of.abandon(ticket, pushes[0].sku)
+            raise
         await self._conclude_many(sent, outcomes, ticket, now)
 
     def _cleared(self, call: Sequence[_Claimed], now: float) -> list[Attempt]:
@@ -536,7 +547,11 @@ class _Shift:
             return self._give_back(attempt, "the channel is paused")
         self._of.rate = self._of.rate.take(now)
         self._of.breaker, ticket = self._of.breaker.sent(now)
-        outcome = await self._of.partner.push(attempt.push, self._limits.timeout)
+        try:
+            outcome = await self._of.partner.push(attempt.push, self._limits.timeout)
+        except BaseException:
+            self._of.abandon(ticket, attempt.push.sku)
+            raise
         await self._conclude(attempt, outcome, ticket, now)
         return None
 

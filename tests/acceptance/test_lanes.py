@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
-from daemon.simulator import Entry
+from daemon.simulator import Entry, Hold, Throttle
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Replica
 from tests.acceptance.writers import writing
@@ -158,3 +158,44 @@ async def test_a_slow_listing_costs_no_lane_its_lease_and_the_other_channel_noth
     await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=SEKORM, times=200)
     assert not replica.find("lane.lease_unavailable", since)
     assert not replica.find("lane.lease_expired", since)
+
+
+@pytest.mark.settings(
+    run={"lease_s": 2}, sekorm={"lanes": 2}, channel={"timeout_s": 30.0, "settle_s": 40.0, "park_after": 99}
+)
+async def test_a_lane_that_is_lost_with_the_channels_probe_does_not_hold_up_the_others(
+    stage18: Stage,
+) -> None:
+    replica = stage18.replica()
+    await stage18.fill(20)
+    await stage18.migrate()
+    await replica.start()
+    await stage18.converged()
+    simulator = stage18.simulator
+    shut = simulator.faults.add(Throttle(partner="sekorm"))
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 55")
+    await replica.wait_for("dispatch.channel_paused", channel=SEKORM)
+    probe = simulator.faults.add(Hold(partner="sekorm", times=1))
+    simulator.faults.remove(shut.id)
+    await simulator.wait_until(lambda: probe.met == 1, timeout=30)
+    claimed = "SELECT {} FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT NULL"
+    lost = await stage18.erp.fetchval(claimed.format("lane"), SEKORM)
+    probed = await stage18.erp.fetchval(claimed.format("sku"), SEKORM)
+    # Somebody else has it now, who never renews it and never gives it up.
+    await stage18.erp.execute(
+        "UPDATE stockrelay.lease SET epoch = epoch + 1, holder = 'somebody', until = 'infinity' "
+        "WHERE channel = $1 AND number = $2",
+        SEKORM,
+        lost,
+    )
+    await replica.wait_for("lane.lease_lost")
+    others = await stage18.erp.fetch(
+        "SELECT sku FROM stockrelay.ledger WHERE channel = $1 AND lane <> $2", SEKORM, lost
+    )
+    assert 0 < len(others) < 20
+    await simulator.wait_for_state(
+        SEKORM, {(row["sku"].replace("SKU", "PN"), "AMS"): 55 for row in others}, 20
+    )
+    assert simulator.state.quantity(SEKORM, (probed.replace("SKU", "PN"), "AMS")) == 100, (
+        "its answer never came"
+    )

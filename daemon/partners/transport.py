@@ -257,6 +257,8 @@ async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes | None:
 
 def _ssl_context(channel: ChannelName, ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
+    # Not everywhere the interpreter's own default.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
         try:

@@ -10,7 +10,7 @@ from daemon.core.guard import GuardRule
 from daemon.store import queries
 from daemon.store.guard import Guard, Released
 from daemon.store.ledger import Attempt, Debounce
-from tests.store.place import Connection, Place
+from tests.store.place import Connection, Place, forget_statistics
 from tests.store.shop import CHANNEL, LISTING, SETTLE, Shop, opened
 from tests.store.test_plans import explained
 
@@ -534,6 +534,7 @@ async def test_a_release_waits_for_a_marking_under_way(guarded: Shop, place: Pla
 
 
 async def test_a_single_zero_looks_at_a_few_pages_however_many_skus_there_are(guarded: Shop) -> None:
+    await forget_statistics(guarded.sql, "stockrelay.ledger", "stockrelay.fall")
     await fill(guarded, 100_000)
     await guarded.sql.execute(
         "INSERT INTO stockrelay.fall SELECT $1, 'old-' || i, clock_timestamp() - interval '1 h', false "

@@ -237,9 +237,10 @@ async def test_without_receivers_it_is_said_once_and_nothing_is_kept_for_later(
     with capture_logs() as lines:
         async with running(notifier(shop)):
             async with asyncio.timeout(10):
-                while await rows(shop.sql, "state") != [("untold",)]:  # noqa: ASYNC110 - a table says nothing
+                while len(lines) < 2:  # noqa: ASYNC110 - a list says nothing
                     await asyncio.sleep(0.02)
     assert [line["event"] for line in lines] == ["notify.nobody_told", "notify.notice_untold"]
+    assert await rows(shop.sql, "state") == [("untold",)]
     await tell(notifier(shop, box.url()))
     assert box.got == []
 

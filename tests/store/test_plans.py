@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from daemon.store import queries
-from tests.store.place import Connection
+from tests.store.place import Connection, forget_statistics
 from tests.store.shop import CHANNEL, DEBOUNCE, LANE, SETTLE, Shop
 
 MANY = 200_000
@@ -23,6 +23,7 @@ async def explained(sql: Connection, query: str, *arguments: object) -> tuple[st
 @pytest.fixture
 async def long_log(sql: Connection) -> Connection:
     """A log of many rows that have been read, in either slot, and a few that have not."""
+    await forget_statistics(sql, "stockrelay.change_0", "stockrelay.change_1")
     await sql.execute(
         f"""
         INSERT INTO stockrelay.change_0 SELECT (3 + i % 500)::text::xid8, clock_timestamp(), 'S' || i
@@ -57,6 +58,7 @@ async def test_reading_does_not_look_at_what_was_read(long_log: Connection) -> N
 @pytest.fixture
 async def long_ledger(shop: Shop) -> Shop:
     """Many rows: a third is due, a third is not yet, a third is clean."""
+    await forget_statistics(shop.sql, "stockrelay.ledger")
     await shop.sql.execute(
         f"""
         INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1 FROM generate_series(1, {MANY}) AS i;

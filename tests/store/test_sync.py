@@ -7,6 +7,7 @@ import pytest
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store.ledger import Debounce, Due
+from tests.store.place import forget_statistics
 from tests.store.shop import DEBOUNCE, SETTLE, Shop
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 3)
@@ -208,6 +209,7 @@ async def test_a_paused_channel_has_no_turns(shop: Shop) -> None:
 
 
 async def test_claiming_a_turn_looks_at_no_more_than_it_takes(shop: Shop) -> None:
+    await forget_statistics(shop.sql, "stockrelay.ledger")
     await shop.sql.execute(
         "INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1 FROM generate_series(1, 20000) AS i"
     )

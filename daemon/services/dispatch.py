@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -284,12 +285,13 @@ class _Shift:
             try:
                 await self._recover()
                 async with self._of.claiming:
-                    claimed_at = clock.monotonic()
                     claim = await self._ledger.claim(
-                        self._tenure.owner, room, self._limits.settle, is_urgent_only=is_urgent_only
+                        self._tenure.owner,
+                        room,
+                        self._limits.settle,
+                        is_urgent_only=is_urgent_only,
+                        take_on=partial(self._enqueue, clock.monotonic()),
                     )
-                for attempt in self._take_on(claim):
-                    self._queue.put_nowait(_claimed(attempt, claimed_at))
                 is_more = is_urgent_only or claim.looked_at >= room
                 await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
@@ -401,6 +403,10 @@ class _Shift:
         await self._of.tell_trouble(self.owner)
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
+
+    def _enqueue(self, claimed_at: float, claim: Claim) -> None:
+        for attempt in self._take_on(claim):
+            self._queue.put_nowait(_claimed(attempt, claimed_at))
 
     def _take_on(self, claim: Claim) -> Sequence[Attempt]:
         channel = self._ledger.channel

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -246,13 +246,18 @@ class Database:
             await pool.release(connection, timeout=_CLEAN_UP_S)
 
     @asynccontextmanager
-    async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
-        async with (
-            self.connection(doing) as connection,
-            _rolled_back(connection, connection.transaction(isolation="read_committed")),
-        ):
-            yield connection
+    async def transaction(
+        self, doing: str, committed: Callable[[], None] | None = None
+    ) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Lend a connection with a transaction around it: committed at the end, rolled back by an exception.
+
+        `committed` is called then, before the pool's housekeeping.
+        """
+        async with self.connection(doing) as connection:
+            async with _rolled_back(connection, connection.transaction(isolation="read_committed")):
+                yield connection
+            if committed is not None:
+                committed()
 
 
 @asynccontextmanager

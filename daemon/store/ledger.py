@@ -1,9 +1,10 @@
 """The delivery ledger: marking, claiming, completing. Every change of a row is guarded by the state it expects."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -243,16 +244,18 @@ class Ledger:
         *,
         is_urgent_only: bool = False,
         is_sync: bool = False,
+        take_on: Callable[[Claim], None] | None = None,
     ) -> Claim:
         """Claim up to `limit` due rows, urgent ones first: one transaction, committed when this returns.
 
-        `is_sync`: rows whose turn in a sync it is, instead of those that are due. Raises StoreUnavailable when the
-        commit's fate is unknown too: nothing of the claim may be sent then.
+        `is_sync`: rows whose turn in a sync it is, instead of those that are due. `take_on` is told of the claim as
+        soon as it is committed. Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may
+        be sent then.
         """
         try:
-            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, is_careful=False)
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=False)
         except BadRow:
-            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, is_careful=True)
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=True)
 
     async def _claim(
         self,
@@ -261,11 +264,13 @@ class Ledger:
         settle: timedelta,
         is_urgent_only: bool,
         is_sync: bool,
+        take_on: Callable[[Claim], None] | None,
         *,
         is_careful: bool,
     ) -> Claim:
         claim = Claim()
-        async with self._database.transaction(f"{self.channel}: claiming") as connection:
+        committed = None if take_on is None else partial(take_on, claim)
+        async with self._database.transaction(f"{self.channel}: claiming", committed) as connection:
             whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
             if is_sync:
                 captured = await connection.fetch(_SQL["capture_sync"], *whose, owner.number)

@@ -59,9 +59,9 @@ WITH listed AS (
     INSERT INTO stockrelay.ledger AS d (
         channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since,
         due_at)
-    SELECT $1, m.sku, stockrelay.lane_of(m.sku, (SELECT n.lanes FROM stockrelay.division AS n WHERE n.channel = $1)),
+    SELECT $1, m.sku, stockrelay.lane_of(m.sku, n.lanes),
            nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval
-    FROM moved AS m
+    FROM moved AS m LEFT JOIN stockrelay.division AS n ON n.channel = $1
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
         listed_rows = excluded.listed_rows,

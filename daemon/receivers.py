@@ -120,7 +120,7 @@ class Receiver:
         if service is None:
             raise ConfigError(f"{self.name}: apprise does not know this address; see docs/notifications.md")
         self._service: Any = service
-        self._thread: threading.Thread | None = None
+        self._is_delivering = False
         module: Any = sys.modules[type(self._service).__module__]
         if module.__name__.rpartition(".")[2] in _ROBOTS:
             module.requests = _ReadingRequests()
@@ -138,21 +138,25 @@ class Receiver:
         An answer that does not come is not waited for: the thread is left behind, and no other is begun for this
         address until it has ended.
         """
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_delivering:
             return "it still has not answered the message before"
         loop = asyncio.get_running_loop()
         done: asyncio.Future[str | None] = loop.create_future()
 
         def tell() -> None:
-            result = self._deliver(letter, language)
+            try:
+                result = self._deliver(letter, language)
+            finally:
+                # Before the answer is passed on: the next message may follow before this thread has ended.
+                self._is_delivering = False
             try:
                 loop.call_soon_threadsafe(_settle, done, result)
             except RuntimeError:
                 return  # the loop is closed: nobody waits for it any more
 
         # Not a pool's thread: Python waits for those at exit, however long a receiver hangs.
-        self._thread = threading.Thread(target=tell, name=self.name, daemon=True)
-        self._thread.start()
+        self._is_delivering = True
+        threading.Thread(target=tell, name=self.name, daemon=True).start()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 return await done

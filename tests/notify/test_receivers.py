@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -72,6 +73,20 @@ async def test_only_a_success_is_a_success(box: Inbox, status: int) -> None:
 async def test_nobody_at_the_address_is_told_in_plain_words() -> None:
     reason = await receiver("json://127.0.0.1:1/hook").send(LETTER, "zh", SOON)
     assert reason == "connection refused"
+
+
+class _SlowToEnd(threading.Thread):
+    def run(self) -> None:
+        super().run()
+        time.sleep(0.2)
+
+
+async def test_messages_may_follow_each_other_at_once(box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = receiver(box.url())
+    # As on a machine that is busy elsewhere.
+    monkeypatch.setattr(threading, "Thread", _SlowToEnd)
+    for _ in range(3):
+        assert await asked.send(LETTER, "zh", SOON) is None
 
 
 async def test_a_receiver_that_hangs_is_left_and_not_asked_again_meanwhile(box: Inbox) -> None:

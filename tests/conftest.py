@@ -5,14 +5,17 @@ a new database on both versions, `database18` on 18 alone: a copy of a template 
 All of it is synchronous, so that it belongs to no event loop.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from daemon.demo.binaries import embedded_bin, system_bin
 from daemon.demo.place import FOLDER_PREFIX
@@ -43,6 +46,24 @@ class Database:
 def prepare_template(server: PostgresServer, name: str) -> None:
     """Fill the database that every test gets a copy of."""
     server.run_sql(files("daemon.demo").joinpath("erp.sql").read_text("utf-8"), name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test sets up of logging (a command that runs in this process does) is taken down. No logger remembers what
+    it was set up with: a later test of this process could not hear it."""
+    configure = structlog.configure
+
+    def configure_for_one_test(**settings: Any) -> None:  # noqa: ANN401 - whatever is set
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_one_test)
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], root.level = before
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

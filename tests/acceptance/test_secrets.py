@@ -7,7 +7,6 @@ port, the process list, and a dump of the database. Invariant I12.
 import asyncio
 import base64
 import json
-import logging
 import os
 import signal
 import socket
@@ -22,7 +21,6 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-import structlog
 from cryptography.fernet import Fernet
 
 from daemon.cli import invoke
@@ -437,15 +435,8 @@ WRONG: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @pytest.fixture
-def told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator["Told"]:
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield Told(tmp_path, monkeypatch, capfd)
-    root.handlers[:], root.level = before
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Told":
+    return Told(tmp_path, monkeypatch, capfd)
 
 
 @dataclass

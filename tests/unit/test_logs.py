@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -20,17 +20,6 @@ from hypothesis import strategies as st
 from daemon import logs
 
 SECRET = 'pa"ss\\wörd+/=7'
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    """Logging is the process's own: what a test sets up is taken down."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], root.level = before
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def logged(

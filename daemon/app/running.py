@@ -297,5 +297,5 @@ def _wake(dispatchers: Mapping[ChannelName, Dispatcher], drained: Drained | None
 
 
 def _trouble(dispatcher: Dispatcher) -> str | None:
-    cause = dispatcher.breaker.cause
+    cause = dispatcher.cause
     return None if cause is None else (cause.trouble or cause.kind).value

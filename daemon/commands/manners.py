@@ -107,4 +107,5 @@ def usage_line(error: click.UsageError) -> str:
     """Wrong usage in one line: what is wrong, and where to read how it is right."""
     command = error.ctx.command_path if error.ctx else "stockrelay"
     message = " ".join(error.format_message().split()).rstrip(".")
-    return f"stockrelay: {message[:1].lower()}{message[1:]}; see `{command} --help`"
+    see = " See" if message.endswith("?") else "; see"
+    return f"stockrelay: {message[:1].lower()}{message[1:]}{see} `{command} --help`"

@@ -31,6 +31,8 @@ class Trouble(StrEnum):
     API_NAME = "api_name"
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
+    LISTING = "listing"
+    """Not the partner's: what is to be sent can't be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from daemon.core.batches import most_together
 from daemon.core.breaker import Breaker, Change, Ticket
 from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import StockrelayError, StoreUnavailable
-from daemon.core.outcome import Kind, Outcome
+from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
 from daemon.partners.partner import Partner
@@ -173,16 +173,22 @@ class Dispatcher:
         for shift in self._shifts:
             shift.has_room.set()
 
-    async def tell_trouble(self, owner: Owner) -> None:
+    @property
+    def cause(self) -> Outcome | None:
+        """What is wrong: with the partner, or with a claim."""
+        failing = (shift.failing for shift in self._shifts if shift.failing is not None)
+        return self.breaker.cause or next(failing, None)
+
+    async def tell_trouble(self, owner: Owner, failing: Outcome | None) -> None:
         """Keep the channel's trouble, or that it has none, for one lane."""
-        await self._tell_trouble(owner, self.ledger.channel, self.breaker.cause)
+        await self._tell_trouble(owner, self.ledger.channel, self.breaker.cause or failing)
 
     async def tell_change(self) -> None:
         """The channel was paused or resumed: every lane looks, and is told of."""
         for shift in self._shifts:
             shift.has_room.set()
-        for owner in [shift.owner for shift in self._shifts]:
-            await self.tell_trouble(owner)
+        for owner, failing in [(shift.owner, shift.failing) for shift in self._shifts]:
+            await self.tell_trouble(owner, failing)
 
 
 def _nothing() -> None:
@@ -238,6 +244,7 @@ class _Shift:
         self._is_empty = clock.Signal()
         self._is_empty.set()
         self._must_recover = True
+        self.failing: Outcome | None = None
 
     def recover(self) -> None:
         """Look before the next claim for attempts that nobody waits for."""
@@ -296,12 +303,15 @@ class _Shift:
                 await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
                 failures = 0
+                if self.failing is not None:
+                    self.failing = None
+                    await self._of.tell_trouble(self.owner, None)
             except StockrelayError as error:
                 # The claim's commit may have happened without our hearing of it: nothing of it is sent, and its open
                 # attempts are recovered before the next claim.
                 self._must_recover = True
                 failures += 1
-                self._log_claim_failure(error)
+                self._note_claim_failure(error)
                 pause = backoff(
                     failures, timedelta(seconds=0.2), _SLOWEST_RETRY, clock.jitter()
                 ).total_seconds()
@@ -310,11 +320,14 @@ class _Shift:
             if pause > 0:
                 await clock.wait_any(pause, self.wake, stop)
 
-    def _log_claim_failure(self, error: StockrelayError) -> None:
+    def _note_claim_failure(self, error: StockrelayError) -> None:
         if isinstance(error, StoreUnavailable):
             log.warning("dispatch.claim_delayed", channel=self._ledger.channel, reason=str(error))
-        else:
-            log.error("dispatch.claim_failed", channel=self._ledger.channel, reason=str(error))
+            return
+        log.error("dispatch.claim_failed", channel=self._ledger.channel, reason=str(error))
+        # Told to those who are in charge when the next try recovers.
+        advice = "run `stockrelay check`: it runs the listing and shows where it fails"
+        self.failing = Outcome(Kind.TROUBLE, str(error)[:300], Trouble.LISTING, advice=advice)
 
     def _is_open(self) -> bool:
         return self._of.breaker.allowance(clock.monotonic()) > 1
@@ -400,7 +413,7 @@ class _Shift:
             return
         self._must_recover = False
         recovered = await self._ledger.recover(self._tenure.owner, self.in_hand, self._limits.settle)
-        await self._of.tell_trouble(self.owner)
+        await self._of.tell_trouble(self.owner, self.failing)
         if recovered:
             log.warning("dispatch.attempts_recovered", channel=self._ledger.channel, attempts=recovered)
 

@@ -1,5 +1,6 @@
 """Trouble that is not a SKU's: a partner that refuses the channel, a token that dies, a listing that fails, a copy."""
 
+import asyncio
 from ipaddress import IPv4Network
 
 import pytest
@@ -91,12 +92,24 @@ async def test_a_listing_that_fails_stops_its_own_channel_only_and_heals(stage18
         await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=SEKORM, times=50)
         assert not replica.find("intake.listing_failed", since), "what lasts is said once"
         assert not replica.find("intake.listing_failed", channel=SEKORM)
+        await _in_trouble(stage18, [None, "listing"])
         await stage18.erp.execute(view)
         await replica.wait_for("intake.listing_recovered", since=since, channel=YMATOU)
         await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=YMATOU, times=50)
     await stage18.converged()
+    await _in_trouble(stage18, [None, None])
     await stage18.judged()
     await stage18.silent(replica)
+
+
+async def _in_trouble(stage: Stage, wanted: list[str | None]) -> None:
+    """Wait until `status` says that of Sekorm and of Ymatou."""
+    seen: list[str | None] | None = None
+    async with asyncio.timeout(30):
+        while seen != wanted:
+            channels = (await stage.status())["channels"]
+            troubles = [channels[name]["trouble"] for name in (SEKORM, YMATOU)]
+            seen = [trouble and trouble["what"] for trouble in troubles]
 
 
 async def test_a_copy_of_the_database_is_not_pushed_from_until_it_is_adopted(stage18: Stage) -> None:

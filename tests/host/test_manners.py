@@ -155,8 +155,8 @@ def test_wrong_usage_is_told_in_one_line(
 def test_a_channel_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--config", str(EXAMPLE), "pause", "sekrom"]) == 2
     assert capsys.readouterr().err == (
-        "stockrelay: there is no enabled channel 'sekrom'; there is: sekorm, ymatou. Did you mean sekorm?; "
-        "see `stockrelay pause --help`\n"
+        "stockrelay: there is no enabled channel 'sekrom'; there is: sekorm, ymatou. Did you mean sekorm? "
+        "See `stockrelay pause --help`\n"
     )
 
 

@@ -99,6 +99,9 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.unreachable": "it cannot be reached",
     "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if they are fine, ask {0} whether "
     "they have an outage.",
+    "trouble.listing": "the numbers to send can't be read",
+    "trouble.listing.do": "- Run: stockrelay check. Most often a table or column of the listing query was renamed, "
+    "or a right is missing. {0} is not to blame.",
     "trouble.unknown": "no clear answers",
     "trouble.unknown.do": "- Ask {0} whether their interface works.",
     "trouble.other": "{0}",

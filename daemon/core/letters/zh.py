@@ -89,6 +89,8 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.throttled.do": "· 一般会自动恢复；若持续，请调低该渠道的 rate_per_s，或请{0}提高限额。",
     "trouble.unreachable": "连接不上",
     "trouble.unreachable.do": "· 请检查本机网络、DNS 与防火墙；若都正常，请询问{0}是否在维护。",
+    "trouble.listing": "读不到要推送的库存",
+    "trouble.listing.do": "· 请运行 stockrelay check。多半是 listing 查询用到的表或字段改了名，或缺少权限；与{0}无关。",
     "trouble.unknown": "对方没有明确答复",
     "trouble.unknown.do": "· 请询问{0}的接口是否正常。",
     "trouble.other": "{0}",

@@ -67,6 +67,7 @@ class LaneSharing:
         self._known: list[LaneState] = []
         self._wanting = {name: one.lanes for name, one in served.items()}
         self._beat_at = float("-inf")
+        self._is_unread = False
         self._dividing: set[ChannelName] = set()
         self.wake = clock.Signal()
 
@@ -102,8 +103,12 @@ class LaneSharing:
         try:
             await self._look(group, stop)
         except StockrelayError as error:
-            log.warning("lane.lanes_unread", reason=str(error))
+            # Once: while the database is away, this is asked every second.
+            if not self._is_unread:
+                log.warning("lane.lanes_unread", reason=str(error))
+            self._is_unread = True
             return error
+        self._is_unread = False
         return None
 
     async def _stop_all(self, stop: asyncio.Event) -> None:

@@ -207,6 +207,8 @@ async def _serve(
         for dispatcher in dispatchers.values():
             dispatcher.recover()
         intake.request_resync("failover" if has_failed_over else "listening anew")
+        if has_failed_over:
+            intake.begin_again()
 
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     health = CaptureHealth(

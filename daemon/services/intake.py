@@ -67,6 +67,7 @@ class IntakeService:
         self._resync_reason = "start"
         self._resync_gap_s = _RESYNC_GAP_S
         self._failed: dict[ChannelName, str] = {}
+        self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
         self.changes = 0
@@ -88,6 +89,12 @@ class IntakeService:
         self._resync_reason = reason
         self._bell.set()
 
+    def begin_again(self) -> None:
+        """Another server has taken over: what is being read may be asked of the one that is gone. A comparison has the
+        time limit of a very large listing, and a server that is frozen closes no connection."""
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Read until told to stop. A database that does not answer is tried again; nothing is skipped meanwhile."""
         with self._pulse:
@@ -101,8 +108,11 @@ class IntakeService:
             self._pulse.beat(_LONGEST_LOOK_S)
             began = clock.monotonic()
             try:
-                drained = await self._look(began)
+                drained = await self._look_unless_in_vain(began)
                 failures = 0
+            except TimeoutError:
+                log.warning("intake.reading_begun_again")
+                continue
             except StockrelayError as error:
                 failures += 1
                 self._log_failure(error)
@@ -127,13 +137,25 @@ class IntakeService:
             else:
                 await clock.wait_any(self._until_next_s(), self._bell, stop)
 
+    async def _look_unless_in_vain(self, now: float) -> Drained:
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                return await self._look(now)
+        finally:
+            self._reading = None
+
     async def _look(self, now: float) -> Drained:
         tells = not self._owns_every_lane()
         if now >= self._resync_at:
             reason = self._resync_reason
             log.info("intake.resync_started", reason=reason)
-            drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
+            # Before it begins: what is asked for meanwhile may be of a change that it does not see.
             self._plan_resync(self._resync_every_s, "schedule")
+            try:
+                drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
+            except BaseException:
+                self.request_resync(reason)
+                raise
             self._log_resync(drained, reason, clock.monotonic() - now)
         else:
             drained = await self._intake.drain(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)

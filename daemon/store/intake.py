@@ -65,6 +65,7 @@ class Intake:
         self._debounces = debounces
         self._aside: dict[ChannelName, float] = {}
         """Channels whose listing takes too long, and until when (monotonic) it is not read."""
+        self._timeline: int | None = None
 
     async def drain(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
         """Mark what has changed since the last reading, by whomever.
@@ -180,7 +181,7 @@ class Intake:
         return dropped
 
     async def check_identity(self, confirmed_per_s: float, settle: timedelta) -> bool:
-        """Return whether a failover has happened since the last look (and remember it).
+        """Return whether a failover has happened since the last look, by this process or any (and remember it).
 
         The standby may not have had the last transactions, and with them what the partners acknowledged: every number
         is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before `settle` had
@@ -196,13 +197,15 @@ class Intake:
                     f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
                     "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
                 )
+        has_failed_over = not row["is_same_timeline"] or self._timeline not in (None, row["timeline"])
         if not row["is_same_timeline"]:
             async with self._database.transaction("confirming every number after a failover") as connection:
                 if await connection.fetchval(_SQL["note_timeline"]):
                     await connection.execute(
                         _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
                     )
-        return not row["is_same_timeline"]
+        self._timeline = row["timeline"]
+        return has_failed_over
 
     async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
         """Make this database the one that is pushed from; return its system identifier.

@@ -91,6 +91,7 @@ async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
                     lambda: len(stage.simulator.journal) > written + 200, timeout=30
                 )
             since = replica.mark()
+            await _in_the_middle_of_reading(stage)
             end(primary)
             assert standby.run_sql("SELECT pg_promote()") == "t"
             stage.database = Database(standby, NAME)
@@ -98,6 +99,19 @@ async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
             await replica.wait_for("intake.resync_finished", since=since, reason="failover", timeout=60)
             await stage.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000 WHERE sku < 'SKU-2'")
             await stage.converged(timeout=60)
+
+
+async def _in_the_middle_of_reading(stage: Stage) -> None:
+    """Have the daemon ask for something that the server will never answer."""
+    await stage.erp.execute("BEGIN; SELECT FROM stockrelay.intake FOR UPDATE")
+    reading = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'take_changes' AND wait_event_type = 'Lock'"
+    )
+    observer = await asyncpg.connect(stage.database.dsn)
+    async with asyncio.timeout(20):
+        while not await observer.fetchval(reading):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.02)
+    observer.terminate()
 
 
 async def _caught_up(stage: Stage, standby: PostgresServer) -> None:

@@ -1,5 +1,6 @@
 """The way of a change, from the ERP's COMMIT to both partners, and how the daemon starts and stops."""
 
+import asyncio
 import signal
 import time
 
@@ -135,3 +136,25 @@ async def test_a_restart_sends_nothing_again(stage18: Stage) -> None:
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 101 WHERE sku = 'SKU-1'")
     await stage18.converged()
     assert len(stage18.simulator.journal) == sent + 2
+
+
+@pytest.mark.settings(
+    sekorm={
+        "listing": "SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.stock"
+        " WHERE (SELECT pg_sleep(s) FROM erp.pace) IS NOT NULL"
+    }
+)
+async def test_a_comparison_that_is_asked_for_during_another_is_made(stage18: Stage) -> None:
+    await stage18.erp.execute("CREATE TABLE erp.pace AS SELECT 0.0::float8 AS s")
+    replica = await stage18.running(20)
+    since = replica.mark()
+    await stage18.erp.execute("UPDATE erp.pace SET s = 1.5; NOTIFY stockrelay, 'resync'")
+    slow = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    async with asyncio.timeout(30):
+        while not await stage18.erp.fetchval(slow):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.02)
+    # As a capture does that could not write: what it is about, the comparison under way does not see.
+    await stage18.erp.execute("UPDATE erp.pace SET s = 0; NOTIFY stockrelay, 'resync'")
+    await replica.wait_for("intake.resync_finished", since=since, times=2)

@@ -111,7 +111,7 @@ class IntakeService:
                 drained = await self._look_unless_in_vain(began)
                 failures = 0
             except TimeoutError:
-                log.warning("intake.reading_begun_again")
+                log.warning("intake.reading_begun_again", waited_s=round(clock.monotonic() - began, 1))
                 continue
             except StockrelayError as error:
                 failures += 1

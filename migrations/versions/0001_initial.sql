@@ -26,19 +26,22 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
--- `sku` NULL means that anything in a watched table may have changed.
+-- `sku` NULL means that anything in a watched table may have changed; `relation` is the watched table, NULL where anything
+-- in any of them may have changed; `backend` is the process of the session that wrote.
 CREATE TABLE stockrelay.change_0 (
-    xid  xid8        NOT NULL,
-    at   timestamptz NOT NULL,
-    sku  text
+    xid       xid8        NOT NULL,
+    at        timestamptz NOT NULL,
+    relation  oid,
+    backend   integer,
+    sku       text
 ) WITH (autovacuum_enabled = false);
 CREATE INDEX change_0_xid ON stockrelay.change_0 (xid);
 CREATE TABLE stockrelay.change_1 (LIKE stockrelay.change_0 INCLUDING ALL) WITH (autovacuum_enabled = false);
 
 CREATE VIEW stockrelay.change AS
-    SELECT 0::smallint AS slot, xid, at, sku FROM stockrelay.change_0
+    SELECT 0::smallint AS slot, xid, at, relation, backend, sku FROM stockrelay.change_0
     UNION ALL
-    SELECT 1::smallint AS slot, xid, at, sku FROM stockrelay.change_1;
+    SELECT 1::smallint AS slot, xid, at, relation, backend, sku FROM stockrelay.change_1;
 
 -- The doorbell. A row in it rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue
 -- for each other. A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
@@ -103,9 +106,9 @@ BEGIN
         END;
     END;
     IF slot = 0 THEN
-        INSERT INTO stockrelay.change_0 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), NULL);
+        INSERT INTO stockrelay.change_0 (xid, at, backend) VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid());
     ELSIF slot = 1 THEN
-        INSERT INTO stockrelay.change_1 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), NULL);
+        INSERT INTO stockrelay.change_1 (xid, at, backend) VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid());
     ELSIF has_bell AND pg_notification_queue_usage() < 0.5 THEN
         PERFORM pg_notify('stockrelay', 'resync');
     END IF;
@@ -200,8 +203,8 @@ BEGIN
     RETURN NULL;
 END $source$;
     written CONSTANT text := $written$
-        INSERT INTO stockrelay.@slot@ (xid, at, sku)
-        SELECT pg_current_xact_id(), clock_timestamp(), c.sku
+        INSERT INTO stockrelay.@slot@ (xid, at, relation, backend, sku)
+        SELECT pg_current_xact_id(), clock_timestamp(), @relation@::oid, pg_backend_pid(), c.sku
         FROM (@rows@) AS c@where@;$written$;
     tables CONSTANT text[] := CASE event WHEN 'insert' THEN '{new_rows}' WHEN 'update' THEN '{new_rows, old_rows}'
                                          WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
@@ -242,6 +245,7 @@ BEGIN
         ELSE format('CASE WHEN has_column_privilege(%s::oid, %L, ''SELECT'') IS NOT NULL THEN %s END',
                     relation::oid, sku_column, word) END);
     body := replace(body, '@where@', CASE WHEN is_never_null THEN '' ELSE ' WHERE c.sku IS NOT NULL' END);
+    body := replace(body, '@relation@', relation::oid::text);
     RETURN replace(replace(body, '@try@', try), '@sku@', sku);
 END $outer$;
 

@@ -33,9 +33,11 @@ DECLARE
     word CONSTANT bigint := pg_sequence_last_value('stockrelay.capture_word');
 BEGIN
     IF word & 1 = 0 THEN
-        INSERT INTO stockrelay.change_0 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), mark);
+        INSERT INTO stockrelay.change_0 (xid, at, backend, sku)
+        VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid(), mark);
     ELSE
-        INSERT INTO stockrelay.change_1 (xid, at, sku) VALUES (pg_current_xact_id(), clock_timestamp(), mark);
+        INSERT INTO stockrelay.change_1 (xid, at, backend, sku)
+        VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid(), mark);
     END IF;
     IF word < extract(epoch FROM clock_timestamp()) * 1000 THEN
         PERFORM stockrelay.ask_to_ring();

@@ -130,6 +130,27 @@ async def test_every_way_into_a_partitioned_table_is_captured(sql: Connection) -
     assert set(await logged(sql)) == {None}
 
 
+async def test_a_change_says_which_watched_table_and_which_session_it_is_from(
+    sql: Connection, place: Place
+) -> None:
+    await sql.execute(
+        "CREATE TABLE erp.stock (sku text) PARTITION BY LIST (sku);"
+        "CREATE TABLE erp.north PARTITION OF erp.stock FOR VALUES IN ('A')"
+    )
+    await watch(sql, ("erp.stock", "sku"))
+    session = await place.connect()
+    await session.execute("INSERT INTO erp.north VALUES ('A'); TRUNCATE erp.north")
+    await sql.fetchval("SELECT stockrelay.canary()")
+    rows = await sql.fetch(
+        "SELECT relation = 'erp.stock'::regclass AS is_stock, backend FROM stockrelay.change ORDER BY at"
+    )
+    ours, theirs = (
+        await sql.fetchval("SELECT pg_backend_pid()"),
+        await session.fetchval("SELECT pg_backend_pid()"),
+    )
+    assert [tuple(row) for row in rows] == [(True, theirs), (None, theirs), (None, ours)]
+
+
 async def test_inheritance_children_are_captured_by_themselves_and_through_their_parent(
     sql: Connection,
 ) -> None:

@@ -140,7 +140,9 @@ async def _ops_port(settings: Settings, parts: Watching) -> AsyncIterator[None]:
     }
     host = settings.ops.host
     try:
-        async with listening(host, settings.ops.port, pages) as port:
+        async with listening(
+            host, settings.ops.port, pages, allowed_hosts=settings.ops.allowed_hosts
+        ) as port:
             log.info("ops.port_opened", host=host, port=port)
             yield
     finally:

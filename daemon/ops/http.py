@@ -7,7 +7,7 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from daemon.core.callers import is_cross_origin, is_foreign_host
 from daemon.core.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -52,14 +53,19 @@ def as_json(status: int, answer: Mapping[str, Any]) -> Reply:
 
 @asynccontextmanager
 async def listening(
-    host: str, port: int, pages: Mapping[str, Page], longest_s: float = LONGEST_S
+    host: str,
+    port: int,
+    pages: Mapping[str, Page],
+    longest_s: float = LONGEST_S,
+    allowed_hosts: Collection[str] = (),
 ) -> AsyncIterator[int]:
     """Serve the pages, by path, until the end; the value is the port (0 asks for any that is free).
 
-    A connection is cut off after `longest_s` seconds. Raises ConfigError when it cannot be listened there.
+    A connection is cut off after `longest_s` seconds. A request's Host must be an IP address, a loopback name, `host`
+    or one of `allowed_hosts`. Raises ConfigError when it cannot be listened there.
     """
     loop = asyncio.get_running_loop()
-    server = _Server(pages, longest_s)
+    server = _Server(pages, longest_s, (host, *allowed_hosts))
     try:
         listener = await loop.create_server(server, host, port)
     except (OSError, UnicodeError) as error:
@@ -138,15 +144,22 @@ class _Connection(web.RequestHandler):
 class _Server(web.Server):
     """Hands each request to its page."""
 
-    def __init__(self, pages: Mapping[str, Page], longest_s: float) -> None:
+    def __init__(self, pages: Mapping[str, Page], longest_s: float, own_names: Collection[str]) -> None:
         super().__init__(self._answer, handler_cancellation=True)
         self._pages = pages
         self._longest_s = longest_s
+        self._own_names = own_names
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._longest_s, self._loop)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) > 1 or is_foreign_host(hosts[0] if hosts else None, self._own_names):
+            error = "this is not a name of this daemon; ops.allowed_hosts takes the names that it is asked by"
+            return _response(as_json(421, {"error": error}))
+        if is_cross_origin({name.lower(): value for name, value in request.headers.items()}):
+            return _response(as_json(403, {"error": "pages of other sites are not answered"}))
         page = self._pages.get(request.path)
         if page is None:
             return _response(as_json(404, {"error": "there is no such page", "pages": sorted(self._pages)}))
@@ -162,6 +175,8 @@ def _response(reply: Reply) -> web.Response:
         "Content-Type": reply.content_type,
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         # Whose software this is and of which release helps an attacker alone.
         "Server": "stockrelay",
     }

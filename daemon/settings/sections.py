@@ -264,6 +264,10 @@ class Ops(Section):
     strangers."""
     port: rules.Port = 9464
     """The TCP port. 0: any free one, named in the log."""
+    allowed_hosts: tuple[rules.Host, ...] = ()
+    """Names by which the port is asked, such as a Kubernetes Service's. A request whose `Host` is another name is
+    refused, so that no web page can read the port through a browser on this machine; IP addresses, `localhost`
+    and `host` itself always work."""
 
 
 class Log(Section):

@@ -26,9 +26,9 @@ Look at it and disturb it:
   curl {url}/_sim/state
   curl '{url}/_sim/journal?since=0&limit=20'
   curl {url}/_sim/stats
-  curl {url}/_sim/faults -d '{{"kind": "delay", "partner": "ymatou", "seconds": 3, "times": 5}}'
-  curl {url}/_sim/faults -d '{{"kind": "reset_after", "probability": 0.1, "seed": 7}}'
+  curl {url}/_sim/faults --json '{{"kind": "delay", "partner": "ymatou", "seconds": 3, "times": 5}}'
+  curl {url}/_sim/faults --json '{{"kind": "reset_after", "probability": 0.1, "seed": 7}}'
   curl -X DELETE {url}/_sim/faults
-  curl {url}/_sim/config -d '{{"sekorm": {{"down": true}}}}'
-  curl -X POST {url}/_sim/reset
+  curl {url}/_sim/config --json '{{"sekorm": {{"down": true}}}}'
+  curl --json '{{}}' {url}/_sim/reset
 """

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from pydantic import Field, ValidationError
 
+from daemon.core.callers import is_cross_origin, is_foreign_host
 from daemon.core.types import CHANNELS, SEKORM, ChannelName
 from daemon.simulator.books import Entry, Key
 from daemon.simulator.faults import FAULT
@@ -107,8 +108,16 @@ class Control:
         return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
 
     def _check_caller(self, request: web.BaseRequest) -> None:
+        """Refuse other machines, and web pages that a browser on this machine shows: a page can send a form or plain
+        text anywhere without being asked, but no JSON."""
+        if is_cross_origin({name.lower(): value for name, value in request.headers.items()}):
+            raise _RefusedError(403, "pages of other sites are not answered")
+        if request.method == "POST" and request.content_type != "application/json":
+            raise _RefusedError(415, "the body must be sent as application/json: `curl --json '{...}'`")
         if self._simulator.settings.control_from_anywhere:
             return
+        if is_foreign_host(request.headers.get("Host"), ()):
+            raise _RefusedError(421, "control calls name this machine by an IP address or as localhost")
         try:
             is_loopback = ip_address(request.remote or "").is_loopback
         except ValueError:

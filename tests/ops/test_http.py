@@ -12,7 +12,7 @@ from daemon.core.errors import ConfigError
 from daemon.ops.http import LONGEST_LINE, MOST_CONNECTIONS, MOST_HEADERS, Page, Reply, as_json, listening
 from tests.ops.wire import asked, parsed, said
 
-HEAD = b"GET /page HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"GET /page HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def page() -> Reply:
@@ -68,7 +68,7 @@ async def test_only_get_and_head_are_answered(port: int, method: str) -> None:
     [
         b"nonsense\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"GET /" + b"a" * 2 * LONGEST_LINE + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 2 * LONGEST_LINE + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         HEAD + b"X: " + b"a" * 2 * LONGEST_LINE + b"\r\n\r\n",
         HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(2 * MOST_HEADERS)) + b"\r\n",
         HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
@@ -84,6 +84,30 @@ async def test_what_is_no_proper_request_is_refused_without_an_echo_or_a_log_lin
     assert (answer.status, answer.json) == (400, {"error": "bad request"})
     assert answer.headers["server"] == "stockrelay"
     assert (logs, caplog.records) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"Host: attacker.example", 421),
+        (b"Host: localhost\r\nHost: attacker.example", 400),
+        (b"Host: 10.1.2.3:9464", 200),
+        (b"Host: ops.example", 200),
+        (b"Host: localhost\r\nOrigin: https://attacker.example", 403),
+        (b"Host: localhost\r\nSec-Fetch-Site: cross-site", 403),
+    ],
+)
+async def test_a_foreign_host_and_another_sites_page_are_refused(fields: bytes, status: int) -> None:
+    async with listening("127.0.0.1", 0, PAGES, allowed_hosts=["ops.example"]) as port:
+        answer = parsed(await said(port, b"GET /page HTTP/1.1\r\n" + fields + b"\r\n\r\n"))
+    assert answer.status == status
+    assert b"status" not in answer.body or status == 200
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+async def test_a_probe_without_a_host_is_answered(port: int) -> None:
+    assert parsed(await said(port, b"GET /page HTTP/1.0\r\n\r\n")).status == 200
 
 
 async def test_a_page_that_fails_is_told_to_the_log_alone(port: int) -> None:

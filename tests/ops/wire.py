@@ -32,7 +32,7 @@ async def said(port: int, data: bytes, timeout: float = 20.0) -> bytes:
 
 async def asked(port: int, path: str, method: str = "GET") -> Answer:
     """Ask for one page."""
-    return parsed(await said(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()))
+    return parsed(await said(port, f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
 
 
 def parsed(raw: bytes) -> Answer:

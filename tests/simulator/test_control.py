@@ -18,7 +18,8 @@ Control = Callable[..., Awaitable[Reply]]
 @pytest.fixture
 def control(simulator: Simulator, session: aiohttp.ClientSession) -> Control:
     async def call(method: str, path: str, body: str = "") -> Reply:
-        return await send(session, method, f"{simulator.url}/_sim/{path}", body.encode() or None)
+        kind = "application/json" if method == "POST" else None
+        return await send(session, method, f"{simulator.url}/_sim/{path}", body.encode() or None, kind)
 
     return call
 
@@ -217,6 +218,34 @@ async def test_control_calls_from_elsewhere_are_refused(session: aiohttp.ClientS
         assert (await send(session, "GET", f"{url}/_sim/stats")).status == 200
     finally:
         await simulator.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"Host": "attacker.example"}, 421),
+        ("GET", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Content-Type": "application/json", "Origin": "https://attacker.example"}, 403),
+        ("POST", {"Content-Type": "text/plain"}, 415),
+        ("POST", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ("POST", {}, 415),
+        ("POST", {"Content-Type": "application/json; charset=utf-8", "Host": "localhost"}, 200),
+    ],
+)
+async def test_a_web_page_can_neither_read_nor_work_the_controls(
+    simulator: Simulator,
+    session: aiohttp.ClientSession,
+    method: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    simulator.state.put(YMATOU, "A", 1)
+    path = "state" if method == "GET" else "reset"
+    async with session.request(
+        method, f"{simulator.url}/_sim/{path}", headers=headers, skip_auto_headers=["Content-Type"]
+    ) as response:
+        assert response.status == status
+    assert simulator.state.count(YMATOU) == (0 if status == 200 else 1)
 
 
 async def test_served_until_told_to_stop(session: aiohttp.ClientSession) -> None:

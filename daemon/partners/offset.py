@@ -12,6 +12,8 @@ from daemon.partners.reply import parse_http_date
 log = structlog.get_logger(__name__)
 
 NOTABLE: Final = timedelta(seconds=30)
+FARTHEST: Final = timedelta(hours=24)
+"""An offset beyond this is reported and never applied: the Date is more likely to be wrong than this machine."""
 _NOISE: Final = timedelta(seconds=5)
 """Differences below this, and below half a round trip, are the measurement's own."""
 _HALF_SECOND: Final = timedelta(seconds=0.5)
@@ -70,8 +72,16 @@ class PartnerClock:
         return self._measured
 
     def apply(self) -> bool:
-        """Use the measured offset from now on; False when there is none to use."""
-        if self._measured is None:
+        """Use the measured offset from now on; False when that changes nothing.
+
+        Without a usable measurement, an offset that was applied before is dropped: the partner has refused it.
+        """
+        usable = self._measured if self._measured is not None and abs(self._measured) <= FARTHEST else None
+        if usable is None and not self._applied:
             return False
-        self._applied = self._measured
+        self._applied = usable or timedelta(0)
         return True
+
+    def forget(self) -> None:
+        """Drop the offset that is applied, because the partner refuses the time all the same."""
+        self._applied = timedelta(0)

@@ -2,9 +2,10 @@
 
 import json
 import re
+import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 REASON_LIMIT: Final = 300
 LONGEST_RETRY_AFTER: Final = timedelta(seconds=300)
@@ -12,16 +13,82 @@ LONGEST_RETRY_AFTER: Final = timedelta(seconds=300)
 write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON as both partners get it: UTF-8, no blanks. One encoder for all, as making one costs more than encoding."""
 
-_DIGITS = re.compile(r"[0-9]+")
+DEEPEST: Final = 64
+"""Levels of nesting that an answer may have; the documents print five."""
+_DIGITS: Final = re.compile(r"[0-9]+")
+_LONGEST_DATE: Final = 64
+_YEARS: Final = range(1970, 2200)
+"""Arithmetic with a date outside of these can leave what a datetime can hold."""
+_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class NotDecodedError(Exception):
+    """A body is not what its Content-Encoding says."""
+
+
+def decoded(body: bytes, encoding: str, cap: int) -> bytes | None:
+    """The body without its Content-Encoding, None when it is longer than `cap`. Raises NotDecodedError."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in _WINDOW_BITS:
+        raise NotDecodedError
+    decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        plain = decompressor.decompress(body, cap + 1)
+    except zlib.error as error:
+        raise NotDecodedError from error
+    if len(plain) > cap:
+        return None
+    if not decompressor.eof or decompressor.unused_data:
+        raise NotDecodedError
+    return plain
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that is the whole body; None: not JSON, truncated, another type, endlessly nested."""
+    """The JSON object that is the whole body; None when a strict reader finds none.
+
+    So it is for another type, for anything but UTF-8 without a byte order mark, for NaN and Infinity, for more than
+    `DEEPEST` levels, and for a key that stands twice in an object: readers differ in which of the two they take.
+    """
     try:
-        value = json.loads(body)
+        text = body.decode()
+        value = _STRICT.decode(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict) or (text.count("[") + text.count("{") > DEEPEST and _is_too_deep(value)):
+        return None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for piece in level
+            for inner in (
+                piece.values() if isinstance(piece, dict) else piece if isinstance(piece, list) else ()
+            )
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def words(text: str, limit: int = REASON_LIMIT) -> str:
@@ -32,11 +99,13 @@ def words(text: str, limit: int = REASON_LIMIT) -> str:
 
 def parse_http_date(header: str | None) -> datetime | None:
     """The time of a `Date` or `Retry-After` header, aware; None when there is none or it makes no sense."""
-    if not header:
+    if not header or len(header) > _LONGEST_DATE:
         return None
     try:
         value = parsedate_to_datetime(header)
     except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if value.year not in _YEARS:
         return None
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 

@@ -1,11 +1,11 @@
 """Sekorm's serviceGate (clauses S01 to S16)."""
 
-import re
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final
 from urllib.parse import quote_plus
 
 from pydantic import SecretStr
@@ -17,14 +17,15 @@ from daemon.core.proof import Comparison
 from daemon.core.secrecy import Mask
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
-from daemon.partners.auth import LONGEST_LIFE, Grant, TokenSource, TokenStore
+from daemon.partners.auth import Grant, TokenSource, TokenStore
+from daemon.partners.contained import contained
 from daemon.partners.naming import named_skus
 from daemon.partners.partner import check_number, field_problem
-from daemon.partners.reply import read_object, words, write_json
-from daemon.partners.transport import Transport, not_sent
+from daemon.partners.reply import words, write_json
+from daemon.partners.sekorm_answers import LONGEST_TOKEN, Answer, read_answer, read_grant
+from daemon.partners.transport import Transport
 from daemon.settings.model import Sekorm as SekormSettings
 
-LONGEST_TOKEN: Final = 100
 LONGEST_NAME: Final = 50
 MOST_PER_CALL: Final = 200
 """The document gives no limit. So many rows stay below 250 kB even when all of their characters have to be
@@ -34,11 +35,6 @@ _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 _JSON: Final = "application/json; charset=utf-8"
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _NO_ANSWER: Final = Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
-
-# S05: keys without quotes, as printed. The whole body, and a failure only: no success is read loosely.
-_PRINTED_FAILURE: Final = re.compile(
-    r"""\s*\{\s*"?code"?\s*:\s*-1\s*,\s*"?msg"?\s*:\s*"([^"\\]*)"\s*,\s*"?data"?\s*:\s*null\s*\}\s*"""
-)
 
 # S06: one number for every failure, so that the message decides.
 _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
@@ -58,12 +54,6 @@ _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
 
 
 _SYSTEM_ERROR: Final = "system error"
-
-
-class _Answer(NamedTuple):
-    code: int
-    message: str
-    data: Any
 
 
 class Sekorm:
@@ -108,7 +98,7 @@ class Sekorm:
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Tell one number (S09). A token that is no longer taken is replaced once, within the same time."""
-        return self._outcome(await self._call(self._update_url, _row(push), timeout))
+        return await self._told(self._update_url, _row(push), timeout)
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """Tell many numbers in one call (S08). There is one answer for all of them.
@@ -118,7 +108,7 @@ class Sekorm:
         check_number(pushes, self.most_per_call)
         if not pushes:
             return []
-        return [self._outcome(await self._call(self._batch_url, _rows(pushes), timeout))] * len(pushes)
+        return [await self._told(self._batch_url, _rows(pushes), timeout)] * len(pushes)
 
     async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
         """Ask whether the partner holds these numbers (S12), in one call for any number of them.
@@ -128,6 +118,14 @@ class Sekorm:
         """
         if not pushes:
             return Comparison(agrees=True, outcome=_APPLIED)
+        return await contained(
+            SEKORM,
+            self._masked,
+            self._compared(pushes, timeout),
+            lambda failure: Comparison(None, failure, words=failure.reason),
+        )
+
+    async def _compared(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
         answer = await self._call(self._compare_url, _rows(pushes), timeout)
         if isinstance(answer, Outcome):
             return Comparison(None, answer, words=answer.reason)
@@ -140,6 +138,9 @@ class Sekorm:
 
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
+        return await contained(SEKORM, self._masked, self._probed(), lambda failure: failure)
+
+    async def _probed(self) -> Outcome:
         # Twice: another process may be fetching one just now.
         deadline = clock.monotonic() + 2 * self._settings.timeout.total_seconds()
         token = await self._tokens.renew(deadline)
@@ -154,7 +155,13 @@ class Sekorm:
         await self._tokens.close()
         await self._transport.close()
 
-    async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> _Answer | Outcome:
+    async def _told(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Outcome:
+        async def outcome() -> Outcome:
+            return self._outcome(await self._call(url, fields, timeout))
+
+        return await contained(SEKORM, self._masked, outcome(), lambda failure: failure)
+
+    async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Answer | Outcome:
         """The answer; an Outcome when there is none, or when it is about the channel (S06)."""
         deadline = clock.monotonic() + timeout.total_seconds()
         token = self._tokens.current() or await self._tokens.obtain(deadline)
@@ -171,17 +178,17 @@ class Sekorm:
 
     async def _attempt(
         self, url: URL, fields: Mapping[str, str | int], token: StoredToken, deadline: float
-    ) -> _Answer | Outcome:
+    ) -> Answer | Outcome:
         if (used := SecretStr(token.value)) not in self._used_tokens:
             self._used_tokens.append(used)
         body = self._write({"accessToken": token.value, **fields})
         reply = await self._transport.post(url, body, deadline - clock.monotonic())
         if isinstance(reply, Outcome):
             return reply
-        answer = _read_answer(reply.body)
+        answer = read_answer(reply.body)
         return (answer and self._trouble(answer)) or answer or _NO_ANSWER
 
-    def _outcome(self, answer: _Answer | Outcome) -> Outcome:
+    def _outcome(self, answer: Answer | Outcome) -> Outcome:
         """What an answer says of a push."""
         if isinstance(answer, Outcome):
             return answer
@@ -189,6 +196,15 @@ class Sekorm:
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._said(answer))
 
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
+        grant = await contained(SEKORM, self._masked, self._granted(timeout_s), lambda failure: failure)
+        if isinstance(grant, Outcome) and grant.kind is Kind.UNKNOWN:
+            # Whatever became of the token call, the push itself was not sent.
+            return replace(
+                grant, kind=Kind.NOT_SENT, reason=f"no token: {grant.reason}", trouble=Trouble.UNREACHABLE
+            )
+        return grant
+
+    async def _granted(self, timeout_s: float) -> Grant | Outcome:
         """S02: by POST, so that the password never stands in a URL."""
         settings = self._settings
         body = self._write({
@@ -196,21 +212,14 @@ class Sekorm:
             "appSecret": settings.app_secret.get_secret_value(),
         })  # fmt: skip
         reply = await self._transport.post(self._token_url, body, timeout_s)
-        if not isinstance(reply, Outcome):
-            answer = _read_answer(reply.body)
-            if answer is not None and answer.code == 0:
-                return _read_grant(answer.data)
-            reply = _NO_ANSWER if answer is None else self._trouble(answer) or self._outcome(answer)
-        if reply.kind is Kind.UNKNOWN:
-            # Whatever became of the token call, the push itself was not sent.
-            return Outcome(
-                Kind.NOT_SENT,
-                f"no token: {reply.reason}",
-                Trouble.UNREACHABLE,
-                reply.retry_after,
-                reply.advice,
-            )
-        return reply
+        if isinstance(reply, Outcome):
+            return reply
+        answer = read_answer(reply.body)
+        if answer is None:
+            return _NO_ANSWER
+        if answer.code == 0:
+            return read_grant(answer.data)
+        return self._trouble(answer) or self._outcome(answer)
 
     def _write(self, fields: Mapping[str, str | int]) -> bytes:
         """S10, S11, S14: UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
@@ -222,7 +231,7 @@ class Sekorm:
             ]).encode()  # fmt: skip
         return write_json(fields).encode()
 
-    def _trouble(self, answer: _Answer) -> Outcome | None:
+    def _trouble(self, answer: Answer) -> Outcome | None:
         """S06: what a failure says of the channel; None when it says something else."""
         known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
         if known is None:
@@ -230,14 +239,16 @@ class Sekorm:
         trouble, advice = known
         return Outcome(Kind.TROUBLE, self._said(answer), trouble, advice=advice)
 
-    def _said(self, answer: _Answer, data: object = None) -> str:
+    def _said(self, answer: Answer, data: object = None) -> str:
         """The partner's words, without our secrets."""
+        told = "" if data is None else f" {_text(data)}"
+        return words(self._masked(f"{answer.code} {answer.message}{told}"))
+
+    def _masked(self, text: str) -> str:
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
         used = (token.get_secret_value() for token in self._used_tokens)
-        mask = Mask((*used, self._tokens.held, *secrets))
-        told = "" if data is None else f" {_text(data)}"
-        return words(mask(f"{answer.code} {answer.message}{told}"))
+        return Mask((*used, self._tokens.held, *secrets))(text)
 
 
 def _text(data: object) -> str:
@@ -255,35 +266,3 @@ def _row(push: Push) -> dict[str, str | int]:
 def _rows(pushes: Sequence[Push]) -> dict[str, str | int]:
     """S08, S12: a string that holds a JSON array."""
     return {"data": write_json([_row(push) for push in pushes])}
-
-
-def _read_answer(body: bytes) -> _Answer | None:
-    """The envelope of every answer (S03, S05, S13); None when this is none, or its types are wrong."""
-    found = read_object(body)
-    if found is not None:
-        code, message = found.get("code"), found.get("msg")
-        # True == 1 and 0.0 == 0 in Python; a success must be the integer.
-        if type(code) is not int or not isinstance(message, str | None):
-            return None
-        return _Answer(code, message or "", found.get("data"))
-    try:
-        printed = _PRINTED_FAILURE.fullmatch(body.decode())
-    except UnicodeDecodeError:
-        return None
-    return _Answer(-1, printed[1], None) if printed else None
-
-
-def _read_grant(data: object) -> Grant | Outcome:
-    """S03: the example's object, not the table's list."""
-    if not isinstance(data, dict):
-        return not_sent("no token: the answer holds no data")
-    value, expires_in = data.get("accessToken"), data.get("expiresIn")
-    if not isinstance(value, str) or not value or not value.isprintable() or value.isspace():
-        return not_sent("no token: the answer holds none")
-    if len(value) > LONGEST_TOKEN:
-        return not_sent(f"no token: it has {len(value)} characters, at most {LONGEST_TOKEN} are allowed")
-    if isinstance(expires_in, str) and re.fullmatch("[0-9]{1,18}", expires_in):
-        expires_in = int(expires_in)
-    if type(expires_in) is not int or expires_in <= 0:
-        return not_sent(f"no token: it is valid for {words(repr(expires_in), 40)} seconds")
-    return Grant(value, timedelta(seconds=min(expires_in, int(LONGEST_LIFE.total_seconds()))))

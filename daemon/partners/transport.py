@@ -16,13 +16,14 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from daemon import __version__, clock
 from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import ChannelName
-from daemon.partners.reply import parse_retry_after, words
+from daemon.partners.reply import NotDecodedError, decoded, parse_retry_after, words
 
 RESPONSE_CAP: Final = 256 * 1024
 """Bytes of a reply after decompression; both partners answer in a few hundred."""
@@ -155,12 +156,21 @@ class Transport:
                 # The body could be without end and would change nothing.
                 response.release()
                 return self._refused(response.status, response.headers)
-            content = await _read(response, cap)
+            raw = await _read(response, cap)
         except _FAILURES as error:
             return self._translate(error)
+        headers = response.headers
+        if not _is_framed_once(headers):
+            return Outcome(Kind.UNKNOWN, "the reply does not say where it ends")
+        try:
+            content = (
+                None if raw is None else decoded(raw, ",".join(headers.getall("Content-Encoding", [])), cap)
+            )
+        except NotDecodedError:
+            return Outcome(Kind.UNKNOWN, "the reply cannot be decoded")
         if content is None:
             return Outcome(Kind.UNKNOWN, f"the reply is longer than {cap} bytes")
-        return Reply(content, response.headers.get("Date"), sent_at, clock.monotonic())
+        return Reply(content, headers.get("Date"), sent_at, clock.monotonic())
 
     async def close(self) -> None:
         """Close all connections; requests in flight end as unknown, later ones are not sent."""
@@ -181,6 +191,8 @@ class Transport:
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            # A truncated gzip stream passes its decoder; what is whole is decided in `decoded`.
+            auto_decompress=False,
             max_line_size=HEADER_CAP,
             max_field_size=HEADER_CAP,
             max_headers=HEADERS_CAP,
@@ -234,8 +246,16 @@ def _detail(error: Exception) -> str:
     return ""
 
 
+def _is_framed_once(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether one header, at most, says where the body ends: readers differ in which of two they follow."""
+    codings, lengths = headers.getall("Transfer-Encoding", []), headers.getall("Content-Length", [])
+    if codings:
+        return not lengths and [coding.strip().lower() for coding in codings] == ["chunked"]
+    return len(lengths) <= 1
+
+
 async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes | None:
-    """The decoded body, None when it is longer than the cap. At most the cap and a read buffer are held."""
+    """The body as it was sent, None when it is longer than the cap. At most the cap and a read buffer are held."""
     content = response.content
     try:
         body = await content.readany()

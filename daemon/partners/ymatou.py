@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import structlog
 from yarl import URL
@@ -15,11 +15,13 @@ from daemon.core.proof import ReadPage
 from daemon.core.secrecy import Mask
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
+from daemon.partners.contained import contained
 from daemon.partners.offset import PartnerClock
 from daemon.partners.partner import check_number, field_problem
 from daemon.partners.products import PAGE_ROWS, NotAPageError, read_page
-from daemon.partners.reply import read_object, words, write_json
+from daemon.partners.reply import words, write_json
 from daemon.partners.transport import RESPONSE_CAP, Transport
+from daemon.partners.ymatou_answers import Answer, read_answer, read_results
 from daemon.settings.model import Ymatou as YmatouSettings
 
 log = structlog.get_logger(__name__)
@@ -69,13 +71,6 @@ class _Method:
     url: URL
 
 
-class _Answer(NamedTuple):
-    code: str
-    message: str
-    content: Any
-    body: bytes
-
-
 class Ymatou:
     """The client. `now` gives this machine's time, aware, in UTC.
 
@@ -109,18 +104,40 @@ class Ymatou:
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Tell one number (Y05, Y06)."""
-        (outcome,) = await self._push_all([push], timeout)
+        (outcome,) = await self.push_many([push], timeout)
         return outcome
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """Tell many numbers in one call (Y05, Y06); each SKU has its own result (Y11)."""
         check_number(pushes, self.most_per_call)
-        return await self._push_all(pushes, timeout) if pushes else []
+        if not pushes:
+            return []
+        return await contained(
+            YMATOU, self._mask, self._push_all(pushes, timeout), lambda failure: [failure] * len(pushes)
+        )
 
     async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
         """Read page `number`, from 1, of the shop's products (Y12). Raises ValueError for a page below 1."""
         if number < 1:
             raise ValueError(f"there is no page {number}, they count from 1")
+        return await contained(YMATOU, self._mask, self._read_page(number, timeout), lambda failure: failure)
+
+    async def probe(self) -> Outcome:
+        """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
+
+        Ymatou looks at who asks before it looks at what is asked, so a complaint about the list is a pass.
+        """
+        return await contained(YMATOU, self._mask, self._probe(), lambda failure: failure)
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far Ymatou's clock is ahead of this machine's; None before the first reply (Y04)."""
+        return self._clock.offset
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
         content = write_json({"page_no": number, "page_rows": PAGE_ROWS})
         deadline = clock.monotonic() + timeout.total_seconds()
         answer = await self._call(self._list, content, deadline, PAGE_CAP)
@@ -133,11 +150,7 @@ class Ymatou:
         except NotAPageError as error:
             return Outcome(Kind.UNKNOWN, f"0000, but this is no page of products: {error}")
 
-    async def probe(self) -> Outcome:
-        """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
-
-        Ymatou looks at who asks before it looks at what is asked, so a complaint about the list is a pass.
-        """
+    async def _probe(self) -> Outcome:
         deadline = clock.monotonic() + self._settings.timeout.total_seconds()
         answer = await self._call(self._update, self._content([]), deadline)
         if isinstance(answer, Outcome):
@@ -145,14 +158,6 @@ class Ymatou:
         if answer.code == OK or answer.code in REFUSALS:
             return Outcome(Kind.APPLIED, f"answered {answer.code} to an empty list")
         return self._failure(answer)
-
-    @property
-    def clock_offset(self) -> timedelta | None:
-        """How far Ymatou's clock is ahead of this machine's; None before the first reply (Y04)."""
-        return self._clock.offset
-
-    async def close(self) -> None:
-        await self._transport.close()
 
     async def _push_all(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """One call for any number of SKUs; their outcomes in the same order."""
@@ -173,20 +178,22 @@ class Ymatou:
 
     async def _call(
         self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
-    ) -> _Answer | Outcome:
+    ) -> Answer | Outcome:
         """One call; once more when the partner refuses its time and tells its own (Y14)."""
         answer = await self._attempt(method, content, deadline, cap)
-        is_late = isinstance(answer, _Answer) and answer.code == BAD_TIME
+        is_late = isinstance(answer, Answer) and answer.code == BAD_TIME
         if is_late and self._clock.apply():
             answer = await self._attempt(method, content, deadline, cap)
+            if isinstance(answer, Answer) and answer.code == BAD_TIME:
+                self._clock.forget()
         return answer
 
-    async def _attempt(self, method: _Method, content: str, deadline: float, cap: int) -> _Answer | Outcome:
+    async def _attempt(self, method: _Method, content: str, deadline: float, cap: int) -> Answer | Outcome:
         body = self._write(method, content)
         reply = await self._transport.post(method.url, body, deadline - clock.monotonic(), cap)
         if isinstance(reply, Outcome):
             return reply
-        answer = _read_answer(reply.body)
+        answer = read_answer(reply.body)
         is_refused = answer is not None and answer.code == BAD_TIME
         self._clock.measure(reply.date, reply.sent_at, reply.received_at, is_refused=is_refused)
         return answer or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")
@@ -228,19 +235,21 @@ class Ymatou:
             name, self._transport.url("apigateway", "v1", query={"app_id": app_id, "method": name})
         )
 
-    def _results(self, answer: _Answer, pushes: Sequence[Push]) -> list[Outcome]:
-        """Y11: `0000` can still refuse single SKUs. One that the results do not name was applied (table)."""
-        refused = _read_results(answer.content)
-        if refused is None:
-            return [Outcome(Kind.UNKNOWN, "0000, but the results cannot be read")] * len(pushes)
+    def _results(self, answer: Answer, pushes: Sequence[Push]) -> list[Outcome]:
+        """Y11: `0000` can still refuse single SKUs."""
+        results = read_results(answer.content, {push.identifiers[0] for push in pushes})
         outcomes = []
         for push in pushes:
-            message = refused.get(push.identifiers[0])
-            is_refused = message is not None
-            outcomes.append(Outcome(Kind.REFUSED, self._safe(f"0000 {message}")) if is_refused else _APPLIED)
+            verdict, message = results.verdict(push.identifiers[0])
+            if verdict is Kind.APPLIED:
+                outcomes.append(_APPLIED)
+            elif verdict is Kind.REFUSED:
+                outcomes.append(Outcome(Kind.REFUSED, self._safe(f"0000 {message}")))
+            else:
+                outcomes.append(Outcome(Kind.UNKNOWN, self._safe(f"0000, but {message}")))
         return outcomes
 
-    def _failure(self, answer: _Answer) -> Outcome:
+    def _failure(self, answer: Answer) -> Outcome:
         """The table of `ymatou.md` for every code but success."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code in REFUSALS:
@@ -250,7 +259,7 @@ class Ymatou:
         trouble, advice = _TROUBLES[answer.code]
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
 
-    def _unread(self, answer: _Answer) -> Outcome:
+    def _unread(self, answer: Answer) -> Outcome:
         """What a code but success says of a page. Only a refusal of the method is one for good."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code == BAD_NAME:
@@ -260,40 +269,9 @@ class Ymatou:
             return Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
         return self._failure(answer)
 
-    def _report(self, answer: _Answer, skus: Sequence[Sku]) -> None:
+    def _report(self, answer: Answer, skus: Sequence[Sku]) -> None:
         reply = words(self._mask(answer.body.decode(errors="replace")), _WHOLE_REPLY)
         log.error("partner.reply_rejected", channel=YMATOU, skus=list(skus), code=answer.code, reply=reply)
 
     def _safe(self, text: str) -> str:
         return words(self._mask(text))
-
-
-def _read_answer(body: bytes) -> _Answer | None:
-    """The envelope (Y09): `code` a string, `message` and `content` perhaps null; None for all else."""
-    found = read_object(body)
-    if found is None:
-        return None
-    code, message = found.get("code"), found.get("message")
-    if not isinstance(code, str) or not isinstance(message, str | None):
-        return None
-    return _Answer(code, message or "", found.get("content"), body)
-
-
-def _read_results(content: object) -> dict[str, str] | None:
-    """The refused SKUs with the partner's words (Y11); None when types are not those printed."""
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        return None
-    results = content.get("results")
-    if results is None:
-        return {}
-    if not isinstance(results, list):
-        return None
-    refused: dict[str, str] = {}
-    for result in results:
-        if not isinstance(result, dict) or type(result.get("success")) is not bool:
-            return None
-        if not result["success"]:
-            refused[str(result.get("outer_sku_id"))] = str(result.get("msg") or "")
-    return refused

@@ -73,6 +73,15 @@ def seen(life: Life | None, kind: Difference, now: datetime, *, heal: bool, cont
     return Seen(replace(again, heals=life.heals + int(can_heal)), turn, can_heal)
 
 
+def is_overdue(due_at: datetime, taken_up_at: datetime, grace: timedelta, now: datetime) -> bool:
+    """Say whether a run that is not over should be reported.
+
+    `taken_up_at` is when a replica first could carry it out: a run that is caught up after an outage gets the whole
+    grace, since it is being done and nobody has to do it by hand.
+    """
+    return max(due_at, taken_up_at) + grace <= now
+
+
 @dataclass(frozen=True, slots=True)
 class Bisected:
     """`found` differ each by itself; in each of `groups` at least one may differ, and the calls ran out."""

@@ -66,9 +66,11 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class OpenDay:
-    """A scheduled run that is not over; `why`: what has kept it from that."""
+    """A scheduled run that is not over: since `planned_at` a replica has been there to carry it out. `why`: what has
+    kept it from that."""
 
     day: date
+    planned_at: datetime
     has_begun: bool
     why: str | None
 
@@ -192,7 +194,7 @@ class Reconciles:
         """Return scheduled runs that are not over, oldest first."""
         async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
             rows = await connection.fetch(_SQL["open_days"], channel)
-        return [OpenDay(row["day"], row["has_begun"], row["why"]) for row in rows]
+        return [OpenDay(row["day"], row["planned_at"], row["has_begun"], row["why"]) for row in rows]
 
     async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> Run | None:
         """Take the oldest scheduled run that nobody carries out."""

@@ -73,10 +73,10 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         },
     ),
     (
-        "Reconcile: did not run",
+        "Reconcile: late",
         notice.RECONCILE_MISSED,
         "sekorm",
-        {"day": DAY, "due_at": "2026-11-21T16:30:00+00:00", "reason": "no daemon was there to run it"},
+        {"day": DAY, "due_at": "2026-11-21T16:30:00+00:00", "reason": "it has begun and is not over"},
     ),
     (
         "Channel trouble",

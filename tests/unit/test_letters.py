@@ -94,6 +94,21 @@ def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
         assert words in letter.body
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_title_of_gathered_letters_is_that_of_the_worst(language: Language) -> None:
+    named = {name: render(kind, channel, data, language, SHANGHAI) for name, kind, channel, data in SAMPLES}
+    good, differs = named["Reconcile: all agree"], named["Reconcile: differences found and healed"]
+    question, over = named["The guard asks: many zeroes"], named["Channel recovered"]
+    assert gather([good, differs, over], language).title.endswith(differs.title)
+    assert gather([good, named["Reconcile: incomplete"]], language).title.endswith(
+        "incomplete" if language == "en" else "未完成"
+    )
+    assert gather([good, differs, question, named["Channel trouble"]], language).title.endswith(
+        question.title
+    )
+    assert gather([good, over], language).title.endswith(good.title)
+
+
 def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> None:
     data = {"trouble": "address_not_allowed", "advice": "give address A to Sekorm"}
     english = render(notice.CHANNEL_TROUBLE, "sekorm", data, "en", SHANGHAI).body

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.reconcile import REMEMBERED, Bisected, Difference, Life, Turn, bisect, seen
+from daemon.core.reconcile import REMEMBERED, Bisected, Difference, Life, Turn, bisect, is_overdue, seen
 from daemon.core.types import Sku
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
@@ -101,3 +101,15 @@ def test_halving_stays_within_its_calls_and_loses_nothing(data: st.DataObject) -
 def test_one_wrong_among_many_takes_few_calls() -> None:
     skus = [Sku(f"S{n}") for n in range(1024)]
     assert search(skus, {skus[700]}, 1_000)[0].calls <= 20
+
+
+@pytest.mark.parametrize(
+    ("due_h", "taken_up_h", "is_reported"),
+    [(-4, -4, True), (-2, -4, False), (-4, -2, False), (-80, -0.1, False), (-80, -3, True)],
+    ids=["late", "not late yet", "taken up late", "caught up after an outage", "caught up for too long"],
+)
+def test_a_night_is_reported_when_it_takes_too_long_and_not_while_it_is_caught_up(
+    due_h: float, taken_up_h: float, is_reported: bool
+) -> None:
+    due_at, taken_up_at = (NOW + timedelta(hours=hours) for hours in (due_h, taken_up_h))
+    assert is_overdue(due_at, taken_up_at, timedelta(hours=3), NOW) is is_reported

@@ -35,14 +35,17 @@ _RENDERERS: Final[Mapping[str, Callable[[Words, Facts], tuple[str, list[str]]]]]
     kinds.CAPTURE_RECOVERED: events.capture_recovered,
     kinds.NOTIFICATION_FAILED: events.notification_failed,
 }
+_GOOD_NEWS: Final = (kinds.CHANNEL_RECOVERED, kinds.GUARD_RELEASED, kinds.CAPTURE_RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One message: a line for the subject, and plain text."""
+    """One message: a line for the subject, and plain text. Of several, the one of the highest
+    `urgency` gives all of them its title."""
 
     title: str
     body: str
+    urgency: int = 1
 
 
 def render(
@@ -50,8 +53,18 @@ def render(
 ) -> Letter:
     """Write one notice; times are told in `zone`. A kind that is not known yet is told by its name and data."""
     words = Words(_TABLES[language], channel)
-    title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, Facts(data, zone))
-    return Letter(title[:LONGEST_TITLE], cut("\n".join(lines), LONGEST_BODY, len, words("cut")))
+    facts = Facts(data, zone)
+    title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)
+    body = cut("\n".join(lines), LONGEST_BODY, len, words("cut"))
+    return Letter(title[:LONGEST_TITLE], body, _urgency(kind, facts))
+
+
+def _urgency(kind: str, facts: Facts) -> int:
+    if kind == kinds.GUARD_QUESTION:
+        return 3
+    if kind == kinds.RECONCILE_DIGEST:
+        return 0 if digest.says_that_all_agree(facts) else 1
+    return 0 if kind in _GOOD_NEWS else 2
 
 
 def test_letter(language: Language) -> Letter:
@@ -77,7 +90,9 @@ def gather(letters: Sequence[Letter], language: Language) -> Letter:
             parts.append(words("dropped", len(letters) - len(parts)))
             break
         parts.append(part)
-    title = words("gathered", len(letters), letters[0].title)
+    # Good news in the title would hide bad news below it.
+    worst = max(letters, key=lambda letter: letter.urgency)
+    title = words("gathered", len(letters), worst.title)
     return Letter(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
 
 

@@ -23,18 +23,24 @@ def reconcile_digest(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return _title(words, facts), lines
 
 
+def says_that_all_agree(facts: Facts) -> bool:
+    """Whether the title of this digest is good news."""
+    return _verdict(facts) == "good"
+
+
 def _title(words: Words, facts: Facts) -> str:
     different = sum(facts.total(name) for name in _DIFFERENCES)
-    place = (words.channel_name, facts.text("day", 20))
-    if different:
-        return words("digest.title.bad", *place, different)
+    return words(f"digest.title.{_verdict(facts)}", words.channel_name, facts.text("day", 20), different)
+
+
+def _verdict(facts: Facts) -> str:
+    if any(facts.total(name) for name in _DIFFERENCES):
+        return "bad"
     if facts.total("unnamed_chunks"):
-        return words("digest.title.unnamed", *place)
+        return "unnamed"
     if facts.text("incomplete"):
-        return words("digest.title.incomplete", *place)
-    if facts.text("method") == "assert":
-        return words("digest.title.asserted", *place)
-    return words("digest.title.good", *place)
+        return "incomplete"
+    return "asserted" if facts.text("method") == "assert" else "good"
 
 
 def _counted(words: Words, facts: Facts) -> list[str]:

@@ -67,11 +67,11 @@ WORDS: Final[Mapping[str, str]] = {
     "advice.incomplete": "- The next reconcile reads again; if it fails again, run: stockrelay check",
     "advice.none": "- Nothing.",
     "advice.explain": "- The story of one SKU: stockrelay explain {0}",
-    "missed.title": "{0}: the reconcile of {1} did not run",
+    "missed.title": "{0}: the reconcile of {1} is not over",
     "missed.due": "It was due at {0}.",
     "missed.reason": "Reason: {0}",
-    "missed.do": "- See that the daemon is running: stockrelay status\n"
-    "- Do it now: stockrelay reconcile --channel {0} --date {1}",
+    "missed.do": "- The daemon goes on trying. See what keeps it: stockrelay status\n"
+    "- If that can't be mended soon, do it by hand: stockrelay reconcile --channel {0} --date {1}",
     # Channels
     "trouble.title": "{0} is paused: {1}",
     "trouble.since": "Since {0} no stock is sent to {1}. Changes are kept and sent when it works again; other channels "
@@ -169,7 +169,7 @@ WORDS: Final[Mapping[str, str]] = {
     "undelivered.do": "- Check notify.urls and the network, then run: stockrelay notify test\n"
     "- What was missed stands in the log (notify.notice_undelivered) and in stockrelay status.",
     "kind.reconcile_digest": "reconcile",
-    "kind.reconcile_missed": "reconcile missed",
+    "kind.reconcile_missed": "reconcile late",
     "kind.channel_trouble": "channel trouble",
     "kind.channel_recovered": "channel recovered",
     "kind.parked_summary": "parked SKUs",

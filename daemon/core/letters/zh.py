@@ -63,10 +63,11 @@ WORDS: Final[Mapping[str, str]] = {
     "advice.incomplete": "· 下次对账会重新读取；若再次出现，请运行 stockrelay check。",
     "advice.none": "· 无需处理。",
     "advice.explain": "· 查看某个 SKU 的来龙去脉：stockrelay explain {0}",
-    "missed.title": "{0} {1} 的对账没有进行",
+    "missed.title": "{0} {1} 的对账逾期未完成",
     "missed.due": "应于 {0} 开始。",
     "missed.reason": "原因：{0}",
-    "missed.do": "· 请确认守护进程在运行：stockrelay status\n· 手工补做：stockrelay reconcile --channel {0} --date {1}",
+    "missed.do": "· 守护进程会继续尝试，查看受阻原因：stockrelay status\n"
+    "· 如短时间内无法解决，可手工执行：stockrelay reconcile --channel {0} --date {1}",
     # 渠道
     "trouble.title": "{0} 推送暂停：{1}",
     "trouble.since": "自 {0} 起，库存不再推送到{1}。期间的变更都已保存，恢复后自动补发；其他渠道不受影响。",
@@ -156,7 +157,7 @@ WORDS: Final[Mapping[str, str]] = {
     "undelivered.do": "· 请检查 notify.urls 与网络，然后运行：stockrelay notify test\n"
     "· 错过的内容见日志（notify.notice_undelivered）与 stockrelay status。",
     "kind.reconcile_digest": "对账结果",
-    "kind.reconcile_missed": "对账未进行",
+    "kind.reconcile_missed": "对账逾期",
     "kind.channel_trouble": "渠道故障",
     "kind.channel_recovered": "渠道恢复",
     "kind.parked_summary": "SKU 需处理",

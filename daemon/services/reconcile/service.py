@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
+from daemon.core.reconcile import is_overdue
 from daemon.progress import Progress as Promises
 from daemon.progress import Pulse
 from daemon.services.reconcile.engine import Reconciler
@@ -149,26 +150,29 @@ class ReconcileService:
     async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
         """The dead man's check: a run that should be over and is not is told, whatever keeps it."""
         pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
+        watched_since: datetime | None = None
         with pulse:
             while not stop.is_set():
                 pulse.beat(_TURN_S)
                 try:
-                    await self._look_for_missed(reconciler)
+                    now = (await reconciler.runs.owed(reconciler.channel)).now
+                    watched_since = watched_since or now
+                    await self._look_for_missed(reconciler, watched_since, now)
                 except StockrelayError as error:
                     log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
                 pulse.beat(pause)
                 await clock.wait_any(pause, stop)
 
-    async def _look_for_missed(self, reconciler: Reconciler) -> None:
+    async def _look_for_missed(self, reconciler: Reconciler, watched_since: datetime, now: datetime) -> None:
         channel, limits = reconciler.channel, reconciler.limits
-        now = (await reconciler.runs.owed(channel)).now
-        reasons = dict.fromkeys(await _due(reconciler), "no daemon was there to run it")
-        for open_day in await reconciler.runs.open_days(channel):
-            late = "it has begun and is not over" if open_day.has_begun else "it waits for the one before it"
-            reasons[open_day.day] = open_day.why or late
-        for day, reason in sorted(reasons.items()):
+        # A day without a run is planned by this replica as soon as the run before it lets it.
+        late = dict.fromkeys(await _due(reconciler), (watched_since, "it has not been planned"))
+        for one in await reconciler.runs.open_days(channel):
+            keeps = "it has begun and is not over" if one.has_begun else "it waits for the one before it"
+            late[one.day] = (one.planned_at, one.why or keeps)
+        for day, (taken_up_at, reason) in sorted(late.items()):
             due_at = limits.schedule.due_at(day)
-            if due_at + limits.missed_after > now:
+            if not is_overdue(due_at, taken_up_at, limits.missed_after, now):
                 continue
             data = {"day": day.isoformat(), "due_at": due_at.isoformat(), "reason": reason}
             if await self._post(Notice(RECONCILE_MISSED, f"missed:{channel}:{day}", channel, data)):

@@ -10,7 +10,7 @@ FROM stockrelay.reconcile_since AS s WHERE s.channel = $1;
 
 -- name: open_days
 -- Scheduled runs that are not over, with why not.
-SELECT r.day, r.began_at IS NOT NULL AS has_begun, r.why FROM stockrelay.reconcile_run AS r
+SELECT r.day, r.planned_at, r.began_at IS NOT NULL AS has_begun, r.why FROM stockrelay.reconcile_run AS r
 WHERE r.channel = $1 AND r.kind = 'scheduled' AND r.state = 'running' ORDER BY r.day;
 
 -- name: plan_days

@@ -149,7 +149,8 @@ async def _check_listings(
         with findings.guarding(query):
             client = partners.get(name)
             problem = client.problem if client is not None else lambda _identifiers: None
-            await listing.check_listing(findings, inspector, its_listing, problem, limit)
+            rate_per_s = settings.enabled_channels()[name].rate_per_s
+            await listing.check_listing(findings, inspector, its_listing, problem, limit, rate_per_s)
 
 
 async def _check_partners(

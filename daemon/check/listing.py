@@ -9,13 +9,14 @@ from typing import Final
 from daemon import clock
 from daemon.check.findings import Findings
 from daemon.core.errors import StoreRefused
+from daemon.core.listing_cost import ADVICE, costliest, judge_cost
 from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import Examples, ListingInspector, Row
 from daemon.store.listing import ChannelListing
 
-LARGE: Final = 10_000
-"""Rows; reading so many for each claim is noticed."""
+CLAIMED: Final = 10
+"""SKUs that one claim reads at once, about."""
 LONGEST_SKU: Final = 1_000
 """Bytes, as the ledger's statements have it."""
 _SHOWN: Final = 3
@@ -26,24 +27,29 @@ Problem = Callable[[Sequence[str | None]], str | None]
 
 def names(channel: ChannelName) -> tuple[str, str, str]:
     """What the three checks of one listing are called."""
-    return f"listing {channel}", f"rows {channel}", f"index {channel}"
+    return f"listing {channel}", f"rows {channel}", f"cost {channel}"
 
 
 async def check_listing(
-    findings: Findings, inspector: Inspector, listing: ChannelListing, problem: Problem, limit: timedelta
+    findings: Findings,
+    inspector: Inspector,
+    listing: ChannelListing,
+    problem: Problem,
+    limit: timedelta,
+    rate_per_s: float,
 ) -> None:
-    """The query, its rows, and whether one SKU can be looked up quickly."""
-    query, rows, index = names(listing.channel)
+    """The query, its rows, and what it costs to look one SKU up."""
+    query, rows, cost = names(listing.channel)
     look = ListingInspector(inspector, listing)
     try:
         fault = await _fault(look, listing)
     except StoreRefused as error:
         await _tell_failure(findings, look, listing, error)
-        findings.skip(query, rows, index)
+        findings.skip(query, rows, cost)
         return
     if fault is not None:
         findings.failed(query, *fault)
-        findings.skip(query, rows, index)
+        findings.skip(query, rows, cost)
         return
     findings.passed(query, f"has {', '.join(_wanted(listing))}")
     try:
@@ -53,10 +59,13 @@ async def check_listing(
             f"channels.{listing.channel}.listing fails on its data: correct it, then run this check again"
         )
         findings.failed(rows, str(error), advice)
-        findings.skip(rows, index)
+        findings.skip(rows, cost)
         return
     await _judge_rows(findings, look, listing, tally)
-    await _judge_index(findings, look, listing, tally.sku)
+    if tally.cut is not None and not tally.sample:
+        findings.skip(rows, cost)
+    else:
+        await _judge_cost(findings, look, listing, tally.sample, rate_per_s)
 
 
 def _wanted(listing: ChannelListing) -> tuple[str, ...]:
@@ -124,11 +133,12 @@ class _Some:
 
 @dataclass(slots=True)
 class _Tally:
-    """What a pass over the rows came to. `cut`: why it ended early."""
+    """What a pass over the rows came to. `cut`: why it ended early; `sample`: SKUs from all over the listing."""
 
     rows: int = 0
     cut: str | None = None
-    sku: str | None = None
+    sample: list[str] = field(default_factory=list)
+    stride: int = 1
     nameless: int = 0
     endless: int = 0
     unnumbered: _Some = field(default_factory=_Some)
@@ -159,11 +169,20 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
     if len(row.sku.encode()) > LONGEST_SKU:
         tally.endless += 1
         return
-    tally.sku = tally.sku or row.sku
+    _sample(tally, row.sku)
     if row.lacks_quantity:
         tally.unnumbered.add(row.sku)
     elif reason := problem(row.identifiers):
         tally.refused.add(f"{row.sku} ({reason})")
+
+
+def _sample(tally: _Tally, sku: str) -> None:
+    """Keep every n-th SKU; whenever that makes too many, every second of them, and from then on half as many."""
+    if tally.rows % tally.stride == 0 or not tally.sample:
+        tally.sample.append(sku)
+    if len(tally.sample) == 4 * CLAIMED:
+        tally.sample = tally.sample[::2]
+        tally.stride *= 2
 
 
 async def _judge_rows(
@@ -182,8 +201,8 @@ async def _judge_rows(
                 "the partner keeps one number for both, that of whichever was sent last: give each its own",
             )
         if cuts:
-            advice = "not all was looked at: make the listing faster, or raise database.statement_timeout_s"
-            findings.warn(name, "; ".join(cuts), advice)
+            advice = "the rest is not known: make the listing faster, or raise database.statement_timeout_s"
+            findings.failed(name, "; ".join(cuts), advice)
         elif not tally.rows:
             findings.warn(
                 name, "the listing is empty: nothing is sold", "check the conditions of the listing"
@@ -238,22 +257,29 @@ def _faults(tally: _Tally, duplicates: Examples) -> list[tuple[str, str]]:
     return [(f"{many} {found}", advice) for many, found, advice in counted if many]
 
 
-async def _judge_index(
-    findings: Findings, look: ListingInspector, listing: ChannelListing, sku: str | None
+async def _judge_cost(
+    findings: Findings,
+    look: ListingInspector,
+    listing: ChannelListing,
+    sample: Sequence[str],
+    rate_per_s: float,
 ) -> None:
     _, _, name = names(listing.channel)
-    if sku is None:
+    if not sample:
         findings.passed(name, "nothing is listed")
         return
     with findings.guarding(name):
-        large = [(table, rows) for table, rows in await look.tables_read_whole(sku) if rows >= LARGE]
-        if not large:
-            findings.passed(name, "one SKU is found without reading a large table")
+        try:
+            singles = dict.fromkeys((sample[0], sample[len(sample) // 2], sample[-1]))
+            one = costliest([await look.cost([sku]) for sku in singles])
+            many = await look.cost(sample[:CLAIMED])
+        except TookTooLong as error:
+            findings.failed(name, f"{error}, and the daemon would be cut as well", ADVICE)
             return
-        told = ", ".join(f"{table} ({rows} rows)" for table, rows in large)
-        findings.warn(
-            name,
-            f"for one SKU all of {told} is read",
-            "every claim does that: index the SKU (as text: CREATE INDEX ON ... ((sku::text)) if it is not "
-            "text), let the listing select it unchanged, and avoid LIMIT, DISTINCT ON and window functions",
-        )
+        verdict = judge_cost(one, many, rate_per_s)
+        if verdict.is_failure:
+            findings.failed(name, verdict.found, ADVICE)
+        elif verdict.is_costly:
+            findings.warn(name, verdict.found, ADVICE)
+        else:
+            findings.passed(name, verdict.found)

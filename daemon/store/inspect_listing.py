@@ -8,12 +8,14 @@ from typing import Any, Final
 import asyncpg
 
 from daemon.core.errors import StoreRefused
+from daemon.core.listing_cost import Reading
 from daemon.store import queries
 from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing
 
 _SQL = queries.load("inspect")
 _PAGE: Final = 2_000
+_ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ListingInspector:
     async def try_listing(self) -> None:
         """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
         async with self._inspector.look("planning the listing") as connection:
-            await connection.fetchval(self._explaining(), "", [])
+            await connection.fetchval(self._explaining("explain"), "", [])
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the listing's rows. Cut by TookTooLong when the first of them take too long."""
@@ -87,16 +89,17 @@ class ListingInspector:
             rows = await connection.fetch(_SQL["unreadable"], self._listing.query())
         return [row["command"] for row in rows]
 
-    async def tables_read_whole(self, sku: str) -> list[tuple[str, int]]:
-        """Return the tables that the daemon would read from end to end for one SKU, with their rows, largest first."""
-        async with self._inspector.look("planning the listing for one SKU") as connection:
-            plan = json.loads(await connection.fetchval(self._explaining(), "", [sku]))[0]["Plan"]
-            sizes = {
-                name: await connection.fetchval(_SQL["table_size"], *name)
-                for name in sorted(set(_scanned(plan)))
-            }
-        found = [(f"{schema}.{table}", rows or 0) for (schema, table), rows in sizes.items()]
-        return sorted(found, key=lambda each: -each[1])
+    async def cost(self, skus: Sequence[str]) -> Reading:
+        """Return what it costs to read these SKUs as the daemon does: the faster of two readings."""
+        async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
+            readings = [
+                _reading(
+                    json.loads(await connection.fetchval(self._explaining("measure"), "", list(skus)))[0],
+                    len(skus),
+                )
+                for _ in range(2)
+            ]
+        return min(readings, key=lambda reading: reading.seconds)
 
     async def _prepare(self, name: str) -> "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]":
         async with self._inspector.look("preparing the listing") as connection:
@@ -107,19 +110,32 @@ class ListingInspector:
             rows = await connection.fetch(self._filled(name), most)
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
-    def _explaining(self) -> str:
-        return f"{_SQL['explain']} {self._listing.statement('read_listing', is_whole=False)}"
+    def _explaining(self, how: str) -> str:
+        return f"{_SQL[how]} {self._listing.statement('read_listing', is_whole=False)}"
 
     def _filled(self, name: str) -> str:
         identifiers = ", ".join(f"l.{column}" for column in self._listing.identifier_columns)
         return _SQL[name].replace("@identifiers@", identifiers).replace("@listing@", self._listing.query())
 
 
-def _scanned(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The tables that a plan reads from end to end."""
-    is_whole_index = plan["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in plan
-    if plan["Node Type"] == "Seq Scan" or is_whole_index:
-        yield plan["Schema"], plan["Relation Name"]
+def _reading(explained: Mapping[str, Any], skus: int) -> Reading:
+    """What EXPLAIN measured. Of a function's own queries the pages are known, and not the rows."""
+    plan = explained["Plan"]
+    rows: dict[str, int] = {}
+    for table, some in _looked_at(plan):
+        rows[table] = rows.get(table, 0) + some
+    pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    seconds = (explained["Planning Time"] + explained["Execution Time"]) / 1000
+    return Reading(
+        skus, pages, sum(rows.values()), seconds, max(rows, key=rows.__getitem__) if rows else None
+    )
+
+
+def _looked_at(plan: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """How many rows of which table a plan has looked at, those that a condition removed among them."""
+    if "Relation Name" in plan:
+        looked_at = sum(plan.get(name, 0) for name in _ROWS) * plan["Actual Loops"]
+        yield f"{plan['Schema']}.{plan['Relation Name']}", round(looked_at)
     children: Sequence[Mapping[str, Any]] = plan.get("Plans", ())
     for child in children:
-        yield from _scanned(child)
+        yield from _looked_at(child)

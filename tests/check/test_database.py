@@ -27,7 +27,7 @@ async def test_nothing_is_wrong_where_everything_is_right(office: Office) -> Non
         "triggers erp.stock",
         "listing sekorm",
         "rows ymatou",
-        "index sekorm",
+        "cost sekorm",
         "partner sekorm",
         "partner ymatou",
         "clock ymatou",

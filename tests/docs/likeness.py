@@ -14,6 +14,7 @@ _VARIES: Final = (
     (r"\b(ahead of|behind) this machine's clock", "from this machine's clock"),
     (r"\bsystem identifier \d+", "system identifier (n)"),
     (r"\b\d+ free\b", "(n) free"),
+    (r"\b[\d,]+ (pages|numbers a second)\b", r"(n) \1"),
     (r"[\w.-]+/\d+/[0-9a-f]{8}", "(holder)"),
     (r"\bversion \d{4}\b", "version (n)"),
     (r"\bPostgreSQL \d+(\.\d+)*", "PostgreSQL (version)"),

@@ -190,10 +190,9 @@ SELECT command FROM grants ORDER BY place, command;
 -- The plan of the statement that follows.
 EXPLAIN (VERBOSE, FORMAT JSON)
 
--- name: table_size
--- How many rows a table has, roughly; a table that was never analyzed is judged by its pages.
-SELECT CASE WHEN c.reltuples >= 0 THEN c.reltuples ELSE pg_relation_size(c.oid) / 100.0 END::bigint AS rows
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2;
+-- name: measure
+-- The plan of the statement that follows, which is run, and what it cost.
+EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)
 
 -- name: backend
 -- Which server process answers, and whether it knows of our LISTEN.

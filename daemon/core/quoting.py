@@ -1,0 +1,12 @@
+"""Values of the ERP as people read them: in quotes, so that blanks at their ends are seen."""
+
+from typing import Final
+
+_LONGEST: Final = 60
+
+
+def quoted(value: str) -> str:
+    """Return the value in double quotes, cut where it is long; characters that can't be seen are escaped."""
+    shown = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return f'"{escaped}"'

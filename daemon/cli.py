@@ -123,7 +123,7 @@ def run(places: Places) -> int:
     settings = places.read()
     from daemon import app
 
-    return asyncio.run(app.run(settings))
+    return asyncio.run(app.run(settings, places.log))
 
 
 @cli.command(

@@ -4,6 +4,7 @@ The line is made in one processor, because a line is written for every push. Wha
 into a field cannot begin a line of its own, and a registered secret is masked wherever it stands.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.core.secrecy import MASK, Mask
+from daemon.log_writer import Gap, LineWriter, writer_to
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -26,6 +28,29 @@ _SHORTEST_SECRET: Final = 6
 _LONGEST_TRACEBACK: Final = 32_000
 _COLOURS: Final = {"debug": "\033[2m", "info": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
 _RESET: Final = "\033[0m"
+_CLOSE_S: Final = 1.0
+"""What writing the last lines may take at exit."""
+
+
+class Log:
+    """The log that `configure` has set up: what can be asked of it, and how it ends."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    @property
+    def dropped(self) -> int:
+        """How many lines could not be written since the start."""
+        return self._writer.dropped
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long the reader has not taken what waits for it."""
+        return self._writer.stalled_s
+
+    def close(self, timeout_s: float = _CLOSE_S) -> bool:
+        """Write what waits, at most for so long, and nothing more; say whether everything was written."""
+        return self._writer.close(timeout_s)
 
 
 def configure(
@@ -33,16 +58,17 @@ def configure(
     format: Format,  # noqa: A002 - the name it has in the settings
     stream: TextIO | None = None,
     secrets: Iterable[str] = (),
-) -> None:
+) -> Log:
     """Send every event of `level` and above to `stream` (standard output), those of libraries among them.
 
-    `secrets` of at least six characters are masked in every line; a shorter one would mask ordinary words.
+    `secrets` of at least six characters are masked in every line; a shorter one would mask ordinary words. What waits
+    to be written is written at exit.
     """
     stream = sys.stdout if stream is None else stream
-    is_console = format == "console" or (format == "auto" and stream.isatty())
+    is_console = format == "console" or (format == "auto" and stream is not None and stream.isatty())
     mask = _Mask(secrets)
     render = _Console(mask, in_colour=in_colour(stream)) if is_console else _Json(mask)
-    writer = _Writer(stream)
+    writer = writer_to(stream, _tell_gap)
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), cast("Processor", render)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -54,50 +80,24 @@ def configure(
     # Libraries narrate at info what we log as events of our own.
     root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper())))
     logging.captureWarnings(capture=True)
+    log = Log(writer)
+    atexit.register(log.close)
+    return log
 
 
-def in_colour(stream: TextIO) -> bool:
+def _tell_gap(gap: Gap) -> None:
+    log = structlog.get_logger(__name__)
+    log.warning("log.lines_dropped", lines=gap.lines, lasted_s=round(gap.lasted_s, 1), reason=gap.reason)
+
+
+def in_colour(stream: TextIO | None) -> bool:
     """Whether a person sees colours there: on a terminal, unless NO_COLOR is set or TERM says that it has none."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-class _Writer:
-    """Writes whole lines, unbuffered, so that a killed daemon leaves its last words; never raises.
-
-    A reader that went away costs the lines, not the daemon: it says so once on standard error.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_lost = False
-        try:
-            stream.flush()
-            self._fd: int | None = stream.fileno()
-        except (OSError, ValueError):
-            self._fd = None
-
-    def msg(self, line: str) -> None:
-        try:
-            if self._fd is None:
-                self._stream.write(line)
-                return
-            data = line.encode(errors="backslashreplace")
-            written = os.write(self._fd, data)
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
-        except (OSError, ValueError) as error:
-            self._lose(error)
-
-    debug = info = warning = error = critical = msg
-
-    def _lose(self, error: Exception) -> None:
-        if self._is_lost:
-            return
-        self._is_lost = True
-        try:
-            os.write(2, f"stockrelay: cannot write the log to standard output: {error}\n".encode())
-        except OSError:
-            return
+    return (
+        stream is not None
+        and stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 class _Mask:

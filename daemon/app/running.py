@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -25,9 +24,11 @@ from daemon.app.building import (
     partners,
     reconcilers,
 )
+from daemon.app.signals import handling_signals
 from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
+from daemon.logs import Log
 from daemon.partners import Partner
 from daemon.services.capture_health import CaptureHealth
 from daemon.services.dispatch import Dispatcher
@@ -59,24 +60,18 @@ STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, log_state: Log) -> int:
     """Run the daemon until SIGTERM or SIGINT; return the exit code."""
     # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     stop = clock.Signal()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(name: str) -> None:
-        log.info("run.stop_requested", signal=name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number.name)
-    holder = new_holder()
-    log.info("run.started", version=__version__, holder=holder, channels=sorted(settings.enabled_channels()))
-    with first_error():
-        await serve(settings, holder, stop)
+    with handling_signals(stop):
+        holder = new_holder()
+        channels = sorted(settings.enabled_channels())
+        log.info("run.started", version=__version__, holder=holder, channels=channels)
+        with first_error():
+            await serve(settings, holder, stop, log_state)
     log.info("run.stopped")
     return 0
 
@@ -103,11 +98,11 @@ def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
     return error
 
 
-async def serve(settings: Settings, holder: str, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, holder: str, stop: asyncio.Event, log_state: Log) -> None:
     """Run every service until `stop`. A service that dies stops the others, loudly."""
     async with AsyncExitStack() as stack:
         # First, so that it answers while the database is awaited, and until everything else has ended.
-        watch = await stack.enter_async_context(watching(settings, stop))
+        watch = await stack.enter_async_context(watching(settings, stop, log_state))
         database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
         leases = lease_pool(settings)
         for pool in (database, leases):

@@ -12,6 +12,7 @@ import structlog
 from daemon import clock
 from daemon.app.standing import status
 from daemon.core.types import ChannelName
+from daemon.logs import Log
 from daemon.ops.http import Page, listening
 from daemon.ops.metrics import Counted, Metrics
 from daemon.ops.pages import StatusPage, alive, measured, ready
@@ -39,13 +40,15 @@ _STOP_S: Final = 30.0
 class Watching:
     """The parts of one process that others tell how they are doing."""
 
-    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, stop: asyncio.Event, log_state: Log) -> None:
         self.progress = Progress(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
         self.readiness = Readiness(stop.is_set, _SILENCE_S + settings.run.poll_s)
         self.metrics = Metrics(settings.enabled_channels())
         live = self.metrics.live
         live.follow("stockrelay_ready", lambda: not self.readiness.reasons())
         live.follow("stockrelay_stalled_loops", lambda: len(self.progress.stalled()))
+        live.follow("stockrelay_log_lines_dropped", lambda: log_state.dropped)
+        live.follow("stockrelay_log_stalled_seconds", lambda: log_state.stalled_s)
 
     def follow(
         self,
@@ -100,9 +103,9 @@ def _clock_offset(client: Ymatou) -> float | None:
 
 
 @asynccontextmanager
-async def watching(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Watching]:
+async def watching(settings: Settings, stop: asyncio.Event, log_state: Log) -> AsyncIterator[Watching]:
     """Watch, and answer on the ops port, until the very end. Raises ConfigError when the port can't be had."""
-    parts = Watching(settings, stop)
+    parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
     async with AsyncExitStack() as stack:
         task = asyncio.create_task(loop_watch.run(), name="loop-watch")

@@ -15,6 +15,7 @@ from daemon.core.secrecy import Mask
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
+    from daemon.logs import Log
     from daemon.settings import Settings
 
 
@@ -28,6 +29,13 @@ class Places:
         self._config: Path | None = None
         self._secrets_dir: Path | None = None
         self._mask: Mask | None = None
+        self._log: Log | None = None
+
+    @property
+    def log(self) -> "Log":
+        """The log as `read` has set it up."""
+        assert self._log is not None, "the settings have not been read"
+        return self._log
 
     def look_in(self, config: Path | None, secrets_dir: Path | None) -> None:
         """Remember what the command line says."""
@@ -42,10 +50,10 @@ class Places:
         settings = load(self._config, self._secrets_dir)
         self._mask = Mask(settings.secrets())
         if log_to is None:
-            logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
+            self._log = logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
         else:
             # Standard output belongs to the command's answer.
-            logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
+            self._log = logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
             # After Ctrl-C the driver leaves a future that nobody asks; what matters to a person is raised.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return settings

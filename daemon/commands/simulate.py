@@ -44,7 +44,7 @@ async def _simulate(host: str, port: int) -> None:
     from daemon.simulator import SimulatorSettings, banner, serve
 
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = SimulatorSettings()
     await serve(host, port, settings, stop, on_started=lambda url: click.echo(banner(url, settings)))

@@ -178,6 +178,12 @@ class Metrics:
         live, channel = self.live, ("channel",)
         live.gauge("stockrelay_ready", "1 while the replica can do its work.")
         live.gauge("stockrelay_stalled_loops", "Loops that did not turn when they should have.")
+        live.counter(
+            "stockrelay_log_lines_dropped", "Lines of the log that could not be written, or not in time."
+        )
+        live.gauge(
+            "stockrelay_log_stalled_seconds", "For how long the log's reader has not taken what waits for it."
+        )
         live.gauge("stockrelay_listener_up", "1 while the doorbell is listened for.")
         live.gauge("stockrelay_lanes", "Lanes of the channel, over all replicas.", channel)
         live.gauge("stockrelay_lanes_owned", "Lanes that this replica serves.", channel)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
+import signal as signals
 import sys
 import time
 from collections.abc import Callable
@@ -80,7 +80,7 @@ class Replica:
         self._out = folder / "out.jsonl"
         self._err = folder / "err.txt"
         self._process: asyncio.subprocess.Process | None = None
-        self._guard = Guard(folder, signal.SIGKILL)
+        self._guard = Guard(folder, signals.SIGKILL)
         self._read_to = 0
         self.lines: list[Line] = []
         self.not_json: list[str] = []
@@ -99,14 +99,14 @@ class Replica:
         """The command line that is started."""
         return arguments(self._config, "run")
 
-    async def start(self) -> None:
-        """Start the process; what becomes of it is in the log."""
+    async def start(self, to: int | None = None) -> None:
+        """Start the process; what becomes of it is in the log, unless that goes `to` another descriptor."""
         assert not self.is_running
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._process = await asyncio.create_subprocess_exec(
                 *self.words(),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
+                stdout=out if to is None else to,
                 stderr=err,
                 cwd=self._config.parent,
                 env=environment(**self._variables),
@@ -122,11 +122,15 @@ class Replica:
         self._guard.watch(None)
         return code
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30.0) -> int:
+    async def stop(self, number: signals.Signals = signals.SIGTERM, timeout: float = 30.0) -> int:
         """Send a signal, as systemd does, and return the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return await self.wait(timeout)
+
+    def signal(self, number: signals.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
 
     async def kill(self) -> None:
         """SIGKILL: nothing is said, nothing is finished."""
@@ -138,11 +142,11 @@ class Replica:
 
     def suspend(self) -> None:
         """SIGSTOP: the process stands still wherever it is; its connections stay open."""
-        os.kill(self.pid, signal.SIGSTOP)
+        os.kill(self.pid, signals.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
+        os.kill(self.pid, signals.SIGCONT)
 
     async def close(self) -> None:
         """End what still runs, and the guard."""

@@ -1,9 +1,10 @@
 """What `check` says of our schema: rights, version, identity, doorbell."""
 
 import asyncio
+import io
 import re
 
-from daemon import app
+from daemon import app, logs
 from daemon.core.checks import Verdict
 from daemon.core.types import SEKORM, YMATOU
 from tests.check.conftest import PRODUCTS, Answers, Office
@@ -23,7 +24,11 @@ async def test_the_advised_grants_are_all_that_the_daemon_needs(office: Office) 
         office.database.run_sql("\n".join(commands(answers)))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(app.serve(settings, "a role with no more rights", stop))
+        group.create_task(
+            app.serve(
+                settings, "a role with no more rights", stop, logs.configure("error", "json", io.StringIO())
+            )
+        )
         await office.simulator.wait_until(
             lambda: all(office.simulator.state.count(name) == PRODUCTS for name in (SEKORM, YMATOU)), 30
         )

@@ -308,7 +308,7 @@ def test_a_letter_that_the_terminal_does_not_have_is_written_all_the_same(tmp_pa
 
 
 @pytest.mark.parametrize("command", ["check", "status", "migrate", "explain SKU-1"])
-def test_an_interrupt_ends_a_command_that_waits_and_says_nothing(command: str) -> None:
+def test_an_interrupt_ends_a_command_that_waits_and_signals_sent_by_habit_do_not(command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/erp"
         with subprocess.Popen(
@@ -322,7 +322,8 @@ def test_an_interrupt_ends_a_command_that_waits_and_says_nothing(command: str) -
             # It has connected, and waits for the first word.
             silent.settimeout(60)
             connection, _ = silent.accept()
-            process.send_signal(signal.SIGINT)
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+                process.send_signal(number)
             out, err = process.communicate(timeout=60)
             connection.close()
     # A new line, after the ^C that a terminal shows.

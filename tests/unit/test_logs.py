@@ -3,10 +3,8 @@
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -260,34 +258,6 @@ def test_auto_is_for_people_on_a_terminal_and_json_elsewhere(stream: io.StringIO
     structlog.get_logger().info("a.b")
     assert stream.getvalue().startswith("{") is is_json
     assert ("\033[" in stream.getvalue()) is not is_json
-
-
-def test_lines_are_written_at_once(tmp_path: Path) -> None:
-    file = tmp_path / "log"
-    with file.open("w") as stream:
-        logs.configure("info", "json", stream=stream)
-        structlog.get_logger().info("a.b", value="的")
-        assert json.loads(file.read_text("utf-8"))["value"] == "的"
-
-
-def test_a_line_longer_than_a_pipe_holds_goes_through_whole() -> None:
-    read_end, write_end = os.pipe()
-    with open(read_end) as reader, ThreadPoolExecutor(1) as pool:  # noqa: PTH123 - a descriptor
-        received = pool.submit(reader.read)
-        with open(write_end, "w") as stream:  # noqa: PTH123
-            logs.configure("info", "json", stream=stream)
-            structlog.get_logger().info("a.b", value="x" * 1_000_000)
-        assert fields(received.result(timeout=30))["value"] == "x" * 1_000_000
-
-
-def test_a_reader_that_went_away_does_not_stop_the_daemon(capfd: pytest.CaptureFixture[str]) -> None:
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    with open(write_end, "w") as stream:  # noqa: PTH123 - a descriptor
-        logs.configure("info", "json", stream=stream)
-        for _ in range(3):
-            structlog.get_logger().info("a.b")
-    assert capfd.readouterr().err.count("stockrelay: cannot write the log to standard output: ") == 1
 
 
 def test_a_closed_stream_does_not_stop_the_daemon() -> None:

@@ -62,7 +62,9 @@ async def _in_step(connection: Connection) -> None:
     """Wait until the daemon that has just started has compared everything."""
     before = await connection.fetchval("SELECT clock_timestamp()")
     for _ in range(int(_SETTLE_S / 0.1)):
-        if await connection.fetchval("SELECT resynced_at > $1 FROM stockrelay.intake", before):
+        if await connection.fetchval(
+            "SELECT bool_and(resynced_at > $1) FROM stockrelay.read_position", before
+        ):
             return
         await asyncio.sleep(0.1)
     raise BenchError("the daemon did not compare its listing in time")

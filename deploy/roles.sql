@@ -54,6 +54,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT USAGE ON SCHEMA stockrelay TO :"daemon";
     GRANT SELECT ON stockrelay.alembic_version, stockrelay.change, stockrelay.watch
         TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.read_position TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";

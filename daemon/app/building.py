@@ -57,6 +57,13 @@ def lease_connections(settings: Settings) -> int:
     return 2 + len(settings.enabled_channels())
 
 
+def reader_pools(settings: Settings) -> dict[ChannelName, Database]:
+    """Make each channel's own connection for reading the change log, opened by the caller: another channel that waits
+    for its listing keeps none of them."""
+    options = connect_options(settings, is_direct=False)
+    return {name: Database(options, 1) for name in settings.enabled_channels()}
+
+
 @asynccontextmanager
 async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Database]:
     """Connections for a command, after a look at the schema's version."""

@@ -22,6 +22,7 @@ from daemon.app.building import (
     new_holder,
     notifier,
     partners,
+    reader_pools,
     reconcilers,
 )
 from daemon.app.signals import handling_signals
@@ -35,7 +36,7 @@ from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.guard import GuardService
 from daemon.services.heartbeat import Heartbeat, Watched
-from daemon.services.intake import IntakeService
+from daemon.services.intake import Intakes, IntakeService
 from daemon.services.lanes import LaneSharing, Served
 from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
@@ -46,11 +47,14 @@ from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
+from daemon.store.changelog import ChangeLog
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard
+from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
+from daemon.store.locks import LockWatch
 from daemon.store.outbox import Outbox
 
 log = structlog.get_logger(__name__)
@@ -105,12 +109,14 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, log_state:
         watch = await stack.enter_async_context(watching(settings, stop, log_state))
         database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
         leases = lease_pool(settings)
-        for pool in (database, leases):
+        intake_pools = reader_pools(settings)
+        pools = (database, leases, *intake_pools.values())
+        for pool in pools:
             stack.push_async_callback(pool.close)
-        if not await _wait_for_database(settings, (database, leases), watch.readiness, stop):
+        if not await _wait_for_database(settings, pools, watch.readiness, stop):
             return
         clients = await stack.enter_async_context(partners(settings, database))
-        await _serve(settings, database, Lanes(leases), clients, holder, watch, stop)
+        await _serve(settings, database, intake_pools, Lanes(leases), clients, holder, watch, stop)
 
 
 async def _wait_for_database(
@@ -124,8 +130,7 @@ async def _wait_for_database(
             for pool in pools:
                 await pool.open()
             # A copy of the database is refused before anything is sent.
-            identity = Intake(pools[0], [], {})
-            await identity.check_identity(confirmed_per_s(settings), longest_settle(settings))
+            await Identity(pools[0]).check(confirmed_per_s(settings), longest_settle(settings))
         except StoreUnavailable as error:
             log.warning("run.database_awaited", reason=str(error))
             readiness.told(DATABASE, error)
@@ -142,6 +147,7 @@ async def _wait_for_database(
 async def _serve(
     settings: Settings,
     database: Database,
+    intake_pools: Mapping[ChannelName, Database],
     lanes: Lanes,
     clients: dict[ChannelName, Partner],
     holder: str,
@@ -170,49 +176,56 @@ async def _serve(
         pulse=pulse("lanes"),
     )
 
-    wake_dispatchers = partial(_wake, dispatchers)
-    store = Intake(database, list(ledgers.values()), debounces(settings))
-    intake = IntakeService(
-        store,
-        settings.run.poll,
-        settings.run.resync,
-        wake_dispatchers,
-        sharing.owns_all,
-        partial(readiness.told, INTAKE),
-        pulse("intake"),
+    changelog, identity = ChangeLog(database), Identity(database)
+    reading = Intakes(
+        {
+            name: IntakeService(
+                Intake(intake_pools[name], ledger, debounces(settings)[name], LockWatch(database)),
+                changelog,
+                settings.run.poll,
+                settings.run.resync,
+                partial(_wake, dispatchers[name]),
+                sharing.owns_all,
+                partial(readiness.told, f"{INTAKE} {name}"),
+                pulse(f"intake-{name}"),
+            )
+            for name, ledger in ledgers.items()
+        }
     )
 
-    for dispatcher in dispatchers.values():
+    for name, dispatcher in dispatchers.items():
+        intake = reading.services[name]
         dispatcher.read_changes = intake.ring
         dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
 
     def on_ring(payload: str) -> None:
         if payload == "marked":
-            wake_dispatchers()
+            for dispatcher in dispatchers.values():
+                dispatcher.wake(is_urgent=True)
         elif payload == "lane":
             sharing.wake.set()
         elif payload == "resync":
-            intake.request_resync("a capture could not write")
+            reading.request_resync("a capture could not write")
         else:
-            intake.ring()
+            reading.ring()
             health.heard()
 
     async def on_connected() -> None:
-        has_failed_over = await store.check_identity(confirmed_per_s(settings), longest_settle(settings))
+        has_failed_over = await identity.check(confirmed_per_s(settings), longest_settle(settings))
         for dispatcher in dispatchers.values():
             dispatcher.recover()
-        intake.request_resync("failover" if has_failed_over else "listening anew")
+        reading.request_resync("failover" if has_failed_over else "listening anew")
         if has_failed_over:
-            intake.begin_again()
+            reading.begin_again()
 
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     health = CaptureHealth(
-        CaptureHealthStore(database),
+        CaptureHealthStore(database, list(ledgers)),
         holder,
         settings.run.capture_check,
         settings.run.poll,
         lambda: doorbell.is_listening,
-        intake.request_resync,
+        reading.request_resync,
         wants_doorbell=settings.database.doorbell,
         observer=watch.metrics,
         pulse=pulse("capture-health"),
@@ -234,7 +247,7 @@ async def _serve(
     heartbeat = Heartbeat(
         settings.run.heartbeat, watched, lambda: doorbell.is_listening, watch.tell_counted, pulse("heartbeat")
     )
-    watch.follow(watched, clients, intake, doorbell)
+    watch.follow(watched, clients, reading, doorbell)
     survey = Survey(
         Answers(database),
         Outbox(database),
@@ -246,11 +259,14 @@ async def _serve(
     guard = GuardService(
         Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
     )
-    maintenance = Maintenance(store, settings.history.keep, pulse=pulse("maintenance"))
+    maintenance = Maintenance(changelog, settings.history.keep, pulse=pulse("maintenance"))
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(doorbell.run(stop), name="doorbell"),
-            group.create_task(intake.run(stop), name="intake"),
+            *(
+                group.create_task(intake.run(stop), name=f"intake-{name}")
+                for name, intake in reading.services.items()
+            ),
             group.create_task(maintenance.run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(survey.run(stop), name="survey"),
@@ -282,15 +298,13 @@ async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, pati
         task.cancel()
 
 
-def _wake(dispatchers: Mapping[ChannelName, Dispatcher], drained: Drained | None = None) -> None:
-    """After a reading, or (None) when another replica has marked something: nobody is woken for nothing, as a claim of
-    no rows costs the database a commit."""
-    for name, dispatcher in dispatchers.items():
+def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
+    """After a reading: nobody is woken for nothing, as a claim of no rows costs the database a commit."""
+    if drained.failed is not None:
         # What was marked without looking is not known here.
-        if drained is None or name in drained.failed:
-            dispatcher.wake(is_urgent=drained is None)
-        elif (marked := drained.marked.get(name)) is not None and marked.rows:
-            dispatcher.wake(marked.lanes, is_urgent=marked.urgent > 0)
+        dispatcher.wake()
+    elif drained.marked.rows:
+        dispatcher.wake(drained.marked.lanes, is_urgent=drained.marked.urgent > 0)
 
 
 def _trouble(dispatcher: Dispatcher) -> str | None:

@@ -1,14 +1,15 @@
 """How it stands, for `stockrelay status`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.app.building import listings, opened
 from daemon.settings import Settings
 from daemon.store.answers import Answers, Standing
 from daemon.store.capture_health import CaptureHealthStore
+from daemon.store.changelog import ChangeLog, ReadingState
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
-from daemon.store.intake import Intake
 from daemon.store.lanes import Lanes, LaneState
 from daemon.store.ledger import Ledger
 from daemon.store.outbox import Outbox
@@ -18,13 +19,14 @@ from daemon.store.parked import Parked
 async def status(settings: Settings) -> dict[str, Any]:
     """Return what `stockrelay status` shows; everything is read from the database."""
     async with opened(settings) as database:
-        resynced_at, unread = await Intake(database, [], {}).state()
+        enabled = listings(settings)
+        reading = await ChangeLog(database).states(list(enabled))
         telling = await Outbox(database).standing()
         lanes = await Lanes(database).all()
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
         pauses = await Pauses(database).all()
         channels: dict[str, Any] = {}
-        for name, listing in listings(settings).items():
+        for name, listing in enabled.items():
             parked = Parked(database, name)
             discarded = (await parked.count())[1]
             pause = pauses.get(name)
@@ -43,6 +45,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                     "advice": trouble.advice,
                     "since": trouble.since.isoformat(),
                 },
+                **_reading(reading.get(name)),
                 "skus": backlog.skus,
                 "backlog": backlog.backlog,
                 "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
@@ -60,8 +63,7 @@ async def status(settings: Settings) -> dict[str, Any]:
             }
         capture = await _capture(CaptureHealthStore(database))
     return {
-        "resynced_at": resynced_at and resynced_at.isoformat(),
-        "unread_changes": unread,
+        **_behind_most([_reading(reading.get(name)) for name in enabled]),
         "capture": capture,
         "channels": channels,
         "notices": {
@@ -72,6 +74,22 @@ async def status(settings: Settings) -> dict[str, Any]:
             "given_up_in_7_days": telling.given_up,
             "told_at": telling.told_at and telling.told_at.isoformat(),
         },
+    }
+
+
+def _reading(state: ReadingState | None) -> dict[str, Any]:
+    resynced_at = state and state.resynced_at
+    return {
+        "resynced_at": resynced_at and resynced_at.isoformat(),
+        "unread_changes": state.unread if state is not None else 0,
+    }
+
+
+def _behind_most(channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    times = [one["resynced_at"] for one in channels]
+    return {
+        "resynced_at": None if None in times else min(times),
+        "unread_changes": max(one["unread_changes"] for one in channels),
     }
 
 

@@ -29,7 +29,9 @@ from daemon.services.intake import IntakeService
 from daemon.services.lanes import LaneSharing, Served
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
+from daemon.store.changelog import ChangeLog
 from daemon.store.guard import Guard
+from daemon.store.identity import Identity
 from daemon.store.intake import Intake
 from daemon.store.lanes import Lanes
 from daemon.store.sync import Syncs, SyncSummary
@@ -56,9 +58,8 @@ async def sync(
         await leases.open()
         clients = await stack.enter_async_context(partners(settings, database))
         # A copy of the database is refused before anything is sent.
-        await Intake(database, [], {}).check_identity(confirmed_per_s(settings), longest_settle(settings))
+        await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         lanes, syncs = Lanes(leases), Syncs(database, listing)
-        # Of all channels: whoever reads the change log reads it for all of them.
         ledgers = ledgers_of(settings, database, clients)
         dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
         sharing = LaneSharing(
@@ -66,7 +67,8 @@ async def sync(
         )
         job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake)
         intake = IntakeService(
-            Intake(database, list(ledgers.values()), debounces(settings)),
+            Intake(database, ledgers[name], debounces(settings)[name]),
+            ChangeLog(database),
             settings.run.poll,
             settings.run.resync,
             lambda _drained: dispatcher.wake(),

@@ -13,7 +13,7 @@ from daemon.app.building import (
 from daemon.core.letters import Language, test_letter
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
-from daemon.store.intake import Intake
+from daemon.store.identity import Identity
 
 
 def migration_sql(settings: Settings, grant_to: str | None) -> str:
@@ -41,7 +41,7 @@ async def adopt(settings: Settings) -> dict[str, Any]:
     """Make this database the one that is pushed from; return which it is, and how fast all is confirmed."""
     async with opened(settings) as database:
         rate = confirmed_per_s(settings)
-        identifier = await Intake(database, [], {}).adopt(rate, longest_settle(settings))
+        identifier = await Identity(database).adopt(rate, longest_settle(settings))
     return {"system_identifier": identifier, "confirmed_per_s": rate}
 
 

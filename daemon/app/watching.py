@@ -20,7 +20,7 @@ from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.progress import Progress
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
-from daemon.services.intake import IntakeService
+from daemon.services.intake import Intakes
 from daemon.services.looplag import LoopWatch
 from daemon.services.readiness import Readiness
 from daemon.services.sdnotify import SystemdNotifier
@@ -54,7 +54,7 @@ class Watching:
         self,
         watched: Sequence[Watched],
         clients: Mapping[ChannelName, Partner],
-        intake: IntakeService,
+        intake: Intakes,
         doorbell: Doorbell,
     ) -> None:
         """Have what a scrape asks for asked of those who know."""
@@ -71,7 +71,7 @@ class Watching:
             elif isinstance(client, Ymatou):
                 live.follow("stockrelay_partner_clock_offset_seconds", partial(_clock_offset, client), name)
 
-    def _follow_channel(self, watched: Watched, intake: IntakeService) -> None:
+    def _follow_channel(self, watched: Watched, intake: Intakes) -> None:
         live, name = self.metrics.live, watched.ledger.channel
         live.follow("stockrelay_lanes", watched.lanes, name)
         live.follow("stockrelay_lanes_owned", watched.lanes_owned, name)

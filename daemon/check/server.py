@@ -82,7 +82,9 @@ async def check_connections(findings: Findings, settings: Settings, inspector: I
     """Whether the pool, the listener and a migration find room."""
     with findings.guarding(CONNECTIONS):
         free, ours = await inspector.connections()
-        needed = settings.database.pool_size + lease_connections(settings) + 2
+        needed = (
+            settings.database.pool_size + lease_connections(settings) + len(settings.enabled_channels()) + 2
+        )
         found = f"{free} free" + (f", {ours} held by us" if ours > 1 else "") + f"; {needed} are wanted"
         # The check's own connection is among ours, and goes.
         if free + ours >= needed:

@@ -23,6 +23,12 @@ class StoreUnavailable(StockrelayError):
     advice = "does the server run, and does database.dsn lead to it (`stockrelay config show`)?"
 
 
+class TableLocked(StoreUnavailable):
+    """Somebody else's transaction has a table locked that has to be read: it works again when that ends."""
+
+    advice = "who holds the lock is in pg_locks; pg_blocking_pids() names it"
+
+
 class StoreRefused(StockrelayError):
     """The database answered with an error: rights, a missing object, a failing query."""
 

@@ -1,7 +1,7 @@
-"""Intake: reads the change log into the ledger when the doorbell rings, and every so often anyway (DESIGN.md 2.2)."""
+"""Intake: reads the change log into a channel's ledger when the doorbell rings, and every so often anyway."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -9,9 +9,10 @@ import structlog
 
 from daemon import clock
 from daemon.core.backoff import backoff
-from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
+from daemon.store.changelog import ChangeLog
 from daemon.store.intake import LONGEST_SKU, Drained, Intake
 
 log = structlog.get_logger(__name__)
@@ -24,11 +25,16 @@ _BUSY_AFTER_S: Final = 0.5
 """Changes for so long without a pause: from then on nobody needs to ring, this service polls quickly."""
 _AWAKE: Final = timedelta(seconds=3)
 _RESYNC_TIMEOUT: Final = timedelta(minutes=15)
-_LONGEST_LOOK_S: Final = 4 * _RESYNC_TIMEOUT.total_seconds()
-"""A reading begins again without each listing that takes too long."""
+_LONGEST_LOOK_S: Final = 3 * _RESYNC_TIMEOUT.total_seconds()
+"""A reading begins again without a listing that takes too long, and once more for a channel that is new."""
 _RESYNC_GAP_S: Final = 10.0
+_COMPARISON_GAP_S: Final = 1.0
+"""Between two comparisons of everything at least, however often one is asked for, or twice what the last one took."""
+_COMPARISON_GAP_MOST_S: Final = 60.0
 _START_GRACE_S: Final = 1.0
 _RETRY_CAP: Final = timedelta(seconds=15)
+_LOCKED_RETRY_S: Final = 0.1
+"""A listing whose table is locked is tried again so soon: it waits for the lock a while each time."""
 
 
 def _nobody(_error: StockrelayError | None) -> None:
@@ -36,17 +42,18 @@ def _nobody(_error: StockrelayError | None) -> None:
 
 
 class IntakeService:
-    """Keeps the ledger up with the change log.
+    """Keeps one channel's ledger up with the change log.
 
     `ring()` wakes it; `request_resync()` has everything compared at the next turn. `on_marked` is called after every
-    reading, whoever did the marking, so that dispatchers look for what is due; `told` how the database took it: an
-    error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is when it was read
-    last, in unix seconds of this machine.
+    reading, so that the channel's dispatcher looks for what is due; `told` how the database took it: an error, or
+    None. Since the start: `changes` were read, `resyncs` made; `read_at` is when it was read last, in unix seconds of
+    this machine. `failure`: why the listing does not work, if so.
     """
 
     def __init__(
         self,
         intake: Intake,
+        changelog: ChangeLog,
         poll: timedelta,
         resync_every: timedelta,
         on_marked: Callable[[Drained], None],
@@ -54,7 +61,9 @@ class IntakeService:
         told: Callable[[StockrelayError | None], None] = _nobody,
         pulse: Pulse | None = None,
     ) -> None:
+        self.channel = intake.channel
         self._intake = intake
+        self._changelog = changelog
         self._poll_s = poll.total_seconds()
         self._resync_every_s = resync_every.total_seconds()
         self._on_marked = on_marked
@@ -66,26 +75,24 @@ class IntakeService:
         self._resync_at = clock.monotonic() + _START_GRACE_S
         self._resync_reason = "start"
         self._resync_gap_s = _RESYNC_GAP_S
-        self._failed: dict[ChannelName, str] = {}
+        self._may_compare_at = 0.0
+        self._vain_rings = 0
+        self._is_locked = False
         self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
+        self.failure: str | None = None
         self.changes = 0
         self.resyncs = 0
         self.read_at: float | None = None
-
-    @property
-    def failing(self) -> Collection[ChannelName]:
-        """The channels whose listing does not work."""
-        return self._failed.keys()
 
     def ring(self) -> None:
         """Something has changed: look now."""
         self._bell.set()
 
     def request_resync(self, reason: str) -> None:
-        """Compare every listing as a whole as soon as can be."""
-        self._resync_at = clock.monotonic()
+        """Compare the listing as a whole as soon as can be."""
+        self._resync_at = max(clock.monotonic(), self._may_compare_at)
         self._resync_reason = reason
         self._bell.set()
 
@@ -111,17 +118,17 @@ class IntakeService:
                 drained = await self._look_unless_in_vain(began)
                 failures = 0
             except TimeoutError:
-                log.warning("intake.reading_begun_again", waited_s=round(clock.monotonic() - began, 1))
+                log.warning(
+                    "intake.reading_begun_again",
+                    channel=self.channel,
+                    waited_s=round(clock.monotonic() - began, 1),
+                )
                 continue
             except StockrelayError as error:
-                failures += 1
-                self._log_failure(error)
-                self._told(error)
-                self._busy_since = None
-                pause = backoff(failures, timedelta(seconds=0.2), _RETRY_CAP, clock.jitter())
-                self._pulse.beat(pause.total_seconds())
-                await clock.wait_any(pause.total_seconds(), stop)
+                failures = 0 if isinstance(error, TableLocked) else failures + 1
+                await self._pause_after(error, failures, stop)
                 continue
+            self._note_unlocked()
             self.read_at = clock.now().timestamp()
             self._told(None)
             self._on_marked(drained)
@@ -129,13 +136,42 @@ class IntakeService:
             took = clock.monotonic() - began
             if drained.changes:
                 echoes = _ECHOES_S
+                self._vain_rings = 0
                 # The ERP comes first: however fast it writes, reading takes a fifth of the time.
                 await clock.wait_any(min(_LONGEST_GAP_S, max(_SHORTEST_GAP_S, 4 * took)), stop)
             elif echoes:
                 await clock.wait_any(echoes[0], self._bell, stop)
                 echoes = echoes[1:]
             else:
-                await clock.wait_any(self._until_next_s(), self._bell, stop)
+                await self._await_work(stop)
+
+    async def _pause_after(self, error: StockrelayError, failures: int, stop: asyncio.Event) -> None:
+        self._busy_since = None
+        if isinstance(error, TableLocked):
+            # The database answers, and nothing is lost: this channel waits for somebody's transaction.
+            if not self._is_locked:
+                log.warning("intake.listing_locked", channel=self.channel, reason=str(error))
+            self._is_locked = True
+            self._told(None)
+            pause_s = _LOCKED_RETRY_S
+        else:
+            self._log_failure(error)
+            self._told(error)
+            pause_s = backoff(failures, timedelta(seconds=0.2), _RETRY_CAP, clock.jitter()).total_seconds()
+        self._pulse.beat(pause_s)
+        await clock.wait_any(pause_s, stop)
+
+    async def _await_work(self, stop: asyncio.Event) -> None:
+        """Wait for the bell or the next poll. Bells that bring no change (anybody may NOTIFY) are followed less and
+        less promptly, until they cost no more than polling."""
+        is_rung = await clock.wait_any(self._until_next_s(), self._bell, stop)
+        if not is_rung:
+            self._vain_rings = 0
+            return
+        if self._vain_rings and not stop.is_set():
+            gap_s = min(self._poll_s, _SHORTEST_GAP_S * 2 ** min(self._vain_rings, 10))
+            await clock.wait_any(gap_s, stop)
+        self._vain_rings += 1
 
     async def _look_unless_in_vain(self, now: float) -> Drained:
         try:
@@ -147,83 +183,149 @@ class IntakeService:
     async def _look(self, now: float) -> Drained:
         tells = not self._owns_every_lane()
         if now >= self._resync_at:
-            reason = self._resync_reason
-            log.info("intake.resync_started", reason=reason)
-            # Before it begins: what is asked for meanwhile may be of a change that it does not see.
-            self._plan_resync(self._resync_every_s, "schedule")
-            try:
-                drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
-            except BaseException:
-                self.request_resync(reason)
-                raise
-            self._log_resync(drained, reason, clock.monotonic() - now)
+            drained = await self._resync(now, tells=tells)
         else:
-            drained = await self._intake.drain(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
-            if drained.is_everything:
-                self._log_resync(drained, "bulk change", clock.monotonic() - now)
+            drained = await self._intake.drain(
+                tells_replicas=tells, timeout=_RESYNC_TIMEOUT, may_compare=now >= self._may_compare_at
+            )
+            if drained.is_compared:
+                self._note_resync(drained, "bulk change", clock.monotonic() - now)
+            elif drained.is_everything and drained.failed is None:
+                self._plan_resync(self._may_compare_at - now, "bulk change")
         self.changes += drained.changes
         for sku in drained.too_long:
             log.error(
-                "intake.sku_refused", sku=sku, reason=f"longer than {LONGEST_SKU} bytes: it is not sent"
+                "intake.sku_refused",
+                channel=self.channel,
+                sku=sku,
+                reason=f"longer than {LONGEST_SKU} bytes: it is not sent",
             )
-        self._note_failures(drained)
+        self._note_failure(drained)
         await self._keep_awake(drained, now)
         if drained.changes:
             log.debug(
                 "intake.changes_read",
+                channel=self.channel,
                 changes=drained.changes,
                 oldest_ms=None if drained.oldest is None else round(drained.oldest.total_seconds() * 1000, 1),
-                marked={channel: marked.rows for channel, marked in drained.marked.items()},
+                marked=drained.marked.rows,
             )
+        return drained
+
+    async def _resync(self, now: float, *, tells: bool) -> Drained:
+        reason = self._resync_reason
+        if not self._is_locked:
+            log.info("intake.resync_started", channel=self.channel, reason=reason)
+        # Before it begins: what is asked for meanwhile may be of a change that it does not see.
+        self._plan_resync(self._resync_every_s, "schedule")
+        try:
+            drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
+        except BaseException:
+            self.request_resync(reason)
+            raise
+        self._note_resync(drained, reason, clock.monotonic() - now)
         return drained
 
     def _plan_resync(self, seconds: float, reason: str) -> None:
         self._resync_at = clock.monotonic() + seconds
         self._resync_reason = reason
 
-    def _log_resync(self, drained: Drained, reason: str, took_s: float) -> None:
+    def _note_resync(self, drained: Drained, reason: str, took_s: float) -> None:
         self.resyncs += 1
+        gap_s = min(max(_COMPARISON_GAP_S, 2 * took_s), _COMPARISON_GAP_MOST_S)
+        self._may_compare_at = clock.monotonic() + gap_s
+        # What was asked for meanwhile is made after that gap.
+        self._resync_at = max(self._resync_at, self._may_compare_at)
+        if not drained.is_compared:
+            return
         log.info(
             "intake.resync_finished",
+            channel=self.channel,
             reason=reason,
-            marked={channel: marked.rows for channel, marked in drained.marked.items()},
+            marked=drained.marked.rows,
             duration_ms=round(took_s * 1000, 1),
         )
 
-    def _note_failures(self, drained: Drained) -> None:
+    def _note_failure(self, drained: Drained) -> None:
         """A listing that fails is said once, and once more when it works again; meanwhile a resync is tried."""
-        for channel, reason in drained.failed.items():
-            if self._failed.get(channel) != reason:
-                log.error("intake.listing_failed", channel=channel, reason=reason)
-            self._failed[channel] = reason
-        for channel in drained.marked:
-            if self._failed.pop(channel, None) is not None:
-                log.info("intake.listing_recovered", channel=channel)
-        if not (self._failed or drained.wants_resync):
+        if drained.failed is not None:
+            if self.failure != drained.failed:
+                log.error("intake.listing_failed", channel=self.channel, reason=drained.failed)
+            self.failure = drained.failed
+        elif drained.is_read and self.failure is not None:
+            self.failure = None
+            log.info("intake.listing_recovered", channel=self.channel)
+            if drained.wants_resync:
+                self.request_resync("the listing works again")
+        if self.failure is None and not drained.wants_resync:
             self._resync_gap_s = _RESYNC_GAP_S
         elif self._resync_at > clock.monotonic() + self._resync_gap_s:
             self._plan_resync(self._resync_gap_s, "a listing failed")
             # It compares everything: tried less and less often while a person mends the query.
             self._resync_gap_s = min(2 * self._resync_gap_s, self._resync_every_s)
 
+    def _note_unlocked(self) -> None:
+        if self._is_locked:
+            self._is_locked = False
+            log.info("intake.listing_unlocked", channel=self.channel)
+
     async def _keep_awake(self, drained: Drained, now: float) -> None:
         if not drained.changes:
             if self._awake_until > now and self._busy_since is None:
                 self._awake_until = 0.0
-                await self._intake.stay_awake(timedelta(0))
+                await self._changelog.stay_awake(timedelta(0))
             self._busy_since = None
             return
         self._busy_since = now if self._busy_since is None else self._busy_since
         # Renewed when a third is left: the sequence is written seldom, the captures read it always.
         if now - self._busy_since >= _BUSY_AFTER_S and self._awake_until - now < _AWAKE.total_seconds() / 3:
             self._awake_until = now + _AWAKE.total_seconds()
-            await self._intake.stay_awake(_AWAKE)
+            await self._changelog.stay_awake(_AWAKE)
 
     def _until_next_s(self) -> float:
         return max(0.0, min(self._poll_s, self._resync_at - clock.monotonic()))
 
     def _log_failure(self, error: StockrelayError) -> None:
         if isinstance(error, StoreUnavailable):
-            log.warning("intake.reading_delayed", reason=str(error))
+            log.warning("intake.reading_delayed", channel=self.channel, reason=str(error))
         else:
-            log.error("intake.reading_failed", reason=str(error))
+            log.error("intake.reading_failed", channel=self.channel, reason=str(error))
+
+
+class Intakes:
+    """The intakes of all channels, for those who have something to say to each of them, or ask about them together."""
+
+    def __init__(self, services: Mapping[ChannelName, IntakeService]) -> None:
+        self.services = services
+
+    @property
+    def failing(self) -> Collection[ChannelName]:
+        """The channels whose listing does not work."""
+        return [name for name, service in self.services.items() if service.failure is not None]
+
+    @property
+    def changes(self) -> int:
+        """How many changes were read: each channel reads all of them."""
+        return max(service.changes for service in self.services.values())
+
+    @property
+    def resyncs(self) -> int:
+        return sum(service.resyncs for service in self.services.values())
+
+    @property
+    def read_at(self) -> float | None:
+        """When the channel that is behind most has read last; None: one of them has not read yet."""
+        times = [service.read_at for service in self.services.values()]
+        return None if None in times else min(time for time in times if time is not None)
+
+    def ring(self) -> None:
+        for service in self.services.values():
+            service.ring()
+
+    def request_resync(self, reason: str) -> None:
+        for service in self.services.values():
+            service.request_resync(reason)
+
+    def begin_again(self) -> None:
+        for service in self.services.values():
+            service.begin_again()

@@ -10,7 +10,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.progress import Pulse, unwatched
-from daemon.store.intake import Intake
+from daemon.store.changelog import ChangeLog
 
 Prune = Callable[[timedelta], Awaitable[int]]
 
@@ -31,12 +31,12 @@ class Maintenance:
 
     def __init__(
         self,
-        intake: Intake,
+        changelog: ChangeLog,
         keep: timedelta,
         prunes: Mapping[str, Prune] | None = None,
         pulse: Pulse | None = None,
     ) -> None:
-        self._intake = intake
+        self._changelog = changelog
         self._keep = keep
         self._prunes = prunes or {}
         self._pulse = pulse or unwatched()
@@ -54,7 +54,7 @@ class Maintenance:
                 if clock.monotonic() >= roll_at:
                     await self._forget()
                     roll_at = clock.monotonic() + _ROLL_EVERY_S
-                step = await self._intake.rotate(_MIN_AGE)
+                step = await self._changelog.rotate(_MIN_AGE)
                 if step in ("switched", "emptied"):
                     log.debug("maintenance.log_rotated", step=step)
             except StockrelayError as error:
@@ -63,7 +63,7 @@ class Maintenance:
             await clock.wait_any(_EVERY_S, stop)
 
     async def _forget(self) -> None:
-        dropped = await self._intake.roll_attempts(self._keep)
+        dropped = await self._changelog.roll_attempts(self._keep)
         if dropped:
             log.info("maintenance.attempts_dropped", partitions=dropped)
         for history, prune in self._prunes.items():

@@ -37,8 +37,8 @@ class Database(Section):
     """A direct way to the same database, past a pooler such as PgBouncer: LISTEN does not work through one in
     transaction mode. Left out: the same as `dsn`."""
     pool_size: rules.Parallel = 8
-    """Connections to the database at most, beside the one that listens and, for leases, two and one for each
-    channel."""
+    """Connections to the database at most, beside the one that listens, one for each channel that reads its changes,
+    and, for leases, two and one for each channel."""
     statement_timeout_s: rules.Seconds = 30.0
     """A statement that takes longer is given up and tried again. A slow listing needs more."""
     doorbell: bool = True

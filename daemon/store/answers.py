@@ -84,7 +84,7 @@ class Answers:
         channel = listing.channel
         doing = f"{channel}: looking {sku} up"
         async with self._database.connection(doing) as connection:
-            intake = await connection.fetchrow(_SQL["intake"], sku)
+            intake = await connection.fetchrow(_SQL["intake"], sku, channel)
             record = await connection.fetchrow(_SQL["ledger_row"], channel, sku)
             past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
             differences = await connection.fetch(_SQL["differences"], channel, sku)

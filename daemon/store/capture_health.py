@@ -21,6 +21,7 @@ from daemon.core.capture import (
     recovery_notice,
 )
 from daemon.core.errors import StoreRefused
+from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.definitions import definitions
@@ -136,10 +137,11 @@ class Changed:
 
 
 class CaptureHealthStore:
-    """What was found, over all replicas, and the canary."""
+    """What was found, over all replicas, and the canary. `channels`: those whose reading is looked at; None: all."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, channels: Sequence[ChannelName] | None = None) -> None:
         self._database = database
+        self._channels = channels
         self.capturing = Capturing(database.transaction)
 
     async def take_turn(self, every: timedelta) -> bool:
@@ -177,7 +179,11 @@ class CaptureHealthStore:
         """
         async with self._database.connection("looking whether the change log is read") as connection:
             is_late: bool | None = await connection.fetchval(
-                _SQL["is_reading_late"], since, within, max(within, _LONGEST_READING)
+                _SQL["is_reading_late"],
+                since,
+                within,
+                max(within, _LONGEST_READING),
+                self._channels,
             )
         return is_late
 

@@ -1,18 +1,24 @@
-"""Reading the change log into the ledger, in one transaction for all channels."""
+"""Reading the change log into one channel's part of the ledger, in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from daemon import clock
-from daemon.core.errors import ForeignDatabase, StoreRefused, StoreUnavailable
-from daemon.core.types import ChannelName
+from daemon.core.errors import StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database, translated
-from daemon.store.ledger import Debounce, Ledger, Marked
+from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
+from daemon.store.locks import LockWatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg.pool import PoolConnectionProxy
 
 _SQL = queries.load("intake")
 
@@ -22,207 +28,187 @@ MANY: Final = 5_000
 LONGEST_SKU: Final = 1_000
 """Bytes of an SKU at most."""
 
-_EVERY_ROW: Final = timedelta(minutes=15)
-"""For a statement that writes every row of the ledger."""
-_TOO_SLOW: Final = (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
-_SLOW: Final = "reading the listing: it takes too long, or a table it reads is locked (see pg_locks)"
+_SLOW: Final = "reading the listing takes too long"
 _SET_ASIDE: Final = 10.0
-"""A listing that took too long is left alone for so many times as long: its SKUs are marked without looking."""
+_SET_ASIDE_MOST_S: Final = 300.0
+"""A listing that took too long is left alone for ten times as long, five minutes at most: its SKUs are marked without
+looking."""
 
 
 @dataclass(slots=True)
 class Drained:
-    """What one reading of the change log came to. `failed`: channels whose listing did not work, and why;
-    `too_long`: SKUs that the ledger does not take, cut for showing; `wants_resync`: a comparison of everything has
-    failed for some channel, here or in another replica, and is still due."""
+    """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
+    `is_compared`: all of it; `failed`: why it does not work; `too_long`: SKUs that the ledger does not take, cut for
+    showing; `wants_resync`: a comparison of everything is still due, here or in another replica."""
 
     changes: int = 0
     oldest: timedelta | None = None
     is_everything: bool = False
-    marked: dict[ChannelName, Marked] = field(default_factory=dict)
-    failed: dict[ChannelName, str] = field(default_factory=dict)
+    is_compared: bool = False
+    marked: Marked = NOTHING
+    is_read: bool = False
+    failed: str | None = None
     too_long: list[str] = field(default_factory=list)
     wants_resync: bool = False
 
 
-class _ListingFailed(Exception):
-    """One channel's listing does not work; the reading begins again without it. `took_s`: it was not over by then."""
+@dataclass(slots=True)
+class _News:
+    """What the change log has for a channel. `skus`: those it names, None when they are too many to name."""
 
-    def __init__(self, channel: ChannelName, reason: str, took_s: float | None = None) -> None:
+    drained: Drained
+    skus: Sequence[str] | None
+    pid: int
+
+
+class _ListingFailed(Exception):
+    """The listing does not work; the reading begins again without it. `took_s`: it was not over by then."""
+
+    def __init__(self, reason: str, took_s: float | None = None) -> None:
         super().__init__(reason)
-        self.channel = channel
         self.took_s = took_s
 
 
 class Intake:
-    """The change log's reader. Any number of replicas may read: one at a time does."""
+    """One channel's reader of the change log. Any number of replicas may read: one at a time does."""
 
     def __init__(
-        self, database: Database, ledgers: Sequence[Ledger], debounces: Mapping[ChannelName, Debounce]
+        self, database: Database, ledger: Ledger, debounce: Debounce, locks: LockWatch | None = None
     ) -> None:
         self._database = database
-        self._ledgers = ledgers
-        self._debounces = debounces
-        self._aside: dict[ChannelName, float] = {}
-        """Channels whose listing takes too long, and until when (monotonic) it is not read."""
-        self._timeline: int | None = None
+        self._ledger = ledger
+        self._debounce = debounce
+        self._locks = locks or LockWatch(database)
+        self._aside_until = 0.0
+        """Until when (monotonic) a listing that takes too long is not read."""
+        self.channel = ledger.channel
 
-    async def drain(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
+    async def drain(self, *, tells_replicas: bool, timeout: timedelta, may_compare: bool = True) -> Drained:
         """Mark what has changed since the last reading, by whomever.
 
-        A listing that does not work stops its own channel only: its SKUs are marked without looking, so that
-        nothing is lost. Raises StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
+        When anything may have changed, everything is compared; without `may_compare`, only what is named is marked and
+        the comparison stays due. A listing that does not work is marked without looking, so that nothing is lost.
+        Raises TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
         """
-        return await self._read(is_resync=False, tells=tells_replicas, timeout=timeout)
+        return await self._read(
+            is_resync=False, may_compare=may_compare, tells=tells_replicas, timeout=timeout
+        )
 
     async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
-        """Compare every listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
-        return await self._read(is_resync=True, tells=tells_replicas, timeout=timeout)
+        """Compare the listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
+        return await self._read(is_resync=True, may_compare=True, tells=tells_replicas, timeout=timeout)
 
-    async def _read(self, *, is_resync: bool, tells: bool, timeout: timedelta) -> Drained:
-        """Read, and once more without each listing that turns out not to work."""
-        now = clock.monotonic()
-        self._aside = {channel: until for channel, until in self._aside.items() if until > now}
-        failed = dict.fromkeys(self._aside, _SLOW)
-        aside: dict[ChannelName, float] = {}
+    async def _read(self, *, is_resync: bool, may_compare: bool, tells: bool, timeout: timedelta) -> Drained:
+        """Read, and once more without the listing if it turns out not to work."""
+        failed = _SLOW if clock.monotonic() < self._aside_until else None
+        aside_s = 0.0
         while True:
             try:
-                drained = await self._drain(failed, is_resync=is_resync, tells=tells, timeout=timeout)
+                drained = await self._drain(
+                    failed, is_resync=is_resync, may_compare=may_compare, tells=tells, timeout=timeout
+                )
             except _ListingFailed as error:
-                failed[error.channel] = str(error)
+                failed = str(error)
                 if error.took_s is not None:
-                    aside[error.channel] = clock.monotonic() + _SET_ASIDE * error.took_s
-            else:
-                # Only now is it known that the listing was slow, and not the whole server.
-                self._aside |= aside
+                    aside_s = min(_SET_ASIDE * error.took_s, _SET_ASIDE_MOST_S)
+                continue
+            # Only now is it known that the listing was slow, and not the whole server.
+            if aside_s:
+                self._aside_until = clock.monotonic() + aside_s
+            if drained is not None:
                 return drained
+            async with self._database.connection("beginning to read the change log") as connection:
+                await connection.execute(_SQL["begin_reading"], self.channel)
+            is_resync = may_compare
 
     async def _drain(
-        self, failed: Mapping[ChannelName, str], *, is_resync: bool, tells: bool, timeout: timedelta
-    ) -> Drained:
+        self, failed: str | None, *, is_resync: bool, may_compare: bool, tells: bool, timeout: timedelta
+    ) -> Drained | None:
+        """Read once; None: the channel has no position in the change log yet."""
         async with self._database.transaction("reading the change log") as connection:
-            row = await connection.fetchrow(_SQL["take_changes"], MANY, timeout=timeout.total_seconds())
-            assert row is not None
-            oldest = row["oldest_s"]
-            drained = Drained(
-                row["changes"], None if oldest is None else timedelta(seconds=oldest), row["is_everything"]
-            )
-            drained.wants_resync = row["wants_resync"]
-            if not (is_resync or drained.changes or drained.is_everything):
+            news = await self._take(connection, timeout)
+            if news is None:
+                return None
+            drained = news.drained
+            is_whole = is_resync or (drained.is_everything and may_compare)
+            if not (is_whole or drained.changes or drained.is_everything):
                 return drained
-            is_whole = is_resync or drained.is_everything
-            skus = None if is_whole else row["skus"]
-            drained.too_long = [
-                sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
-            ]
-            for ledger in self._ledgers:
-                if ledger.channel in failed:
-                    drained.failed[ledger.channel] = failed[ledger.channel]
-                    await self._mark_blind(connection, ledger, skus)
-                else:
-                    drained.marked[ledger.channel] = await self._mark(
-                        connection, ledger, skus, drained.changes > 0, timeout
-                    )
-            if is_whole:
-                drained.wants_resync = bool(drained.failed)
-                await connection.execute(_SQL["want_resync" if drained.failed else "resynced"])
-            if tells and any(marked.rows for marked in drained.marked.values()):
+            if failed is not None:
+                drained.failed = failed
+                await self._mark_blind(connection, news.skus)
+            elif is_whole:
+                drained.marked = await self._compare(connection, news, timeout)
+                drained.is_read = drained.is_compared = True
+            elif news.skus:
+                drained.marked = await self._mark(connection, news)
+                drained.is_read = True
+            await self._note_comparison(connection, drained, is_whole=is_whole)
+            if tells and drained.marked.rows:
                 await connection.execute(_SQL["tell_replicas"])
         return drained
 
-    async def _mark(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        ledger: Ledger,
-        skus: Sequence[str] | None,
-        postpones: bool,
-        timeout: timedelta,
+    async def _take(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
+    ) -> _News | None:
+        row = await connection.fetchrow(
+            _SQL["take_changes"], self.channel, MANY, timeout=timeout.total_seconds()
+        )
+        assert row is not None
+        if not row["is_known"]:
+            return None
+        oldest = None if row["oldest_s"] is None else timedelta(seconds=row["oldest_s"])
+        drained = Drained(row["changes"], oldest, row["is_everything"], wants_resync=row["wants_resync"])
+        skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
+        drained.too_long = [
+            sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
+        ]
+        return _News(drained, skus, row["pid"])
+
+    async def _mark(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> Marked:
+        """Mark what the change log names."""
+        async with self._reading_listing(news.pid):
+            return await self._ledger.mark(connection, news.skus or (), self._debounce)
+
+    async def _compare(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, timeout: timedelta
     ) -> Marked:
-        debounce = self._debounces[ledger.channel]
+        """Compare everything, which covers what is named."""
+        async with self._reading_listing(news.pid):
+            return await self._ledger.mark_all(
+                connection, self._debounce, postpones=news.drained.changes > 0, timeout=timeout
+            )
+
+    @asynccontextmanager
+    async def _reading_listing(self, pid: int) -> "AsyncIterator[None]":
+        """What goes wrong inside is the listing's fault, the lock's, or the database's."""
+        doing = f"{self.channel}: reading the listing"
         began = clock.monotonic()
-        try:
-            with translated(f"{ledger.channel}: reading the listing"):
-                if skus is None:
-                    return await ledger.mark_all(connection, debounce, postpones=postpones, timeout=timeout)
-                return await ledger.mark(connection, skus, debounce)
-        except StoreRefused as error:
-            raise _ListingFailed(ledger.channel, str(error)) from error
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, _TOO_SLOW):
+        async with self._locks.over(pid) as waiting:
+            try:
+                with translated(doing):
+                    yield
+            except StoreRefused as error:
+                raise _ListingFailed(str(error)) from error
+            except StoreUnavailable as error:
+                if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                    raise TableLocked(f"{doing}: {waiting}") from error
+                if isinstance(error.__cause__, TimeoutError | asyncpg.QueryCanceledError):
+                    raise _ListingFailed(_SLOW, clock.monotonic() - began) from error
                 raise
-            raise _ListingFailed(ledger.channel, _SLOW, clock.monotonic() - began) from error
+
+    async def _note_comparison(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", drained: Drained, *, is_whole: bool
+    ) -> None:
+        """Keep what was compared, and what still has to be: a listing that works again is compared as a whole."""
+        if drained.is_compared:
+            drained.wants_resync = False
+            await connection.execute(_SQL["resynced"], self.channel)
+        elif is_whole or drained.is_everything:
+            drained.wants_resync = True
+            await connection.execute(_SQL["want_resync"], self.channel)
 
     async def _mark_blind(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        ledger: Ledger,
-        skus: Sequence[str] | None,
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", skus: Sequence[str] | None
     ) -> None:
-        if skus is not None:
-            await connection.execute(
-                _SQL["mark_blind"], ledger.channel, skus, self._debounces[ledger.channel].quiet
-            )
-
-    async def stay_awake(self, how_long: timedelta) -> None:
-        """Keep captures from ringing for so long: this process polls quickly meanwhile. Zero: ring again."""
-        async with self._database.connection("setting the doorbell") as connection:
-            await connection.execute(_SQL["stay_awake"], how_long.total_seconds())
-
-    async def rotate(self, min_age: timedelta) -> str:
-        """Take one step of the change log's rotation; return what it was."""
-        async with self._database.transaction("rotating the change log") as connection:
-            step: str = await connection.fetchval(_SQL["rotate"], min_age)
-        return step
-
-    async def roll_attempts(self, keep: timedelta) -> int:
-        """Make the attempt log's partitions; return how many old ones were dropped."""
-        async with self._database.connection("rolling the attempt log") as connection:
-            dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
-        return dropped
-
-    async def check_identity(self, confirmed_per_s: float, settle: timedelta) -> bool:
-        """Return whether a failover has happened since the last look, by this process or any (and remember it).
-
-        The standby may not have had the last transactions, and with them what the partners acknowledged: every number
-        is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before `settle` had
-        passed: what was on its way may have landed after it.
-
-        Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
-        """
-        async with self._database.connection("reading the database's identity") as connection:
-            row = await connection.fetchrow(_SQL["identity"])
-            assert row is not None
-            if not row["is_ours"]:
-                raise ForeignDatabase(
-                    f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
-                    "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
-                )
-        has_failed_over = not row["is_same_timeline"] or self._timeline not in (None, row["timeline"])
-        if not row["is_same_timeline"]:
-            async with self._database.transaction("confirming every number after a failover") as connection:
-                if await connection.fetchval(_SQL["note_timeline"]):
-                    await connection.execute(
-                        _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
-                    )
-        self._timeline = row["timeline"]
-        return has_failed_over
-
-    async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
-        """Make this database the one that is pushed from; return its system identifier.
-
-        What partners acknowledged after the copy was made is not in it, so every number is confirmed, at
-        `confirmed_per_s` SKUs per second and channel; `settle` is as above.
-        """
-        async with self._database.transaction("adopting the database") as connection:
-            identifier: int = await connection.fetchval(_SQL["adopt"])
-            await connection.execute(
-                _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
-            )
-        return identifier
-
-    async def state(self) -> tuple[datetime | None, int]:
-        """Return when everything was compared last, and how many changes are unread."""
-        async with self._database.connection("reading the intake's state") as connection:
-            row = await connection.fetchrow(_SQL["intake_state"])
-        assert row is not None
-        return row["resynced_at"], row["unread"]
+        if skus:
+            await connection.execute(_SQL["mark_blind"], self.channel, skus, self._debounce.quiet)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -55,6 +55,9 @@ class Marked:
     urgent: int
     held: int = 0
     lanes: tuple[int, ...] = ()
+
+
+NOTHING: Final = Marked(0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -442,19 +442,27 @@ $$;
 
 -- Intake: how far the change log has been read --------------------------------------------------------------------
 
--- `read_until` is the snapshot of the last reading: what is visible now and was not visible then is new.
 -- The identity says which database this is: a clone or a restored copy has another one, and is not pushed from.
 CREATE TABLE stockrelay.intake (
     one                boolean     PRIMARY KEY DEFAULT true CHECK (one),
-    read_until         pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
     system_identifier  bigint      NOT NULL,
     database_oid       oid         NOT NULL,
     timeline           integer     NOT NULL,
     accepted_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    resynced_at        timestamptz,
     -- When the change log's slots changed places last.
     switched_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- How far each channel has read the change log. `read_until` is the snapshot of its last reading: what is visible now and
+-- was not visible then is new. `resynced_at` is when its whole listing was compared last; NULL: that is still to be done.
+-- `seen_at`: a channel that nobody has read for an hour is not configured any more, and its row goes (see `rotate`); should
+-- it come back, it begins with a comparison of everything.
+CREATE TABLE stockrelay.read_position (
+    channel      text        PRIMARY KEY,
+    read_until   pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
+    resynced_at  timestamptz,
+    seen_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
 
 CREATE FUNCTION stockrelay.identity(OUT system_identifier bigint, OUT database_oid oid, OUT timeline integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -481,52 +489,64 @@ BEGIN
     END IF;
 END $$;
 
--- Reads what is new and remembers how far; at most `max_skus` SKUs are listed, beyond that `is_everything` is true, as
--- it is after a TRUNCATE. One reader at a time. The commit need not be durable: what the caller marks in the same
--- transaction would be lost with it, and be read again.
+-- Reads what is new to a channel and remembers how far; at most `max_skus` SKUs are named, beyond that `is_everything` is
+-- true, as it is after a TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position
+-- (see `begin_reading` in store/sql/intake.sql). The commit need not be durable: what the caller marks in the same
+-- transaction would be lost with it, and be read again. Canaries (0007) count as read and are named to nobody.
 CREATE FUNCTION stockrelay.take_changes(
-    max_skus integer, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[]
+    channel text, max_skus integer,
+    OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[]
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    then_snapshot pg_snapshot;
+    mark CONSTANT text := E'\x01stockrelay canary';
+    reader stockrelay.read_position;
     now_snapshot pg_snapshot;
+    has_rows boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'take_changes wants READ COMMITTED: what is read here is newer than the lock';
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Locked in a statement of its own: the reading below then has a snapshot that is newer than the last reader's.
-    SELECT i.read_until INTO STRICT then_snapshot FROM stockrelay.intake AS i FOR UPDATE;
-    IF pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(then_snapshot) THEN
-        -- Transaction ids ran backwards: another server's history. Nothing stored says what is new.
-        changes := 0;
-        is_everything := true;
-        UPDATE stockrelay.intake SET read_until = pg_current_snapshot();
+    SELECT p.* INTO reader FROM stockrelay.read_position AS p WHERE p.channel = take_changes.channel FOR UPDATE;
+    is_known := FOUND;
+    changes := 0;
+    is_everything := false;
+    IF NOT is_known THEN
         RETURN;
     END IF;
-    WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(then_snapshot) AS u),
-    dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku IS NOT NULL LIMIT max_skus + 1)
-    SELECT (SELECT count(*) FROM fresh), (SELECT min(f.at) FROM fresh AS f),
+    IF pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(reader.read_until) THEN
+        -- Transaction ids ran backwards: another server's history. Nothing stored says what is new.
+        is_everything := true;
+        UPDATE stockrelay.read_position AS p SET read_until = pg_current_snapshot(), seen_at = clock_timestamp()
+        WHERE p.channel = take_changes.channel;
+        RETURN;
+    END IF;
+    WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(reader.read_until) AS u),
+    dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku <> mark LIMIT max_skus + 1)
+    SELECT (SELECT count(*) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
+           (SELECT min(f.at) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
            (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
-           (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot()
-    INTO changes, oldest, is_everything, skus, now_snapshot;
-    IF changes > 0 THEN
-        UPDATE stockrelay.intake SET read_until = now_snapshot;
+           (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
+    INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
+    IF has_rows OR reader.seen_at < clock_timestamp() - interval '1 minute' THEN
+        UPDATE stockrelay.read_position AS p SET read_until = now_snapshot, seen_at = clock_timestamp()
+        WHERE p.channel = take_changes.channel;
     END IF;
     IF cardinality(skus) > max_skus THEN
         is_everything := true;
-    END IF;
-    IF is_everything THEN
         skus := NULL;
     END IF;
 END $$;
 
 -- One step of the change log's rotation. A slot is emptied only when it has not been written for `min_age`, when
--- nobody has it locked (an uncommitted row holds a lock) and when all of it has been read.
+-- nobody has it locked (an uncommitted row holds a lock, and so does a reading under way) and when every channel has read
+-- all of it.
 CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     intake stockrelay.intake;
+    reader stockrelay.read_position;
     word bigint;
     idle bigint;
     has_rows boolean;
@@ -565,12 +585,19 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 'locked';
     END;
-    EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE c.xid >= pg_snapshot_xmax($1) '
-                   'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))', 'change_' || idle)
-    INTO has_unread USING intake.read_until;
-    IF has_unread THEN
-        RETURN 'unread';
-    END IF;
+    -- A position that is being read is not deleted; it is read by somebody.
+    DELETE FROM stockrelay.read_position AS p USING (
+        SELECT o.channel FROM stockrelay.read_position AS o WHERE o.seen_at < clock_timestamp() - interval '1 hour'
+        FOR UPDATE SKIP LOCKED) AS old
+    WHERE p.channel = old.channel;
+    FOR reader IN SELECT p.* FROM stockrelay.read_position AS p LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE c.xid >= pg_snapshot_xmax($1) '
+                       'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))', 'change_' || idle)
+        INTO has_unread USING reader.read_until;
+        IF has_unread THEN
+            RETURN 'unread';
+        END IF;
+    END LOOP;
     EXECUTE format('TRUNCATE stockrelay.%I', 'change_' || idle);
     RETURN 'emptied';
 END $$;

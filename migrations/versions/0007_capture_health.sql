@@ -47,47 +47,6 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION stockrelay.canary() FROM PUBLIC;
 
--- As in 0001, but for canaries: they are read, so that the log can be emptied, and are no change of anything.
-CREATE OR REPLACE FUNCTION stockrelay.take_changes(
-    max_skus integer, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[]
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    mark CONSTANT text := E'\x01stockrelay canary';
-    then_snapshot pg_snapshot;
-    now_snapshot pg_snapshot;
-    has_rows boolean;
-BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'take_changes wants READ COMMITTED: what is read here is newer than the lock';
-    END IF;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    -- Locked in a statement of its own: the reading below then has a snapshot that is newer than the last reader's.
-    SELECT i.read_until INTO STRICT then_snapshot FROM stockrelay.intake AS i FOR UPDATE;
-    IF pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(then_snapshot) THEN
-        -- Transaction ids ran backwards: another server's history. Nothing stored says what is new.
-        changes := 0;
-        is_everything := true;
-        UPDATE stockrelay.intake SET read_until = pg_current_snapshot();
-        RETURN;
-    END IF;
-    WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(then_snapshot) AS u),
-    dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku <> mark LIMIT max_skus + 1)
-    SELECT (SELECT count(*) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
-           (SELECT min(f.at) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
-           (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
-           (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
-    INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
-    IF has_rows THEN
-        UPDATE stockrelay.intake SET read_until = now_snapshot;
-    END IF;
-    IF cardinality(skus) > max_skus THEN
-        is_everything := true;
-    END IF;
-    IF is_everything THEN
-        skus := NULL;
-    END IF;
-END $$;
-
 -- What `migrate` generated for a watched table, to be compared with what stands there later: the SHA-256 of its functions'
 -- texts, for insert, update, delete and truncate. All other functions are compared with the program's own files.
 ALTER TABLE stockrelay.watch ADD COLUMN sources text[];

@@ -19,7 +19,7 @@ else:
 _CLOCK_S: Final = 0.05
 """Database and simulator read the same clock; its steps and roundings are less than this."""
 
-_UNREAD = "SELECT count(*) FROM stockrelay.intake AS i, stockrelay.unread(i.read_until)"
+_UNREAD = "SELECT count(*) FROM stockrelay.read_position AS p, stockrelay.unread(p.read_until)"
 _UNCLEAN = """
     SELECT count(*) FROM stockrelay.ledger
     WHERE channel = $1 AND parked_at IS NULL

@@ -103,7 +103,7 @@ async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
 
 async def _in_the_middle_of_reading(stage: Stage) -> None:
     """Have the daemon ask for something that the server will never answer."""
-    await stage.erp.execute("BEGIN; SELECT FROM stockrelay.intake FOR UPDATE")
+    await stage.erp.execute("BEGIN; SELECT FROM stockrelay.read_position FOR UPDATE")
     reading = (
         "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'take_changes' AND wait_event_type = 'Lock'"
     )

@@ -155,7 +155,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
 
 
 @pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 4.0})
-@pytest.mark.parametrize("table", ["stockrelay.lease", "stockrelay.intake"])
+@pytest.mark.parametrize("table", ["stockrelay.lease", "stockrelay.read_position"])
 async def test_a_replica_that_stands_still_inside_a_transaction_stops_nobody(
     stage18: Stage, table: str
 ) -> None:

@@ -150,7 +150,7 @@ async def sync(shop: Shop) -> None:
 
 async def work(shop: Shop) -> None:
     """Everything a daemon does."""
-    await shop.intake.check_identity(10.0, SETTLE)
+    await shop.identity.check(10.0, SETTLE)
     await shop.take()
     await shop.deliver("A", 5)
     await shop.sells("A", 4)
@@ -168,15 +168,15 @@ async def work(shop: Shop) -> None:
     assert (await shop.claim()).forgotten == ["A"]
     assert (await shop.ledger.backlog()).parked == 1
     assert (await shop.ledger.next_due(0)).change is None
-    await shop.intake.stay_awake(timedelta(seconds=3))
-    await shop.intake.stay_awake(timedelta(0))
-    assert await shop.intake.rotate(timedelta(0)) == "switched"
-    assert await shop.intake.rotate(timedelta(0)) == "emptied"
+    await shop.changelog.stay_awake(timedelta(seconds=3))
+    await shop.changelog.stay_awake(timedelta(0))
+    assert await shop.changelog.rotate(timedelta(0)) == "switched"
+    assert await shop.changelog.rotate(timedelta(0)) == "emptied"
     tomorrow = "SELECT 'attempt_' || to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')"
     await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
-    await shop.intake.roll_attempts(timedelta(days=30))
-    await shop.intake.state()
-    await shop.intake.adopt(10, SETTLE)
+    await shop.changelog.roll_attempts(timedelta(days=30))
+    await shop.changelog.states([CHANNEL])
+    await shop.identity.adopt(10, SETTLE)
     assert await shop.lanes.renew(shop.owner, LEASE)
     await shop.lanes.set_trouble(shop.owner, CHANNEL, Outcome(Kind.TROUBLE, "why"))
     await shop.lanes.troubles()

@@ -61,6 +61,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "fall",
         "guard",
         "capture_finding",
+        "read_position",
     )
 )
 RESET: Final = (
@@ -71,9 +72,9 @@ RESET: Final = (
     + """
 SELECT setval('stockrelay.capture_word', 0);
 UPDATE stockrelay.capture_health SET checked_at = '-infinity', triggers = NULL;
-UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline, resynced_at = NULL,
-    switched_at = clock_timestamp(), system_identifier = n.system_identifier,
-    read_until = pg_current_snapshot() FROM stockrelay.identity() AS n;
+UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline,
+    switched_at = clock_timestamp(), system_identifier = n.system_identifier FROM stockrelay.identity() AS n;
+INSERT INTO stockrelay.read_position (channel) VALUES ('sekorm');
 """
 )
 

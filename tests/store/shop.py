@@ -10,7 +10,9 @@ import asyncpg
 from daemon.core.conclusion import Conclusion
 from daemon.core.guard import GuardRule
 from daemon.core.types import CHANNELS, Epoch, Lane
+from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
+from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
@@ -48,12 +50,13 @@ class Shop:
         )
         self.lanes = Lanes(database)
         self.syncs = Syncs(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")))
-        self.intake = self.reader(DEBOUNCE)
+        self.changelog = ChangeLog(database)
+        self.identity = Identity(database)
         self.owner = Owner(LANE, Epoch(0), "nobody")
 
     def reader(self, debounce: Debounce) -> Intake:
         """The intake, with that debounce."""
-        return Intake(self.database, [self.ledger], {CHANNEL: debounce})
+        return Intake(self.database, self.ledger, debounce)
 
     async def sells(
         self, sku: str, quantity: object, identifiers: tuple[str | None, str] | None = None
@@ -80,8 +83,7 @@ class Shop:
 
     async def rows(self) -> int:
         """How many rows a reading marks."""
-        marked = (await self.drain()).marked.get(CHANNEL)
-        return 0 if marked is None else marked.rows
+        return (await self.drain()).marked.rows
 
     async def take(self, holder: str = "one") -> Owner:
         """Become the lane's owner, whoever has it."""

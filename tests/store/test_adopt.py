@@ -6,7 +6,7 @@ from tests.store.shop import SETTLE, Shop
 async def test_every_number_of_an_adopted_copy_is_confirmed_a_few_at_a_time(shop: Shop) -> None:
     for sku in ("A", "B", "C"):
         await shop.deliver(sku, 5)
-    await shop.intake.adopt(10, SETTLE)
+    await shop.identity.adopt(10, SETTLE)
     rows = [await shop.row(sku) for sku in ("A", "B", "C")]
     dues = [row["due_at"] for row in rows]
     assert dues == sorted(dues)

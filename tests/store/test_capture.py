@@ -283,7 +283,7 @@ async def test_writers_of_any_isolation_do_not_disturb_each_other(
         await session.fetch("SELECT count(*) FROM erp.stock WHERE id = 3")
     for number, session in enumerate(sessions, 1):
         await session.execute("UPDATE erp.stock SET q = 1 WHERE id = $1", number)
-    await stock.fetch("SELECT stockrelay.take_changes(10)")
+    await stock.fetch("SELECT stockrelay.take_changes('sekorm', 10)")
     for session in sessions:
         await session.execute("COMMIT")
     assert await logged(stock) == ["A", "B"]
@@ -292,9 +292,9 @@ async def test_writers_of_any_isolation_do_not_disturb_each_other(
 async def test_prepare_transaction_works_without_the_doorbell(stock: Connection) -> None:
     await stock.execute("SELECT stockrelay.set_doorbell(false)")
     await stock.execute("BEGIN; UPDATE erp.stock SET q = 1 WHERE sku = 'A'; PREPARE TRANSACTION 'two'")
-    assert await stock.fetchval("SELECT changes FROM stockrelay.take_changes(10)") == 0
+    assert await stock.fetchval("SELECT changes FROM stockrelay.take_changes('sekorm', 10)") == 0
     await stock.execute("COMMIT PREPARED 'two'")
-    assert await stock.fetchval("SELECT skus FROM stockrelay.take_changes(10)") == ["A"]
+    assert await stock.fetchval("SELECT skus FROM stockrelay.take_changes('sekorm', 10)") == ["A"]
 
 
 async def test_a_hostile_session_neither_fails_nor_fools_the_capture(place: Place, stock: Connection) -> None:

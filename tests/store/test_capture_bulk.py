@@ -31,9 +31,9 @@ async def test_as_many_rows_as_are_read_one_by_one_are_named(stock: Connection) 
 async def test_one_row_more_is_everything(stock: Connection, statement: str) -> None:
     await fill(stock, MANY + 1)
     assert None in await logged(stock)
-    await stock.fetchval("SELECT changes FROM stockrelay.take_changes($1)", MANY)
+    await stock.fetchval("SELECT changes FROM stockrelay.take_changes('sekorm', $1)", MANY)
     await stock.execute(statement)
-    assert await stock.fetchval("SELECT is_everything FROM stockrelay.take_changes($1)", MANY)
+    assert await stock.fetchval("SELECT is_everything FROM stockrelay.take_changes('sekorm', $1)", MANY)
 
 
 async def test_however_many_rows_there_are_few_are_logged(stock: Connection) -> None:
@@ -43,9 +43,9 @@ async def test_however_many_rows_there_are_few_are_logged(stock: Connection) -> 
 
 async def test_a_bulk_update_that_renames_all_is_everything(stock: Connection) -> None:
     await fill(stock, MANY)
-    await stock.fetchval("SELECT changes FROM stockrelay.take_changes($1)", MANY)
+    await stock.fetchval("SELECT changes FROM stockrelay.take_changes('sekorm', $1)", MANY)
     await stock.execute("UPDATE erp.stock SET sku = 'X' || sku")
-    assert await stock.fetchval("SELECT is_everything FROM stockrelay.take_changes($1)", MANY)
+    assert await stock.fetchval("SELECT is_everything FROM stockrelay.take_changes('sekorm', $1)", MANY)
 
 
 async def test_copy_of_many_rows_is_everything(stock: Connection) -> None:

@@ -223,9 +223,9 @@ async def test_a_queue_of_notifications_that_is_half_full_is_left_alone(erp: Erp
 async def test_the_erp_is_not_held_up_by_an_intake_that_reads_or_rotates(place: Place, erp: Erp) -> None:
     await erp.sells()
     reader, keeper = await place.connect(), await place.connect()
-    await reader.execute("BEGIN; SELECT stockrelay.take_changes(100)")
+    await reader.execute("BEGIN; SELECT stockrelay.take_changes('sekorm', 100)")
     await erp.sells()
-    await reader.execute("COMMIT; SELECT stockrelay.take_changes(100)")
+    await reader.execute("COMMIT; SELECT stockrelay.take_changes('sekorm', 100)")
     await keeper.execute("SELECT stockrelay.rotate('0')")
     await keeper.execute("BEGIN; SELECT stockrelay.rotate('0')")
     await erp.sells()

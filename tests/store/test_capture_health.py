@@ -434,20 +434,20 @@ async def test_a_doorbell_that_rings_although_it_should_not_is_a_warning(health:
 async def test_a_canary_is_read_and_is_no_change(health: Health, sql: Connection) -> None:
     assert await health.store.send_canary() == "asked"
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")
-    read = "SELECT changes, is_everything, skus FROM stockrelay.take_changes(5000)"
+    read = "SELECT changes, is_everything, skus FROM stockrelay.take_changes('sekorm', 5000)"
     assert tuple(await sql.fetchrow(read) or ()) == (1, False, ["A"])
     assert tuple(await sql.fetchrow(read) or ()) == (0, False, None)
     await health.store.send_canary()
-    before = await sql.fetchval("SELECT read_until::text FROM stockrelay.intake")
+    before = await sql.fetchval("SELECT read_until::text FROM stockrelay.read_position")
     assert tuple(await sql.fetchrow(read) or ()) == (0, False, None)
-    assert await sql.fetchval("SELECT read_until::text FROM stockrelay.intake") != before
+    assert await sql.fetchval("SELECT read_until::text FROM stockrelay.read_position") != before
 
 
 async def test_canaries_do_not_keep_the_log_from_being_emptied(health: Health, sql: Connection) -> None:
     await health.store.send_canary()
     steps = []
     for _ in range(3):
-        await sql.execute("SELECT stockrelay.take_changes(5000)")
+        await sql.execute("SELECT stockrelay.take_changes('sekorm', 5000)")
         steps.append(await sql.fetchval("SELECT stockrelay.rotate('0')"))
     assert steps == ["switched", "emptied", "empty"]
     await health.store.send_canary()
@@ -474,7 +474,7 @@ async def test_a_reading_that_does_not_come_is_late(place: Place, health: Health
     assert await store.is_reading_late(since, timedelta(minutes=1)) is None
     assert await store.is_reading_late(since, timedelta(0)) is True
     reader = await place.connect()
-    await reader.execute("BEGIN; SELECT stockrelay.take_changes(5000)")
+    await reader.execute("BEGIN; SELECT stockrelay.take_changes('sekorm', 5000)")
     assert await store.is_reading_late(since, timedelta(0)) is False, "somebody is reading"
     await reader.execute("COMMIT")
     assert await store.is_reading_late(since, timedelta(0)) is False
@@ -598,7 +598,7 @@ async def test_nobody_who_reads_is_an_error_until_somebody_does(health: Health, 
 
 async def reading(sql: Connection) -> None:
     while True:
-        await sql.execute("SELECT stockrelay.take_changes(5000)")
+        await sql.execute("SELECT stockrelay.take_changes('sekorm', 5000)")
         await asyncio.sleep(0.01)
 
 

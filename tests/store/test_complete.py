@@ -280,9 +280,9 @@ async def test_attempts_go_to_the_day_they_were_made_on_and_old_days_are_dropped
         "VALUES ('2020-01-01 12:00Z', 1, 'c', 's', 1, 1, 1, 'applied', ''),"
         "('2020-01-05 12:00Z', 2, 'c', 's', 1, 1, 1, 'applied', '')"
     )
-    assert await shop.intake.roll_attempts(timedelta(days=30)) == 1
+    assert await shop.changelog.roll_attempts(timedelta(days=30)) == 1
     assert len(await shop.attempts()) == 1, "what the default partition holds is forgotten, too"
-    assert await shop.intake.roll_attempts(timedelta(days=30)) == 0
+    assert await shop.changelog.roll_attempts(timedelta(days=30)) == 0
 
 
 async def test_a_day_whose_rows_came_before_its_partition_does_not_stop_the_next(shop: Shop) -> None:
@@ -294,11 +294,11 @@ async def test_a_day_whose_rows_came_before_its_partition_does_not_stop_the_next
     for day in days:
         await shop.sql.execute(f"DROP TABLE stockrelay.{day['name']}")
     await shop.complete(await claimed(shop, 4), "applied")
-    await shop.intake.roll_attempts(timedelta(days=30))
+    await shop.changelog.roll_attempts(timedelta(days=30))
     made = [await shop.sql.fetchval("SELECT to_regclass($1)", f"stockrelay.{day['name']}") for day in days]
     assert [name is not None for name in made] == [False, True, True, True]
     await shop.sql.execute("TRUNCATE stockrelay.attempt")
-    await shop.intake.roll_attempts(timedelta(days=30))
+    await shop.changelog.roll_attempts(timedelta(days=30))
     assert await shop.sql.fetchval("SELECT to_regclass($1)", f"stockrelay.{days[0]['name']}") is not None
 
 
@@ -310,8 +310,8 @@ async def test_a_dump_of_the_attempt_log_delays_no_outcome(shop: Shop) -> None:
     await shop.sql.execute(f"DROP TABLE stockrelay.{tomorrow}")
     dump = await shop.place.connect()
     await dump.execute("BEGIN; LOCK TABLE stockrelay.attempt IN ACCESS SHARE MODE")
-    assert await shop.intake.roll_attempts(timedelta(days=30)) == 0
+    assert await shop.changelog.roll_attempts(timedelta(days=30)) == 0
     await shop.complete(attempt, "applied")
     await dump.execute("COMMIT")
-    await shop.intake.roll_attempts(timedelta(days=30))
+    await shop.changelog.roll_attempts(timedelta(days=30))
     assert await shop.sql.fetchval("SELECT to_regclass($1)", f"stockrelay.{tomorrow}") is not None

@@ -94,7 +94,7 @@ async def test_an_update_of_everything_to_zero_is_held_and_the_rest_flows(guarde
     await fill(guarded, 20)
     await zero(guarded, "sku <> 'S20'")
     await guarded.sells("S20", 3, ("P20", "b"))
-    marked = (await guarded.drain(AT_ONCE)).marked[CHANNEL]
+    marked = (await guarded.drain(AT_ONCE)).marked
     assert (marked.rows, marked.held) == (20, 19)
     assert await deliver(guarded) == {"S20": 3}
     assert await held(guarded) == skus(1, 19)
@@ -184,7 +184,7 @@ async def test_a_resync_that_finds_everything_at_zero_holds_it(guarded: Shop) ->
         await zero(guarded)
     finally:
         await guarded.sql.execute("ALTER TABLE shop.goods ENABLE TRIGGER USER")
-    assert (await guarded.resync(AT_ONCE)).marked[CHANNEL].held == 20
+    assert (await guarded.resync(AT_ONCE)).marked.held == 20
     assert await deliver(guarded) == {}
     await guarded.resync(AT_ONCE)
     await guarded.resync(AT_ONCE)
@@ -220,7 +220,7 @@ async def test_what_was_never_told_is_no_fall(guarded: Shop) -> None:
     assert len(await deliver(guarded)) == 50
     await guarded.resync(AT_ONCE)
     assert await deliver(guarded) == {}
-    await guarded.intake.adopt(1e6, SETTLE)
+    await guarded.identity.adopt(1e6, SETTLE)
     await guarded.pass_time(100)
     assert len(await deliver(guarded)) == 50, "a zero that is confirmed is none that falls"
 
@@ -293,7 +293,7 @@ async def test_what_was_marked_without_looking_is_held_when_the_listing_is_read(
         assert await send(guarded, claim.attempts) == {"S20": 3}
         assert set(claim.put_off) == skus(1, 19)
         # The next comparison counts them.
-        assert (await guarded.resync(AT_ONCE)).marked[CHANNEL].held == 19
+        assert (await guarded.resync(AT_ONCE)).marked.held == 19
         await guarded.pass_time(10)
         assert (await guarded.claim()).looked_at == 0
 
@@ -345,7 +345,7 @@ async def test_a_claim_that_was_faster_is_not_waited_for_and_comes_back_held(gua
     await guarded.drain(AT_ONCE)
     attempt = await guarded.claim_one()
     await zero(guarded)
-    assert (await guarded.drain(AT_ONCE)).marked[CHANNEL].held == 19
+    assert (await guarded.drain(AT_ONCE)).marked.held == 19
     await guarded.complete(attempt, "not_sent")
     claim = await guarded.claim()
     assert (claim.attempts, claim.held) == ([], ["S1"])
@@ -365,7 +365,7 @@ async def test_nothing_slips_out_between_marking_and_holding(guarded: Shop, plac
     # Marked, not yet held, not committed: a claim sees nothing of it.
     assert (await guarded.claim()).looked_at == 0
     await blocker.execute("ROLLBACK")
-    assert (await marking).marked[CHANNEL].held == 20
+    assert (await marking).marked.held == 20
     assert (await guarded.claim()).looked_at == 0
 
 

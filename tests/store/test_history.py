@@ -8,7 +8,7 @@ import structlog
 
 from daemon.services.maintenance import Maintenance
 from daemon.store.answers import Answers
-from daemon.store.intake import Intake
+from daemon.store.changelog import ChangeLog
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
@@ -58,7 +58,7 @@ async def test_days_past_their_keeping_are_dropped_as_a_whole(shop: Shop) -> Non
     rows = "SELECT ctid::text, tableoid::text FROM stockrelay.attempt WHERE at >= $1 ORDER BY 2, 1"
     two_days_ago = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
     stay = await shop.sql.fetch(rows, two_days_ago)
-    assert await shop.intake.roll_attempts(timedelta(days=2)) == DAYS - 2
+    assert await shop.changelog.roll_attempts(timedelta(days=2)) == DAYS - 2
     assert await days(shop.sql) == before[:3], "two whole days and today"
     assert await shop.sql.fetch(rows, two_days_ago) == stay, "what is kept is not rewritten"
     assert await shop.sql.fetchval(size) < was * 0.5, "the space is free again"
@@ -74,10 +74,10 @@ async def test_somebody_who_reads_the_log_is_not_waited_for_and_outcomes_are_not
     await transaction.start()
     await reader.fetchval("SELECT count(*) FROM stockrelay.attempt")
     async with asyncio.timeout(10):
-        assert await shop.intake.roll_attempts(timedelta(days=2)) == 0
+        assert await shop.changelog.roll_attempts(timedelta(days=2)) == 0
         await shop.deliver("B", 1)
     await transaction.rollback()
-    assert await shop.intake.roll_attempts(timedelta(days=2)) == DAYS - 2
+    assert await shop.changelog.roll_attempts(timedelta(days=2)) == DAYS - 2
 
 
 async def test_other_histories_are_pruned_beside_it(shop: Shop) -> None:
@@ -91,7 +91,7 @@ async def test_other_histories_are_pruned_beside_it(shop: Shop) -> None:
 
     with structlog.testing.capture_logs() as logs:
         keep = timedelta(days=9)
-        maintenance = Maintenance(Intake(shop.database, [], {}), keep, {"notices": prune})
+        maintenance = Maintenance(ChangeLog(shop.database), keep, {"notices": prune})
         await asyncio.wait_for(maintenance.run(stop), 20)
     assert asked == [keep]
     pruned: list[Any] = [line for line in logs if line["event"] == "maintenance.history_pruned"]

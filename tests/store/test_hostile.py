@@ -118,7 +118,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     own = await sql.fetchval("SELECT oid FROM pg_database WHERE datname = current_database()")
     assert await daemon.fetchval("SELECT database_oid FROM stockrelay.identity()") == own
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "switched"
-    assert await daemon.fetchval("SELECT skus FROM stockrelay.take_changes(9)") == ["A"]
+    assert await daemon.fetchval("SELECT skus FROM stockrelay.take_changes('sekorm', 9)") == ["A"]
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "emptied"
     assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
     assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 2

@@ -181,7 +181,7 @@ async def test_who_has_lost_a_lane_says_nothing_of_it_any_more(shop: Shop, sql: 
 async def test_a_marking_says_which_lanes_it_is_about(shop: Shop) -> None:
     await divided(shop, 8)
     await shop.sells("A", 5)
-    (lane,) = (await shop.drain(NO_QUIET)).marked[CHANNEL].lanes
+    (lane,) = (await shop.drain(NO_QUIET)).marked.lanes
     assert lane == await shop.sql.fetchval("SELECT lane FROM stockrelay.ledger")
 
 

@@ -26,10 +26,10 @@ async def long_log(sql: Connection) -> Connection:
     await forget_statistics(sql, "stockrelay.change_0", "stockrelay.change_1")
     await sql.execute(
         f"""
-        INSERT INTO stockrelay.change_0 SELECT (3 + i % 500)::text::xid8, clock_timestamp(), 'S' || i
+        INSERT INTO stockrelay.change_0 (xid, at, sku) SELECT (3 + i % 500)::text::xid8, clock_timestamp(), 'S' || i
         FROM generate_series(1, {MANY}) AS i;
         INSERT INTO stockrelay.change_1 SELECT * FROM stockrelay.change_0 LIMIT 5000;
-        UPDATE stockrelay.intake SET read_until = pg_current_snapshot();
+        UPDATE stockrelay.read_position SET read_until = pg_current_snapshot();
         """
     )
     for number in range(5):
@@ -40,7 +40,7 @@ async def long_log(sql: Connection) -> Connection:
 async def test_reading_does_not_look_at_what_was_read(long_log: Connection) -> None:
     pages = await long_log.fetchval("SELECT pg_relation_size('stockrelay.change_0') / 8192")
     assert pages > 1000
-    read_until = await long_log.fetchval("SELECT read_until::text FROM stockrelay.intake")
+    read_until = await long_log.fetchval("SELECT read_until::text FROM stockrelay.read_position")
     # As if another transaction had been running then: it is looked for, too.
     xmax = int(read_until.split(":")[1])
     for statistics in ("", "ANALYZE stockrelay.change_0, stockrelay.change_1"):
@@ -50,7 +50,7 @@ async def test_reading_does_not_look_at_what_was_read(long_log: Connection) -> N
                 long_log, "SELECT * FROM stockrelay.unread($1::text::pg_snapshot)", then
             )
             assert looked_at < 300, (statistics, then)
-    row = await long_log.fetchrow("SELECT * FROM stockrelay.take_changes(100)")
+    row = await long_log.fetchrow("SELECT * FROM stockrelay.take_changes('sekorm', 100)")
     assert row is not None
     assert sorted(row["skus"]) == [f"new-{number}" for number in range(5)]
 

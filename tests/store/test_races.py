@@ -9,7 +9,7 @@ import pytest
 from daemon.store.database import Database
 from daemon.store.ledger import Debounce
 from tests.store.place import Connection, Place
-from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
+from tests.store.shop import LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 ANY_BLOCKED = (
@@ -167,7 +167,7 @@ async def test_two_intakes_mark_a_change_once(shop: Shop) -> None:
         for number in range(20):
             await shop.sells("A", number)
             drained = await asyncio.gather(shop.drain(NO_QUIET), other.drain(NO_QUIET))
-            marked = [one.marked[CHANNEL].rows for one in drained if CHANNEL in one.marked]
+            marked = [one.marked.rows for one in drained]
             assert sum(marked) <= 1, drained
     assert (await shop.claim_one()).push.quantity == 19
 
@@ -224,7 +224,7 @@ async def test_a_database_whose_default_is_serializable_is_no_other(fresh: Place
         shop = Shop(fresh, database, await fresh.connect(), LISTING)
         await shop.take()
         await shop.deliver("A", 5)
-        assert await shop.intake.rotate(timedelta(0)) == "switched"
-        assert await shop.intake.rotate(timedelta(0)) == "emptied"
+        assert await shop.changelog.rotate(timedelta(0)) == "switched"
+        assert await shop.changelog.rotate(timedelta(0)) == "emptied"
     finally:
         await database.close()

@@ -13,7 +13,7 @@ FEW = 100
 
 async def read(reader: Connection) -> list[str]:
     """What a reading names, sorted."""
-    row = await reader.fetchrow("SELECT * FROM stockrelay.take_changes($1)", FEW)
+    row = await reader.fetchrow("SELECT * FROM stockrelay.take_changes('sekorm', $1)", FEW)
     assert row is not None
     if row["is_everything"]:
         return ["everything"]
@@ -27,7 +27,7 @@ async def put(session: Connection, *skus: str) -> None:
 
 async def test_a_reading_names_each_sku_once_and_only_once(sql: Connection) -> None:
     await put(sql, "A", "B", "A")
-    row = await sql.fetchrow("SELECT * FROM stockrelay.take_changes(100)")
+    row = await sql.fetchrow("SELECT * FROM stockrelay.take_changes('sekorm', 100)")
     assert row is not None
     assert (row["changes"], sorted(row["skus"]), row["is_everything"]) == (3, ["A", "B"], False)
     assert row["oldest"] is not None
@@ -129,14 +129,14 @@ async def test_a_truncate_is_everything(sql: Connection) -> None:
 
 @pytest.mark.parametrize("ahead", ["9000000000:9000000000:", "8999999000:9000000000:8999999000,8999999999"])
 async def test_transaction_ids_that_ran_backwards_are_everything_once(sql: Connection, ahead: str) -> None:
-    await sql.execute("UPDATE stockrelay.intake SET read_until = $1::text::pg_snapshot", ahead)
+    await sql.execute("UPDATE stockrelay.read_position SET read_until = $1::text::pg_snapshot", ahead)
     assert await read(sql) == ["everything"]
     assert await read(sql) == []
     await put(sql, "A")
     assert await read(sql) == ["A"]
 
 
-@pytest.mark.parametrize("function", ["take_changes(10)", "rotate('0')"])
+@pytest.mark.parametrize("function", ["take_changes('sekorm', 10)", "rotate('0')"])
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_an_isolation_that_would_lose_changes_is_refused(
     sql: Connection, function: str, isolation: str
@@ -213,8 +213,8 @@ async def test_a_reading_under_way_is_not_waited_for(place: Place, sql: Connecti
     await put(sql, "A")
     assert await rotate(sql) == "switched"
     reader = await place.connect()
-    await reader.execute("BEGIN; SELECT stockrelay.take_changes(10)")
-    assert await rotate(sql) == "busy"
+    await reader.execute("BEGIN; SELECT stockrelay.take_changes('sekorm', 10)")
+    assert await rotate(sql) == "locked"
     await reader.execute("ROLLBACK")
     assert await rotate(sql) == "unread"
 

@@ -79,6 +79,7 @@ async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
         "UPDATE stockrelay.attempt SET reason = 'x'",
         "DELETE FROM stockrelay.attempt",
         "DELETE FROM stockrelay.intake",
+        "DELETE FROM stockrelay.read_position",
         "UPDATE stockrelay.alembic_version SET version_num = 'x'",
         "SELECT stockrelay.set_watches('[]')",
         "CREATE TABLE stockrelay.mine ()",

@@ -23,10 +23,11 @@ SELECT d.class, d.last_turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.time
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 
 -- name: intake
--- The database's time; whether the change log names the SKU and has not been read that far; when everything was compared.
-SELECT clock_timestamp() AS now, i.resynced_at,
-       EXISTS (SELECT FROM stockrelay.unread(i.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL) AS is_unread
-FROM stockrelay.intake AS i;
+-- The database's time; whether the change log names the SKU and channel $2 has not read that far; when everything was
+-- compared. A channel that has never read has everything before it.
+SELECT clock_timestamp() AS now, p.resynced_at, p.channel IS NULL
+       OR EXISTS (SELECT FROM stockrelay.unread(p.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL) AS is_unread
+FROM (SELECT) AS one LEFT JOIN stockrelay.read_position AS p ON p.channel = $2;
 
 -- name: sold_as
 -- The SKUs that the ledger knows by this first identifier, as sent last or as listed.

@@ -181,16 +181,21 @@ SELECT stockrelay.canary();
 SELECT clock_timestamp();
 
 -- name: is_reading_late
--- Whether a canary sent since $1 was not read within $2, while nobody is reading, or not within $3, whoever reads. NULL: it
--- is too early to say. The lock is the reader's own; it is not waited for.
+-- Whether some channel of $4 (NULL: any) has not read a canary sent since $1 within $2, while nobody is reading for it, or not within
+-- $3, whoever reads. NULL: it is too early to say. The lock is the reader's own; it is not waited for.
 WITH late AS MATERIALIZED (
-    SELECT min(u.at) AS at FROM stockrelay.intake AS i CROSS JOIN LATERAL stockrelay.unread(i.read_until) AS u
-    WHERE u.sku = E'\x01stockrelay canary' AND u.at >= $1::timestamptz AND u.at < clock_timestamp() - $2::interval
+    SELECT p.channel, min(u.at) AS at
+    FROM stockrelay.read_position AS p CROSS JOIN LATERAL stockrelay.unread(p.read_until) AS u
+    WHERE ($4::text[] IS NULL OR p.channel = ANY ($4::text[]))
+    AND u.sku = E'\x01stockrelay canary' AND u.at >= $1::timestamptz AND u.at < clock_timestamp() - $2::interval
+    GROUP BY p.channel
 )
-SELECT CASE WHEN late.at IS NULL THEN CASE WHEN $1::timestamptz < clock_timestamp() - $2::interval THEN false END
-            ELSE late.at < clock_timestamp() - $3::interval
-                 OR EXISTS (SELECT FROM (SELECT FROM stockrelay.intake AS i FOR KEY SHARE SKIP LOCKED) AS free) END
-FROM late;
+SELECT CASE WHEN EXISTS (SELECT FROM late)
+            THEN EXISTS (SELECT FROM late WHERE at < clock_timestamp() - $3::interval)
+                 OR EXISTS (SELECT FROM (SELECT FROM stockrelay.read_position AS p
+                                         WHERE p.channel IN (SELECT l.channel FROM late AS l)
+                                         FOR KEY SHARE SKIP LOCKED) AS free)
+            WHEN $1::timestamptz < clock_timestamp() - $2::interval THEN false END;
 
 -- name: keep
 -- Makes what is wrong of these kinds ($2) and this reporter ($1) what was found: rows that are news (opened, or with other

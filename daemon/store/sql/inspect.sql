@@ -64,6 +64,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'fall', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'guard', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'intake', '{SELECT,UPDATE}'),
+    ('TABLE', 'read_position', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'division', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'lane_trouble', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'lease', '{SELECT,INSERT,UPDATE,DELETE}'),

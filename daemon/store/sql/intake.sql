@@ -1,11 +1,18 @@
+-- name: begin_reading
+-- Gives a channel a position in the change log, if it has none; everything has to be compared then. Committed by itself:
+-- a slot of the log that is emptied after that has been read, or what was in it is seen by the comparison.
+INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHING;
+
 -- name: take_changes
--- What is new in the change log, read once. One replica at a time may: one that stands still must not keep the others.
--- Then, a listing whose table is locked is not waited for: other channels' changes would wait, too. (Both are set when
--- the row is given out, after the reading.)
-SELECT changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
-       (SELECT i.resynced_at IS NULL FROM stockrelay.intake AS i) AS wants_resync,
-       set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true)
-FROM stockrelay.take_changes($1);
+-- What is new to a channel, read once. A process that stands still must keep neither other replicas from reading nor the
+-- ERP from its tables. And a table that the ERP has locked is not waited for as long as the server waits before it looks
+-- for deadlocks (a second): it might choose the ERP's transaction. The limits are set when the row is given out, after
+-- the reading.
+SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
+       (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
+       pg_backend_pid() AS pid,
+       set_config('idle_in_transaction_session_timeout', '800ms', true), set_config('lock_timeout', '500ms', true)
+FROM stockrelay.take_changes($1, $2);
 
 -- name: mark_blind
 -- Marks SKUs without reading a listing that does not work: their claims read it again.
@@ -30,11 +37,11 @@ SELECT stockrelay.stay_awake($1::float8 * 1000);
 
 -- name: resynced
 -- Remembers when everything was compared last.
-UPDATE stockrelay.intake SET resynced_at = clock_timestamp();
+UPDATE stockrelay.read_position SET resynced_at = clock_timestamp(), seen_at = clock_timestamp() WHERE channel = $1;
 
 -- name: want_resync
--- A comparison of everything has failed for some channel: whoever reads the log next sees that one is still due.
-UPDATE stockrelay.intake SET resynced_at = NULL;
+-- A comparison of everything is still due: the next reading sees that, whichever replica it is.
+UPDATE stockrelay.read_position SET resynced_at = NULL WHERE channel = $1;
 
 -- name: rotate
 -- One step of the change log's rotation.
@@ -60,9 +67,12 @@ SELECT EXISTS (SELECT FROM noted);
 
 -- name: adopt
 -- From now on this database is pushed from. What its change log says was another server's: a resync comes first.
+WITH begun AS (
+    UPDATE stockrelay.read_position SET read_until = pg_current_snapshot(), resynced_at = NULL
+)
 UPDATE stockrelay.intake AS i SET
     system_identifier = n.system_identifier, database_oid = n.database_oid, timeline = n.timeline,
-    accepted_at = clock_timestamp(), read_until = pg_current_snapshot(), resynced_at = NULL
+    accepted_at = clock_timestamp()
 FROM stockrelay.identity() AS n
 RETURNING i.system_identifier;
 
@@ -79,6 +89,7 @@ FROM (SELECT x.channel, x.sku, clock_timestamp() AS now, row_number() OVER (PART
             ORDER BY l.channel, l.sku FOR UPDATE) AS x) AS o
 WHERE d.channel = o.channel AND d.sku = o.sku;
 
--- name: intake_state
--- For `status`.
-SELECT i.resynced_at, (SELECT count(*) FROM stockrelay.unread(i.read_until)) AS unread FROM stockrelay.intake AS i;
+-- name: reading_state
+-- For `status`: when each channel's listing was compared as a whole, and how many changes it has not read.
+SELECT p.channel, p.resynced_at, (SELECT count(*) FROM stockrelay.unread(p.read_until)) AS unread
+FROM stockrelay.read_position AS p WHERE p.channel = ANY ($1::text[]);

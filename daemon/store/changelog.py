@@ -1,0 +1,50 @@
+"""The change log as a whole, and the attempt log: what is done to them for all channels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("intake")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingState:
+    """When a channel's listing was compared with the ledger as a whole (None: that is still due), and how many changes
+    it has not read."""
+
+    resynced_at: datetime | None
+    unread: int
+
+
+class ChangeLog:
+    """Upkeep and state of the logs in our schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def stay_awake(self, how_long: timedelta) -> None:
+        """Keep captures from ringing for so long: this process polls quickly meanwhile. Zero: ring again."""
+        async with self._database.connection("setting the doorbell") as connection:
+            await connection.execute(_SQL["stay_awake"], how_long.total_seconds())
+
+    async def rotate(self, min_age: timedelta) -> str:
+        """Take one step of the change log's rotation; return what it was."""
+        async with self._database.transaction("rotating the change log") as connection:
+            step: str = await connection.fetchval(_SQL["rotate"], min_age)
+        return step
+
+    async def roll_attempts(self, keep: timedelta) -> int:
+        """Make the attempt log's partitions; return how many old ones were dropped."""
+        async with self._database.connection("rolling the attempt log") as connection:
+            dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
+        return dropped
+
+    async def states(self, channels: Sequence[ChannelName]) -> dict[ChannelName, ReadingState]:
+        """Return how far these channels have read; one that has never read has nothing."""
+        async with self._database.connection("reading the intake's state") as connection:
+            rows = await connection.fetch(_SQL["reading_state"], channels)
+        return {ChannelName(row["channel"]): ReadingState(row["resynced_at"], row["unread"]) for row in rows}

@@ -1,0 +1,61 @@
+"""Which database this is: ours, ours after a failover, or a copy that nothing is pushed from."""
+
+from datetime import timedelta
+from typing import Final
+
+from daemon.core.errors import ForeignDatabase
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("intake")
+
+_EVERY_ROW: Final = timedelta(minutes=15)
+"""For a statement that writes every row of the ledger."""
+
+
+class Identity:
+    """The database's identity, as one process remembers it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._timeline: int | None = None
+
+    async def check(self, confirmed_per_s: float, settle: timedelta) -> bool:
+        """Return whether a failover has happened since the last look, by this process or any (and remember it).
+
+        The standby may not have had the last transactions, and with them what the partners acknowledged: every number
+        is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before `settle` had
+        passed: what was on its way may have landed after it.
+
+        Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
+        """
+        async with self._database.connection("reading the database's identity") as connection:
+            row = await connection.fetchrow(_SQL["identity"])
+            assert row is not None
+            if not row["is_ours"]:
+                raise ForeignDatabase(
+                    f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
+                    "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
+                )
+        has_failed_over = not row["is_same_timeline"] or self._timeline not in (None, row["timeline"])
+        if not row["is_same_timeline"]:
+            async with self._database.transaction("confirming every number after a failover") as connection:
+                if await connection.fetchval(_SQL["note_timeline"]):
+                    await connection.execute(
+                        _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
+                    )
+        self._timeline = row["timeline"]
+        return has_failed_over
+
+    async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
+        """Make this database the one that is pushed from; return its system identifier.
+
+        What partners acknowledged after the copy was made is not in it, so every number is confirmed, at
+        `confirmed_per_s` SKUs per second and channel; `settle` is as above.
+        """
+        async with self._database.transaction("adopting the database") as connection:
+            identifier: int = await connection.fetchval(_SQL["adopt"])
+            await connection.execute(
+                _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
+            )
+        return identifier

@@ -1,0 +1,82 @@
+"""Whose lock a statement of ours waits for: asked from another connection while it waits."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from daemon.core.errors import StockrelayError
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("locks")
+
+_LOOK_AFTER_S: Final = 0.2
+"""A statement that takes so long may be waiting for a lock. Less than the lock timeout, after which nobody can tell."""
+_PATIENCE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds a lock, what is wanted of it, and since when its present query runs (None: not visible)."""
+
+    pid: int
+    wanted: str
+    application: str | None
+    role: str | None
+    query_start: datetime | None
+
+    def __str__(self) -> str:
+        who = f"process {self.pid}"
+        details = [one for one in (self.application, self.role and f"role {self.role}") if one]
+        if self.query_start is not None:
+            details.append(f"its query began {self.query_start:%H:%M:%S} UTC")
+        return f"{self.wanted} is locked by {who}" + (f" ({', '.join(details)})" if details else "")
+
+
+class LockWatch:
+    """Looks for the holder of a lock when a statement takes long."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def over(self, pid: int) -> AsyncIterator["Waiting"]:
+        """Watch what the session `pid` does inside the block. A quick statement costs nothing but a timer."""
+        waiting = Waiting()
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[None] | None = None
+
+        def look() -> None:
+            nonlocal task
+            task = asyncio.create_task(self._look(pid, waiting), name="lock-watch")
+
+        timer = loop.call_later(_LOOK_AFTER_S, look)
+        try:
+            yield waiting
+        finally:
+            timer.cancel()
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+
+    async def _look(self, pid: int, waiting: "Waiting") -> None:
+        with contextlib.suppress(StockrelayError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S), self._database.connection("looking for a lock") as own:
+                rows = await own.fetch(_SQL["blockers"], pid)
+                waiting.blockers = [Blocker(**row) for row in rows]
+
+
+class Waiting:
+    """What was found while a statement waited."""
+
+    def __init__(self) -> None:
+        self.blockers: Sequence[Blocker] = ()
+
+    def __str__(self) -> str:
+        return (
+            "; ".join(map(str, self.blockers)) or "somebody has a table locked that it reads (see pg_locks)"
+        )

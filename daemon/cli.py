@@ -10,6 +10,7 @@ import click
 
 from daemon import __version__
 from daemon.commands.attempts import attempts
+from daemon.commands.audit import audit
 from daemon.commands.completion import completion
 from daemon.commands.config import config
 from daemon.commands.control import pause, resume
@@ -213,6 +214,6 @@ def status(places: Places, *, as_json: bool) -> None:
 cli.add_section("Begin here", demo, simulate)
 cli.add_section("Set up", config, migrate, check, sync, adopt)
 cli.add_section("Run", run)
-cli.add_section("Look", status, health, explain, attempts, parked)
+cli.add_section("Look", status, health, explain, attempts, parked, audit)
 cli.add_section("Act", pause, resume, release, reconcile, notify)
 cli.add_section("Shell", completion)

@@ -64,7 +64,10 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.lease, stockrelay.lane_trouble, stockrelay.replica TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.lane_of, stockrelay.want_lanes, stockrelay.divide, stockrelay.set_trouble
         TO :"daemon";
-    GRANT SELECT, INSERT ON stockrelay.attempt, stockrelay.reconcile_since TO :"daemon";
+    GRANT SELECT ON stockrelay.attempt, stockrelay.attempt_batch, stockrelay.attempt_chain TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.log_attempts, stockrelay.attempt_digest, stockrelay.batch_hash TO :"daemon";
+    GRANT SELECT, UPDATE ON stockrelay.mutex TO :"daemon";
+    GRANT SELECT, INSERT ON stockrelay.reconcile_since TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.reconcile_run, stockrelay.reconcile_finding TO :"daemon";
     GRANT SELECT, INSERT, DELETE ON stockrelay.reconcile_chunk, stockrelay.reconcile_read TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.difference TO :"daemon";

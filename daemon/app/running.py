@@ -46,6 +46,7 @@ from daemon.services.survey import Survey
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.answers import Answers
+from daemon.store.audit import Audit
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog
 from daemon.store.control import Pauses
@@ -259,7 +260,9 @@ async def _serve(
     guard = GuardService(
         Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
     )
-    maintenance = Maintenance(changelog, settings.history.keep, pulse=pulse("maintenance"))
+    maintenance = Maintenance(
+        changelog, settings.history.keep, pulse=pulse("maintenance"), heads=Audit(database).heads
+    )
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(doorbell.run(stop), name="doorbell"),

@@ -1,18 +1,20 @@
 """Housekeeping in our own schema: the change log's rotation and the attempt log's partitions."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, timedelta
 from typing import Final
 
 import structlog
 
 from daemon import clock
+from daemon.core.audit import Head
 from daemon.core.errors import StockrelayError
 from daemon.progress import Pulse, unwatched
 from daemon.store.changelog import ChangeLog
 
 Prune = Callable[[timedelta], Awaitable[int]]
+ReadHeads = Callable[[], Awaitable[Sequence[Head]]]
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ class Maintenance:
     """Runs in every replica; the database sees to it that a step is taken once.
 
     `prunes` are other histories' ways to forget what is older than that long, by name; each returns how much it was.
+    `heads` reads the heads of the attempt log's chains: each replica logs them once a day, out of the database's reach.
     """
 
     def __init__(
@@ -35,7 +38,10 @@ class Maintenance:
         keep: timedelta,
         prunes: Mapping[str, Prune] | None = None,
         pulse: Pulse | None = None,
+        heads: ReadHeads | None = None,
     ) -> None:
+        self._heads = heads
+        self._recorded_on: date | None = None
         self._changelog = changelog
         self._keep = keep
         self._prunes = prunes or {}
@@ -53,6 +59,7 @@ class Maintenance:
             try:
                 if clock.monotonic() >= roll_at:
                     await self._forget()
+                    await self._record_heads()
                     roll_at = clock.monotonic() + _ROLL_EVERY_S
                 step = await self._changelog.rotate(_MIN_AGE)
                 if step in ("switched", "emptied"):
@@ -69,3 +76,11 @@ class Maintenance:
         for history, prune in self._prunes.items():
             if removed := await prune(self._keep):
                 log.info("maintenance.history_pruned", history=history, removed=removed)
+
+    async def _record_heads(self) -> None:
+        today = clock.now().astimezone(UTC).date()
+        if self._heads is None or self._recorded_on == today:
+            return
+        for head in await self._heads():
+            log.info("audit.head_recorded", head=str(head))
+        self._recorded_on = today

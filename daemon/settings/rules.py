@@ -209,7 +209,7 @@ Threshold = Annotated[int, Field(ge=0, le=2_147_483_647), BeforeValidator(_not_a
 SekormBatch = Annotated[int, Field(ge=1, le=200), BeforeValidator(_not_a_bool)]
 YmatouBatch = Annotated[int, Field(ge=1, le=100), BeforeValidator(_not_a_bool)]
 Attempts = Annotated[int, Field(ge=1, le=1_000), BeforeValidator(_not_a_bool)]
-Days = Annotated[int, Field(ge=1, le=3_650), BeforeValidator(_not_a_bool)]
+KeptDays = Annotated[int, Field(ge=7, le=3_650), BeforeValidator(_not_a_bool)]
 Count = Annotated[int, Field(ge=0, le=2_147_483_647), BeforeValidator(_not_a_bool)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Rows = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_not_a_bool)]

@@ -139,8 +139,9 @@ class Run(Section):
 class History(Section):
     """What is kept of the past."""
 
-    keep_days: rules.Days = 30
-    """How far back `stockrelay attempts` and `explain` can look. A day that is past is dropped as a whole."""
+    keep_days: rules.KeptDays = 30
+    """How far back `stockrelay attempts` and `explain` can look. A day that is past is dropped as a whole; a week is
+    always kept."""
 
     @property
     def keep(self) -> timedelta:

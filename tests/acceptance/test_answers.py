@@ -1,6 +1,7 @@
 """What an operator asks and switches, with a daemon running: explain, attempts, parked, pause and resume."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -142,6 +143,14 @@ async def test_attempts_are_asked_for_by_sku_time_and_outcome(stage18: Stage) ->
     assert done.out.splitlines()[0].split() == [
         "at", "channel", "sku", "as", "quantity", "outcome", "ms", "reason",
     ]  # fmt: skip
+    verified = await asked(stage18, "audit", "verify")
+    assert (verified["attempts"], verified["broken"]) == (len(everything), [])
+    await stage18.erp.execute("UPDATE stockrelay.attempt SET quantity = 1 WHERE sku = 'SKU-2'")
+    done = await stage18.stockrelay("audit", "verify", "--head", f"2026-11-27:sekorm:1:{'0' * 64}")
+    assert (done.code, done.err) == (1, "")
+    assert re.search(r"attempt \d+ \(\w+, SKU-2\) was altered; batch \d+ of chain", done.out)
+    assert "batch 1: not the one that was recorded" in done.out
+    refused(await stage18.stockrelay("audit", "verify", "--head", "x"), 2, "--head", "DAY:CHAIN")
     refused(await stage18.stockrelay("attempts", "--since", "yesterday"), 2, "--since", "30m")
     refused(await stage18.stockrelay("attempts", "--outcome", "lost"), 2, "applied")
 

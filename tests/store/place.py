@@ -43,6 +43,8 @@ _TABLES: Final = "shop.goods " + " ".join(
     for name in (
         "ledger",
         "attempt",
+        "attempt_batch",
+        "attempt_chain",
         "division",
         "lane_trouble",
         "lease",

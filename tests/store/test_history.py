@@ -12,8 +12,9 @@ from daemon.store.changelog import ChangeLog
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
-DAYS = 6
-A_DAY = 3_000
+DAYS = 12
+KEPT = 7
+A_DAY = 1_000
 
 
 async def days(sql: Connection) -> list[str]:
@@ -56,15 +57,25 @@ async def test_days_past_their_keeping_are_dropped_as_a_whole(shop: Shop) -> Non
     size = "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('stockrelay.attempt') WHERE isleaf"
     was = await shop.sql.fetchval(size)
     rows = "SELECT ctid::text, tableoid::text FROM stockrelay.attempt WHERE at >= $1 ORDER BY 2, 1"
-    two_days_ago = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
-    stay = await shop.sql.fetch(rows, two_days_ago)
-    assert await shop.changelog.roll_attempts(timedelta(days=2)) == DAYS - 2
-    assert await days(shop.sql) == before[:3], "two whole days and today"
-    assert await shop.sql.fetch(rows, two_days_ago) == stay, "what is kept is not rewritten"
-    assert await shop.sql.fetchval(size) < was * 0.5, "the space is free again"
+    kept_from = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=KEPT)
+    stay = await shop.sql.fetch(rows, kept_from)
+    assert await shop.changelog.roll_attempts(timedelta(days=KEPT)) == DAYS - KEPT
+    assert await days(shop.sql) == before[: KEPT + 1], "whole days and today"
+    assert await shop.sql.fetch(rows, kept_from) == stay, "what is kept is not rewritten"
+    assert await shop.sql.fetchval(size) < was * 0.8, "the space is free again"
     kept = await Answers(shop.database).attempts([CHANNEL], sku=None, since=None, outcomes=(), limit=100_000)
-    assert len(kept) == 2 * A_DAY
-    assert min(one.attempt.at for one in kept) > datetime.now(UTC) - timedelta(days=3)
+    assert len(kept) == KEPT * A_DAY
+    assert min(one.attempt.at for one in kept) > datetime.now(UTC) - timedelta(days=KEPT + 1)
+
+
+async def test_who_may_only_call_the_retention_cannot_empty_the_log(shop: Shop) -> None:
+    await long_log(shop.sql)
+    await shop.deliver("B", 1)
+    for keep in ("0", "-400 days"):
+        await shop.sql.execute("SELECT stockrelay.roll_attempts(1000000, $1::text::interval)", keep)
+    assert len(await days(shop.sql)) == KEPT + 1, "a week is always kept"
+    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'stockrelay.attempt'::regclass"
+    assert await shop.sql.fetchval(partitions) < 50, "and days ahead are not made without end"
 
 
 async def test_somebody_who_reads_the_log_is_not_waited_for_and_outcomes_are_not_held_up(shop: Shop) -> None:
@@ -74,10 +85,10 @@ async def test_somebody_who_reads_the_log_is_not_waited_for_and_outcomes_are_not
     await transaction.start()
     await reader.fetchval("SELECT count(*) FROM stockrelay.attempt")
     async with asyncio.timeout(10):
-        assert await shop.changelog.roll_attempts(timedelta(days=2)) == 0
+        assert await shop.changelog.roll_attempts(timedelta(days=KEPT)) == 0
         await shop.deliver("B", 1)
     await transaction.rollback()
-    assert await shop.changelog.roll_attempts(timedelta(days=2)) == DAYS - 2
+    assert await shop.changelog.roll_attempts(timedelta(days=KEPT)) == DAYS - KEPT
 
 
 async def test_other_histories_are_pruned_beside_it(shop: Shop) -> None:

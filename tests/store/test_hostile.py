@@ -121,7 +121,8 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     assert await daemon.fetchval("SELECT skus FROM stockrelay.take_changes('sekorm', 9)") == ["A"]
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "emptied"
     assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
-    assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 2
+    assert await daemon.fetchval("SELECT stockrelay.log_attempts('lane', '{}')") == 0
+    assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 0
     for session in (clerk, daemon):
         await session.close()
     async with asyncio.timeout(TIMEOUT):
@@ -129,8 +130,8 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         while definers - (called := await _called(sql)):  # noqa: ASYNC110 - the server says it only to those who ask
             await asyncio.sleep(0.05)
     assert definers <= called
-    assert len(definers) == 5 + 2 * 4, (
-        "the captures of two tables, ring, canary, identity, rotate, roll_attempts"
+    assert len(definers) == 6 + 2 * 4, (
+        "the captures of two tables, ring, canary, identity, rotate, log_attempts, roll_attempts"
     )
 
 

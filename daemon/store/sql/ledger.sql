@@ -370,13 +370,12 @@ WITH owner AS (
     RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due,
               CASE WHEN o.outcome = 'applied' THEN extract(epoch FROM o.now - o.unacked_since)::float8 END AS took_s
 ), logged AS (
-    INSERT INTO stockrelay.attempt
-        (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, duration_ms, since)
-    SELECT o.attempt_at, o.attempt_id, $4, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch,
-           o.outcome, o.reason, o.duration_ms, o.since
+    SELECT stockrelay.log_attempts($1, array_agg(ROW(
+        o.attempt_at, o.attempt_id, $4, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch, o.outcome,
+        o.reason, o.duration_ms, o.since)::stockrelay.attempt)) AS attempts
     FROM open AS o
 )
-SELECT is_due, took_s FROM done;
+SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: recover
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
@@ -405,12 +404,12 @@ WITH owner AS (
     FROM lost AS l WHERE d.channel = $4 AND d.sku = l.sku
     RETURNING d.sku
 ), logged AS (
-    INSERT INTO stockrelay.attempt (at, attempt_id, channel, sku, identifiers, quantity, seq, epoch, outcome, reason, since)
-    SELECT l.attempt_at, l.attempt_id, $4, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch,
-           'unknown', 'its owner was lost before the answer was written', l.since
+    SELECT stockrelay.log_attempts($1, array_agg(ROW(
+        l.attempt_at, l.attempt_id, $4, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch, 'unknown',
+        'its owner was lost before the answer was written', NULL, l.since)::stockrelay.attempt)) AS attempts
     FROM lost AS l
 )
-SELECT count(*) FROM freed;
+SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: backlog
 -- For the heartbeat and `status`: a pass over one channel's rows. Parked ones that were discarded need nobody.

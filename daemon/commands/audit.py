@@ -1,0 +1,90 @@
+"""`stockrelay audit`."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.commands.manners import DONE, FAILED, Group
+from daemon.commands.places import Places, print_json, print_line
+from daemon.core.audit import Head, parsed_head
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+
+
+@click.group(cls=Group)
+def audit() -> None:
+    """Verify the attempt log.
+
+    The attempt log is written by one function of the schema, which stamps each batch with the server's time and links
+    it by hash to the one before.
+    """
+
+
+@audit.command(
+    examples=[
+        "audit verify",
+        "audit verify --head 2026-11-27:sekorm:4711:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ],
+    exits={DONE: "nothing was changed", FAILED: "something was changed, or the database cannot be reached"},
+)
+@click.option(
+    "--head",
+    "heads",
+    metavar="HEAD",
+    multiple=True,
+    help="A head that the daemon's log has recorded (audit.head_recorded); the attempt log must still hold it. "
+    "May be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def verify(places: Places, *, heads: tuple[str, ...], as_json: bool) -> int:
+    """Recompute the hashes of the attempt log and name what was changed.
+
+    Finds attempts that were altered, removed or added by anything but the daemon's own writing. Whoever owns the
+    schema could rewrite the hashes as well: compare with heads that were logged before (--head).
+    """
+    settings = places.read(log_to=sys.stderr)
+    found = asyncio.run(_verify(settings, [_head(text) for text in heads]))
+    if as_json:
+        print_json(found)
+    else:
+        for line in found["broken"]:
+            print_line(line)
+        much = f"{found['days']} days, {found['batches']} batches, {found['attempts']} attempts"
+        result = "the log is not what was written" if found["broken"] else "nothing was changed"
+        click.echo(f"verified {much}: {result}")
+    return FAILED if found["broken"] else DONE
+
+
+def _head(text: str) -> Head:
+    head = parsed_head(text)
+    if head is None:
+        raise click.BadParameter(
+            "write it as audit.head_recorded logs it: DAY:CHAIN:NUMBER:HASH", param_hint="--head"
+        )
+    return head
+
+
+async def _verify(settings: "Settings", heads: Sequence[Head]) -> dict[str, Any]:
+    from daemon import app
+    from daemon.store.audit import Audit
+
+    days = batches = attempts = 0
+    broken: list[str] = []
+    async with app.opened(settings) as database:
+        audit = Audit(database)
+        async with aclosing(audit.verify()) as verified:
+            async for one in verified:
+                days, batches, attempts = days + 1, batches + one.batches, attempts + one.attempts
+                broken += [str(each) for each in one.breaks]
+        for head in heads:
+            if not await audit.holds(head):
+                broken.append(
+                    f"{head.day}: chain {head.chain}, batch {head.number}: not the one that was recorded"
+                )
+    return {"days": days, "batches": batches, "attempts": attempts, "broken": broken}

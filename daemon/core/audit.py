@@ -1,0 +1,53 @@
+"""What the verification of the attempt log finds, and how a head is written in the log and on a command line."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+_HEAD: Final = re.compile(r"(\d{4}-\d\d-\d\d):(.+):(\d+):([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest batch of a chain at some moment; `hash` is in hexadecimal digits."""
+
+    day: date
+    chain: str
+    number: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.day}:{self.chain}:{self.number}:{self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Something that is not what was written: an attempt (`attempt_id`), or a batch (`number`) of a chain."""
+
+    day: date
+    what: str
+    chain: str | None = None
+    number: int | None = None
+    attempt_id: int | None = None
+    channel: str | None = None
+    sku: str | None = None
+
+    def __str__(self) -> str:
+        if self.attempt_id is None:
+            return f"{self.day}: chain {self.chain}, batch {self.number}: {self.what}"
+        of = f" ({self.channel}, {self.sku})" if self.sku is not None else ""
+        batch = f"; batch {self.number} of chain {self.chain} holds it" if self.chain is not None else ""
+        return f"{self.day}: attempt {self.attempt_id}{of} was {self.what}{batch}"
+
+
+def parsed_head(text: str) -> Head | None:
+    """Read what `str(head)` has written, as `audit.head_recorded` logs it. None: it is no head."""
+    found = _HEAD.fullmatch(text.strip())
+    if found is None:
+        return None
+    try:
+        day = date.fromisoformat(found[1])
+    except ValueError:
+        return None
+    return Head(day, found[2], int(found[3]), found[4])

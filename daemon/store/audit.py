@@ -1,0 +1,71 @@
+"""Whether the attempt log is what was written: its chains of hashes, recomputed by the server."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from daemon.core.audit import Break, Head
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("audit")
+_MOST: Final = 20
+"""Broken rows and links of a day that are named."""
+_LONGEST_S: Final = 600.0
+"""A day may have millions of attempts, and nothing of the ERP is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDay:
+    """A day (UTC) of the attempt log: how much there is of it, and what is broken, the first of it first."""
+
+    day: date
+    batches: int
+    attempts: int
+    breaks: tuple[Break, ...]
+
+
+class Audit:
+    """The proof of the attempt log."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def verify(self) -> AsyncGenerator[VerifiedDay, None]:
+        """Verify day after day, the oldest first."""
+        async with self._database.connection("listing the attempt log's days") as connection:
+            days = [row["day"] for row in await connection.fetch(_SQL["days"])]
+        for day in days:
+            yield await self._verified(day)
+
+    async def _verified(self, day: date) -> VerifiedDay:
+        # What is written meanwhile must not look broken: one snapshot for all of it.
+        async with (
+            self._database.connection(f"verifying the attempt log of {day}") as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            counts = await connection.fetchrow(_SQL["counts"], day, timeout=_LONGEST_S)
+            rows = await connection.fetch(_SQL["broken_rows"], day, _MOST, timeout=_LONGEST_S)
+            links = await connection.fetch(_SQL["broken_links"], day, _MOST, timeout=_LONGEST_S)
+        assert counts is not None
+        breaks = [
+            Break(
+                day, row["what"], row["chain"], row["number"], row["attempt_id"], row["channel"], row["sku"]
+            )
+            for row in rows
+        ]
+        breaks += [Break(day, row["what"], row["chain"], row["number"]) for row in links]
+        return VerifiedDay(day, counts["batches"], counts["attempts"], tuple(breaks))
+
+    async def heads(self) -> list[Head]:
+        """Return where the chains of today and yesterday stand."""
+        async with self._database.connection("reading the attempt log's heads") as connection:
+            rows = await connection.fetch(_SQL["heads"])
+        return [Head(row["day"], row["chain"], row["number"], row["hash"]) for row in rows]
+
+    async def holds(self, head: Head) -> bool:
+        """Whether the log still has that batch with that hash."""
+        async with self._database.connection("looking for a head of the attempt log") as connection:
+            found = await connection.fetchval(_SQL["hash_of"], head.day, head.chain, head.number)
+        return bool(found == head.hash)

@@ -233,6 +233,8 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
             *([f"{n} chunks differ, SKU unknown"] if (n := _many(answer, "unnamed_chunks")) else []),
             *([f"{answer['unsettled']} were just being told something"] if answer["unsettled"] else []),
             *([f"{answer['parked']} are parked"] if answer["parked"] else []),
+            *([f"{n} malformed products or SKUs" for n in [answer.get("set_aside")] if n]),
+            *([f"{n} on sale without an identifier" for n in [answer.get("without_identifier")] if n]),
             f"{answer['healed']} are told again" if answer["heal"] else "nothing is told again",
             f"{answer['took_s']:g} s",
         ]

@@ -36,8 +36,13 @@ class ReadSku:
 
 @dataclass(frozen=True, slots=True)
 class ReadPage:
-    """One page of what the partner holds. `total` counts products over all pages; `products` those of this page."""
+    """One page of what the partner holds. `total` counts products over all pages; `products` those of this page.
+
+    `set_aside` counts products and SKUs that are malformed, and `problem` says what is wrong with the first of them.
+    """
 
     total: int
     products: int
     skus: tuple[ReadSku, ...]
+    set_aside: int = 0
+    problem: str = ""

@@ -14,6 +14,12 @@ _JOINS: Final = frozenset("-_/.+#")
 """What part numbers hold besides letters and digits. A name that goes on after one of these is another name."""
 _TAILS: Final = frozenset("+#")
 """Those of them that end a part number, and no sentence."""
+_LONGEST_JOIN: Final = 8
+"""Characters that may join a name to what stands beside it; more of them are a line between two texts."""
+LONGEST_TEXT: Final = 64 * 1024
+"""Characters of an answer that are looked through. 200 SKUs, 100 characters of names each, come to a third of it."""
+MOST_PLACES: Final = 20_000
+"""Places of an answer that are looked at closely."""
 _CHINESE: Final = "\u2e80"
 """Where the blocks of Chinese, Japanese and Korean begin."""
 
@@ -26,22 +32,52 @@ class _Found(NamedTuple):
     name: str
 
 
+class _TooMuchError(Exception):
+    """The answer is longer, or holds more places that could be names, than any that is meant to be read."""
+
+
+class _Places:
+    """Counts the places that were looked at, so that no answer keeps the event loop."""
+
+    def __init__(self) -> None:
+        self._left = MOST_PLACES
+
+    def take(self, number: int = 1) -> None:
+        """Raises _TooMuchError."""
+        self._left -= number
+        if self._left < 0:
+            raise _TooMuchError
+
+
 def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku, ...]:
     """The SKUs of `pushes` that an answer names, in their order.
 
     A name counts where it stands by itself: not as a part of a longer one. Brands decide between SKUs that share a
     part number; a part number of digits alone is taken for a number, unless its brand stands beside it.
+
+    An answer that is too long to be looked through names none: SKUs that it may name in its rest are not taken for
+    those that agree.
     """
+    try:
+        return _named(message, data, pushes, _Places())
+    except _TooMuchError:
+        return ()
+
+
+def _named(message: str, data: object, pushes: Sequence[Push], places: _Places) -> tuple[Sku, ...]:
     by_name: dict[str, list[int]] = defaultdict(list)
     for position, push in enumerate(pushes):
         by_name[push.identifiers[0].strip()].append(position)
     by_name.pop("", None)
     named: set[int] = set()
     lines: list[str] = []
+    size = 0
     for piece in _pieces([message, data]):
+        places.take()
         if isinstance(piece, dict):
             name, brand = _field(piece, _NAME_KEYS) or "", _field(piece, _BRAND_KEYS)
             if name in by_name:
+                places.take(len(by_name[name]))
                 named.update(p for p in by_name[name] if brand is None or _is_brand(brand, pushes[p]))
             else:
                 lines.append(f"{name} {brand or ''}")
@@ -49,7 +85,10 @@ def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku,
             named.update(positions)
         else:
             lines.append(piece)
-    named.update(_named_in_text("\n".join(lines), by_name, pushes))
+            size += len(piece)
+            if size > LONGEST_TEXT:
+                raise _TooMuchError
+    named.update(_named_in_text("\n".join(lines), by_name, pushes, places))
     return tuple(pushes[position].sku for position in sorted(named))
 
 
@@ -106,8 +145,10 @@ def _brand(push: Push) -> str:
     return push.identifiers[1].strip()
 
 
-def _named_in_text(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) -> set[int]:
-    found = _names_in(text, by_name, pushes)
+def _named_in_text(
+    text: str, by_name: dict[str, list[int]], pushes: Sequence[Push], places: _Places
+) -> set[int]:
+    found = _names_in(text, by_name, pushes, places)
     named: set[int] = set()
     for number, (start, end, name) in enumerate(found):
         positions = by_name[name]
@@ -116,7 +157,7 @@ def _named_in_text(text: str, by_name: dict[str, list[int]], pushes: Sequence[Pu
             # Between the names before and after this one.
             since = found[number - 1].end if number else 0
             until = found[number + 1].start if number + 1 < len(found) else len(text)
-            beside = _brand_beside(text, _Found(start, end, name), (since, until), positions, pushes)
+            beside = _brand_beside(text, _Found(start, end, name), (since, until), positions, pushes, places)
             if beside is not None:
                 positions = [p for p in positions if _brand(pushes[p]) == beside]
             elif name.isdigit():
@@ -125,13 +166,15 @@ def _named_in_text(text: str, by_name: dict[str, list[int]], pushes: Sequence[Pu
     return named
 
 
-def _names_in(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) -> list[_Found]:
+def _names_in(
+    text: str, by_name: dict[str, list[int]], pushes: Sequence[Push], places: _Places
+) -> list[_Found]:
     """Where names stand by themselves, in the order of the text. The longest come first and take their place."""
     taken = bytearray(len(text))
     found: list[_Found] = []
     for name in sorted(by_name, key=len, reverse=True):
         brands = {_brand(pushes[position]) for position in by_name[name]} - {""}
-        for start in _occurrences(text, name):
+        for start in _occurrences(text, name, places):
             end = start + len(name)
             if taken.find(1, start, end) < 0 and _stands_alone(text, start, end, brands):
                 taken[start:end] = b"\x01" * len(name)
@@ -139,9 +182,10 @@ def _names_in(text: str, by_name: dict[str, list[int]], pushes: Sequence[Push]) 
     return sorted(found)
 
 
-def _occurrences(text: str, name: str) -> Iterator[int]:
+def _occurrences(text: str, name: str, places: _Places) -> Iterator[int]:
     start = text.find(name)
     while start >= 0:
+        places.take()
         yield start
         start = text.find(name, start + 1)
 
@@ -150,9 +194,9 @@ def _stands_alone(text: str, start: int, end: int, brands: set[str]) -> bool:
     if not _is_whole(text, start, end) or text[end : end + 1] in _TAILS:
         return False
     before, behind = start, end
-    while before > 0 and text[before - 1] in _JOINS:
+    while before > 0 and start - before < _LONGEST_JOIN and text[before - 1] in _JOINS:
         before -= 1
-    while behind < len(text) and text[behind] in _JOINS:
+    while behind < len(text) and behind - end < _LONGEST_JOIN and text[behind] in _JOINS:
         behind += 1
     # `AMS/LM358` and `LM358-AMS` are a name and its brand, `LM358-N` is another name.
     if before < start and text[before - 1 : before].isalnum():
@@ -181,12 +225,18 @@ def _goes_on(edge: str, beyond: str) -> bool:
 
 
 def _brand_beside(
-    text: str, name: _Found, within: tuple[int, int], positions: Sequence[int], pushes: Sequence[Push]
+    text: str,
+    name: _Found,
+    within: tuple[int, int],
+    positions: Sequence[int],
+    pushes: Sequence[Push],
+    places: _Places,
 ) -> str | None:
     """The brand that stands nearest to a name, within those bounds; the one behind it where two are as near."""
     best: tuple[int, int, str] | None = None
+    places.take(len(positions))
     for brand in {_brand(pushes[position]) for position in positions} - {""}:
-        for start in _occurrences(text[within[0] : within[1]], brand):
+        for start in _occurrences(text[within[0] : within[1]], brand, places):
             at, end = within[0] + start, within[0] + start + len(brand)
             is_behind = at >= name.end
             if not _is_whole(text, at, end) or (not is_behind and end > name.start):

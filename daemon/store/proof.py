@@ -42,11 +42,18 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is kept of what was read back; `unnamed` numbers have no identifier."""
+    """What is kept of what was read back."""
 
     numbers: int
     products: int
-    unnamed: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutIdentifier:
+    """Numbers on sale at the partner that have no identifier of ours, and some of their products."""
+
+    skus: int
+    products: list[str]
 
 
 class Proofs:
@@ -114,7 +121,17 @@ class Proofs:
         """Keep one page, in place of what it was when it was read before; `took`: since the partner was asked."""
         empty = max(0, page.products - len({sku.product_id for sku in page.skus}))
         chunk = Chunk(
-            look, number, None, None, len(page.skus), "read", products=page.products, empty=empty, took=took
+            look,
+            number,
+            None,
+            None,
+            len(page.skus),
+            "read",
+            words=page.problem,
+            products=page.products,
+            empty=empty,
+            set_aside=page.set_aside,
+            took=took,
         )
         async with runs.writing(run, lease) as connection:
             await runs.note_chunk_within(connection, run, chunk)
@@ -138,7 +155,20 @@ class Proofs:
         async with self._database.connection(f"{self.channel}: counting what was read") as connection:
             row = await connection.fetchrow(_SQL["held_numbers"], run.run_id, look, timeout=_LONG_S)
         assert row is not None
-        return Held(row["numbers"], row["products"], row["unnamed"])
+        return Held(row["numbers"], row["products"])
+
+    async def told_skus(self) -> int:
+        """Count the SKUs that the channel has itself."""
+        async with self._database.connection(f"{self.channel}: counting its SKUs") as connection:
+            count: int = await connection.fetchval(_SQL["told_skus"], self.channel, timeout=_LONG_S)
+        return count
+
+    async def without_identifier(self, run: Run, shown: int) -> WithoutIdentifier:
+        """Find what the partner sells under no identifier of ours, as the run's reading shows it."""
+        async with self._database.connection(f"{self.channel}: counting what was read") as connection:
+            row = await connection.fetchrow(_SQL["without_identifier"], run.run_id, shown, timeout=_LONG_S)
+        assert row is not None
+        return WithoutIdentifier(row["skus"], row["products"])
 
     async def forget_looks(self, runs: Reconciles, run: Run, lease: timedelta) -> None:
         """Begin reading anew."""

@@ -86,6 +86,7 @@ class LookProgress:
     parked: int
     calls: int
     products: int
+    set_aside: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Chunk:
     calls: int = 0
     products: int = 0
     empty: int = 0
+    set_aside: int = 0
     took: timedelta = timedelta(0)
 
 
@@ -331,6 +333,7 @@ class Reconciles:
             chunk.calls,
             chunk.products,
             chunk.empty,
+            chunk.set_aside,
             chunk.took,
         )
 

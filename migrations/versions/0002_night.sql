@@ -54,10 +54,12 @@ CREATE TABLE stockrelay.reconcile_chunk (
     state      text        NOT NULL CHECK (state IN ('agreed', 'differs', 'unnamed', 'read', 'asserted')),
     suspects   text[],
     words      text        NOT NULL DEFAULT '',
-    -- Comparing: requests that looked for what differs by halves. Reading: the page's products, and those without a SKU.
+    -- Comparing: requests that looked for what differs by halves. Reading: the page's products, those without a SKU, and
+    -- products and SKUs that are malformed (`words`: what is wrong with the first).
     calls      integer     NOT NULL DEFAULT 0,
     products   integer     NOT NULL DEFAULT 0,
     empty      integer     NOT NULL DEFAULT 0,
+    set_aside  integer     NOT NULL DEFAULT 0,
     -- When the partner was asked.
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, look, chunk)

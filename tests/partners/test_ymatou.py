@@ -461,21 +461,8 @@ async def test_y12_a_page_without_products_may_be_null_only_where_none_is_left(m
         page(total=1.0),
         page(total=True),
         page(total=-1),
-        page(None),
-        page("P1"),
-        page({"product_id": "P1"}),
-        page({"product_id": "P1", "skus": None}),
-        page({"product_id": "P1", "skus": {}}),
-        page({"skus": []}),
-        page(product(product_id=None)),
-        page(product(product_id=1.5)),
-        page(product(None)),
-        page(product("393992")),
-        page(product(held([]))),
-        page(product(held(1.5))),
-        page(product(held(used=1))),
-        page(product(held(used="true"))),
-        page(product(held()), product(held({}))),
+        page(total=2**31),
+        page(product(*[{}] * 25_001)),
         page(*[product(held())] * 101, total=101),
     ],
 )
@@ -484,6 +471,45 @@ async def test_y12_a_page_of_other_types_than_printed_is_no_page(make_ymatou: Ma
     assert isinstance(found, Outcome)
     assert found.kind is Kind.UNKNOWN
     assert found.reason.startswith("0000, but this is no page of products: ")
+
+
+MALFORMED: list[tuple[object, str]] = [
+    (None, "a product is no object"),
+    ("P1", "a product is no object"),
+    ({"product_id": "P1"}, "a product's skus are no list"),
+    ({"product_id": "P1", "skus": None}, "a product's skus are no list"),
+    ({"product_id": "P1", "skus": {}}, "a product's skus are no list"),
+    ({"skus": []}, "a product has no product_id"),
+    (product(product_id=None), "a product has no product_id"),
+    (product(product_id=1.5), "product_id is no text"),
+    (product(held(), product_id="x" * 501), "product_id has 501 characters"),
+    (product(None), "a SKU is no object"),
+    (product("393992"), "a SKU is no object"),
+    (product(held([])), "outer_id is no text"),
+    (product(held(1.5)), "outer_id is no text"),
+    (product(held("码" * 501)), "outer_id has 501 characters"),
+    (product(held("a\0b")), "outer_id holds a character that is none"),
+    (product(held("a\ud800")), "outer_id holds a character that is none"),
+    (product(held(used=1)), "a SKU's used is neither true nor false"),
+    (product(held(used="true")), "a SKU's used is neither true nor false"),
+]
+
+
+@pytest.mark.parametrize(("malformed", "problem"), MALFORMED)
+async def test_y12_a_malformed_product_or_sku_is_set_aside_and_the_rest_is_read(
+    make_ymatou: Make, malformed: object, problem: str
+) -> None:
+    body = page(product(held("a", 1)), malformed, product(held("b", 2), product_id="P2"), total=3)
+    assert await read(make_ymatou, body) == ReadPage(
+        3, 3, (ReadSku("a", 1, "P1"), ReadSku("b", 2, "P2")), set_aside=1, problem=problem
+    )
+
+
+async def test_y12_a_malformed_sku_leaves_the_others_of_its_product(make_ymatou: Make) -> None:
+    found = await read(make_ymatou, page(product(held("a", 1), held({}), held([]), held("b", 2))))
+    assert found == ReadPage(
+        1, 1, (ReadSku("a", 1, "P1"), ReadSku("b", 2, "P1")), set_aside=2, problem="outer_id is no text"
+    )
 
 
 @pytest.mark.parametrize("dialect", ["path", "gateway"])

@@ -46,6 +46,24 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         {"day": DAY, "method": "read_back", "checked": 5000, "agreed": 5000, "heal": True, "took_s": 96},
     ),
     (
+        "Reconcile: some products cannot be compared",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {
+            "day": DAY, "method": "read_back", "checked": 4997, "agreed": 4997, "heal": True, "took_s": 97,
+            "set_aside": 3, "without_identifier": 2, "without_identifier_in": ["p0001", "p0002"],
+        },
+    ),
+    (
+        "Reconcile: products on sale without an identifier",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {
+            "day": DAY, "method": "read_back", "checked": 5000, "agreed": 5000, "heal": True, "took_s": 97,
+            "without_identifier": 1, "without_identifier_in": ["p0001"],
+        },
+    ),
+    (
         "Reconcile: the partner names no SKU",
         notice.RECONCILE_DIGEST,
         "sekorm",

@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -154,13 +155,40 @@ def test_what_is_named_is_found_and_nothing_else(names: list[str], draw: st.Data
     assert list(named_skus("", [{"pnCode": name} for name in wanted], pushes)) == wanted
 
 
-def test_a_hostile_answer_costs_no_more_than_a_moment() -> None:
-    pushes = [Push(Sku(f"{n}"), (f"A{n}", f"B{n}"), 1) for n in range(1_000)]
-    pushes.append(Push(Sku("short"), ("A", "B"), 1))
+K: Final = 256 * 1024
+HOSTILE: dict[str, tuple[str, object, list[str]]] = {
+    "joins": ("A" + "-" * K, None, ["A", "-", "--"]),
+    "joined names": ("A---" * (K // 4), None, ["A", "-"]),
+    "overlapping names": ("A" * K, None, ["A" * n for n in range(1, 51)]),
+    "names that stand alone": ("A " * (K // 2), None, ["A|A", "A|B"]),
+    "many brands": ("A BB " * 12_000, None, [f"A|{'B' * n}" for n in range(1, 50)]),
+    "long gaps": ("A " + "B" * 60_000 + " A", None, [f"A|{'B' * n}" for n in range(1, 50)]),
+    "rows of one name": ("", [{"pn": "A"}] * (K // 11), [f"A|B{n}" for n in range(200)]),
+    "many short texts": ("", ["A"] * (K // 4), ["A", "B"]),
+    "brackets": ("[" * K, ["[" * 100] * 2_500, ["A"]),
+    "many names": ("A0-A0/" * 40_000, None, [f"A{n}|B{n}" for n in range(200)]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_answer_costs_no_more_than_a_moment_and_names_none(kind: str) -> None:
+    message, data, names = HOSTILE[kind]
     began = time.process_time()
-    named_skus("A " * 64_000 + "A0-A0/" * 20_000, None, pushes)
+    named = named_skus(message, data, asked(*names))
+    assert time.process_time() - began < 1
+    assert named == (), "what may stand in the rest is not taken for SKUs that agree"
+
+
+def test_an_answer_that_names_a_whole_call_is_read() -> None:
+    pushes = asked(*[f"{n:03}{'P' * 47}|{'B' * 50}" for n in range(200)])
+    rows = [{"pnCode": pn, "brandName": brand, "ours": 1, "theirs": 2} for _, (pn, brand), _ in pushes]
+    text = "; ".join(f"{pn} of {brand}: 1 here, 2 there" for _, (pn, brand), _ in pushes)
+    for message, data in ((text, None), ("", rows), (json.dumps(rows), None)):
+        assert len(named_skus(message, data, pushes)) == 200
+
+
+def test_a_text_nested_deep_is_read() -> None:
     deep: object = "A1"
-    for _ in range(50_000):
+    for _ in range(5_000):
         deep = [deep]
-    assert named_skus("", deep, pushes) == ("1",)
-    assert time.process_time() - began < 5
+    assert named_skus("", deep, asked("A1")) == ("A1",)

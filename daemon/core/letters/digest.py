@@ -29,7 +29,7 @@ def says_that_all_agree(facts: Facts) -> bool:
 
 
 def _title(words: Words, facts: Facts) -> str:
-    different = sum(facts.total(name) for name in _DIFFERENCES)
+    different = sum(facts.total(name) for name in _DIFFERENCES) or facts.number("without_identifier")
     return words(f"digest.title.{_verdict(facts)}", words.channel_name, facts.text("day", 20), different)
 
 
@@ -38,8 +38,10 @@ def _verdict(facts: Facts) -> str:
         return "bad"
     if facts.total("unnamed_chunks"):
         return "unnamed"
-    if facts.text("incomplete"):
+    if facts.text("incomplete") or facts.number("set_aside"):
         return "incomplete"
+    if facts.number("without_identifier"):
+        return "without_identifier"
     return "asserted" if facts.text("method") == "assert" else "good"
 
 
@@ -57,6 +59,12 @@ def _counted(words: Words, facts: Facts) -> list[str]:
         lines.append(words(f"digest.method.{method}"))
     if incomplete := facts.text("incomplete"):
         lines.append(words("digest.incomplete", incomplete))
+    if set_aside := facts.number("set_aside"):
+        lines.append(words("digest.set_aside", set_aside))
+    if without := facts.number("without_identifier"):
+        products = facts.data.get("without_identifier_in")
+        names = [str(name)[:LONGEST_NAME] for name in products] if isinstance(products, list) else []
+        lines.append(words("digest.without_identifier", without, words.listed(names)))
     return lines
 
 
@@ -125,6 +133,7 @@ def _advice(words: Words, facts: Facts) -> list[str]:
     names += ["contested"] if facts.total("contested") else []
     names += ["unnamed"] if facts.total("unnamed_chunks") else []
     names += ["incomplete"] if facts.text("incomplete") else []
+    names += [name for name in ("set_aside", "without_identifier") if facts.number(name)]
     lines = [words(f"advice.{name}") for name in names] or [words("advice.none")]
     if items:
         # A person pastes the command into a shell.

@@ -24,6 +24,7 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.title.unnamed": "{0} reconcile of {1}: differences without names",
     "digest.title.incomplete": "{0} reconcile of {1} is incomplete",
     "digest.title.asserted": "{0} reconcile of {1}: the day's changes were sent again",
+    "digest.title.without_identifier": "{0} reconcile of {1}: SKUs on sale without an identifier: {2}",
     "digest.counts": "SKUs compared: {0}; agree: {1}.",
     "digest.counts.unnamed": "SKUs compared: {0}; in parts that differ: {1}.",
     "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
@@ -32,6 +33,10 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.method.assert": "How: the partner lets nobody read its numbers, so what changed that day was sent again; "
     "what it held before is not known.",
     "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
+    "digest.set_aside": "Malformed products and SKUs in the partner's answer: {0}. They were set aside; a SKU that was "
+    "not seen may be one of them and does not count as missing.",
+    "digest.without_identifier": "SKUs on sale at the partner without an identifier: {0}, in the products {1}. "
+    "No number reaches them.",
     "digest.opened": "New differences ({0}):",
     "digest.still_open": "Found before and still open ({0}):",
     "digest.resolved": "Agree again: {0}.",
@@ -65,6 +70,10 @@ WORDS: Final[Mapping[str, str]] = {
     "advice.unnamed": "- Differences without names: ask the partner about the range, or set reconcile.bisect = true "
     "to have them found.",
     "advice.incomplete": "- The next reconcile reads again; if it fails again, run: stockrelay check",
+    "advice.set_aside": "- Malformed products: ask the partner; the log says what is wrong "
+    "(reconcile.products_set_aside).",
+    "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the partner, "
+    "or take them off sale.",
     "advice.none": "- Nothing.",
     "advice.explain": "- The story of one SKU: stockrelay explain {0}",
     "missed.title": "{0}: the reconcile of {1} is not over",

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 500
 _SHOWN: Final = 50
 """How many differences of a kind stand in a digest; the rest is counted."""
+_PRODUCTS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class Reconciler:
             told = await self.runs.turns(run, shown)
         took = run.age + timedelta(seconds=clock.monotonic() - began)
         report = _report(run, method, await self.runs.counts(run), told, chunks) | {
+            **(await self._unread(run) if method == METHOD else {}),
             "heal": heal,
             "incomplete": why,
             "took_s": round(took.total_seconds(), 1),
@@ -156,6 +158,16 @@ class Reconciler:
             await self.runs.finish(run, why=why, report=digest, notice=notice)
             _log_end(run, report)
         return Ended(run, report, why)
+
+    async def _unread(self, run: Run) -> dict[str, Any]:
+        """What a reading showed that cannot be compared: malformed products, and SKUs on sale without an identifier."""
+        looks = [await self.runs.progress(run, look) for look in (1, 2)]
+        found = await self.proofs.without_identifier(run, _PRODUCTS_SHOWN)
+        return {
+            "set_aside": max(look.set_aside for look in looks),
+            "without_identifier": found.skus,
+            "without_identifier_in": found.products,
+        }
 
     async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, Told]:
         """Make of each finding what its life so far says. A dry run keeps nothing, and counts here."""
@@ -253,6 +265,8 @@ def _log_end(run: Run, report: Mapping[str, Any]) -> None:
         "checked": report["checked"],
         **{name: len(report[name]) + report["more"].get(name, 0) for name in lists},
         "unsettled": report["unsettled"],
+        "set_aside": report.get("set_aside", 0),
+        "without_identifier": report.get("without_identifier", 0),
         "healed": report["healed"],
         "duration_s": report["took_s"],
     }

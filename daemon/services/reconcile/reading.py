@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import ReadPage
+from daemon.core.readback import ReadLimit
 from daemon.partners.partner import ReadingBack
 from daemon.services.reconcile.session import Session
 from daemon.store.reconcile import Chunk
+
+log = structlog.get_logger(__name__)
 
 METHOD: Final = "read_back"
 ASSERT: Final = "assert"
@@ -30,6 +35,7 @@ class ReadRun:
         self._partner = partner
         self._total: int | None = session.run.total
         self._is_shifted = session.run.is_shifted
+        self._has_told = False
 
     async def look(self) -> str | None:
         """Both looks, from where the run stopped; return why it is not complete, if it is not.
@@ -46,21 +52,22 @@ class ReadRun:
             await session.settled_channel()
             why = await self._read_all(1)
             session.tell("judging", 0, None)
-            judged = await proofs.judge(runs, run, limits.lease, 1, limits.rest, is_complete=why is None)
+            is_complete = why is None and not await self._set_aside()
+            judged = await proofs.judge(runs, run, limits.lease, 1, limits.rest, is_complete=is_complete)
             stage = 1 if judged.differing else 2
             counts = (judged.checked, judged.unsettled, judged.parked)
             await runs.set_stage(run, limits.lease, stage, counts, why)
         if stage == 1:
             await session.rested()
-            is_whole = why is None and await proofs.has_news_of_absence(run)
-            if is_whole:
+            if why is None and await proofs.has_news_of_absence(run):
                 why = await self._read_all(2)
                 if why is None and self._is_shifted:
                     why = "the partner's products changed while they were read: what is missing is not judged"
             else:
-                await self._read_again(await proofs.suspect_pages(run))
+                why = await self._read_again(await proofs.suspect_pages(run)) or why
             session.tell("judging", 0, None)
-            judged = await proofs.judge(runs, run, limits.lease, 2, limits.rest, is_complete=why is None)
+            is_complete = why is None and not await self._set_aside()
+            judged = await proofs.judge(runs, run, limits.lease, 2, limits.rest, is_complete=is_complete)
             counts = (judged.checked, judged.unsettled, judged.parked)
             await runs.set_stage(run, limits.lease, 2, counts, why)
         return why
@@ -86,6 +93,8 @@ class ReadRun:
         run, lease = session.run, session.limits.lease
         so_far = await session.runs.progress(run, look)
         number, products = so_far.chunk, so_far.products
+        limit = ReadLimit(await session.proofs.told_skus(), so_far.asked, number)
+        problem: str | None = None
         if number == 0:
             self._total, self._is_shifted = None, False
         while True:
@@ -99,28 +108,60 @@ class ReadRun:
                 await session.runs.set_total(run, lease, page.total, is_shifted=self._is_shifted)
             if page.products == 0:
                 break
+            if problem := limit.problem(page):
+                break
             number += 1
             products += page.products
+            self._tell_set_aside(number, page)
             await session.proofs.keep_page(session.runs, run, lease, look, number, page, took)
             session.tell("read", products, self._total)
             if products >= self._total:
                 break
         await session.proofs.drop_pages_after(run, number)
+        if problem is not None:
+            return f"page {number + 1} of the partner's products is not read: {problem}"
         if self._total == 0:
             return "the partner shows no products at all"
         held = await session.proofs.held(run, look)
         if held.products < self._total:
             return f"{held.products} of the partner's {self._total} products could be read"
+        if not held.numbers and await self._set_aside():
+            return f"none of the partner's {self._total} products could be read"
         return None
 
-    async def _read_again(self, pages: Sequence[int]) -> None:
+    async def _set_aside(self) -> int:
+        """How many products and SKUs were malformed: any SKU that was not seen may be one of them."""
         session = self._session
+        return sum([(await session.runs.progress(session.run, look)).set_aside for look in (1, 2)])
+
+    def _tell_set_aside(self, number: int, page: ReadPage) -> None:
+        """Log the first page of this run with something malformed; the report counts them all."""
+        if not page.set_aside or self._has_told:
+            return
+        self._has_told = True
+        run = self._session.run
+        log.warning(
+            "reconcile.products_set_aside",
+            channel=run.channel,
+            run=run.run_id,
+            page=number,
+            set_aside=page.set_aside,
+            reason=page.problem,
+        )
+
+    async def _read_again(self, pages: Sequence[int]) -> str | None:
+        """Read these pages once more; return why not all of them were."""
+        session = self._session
+        limit = ReadLimit(await session.proofs.told_skus())
         for done, number in enumerate(pages):
             session.tell("looked at again", done, len(pages))
             page, took = await self._page(number)
+            if problem := limit.problem(page):
+                return f"page {number} of the partner's products is not read again: {problem}"
             await session.proofs.keep_page(
                 session.runs, session.run, session.limits.lease, 2, number, page, took
             )
+        return None
 
     async def _page(self, number: int) -> tuple[ReadPage, timedelta]:
         """One page, and how long ago it was asked for."""

@@ -146,14 +146,14 @@ ORDER BY o.sku;
 -- How far a look has come.
 SELECT coalesce(max(c.chunk), 0) AS chunk, max(c.last_sku) AS last_sku, coalesce(sum(c.asked), 0) AS asked,
        coalesce(sum(c.unsettled), 0) AS unsettled, coalesce(sum(c.parked), 0) AS parked, coalesce(sum(c.calls), 0) AS calls,
-       coalesce(sum(c.products), 0) AS products
+       coalesce(sum(c.products), 0) AS products, coalesce(sum(c.set_aside), 0) AS set_aside
 FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2;
 
 -- name: note_chunk
 -- What the partner said of one chunk.
 INSERT INTO stockrelay.reconcile_chunk
-    (run_id, look, chunk, first_sku, last_sku, asked, unsettled, parked, state, suspects, words, calls, products, empty, at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, clock_timestamp() - $15::interval)
+    (run_id, look, chunk, first_sku, last_sku, asked, unsettled, parked, state, suspects, words, calls, products, empty, set_aside, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp() - $16::interval)
 ON CONFLICT DO NOTHING;
 
 -- name: differing_chunks
@@ -194,10 +194,20 @@ FROM unnest($3::text[], $4::text[], $5::integer[], $6::boolean[]) AS p (product_
 -- Pages that there are no more.
 DELETE FROM stockrelay.reconcile_read WHERE run_id = $1 AND page > $2;
 
+-- name: told_skus
+-- How many SKUs a channel has itself.
+SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = $1;
+
+-- name: without_identifier
+-- Numbers on sale at the partner of which nobody can say which SKU they belong to, and the first $2 of their products.
+SELECT count(*) AS skus, coalesce((array_agg(DISTINCT r.product_id))[1:$2], '{}') AS products
+FROM stockrelay.reconcile_read AS r
+WHERE r.run_id = $1 AND r.identifier IS NULL AND r.is_used AND coalesce(r.quantity, 1) > 0;
+
 -- name: held_numbers
--- How many numbers of a run are kept (a crash of the server forgets them), of how many products, those without a SKU
--- included, and how many have no identifier.
-SELECT count(*) AS numbers, count(*) FILTER (WHERE r.identifier IS NULL) AS unnamed,
+-- How many numbers of a run are kept (a crash of the server forgets them), and of how many products, those without a SKU
+-- included.
+SELECT count(*) AS numbers,
        count(DISTINCT r.product_id) + (
            SELECT coalesce(sum(c.empty), 0) FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2) AS products
 FROM stockrelay.reconcile_read AS r WHERE r.run_id = $1;

@@ -75,6 +75,9 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, UPDATE ON SEQUENCE stockrelay.capture_word TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.due, stockrelay.is_urgent,
         stockrelay.stay_awake, stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.as_numeric(real), stockrelay.as_numeric(double precision),
+        stockrelay.as_numeric(numeric), stockrelay.as_numeric(bigint), stockrelay.as_numeric(integer),
+        stockrelay.as_numeric(anyelement) TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";

@@ -79,7 +79,7 @@ async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Data
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
     """Return the listing of every enabled channel."""
     return {
-        name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name])
+        name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name], channel.max_quantity)
         for name, channel in settings.enabled_channels().items()
     }
 

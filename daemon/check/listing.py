@@ -53,7 +53,8 @@ async def check_listing(
         return
     findings.passed(query, f"has {', '.join(_wanted(listing))}")
     try:
-        tally = await _read(look, problem, limit)
+        quantity_type = dict((await look.shape()).columns)["quantity"]
+        tally = await _read(look, quantity_type, problem, limit)
     except StoreRefused as error:
         advice = (
             f"channels.{listing.channel}.listing fails on its data: correct it, then run this check again"
@@ -142,15 +143,17 @@ class _Tally:
     nameless: int = 0
     endless: int = 0
     unnumbered: _Some = field(default_factory=_Some)
+    unsendable: _Some = field(default_factory=_Some)
+    fractional: _Some = field(default_factory=_Some)
     refused: _Some = field(default_factory=_Some)
 
 
-async def _read(look: ListingInspector, problem: Problem, limit: timedelta) -> _Tally:
+async def _read(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> _Tally:
     """Read the listing, for as long as `limit` allows; one page is held at a time."""
     tally = _Tally()
     deadline = clock.monotonic() + limit.total_seconds()
     try:
-        async with aclosing(look.rows()) as rows:
+        async with aclosing(look.rows(quantity_type)) as rows:
             async for row in rows:
                 _count(tally, row, problem)
                 if tally.rows % 1_000 == 0 and clock.monotonic() > deadline:
@@ -170,8 +173,12 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         tally.endless += 1
         return
     _sample(tally, row.sku)
-    if row.lacks_quantity:
+    if row.is_fractional:
+        tally.fractional.add(f"{row.sku} ({row.number})")
+    if row.number in (None, "NaN"):
         tally.unnumbered.add(row.sku)
+    elif not row.is_sendable:
+        tally.unsendable.add(f"{row.sku} ({row.number})")
     elif reason := problem(row.identifiers):
         tally.refused.add(f"{row.sku} ({reason})")
 
@@ -191,7 +198,7 @@ async def _judge_rows(
     _, name, _ = names(listing.channel)
     with findings.guarding(name):
         duplicates, twins, cuts = await _compare(look, tally)
-        bad = _faults(tally, duplicates)
+        bad = _faults(tally, duplicates, listing.channel)
         for found, advice in bad:
             findings.failed(name, found, advice)
         if twins.many:
@@ -200,6 +207,13 @@ async def _judge_rows(
                 f"{twins.many} times SKUs share their identifiers, such as {'; '.join(twins.some)}",
                 "the partner keeps one number for both, that of whichever was sent last: give each its own",
             )
+        if tally.fractional.many:
+            findings.warn(
+                name,
+                f"{tally.fractional.many} SKUs have a quantity with a fraction, such as "
+                f"{', '.join(tally.fractional.some)}: it is rounded down",
+                "let the listing say whole pieces: floor(...), or another unit",
+            )
         if cuts:
             advice = "the rest is not known: make the listing faster, or raise database.statement_timeout_s"
             findings.failed(name, "; ".join(cuts), advice)
@@ -207,7 +221,7 @@ async def _judge_rows(
             findings.warn(
                 name, "the listing is empty: nothing is sold", "check the conditions of the listing"
             )
-        elif not bad and not twins.many:
+        elif not bad and not twins.many and not tally.fractional.many:
             findings.passed(name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers")
 
 
@@ -226,7 +240,7 @@ async def _compare(look: ListingInspector, tally: _Tally) -> tuple[Examples, Exa
     return duplicates, twins, cuts
 
 
-def _faults(tally: _Tally, duplicates: Examples) -> list[tuple[str, str]]:
+def _faults(tally: _Tally, duplicates: Examples, channel: ChannelName) -> list[tuple[str, str]]:
     counted = (
         (
             duplicates.many,
@@ -247,6 +261,11 @@ def _faults(tally: _Tally, duplicates: Examples) -> list[tuple[str, str]]:
             tally.unnumbered.many,
             f"SKUs have no quantity (NULL or NaN), such as {', '.join(tally.unnumbered.some)}",
             "they are parked, not sent: let the listing say 0 where nothing may be sold (coalesce)",
+        ),
+        (
+            tally.unsendable.many,
+            f"SKUs have a quantity that can't be sent, such as {', '.join(tally.unsendable.some)}",
+            f"they are parked: correct them in the ERP or the listing, or see channels.{channel}.max_quantity",
         ),
         (
             tally.refused.many,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from daemon.core.conclusion import GONE
 from daemon.core.moments import Moments
 from daemon.core.outcome import Kind
-from daemon.core.plan import Problem
+from daemon.core.plan import Problem, quantity_problem
 from daemon.core.story import Facts, PastAttempt, Row, State, coming, is_debouncing, named, state
 
 _OUTCOMES: Final[dict[str, str]] = {
@@ -65,7 +65,7 @@ def _number(facts: Facts) -> Iterator[str]:
     elif facts.listed.rows > 1:
         yield f"unknown: {facts.listed.rows} rows for one SKU"
     elif facts.listed.quantity is None:
-        yield "unknown: the quantity is NULL or not a number"
+        yield f"unknown: {quantity_problem(facts.listed.unsendable)}"
     else:
         yield str(facts.listed.quantity)
 

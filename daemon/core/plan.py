@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from daemon.core.types import Sku
+
+_LONGEST_NUMBER: Final = 24
 
 Problem = Callable[[Sequence[str | None]], str | None]
 """Says why identifiers can never be sent to a partner, or None (clauses S15, Y15)."""
@@ -32,12 +34,13 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the listing says now. `quantity` is None where it is NULL or not a number; `rows` is 2 or more for a SKU
-    that stands there twice."""
+    """What the listing says now. `quantity` is None where it can't be sent, and `unsendable` how it reads then (None:
+    NULL); `rows` is 2 or more for a SKU that stands there twice."""
 
     rows: int
     identifiers: tuple[str | None, ...]
     quantity: int | None
+    unsendable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,18 @@ def _unreadable(listed: Listed) -> str | None:
     if listed.rows > 1:
         return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
     if listed.quantity is None:
-        return "the listing's quantity is NULL or not a number: let the query say 0 where nothing may be sold"
+        return quantity_problem(listed.unsendable)
     return None
+
+
+def quantity_problem(unsendable: str | None) -> str:
+    """Say what is wrong with a quantity that can't be sent, given how it reads (None: NULL)."""
+    if unsendable is None:
+        return "the listing's quantity is NULL: let the query say 0 where nothing may be sold"
+    if unsendable in ("NaN", "Infinity", "-Infinity"):
+        return f"the listing's quantity is {unsendable}: let the query say how many may be sold"
+    shown = unsendable if len(unsendable) <= _LONGEST_NUMBER else unsendable[:_LONGEST_NUMBER] + "..."
+    return f"the listing's quantity is {shown}, which is more than the channel's max_quantity"
 
 
 def _farewell(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:

@@ -21,7 +21,11 @@ YMATOU: Final = ChannelName("ymatou")
 CHANNELS: Final = (SEKORM, YMATOU)
 
 MAX_QUANTITY: Final = 2_147_483_647
-"""The largest number that is sent: both partners document an integer and give it no limit, so 32 bits."""
+"""The largest number that can be sent: both partners document an integer and give it no limit, so 32 bits."""
+
+DEFAULT_MAX_QUANTITY: Final = 100_000_000
+"""The largest number that is sent unless the operator says otherwise. Components are sold by the piece and stocked in
+tens of millions; what is above that is a mistake in the data, such as a word for "unlimited"."""
 
 
 class Push(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from daemon.core.types import DEFAULT_MAX_QUANTITY
 from daemon.settings import rules
 from daemon.settings.sections import Contradiction, Place, Section
 
@@ -18,6 +19,9 @@ class ChannelSettings(Section):
     """One SQL query with a row for each SKU that is sold there: `sku`, the marketplace's names of it (Sekorm:
     `pn_code` and `brand_name`, at most 50 characters each; Ymatou: `outer_sku_id`), and `quantity`, of
     which fractions are rounded down and less than nothing is nothing. A SKU that leaves it is set to 0."""
+    max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
+    """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
+    a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""
     rate_per_s: rules.Rate = 20.0
     """Requests at most."""
     concurrency: rules.Parallel = 8

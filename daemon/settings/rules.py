@@ -205,6 +205,7 @@ Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False), BeforeValid
 Parallel = Annotated[int, Field(ge=1, le=256), BeforeValidator(_not_a_bool)]
 Lanes = Annotated[int, Field(ge=1, le=64), BeforeValidator(_not_a_bool)]
 Threshold = Annotated[int, Field(ge=0, le=2_147_483_647), BeforeValidator(_not_a_bool)]
+Quantity = Annotated[int, Field(ge=1, le=2_147_483_647), BeforeValidator(_not_a_bool)]
 # What the partners' clients put into a call at most.
 SekormBatch = Annotated[int, Field(ge=1, le=200), BeforeValidator(_not_a_bool)]
 YmatouBatch = Annotated[int, Field(ge=1, le=100), BeforeValidator(_not_a_bool)]

@@ -18,7 +18,7 @@ from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.lanes import Lanes
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("answers")
 _LEDGER = queries.load("ledger")
@@ -141,7 +141,7 @@ class Answers:
             return None, (), str(error)
         listed = None
         if made is not None:
-            listed = Listed(made["rows"], tuple(made["identifiers"]), made["quantity"])
+            listed = listed_of(made)
         # Numbers stay as the server writes them.
         return listed, tuple(json.loads(row["row"], parse_float=str) for row in rows), None
 

@@ -28,11 +28,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a listing. `lacks_quantity`: it is NULL or not a number."""
+    """One row of a listing. `number` is its quantity as it reads (None: NULL)."""
 
     sku: str | None
     identifiers: tuple[str | None, ...]
-    lacks_quantity: bool
+    number: str | None
+    is_sendable: bool
+    is_fractional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,21 @@ class ListingInspector:
         async with self._inspector.look("planning the listing") as connection:
             await connection.fetchval(self._explaining("explain"), "", [])
 
-    async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the listing's rows. Cut by TookTooLong when the first of them take too long."""
+    async def rows(self, quantity_type: str) -> AsyncGenerator[Row, None]:
+        """Yield the listing's rows, whose quantity is of that type. Cut by TookTooLong when the first of them take too
+        long."""
+        # As stockrelay.as_numeric reads it; our schema may not be there yet.
+        number = "l.quantity::float8::numeric" if quantity_type == "float4" else "l.quantity::numeric"
+        statement = self._listing.filled(_SQL["listing_rows"], number)
         async with self._inspector.look("reading the listing") as connection:
-            async for row in connection.cursor(self._filled("listing_rows"), prefetch=_PAGE):
-                yield Row(row["sku"], tuple(row["identifiers"]), row["lacks_quantity"])
+            async for row in connection.cursor(statement, prefetch=_PAGE):
+                yield Row(
+                    row["sku"],
+                    tuple(row["identifiers"]),
+                    row["number"],
+                    row["is_sendable"],
+                    row["is_fractional"],
+                )
 
     async def duplicates(self, most: int) -> Examples:
         """Return the SKUs with more than one row."""
@@ -111,11 +123,10 @@ class ListingInspector:
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
     def _explaining(self, how: str) -> str:
-        return f"{_SQL[how]} {self._listing.statement('read_listing', is_whole=False)}"
+        return f"{_SQL[how]} {self._listing.statement('read_listing', is_whole=False, needs_schema=False)}"
 
     def _filled(self, name: str) -> str:
-        identifiers = ", ".join(f"l.{column}" for column in self._listing.identifier_columns)
-        return _SQL[name].replace("@identifiers@", identifiers).replace("@listing@", self._listing.query())
+        return self._listing.filled(_SQL[name])
 
 
 def _reading(explained: Mapping[str, Any], skus: int) -> Reading:

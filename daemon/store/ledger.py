@@ -31,7 +31,7 @@ from daemon.core.plan import (
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
 from daemon.store.database import Database, savepoint
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("ledger")
 
@@ -347,7 +347,9 @@ class Ledger:
     async def _listed(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
     ) -> dict[Sku, Listed]:
-        return {Sku(row["sku"]): _listed(row) for row in await connection.fetch(self._read_listing, "", skus)}
+        return {
+            Sku(row["sku"]): listed_of(row) for row in await connection.fetch(self._read_listing, "", skus)
+        }
 
     async def _listed_one_by_one(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
@@ -574,10 +576,6 @@ def _endowed(delivery: Delivery, heirs: Sequence[_Heir]) -> Delivery:
             if heir.is_doubted:
                 delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
     return delivery
-
-
-def _listed(row: asyncpg.Record) -> Listed:
-    return Listed(row["rows"], tuple(row["identifiers"]), row["quantity"])
 
 
 def _json(rows: list[dict[str, Any]]) -> str:

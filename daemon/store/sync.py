@@ -11,7 +11,7 @@ from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("sync")
 
@@ -95,10 +95,7 @@ class Syncs:
         async with self._database.transaction(f"{self.channel}: reading the listing") as connection:
             cursor = await connection.cursor(self._read_whole, timeout=LISTING_TIMEOUT.total_seconds())
             while rows := await cursor.fetch(size, timeout=LISTING_TIMEOUT.total_seconds()):
-                yield [
-                    (Sku(row["sku"]), Listed(row["rows"], tuple(row["identifiers"]), row["quantity"]))
-                    for row in rows
-                ]
+                yield [(Sku(row["sku"]), listed_of(row)) for row in rows]
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
         """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""

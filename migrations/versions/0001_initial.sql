@@ -656,6 +656,21 @@ CREATE INDEX ledger_due ON stockrelay.ledger (channel, lane, urgent, due_at) WHE
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
 
+-- A listing's quantity, exactly: the server's own cast of a `real` keeps six digits. Of another type than these it is what
+-- that casts to.
+CREATE FUNCTION stockrelay.as_numeric(quantity real) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN quantity::double precision::numeric;
+CREATE FUNCTION stockrelay.as_numeric(quantity double precision) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN quantity::numeric;
+CREATE FUNCTION stockrelay.as_numeric(quantity numeric) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN quantity;
+CREATE FUNCTION stockrelay.as_numeric(quantity bigint) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN quantity::numeric;
+CREATE FUNCTION stockrelay.as_numeric(quantity integer) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN quantity::numeric;
+CREATE FUNCTION stockrelay.as_numeric(quantity anyelement) RETURNS numeric LANGUAGE sql STABLE
+AS 'SELECT quantity::numeric';
+
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.
 CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)

@@ -59,6 +59,8 @@ async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(off
         ),
         (LISTING.replace("7", "nullif(7, 7)"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
         (LISTING.replace("7", "'NaN'::float8"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
+        (LISTING.replace("7", "'Infinity'::float8"), "20 SKUs have a quantity that can't be sent", "parked"),
+        (LISTING.replace("7", "1e400"), "20 SKUs have a quantity that can't be sent", "max_quantity"),
         (
             LISTING.replace("ymatou_code", "repeat(' ', product_id::integer)"),
             "20 SKUs have identifiers that the partner refuses",
@@ -92,6 +94,17 @@ async def test_skus_that_share_their_identifiers_are_a_warning(office18: Office)
     warned = (await office18.check(settings)).warned("rows ymatou")
     assert "share their identifiers" in warned.found
     assert " and " in warned.found
+
+
+async def test_fractions_are_a_warning(office18: Office) -> None:
+    sql = LISTING.replace("7", "CASE WHEN sku = (SELECT min(sku) FROM erp.products) THEN 2.5 ELSE 3.0 END")
+    warned = (await office18.check(office18.listing(sql))).warned("rows ymatou")
+    assert "1 SKUs have a quantity with a fraction" in warned.found
+    assert "(2.5): it is rounded down" in warned.found
+
+
+async def test_a_large_quantity_of_type_real_passes(office18: Office) -> None:
+    assert (await office18.check(office18.listing(LISTING.replace("7", "16000001::real")))).bad() == {}
 
 
 async def test_an_empty_listing_is_a_warning(office18: Office) -> None:

@@ -61,7 +61,14 @@ def delivery(acked: int | None = 5, identifiers: tuple[str, ...] | None = OLD, d
         (delivery(0), Listed(1, NEW, 0), False, Send(NEW, 0)),
         # What can't be sent
         (delivery(5), Listed(2, OLD, None), False, Park("the listing has 2 rows for this SKU")),
-        (delivery(5), Listed(1, OLD, None), False, Park("the listing's quantity is NULL or not a number")),
+        (delivery(5), Listed(1, OLD, None), False, Park("the listing's quantity is NULL")),
+        (delivery(5), Listed(1, OLD, None, "NaN"), False, Park("the listing's quantity is NaN")),
+        (
+            delivery(5),
+            Listed(1, OLD, None, "5000000000"),
+            False,
+            Park("the listing's quantity is 5000000000"),
+        ),
         (delivery(None, None), Listed(1, BAD, 5), False, Park("an identifier is missing")),
         (delivery(None, None), Listed(1, (None, "b"), 5), False, Park("an identifier is missing")),
         (delivery(5), Listed(1, BAD, 5), False, Send(OLD, 0, is_farewell=True)),

@@ -317,7 +317,7 @@ KNOWN = "the partner knows it as PN-1 / AMS (pn_code, brand_name)"
         (
             Listed(1, NAME, None),
             ({"sku": "SKU-1", "quantity": None},),
-            "unknown: the quantity is NULL or not a number",
+            "unknown: the listing's quantity is NULL: let the query say 0 where nothing may be sold",
             [f"{GIVES} one row for this SKU:", "  sku=SKU-1, quantity=NULL", KNOWN],
         ),
         (None, (), "not listed, so 0", [f"{GIVES} no row for this SKU"]),

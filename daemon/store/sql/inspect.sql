@@ -86,6 +86,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
     ('SEQUENCE', 'capture_word', '{SELECT,UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
+    ('FUNCTION', 'as_numeric', '{EXECUTE}'),
     ('FUNCTION', 'attempt_digest', '{EXECUTE}'),
     ('FUNCTION', 'batch_hash', '{EXECUTE}'),
     ('FUNCTION', 'canary', '{EXECUTE}'),
@@ -153,11 +154,14 @@ SELECT l.* FROM (
 
 -- name: listing_rows
 -- Every row of the listing, as it is read for sending.
-SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers,
-       coalesce(l.quantity::numeric = 'NaN', true) AS lacks_quantity
+SELECT x.sku, x.identifiers, left(x.number::text, 32) AS number,
+       x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1 IS TRUE AS is_sendable,
+       coalesce(x.number > 0 AND x.number <> trunc(x.number), false) AS is_fractional
 FROM (
+    SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers, @number@ AS number FROM (
 @listing@
-) AS l;
+    ) AS l
+) AS x;
 
 -- name: listing_duplicates
 -- SKUs with more than one row: how many there are, and some of them.

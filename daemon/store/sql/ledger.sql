@@ -1,17 +1,20 @@
 -- name: listed
--- The operator's listing, one row per SKU, numbers made what may be sent: floored, never negative (S16, Y06).
-    SELECT x.sku, count(*)::integer AS rows, min(x.identifiers) AS identifiers, min(x.quantity) AS quantity
+-- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
+-- fraction is rounded down, less than nothing is nothing (S16, Y06). NULL: it can't be sent, as it is NULL, NaN, infinite,
+-- or above the channel's `max_quantity`.
+    SELECT x.sku, x.rows, x.identifiers, x.number,
+           CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
+                THEN greatest(floor(x.number), 0)::integer END AS quantity
     FROM (
-        SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers,
-               CASE WHEN coalesce(l.quantity::numeric = 'NaN', true) THEN NULL
-                    ELSE least(greatest(floor(l.quantity::numeric), 0), 2147483647)::integer END AS quantity
+        SELECT l.sku::text AS sku, count(*)::integer AS rows, min(ARRAY[@identifiers@]::text[]) AS identifiers,
+               min(@number@) AS number
         FROM (
 @listing@
         ) AS l
         -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte.
         WHERE octet_length(l.sku::text) <= 1000@only@
+        GROUP BY l.sku::text
     ) AS x
-    GROUP BY x.sku
 
 -- name: only_some
 -- Restricts the listing to the SKUs asked for; the planner carries it down into the operator's query.
@@ -170,13 +173,17 @@ WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS
 -- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
 WITH listed AS (
 @listed@
-) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed WHERE $1::text IS NOT NULL;
+) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable
+FROM listed WHERE $1::text IS NOT NULL;
 
 -- name: read_whole_listing
 -- All that the listing says now, in the order of the SKUs.
 WITH listed AS (
 @listed@
-) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity FROM listed ORDER BY sku;
+) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable
+FROM listed ORDER BY sku;
 
 -- name: heirs
 -- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never

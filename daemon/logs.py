@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from daemon.core.secrecy import MASK, Mask
+from daemon.core.secrecy import MASK, ForeignMask, Mask
 from daemon.log_writer import Gap, LineWriter, writer_to
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -104,7 +104,9 @@ class _Mask:
     """Finds registered secrets, also as they look in a URL, a Python literal or JSON inside JSON."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._looks = Mask(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET).spellings
+        known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self._foreign = ForeignMask(known)
+        self._looks = Mask(known).spellings
         # A search for each is several times faster than one regular expression of alternatives.
         in_json = {_encode(look)[1:-1] for look in self._looks}
         self._in_json = sorted(in_json | {visible(look) for look in in_json})
@@ -115,6 +117,13 @@ class _Mask:
             if look in line:
                 return True
         return False
+
+    def open_foreign(self, fields: dict[str, Any]) -> None:
+        """Look into what others wrote, tracebacks and libraries' messages, however a secret is encoded there."""
+        for name in ("exception", "message"):
+            text = fields.get(name)
+            if isinstance(text, str) and self._foreign.holds(text):
+                fields[name] = self._foreign(text)
 
     def clean(self, value: Any) -> Any:  # noqa: ANN401 - whatever was logged
         """The same value with its secrets masked."""
@@ -137,6 +146,7 @@ class _Json:
 
     def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> str:
         fields = _fields(level, event)
+        self._mask.open_foreign(fields)
         line = _encoded(fields)
         if self._mask.is_in(line):
             line = _encoded(self._mask.clean(fields))
@@ -153,6 +163,7 @@ class _Console:
 
     def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> str:
         fields = _fields(level, event)
+        self._mask.open_foreign(fields)
         if self._mask.is_in(_encoded(fields)):
             fields = self._mask.clean(fields)
         time, level, name = (_word(fields.pop(key)) for key in ("timestamp", "level", "event"))

@@ -1,6 +1,7 @@
 """What a secret may look like in text: as it is, and as others write it who quote what they were sent."""
 
 import base64
+import binascii
 import html
 import json
 import re
@@ -10,9 +11,20 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 MASK: Final = "[masked]"
+PIECE: Final = 8
+"""A piece of a secret of at least so many characters is masked as the whole is, since somebody may have cut it."""
 _SHORTEST_IN_BASE64: Final = 8
 """Fewer characters than this could be anybody's."""
+_LAYERS: Final = 8
+"""How often text is decoded: each time that somebody quotes what was quoted adds one."""
+_NESTED: Final = 4
+"""How deep text in base64 or hexadecimal is opened."""
 _PERCENT: Final = re.compile("%[0-9A-F]{2}")
+_IN_PERCENT: Final = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_IN_JSON: Final = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+|\\x[0-9A-Fa-f]{2}|\\U[0-9A-Fa-f]{8}|\\([/\"'\\])")
+_IN_HTML: Final = re.compile(r"&#?[0-9A-Za-z]{1,32};?")
+_BASE64_RUN: Final = re.compile("[0-9A-Za-z+/_-]{11,}")
+_HEX_RUN: Final = re.compile("[0-9A-Fa-f]{16,}")
 
 
 @lru_cache(maxsize=64)
@@ -53,3 +65,118 @@ class Mask:
         for look in self.spellings:
             text = text.replace(look, MASK)
         return text
+
+
+class ForeignMask:
+    """Takes secrets out of text that somebody else wrote: decoded step by step, whole or in pieces.
+
+    The text comes back decoded, as what was written with escapes is read by people. It costs far more than `Mask`, so
+    that the caller cuts the text first.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = [secret for secret in secrets if secret]
+        self._whole: Final = Mask(known)
+        plain = {form for secret in known for form in (secret, decode(secret), secret.replace(" ", "+"))}
+        self._pieces: Final = frozenset(
+            form[at : at + PIECE] for form in plain for at in range(len(form) - PIECE + 1)
+        )
+
+    def __call__(self, text: str) -> str:
+        # Pieces last: what one layer leaves of a secret would be too short for the next to know it.
+        text = self._without_pieces(self._decoded(text))
+        for run in (_HEX_RUN, _BASE64_RUN):
+            text = run.sub(lambda found: MASK if self._is_in_run(found[0], _NESTED) else found[0], text)
+        return text
+
+    def holds(self, text: str) -> bool:
+        """Whether there is something to take out."""
+        return self._is_in(text, _NESTED)
+
+    def _decoded(self, text: str) -> str:
+        for _ in range(_LAYERS):
+            text = self._whole(text)
+            decoded = _decoded_once(text)
+            if decoded == text:
+                break
+            text = decoded
+        return text
+
+    def _without_pieces(self, text: str) -> str:
+        # A search for each is much faster than a look at each place.
+        if not any(piece in text for piece in self._pieces):
+            return text
+        kept: list[str] = []
+        done = at = 0
+        while at <= len(text) - PIECE:
+            if text[at : at + PIECE] not in self._pieces:
+                at += 1
+                continue
+            end = at + PIECE
+            while end < len(text) and text[end + 1 - PIECE : end + 1] in self._pieces:
+                end += 1
+            kept += [text[done:at], MASK]
+            done = at = end
+        return "".join([*kept, text[done:]])
+
+    def _is_in_run(self, run: str, depth: int) -> bool:
+        """Whether what a run of base64 or hexadecimal stands for holds a secret."""
+        return depth > 0 and any(self._is_in(text, depth - 1) for text in _opened(run))
+
+    def _is_in(self, text: str, depth: int) -> bool:
+        decoded = self._decoded(text)
+        if MASK in decoded or self._without_pieces(decoded) != decoded:
+            return True
+        runs = [found[0] for run in (_HEX_RUN, _BASE64_RUN) for found in run.finditer(decoded)]
+        return any(self._is_in_run(run, depth) for run in runs)
+
+
+def decode(text: str) -> str:
+    """Text without the escapes of JSON, HTML and URLs, however often it was escaped."""
+    for _ in range(_LAYERS):
+        decoded = _decoded_once(text)
+        if decoded == text:
+            break
+        text = decoded
+    return text
+
+
+def _decoded_once(text: str) -> str:
+    if "%" in text:
+        text = _IN_PERCENT.sub(_unquoted, text)
+    if "\\" in text:
+        text = _IN_JSON.sub(_unescaped, text)
+    if "&" in text:
+        text = _IN_HTML.sub(lambda found: html.unescape(found[0]), text)
+    return text
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode(errors="replace")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[1]:
+        return found[1]
+    if found[0].startswith("\\u"):
+        units = bytes.fromhex(found[0].replace("\\u", ""))
+        return units.decode("utf-16-be", errors="replace")
+    code = int.from_bytes(bytes.fromhex(found[0][2:]))
+    return chr(code) if code <= 0x10FFFF else "\ufffd"
+
+
+def _opened(run: str) -> Iterable[str]:
+    """What a run of characters may stand for in hexadecimal or base64, wherever in it that begins."""
+    if _HEX_RUN.fullmatch(run):
+        for start in (0, 1):
+            part = run[start:]
+            yield bytes.fromhex(part[: len(part) // 2 * 2]).decode(errors="replace")
+    plain = run.replace("-", "+").replace("_", "/")
+    for start in range(4):
+        part = plain[start:]
+        # Padding is no part of the run; one character over stands for nothing.
+        part = part[:-1] if len(part) % 4 == 1 else part
+        try:
+            yield base64.b64decode(part + "=" * (-len(part) % 4)).decode(errors="replace")
+        except (binascii.Error, ValueError):
+            continue

@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
@@ -15,6 +16,8 @@ write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).
 
 DEEPEST: Final = 64
 """Levels of nesting that an answer may have; the documents print five."""
+_TERMINAL: Final = re.compile("(?:\x1b\\[|\x9b)[0-?]{0,32}[ -/]{0,8}[@-~]|\x1b[@-_]")
+"""Sequences that a terminal carries out; without their first character their rest would be left as text."""
 _DIGITS: Final = re.compile(r"[0-9]+")
 _LONGEST_DATE: Final = 64
 _YEARS: Final = range(1970, 2200)
@@ -91,9 +94,14 @@ def _is_too_deep(value: object) -> bool:
     return True
 
 
+def foreign_words(text: str, mask: Callable[[str], str], limit: int = REASON_LIMIT) -> str:
+    """What a partner wrote, decoded, without secrets, as one line of at most `limit` characters."""
+    return words(mask(text[: 4 * limit]), limit)
+
+
 def words(text: str, limit: int = REASON_LIMIT) -> str:
     """Foreign text as one line that can be logged and stored: no control, direction or half characters."""
-    plain = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    plain = "".join(c if c.isprintable() else " " for c in _TERMINAL.sub(" ", text[: 4 * limit]))
     return " ".join(plain.split())[:limit]
 
 

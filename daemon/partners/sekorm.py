@@ -14,14 +14,14 @@ from yarl import URL
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import Comparison
-from daemon.core.secrecy import Mask
+from daemon.core.secrecy import ForeignMask
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
 from daemon.partners.auth import Grant, TokenSource, TokenStore
 from daemon.partners.contained import contained
 from daemon.partners.naming import named_skus
 from daemon.partners.partner import check_number, field_problem
-from daemon.partners.reply import words, write_json
+from daemon.partners.reply import foreign_words, write_json
 from daemon.partners.sekorm_answers import LONGEST_TOKEN, Answer, read_answer, read_grant
 from daemon.partners.transport import Transport
 from daemon.settings.model import Sekorm as SekormSettings
@@ -242,13 +242,13 @@ class Sekorm:
     def _said(self, answer: Answer, data: object = None) -> str:
         """The partner's words, without our secrets."""
         told = "" if data is None else f" {_text(data)}"
-        return words(self._masked(f"{answer.code} {answer.message}{told}"))
+        return foreign_words(f"{answer.code} {answer.message}{told}", self._masked)
 
     def _masked(self, text: str) -> str:
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
         used = (token.get_secret_value() for token in self._used_tokens)
-        return Mask((*used, self._tokens.held, *secrets))(text)
+        return ForeignMask((*used, self._tokens.held, *secrets))(text)
 
 
 def _text(data: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from daemon.core.outcome import Outcome
 from daemon.partners.auth import LONGEST_LIFE, Grant
-from daemon.partners.reply import read_object, words
+from daemon.partners.reply import read_object
 from daemon.partners.transport import not_sent
 
 LONGEST_TOKEN: Final = 100
@@ -55,5 +55,5 @@ def read_grant(data: object) -> Grant | Outcome:
     if isinstance(expires_in, str) and re.fullmatch("[0-9]{1,18}", expires_in):
         expires_in = int(expires_in)
     if type(expires_in) is not int or expires_in <= 0:
-        return not_sent(f"no token: it is valid for {words(repr(expires_in), 40)} seconds")
+        return not_sent("no token: its expiresIn is no number of seconds")
     return Grant(value, timedelta(seconds=min(expires_in, int(LONGEST_LIFE.total_seconds()))))

@@ -12,14 +12,14 @@ from yarl import URL
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage
-from daemon.core.secrecy import Mask
+from daemon.core.secrecy import ForeignMask
 from daemon.core.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
 from daemon.partners.contained import contained
 from daemon.partners.offset import PartnerClock
 from daemon.partners.partner import check_number, field_problem
 from daemon.partners.products import PAGE_ROWS, NotAPageError, read_page
-from daemon.partners.reply import words, write_json
+from daemon.partners.reply import foreign_words, words, write_json
 from daemon.partners.transport import RESPONSE_CAP, Transport
 from daemon.partners.ymatou_answers import Answer, read_answer, read_results
 from daemon.settings.model import Ymatou as YmatouSettings
@@ -91,7 +91,8 @@ class Ymatou:
             settings.ca_file,
         )
         self._clock = PartnerClock(YMATOU, now)
-        self._mask = Mask((settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()))
+        secret, code = settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()
+        self._mask = ForeignMask((secret, code))
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:
@@ -270,8 +271,10 @@ class Ymatou:
         return self._failure(answer)
 
     def _report(self, answer: Answer, skus: Sequence[Sku]) -> None:
-        reply = words(self._mask(answer.body.decode(errors="replace")), _WHOLE_REPLY)
+        reply = foreign_words(
+            answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self._mask, _WHOLE_REPLY
+        )
         log.error("partner.reply_rejected", channel=YMATOU, skus=list(skus), code=answer.code, reply=reply)
 
     def _safe(self, text: str) -> str:
-        return words(self._mask(text))
+        return foreign_words(text, self._mask)

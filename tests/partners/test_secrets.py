@@ -30,7 +30,11 @@ def assert_clean(text: str) -> None:
 
 def parrots(*known: str) -> list[Behaviour]:
     """Replies that repeat what the partner was told."""
-    parrot = " ".join([*known, *map(quote_plus, known)])
+    entities = ["".join(f"&#{ord(character)};" for character in text) for text in known]
+    cut = [text[: len(text) * 2 // 3] for text in known]
+    parrot = " ".join(
+        [*known, *cut, *map(quote_plus, known), *map(quote_plus, map(quote_plus, known)), *entities]
+    )
     bodies = [
         {"code": -1, "msg": parrot},
         {"code": -1, "msg": "no permission", "data": parrot},
@@ -45,6 +49,7 @@ def parrots(*known: str) -> list[Behaviour]:
     return [
         *(reply(text.encode()) for text in texts),
         *(reply(text.replace("/", "\\/").encode()) for text in texts),
+        *(reply(text.replace("S", "\\u0053").replace("T", "\\\\u0054").encode()) for text in texts),
         reply(parrot.encode()),
         reply(f'{{"code":-1,msg:"{parrot}",data:null}}'.encode()),
         reply(parrot.encode(), "500 " + parrot),
@@ -95,6 +100,7 @@ async def test_what_ymatou_repeats_of_our_secrets_is_not_shown(
 
 
 def test_words_are_one_line_without_tricks() -> None:
-    assert words("a\r\n\tb\u2028c\x00\x1b[2J\u202ed\ud83d") == "a b c [2J d"
+    assert words("a\r\n\tb\u2028c\x00\x1b[2J\u202ed\ud83d") == "a b c d"
+    assert words("\x1b[31;1mred\x1b[0m \x9b2K\x1b]0;title\x07 \x1b[") == "red 0;title"
     assert words("x" * 1_000) == "x" * 300
     assert words(" 签名 失败 ") == "签名 失败"

@@ -188,6 +188,18 @@ def test_a_secret_in_a_traceback_is_masked(form: logs.Format) -> None:
     assert "ValueError: bad [masked]" in text
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_that_a_librarys_message_or_a_traceback_quotes_encoded_is_masked(form: logs.Format) -> None:
+    quoted = "".join(f"\\u{ord(character):04X}" for character in SECRET)
+    text = logged(
+        lambda _: logging.getLogger("aiohttp.server").error("bad %s.", quoted), form, secrets=(SECRET,)
+    )
+    text += logged(
+        lambda log: log.error("a.b", exc_info=ValueError(f"bad {quoted}.")), form, secrets=(SECRET,)
+    )
+    assert text.count("bad [masked].") == 2
+
+
 def test_a_secret_that_is_part_of_another_leaves_nothing_of_it() -> None:
     text = logged(lambda log: log.info("a.b", value="abcdef-ghijkl"), secrets=("abcdef", "abcdef-ghijkl"))
     assert fields(text)["value"] == "[masked]"

@@ -1,7 +1,8 @@
 """Runs the migrations: on the connection that `stockrelay migrate` hands over, or printed as SQL for review.
 
-Several replicas may start at once: the caller holds an advisory lock around all of this. Names that have no schema are
-the server's: whoever may create things in a schema of the search path would have them called with the owner's rights.
+Several replicas may start at once: the caller holds a lock, in one transaction around all of this. Names that have no
+schema are the server's: whoever may create things in a schema of the search path would have them called with the
+owner's rights.
 """
 
 from alembic import context
@@ -28,7 +29,7 @@ def run_offline() -> None:
 
 
 def run_online() -> None:
-    """Run on the connection handed over, one transaction for each migration."""
+    """Run on the connection handed over, inside its transaction: one savepoint for each migration."""
     connection = config.attributes["connection"]
     # A script holds many statements: only the driver's simple query protocol takes them in one go. The driver fails on
     # the answer to comments alone, so one statement is always there.

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.locks import LockWatch
 
 _SQL = queries.load("intake")
 
@@ -39,7 +40,9 @@ class ChangeLog:
 
     async def roll_attempts(self, keep: timedelta) -> int:
         """Make the attempt log's partitions; return how many old ones were dropped."""
-        async with self._database.connection("rolling the attempt log") as connection:
+        doing = "rolling the attempt log"
+        async with self._database.transaction(doing) as connection:
+            await LockWatch(self._database).exclude_others(connection, "attempt_log", doing)
             dropped: int = await connection.fetchval(_SQL["roll_attempts"], 3, keep)
         return dropped
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from daemon.core.errors import StockrelayError
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from daemon.core.errors import StockrelayError, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database
 
@@ -62,6 +65,20 @@ class LockWatch:
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
+
+    async def exclude_others(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", name: str, doing: str
+    ) -> None:
+        """Take one of our own locks (stockrelay.mutex), which others hold for a moment, until the transaction's end.
+
+        Raises TableLocked, which names who has held it for two seconds.
+        """
+        pid = await connection.fetchval(_SQL["bounded"])
+        async with self.over(pid) as waiting:
+            try:
+                await connection.execute(_SQL["mutex"], name)
+            except asyncpg.LockNotAvailableError as error:
+                raise TableLocked(f"{doing}: {waiting}") from error
 
     async def _look(self, pid: int, waiting: "Waiting") -> None:
         with contextlib.suppress(StockrelayError, TimeoutError):

@@ -12,8 +12,9 @@ import asyncpg
 
 from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
-from daemon.store.database import ConnectOptions, connect, reach, translated
+from daemon.store.database import ConnectOptions, connect, keep_alive, reach, translated
 from daemon.store.grants import daemon_grants
+from daemon.store.locks import Blocker
 
 # Alembic and SQLAlchemy take half of a second to load, and only a migration needs them: where one is made.
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
-_LOCK: Final = 7830361
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.5
 
@@ -63,34 +63,71 @@ async def migrate(
 
     `grant_to` is a role that gets the daemon's rights, where the owner's and the daemon's are two.
 
-    Safe when two replicas start at once: one waits for the other. Returns the lines to print.
+    All of it is one transaction: what fails leaves nothing behind. Safe when two replicas start at once: one waits for
+    the other. Returns the lines to print.
     Raises StoreUnavailable, StoreRefused (rights, a table or an expression that does not work), SchemaMismatch (the
     schema is a newer program's).
     """
-    guard = await connect(options)
+    for is_first in (True, False):
+        try:
+            return await _migrate(options, watches, has_doorbell, grant_to)
+        except StoreRefused as error:
+            # Another first migration has made the schema or a table of it since we looked.
+            if not (is_first and isinstance(error.__cause__, asyncpg.UniqueViolationError)):
+                raise
+    raise AssertionError("the second try has returned or raised")
+
+
+async def _migrate(
+    options: ConnectOptions, watches: Sequence[tuple[str, str]], has_doorbell: bool, grant_to: str | None
+) -> list[str]:
+    with translated("connecting to the database"):
+        # No time limit for a statement: a migration takes as long as the tables are large.
+        guard = await reach(**(options.arguments() | {"command_timeout": None}))
+    keep_alive(guard)
     try:
-        # A session lock, held over several transactions: this connection must not be a transaction-mode pooler's.
-        with translated("waiting for another migration"):
-            await guard.execute(_SQL["lock"], _LOCK)
-        with translated("creating the schema stockrelay"):
-            await guard.execute(_SQL["create_schema"])
-            before = await _current(guard)
-            _refuse_newer(before)
-        await _upgrade(options)
-        rows = await _set_watches(guard, watches, has_doorbell)
-        if grant_to is not None:
-            with translated(f"granting rights to {grant_to}"):
-                await guard.execute(daemon_grants(grant_to))
-        lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
-        lines += [
+        with translated("migrating the schema stockrelay"):
+            async with guard.transaction(isolation="read_committed"):
+                before = await _begin(guard)
+                await _upgrade(guard)
+                if grant_to is not None:
+                    with translated(f"granting rights to {grant_to}"):
+                        await guard.execute(daemon_grants(grant_to))
+                # Last, as the ERP's writers wait from here to the commit.
+                rows = await _set_watches(guard, watches, has_doorbell)
+    finally:
+        guard.terminate()
+    return [
+        f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else ""),
+        *(
             f"watching {row['name']} (sku: {row['sku']})"
             + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
             for row in rows
-        ]
-        lines += [] if grant_to is None else [f"{grant_to} may do what the daemon does"]
-        return lines
-    finally:
-        guard.terminate()
+        ),
+        *([] if grant_to is None else [f"{grant_to} may do what the daemon does"]),
+    ]
+
+
+async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+    """Make the schema if it is not there, keep other migrations out until the end, and return the version it has."""
+    with translated("creating the schema stockrelay"):
+        await guard.execute(_SQL["create_schema"])
+        if await guard.fetchval(_SQL["has_version_table"]) is None:
+            return None
+    try:
+        async with guard.transaction():
+            await guard.execute(_SQL["be_patient"])
+            await guard.execute(_SQL["lock"])
+    except asyncpg.LockNotAvailableError as error:
+        holders = "; ".join([str(Blocker(**row)) for row in await guard.fetch(_SQL["holders"])])
+        raise StoreRefused(
+            f"waiting for another migration: {holders or 'stockrelay.alembic_version is locked'}; run `stockrelay "
+            "migrate` again when that has ended"
+        ) from error
+    await guard.execute(_SQL["be_impatient"])
+    before = await _current(guard)
+    _refuse_newer(before)
+    return before
 
 
 async def _set_watches(
@@ -122,27 +159,32 @@ async def _set_watches(
     raise AssertionError("counting has no end")
 
 
-async def _upgrade(options: ConnectOptions) -> None:
-    arguments = options.arguments() | {"command_timeout": None}
-    # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
-    arguments["server_settings"] |= {"search_path": "pg_catalog, pg_temp"}
+async def _upgrade(guard: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Run the migrations inside the transaction of `guard`: each is a savepoint of it."""
     from alembic import command
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
-    from sqlalchemy.pool import NullPool
+    from sqlalchemy.pool import StaticPool
 
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: reach(**arguments), poolclass=NullPool
-    )
+    async def ours() -> "asyncpg.Connection[asyncpg.Record]":
+        return guard
+
+    # Never disposed of, which would close the connection: it is the caller's.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=ours, poolclass=StaticPool)
 
     def run(connection: "Connection") -> None:
         command.upgrade(_config(connection=connection), "head")
 
+    # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
+    await guard.execute(_SQL["servers_path"])
     try:
-        with translated("migrating the schema stockrelay"):
-            async with engine.connect() as connection:
-                await connection.run_sync(run)
-    finally:
-        await engine.dispose()
+        async with engine.connect() as connection:
+            await connection.run_sync(run)
+    except DBAPIError as error:
+        if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.PostgresError):
+            raise error.orig.__cause__ from error
+        raise
+    await guard.execute(_SQL["own_path"])
 
 
 def migration_sql(

@@ -12,6 +12,7 @@ from daemon.core.notice import Notice, storable
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.locks import LockWatch
 
 _SQL = queries.load("outbox")
 
@@ -79,8 +80,8 @@ class Outbox:
     ) -> list[Taken]:
         """Take what makes the next message, for `hold`: nobody else tells it meanwhile. Empty: nothing is due."""
         async with self._database.transaction("taking notices") as connection:
-            if not await connection.fetchval(_SQL["alone"]):
-                return []
+            # Alone, so that two replicas do not tell one kind in two messages.
+            await LockWatch(self._database).exclude_others(connection, "notices", "taking notices")
             rows = await connection.fetch(_SQL["take"], hold, gather, most_per_hour, list(urgent))
         taken = [
             Taken(

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
 from daemon.core.errors import StoreRefused
+from daemon.core.notice import GUARD_QUESTION, Notice
 from daemon.store.migrate import migrate, migration_sql
+from daemon.store.outbox import Outbox
 from tests.store.cast import WATCHES, Cast, ready
 from tests.store.duties import reconcile, sync, tell, watch_capture, work
 from tests.store.place import TIMEOUT, Connection, logged
-from tests.store.shop import opened
+from tests.store.shop import CHANNEL, opened
 from tests.store.traps import caught, trap_sql
 
 # What a session looks at first unless told otherwise: temporary tables and types named as the server's and ours.
@@ -111,8 +114,9 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         DELETE FROM shop.parts; TRUNCATE shop.parts;
     """)
     assert set(await logged(sql)) == {None, "A", "B", "C", "P", "Q"}
-    await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
     daemon = await cast.place.connect(cast.daemon)
+    await daemon.execute("INSERT INTO stockrelay.read_position (channel) VALUES ('sekorm')")
+    await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
     await daemon.execute(TEMPORARY)
     await daemon.execute(PATH)
     own = await sql.fetchval("SELECT oid FROM pg_database WHERE datname = current_database()")
@@ -250,18 +254,31 @@ async def test_a_schema_that_somebody_else_made_for_us_is_not_used(cast: Cast, s
         await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
 
 
-async def test_who_holds_our_locks_or_rings_our_bell_delays_nothing_but_the_bell(
-    cast: Cast, sql: Connection
-) -> None:
+async def test_who_may_only_connect_delays_nothing_but_the_bell(cast: Cast, sql: Connection) -> None:
     await ready(cast)
     clerk = await cast.place.connect(cast.clerk)
-    await clerk.execute("SELECT pg_advisory_lock(7830361, n) FROM generate_series(1, 2) AS n")
-    await clerk.execute("NOTIFY stockrelay, 'x'")
-    await asyncio.wait_for(clerk.execute("INSERT INTO shop.goods VALUES ('A')"), TIMEOUT)
-    daemon = await cast.place.connect(cast.daemon)
-    assert (
-        await asyncio.wait_for(daemon.fetchval("SELECT stockrelay.roll_attempts(3, '30 days')"), TIMEOUT) == 0
+    await clerk.execute(
+        "SELECT pg_advisory_lock(7830361, n), pg_advisory_lock(n), pg_advisory_lock(7830361) "
+        "FROM generate_series(0, 9) AS n"
     )
-    assert await logged(sql) == ["A"]
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await clerk.execute("BEGIN; LOCK TABLE stockrelay.ledger")
+    await clerk.execute("NOTIFY stockrelay, 'x'; NOTIFY stockrelay, 'resync'; LISTEN stockrelay")
+    for statement in (
+        "BEGIN; LOCK TABLE stockrelay.ledger IN ACCESS SHARE MODE",
+        "ROLLBACK; BEGIN; LOCK TABLE stockrelay.alembic_version IN ACCESS SHARE MODE",
+        "ROLLBACK; SELECT FROM stockrelay.mutex FOR SHARE",
+        "SELECT FROM stockrelay.mutex FOR UPDATE",
+        "SELECT stockrelay.log_attempts('lane', NULL)",
+        "CREATE TABLE stockrelay.mine ()",
+        "CREATE FUNCTION stockrelay.mine() RETURNS integer RETURN 1",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await clerk.execute(statement)
+    async with asyncio.timeout(2 * TIMEOUT):
+        await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
+        assert await logged(sql) == ["A"]
+        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+        async with opened(cast.place, role=cast.daemon) as shop:
+            assert await shop.changelog.roll_attempts(timedelta(days=30)) == 0
+            outbox = Outbox(shop.database)
+            await outbox.post(Notice(GUARD_QUESTION, "q", CHANNEL, {}))
+            assert len(await outbox.take(timedelta(seconds=30), timedelta(0), 10, ())) == 1

@@ -1,6 +1,7 @@
 """`stockrelay migrate`: the schema and the triggers, as often as one likes and by whomever."""
 
 import asyncio
+import re
 from typing import Any
 
 import asyncpg
@@ -231,15 +232,37 @@ async def test_a_busy_table_is_waited_for_without_a_queue_behind_us(place: Place
 
 
 async def test_two_migrations_wait_for_each_other(place: Place, sql: Connection) -> None:
-    await sql.execute("SELECT pg_advisory_lock($1)", 7830361)
+    await sql.execute("BEGIN; LOCK TABLE stockrelay.alembic_version IN SHARE UPDATE EXCLUSIVE MODE")
     task = asyncio.create_task(migrate(place.options(), WATCHES, has_doorbell=True))
     observer = await place.connect()
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'stockrelay.alembic_version'::regclass AND NOT granted"
     while not await observer.fetchval(waiting):  # noqa: ASYNC110 - another session is waited for
         await asyncio.sleep(0.01)
     assert not task.done()
-    await sql.execute("SELECT pg_advisory_unlock($1)", 7830361)
+    await check_version(place.options())
+    await sql.execute("COMMIT")
     await task
+
+
+async def test_a_lock_that_keeps_a_migration_out_is_named(
+    place: Place, sql: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = {**migrations._SQL, "be_patient": "SET LOCAL lock_timeout = '50ms'"}
+    monkeypatch.setattr(migrations, "_SQL", patience)
+    await sql.execute("SET application_name = 'psql'; BEGIN; LOCK TABLE stockrelay.alembic_version")
+    pid = await sql.fetchval("SELECT pg_backend_pid()")
+    with pytest.raises(
+        StoreRefused, match=rf"alembic_version is locked by process {pid} \(psql, role postgres"
+    ):
+        await migrate(place.options(), WATCHES, has_doorbell=True)
+
+
+async def test_two_first_migrations_at_once_are_both_done(empty: Place) -> None:
+    both = (migrate(empty.options(), WATCHES, has_doorbell=True) for _ in range(2))
+    first, second = await asyncio.gather(*both)
+    assert {first[0], second[0]} == {
+        f"schema stockrelay: version {migrations.head()}{end}" for end in ("", " (unchanged)")
+    }
 
 
 async def test_a_schema_that_is_missing_or_of_another_version_is_told_apart(empty: Place) -> None:
@@ -262,13 +285,47 @@ async def test_dropping_the_schema_frees_the_erps_tables(empty: Place) -> None:
     assert await logged(sql) == ["B"]
 
 
-async def test_a_migration_that_fails_half_way_is_run_again_to_its_end(empty: Place) -> None:
-    with pytest.raises(StoreRefused):
-        await migrate(empty.options(), [("shop.nothing", "sku")], has_doorbell=True)
-    await migrate(empty.options(), WATCHES, has_doorbell=True)
+_LEFT = """
+SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = 'stockrelay')
+     + (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'stockrelay%')
+"""
+_FAIL_AT = """
+CREATE OR REPLACE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.object_identity ~ '{point}') THEN
+        RAISE 'refused at {point}';
+    END IF;
+END $$;
+"""
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind_wherever_it_fails(empty: Place) -> None:
     sql = await empty.connect()
-    await sql.execute("INSERT INTO shop.goods VALUES ('A')")
-    assert await logged(sql) == ["A"]
+    for watches, grant_to in (([("shop.nothing", "sku")], None), (WATCHES, "nobody_here")):
+        with pytest.raises(StoreRefused):
+            await migrate(empty.options(), watches, has_doorbell=True, grant_to=grant_to)
+        assert await sql.fetchval(_LEFT) == 0
+    await sql.execute(
+        _FAIL_AT.format(point="none") + "CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION refuse()"
+    )
+    for point in (
+        "alembic_version",
+        "stockrelay.ledger",
+        "stockrelay.notice",
+        "capture_finding",
+        "stockrelay_.* on shop",
+    ):
+        await sql.execute(_FAIL_AT.format(point=point))
+        with pytest.raises(StoreRefused, match=f"refused at {re.escape(point)}"):
+            await migrate(empty.options(), WATCHES, has_doorbell=True)
+        assert await sql.fetchval(_LEFT) == 0, point
+    await sql.execute("DROP EVENT TRIGGER t")
+    await migrate(empty.options(), WATCHES, has_doorbell=True)
+    await sql.execute("CREATE TABLE shop.more (sku text)")
+    with pytest.raises(StoreRefused):
+        await migrate(empty.options(), [("shop.more", "sku"), ("shop.nothing", "sku")], has_doorbell=False)
+    await sql.execute("INSERT INTO shop.more VALUES ('M'); INSERT INTO shop.goods VALUES ('A')")
+    assert await logged(sql) == ["A"], "what was watched before still is"
 
 
 def test_the_names_of_the_migrations_are_the_versions_that_alembic_walks() -> None:

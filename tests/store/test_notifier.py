@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from daemon import clock
 from daemon.core import letters
+from daemon.core.errors import TableLocked
 from daemon.core.notice import (
     CHANNEL_RECOVERED,
     CHANNEL_TROUBLE,
@@ -192,11 +193,19 @@ async def test_what_is_told_with_one_replicas_hands_cannot_be_ended_by_another(
     assert await rows(shop.sql, "state, tries") == [("sent", 2)]
 
 
-async def test_while_one_takes_another_goes_without(shop: Shop, outbox: Outbox) -> None:
+async def test_whoever_keeps_others_from_taking_notices_for_long_is_named(shop: Shop, outbox: Outbox) -> None:
     await outbox.post(notices(RECONCILE_DIGEST, 1)[0])
-    async with shop.sql.transaction():
-        await shop.sql.execute("SELECT pg_advisory_xact_lock(7830361, 3)")
-        assert await outbox.take(timedelta(seconds=30), timedelta(0), 10, ()) == []
+    holder = await shop.place.connect()
+    await holder.execute("SET application_name = 'psql'")
+    pid = await holder.fetchval("SELECT pg_backend_pid()")
+    async with holder.transaction():
+        await holder.execute("SELECT FROM stockrelay.mutex WHERE name = 'notices' FOR UPDATE")
+        with pytest.raises(
+            TableLocked,
+            match=rf"taking notices: stockrelay.mutex is locked by process {pid} \(psql, role postgres",
+        ):
+            await outbox.take(timedelta(seconds=30), timedelta(0), 10, ())
+    assert len(await outbox.take(timedelta(seconds=30), timedelta(0), 10, ())) == 1
 
 
 # Given up

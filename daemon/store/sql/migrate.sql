@@ -2,8 +2,33 @@
 -- and somebody else may be able to create things there.
 
 -- name: lock
--- One migration at a time, over all replicas.
-SELECT pg_catalog.pg_advisory_lock($1);
+-- One migration at a time, over all replicas. A table of ours, and not an advisory lock, which everybody may hold who may
+-- connect; this mode waits for nobody who only reads the version.
+LOCK TABLE stockrelay.alembic_version IN SHARE UPDATE EXCLUSIVE MODE;
+
+-- name: be_patient
+-- Another migration takes as long as the tables are large.
+SET LOCAL lock_timeout = '60s';
+
+-- name: be_impatient
+-- Afterwards whoever waits behind us waits for what we wait for.
+SET LOCAL lock_timeout = '5s';
+
+-- name: holders
+-- Who keeps us from locking the version.
+SELECT a.pid, 'stockrelay.alembic_version' AS wanted, nullif(a.application_name, '') AS application,
+       a.usename::pg_catalog.text AS role, a.query_start
+FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
+WHERE l.relation OPERATOR(pg_catalog.=) 'stockrelay.alembic_version'::pg_catalog.regclass AND l.granted
+AND l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock,RowExclusiveLock}'::pg_catalog.text[]);
+
+-- name: servers_path
+-- For the migrations.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- name: own_path
+-- The owner's own, on which the watched tables are looked up.
+RESET search_path;
 
 -- name: create_schema
 -- IF NOT EXISTS alone would want the right to create schemas even where a DBA has made it already. Who owns the schema may

@@ -4,10 +4,6 @@ INSERT INTO stockrelay.notice (kind, key, channel, data) VALUES ($1, $2, $3, $4:
 ON CONFLICT (key) DO NOTHING
 RETURNING id;
 
--- name: alone
--- Who takes notices takes them alone, so that two replicas do not tell one kind in two messages. Never waits.
-SELECT pg_try_advisory_xact_lock(7830361, 3);
-
 -- name: take
 -- The next message: when a notice is due, all that waits of its kind and has reached the same receivers goes with it.
 -- What was never tried goes first. A kind waits while another replica tells it, and for $2 after it was told; all but the

@@ -4,6 +4,7 @@ Where the page as a whole is not as the handbook prints it, it is no page: what 
 SKUs that the partner does not have. A single product or SKU that is malformed is set aside and counted.
 """
 
+import re
 from typing import Final
 
 from daemon.core.proof import ReadPage, ReadSku
@@ -15,6 +16,7 @@ MOST_SKUS: Final = 25_000
 """The most SKUs of a page, 250 for each product: reading more would keep the event loop."""
 LONGEST_NAME: Final = 500
 """Characters of an identifier. In UTF-8 they fit into an index entry of the database."""
+_NO_CHARACTER: Final = re.compile("[\0\ud800-\udfff]")
 
 
 class NotAPageError(Exception):
@@ -88,6 +90,6 @@ def _name(found: dict[str, object], field: str) -> str | None:
     name = str(value)
     if len(name) > LONGEST_NAME:
         raise _MalformedError(f"{field} has {len(name)} characters")
-    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+    if _NO_CHARACTER.search(name):
         raise _MalformedError(f"{field} holds a character that is none")
     return name

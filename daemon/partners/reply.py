@@ -16,6 +16,8 @@ write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).
 
 DEEPEST: Final = 64
 """Levels of nesting that an answer may have; the documents print five."""
+MOST_VALUES: Final = 400_000
+"""Values of an answer, about: a page of 100 products with 200 SKUs each has 240,000. Each costs time and memory."""
 _TERMINAL: Final = re.compile("(?:\x1b\\[|\x9b)[0-?]{0,32}[ -/]{0,8}[@-~]|\x1b[@-_]")
 """Sequences that a terminal carries out; without their first character their rest would be left as text."""
 _DIGITS: Final = re.compile(r"[0-9]+")
@@ -52,10 +54,13 @@ def read_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object that is the whole body; None when a strict reader finds none.
 
     So it is for another type, for anything but UTF-8 without a byte order mark, for NaN and Infinity, for more than
-    `DEEPEST` levels, and for a key that stands twice in an object: readers differ in which of the two they take.
+    `DEEPEST` levels or `MOST_VALUES` values, and for a key that stands twice in an object: readers differ in which of
+    the two they take.
     """
     try:
         text = body.decode()
+        if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
+            return None
         value = _STRICT.decode(text)
     except (ValueError, RecursionError):
         return None

@@ -1,5 +1,6 @@
 """Ymatou's open API (clauses Y01 to Y15)."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ PAGE_CAP: Final = 8 * 1024 * 1024
 bytes more, so that 10 SKUs each come to 0.4 MB, and 250 still fit."""
 
 _WHOLE_REPLY: Final = 2_000
+_SHORT_REPLY: Final = 64 * 1024
+"""Bytes that are read within a few milliseconds."""
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _TROUBLES: Final = {
     "0002": (
@@ -147,7 +150,9 @@ class Ymatou:
         if answer.code != OK:
             return self._unread(answer)
         try:
-            return read_page(answer.content, number)
+            if len(answer.body) <= _SHORT_REPLY:
+                return read_page(answer.content, number)
+            return await asyncio.to_thread(read_page, answer.content, number)
         except NotAPageError as error:
             return Outcome(Kind.UNKNOWN, f"0000, but this is no page of products: {error}")
 
@@ -194,7 +199,9 @@ class Ymatou:
         reply = await self._transport.post(method.url, body, deadline - clock.monotonic(), cap)
         if isinstance(reply, Outcome):
             return reply
-        answer = read_answer(reply.body)
+        # A long page would otherwise keep the other channel's requests waiting.
+        is_short = len(reply.body) <= _SHORT_REPLY
+        answer = read_answer(reply.body) if is_short else await asyncio.to_thread(read_answer, reply.body)
         is_refused = answer is not None and answer.code == BAD_TIME
         self._clock.measure(reply.date, reply.sent_at, reply.received_at, is_refused=is_refused)
         return answer or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")

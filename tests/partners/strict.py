@@ -14,18 +14,20 @@ _MARK: Final = "\ufeff"
 
 def body(raw: bytes, *, is_closed: bool) -> bytes | None:
     """The body of a complete reply with status 200; None when a strict reader finds none."""
-    head, found, rest = raw.partition(b"\r\n\r\n")
-    if not found:
+    # A line may end in LF alone (RFC 9112, 2.2).
+    end = re.search(rb"\r?\n\r?\n", raw)
+    if end is None:
         return None
-    status, _, fields = head.partition(b"\r\n")
+    status, _, fields = re.sub(rb"\r?\n", b"\n", raw[: end.start()]).partition(b"\n")
+    rest = raw[end.end() :]
     if fields.startswith((b" ", b"\t")):
         return None
     # A user agent has to read a folded line as one (RFC 9112, 5.2).
-    lines = [status, *(re.sub(rb"\r\n[ \t]+", b" ", fields).split(b"\r\n") if fields else [])]
-    if not re.fullmatch(rb"HTTP/1\.[01] 200( [^\r\n\0]*)?", lines[0]):
+    lines = re.sub(rb"\n[ \t]+", b" ", fields).split(b"\n") if fields else []
+    if not re.fullmatch(rb"HTTP/1\.[01] 200( [^\r\n\0]*)?", status):
         return None
     headers: dict[bytes, list[bytes]] = {}
-    for line in lines[1:]:
+    for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             return None
@@ -49,16 +51,17 @@ def _joined(rest: bytes) -> bytes | None:
     """The chunks of a body, put together."""
     found = b""
     while True:
-        size, has_end, rest = rest.partition(b"\r\n")
-        digits = size.partition(b";")[0].rstrip(b" \t")
-        if not has_end or not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", digits):
+        size = re.match(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n", rest)
+        if size is None:
             return None
-        length = int(digits, 16)
+        length, rest = int(size[1], 16), rest[size.end() :]
         if length == 0:
-            return found if b"\r\n" in rest else None
-        if rest[length : length + 2] != b"\r\n":
+            return found if re.search(rb"(^|\n)\r?\n", rest) else None
+        # The HTTP library takes LF alone here too, which no standard has; the JSON is whole all the same.
+        end = re.match(rb"\r?\n", rest[length : length + 2])
+        if end is None:
             return None
-        found, rest = found + rest[:length], rest[length + 2 :]
+        found, rest = found + rest[:length], rest[length + end.end() :]
 
 
 def _decoded(framed: bytes, encodings: Sequence[bytes]) -> bytes | None:

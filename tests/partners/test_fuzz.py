@@ -27,6 +27,7 @@ async def test_no_answer_raises_outlasts_its_deadline_or_is_applied_against_a_st
         (OK + b'{"code":0}', b'{"code":0}'),
         (OK + b'{"code":0}x', b'{"code":0}'),
         (OK + b'{"code":', None),
+        (OK.replace(b"\r", b"") + b'{"code":0}', b'{"code":0}'),
         (OK.replace(b": ", b":\r\n ") + b'{"code":0}', b'{"code":0}'),
         (OK.replace(b"Content", b" Content") + b'{"code":0}', None),
         (OK.replace(b"200", b"201") + b'{"code":0}', None),

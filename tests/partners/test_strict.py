@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import time
 import zlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from daemon.core.types import SEKORM, Push, Sku
 from daemon.partners import Sekorm, Ymatou
 from daemon.partners.contained import contained
 from daemon.partners.reply import DEEPEST, NotDecodedError, decoded, read_object
+from daemon.partners.ymatou import PAGE_CAP
 from tests.partners.conftest import LONG
 from tests.partners.memory import MemoryTokens
 from tests.partners.scripted import Request, Scripted, reply
@@ -64,6 +66,24 @@ def test_an_answer_in_another_encoding_than_utf_8_is_none(encoding: str) -> None
 def test_nesting_is_read_as_deep_as_it_may_be() -> None:
     assert read_object(b'{"x":' + b"[" * (DEEPEST - 1) + b"]" * (DEEPEST - 1) + b"}") is not None
     assert read_object(b'{"x":"' + b"[" * 1_000 + b'"}') is not None
+
+
+LENGTH = PAGE_CAP - 100
+HOSTILE = {
+    "objects": b'{"content":[' + b",".join([b"{}"] * (LENGTH // 3)) + b"]}",
+    "lists": b'{"content":[' + b",".join([b"[" * 60 + b"]" * 60] * (LENGTH // 121)) + b"]}",
+    "keys": b'{"content":{' + b",".join(b'"%d":0' % n for n in range(LENGTH // 12)) + b"}}",
+    "a long text": b'{"content":"' + b"x" * LENGTH + b'"}',
+    "a long number": b'{"content":' + b"1" * LENGTH + b"}",
+    "escapes": b'{"content":"' + b"\\u4e2d" * (LENGTH // 6) + b'"}',
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_page_is_read_in_a_moment(kind: str) -> None:
+    began = time.process_time()
+    read_object(HOSTILE[kind])
+    assert time.process_time() - began < 0.5
 
 
 WHOLE = b'{"code":0}'

@@ -134,7 +134,8 @@ class Garbage(AnsweringFault):
 
     `html`, `empty`, `truncated` (JSON that ends early), `cut_off` (the connection ends inside the body),
     `wrong_types`, `other_code_type` (the code 0 as text at Sekorm, as a number at Ymatou), `array`,
-    `deep` (100,000 nested arrays), `not_utf8`, `huge_headers` (64 kB).
+    `deep` (100,000 nested arrays), `not_utf8`, `huge_headers` (64 kB); and the right answer with `duplicate_keys` (each
+    twice), a `byte_order_mark`, `not_a_number` or `trailing` text.
     """
 
     kind: Literal["garbage"] = "garbage"
@@ -149,6 +150,10 @@ class Garbage(AnsweringFault):
         "deep",
         "not_utf8",
         "huge_headers",
+        "duplicate_keys",
+        "byte_order_mark",
+        "not_a_number",
+        "trailing",
     ] = "html"
 
 

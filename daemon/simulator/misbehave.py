@@ -1,6 +1,7 @@
 """Carries faults out: waits, holds, resets, and answers that no client should trust."""
 
 import asyncio
+import codecs
 import gzip
 import io
 import socket
@@ -37,6 +38,14 @@ from daemon.simulator.wire import JSON, Answer, Call, Desk, Interference
 
 # Closing a socket that lingers for 0 s sends RST instead of FIN.
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
+
+
+_ALMOST_JSON: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "duplicate_keys": lambda body: body[:-1] + b"," + body[1:],
+    "byte_order_mark": lambda body: codecs.BOM_UTF8 + body,
+    "not_a_number": lambda body: body[:-1] + b',"x":NaN}',
+    "trailing": lambda body: body + b"}",
+}
 
 
 class StoppingError(Exception):
@@ -182,6 +191,8 @@ async def _garbage(scene: Scene, fault: Garbage, right: Answer) -> web.StreamRes
         case "huge_headers":
             headers["X-Padding"] = "x" * 65_536
             body = right.body
+        case "duplicate_keys" | "byte_order_mark" | "not_a_number" | "trailing":
+            body = _ALMOST_JSON[fault.shape](right.body)
         case _:
             assert_never(fault.shape)
     return web.Response(headers=headers, body=body)

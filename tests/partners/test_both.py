@@ -46,7 +46,7 @@ async def test_identifiers_arrive_as_they_are(line: Line, name: str) -> None:
 
 SHAPES = [
     "html", "empty", "truncated", "cut_off", "wrong_types", "other_code_type", "array", "deep", "not_utf8",
-    "huge_headers",
+    "huge_headers", "duplicate_keys", "byte_order_mark", "not_a_number", "trailing",
 ]  # fmt: skip
 UNKNOWN_FAULTS: list[tuple[str, dict[str, Any], bool]] = [
     ("reset_before", {}, False),

@@ -18,7 +18,9 @@ from typing import Any, Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemon import clock
 from daemon.core.secrecy import MASK, ForeignMask, Mask
+from daemon.log_filter import Filter
 from daemon.log_writer import Gap, LineWriter, writer_to
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -33,10 +35,18 @@ _CLOSE_S: Final = 1.0
 
 
 class Log:
-    """The log that `configure` has set up: what can be asked of it, and how it ends."""
+    """The log that `configure` has set up: what can be asked of it, what can be changed, and how it ends."""
 
-    def __init__(self, writer: LineWriter) -> None:
+    def __init__(self, writer: LineWriter, filter_: Filter, mask: "_Mask") -> None:
         self._writer = writer
+        self._filter = filter_
+        self._mask = mask
+
+    def change(self, level: Level, secrets: Iterable[str]) -> None:
+        """Write from this level on, and mask these secrets as well as those before."""
+        self._mask.add(secrets)
+        self._filter.set_level(level)
+        _set_level_of_libraries(level)
 
     @property
     def dropped(self) -> int:
@@ -47,6 +57,14 @@ class Log:
     def stalled_s(self) -> float:
         """For how long the reader has not taken what waits for it."""
         return self._writer.stalled_s
+
+    def tell_repeats(self, *, is_over: bool = False) -> None:
+        """Log how many lines were left out because they repeated others, if it is time to."""
+        log = structlog.get_logger(__name__)
+        summary = self._filter.repeats.summary(clock.monotonic(), is_over=is_over)
+        if summary is not None:
+            lines = sum(summary.of.values())
+            log.info("log.repeats_left_out", lines=lines, of=summary.of, lasted_s=round(summary.lasted_s, 1))
 
     def close(self, timeout_s: float = _CLOSE_S) -> bool:
         """Write what waits, at most for so long, and nothing more; say whether everything was written."""
@@ -62,27 +80,37 @@ def configure(
     """Send every event of `level` and above to `stream` (standard output), those of libraries among them.
 
     `secrets` of at least six characters are masked in every line; a shorter one would mask ordinary words. What waits
-    to be written is written at exit.
+    to be written is written at exit. Above level debug, lines that repeat others are left out and counted.
     """
     stream = sys.stdout if stream is None else stream
     is_console = format == "console" or (format == "auto" and stream is not None and stream.isatty())
     mask = _Mask(secrets)
     render = _Console(mask, in_colour=in_colour(stream)) if is_console else _Json(mask)
     writer = writer_to(stream, _tell_gap)
+    filter_ = Filter(level)
     structlog.configure(
-        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), cast("Processor", render)],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            filter_,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            cast("Processor", render),
+        ],
+        # The filter decides: loggers keep the class that they were first used with.
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
         logger_factory=lambda *_names: writer,
         cache_logger_on_first_use=True,
     )
-    root = logging.getLogger()
-    root.handlers[:] = [_Libraries()]
-    # Libraries narrate at info what we log as events of our own.
-    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper())))
+    logging.getLogger().handlers[:] = [_Libraries()]
+    _set_level_of_libraries(level)
     logging.captureWarnings(capture=True)
-    log = Log(writer)
+    log = Log(writer, filter_, mask)
     atexit.register(log.close)
     return log
+
+
+def _set_level_of_libraries(level: Level) -> None:
+    # Libraries narrate at info what we log as events of our own.
+    most = logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper()))
+    logging.getLogger().setLevel(most)
 
 
 def _tell_gap(gap: Gap) -> None:
@@ -104,9 +132,14 @@ class _Mask:
     """Finds registered secrets, also as they look in a URL, a Python literal or JSON inside JSON."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-        self._foreign = ForeignMask(known)
-        self._looks = Mask(known).spellings
+        self._known: dict[str, None] = {}
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Mask these as well."""
+        self._known |= dict.fromkeys(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+        self._foreign = ForeignMask(self._known)
+        self._looks = Mask(self._known).spellings
         # A search for each is several times faster than one regular expression of alternatives.
         in_json = {_encode(look)[1:-1] for look in self._looks}
         self._in_json = sorted(in_json | {visible(look) for look in in_json})

@@ -33,6 +33,7 @@ _STATEMENTS: Final = 4
 """A loop's turn waits for so many statements in a row at most, beside what it says itself."""
 _SLACK_S: Final = 60.0
 _SILENCE_S: Final = 15.0
+_REPEATS_S: Final = 5.0
 _STOP_S: Final = 30.0
 """What the service manager has to wait for when the daemon is told to stop, beside run.grace_s."""
 
@@ -42,7 +43,11 @@ class Watching:
 
     def __init__(self, settings: Settings, stop: asyncio.Event, log_state: Log) -> None:
         self.progress = Progress(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
-        self.readiness = Readiness(stop.is_set, _SILENCE_S + settings.run.poll_s)
+        self.readiness = Readiness(
+            stop.is_set,
+            _SILENCE_S + settings.run.poll_s,
+            on_recovered=partial(log_state.tell_repeats, is_over=True),
+        )
         self.metrics = Metrics(settings.enabled_channels())
         live = self.metrics.live
         live.follow("stockrelay_ready", lambda: not self.readiness.reasons())
@@ -108,13 +113,27 @@ async def watching(settings: Settings, stop: asyncio.Event, log_state: Log) -> A
     parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
     async with AsyncExitStack() as stack:
-        task = asyncio.create_task(loop_watch.run(), name="loop-watch")
-        stack.push_async_callback(asyncio.wait, {task})
-        stack.callback(task.cancel)
+        tasks = {
+            asyncio.create_task(loop_watch.run(), name="loop-watch"),
+            asyncio.create_task(_tell_repeats(log_state), name="log-repeats"),
+        }
+        stack.push_async_callback(asyncio.wait, tasks)
+        for task in tasks:
+            stack.callback(task.cancel)
         await stack.enter_async_context(_told_to_the_service_manager(settings, parts, stop))
         if settings.ops.enabled:
             await stack.enter_async_context(_ops_port(settings, parts))
         yield parts
+
+
+async def _tell_repeats(log_state: Log) -> None:
+    """Say until cancelled, and once more then, how many lines were left out of the log."""
+    try:
+        while True:
+            await asyncio.sleep(_REPEATS_S)
+            log_state.tell_repeats()
+    finally:
+        log_state.tell_repeats(is_over=True)
 
 
 @asynccontextmanager

@@ -20,6 +20,9 @@ BEAT: Final = timedelta(seconds=3)
 """A lost connection is noticed within two of these: one until the beat, one for its answer."""
 _RETRY_BASE: Final = timedelta(seconds=0.2)
 _RETRY_CAP: Final = timedelta(seconds=10)
+_STEADY_S: Final = 60.0
+_LOSS_BASE: Final = timedelta(seconds=1)
+_LOSS_CAP: Final = timedelta(seconds=60)
 _CONNECT_S: Final = 60.0
 """What connecting takes at most: each host of the address has its timeout."""
 _COMPARED_S: Final = 15 * 60.0
@@ -52,7 +55,8 @@ class Doorbell:
             await self._listen(stop)
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        failures = 0
+        failures = losses = 0
+        since = 0.0
         while not stop.is_set():
             self._pulse.beat(_CONNECT_S)
             try:
@@ -62,6 +66,7 @@ class Doorbell:
                     log.info("doorbell.listening", pid=listener.pid)
                     self.is_listening = True
                     failures = 0
+                    since = clock.monotonic()
                     while not await clock.wait_any(BEAT.total_seconds(), stop):
                         self._pulse.beat(3 * BEAT.total_seconds())
                         if not await listener.beat(BEAT):
@@ -74,9 +79,14 @@ class Doorbell:
             except StockrelayError as error:
                 if self.is_listening or failures == 0:
                     log.warning("doorbell.lost", reason=str(error))
+                if self.is_listening:
+                    losses = 1 if clock.monotonic() - since > _STEADY_S else losses + 1
                 self.is_listening = False
                 failures += 1
                 pause = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+                if failures == 1:
+                    # Each new connection has everything compared: one that is lost at once is made less often.
+                    pause += backoff(losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
                 await clock.wait_any(pause.total_seconds(), stop)
         self.is_listening = False
 

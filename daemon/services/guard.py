@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
+from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
@@ -24,6 +25,7 @@ _TIDY_EVERY_S: Final = 60.0
 _CALM: Final = 0.1
 """The part of the window for which the number of held zeroes must have stood still before it counts as recovered."""
 _ASK_AFTER_S: Final = 10.0
+_LONGEST_REST: Final = timedelta(seconds=30)
 _LONGEST_LOOK_S: Final = 900.0
 """A look at a channel counts and lets go, and each of its statements may take two minutes."""
 _DUTY: Final = 20.0
@@ -60,24 +62,32 @@ class GuardService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every so often until told to stop."""
+        failures = 0
         with self._pulse:
             while not stop.is_set():
-                await self._look_at_all()
-                self._pulse.beat(self._every_s)
-                await clock.wait_any(self._every_s, stop)
+                failures = 0 if await self._look_at_all() else failures + 1
+                rest = backoff(failures, timedelta(seconds=1), _LONGEST_REST, clock.jitter())
+                pause_s = self._every_s + rest.total_seconds()
+                self._pulse.beat(pause_s)
+                await clock.wait_any(pause_s, stop)
 
-    async def _look_at_all(self) -> None:
+    async def _look_at_all(self) -> bool:
+        """Look at every channel; say whether the database answered each time."""
+        is_answered = True
         for channel, watch in self._watches.items():
             self._pulse.beat(_LONGEST_LOOK_S)
             try:
                 await self._look(channel, watch)
             except StockrelayError as error:
+                is_answered = False
                 log.warning("guard.look_delayed", channel=channel, reason=str(error))
         self._pulse.beat(_LONGEST_LOOK_S)
         try:
             await self._tidy()
         except StockrelayError as error:
+            is_answered = False
             log.warning("guard.look_delayed", reason=str(error))
+        return is_answered
 
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:

@@ -78,6 +78,7 @@ class IntakeService:
         self._may_compare_at = 0.0
         self._vain_rings = 0
         self._is_locked = False
+        self._is_tried_again = False
         self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
@@ -214,15 +215,17 @@ class IntakeService:
 
     async def _resync(self, now: float, *, tells: bool) -> Drained:
         reason = self._resync_reason
-        if not self._is_locked:
+        if not (self._is_locked or self._is_tried_again):
             log.info("intake.resync_started", channel=self.channel, reason=reason)
         # Before it begins: what is asked for meanwhile may be of a change that it does not see.
         self._plan_resync(self._resync_every_s, "schedule")
         try:
             drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
         except BaseException:
+            self._is_tried_again = True
             self.request_resync(reason)
             raise
+        self._is_tried_again = False
         self._note_resync(drained, reason, clock.monotonic() - now)
         return drained
 

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from daemon import clock
 from daemon.core.errors import StockrelayError
+
+log = structlog.get_logger(__name__)
 
 DATABASE: Final = "database"
 INTAKE: Final = "intake"
@@ -16,7 +20,7 @@ class Readiness:
     """What is missing, by name; ready while nothing is. A replica without a lane is ready: it stands by.
 
     The database is asked something all the time; when it has said nothing for `silence_s`, it counts as gone. `now`
-    returns monotonic seconds.
+    returns monotonic seconds. `on_recovered` is called when the database answers again.
     """
 
     def __init__(
@@ -24,11 +28,14 @@ class Readiness:
         is_stopping: Callable[[], bool],
         silence_s: float,
         now: Callable[[], float] = clock.monotonic,
+        on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
         self._is_stopping = is_stopping
         self._silence_s = silence_s
         self._now = now
+        self._on_recovered = on_recovered
         self._answered_at: float | None = None
+        self._lost_at: float | None = None
         self._lacking = {
             DATABASE: "it has not answered yet",
             LANES: "the daemon is starting and does not serve them yet",
@@ -44,11 +51,25 @@ class Readiness:
 
     def told(self, what: str, error: StockrelayError | None) -> None:
         """Whoever asks the database for `what` says what came of it; None: it did what it was asked."""
+        if what == DATABASE:
+            self._note_database(error)
         if error is None:
             self._answered_at = self._now()
             self.has(what)
         else:
             self.lacks(what, str(error))
+
+    def _note_database(self, error: StockrelayError | None) -> None:
+        """Say once that it is lost, and once that it is back: everything else that fails meanwhile has this cause."""
+        now = self._now()
+        if error is None:
+            if self._lost_at is not None:
+                log.info("run.database_recovered", away_s=round(now - self._lost_at, 1))
+                self._lost_at = None
+                self._on_recovered()
+        elif self._lost_at is None and self._answered_at is not None:
+            log.warning("run.database_lost", reason=str(error))
+            self._lost_at = now
 
     def reasons(self) -> dict[str, str]:
         """Return what is missing and why; empty: ready."""

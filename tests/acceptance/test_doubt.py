@@ -54,7 +54,8 @@ async def test_a_held_request_that_lands_after_a_newer_number_does_not_stay(stag
     await stage18.silent(replica)
 
 
-@pytest.mark.settings(**QUICK)
+# At level debug no line is left out.
+@pytest.mark.settings(**QUICK, log={"level": "debug"})
 async def test_resets_before_and_after_applying_under_load_converge(stage18: Stage) -> None:
     replica = await stage18.running(100)
     faults = stage18.simulator.faults

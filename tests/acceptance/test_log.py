@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import YMATOU
+from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.place import free_port
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import arguments, environment
@@ -75,3 +75,45 @@ async def test_a_log_that_cannot_be_written_is_said_once_and_nothing_else_happen
     text = errors.read_text()
     assert text.count(said) == 1
     assert len(text.splitlines()) == 1, text
+
+
+MOST_LINES = 20
+
+
+async def test_an_outage_of_whatever_kind_is_a_few_lines_that_begin_with_what_is_new(stage18: Stage) -> None:
+    replica = await stage18.running(60)
+
+    def lines_since(mark: int) -> list[str]:
+        lines = replica.read()[mark:]
+        assert len(lines) <= MOST_LINES, [line["event"] for line in lines]
+        return [line["event"] for line in lines]
+
+    since = replica.mark()
+    server = stage18.database.server
+    await asyncio.to_thread(server.kill)
+    await asyncio.sleep(6)  # the time that is measured
+    assert "run.database_lost" in lines_since(since)
+    await asyncio.to_thread(server.start)
+    await replica.wait_for("run.database_recovered", since=since)
+    line = await replica.wait_for("log.repeats_left_out", since=since)
+    assert line["lines"] == sum(line["of"].values()) > 0
+    await replica.wait_for("doorbell.listening", since=since)
+    await stage18.reconnect()
+
+    since = replica.mark()
+    stage18.simulator.set_down(SEKORM)
+    stage18.simulator.set_down(YMATOU)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 300")
+    await asyncio.sleep(5)  # the time that is measured
+    assert lines_since(since).count("dispatch.channel_paused") >= 2
+    stage18.simulator.set_down(SEKORM, down=False)
+    stage18.simulator.set_down(YMATOU, down=False)
+    await stage18.converged()
+
+    since = replica.mark()
+    await stage18.erp.execute("ALTER TABLE erp.stock RENAME COLUMN on_hand TO was_on_hand")
+    await stage18.erp.execute("UPDATE erp.stock SET was_on_hand = 400")
+    await asyncio.sleep(4)  # the time that is measured
+    assert lines_since(since).count("intake.listing_failed") == 2
+    await stage18.erp.execute("ALTER TABLE erp.stock RENAME COLUMN was_on_hand TO on_hand")
+    await stage18.converged()

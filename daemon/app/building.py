@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -57,11 +58,26 @@ def lease_connections(settings: Settings) -> int:
     return 2 + len(settings.enabled_channels())
 
 
-def reader_pools(settings: Settings) -> dict[ChannelName, Database]:
-    """Make each channel's own connection for reading the change log, opened by the caller: another channel that waits
-    for its listing keeps none of them."""
-    options = connect_options(settings, is_direct=False)
-    return {name: Database(options, 1) for name in settings.enabled_channels()}
+def claim_connections(settings: Settings) -> int:
+    """How many claims of a channel are in the database at a time: all channels' are half of the connections."""
+    return max(1, settings.database.pool_size // (2 * len(settings.enabled_channels())))
+
+
+class Pools:
+    """The daemon's connections. `intakes` and `claims` are each channel's own, as they wait for its listing: what one
+    channel waits for takes none from another, nor from what is `shared`, nor from the leases."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = connect_options(settings, is_direct=False)
+        for_listings = replace(options, is_for_listings=True)
+        channels, claims = settings.enabled_channels(), claim_connections(settings)
+        self.shared = Database(options, max(2, settings.database.pool_size - claims * len(channels)))
+        self.leases = lease_pool(settings)
+        self.intakes = {name: Database(options, 1) for name in channels}
+        self.claims = {name: Database(for_listings, claims) for name in channels}
+
+    def all(self) -> list[Database]:
+        return [self.shared, self.leases, *self.intakes.values(), *self.claims.values()]
 
 
 @asynccontextmanager
@@ -132,16 +148,18 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
         grace=settings.run.grace,
         batch=channel.batch,
         batch_above=channel.batch_above,
-        # The other half is for outcomes, and for reading the change log.
-        claims=max(1, settings.database.pool_size // (2 * len(settings.enabled_channels()))),
+        claims=claim_connections(settings),
     )
 
 
 def ledgers_of(
-    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+    settings: Settings,
+    database: Database,
+    claims: Mapping[ChannelName, Database],
+    clients: Mapping[ChannelName, Partner],
 ) -> dict[ChannelName, Ledger]:
     return {
-        name: Ledger(database, listing, clients[name].problem, guard_rule(settings))
+        name: Ledger(database, listing, clients[name].problem, guard_rule(settings), claims.get(name))
         for name, listing in listings(settings).items()
     }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Final
@@ -11,18 +11,17 @@ import structlog
 
 from daemon import __version__, clock
 from daemon.app.building import (
+    Pools,
     confirmed_per_s,
     connect_options,
     debounces,
     guard_rule,
-    lease_pool,
     ledgers_of,
     limits,
     longest_settle,
     new_holder,
     notifier,
     partners,
-    reader_pools,
     reconcilers,
 )
 from daemon.app.signals import handling_signals
@@ -108,16 +107,13 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, log_state:
     async with AsyncExitStack() as stack:
         # First, so that it answers while the database is awaited, and until everything else has ended.
         watch = await stack.enter_async_context(watching(settings, stop, log_state))
-        database = Database(connect_options(settings, is_direct=False), settings.database.pool_size)
-        leases = lease_pool(settings)
-        intake_pools = reader_pools(settings)
-        pools = (database, leases, *intake_pools.values())
-        for pool in pools:
+        pools = Pools(settings)
+        for pool in pools.all():
             stack.push_async_callback(pool.close)
-        if not await _wait_for_database(settings, pools, watch.readiness, stop):
+        if not await _wait_for_database(settings, pools.all(), watch.readiness, stop):
             return
-        clients = await stack.enter_async_context(partners(settings, database))
-        await _serve(settings, database, intake_pools, Lanes(leases), clients, holder, watch, stop)
+        clients = await stack.enter_async_context(partners(settings, pools.shared))
+        await _serve(settings, pools, clients, holder, watch, stop)
 
 
 async def _wait_for_database(
@@ -147,9 +143,7 @@ async def _wait_for_database(
 
 async def _serve(
     settings: Settings,
-    database: Database,
-    intake_pools: Mapping[ChannelName, Database],
-    lanes: Lanes,
+    pools: Pools,
     clients: dict[ChannelName, Partner],
     holder: str,
     watch: Watching,
@@ -157,7 +151,8 @@ async def _serve(
 ) -> None:
     readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
-    ledgers = ledgers_of(settings, database, clients)
+    database, lanes = pools.shared, Lanes(pools.leases)
+    ledgers = ledgers_of(settings, database, pools.claims, clients)
     dispatchers: dict[ChannelName, Dispatcher] = {}
     for name in ledgers:
         dispatchers[name] = Dispatcher(
@@ -181,7 +176,7 @@ async def _serve(
     reading = Intakes(
         {
             name: IntakeService(
-                Intake(intake_pools[name], ledger, debounces(settings)[name], LockWatch(database)),
+                Intake(pools.intakes[name], ledger, debounces(settings)[name], LockWatch(database)),
                 changelog,
                 settings.run.poll,
                 settings.run.resync,

@@ -60,7 +60,7 @@ async def sync(
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         lanes, syncs = Lanes(leases), Syncs(database, listing)
-        ledgers = ledgers_of(settings, database, clients)
+        ledgers = ledgers_of(settings, database, {}, clients)
         dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
         sharing = LaneSharing(
             lanes, {name: Served(dispatcher, None)}, holder, settings.run.lease, is_guest=True

@@ -15,7 +15,7 @@ from daemon.core.backoff import backoff
 from daemon.core.batches import most_together
 from daemon.core.breaker import Breaker, Change, Ticket
 from daemon.core.conclusion import GONE, Conclusion, conclude
-from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
@@ -30,6 +30,7 @@ _MOST_CLAIMED: Final = 400
 _MOST_CLAIMED_TOGETHER: Final = 1000
 """The same while SKUs share calls."""
 _BACKLOG_LOOK_S: Final = 0.25
+_LOCKED_RETRY_S: Final = 0.1
 _NEVER: Final = 2**31
 _ROUNDS: Final = 16
 _OTHERS_PASS_WITHIN_S: Final = 120.0
@@ -244,6 +245,7 @@ class _Shift:
         self._is_empty = clock.Signal()
         self._is_empty.set()
         self._must_recover = True
+        self._is_locked = False
         self.failing: Outcome | None = None
 
     def recover(self) -> None:
@@ -303,22 +305,31 @@ class _Shift:
                 await self._choose_company(is_more=is_more)
                 pause = 0.0 if is_more else await self._until_due_s()
                 failures = 0
+                self._is_locked = False
                 if self.failing is not None:
                     self.failing = None
                     await self._of.tell_trouble(self.owner, None)
             except StockrelayError as error:
                 # The claim's commit may have happened without our hearing of it: nothing of it is sent, and its open
                 # attempts are recovered before the next claim.
-                self._must_recover = True
+                self._must_recover = not isinstance(error, TableLocked)
                 failures += 1
-                self._note_claim_failure(error)
-                pause = backoff(
-                    failures, timedelta(seconds=0.2), _SLOWEST_RETRY, clock.jitter()
-                ).total_seconds()
+                pause = self._pause_after(error, failures)
                 await clock.wait_any(pause, stop)
                 continue
             if pause > 0:
                 await clock.wait_any(pause, self.wake, stop)
+
+    def _pause_after(self, error: StockrelayError, failures: int) -> float:
+        """Note why a claim failed; return for how long not to try again."""
+        if isinstance(error, TableLocked):
+            # It waits for the lock each time, and has it as soon as the ERP's transaction ends.
+            if not self._is_locked:
+                log.warning("dispatch.claim_delayed", channel=self._ledger.channel, reason=str(error))
+            self._is_locked = True
+            return _LOCKED_RETRY_S
+        self._note_claim_failure(error)
+        return backoff(failures, timedelta(seconds=0.2), _SLOWEST_RETRY, clock.jitter()).total_seconds()
 
     def _note_claim_failure(self, error: StockrelayError) -> None:
         if isinstance(error, StoreUnavailable):

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,8 @@ from asyncpg.transaction import Transaction
 from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
+_LOCK_TIMEOUT = "500ms"
+_READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '800ms'"
 _CLEAN_UP_S = 2.0
 """How long a server has to take back what a cancelled task left; then the connection is cut."""
 
@@ -80,12 +82,14 @@ def _words(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
-    """How to reach the database. `dsn` holds a password: it is not shown."""
+    """How to reach the database. `dsn` holds a password: it is not shown. `is_for_listings`: the sessions read the
+    ERP's tables (see `Database.reading`)."""
 
     dsn: str
     statement_timeout: timedelta
     is_pooled: bool = False
     prepared_statements: bool = True
+    is_for_listings: bool = False
 
     def __repr__(self) -> str:
         return "ConnectOptions(...)"
@@ -99,6 +103,8 @@ class ConnectOptions:
             settings["jit"] = "off"
             # The statements rely on seeing what was committed while they waited for a lock.
             settings["default_transaction_isolation"] = "read committed"
+            if self.is_for_listings:
+                settings["lock_timeout"] = _LOCK_TIMEOUT
         return {
             "dsn": self.dsn,
             "timeout": CONNECT_TIMEOUT.total_seconds(),
@@ -246,18 +252,29 @@ class Database:
             await pool.release(connection, timeout=_CLEAN_UP_S)
 
     @asynccontextmanager
-    async def transaction(
-        self, doing: str, committed: Callable[[], None] | None = None
-    ) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """Lend a connection with a transaction around it: committed at the end, rolled back by an exception.
+    async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
+        async with self.connection(doing) as connection, transaction_on(connection):
+            yield connection
 
-        `committed` is called then, before the pool's housekeeping.
-        """
-        async with self.connection(doing) as connection:
-            async with _rolled_back(connection, connection.transaction(isolation="read_committed")):
-                yield connection
-            if committed is not None:
-                committed()
+    @asynccontextmanager
+    async def reading(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+        """Around a statement that reads the ERP's tables, on a connection of this pool: a locked one is not waited for
+        as long as the server waits before it looks for deadlocks (a second), as it might end the ERP's transaction; and
+        a process that stands still keeps its own locks for less than a second."""
+        if self._options.is_for_listings and not self._options.is_pooled:
+            yield  # the session is set up so
+            return
+        async with transaction_on(connection):
+            await connection.execute(_READING_LIMITS)
+            yield
+
+
+@asynccontextmanager
+async def transaction_on(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    """A transaction on a connection that is lent already."""
+    async with _rolled_back(connection, connection.transaction(isolation="read_committed")):
+        yield
 
 
 @asynccontextmanager

@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from daemon.core.conclusion import Conclusion
-from daemon.core.errors import BadRow
+from daemon.core.errors import BadRow, TableLocked
 from daemon.core.guard import GuardRule
 from daemon.core.plan import (
     Decision,
@@ -30,8 +29,9 @@ from daemon.core.plan import (
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
-from daemon.store.database import Database, savepoint
+from daemon.store.database import Database, transaction_on
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.locks import LockWatch
 
 _SQL = queries.load("ledger")
 
@@ -155,13 +155,60 @@ class _Heir:
     is_doubted: bool
 
 
+class _Work:
+    """One claim under way: the rows as they were captured, what the listing says of them, and what is decided."""
+
+    def __init__(self, owner: Owner, captured: "Sequence[asyncpg.Record]", is_sync: bool) -> None:
+        self.owner = owner
+        self.captured = captured
+        self.is_sync = is_sync
+        self.deliveries = [_delivery(row) for row in captured]
+        self.listed: dict[Sku, Listed] = {}
+        self.broken: dict[Sku, str] = {}
+        self.decisions: dict[Sku, Decision] = {}
+
+    @property
+    def skus(self) -> list[Sku]:
+        return [Sku(row["sku"]) for row in self.captured]
+
+    def moved(self) -> list[Sku]:
+        """Those whose identifiers are no longer what was last sent."""
+        return [
+            delivery.sku
+            for delivery in self.deliveries
+            if delivery.identifiers is not None
+            and (
+                delivery.sku not in self.listed
+                or self.listed[delivery.sku].identifiers != delivery.identifiers
+            )
+        ]
+
+    def sends(self) -> dict[Sku, Send]:
+        return {sku: decision for sku, decision in self.decisions.items() if isinstance(decision, Send)}
+
+    def keep(self, should_keep: Callable[[Delivery], bool]) -> None:
+        """Leave the other rows to the next claim."""
+        self.deliveries = [delivery for delivery in self.deliveries if should_keep(delivery)]
+        kept = {delivery.sku for delivery in self.deliveries}
+        self.captured = [row for row in self.captured if row["sku"] in kept]
+        self.decisions = {sku: decision for sku, decision in self.decisions.items() if sku in kept}
+
+
 class Ledger:
-    """One channel's part of the ledger. `guard`: how many zeroes at once are held; None: none ever."""
+    """One channel's part of the ledger. `guard`: how many zeroes at once are held; None: none ever. `reader`: the
+    connections for claims, which wait for the listing; without, those that are for everything."""
 
     def __init__(
-        self, database: Database, listing: ChannelListing, problem: Problem, guard: GuardRule | None = None
+        self,
+        database: Database,
+        listing: ChannelListing,
+        problem: Problem,
+        guard: GuardRule | None = None,
+        reader: Database | None = None,
     ) -> None:
         self._database = database
+        self._reader = reader or database
+        self._locks = LockWatch(database)
         self._guard = guard
         self.channel: ChannelName = listing.channel
         self._problem = problem
@@ -249,11 +296,11 @@ class Ledger:
         is_sync: bool = False,
         take_on: Callable[[Claim], None] | None = None,
     ) -> Claim:
-        """Claim up to `limit` due rows, urgent ones first: one transaction, committed when this returns.
+        """Claim up to `limit` due rows, urgent ones first; what is claimed is committed when this returns.
 
         `is_sync`: rows whose turn in a sync it is, instead of those that are due. `take_on` is told of the claim as
-        soon as it is committed. Raises StoreUnavailable when the commit's fate is unknown too: nothing of the claim may
-        be sent then.
+        soon as it is committed. Raises TableLocked when the ERP has a table of the listing locked, and
+        StoreUnavailable when the commit's fate is unknown, too: nothing of the claim may be sent then.
         """
         try:
             return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=False)
@@ -271,52 +318,110 @@ class Ledger:
         *,
         is_careful: bool,
     ) -> Claim:
+        """Capture what is due, read the listing, write the attempts: three statements that commit by themselves, so
+        that nobody waits for the listing but this lane. The last is a transaction where more than attempts is written.
+        """
         claim = Claim()
-        committed = None if take_on is None else partial(take_on, claim)
-        async with self._database.transaction(f"{self.channel}: claiming", committed) as connection:
-            whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
-            if is_sync:
-                captured = await connection.fetch(_SQL["capture_sync"], *whose, owner.number)
-            else:
-                others = 0 if is_urgent_only else limit
-                captured = await connection.fetch(_SQL["capture_due"], *whose, others, owner.number)
+        async with self._reader.connection(f"{self.channel}: claiming") as connection:
+            captured = await self._capture(connection, owner, limit, is_urgent_only, is_sync)
             if not captured:
                 return claim
-            deliveries = [_delivery(row) for row in captured]
-            skus = [delivery.sku for delivery in deliveries]
+            work = _Work(owner, captured, is_sync)
             # Read in a statement of its own, after the want was captured: never older than what it answers.
-            if is_careful:
-                listed, broken = await self._listed_one_by_one(connection, skus)
+            async with self._locks.over(connection.get_server_pid()) as waiting:
+                try:
+                    if is_careful:
+                        work.listed, work.broken = await self._listed_one_by_one(connection, work.skus)
+                    else:
+                        work.listed = await self._listed(connection, work.skus)
+                except asyncpg.LockNotAvailableError as error:
+                    raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
+            self._decide(work, [])
+            if self._is_plain(work):
+                await self._open(connection, work, claim)
             else:
-                listed, broken = await self._listed(connection, skus), {}
-            heirs = await self._heirs(connection, deliveries, listed)
-            # An heir that is claimed here is decided upon with what it has just taken over.
-            deliveries = [_endowed(delivery, heirs) for delivery in deliveries]
-            decisions = {
-                delivery.sku: Park(broken[delivery.sku])
-                if delivery.sku in broken
-                else decide(
-                    delivery,
-                    listed.get(delivery.sku),
-                    has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
-                    problem=self._problem,
-                )
-                for delivery in deliveries
-            }
-            await self._put_off_unseen(connection, deliveries, decisions, listed)
-            await self._write_decisions(connection, decisions, listed, claim)
-            if heirs:
-                # Another SKU answers for them now: they were no falls.
-                passed_on = {heir.of for heir in heirs if heir.takes_over} & set(claim.forgotten)
-                await connection.execute(_SQL["unfall"], self.channel, list(passed_on))
-                rows = [
-                    {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
-                    for heir in heirs
-                ]
-                await connection.execute(_SQL["endow_heirs"], self.channel, _json(rows), settle)
-            await self._open(connection, owner, deliveries, decisions, listed, claim, is_sync=is_sync)
-        claim.looked_at = len(deliveries)
+                async with transaction_on(connection):
+                    await self._write(connection, work, claim, settle)
+            claim.looked_at = len(captured)
+            if take_on is not None:
+                take_on(claim)
         return claim
+
+    async def _capture(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        owner: Owner,
+        limit: int,
+        is_urgent_only: bool,
+        is_sync: bool,
+    ) -> "list[asyncpg.Record]":
+        whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
+        if is_sync:
+            return await connection.fetch(_SQL["capture_sync"], *whose, owner.number)
+        others = 0 if is_urgent_only else limit
+        return await connection.fetch(_SQL["capture_due"], *whose, others, owner.number)
+
+    def _decide(self, work: "_Work", heirs: Sequence["_Heir"]) -> None:
+        # An heir that is claimed here is decided upon with what it has just taken over.
+        work.deliveries = [_endowed(delivery, heirs) for delivery in work.deliveries]
+        work.decisions = {
+            delivery.sku: Park(work.broken[delivery.sku])
+            if delivery.sku in work.broken
+            else decide(
+                delivery,
+                work.listed.get(delivery.sku),
+                has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
+                problem=self._problem,
+            )
+            for delivery in work.deliveries
+        }
+
+    def _is_plain(self, work: "_Work") -> bool:
+        """Whether there is nothing to do but to send numbers that a marking has seen, under the names they had."""
+        return all(self._is_plain_send(work, delivery) for delivery in work.deliveries)
+
+    def _is_plain_send(self, work: "_Work", delivery: Delivery) -> bool:
+        listed = work.listed.get(delivery.sku)
+        return (
+            isinstance(work.decisions[delivery.sku], Send)
+            and listed is not None
+            and delivery.identifiers in (None, listed.identifiers)
+            and not (self._guard is not None and falls_unseen(delivery, listed))
+        )
+
+    async def _write(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        work: "_Work",
+        claim: Claim,
+        settle: timedelta,
+    ) -> None:
+        """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
+        owner = work.owner
+        mine = await connection.fetchrow(
+            _SQL["own_lane"], owner.lane, owner.epoch, owner.holder, self.channel
+        )
+        if mine is None:
+            return
+        versions = [row["version"] for row in work.captured]
+        rows = await connection.fetch(_SQL["lock_unchanged"], self.channel, work.skus, versions)
+        unchanged = {row["sku"] for row in rows}
+        work.keep(lambda delivery: delivery.sku in unchanged or self._is_plain_send(work, delivery))
+        heirs = await self._heirs(connection, work.moved())
+        self._decide(work, heirs)
+        work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
+        await self._put_off_unseen(connection, work.deliveries, work.decisions, work.listed)
+        await self._write_decisions(connection, work.decisions, work.listed, claim)
+        if heirs:
+            # Another SKU answers for them now: they were no falls.
+            passed_on = {heir.of for heir in heirs if heir.takes_over} & set(claim.forgotten)
+            await connection.execute(_SQL["unfall"], self.channel, list(passed_on))
+            endowed = [
+                {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
+                for heir in heirs
+            ]
+            await connection.execute(_SQL["endow_heirs"], self.channel, _json(endowed), settle)
+        await self._open(connection, work, claim)
 
     async def _put_off_unseen(
         self,
@@ -347,9 +452,9 @@ class Ledger:
     async def _listed(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
     ) -> dict[Sku, Listed]:
-        return {
-            Sku(row["sku"]): listed_of(row) for row in await connection.fetch(self._read_listing, "", skus)
-        }
+        async with self._reader.reading(connection):
+            rows = await connection.fetch(self._read_listing, "", skus)
+        return {Sku(row["sku"]): listed_of(row) for row in rows}
 
     async def _listed_one_by_one(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
@@ -359,24 +464,14 @@ class Ledger:
         broken: dict[Sku, str] = {}
         for sku in skus:
             try:
-                async with savepoint(connection):
-                    listed |= await self._listed(connection, [sku])
+                listed |= await self._listed(connection, [sku])
             except asyncpg.DataError as error:
                 broken[sku] = f"the listing fails on this SKU: {error}"
         return listed, broken
 
     async def _heirs(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        deliveries: Sequence[Delivery],
-        listed: Mapping[Sku, Listed],
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", moved: Sequence[Sku]
     ) -> list[_Heir]:
-        moved = [
-            delivery.sku
-            for delivery in deliveries
-            if delivery.identifiers is not None
-            and (delivery.sku not in listed or listed[delivery.sku].identifiers != delivery.identifiers)
-        ]
         if not moved:
             return []
         rows = await connection.fetch(_SQL["heirs"], self.channel, moved)
@@ -424,36 +519,35 @@ class Ledger:
             await connection.execute(_SQL["park"], self.channel, _json(rows))
 
     async def _open(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        owner: Owner,
-        deliveries: Sequence[Delivery],
-        decisions: Mapping[Sku, Decision],
-        listed: Mapping[Sku, Listed],
-        claim: Claim,
-        *,
-        is_sync: bool,
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", work: "_Work", claim: Claim
     ) -> None:
-        sends = {sku: decision for sku, decision in decisions.items() if isinstance(decision, Send)}
+        sends = work.sends()
         if not sends:
             return
+        owner = work.owner
         rows = await connection.fetch(
             _SQL["open_attempts"],
             self.channel,
+            owner.lane,
             owner.epoch,
+            owner.holder,
             _json(
                 [
                     {
-                        "sku": sku,
+                        "sku": row["sku"],
+                        "version": row["version"],
+                        "want_seq": row["want_seq"],
+                        "was": row["identifiers"],
                         "quantity": send.quantity,
                         "identifiers": send.identifiers,
                         "is_farewell": send.is_farewell,
-                        "is_zero": is_zero(listed.get(sku)),
+                        "is_zero": is_zero(work.listed.get(row["sku"])),
                     }
-                    for sku, send in sends.items()
+                    for row in work.captured
+                    if (send := sends.get(row["sku"])) is not None
                 ]
             ),
-            is_sync,
+            work.is_sync,
         )
         ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
         claim.attempts = [
@@ -464,8 +558,8 @@ class Ledger:
                 send.is_farewell,
                 delivery.is_urgent,
             )
-            for delivery in deliveries
-            if (send := sends.get(delivery.sku)) is not None
+            for delivery in work.deliveries
+            if (send := sends.get(delivery.sku)) is not None and delivery.sku in ids
         ]
 
     async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> Written:

@@ -679,24 +679,26 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END;
 
--- The due rows that nobody is sending, locked: urgent ones first, then so many others, each kind in the order in which
--- it became due; those of one lane. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly
--- growing table say: any other plan reads the whole backlog for every claim.
-CREATE FUNCTION stockrelay.due(channel text, lane integer, most integer, most_patient integer) RETURNS SETOF stockrelay.ledger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+-- The due rows of one lane that nobody is sending: urgent ones first, then so many others, each kind in the order in which
+-- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly growing
+-- table say: any other plan reads the whole backlog for every claim. Nothing is locked; `version` changes with every write
+-- of the row (what is STABLE reads the caller's snapshot).
+CREATE FUNCTION stockrelay.due(channel text, lane integer, most integer, most_patient integer)
+RETURNS TABLE (version xid, entry stockrelay.ledger)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     urgent_ones integer;
 BEGIN
-    RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
+    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
                  WHERE l.channel = due.channel AND l.lane = due.lane AND l.urgent AND l.due_at <= statement_timestamp()
                  AND l.attempt_id IS NULL
-                 ORDER BY l.due_at LIMIT most FOR UPDATE SKIP LOCKED;
+                 ORDER BY l.due_at LIMIT most;
     GET DIAGNOSTICS urgent_ones = ROW_COUNT;
-    RETURN QUERY SELECT l.* FROM stockrelay.ledger AS l
+    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
                  WHERE l.channel = due.channel AND l.lane = due.lane AND NOT l.urgent AND l.due_at <= statement_timestamp()
                  AND l.attempt_id IS NULL
-                 ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones) FOR UPDATE SKIP LOCKED;
+                 ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones);
 END $$;
 
 -- A parked row waits for a change of what was wrong with it, not for another number.

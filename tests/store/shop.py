@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -40,13 +41,19 @@ class Shop:
     """What a test does with one channel. `sql` is a session beside the store's own pool."""
 
     def __init__(
-        self, place: Place, database: Database, sql: Connection, listing: str, guard: GuardRule | None = None
+        self,
+        place: Place,
+        database: Database,
+        reader: Database,
+        sql: Connection,
+        listing: str,
+        guard: GuardRule | None = None,
     ) -> None:
         self.place = place
         self.database = database
         self.sql = sql
         self.ledger = Ledger(
-            database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem, guard
+            database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem, guard, reader
         )
         self.lanes = Lanes(database)
         self.syncs = Syncs(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")))
@@ -197,8 +204,11 @@ async def opened(
 ) -> AsyncIterator[Shop]:
     """A shop over that database, its store's sessions with that role; its pool is closed at the end."""
     database = Database(place.options(role), 4)
+    reader = Database(replace(place.options(role), is_for_listings=True), 2)
     await database.open()
+    await reader.open()
     try:
-        yield Shop(place, database, await place.connect(), listing, guard)
+        yield Shop(place, database, reader, await place.connect(), listing, guard)
     finally:
+        await reader.close()
         await database.close()

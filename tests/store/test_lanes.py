@@ -65,7 +65,9 @@ async def test_what_waits_is_divided_anew_with_the_channel(shop: Shop) -> None:
         for state in await divided(shop, lanes):
             owner = await taken(shop, state.lane)
             due = await shop.sql.fetch(
-                "SELECT sku FROM stockrelay.due($1, $2, 100, 100)", CHANNEL, state.number
+                "SELECT (d.entry).sku AS sku FROM stockrelay.due($1, $2, 100, 100) AS d",
+                CHANNEL,
+                state.number,
             )
             assert not claimable & {row["sku"] for row in due}
             claimable |= {row["sku"] for row in due}

@@ -145,7 +145,7 @@ async def test_a_claim_that_waits_for_a_takeover_claims_nothing(shop: Shop, sql:
     claim = asyncio.create_task(shop.claim())
     await somebody_waits(shop.sql)
     await sql.execute("COMMIT")
-    assert (await claim).looked_at == 0
+    assert (await claim).attempts == []
     assert (await shop.row("A"))["attempt_id"] is None
 
 
@@ -221,7 +221,7 @@ async def test_a_database_whose_default_is_serializable_is_no_other(fresh: Place
     database = Database(replace(fresh.options(), is_pooled=is_pooled), 2)
     await database.open()
     try:
-        shop = Shop(fresh, database, await fresh.connect(), LISTING)
+        shop = Shop(fresh, database, database, await fresh.connect(), LISTING)
         await shop.take()
         await shop.deliver("A", 5)
         assert await shop.changelog.rotate(timedelta(0)) == "switched"

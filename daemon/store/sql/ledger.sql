@@ -129,45 +129,33 @@ UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE c
 DELETE FROM stockrelay.fall WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
--- The first step of a claim: locks due rows of lane $7, up to $5 urgent and $6 other ones, and captures what is wanted.
--- What the listing says is read after this, in a statement of its own: a number read before would be older than the want it
--- answers.
--- A process that stands still, or whose machine is gone, must not keep these locks: nobody could take the lane over. And a
--- listing whose table is locked is not waited for long: the reading of the change log would wait for these rows.
--- FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal.
-WITH owner AS (
-    SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true),
-           -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
-           CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
-    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
-)
--- A sync asks for every number, whatever was acknowledged.
-SELECT d.sku, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
+-- The first step of a claim: due rows of lane $7, up to $5 urgent and $6 other ones, and what is wanted. What the listing
+-- says is read after this, in a statement of its own: a number read before would be older than the want it answers.
+-- Nothing is locked: however long the listing takes, nobody waits for these rows. The last step takes those that are still
+-- as they were. A sync asks for every number, whatever was acknowledged.
+SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
            AS is_held,
        d.zero_at IS NULL AS is_unseen
-FROM stockrelay.due($4, $7, $5, $6) AS d
+FROM stockrelay.due($4, $7, $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
-WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
+WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: capture_sync
 -- The first step of a claim for a sync: as above, of up to $5 rows of lane $6 whose turn it is.
-WITH owner AS (
-    SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '3s', true),
-           CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
-    FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
-)
-SELECT d.sku, d.acked_quantity, d.identifiers, true AS is_doubted,
+SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, true AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
            AS is_held,
        d.zero_at IS NULL AS is_unseen
-FROM stockrelay.due_sync($4, $6, $5) AS d
+FROM stockrelay.due_sync($4, $6, $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
-WHERE EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
+WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
@@ -184,6 +172,22 @@ WITH listed AS (
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
          CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable
 FROM listed ORDER BY sku;
+
+-- name: own_lane
+-- The last step of a claim, where more is written than attempts: no row when the lane is not ours any more, or the channel
+-- paused. FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal. A
+-- process that stands still must not keep the locks: nobody could take the lane over.
+SELECT set_config('idle_in_transaction_session_timeout', '800ms', true),
+       -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
+       CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4) FOR KEY SHARE;
+
+-- name: lock_unchanged
+-- Those of the captured rows that nobody has written since, or is writing; locked.
+SELECT d.sku FROM stockrelay.ledger AS d JOIN unnest($2::text[], $3::text[]) AS c (sku, version) ON c.sku = d.sku
+WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.xmin::text = c.version AND d.attempt_id IS NULL
+ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
 
 -- name: heirs
 -- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never
@@ -215,33 +219,49 @@ FROM (
 WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
--- The third step of a claim: the attempts, written before the first byte is sent. The SKUs are given once more as an
--- array, so that the rows are looked up one by one whatever the statistics say. $4: for a sync; any other attempt answers
--- the sync as well, in the way of changes.
-WITH claimed AS (
-    SELECT * FROM jsonb_to_recordset($3::jsonb) AS c (
-        sku text, quantity integer, identifiers text[], is_farewell boolean, is_zero boolean)
+-- The last step of a claim: the attempts, committed before the first byte is sent. Only while the lane is ours and the
+-- channel not paused, and of rows that are free and as they were captured, or still to be told: a change that was marked
+-- since stays due, as the attempt answers the want that was captured. Who is writing a row is not waited for. The SKUs are
+-- given once more as an array, so that the rows are looked up one by one whatever the statistics say. $6: for a sync; any
+-- other attempt answers the sync as well, in the way of changes.
+WITH owner AS MATERIALIZED (
+    SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+    FROM stockrelay.lease WHERE lane = $2 AND epoch = $3 AND holder = $4 FOR KEY SHARE
+), claimed AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($5::jsonb) AS c (
+        sku text, version text, want_seq bigint, was text[], quantity integer, identifiers text[], is_farewell boolean,
+        is_zero boolean)
+), free AS MATERIALIZED (
+    SELECT d.sku FROM stockrelay.ledger AS d JOIN claimed AS c ON c.sku = d.sku
+    WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k)) AND d.attempt_id IS NULL
+    -- Or written by this claim itself, which has it locked.
+    AND (d.xmin::text = c.version OR d.xmin = pg_current_xact_id_if_assigned()::xid
+         OR (CASE WHEN $6 THEN d.sync_at IS NOT NULL ELSE d.due_at IS NOT NULL END
+             AND d.parked_at IS NULL AND d.held_at IS NULL AND d.identifiers IS NOT DISTINCT FROM c.was))
+    AND EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
+    ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE stockrelay.ledger AS d SET
     attempt_id = nextval('stockrelay.attempt_id'),
-    attempt_epoch = $2,
-    attempt_seq = CASE WHEN c.is_farewell THEN d.acked_seq ELSE d.want_seq END,
+    attempt_epoch = $3,
+    attempt_seq = CASE WHEN c.is_farewell THEN d.acked_seq ELSE c.want_seq END,
     attempt_quantity = c.quantity,
     attempt_at = clock_timestamp(),
     attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
     acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
     identifiers = c.identifiers,
     -- Also for who asks for heirs: a row that was marked without looking knows nothing of the listing.
-    listed_rows = CASE WHEN c.is_farewell THEN d.listed_rows ELSE 1 END,
-    listed_identifiers = CASE WHEN c.is_farewell THEN d.listed_identifiers ELSE c.identifiers END,
-    zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp()) WHEN c.is_farewell THEN d.zero_at END,
+    listed_rows = CASE WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.listed_rows ELSE 1 END,
+    listed_identifiers = CASE WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.listed_identifiers ELSE c.identifiers END,
+    zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp())
+                   WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.zero_at END,
     held_at = NULL,
-    first_dirty_at = NULL,
-    urgent = false,
-    due_at = NULL,
-    sync_at = CASE WHEN $4 AND NOT c.is_farewell THEN d.sync_at END
+    first_dirty_at = CASE WHEN d.want_seq > c.want_seq THEN d.first_dirty_at END,
+    urgent = d.urgent AND d.want_seq > c.want_seq,
+    due_at = CASE WHEN d.want_seq > c.want_seq THEN d.due_at END,
+    sync_at = CASE WHEN $6 AND NOT c.is_farewell AND d.want_seq = c.want_seq THEN d.sync_at END
 FROM claimed AS c
-WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k))
+WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM free AS f))
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled

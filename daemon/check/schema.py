@@ -7,6 +7,7 @@ from daemon.check.findings import Findings
 from daemon.core.capture import (
     TriggerFault,
     WatchedTable,
+    bell_rings,
     judge_bell,
     judge_functions,
     judge_owners,
@@ -95,8 +96,7 @@ async def check_doorbell(findings: Findings, settings: Settings, inspector: Insp
     with findings.guarding(DOORBELL):
         bell, poll_s = await inspector.capturing.bell(), settings.run.poll_s
         wrong = judge_bell(bell, wants=settings.database.doorbell, poll_s=poll_s)
-        polling = f"off: changes are found by polling, every {poll_s:g} s"
-        findings.add(DOORBELL, wrong, "on" if bell.is_on else polling)
+        findings.add(DOORBELL, wrong, bell_rings(bell, poll_s=poll_s))
 
 
 async def check_functions(

@@ -44,9 +44,19 @@ SHARED: Final = tuple(check for check in Check if check not in (Check.CANARY, Ch
 
 
 @dataclass(frozen=True, slots=True)
+class InputFault:
+    """A column that the SKU reads and the triggers can't: missing, virtual, or of another `type` than it was."""
+
+    column: str
+    fault: str
+    type: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedTable:
     """A watched table as it is found now. `called`: its name, None where it is gone; `heir_has_triggers`: whether the
-    table that has its name now has triggers of ours, None where there is none; `broken`: why the SKU does not work."""
+    table that has its name now has triggers of ours, None where there is none; `input`: a column of the SKU that
+    can't be read any more; `broken`: why the SKU does not work."""
 
     relation: int
     name: str
@@ -55,6 +65,7 @@ class WatchedTable:
     called: str | None
     has_name: bool
     heir_has_triggers: bool | None
+    input: InputFault | None = None
     broken: str | None = None
 
 
@@ -80,12 +91,13 @@ class FunctionFault:
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """The doorbell as the database has it. `fault`: of its trigger."""
+    """The doorbell as the database has it. `fault`: of its trigger; `prepared`: max_prepared_transactions."""
 
     is_on: bool
     silenced_s: float
     fault: str | None
     is_queue_full: bool
+    prepared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,8 @@ def judge_table(table: WatchedTable) -> list[Finding]:
     """Whether a watched table is still what is watched, and its SKU still in it."""
     if table.called is None or (not table.has_name and table.heir_has_triggers is not None):
         return [_judge_heir(table)]
+    if table.input is not None:
+        return [_judge_input(table, table.input)]
     if table.broken is not None:
         found = f"the SKU ({table.sku}) does not work any more, so each change has everything compared: {table.broken}"
         advice = f"correct watch.sku, then {MIGRATE}"
@@ -129,6 +143,19 @@ def judge_table(table: WatchedTable) -> list[Finding]:
         advice = f"write that name into watch.table, then {MIGRATE}"
         return [Finding(Check.TABLES, table.name, found, advice, is_error=False, is_lossy=False)]
     return []
+
+
+def _judge_input(table: WatchedTable, fault: InputFault) -> Finding:
+    why, advice = {
+        "missing": (f"the column {fault.column} is gone", f"correct watch.sku, then {MIGRATE}"),
+        "virtual": (
+            f"the column {fault.column} is a virtual generated one, which a trigger cannot read",
+            f"make the column STORED, or write its expression as watch.sku; then {MIGRATE}",
+        ),
+        "type": (f"the column {fault.column} has another type, {fault.type}", MIGRATE),
+    }[fault.fault]
+    found = f"the SKU ({table.sku}) cannot be captured, so each change has everything compared: {why}"
+    return Finding(Check.TABLES, table.name, found, advice, is_lossy=False)
 
 
 def _judge_heir(table: WatchedTable) -> Finding:
@@ -251,7 +278,9 @@ def judge_bell(bell: Bell, *, wants: bool, poll_s: float) -> list[Finding]:
     if wants != bell.is_on:
         words = {True: "on", False: "off"}
         found = f"{words[bell.is_on]} in the database, {words[wants]} in the configuration"
-        return warning(found + (f": {late}" if wants else ": PREPARE TRANSACTION fails in the ERP"), MIGRATE)
+        return warning(
+            found + (f": {late}" if wants else ": the ERP's commits still send notifications"), MIGRATE
+        )
     if not bell.is_on:
         return []
     if bell.fault in ("disabled", "replica", "origin"):
@@ -275,6 +304,18 @@ def judge_bell(bell: Bell, *, wants: bool, poll_s: float) -> list[Finding]:
             "see in pg_stat_activity which session listens and stays in a transaction, and end it",
         )
     return []
+
+
+def bell_rings(bell: Bell, *, poll_s: float) -> str:
+    """How a doorbell that is as it should be works, in words."""
+    if not bell.is_on:
+        return f"off: changes are found by polling, every {poll_s:g} s"
+    if not bell.prepared:
+        return "on"
+    return (
+        f"on; a transaction that is prepared (max_prepared_transactions = {bell.prepared}) does not ring: "
+        f"its changes are found by polling, every {poll_s:g} s"
+    )
 
 
 def canary_unheard(replica: str, *, is_listening: bool, poll_s: float) -> Finding:

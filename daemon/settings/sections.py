@@ -42,9 +42,9 @@ class Database(Section):
     statement_timeout_s: rules.Seconds = 30.0
     """A statement that takes longer is given up and tried again. A slow listing needs more."""
     doorbell: bool = True
-    """A committed change wakes the daemon at once. `false`: it only looks every `run.poll_s`; needed where the
-    ERP uses PREPARE TRANSACTION, which NOTIFY makes fail. `stockrelay migrate` puts a change of it into
-    effect."""
+    """A committed change wakes the daemon at once. `false`: it only looks every `run.poll_s`. A
+    transaction that the ERP prepares (PREPARE TRANSACTION) does not wake it either way. `stockrelay migrate` puts
+    a change of it into effect."""
     prepared_statements: bool = True
     """Set to `false` for a pooler in transaction mode that cannot keep prepared statements."""
 

@@ -14,6 +14,7 @@ from daemon.core.capture import (
     Check,
     Finding,
     FunctionFault,
+    InputFault,
     OpenFinding,
     TriggerFault,
     WatchedTable,
@@ -58,11 +59,14 @@ class Capturing:
                 row["called"],
                 row["has_name"],
                 row["has_triggers"],
+                None if row["fault"] is None else InputFault(row["input"], row["fault"], row["type"]),
             )
             for row in rows
         ]
         return [
-            table if table.called is None else replace(table, broken=await self._why_broken(table))
+            table
+            if table.called is None or table.input is not None
+            else replace(table, broken=await self._why_broken(table))
             for table in tables
         ]
 
@@ -125,7 +129,7 @@ class Capturing:
         async with self._look("looking at the doorbell") as connection:
             row = await connection.fetchrow(_SQL["doorbell"])
         assert row is not None
-        return Bell(row["is_on"], row["silenced_s"], row["fault"], row["is_queue_full"])
+        return Bell(row["is_on"], row["silenced_s"], row["fault"], row["is_queue_full"], row["prepared"])
 
 
 @dataclass(frozen=True, slots=True)

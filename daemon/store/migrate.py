@@ -95,6 +95,7 @@ async def _migrate(
                         await guard.execute(daemon_grants(grant_to))
                 # Last, as the ERP's writers wait from here to the commit.
                 rows = await _set_watches(guard, watches, has_doorbell)
+                prepared = await guard.fetchval(_SQL["prepared"])
     finally:
         guard.terminate()
     return [
@@ -103,6 +104,14 @@ async def _migrate(
             f"watching {row['name']} (sku: {row['sku']})"
             + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
             for row in rows
+        ),
+        *(
+            [
+                f"the doorbell is on, and transactions can be prepared (max_prepared_transactions = {prepared}): "
+                "one that is prepared does not ring, and its changes are found by polling"
+            ]
+            if has_doorbell and prepared
+            else []
         ),
         *([] if grant_to is None else [f"{grant_to} may do what the daemon does"]),
     ]

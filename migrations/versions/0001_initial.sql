@@ -13,16 +13,17 @@ SELECT setval('stockrelay.capture_word', 0);
 -- Nobody needs to ring for so many milliseconds (0: ring again), unless the doorbell is off.
 CREATE FUNCTION stockrelay.stay_awake(how_long_ms float8) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    SELECT setval('stockrelay.capture_word', w.last_value & 1 | CASE WHEN how_long_ms > 0 THEN
+    SELECT setval('stockrelay.capture_word', w.word & 1 | CASE WHEN how_long_ms > 0 THEN
         (extract(epoch FROM clock_timestamp()) * 1000 + how_long_ms)::bigint & ~1::bigint ELSE 0 END)
-    FROM stockrelay.capture_word AS w WHERE w.last_value < 4611686018427387904
+    FROM (SELECT pg_sequence_last_value('stockrelay.capture_word') AS word) AS w WHERE w.word < 4611686018427387904
 $$;
 
 -- Switches the doorbell on or off.
 CREATE FUNCTION stockrelay.set_doorbell(has_doorbell boolean) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    SELECT setval('stockrelay.capture_word', w.last_value & 1 | CASE WHEN has_doorbell THEN 0 ELSE 4611686018427387904 END)
-    FROM stockrelay.capture_word AS w WHERE (w.last_value < 4611686018427387904) <> has_doorbell
+    SELECT setval('stockrelay.capture_word', w.word & 1 | CASE WHEN has_doorbell THEN 0 ELSE 4611686018427387904 END)
+    FROM (SELECT pg_sequence_last_value('stockrelay.capture_word') AS word) AS w
+    WHERE (w.word < 4611686018427387904) <> has_doorbell
 $$;
 
 -- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
@@ -48,15 +49,23 @@ CREATE VIEW stockrelay.change AS
 CREATE TABLE stockrelay.bell (at timestamptz NOT NULL) WITH (autovacuum_enabled = false);
 
 CREATE FUNCTION stockrelay.ring() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
+    -- A transaction that has executed NOTIFY can't be prepared: what it changed is found by polling.
+    IF current_setting('max_prepared_transactions') <> '0'
+        AND current_query() ~* 'prepare.*transaction' COLLATE "C" THEN
+        RETURN NULL;
+    END IF;
     IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
         PERFORM pg_notify('stockrelay', '');
         -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
-        IF (SELECT w.last_value < extract(epoch FROM clock_timestamp()) * 1000 + 10 FROM stockrelay.capture_word AS w) THEN
+        IF pg_sequence_last_value('stockrelay.capture_word') < extract(epoch FROM clock_timestamp()) * 1000 + 10 THEN
             PERFORM stockrelay.stay_awake(10);
         END IF;
     END IF;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    -- The ERP's COMMIT would fail. Without the bell, the change is found by polling.
     RETURN NULL;
 END $$;
 
@@ -64,66 +73,88 @@ CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.bell
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stockrelay.ring();
 ALTER TABLE stockrelay.bell ENABLE ALWAYS TRIGGER stockrelay_ring;
 
--- Has the bell rung at commit. Without it, what was captured is found by polling.
-CREATE FUNCTION stockrelay.ask_to_ring() RETURNS void
+-- Whether a row can be written to the bell: it is locked then, and the bell rings at commit. If not, what was captured is
+-- found by polling. One who asks will do for all who are writing just now; if it does not commit soon, the others are found
+-- by polling.
+CREATE FUNCTION stockrelay.try_bell() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    BEGIN
-        LOCK TABLE stockrelay.bell IN ROW EXCLUSIVE MODE NOWAIT;
-    EXCEPTION WHEN OTHERS THEN
-        RETURN;
-    END;
-    INSERT INTO stockrelay.bell (at) VALUES (clock_timestamp());
-    -- One who asks will do for all who are writing just now. If it does not commit soon, the others are found by polling.
+    LOCK TABLE stockrelay.bell IN ROW EXCLUSIVE MODE NOWAIT;
+    IF NOT has_table_privilege('stockrelay.bell', 'INSERT') THEN
+        RETURN false;
+    END IF;
     PERFORM stockrelay.stay_awake(3);
+    RETURN true;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
 END $$;
 
 -- Says that anything may have changed: after a TRUNCATE, or when a capture could not say what. A slot that somebody has
 -- locked, dropped or renamed is stepped over; if there is none, a comparison of everything is asked for at commit. What
--- could fail is tried in a block that writes nothing: one that writes would use up a subtransaction id.
-CREATE FUNCTION stockrelay.capture_everything() RETURNS void
+-- could fail is tried in a block that writes nothing: one that writes would use up a subtransaction id. A trial does all but
+-- writing: after a trial that raised nothing, nothing raises.
+CREATE FUNCTION stockrelay.capture_everything(is_trial boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     slot smallint;
-    rings boolean := false;
-    has_bell boolean := false;
+    word bigint;
+    is_asked boolean := false;
+    own_xid xid8;
+    now timestamptz;
+    backend integer;
 BEGIN
-    BEGIN
-        SELECT last_value < extract(epoch FROM clock_timestamp()) * 1000, last_value < 4611686018427387904
-        INTO rings, has_bell FROM stockrelay.capture_word;
-    EXCEPTION WHEN OTHERS THEN
-        NULL;
-    END;
-    BEGIN
-        LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
-        slot := 0;
-    EXCEPTION WHEN OTHERS THEN
+    FOR candidate IN 0 .. 1 LOOP
         BEGIN
-            LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
-            slot := 1;
+            IF candidate = 0 THEN
+                LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
+            ELSE
+                LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
+            END IF;
+            IF has_table_privilege('stockrelay.change_' || candidate, 'INSERT') THEN
+                own_xid := pg_current_xact_id();
+                now := clock_timestamp();
+                backend := pg_backend_pid();
+                slot := candidate;
+                EXIT;
+            END IF;
         EXCEPTION WHEN OTHERS THEN
             NULL;
         END;
+    END LOOP;
+    IF is_trial THEN
+        RETURN;
+    END IF;
+    BEGIN
+        word := pg_sequence_last_value('stockrelay.capture_word');
+        IF slot IS NOT NULL THEN
+            is_asked := word < extract(epoch FROM now) * 1000 AND stockrelay.try_bell();
+        ELSIF word < 4611686018427387904 AND pg_notification_queue_usage() < 0.5 THEN
+            PERFORM pg_notify('stockrelay', 'resync');
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;
     END;
     IF slot = 0 THEN
-        INSERT INTO stockrelay.change_0 (xid, at, backend) VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid());
+        INSERT INTO stockrelay.change_0 (xid, at, backend) VALUES (own_xid, now, backend);
     ELSIF slot = 1 THEN
-        INSERT INTO stockrelay.change_1 (xid, at, backend) VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid());
-    ELSIF has_bell AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('stockrelay', 'resync');
+        INSERT INTO stockrelay.change_1 (xid, at, backend) VALUES (own_xid, now, backend);
     END IF;
-    IF rings AND slot IS NOT NULL THEN
-        PERFORM stockrelay.ask_to_ring();
+    IF is_asked THEN
+        INSERT INTO stockrelay.bell (at) VALUES (now);
     END IF;
 END $$;
 
--- Which tables are watched, as configured. `is_always`: the triggers also fire in replicated sessions.
+-- Which tables are watched, as configured. `is_always`: the triggers also fire in replicated sessions. `sku_column` is NULL
+-- where the SKU is an expression; `inputs` are the columns that it reads, `types` what they were when the triggers were made.
 CREATE TABLE stockrelay.watch (
     relation   oid         PRIMARY KEY,
     name       text        NOT NULL,
     sku        text        NOT NULL,
     function   text        NOT NULL,
     is_always  boolean     NOT NULL,
+    sku_column name,
+    inputs     name[]      NOT NULL DEFAULT '{}',
+    types      oid[]       NOT NULL DEFAULT '{}',
     since      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -158,16 +189,40 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT b.id FROM base AS b ORDER BY b.depth DESC LIMIT 1
 $$;
 
+-- Types whose values are the same text whatever a session has set: boolean, "char", name, the integers, text, oid, char,
+-- varchar, numeric, uuid.
+CREATE FUNCTION stockrelay.is_plain_type(type oid) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN type = ANY ('{16,18,19,20,21,23,25,26,1042,1043,1700,2950}'::oid[]);
+
+-- What a watched table's trigger functions pin, beside the search path: the ERP's session may have set anything. Without
+-- `jit = off`, a low jit_above_cost has each statement compiled; each setting more costs microseconds. How a value becomes a text depends on settings for other than
+-- plain types; an expression may make a text of anything. The daemon's sessions have the same (store/database.py).
+CREATE FUNCTION stockrelay.capture_settings(relation regclass, sku_column name) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'SET jit = off' || CASE
+        WHEN stockrelay.is_plain_type((SELECT stockrelay.base_type(a.atttypid) FROM pg_attribute AS a
+                                       WHERE a.attrelid = relation AND a.attname = sku_column)) THEN ''
+        ELSE ' SET datestyle = ''ISO, MDY'' SET intervalstyle = ''postgres'' SET timezone = ''UTC'' SET extra_float_digits = 1'
+             ' SET bytea_output = ''hex'' SET lc_monetary = ''C'' SET quote_all_identifiers = off SET xmloption = ''content'''
+             ' SET array_nulls = on SET transform_null_equals = off SET standard_conforming_strings = on'
+             ' SET backslash_quote = ''safe_encoding'' SET row_security = off' END
+$$;
+
 -- The source of one watched table's trigger function for one event (insert, update, delete, truncate). `sku_column` is
 -- the SKU's column, NULL where the SKU is an expression over several.
 --
--- It runs with the rights of our schema's owner, and who owns the table may give a column another type at any time, with a
--- cast to text that does what he likes. So a column is cast while its type is the server's own, and else written as it is
--- shown, which only the server's functions do. An expression is computed while all that it reads is of such types.
+-- It runs with the rights of our schema's owner, and who owns the table may do anything to it at any time: give a column
+-- another type with a cast to text that does what he likes, make it a virtual one, rename or drop it. So a column is cast
+-- while it is of the type that it had, or of a plain one; a type that is not the server's own (16384 and above) is written as
+-- it is shown, which only the server's functions do. Of any other type, anything may have changed. An expression is computed
+-- while all that it reads is of the server's types.
 --
--- Each of the ERP's statements pays for every line of it, and PL/pgSQL prepares each expression anew in every
--- transaction, so there are few, and none that is a query but the INSERT. What could fail is tried first, in a block that
--- writes nothing; what fails makes the capture say that anything may have changed.
+-- Nothing may fail the ERP's statement. So everything is read, called and locked in a block whose failure makes the capture
+-- say that anything may have changed; what is written after it is made of variables alone. The block itself writes nothing:
+-- one that writes would use up a subtransaction id for each of the ERP's statements.
+--
+-- Each of the ERP's statements pays for every line of it, and PL/pgSQL prepares each expression anew in every transaction:
+-- there are few.
 CREATE FUNCTION stockrelay.capture_source(relation regclass, sku text, sku_column name, event text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
@@ -175,78 +230,109 @@ DECLARE
 #variable_conflict use_column
 DECLARE
     capture_word bigint;
-    capture_rows bigint;
+    capture_skus text[] COLLATE "C";
+    capture_old text[] COLLATE "C";
+    capture_at timestamptz;
+    capture_backend integer;
+    capture_xid xid8;
+    capture_rings boolean := false;
 BEGIN
-    BEGIN
-        capture_word := @word@;
+    BEGIN@read@
+        IF capture_skus = '{}' THEN
+            RETURN NULL;
+        END IF;
+        -- A lock is also had by who may UPDATE.
         IF capture_word & 1 = 0 THEN
             LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
+            capture_xid := CASE WHEN has_table_privilege('stockrelay.change_0'::regclass, 'INSERT') THEN pg_current_xact_id() END;
         ELSE
             LOCK TABLE stockrelay.change_1 IN ROW EXCLUSIVE MODE NOWAIT;
-        END IF;@try@
-    EXCEPTION WHEN OTHERS THEN
-        PERFORM stockrelay.capture_everything();
-        RETURN NULL;
-    END;
-    IF capture_word & 1 = 0 THEN@into_0@
-    ELSE@into_1@
-    END IF;
-    GET DIAGNOSTICS capture_rows = ROW_COUNT;
-    IF capture_rows > 5000 OR capture_word < date_part('epoch', clock_timestamp()) * 1000 THEN
-        IF capture_rows > 5000 THEN
-            -- So many SKUs are not read one by one (MANY in store/intake.py): the rest is not named.
-            PERFORM stockrelay.capture_everything();
-        ELSIF capture_rows > 0 THEN
-            PERFORM stockrelay.ask_to_ring();
+            capture_xid := CASE WHEN has_table_privilege('stockrelay.change_1'::regclass, 'INSERT') THEN pg_current_xact_id() END;
         END IF;
+        IF capture_skus[2] IS NOT NULL OR capture_word < date_part('epoch', capture_at) * 1000 THEN
+            PERFORM unnest('{}'::text[]);
+            capture_rings := capture_word < date_part('epoch', capture_at) * 1000 AND stockrelay.try_bell();
+        END IF;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        capture_xid := NULL;
+    END;
+    IF capture_xid IS NULL OR capture_skus[2] IS NOT NULL OR capture_rings THEN
+        -- So many SKUs are not read one by one (MANY in store/intake.py): they are not named.
+        IF capture_xid IS NULL OR capture_skus[5001] IS NOT NULL THEN@everything@
+        ELSIF capture_word & 1 = 0 THEN
+            INSERT INTO stockrelay.change_0 (xid, at, relation, backend, sku)
+            SELECT capture_xid, capture_at, @relation@, capture_backend, unnest(capture_skus);
+        ELSE
+            INSERT INTO stockrelay.change_1 (xid, at, relation, backend, sku)
+            SELECT capture_xid, capture_at, @relation@, capture_backend, unnest(capture_skus);
+        END IF;
+        IF capture_rings THEN
+            INSERT INTO stockrelay.bell (at) VALUES (capture_at);
+        END IF;
+    ELSIF capture_word & 1 = 0 THEN
+        INSERT INTO stockrelay.change_0 (xid, at, relation, backend, sku)
+        VALUES (capture_xid, capture_at, @relation@, capture_backend, capture_skus[1]);
+    ELSE
+        INSERT INTO stockrelay.change_1 (xid, at, relation, backend, sku)
+        VALUES (capture_xid, capture_at, @relation@, capture_backend, capture_skus[1]);
     END IF;
     RETURN NULL;
 END $source$;
-    written CONSTANT text := $written$
-        INSERT INTO stockrelay.@slot@ (xid, at, relation, backend, sku)
-        SELECT pg_current_xact_id(), clock_timestamp(), @relation@::oid, pg_backend_pid(), c.sku
-        FROM (@rows@) AS c@where@;$written$;
+    everything CONSTANT text := $everything$
+            BEGIN
+                PERFORM stockrelay.capture_everything(is_trial => true);
+            EXCEPTION WHEN OTHERS THEN
+                RETURN NULL;
+            END;
+            PERFORM stockrelay.capture_everything(is_trial => false);$everything$;
+    -- An UPDATE that changes the SKU itself changes two. That is rare: as a rule the old rows have the same, in the same order.
+    read_both CONSTANT text := $read$
+        SELECT @new@, @old@, pg_sequence_last_value('stockrelay.capture_word'), clock_timestamp(), pg_backend_pid()
+        INTO capture_skus, capture_old, capture_word, capture_at, capture_backend;
+        IF capture_skus <> capture_old THEN
+            capture_skus := ARRAY(SELECT unnest(capture_skus)
+                                  UNION ALL (SELECT unnest(capture_old) EXCEPT SELECT unnest(capture_skus)));
+        END IF;$read$;
+    read_one CONSTANT text := $read$
+        SELECT @rows@, pg_sequence_last_value('stockrelay.capture_word'), clock_timestamp(), pg_backend_pid()
+        INTO capture_skus, capture_word, capture_at, capture_backend;$read$;
     tables CONSTANT text[] := CASE event WHEN 'insert' THEN '{new_rows}' WHEN 'update' THEN '{new_rows, old_rows}'
                                          WHEN 'delete' THEN '{old_rows}' ELSE '{}' END;
-    is_safe CONSTANT text := coalesce((
-        SELECT string_agg(format('(pg_typeof(%I)::oid < 16384%s)', a.attname, CASE
-            WHEN a.atttypid >= 16384 AND stockrelay.base_type(a.atttypid) < 16384
-            THEN format(' OR pg_typeof(%I)::oid = %s', a.attname, a.atttypid) END), ' AND ')
-        FROM pg_attribute AS a
-        WHERE a.attrelid = relation AND a.attname = ANY (stockrelay.sku_inputs(relation, sku))), 'true');
-    is_never_null CONSTANT boolean := coalesce((
-        SELECT a.attnotnull FROM pg_attribute AS a
-        WHERE a.attrelid = relation AND a.attname = sku_column AND NOT a.attisdropped), false);
-    named CONSTANT text[] := ARRAY(
-        SELECT format('(SELECT %s AS sku FROM %s LIMIT 5001)', CASE WHEN sku_column IS NULL THEN '(@sku@)::text'
-                      ELSE format('CASE WHEN %s THEN (@sku@)::text ELSE concat(@sku@) END', is_safe) END, t)
-        FROM unnest(tables) AS t);
-    word CONSTANT text := 'pg_sequence_last_value(''stockrelay.capture_word'')';
-    body text := source;
-    try text := '';
+    type oid;
+    value text;
+    checks text := '';
+    named text[];
+    body text;
 BEGIN
     IF cardinality(tables) = 0 THEN
-        RETURN 'BEGIN PERFORM stockrelay.capture_everything(); RETURN NULL; END';
+        RETURN 'BEGIN' || everything || E'\n            RETURN NULL;\nEND';
     END IF;
     IF sku_column IS NULL THEN
         SELECT string_agg(format(
-            E'\n        IF NOT (SELECT %1$s FROM %2$s LIMIT 1) THEN RAISE EXCEPTION ''another type''; END IF;'
-            '\n        PERFORM count((@sku@)::text) FROM %2$s;', is_safe, t), '')
-        INTO try FROM unnest(tables) AS t;
+            E'\n        IF NOT (SELECT %s FROM %s LIMIT 1) THEN RAISE EXCEPTION ''another type''; END IF;', is_safe, t), '')
+        INTO checks
+        FROM unnest(tables) AS t, (
+            SELECT string_agg(format('(pg_typeof(%I)::oid < 16384%s)', a.attname, CASE
+                WHEN a.atttypid >= 16384 THEN format(' OR pg_typeof(%I)::oid = %s', a.attname, a.atttypid) END), ' AND ') AS is_safe
+            FROM pg_attribute AS a
+            WHERE a.attrelid = relation AND a.attname = ANY (stockrelay.sku_inputs(relation, sku))) AS i
+        WHERE is_safe IS NOT NULL;
+        -- OFFSET: computed once for each row.
+        value := 'ARRAY(SELECT c.sku FROM (SELECT (@sku@)::text AS sku FROM %s OFFSET 0) AS c WHERE c.sku IS NOT NULL LIMIT 5001)';
+    ELSE
+        SELECT a.atttypid INTO STRICT type FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = sku_column;
+        -- DISTINCT FROM: a composite value IS NULL when its fields are. NULL in the change log: anything may have changed.
+        value := 'ARRAY(SELECT CASE WHEN pg_typeof(@sku@)::oid = ' || type || ' THEN '
+            || CASE WHEN stockrelay.base_type(type) < 16384 THEN '(@sku@)::text' ELSE 'concat(@sku@)' END
+            || ' WHEN pg_typeof(@sku@)::oid = ANY (''{16,18,19,20,21,23,25,26,1042,1043,1700,2950}''::oid[]) THEN (@sku@)::text END '
+               'FROM %s WHERE @sku@ IS DISTINCT FROM NULL LIMIT 5001)';
     END IF;
-    body := replace(body, '@into_0@', replace(written, '@slot@', 'change_0'));
-    body := replace(body, '@into_1@', replace(written, '@slot@', 'change_1'));
-    -- An UPDATE that changes the SKU itself changes two. The old rows' part is nearly always empty.
-    body := replace(body, '@rows@', CASE event
-        WHEN 'update' THEN format('%s UNION ALL (%s EXCEPT %s)', named[1], named[2], named[1])
-        ELSE named[1] END);
-    -- Raises when the ERP has renamed or dropped the column.
-    body := replace(body, '@word@', CASE WHEN sku_column IS NULL THEN word
-        ELSE format('CASE WHEN has_column_privilege(%s::oid, %L, ''SELECT'') IS NOT NULL THEN %s END',
-                    relation::oid, sku_column, word) END);
-    body := replace(body, '@where@', CASE WHEN is_never_null THEN '' ELSE ' WHERE c.sku IS NOT NULL' END);
-    body := replace(body, '@relation@', relation::oid::text);
-    RETURN replace(replace(body, '@try@', try), '@sku@', sku);
+    named := ARRAY(SELECT format(value, t) FROM unnest(tables) AS t);
+    body := coalesce(checks, '') || CASE event
+        WHEN 'update' THEN replace(replace(read_both, '@new@', named[1]), '@old@', named[2])
+        ELSE replace(read_one, '@rows@', named[1]) END;
+    body := replace(replace(source, '@read@', body), '@everything@', everything);
+    RETURN replace(replace(body, '@relation@', relation::oid::text), '@sku@', sku);
 END $outer$;
 
 -- The table itself and everything below it: a statement on a partition fires only the partition's own triggers.
@@ -267,6 +353,7 @@ DECLARE
     foreign_column name;
     foreign_type text;
     column_name name;
+    inputs name[];
 BEGIN
     IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class AS c WHERE c.oid = relation) THEN
         RAISE EXCEPTION 'watch: % is not a table', name
@@ -281,8 +368,8 @@ BEGIN
     END IF;
     SELECT a.attname INTO column_name FROM pg_attribute AS a
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-    AND (quote_ident(a.attname) = sku OR a.attname = lower(sku)) LIMIT 1;
-    IF FOUND AND EXISTS (SELECT FROM pg_get_keywords() AS k WHERE k.word = lower(sku) AND k.catcode IN ('R', 'T')) THEN
+    AND (quote_ident(a.attname) = sku OR a.attname = lower(sku COLLATE "C")) LIMIT 1;
+    IF FOUND AND EXISTS (SELECT FROM pg_get_keywords() AS k WHERE k.word = lower(sku COLLATE "C") AND k.catcode IN ('R', 'T')) THEN
         RAISE EXCEPTION 'watch: "%" is a word of SQL and a column of %', sku, name
             USING HINT = format('Write the column in double quotes: %I', column_name);
     END IF;
@@ -301,15 +388,23 @@ BEGIN
         RAISE EXCEPTION 'watch: the SKU expression "%" on % reads another table', sku, name
             USING HINT = 'The ERP''s statements would wait for that table''s locks: watch it too, and join in the listing.';
     END IF;
+    inputs := CASE WHEN column_name IS NULL THEN stockrelay.sku_inputs(relation, sku) ELSE ARRAY[column_name] END;
+    SELECT a.attname INTO foreign_column FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = ANY (inputs) AND a.attgenerated = 'v' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'watch: the SKU "%" on % reads %, a virtual generated column', sku, name, foreign_column
+            USING HINT = 'A trigger cannot read one. Write the expression that it is generated from as watch.sku, or make the '
+                         'column STORED.';
+    END IF;
     IF column_name IS NULL THEN
         SELECT a.attname, format_type(a.atttypid, a.atttypmod) INTO foreign_column, foreign_type FROM pg_attribute AS a
-        WHERE a.attrelid = relation AND a.attname = ANY (stockrelay.sku_inputs(relation, sku))
+        WHERE a.attrelid = relation AND a.attname = ANY (inputs)
         AND stockrelay.base_type(a.atttypid) >= 16384 LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION 'watch: the SKU expression "%" on % reads %, whose type % is not one of the server''s own',
                 sku, name, foreign_column, foreign_type
                 USING HINT = 'Whoever owns that type could have code run as the owner of the schema stockrelay. Watch the table '
-                             'by another column, or give it a generated column of type text.';
+                             'by another column, or give it a stored generated column of type text.';
         END IF;
     END IF;
     RETURN column_name;
@@ -331,7 +426,7 @@ BEGIN
         ('stockrelay_delete', 'DELETE', 8, 'REFERENCING OLD TABLE AS old_rows'),
         ('stockrelay_truncate', 'TRUNCATE', 32, '')) AS v (name, event, type, tables)
     LOOP
-        own := function || '_' || lower(part.event);
+        own := function || '_' || lower(part.event COLLATE "C");
         CONTINUE WHEN EXISTS (
             SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation AND t.tgname = part.name AND t.tgtype = part.type
             AND t.tgfoid = to_regproc(format('stockrelay.%I', own)) AND t.tgenabled = 'A');
@@ -389,7 +484,8 @@ BEGIN
         function_name := 'capture_' || relation::oid;
         FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
             EXECUTE format('CREATE OR REPLACE FUNCTION stockrelay.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                           'SET search_path = pg_catalog, pg_temp AS %L', function_name || '_' || event,
+                           'SET search_path = pg_catalog, pg_temp %s AS %L', function_name || '_' || event,
+                           stockrelay.capture_settings(relation, sku_column),
                            stockrelay.capture_source(relation, wanted.sku, sku_column, event));
             EXECUTE format('REVOKE ALL ON FUNCTION stockrelay.%I() FROM PUBLIC', function_name || '_' || event);
         END LOOP;
@@ -402,10 +498,15 @@ BEGIN
             is_always := stockrelay.set_triggers(id, function_name) AND is_always;
             members := members || id;
         END LOOP;
-        INSERT INTO stockrelay.watch AS w (relation, name, sku, function, is_always)
-        VALUES (relation, wanted."table", wanted.sku, function_name, is_always)
+        INSERT INTO stockrelay.watch AS w (relation, name, sku, function, is_always, sku_column, inputs, types)
+        SELECT relation, wanted."table", wanted.sku, function_name, is_always, sku_column,
+               coalesce(array_agg(a.attname ORDER BY a.attnum), '{}'), coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{}')
+        FROM pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = ANY (
+            CASE WHEN sku_column IS NULL THEN stockrelay.sku_inputs(relation, wanted.sku) ELSE ARRAY[sku_column] END)
         ON CONFLICT ON CONSTRAINT watch_pkey DO UPDATE
-        SET name = excluded.name, sku = excluded.sku, function = excluded.function, is_always = excluded.is_always;
+        SET name = excluded.name, sku = excluded.sku, function = excluded.function, is_always = excluded.is_always,
+            sku_column = excluded.sku_column, inputs = excluded.inputs, types = excluded.types;
         kept := kept || relation::oid;
     END LOOP;
     FOR relation IN

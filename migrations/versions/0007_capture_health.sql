@@ -27,7 +27,7 @@ CREATE TABLE stockrelay.capture_finding (
 -- `take_changes`, which counts it as read and names it to nobody. Returns what became of the bell: asked; awake (an intake
 -- polls quickly, nobody rings); off.
 CREATE FUNCTION stockrelay.canary() RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET lock_timeout = '1s' AS $$
 DECLARE
     mark CONSTANT text := E'\x01stockrelay canary';
     word CONSTANT bigint := pg_sequence_last_value('stockrelay.capture_word');
@@ -40,7 +40,9 @@ BEGIN
         VALUES (pg_current_xact_id(), clock_timestamp(), pg_backend_pid(), mark);
     END IF;
     IF word < extract(epoch FROM clock_timestamp()) * 1000 THEN
-        PERFORM stockrelay.ask_to_ring();
+        IF stockrelay.try_bell() THEN
+            INSERT INTO stockrelay.bell (at) VALUES (clock_timestamp());
+        END IF;
         RETURN 'asked';
     END IF;
     RETURN CASE WHEN word < 4611686018427387904 THEN 'awake' ELSE 'off' END;

@@ -142,11 +142,11 @@ async def test_nothing_in_the_database_changes_but_the_token(office18: Office) -
 
 async def test_a_function_that_somebody_changed_fails(office: Office) -> None:
     office.database.run_sql(
-        "CREATE OR REPLACE FUNCTION stockrelay.ask_to_ring() RETURNS void LANGUAGE plpgsql "
+        "CREATE OR REPLACE FUNCTION stockrelay.try_bell() RETURNS boolean LANGUAGE plpgsql "
         "SET search_path = pg_catalog, pg_temp AS 'BEGIN END'"
     )
     failed = (await office.check()).failed("functions")
-    assert "stockrelay.ask_to_ring: another text" in failed.found
+    assert "stockrelay.try_bell: another text" in failed.found
     assert "stockrelay migrate --sql" in failed.advice
 
 

@@ -67,6 +67,20 @@ async def test_skus_that_change_places_are_named(stock: Connection) -> None:
     assert await logged(stock) == ["A", "A", "B", "B", "C", "C", "D"]
 
 
+async def test_a_sku_that_changes_its_case_alone_is_named_twice_under_a_collation_that_does_not_see_it(
+    stock: Connection,
+) -> None:
+    try:
+        await stock.execute(
+            "CREATE COLLATION erp.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except asyncpg.FeatureNotSupportedError:
+        pytest.skip("no ICU")
+    await stock.execute("ALTER TABLE erp.stock ALTER sku TYPE text COLLATE erp.blind")
+    await stock.execute("UPDATE erp.stock SET sku = 'a' WHERE id = 1")
+    assert await logged(stock) == ["A", "a"]
+
+
 async def test_what_a_foreign_key_cascades_is_captured(sql: Connection) -> None:
     await sql.execute(
         "CREATE TABLE erp.product (sku text PRIMARY KEY); CREATE TABLE erp.stock (sku text REFERENCES erp.product "

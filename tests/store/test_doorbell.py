@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import pytest
 
-from tests.store.place import TIMEOUT, Connection, Place
+from tests.store.place import TIMEOUT, Connection, Place, logged
 
 Ring = Callable[[], Awaitable[int]]
 
@@ -108,10 +107,12 @@ async def test_replicated_sessions_ring(sql: Connection, rings: Ring) -> None:
     assert await rings() == 1
 
 
-async def test_prepare_transaction_fails_with_the_doorbell_as_documented(sql: Connection) -> None:
+@pytest.mark.parametrize("words", ["PREPARE TRANSACTION 'two'", "/* XA */ prepare\n/**/ Transaction 'two'"])
+async def test_a_transaction_that_is_prepared_rings_nobody_and_is_captured(
+    sql: Connection, words: str
+) -> None:
     await sql.execute("BEGIN; INSERT INTO shop.goods VALUES ('A')")
-    with pytest.raises(
-        asyncpg.FeatureNotSupportedError,
-        match="cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY",
-    ):
-        await sql.execute("PREPARE TRANSACTION 'two'")
+    prepare = await sql.prepare(words)
+    await prepare.fetch()
+    await sql.execute("COMMIT PREPARED 'two'")
+    assert await logged(sql) == ["A"]

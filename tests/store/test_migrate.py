@@ -63,7 +63,9 @@ async def test_it_can_be_run_again_and_changes_nothing(empty: Place) -> None:
     assert await sql.fetch("SELECT oid, xmin FROM pg_trigger ORDER BY oid") == oids
     assert first[0] == f"schema stockrelay: version {migrations.head()}"
     assert again[0].endswith("(unchanged)")
-    assert first[1:] == again[1:] == ["watching shop.goods (sku: sku)"]
+    assert first[1:] == again[1:]
+    assert first[1] == "watching shop.goods (sku: sku)"
+    assert "(max_prepared_transactions = 10): one that is prepared does not ring" in first[2]
     await check_version(empty.options())
 
 
@@ -176,11 +178,17 @@ async def test_a_disabled_or_foreign_trigger_is_put_right(sql: Connection) -> No
             '"user" is a word of SQL and a column of erp.a; Write the column in double quotes: "user"',
         ),
         ("erp.p", "sku", "is a foreign table"),
+        ("erp.g", "made", "reads made, a virtual generated column; A trigger cannot read one"),
+        ("erp.g", "upper(made)", "reads made, a virtual generated column"),
     ],
 )
 async def test_what_cannot_be_watched_is_refused_in_words(
     place: Place, sql: Connection, table: str, sku: str, words: str
 ) -> None:
+    if table == "erp.g":
+        if place.server.major < 18:
+            pytest.skip("no virtual columns")
+        await sql.execute("CREATE TABLE erp.g (sku text, made text GENERATED ALWAYS AS (sku || '/') VIRTUAL)")
     await sql.execute(
         """
         CREATE TABLE erp.a (sku text, "user" text); CREATE TABLE erp.b (sku text);

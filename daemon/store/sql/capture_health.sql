@@ -5,11 +5,13 @@ WHERE checked_at <= clock_timestamp() - $1::interval RETURNING one;
 
 -- name: tables
 -- Every watched table: whether it is there still and as what, and whether another one has its name (`has_triggers` is NULL
--- where none has), with triggers of ours or without. By the catalogs alone: no right on the ERP's schemas is needed.
+-- where none has), with triggers of ours or without; and what became of a column that the SKU reads (`fault`: missing;
+-- virtual; type: another one, of which the triggers make no text). By the catalogs alone: no right on the ERP's schemas is
+-- needed.
 SELECT w.relation, w.name, w.sku, w.is_always, c.oid IS NOT NULL AS is_there,
        CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS called,
        coalesce(c.relname = p.own AND n.nspname = coalesce(p.schema, n.nspname), false) AS has_name,
-       h.has_triggers
+       h.has_triggers, g.input, g.fault, g.type
 FROM stockrelay.watch AS w
 CROSS JOIN LATERAL (SELECT parse_ident(w.name) AS ident) AS i
 CROSS JOIN LATERAL (SELECT i.ident[cardinality(i.ident)] AS own, i.ident[cardinality(i.ident) - 1] AS schema) AS p
@@ -20,6 +22,16 @@ LEFT JOIN LATERAL (
     FROM pg_class AS o JOIN pg_namespace AS s ON s.oid = o.relnamespace
     WHERE o.oid <> w.relation AND o.relname = p.own AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND CASE WHEN p.schema IS NULL THEN pg_table_is_visible(o.oid) ELSE s.nspname = p.schema END LIMIT 1) AS h ON true
+LEFT JOIN LATERAL (
+    SELECT f.* FROM (
+        SELECT i.name AS input, format_type(a.atttypid, a.atttypmod) AS type, CASE
+            WHEN a.attname IS NULL THEN 'missing'
+            WHEN a.attgenerated = 'v' THEN 'virtual'
+            WHEN a.atttypid <> i.type AND CASE WHEN w.sku_column IS NULL THEN a.atttypid >= 16384
+                ELSE a.atttypid <> ALL ('{16,18,19,20,21,23,25,26,1042,1043,1700,2950}') END THEN 'type' END AS fault
+        FROM unnest(w.inputs, w.types) AS i (name, type)
+        LEFT JOIN pg_attribute AS a ON a.attrelid = w.relation AND a.attname = i.name AND NOT a.attisdropped) AS f
+    WHERE f.fault IS NOT NULL ORDER BY f.input LIMIT 1) AS g ON true
 ORDER BY w.name;
 
 -- name: plain_path
@@ -119,7 +131,7 @@ WITH owners AS (
     ('SCHEMA', 'stockrelay', 'USAGE'),
     ('TABLE', 'bell', 'INSERT'), ('TABLE', 'change_0', 'INSERT'), ('TABLE', 'change_1', 'INSERT'),
     ('SEQUENCE', 'capture_word', 'SELECT'), ('SEQUENCE', 'capture_word', 'UPDATE'),
-    ('FUNCTION', 'ask_to_ring', 'EXECUTE'), ('FUNCTION', 'capture_everything', 'EXECUTE'), ('FUNCTION', 'stay_awake', 'EXECUTE')
+    ('FUNCTION', 'try_bell', 'EXECUTE'), ('FUNCTION', 'capture_everything', 'EXECUTE'), ('FUNCTION', 'stay_awake', 'EXECUTE')
 ), held AS (
     SELECT pg_get_userbyid(o.id)::text AS owner, n.*, coalesce(CASE n.kind
         WHEN 'SCHEMA' THEN has_schema_privilege(o.id, n.name, n.privilege)
@@ -154,7 +166,7 @@ ORDER BY 1;
 
 -- name: doorbell
 -- The doorbell as the database has it; for how many seconds it is silenced; its own trigger (NULL: as it should be); how
--- full the server's notification queue is.
+-- full the server's notification queue is; how many transactions can be prepared.
 SELECT w.last_value < 4611686018427387904 AS is_on,
        CASE WHEN w.last_value < 4611686018427387904
             THEN greatest(0, w.last_value / 1000.0 - extract(epoch FROM clock_timestamp()))::float8 ELSE 0 END AS silenced_s,
@@ -162,7 +174,8 @@ SELECT w.last_value < 4611686018427387904 AS is_on,
             WHEN p.proname <> 'ring' OR p.pronamespace <> 'stockrelay'::regnamespace THEN 'function'
             WHEN t.tgtype <> 5 OR NOT t.tginitdeferred OR t.tgqual IS NOT NULL THEN 'definition'
             WHEN t.tgenabled = 'O' THEN 'origin' END AS fault,
-       pg_notification_queue_usage() >= 0.5 AS is_queue_full
+       pg_notification_queue_usage() >= 0.5 AS is_queue_full,
+       current_setting('max_prepared_transactions')::integer AS prepared
 FROM stockrelay.capture_word AS w
 LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'bell'
 LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'

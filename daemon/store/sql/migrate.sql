@@ -58,8 +58,12 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version');
 SELECT version_num FROM stockrelay.alembic_version;
 
 -- name: set_doorbell
--- NOTIFY makes PREPARE TRANSACTION fail: where the ERP needs that, the doorbell is off.
+-- Switches the doorbell on or off.
 SELECT stockrelay.set_doorbell($1);
+
+-- name: prepared
+-- How many transactions can be prepared.
+SELECT pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4;
 
 -- name: set_watches
 -- Makes the triggers what the configuration says.

@@ -98,23 +98,18 @@ async def _migrate(
                 prepared = await guard.fetchval(_SQL["prepared"])
     finally:
         guard.terminate()
-    return [
-        f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else ""),
-        *(
-            f"watching {row['name']} (sku: {row['sku']})"
-            + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
-            for row in rows
-        ),
-        *(
-            [
-                f"the doorbell is on, and transactions can be prepared (max_prepared_transactions = {prepared}): "
-                "one that is prepared does not ring, and its changes are found by polling"
-            ]
-            if has_doorbell and prepared
-            else []
-        ),
-        *([] if grant_to is None else [f"{grant_to} may do what the daemon does"]),
+    lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
+    lines += [
+        f"watching {row['name']} (sku: {row['sku']})"
+        + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
+        for row in rows
     ]
+    if has_doorbell and prepared:
+        lines.append(
+            f"the doorbell is on, and transactions can be prepared (max_prepared_transactions = {prepared}): "
+            "one that is prepared does not ring, and its changes are found by polling"
+        )
+    return lines + ([] if grant_to is None else [f"{grant_to} may do what the daemon does"])
 
 
 async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from daemon import clock
 from daemon.app.building import (
     confirmed_per_s,
+    connect_options,
     debounces,
     guard_rule,
     lease_pool,
@@ -30,6 +31,7 @@ from daemon.services.lanes import LaneSharing, Served
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
 from daemon.store.changelog import ChangeLog
+from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake
@@ -59,7 +61,8 @@ async def sync(
         clients = await stack.enter_async_context(partners(settings, database))
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
-        lanes, syncs = Lanes(leases), Syncs(database, listing)
+        lanes = Lanes(leases)
+        syncs = Syncs(database, listing, await _direct(settings, stack))
         ledgers = ledgers_of(settings, database, {}, clients)
         dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
         sharing = LaneSharing(
@@ -99,6 +102,14 @@ async def sync(
         return await syncs.summary(job.sync), not job.sync.is_new
 
 
+async def _direct(settings: Settings, stack: AsyncExitStack) -> Database:
+    """A connection past any pooler, closed with the stack: what is read in portions belongs to the session."""
+    database = Database(connect_options(settings, is_direct=True), 1)
+    stack.push_async_callback(database.close)
+    await database.open()
+    return database
+
+
 async def _run_after(
     begin: asyncio.Event, run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
 ) -> None:
@@ -113,7 +124,7 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, 2))
         client = (await stack.enter_async_context(partners(settings, database)))[name]
-        syncs = Syncs(database, listing)
+        syncs = Syncs(database, listing, await _direct(settings, stack))
         parked, open_since = await syncs.before()
         count, zeroes, wrong = 0, 0, 0
         first: list[dict[str, Any]] = []

@@ -132,7 +132,10 @@ class Answers:
     ) -> tuple[Listed | None, tuple[dict[str, object], ...], str | None]:
         """What the listing makes of the SKU, the query's own rows, and why it fails if it does."""
         try:
-            async with self._database.connection("reading the listing") as connection:
+            async with (
+                self._database.connection("reading the listing") as connection,
+                self._database.reading(connection),
+            ):
                 made = await connection.fetchrow(listing.statement("read_listing", is_whole=False), "", [sku])
                 rows = await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
         except SchemaMismatch:
@@ -170,7 +173,10 @@ class Answers:
     async def _ask_listing(self, listing: ChannelListing, name: str, *arguments: object) -> list[Sku]:
         """Ask the operator's query; one that fails knows nothing here, and is told of elsewhere."""
         try:
-            async with self._database.connection("reading the listing") as connection:
+            async with (
+                self._database.connection("reading the listing") as connection,
+                self._database.reading(connection),
+            ):
                 rows = await connection.fetch(_with(listing, name), *arguments)
         except SchemaMismatch:
             raise

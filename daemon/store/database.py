@@ -266,8 +266,12 @@ class Database:
             yield  # the session is set up so
             return
         async with transaction_on(connection):
-            await connection.execute(_READING_LIMITS)
+            await self.limit_reading(connection)
             yield
+
+    async def limit_reading(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        """In a transaction that is to read the ERP's tables: the limits that `reading` speaks of."""
+        await connection.execute(_READING_LIMITS)
 
 
 @asynccontextmanager

@@ -276,7 +276,7 @@ class Inspector:
         with translated(doing), _explained(doing):
             async with self._connection.transaction(readonly=True):
                 milliseconds = max(1, round(self._limit.total_seconds() * 1000))
-                await self._connection.execute(_SQL["limit_time"], str(milliseconds))
+                await self._connection.fetch(_SQL["limit_time"], str(milliseconds))
                 yield self._connection
 
 

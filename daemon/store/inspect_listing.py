@@ -14,7 +14,8 @@ from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing
 
 _SQL = queries.load("inspect")
-_PAGE: Final = 2_000
+_PAGE: Final = 200
+"""Rows fetched at once: so few fit into the socket's buffers, and a process that stands still is cut off as idle."""
 _ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 

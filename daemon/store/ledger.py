@@ -35,6 +35,10 @@ from daemon.store.locks import LockWatch
 
 _SQL = queries.load("ledger")
 
+_PORTION: Final = 400
+"""SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
+statement, and gives its locks on the ERP's tables back, even while this process stands still."""
+
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
@@ -452,9 +456,13 @@ class Ledger:
     async def _listed(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
     ) -> dict[Sku, Listed]:
-        async with self._reader.reading(connection):
-            rows = await connection.fetch(self._read_listing, "", skus)
-        return {Sku(row["sku"]): listed_of(row) for row in rows}
+        listed: dict[Sku, Listed] = {}
+        for start in range(0, len(skus), _PORTION):
+            portion = skus[start : start + _PORTION]
+            async with self._reader.reading(connection):
+                rows = await connection.fetch(self._read_listing, "", portion)
+            listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
+        return listed
 
     async def _listed_one_by_one(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]

@@ -86,7 +86,10 @@ class Proofs:
 
     async def rows(self, skus: Sequence[str], rest: timedelta) -> list[Row]:
         """Read the listing now; `rest`: how long a number must have been told to count as settled."""
-        async with self._database.connection(f"{self.channel}: reading the listing") as connection:
+        async with (
+            self._database.connection(f"{self.channel}: reading the listing") as connection,
+            self._database.reading(connection),
+        ):
             rows = await connection.fetch(self._rows, self.channel, skus, rest)
         return [
             Row(
@@ -180,6 +183,7 @@ class Proofs:
     ) -> Judged:
         """Hold what was read back against the listing as a whole, inside the server; the findings are kept there."""
         async with runs.writing(run, lease) as connection:
+            await self._database.limit_reading(connection)
             await connection.execute(_SQL["forget_look"], run.run_id, look, timeout=_LONG_S)
             row = await connection.fetchrow(
                 self._judge, self.channel, run.run_id, rest, look, is_complete, timeout=_LONG_S

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,6 +12,7 @@ from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("sync")
@@ -71,10 +73,11 @@ class SyncSummary:
 
 
 class Syncs:
-    """One channel's syncs."""
+    """One channel's syncs. `reader`: connections past any pooler, for reading the listing."""
 
-    def __init__(self, database: Database, listing: ChannelListing) -> None:
+    def __init__(self, database: Database, listing: ChannelListing, reader: Database | None = None) -> None:
         self._database = database
+        self._reader = reader or database
         self.channel = listing.channel
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
 
@@ -90,11 +93,14 @@ class Syncs:
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
         """Read the whole listing, so many SKUs at a time: memory does not grow with it.
 
-        One snapshot of it: what changes meanwhile is a change, and has its own way.
+        One snapshot of it: what changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
+        while the portions are handed out. Raises TableLocked, StoreUnavailable, StoreRefused.
         """
-        async with self._database.transaction(f"{self.channel}: reading the listing") as connection:
-            cursor = await connection.cursor(self._read_whole, timeout=LISTING_TIMEOUT.total_seconds())
-            while rows := await cursor.fetch(size, timeout=LISTING_TIMEOUT.total_seconds()):
+        async with (
+            self._reader.connection(f"{self.channel}: reading the listing") as connection,
+            aclosing(held_rows(connection, self._read_whole, size, LISTING_TIMEOUT)) as portions,
+        ):
+            async for rows in portions:
                 yield [(Sku(row["sku"]), listed_of(row)) for row in rows]
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:

@@ -1,6 +1,7 @@
 -- name: limit_time
 -- For one look: no statement may take longer (milliseconds, as text).
-SELECT set_config('statement_timeout', $1, true);
+SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', '500ms', true),
+       set_config('idle_in_transaction_session_timeout', '800ms', true);
 
 -- name: server
 -- Which server answers, as whom, and what its clock says.

@@ -1,0 +1,57 @@
+"""Reading a long result in portions without keeping the ERP's tables locked in between."""
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from daemon import clock
+from daemon.core.errors import TableLocked
+from daemon.store import queries
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+_SQL = queries.load("held_rows")
+_PATIENCE_S: Final = 60.0
+"""How long a table that the ERP has locked is asked for; each try waits half a second."""
+
+
+async def held_rows(
+    connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, size: int, timeout: timedelta
+) -> "AsyncGenerator[list[asyncpg.Record], None]":
+    """Yield the rows of `statement`, which has no parameters, `size` at a time.
+
+    The server keeps the result, and has given its locks back before the first portion is sent, so a process that
+    stands still, or is slow, keeps nothing locked. The server is asked in one message: it does its part whether or not
+    we go on. Raises TableLocked. The session must be ours alone meanwhile: no pooler in transaction mode.
+    """
+    await _hold(connection, statement.rstrip("; \n"), timeout)
+    try:
+        while rows := await connection.fetch(_SQL["next"].replace("@size@", str(size))):
+            yield rows
+    finally:
+        if not connection.is_closed():
+            await connection.execute(_SQL["release"])
+
+
+async def _hold(
+    connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, timeout: timedelta
+) -> None:
+    text = _SQL["hold"].replace("@statement@", statement)
+    give_up_at = clock.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            await connection.execute(text, timeout=timeout.total_seconds())
+        except asyncpg.LockNotAvailableError as error:
+            await connection.execute("ROLLBACK")
+            if clock.monotonic() > give_up_at:
+                raise TableLocked(
+                    "reading the listing: somebody has a table locked (see pg_locks)"
+                ) from error
+        except asyncpg.PostgresError:
+            await connection.execute("ROLLBACK")
+            raise
+        else:
+            return

@@ -14,6 +14,7 @@ from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
 from daemon.partners import Partner, Sekorm, Ymatou
 from daemon.progress import Pulse
+from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
 from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.reconcile import Limits as ReconcileLimits
@@ -22,6 +23,7 @@ from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
 from daemon.store.database import ConnectOptions, Database
+from daemon.store.dependencies import Dependencies
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
@@ -98,6 +100,12 @@ def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
         name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name], channel.max_quantity)
         for name, channel in settings.enabled_channels().items()
     }
+
+
+def listing_health(settings: Settings, database: Database) -> ListingHealth:
+    """Build what sees that changes of all that the listings read are captured."""
+    dependencies = Dependencies(database.transaction, settings.run.compared_only)
+    return ListingHealth(dependencies, tuple(listings(settings).values()), settings.run.resync_s)
 
 
 @asynccontextmanager

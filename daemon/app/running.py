@@ -18,6 +18,7 @@ from daemon.app.building import (
     guard_rule,
     ledgers_of,
     limits,
+    listing_health,
     longest_settle,
     new_holder,
     notifier,
@@ -223,6 +224,7 @@ async def _serve(
         lambda: doorbell.is_listening,
         reading.request_resync,
         wants_doorbell=settings.database.doorbell,
+        listings=listing_health(settings, database),
         observer=watch.metrics,
         pulse=pulse("capture-health"),
     )

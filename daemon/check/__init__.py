@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from daemon.app import connect_options, listings
-from daemon.check import listing, notify, partner, privacy, schema, server, watches
+from daemon.check import coverage, listing, notify, partner, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
 from daemon.core.checks import CheckResult
@@ -29,18 +29,25 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
     need not fetch another (clause S04).
     """
     findings = Findings()
+    is_ready = False
     async with AsyncExitStack() as stack:
         tokens: TokenStore = partner.PassingTokens()
         connection = await stack.enter_async_context(server.connected(findings, settings))
         if connection is None:
             _skip_database(findings, settings)
-        elif await _check_database(findings, settings, *connection):
+        elif is_ready := await _check_database(findings, settings, *connection):
             tokens = await _kept_tokens(stack, settings)
         partners = _partners(findings, settings, tokens)
         for client in partners.values():
             stack.push_async_callback(client.close)
         if connection is not None:
             await _check_listings(findings, settings, connection[0], partners)
+        if connection is not None and is_ready:
+            await coverage.check_coverage(findings, settings, connection[0])
+        else:
+            findings.skip(
+                server.CONNECTION if connection is None else schema.SCHEMA, *coverage.names(settings)
+            )
         await _check_partners(findings, settings, partners)
     notify.check_notify(findings, settings)
     return findings.results
@@ -114,7 +121,7 @@ async def _check_watches(
         findings.skip(blocker or "triggers", *_CAPTURE)
         return
     watches.check_leftovers(findings, settings, watched, tables)
-    await schema.check_functions(findings, inspector, list(watched.values()), faults)
+    await schema.check_functions(findings, settings, inspector, list(watched.values()), faults)
 
 
 async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> TokenStore:

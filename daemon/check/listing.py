@@ -8,15 +8,14 @@ from typing import Final
 
 from daemon import clock
 from daemon.check.findings import Findings
+from daemon.check.listing_cost import CLAIMED, check_cost
 from daemon.core.errors import StoreRefused
-from daemon.core.listing_cost import ADVICE, costliest, judge_cost
+from daemon.core.quoting import quoted
 from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import Examples, ListingInspector, Row
 from daemon.store.listing import ChannelListing
 
-CLAIMED: Final = 10
-"""SKUs that one claim reads at once, about."""
 LONGEST_SKU: Final = 1_000
 """Bytes, as the ledger's statements have it."""
 _SHOWN: Final = 3
@@ -66,7 +65,7 @@ async def check_listing(
     if tally.cut is not None and not tally.sample:
         findings.skip(rows, cost)
     else:
-        await _judge_cost(findings, look, listing, tally.sample, rate_per_s)
+        await check_cost(findings, cost, look, tally.sample, rate_per_s)
 
 
 def _wanted(listing: ChannelListing) -> tuple[str, ...]:
@@ -146,6 +145,7 @@ class _Tally:
     unsendable: _Some = field(default_factory=_Some)
     fractional: _Some = field(default_factory=_Some)
     refused: _Some = field(default_factory=_Some)
+    blank: _Some = field(default_factory=_Some)
 
 
 async def _read(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> _Tally:
@@ -174,13 +174,15 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         return
     _sample(tally, row.sku)
     if row.is_fractional:
-        tally.fractional.add(f"{row.sku} ({row.number})")
+        tally.fractional.add(f"{quoted(row.sku)} ({row.number})")
     if row.number in (None, "NaN"):
-        tally.unnumbered.add(row.sku)
+        tally.unnumbered.add(quoted(row.sku))
     elif not row.is_sendable:
-        tally.unsendable.add(f"{row.sku} ({row.number})")
+        tally.unsendable.add(f"{quoted(row.sku)} ({row.number})")
     elif reason := problem(row.identifiers):
-        tally.refused.add(f"{row.sku} ({reason})")
+        tally.refused.add(f"{quoted(row.sku)} ({reason})")
+    elif blank := next((v for v in (row.sku, *row.identifiers) if v is not None and v != v.strip()), None):
+        tally.blank.add(quoted(blank))
 
 
 def _sample(tally: _Tally, sku: str) -> None:
@@ -197,23 +199,13 @@ async def _judge_rows(
 ) -> None:
     _, name, _ = names(listing.channel)
     with findings.guarding(name):
-        duplicates, twins, cuts = await _compare(look, tally)
-        bad = _faults(tally, duplicates, listing.channel)
+        whole, cuts = await _compare(look, tally)
+        bad = _faults(tally, whole.duplicates, listing.channel)
         for found, advice in bad:
             findings.failed(name, found, advice)
-        if twins.many:
-            findings.warn(
-                name,
-                f"{twins.many} times SKUs share their identifiers, such as {'; '.join(twins.some)}",
-                "the partner keeps one number for both, that of whichever was sent last: give each its own",
-            )
-        if tally.fractional.many:
-            findings.warn(
-                name,
-                f"{tally.fractional.many} SKUs have a quantity with a fraction, such as "
-                f"{', '.join(tally.fractional.some)}: it is rounded down",
-                "let the listing say whole pieces: floor(...), or another unit",
-            )
+        doubtful = _doubts(tally, whole)
+        for found, advice in doubtful:
+            findings.warn(name, found, advice)
         if cuts:
             advice = "the rest is not known: make the listing faster, or raise database.statement_timeout_s"
             findings.failed(name, "; ".join(cuts), advice)
@@ -221,23 +213,54 @@ async def _judge_rows(
             findings.warn(
                 name, "the listing is empty: nothing is sold", "check the conditions of the listing"
             )
-        elif not bad and not twins.many and not tally.fractional.many:
+        elif not bad and not doubtful:
             findings.passed(name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers")
 
 
-async def _compare(look: ListingInspector, tally: _Tally) -> tuple[Examples, Examples, list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What only the whole listing shows: SKUs with several rows, with another's identifiers, spelled almost alike."""
+
+    duplicates: Examples
+    twins: Examples
+    alike: Examples
+
+
+async def _compare(look: ListingInspector, tally: _Tally) -> tuple[_Whole, list[str]]:
     """What only the whole listing shows; what it could not show in time."""
     none = Examples(0, ())
     if tally.cut is not None:
-        return none, none, [tally.cut, "duplicates were not looked for"]
-    cuts: list[str] = []
-    duplicates, twins = none, none
+        return _Whole(none, none, none), [tally.cut, "duplicates were not looked for"]
     try:
-        duplicates = await look.duplicates(_SHOWN)
-        twins = await look.twins(_SHOWN)
+        return _Whole(await look.duplicates(_SHOWN), await look.twins(_SHOWN), await look.alike(_SHOWN)), []
     except TookTooLong:
-        cuts.append("looking for duplicates was cut by the time limit")
-    return duplicates, twins, cuts
+        return _Whole(none, none, none), ["looking for duplicates was cut by the time limit"]
+
+
+def _doubts(tally: _Tally, whole: _Whole) -> list[tuple[str, str]]:
+    counted = (
+        (
+            whole.twins.many,
+            f"times SKUs share their identifiers, such as {'; '.join(whole.twins.some)}",
+            "the partner keeps one number for both, that of whichever was sent last: give each its own",
+        ),
+        (
+            tally.fractional.many,
+            f"SKUs have a quantity with a fraction, such as {', '.join(tally.fractional.some)}: it is rounded down",
+            "let the listing say whole pieces: floor(...), or another unit",
+        ),
+        (
+            tally.blank.many,
+            f"SKUs or their identifiers have blanks at the ends, such as {', '.join(tally.blank.some)}",
+            "to a partner they are other names: correct the ERP, or use btrim(...) in the listing and in watch.sku",
+        ),
+        (
+            whole.alike.many,
+            f"times SKUs differ only by blanks or capitals, such as {'; '.join(whole.alike.some)}",
+            "they are different SKUs to us: if they are one product, let the listing give one row for it",
+        ),
+    )
+    return [(f"{many} {found}", advice) for many, found, advice in counted if many]
 
 
 def _faults(tally: _Tally, duplicates: Examples, channel: ChannelName) -> list[tuple[str, str]]:
@@ -274,31 +297,3 @@ def _faults(tally: _Tally, duplicates: Examples, channel: ChannelName) -> list[t
         ),
     )
     return [(f"{many} {found}", advice) for many, found, advice in counted if many]
-
-
-async def _judge_cost(
-    findings: Findings,
-    look: ListingInspector,
-    listing: ChannelListing,
-    sample: Sequence[str],
-    rate_per_s: float,
-) -> None:
-    _, _, name = names(listing.channel)
-    if not sample:
-        findings.passed(name, "nothing is listed")
-        return
-    with findings.guarding(name):
-        try:
-            singles = dict.fromkeys((sample[0], sample[len(sample) // 2], sample[-1]))
-            one = costliest([await look.cost([sku]) for sku in singles])
-            many = await look.cost(sample[:CLAIMED])
-        except TookTooLong as error:
-            findings.failed(name, f"{error}, and the daemon would be cut as well", ADVICE)
-            return
-        verdict = judge_cost(one, many, rate_per_s)
-        if verdict.is_failure:
-            findings.failed(name, verdict.found, ADVICE)
-        elif verdict.is_costly:
-            findings.warn(name, verdict.found, ADVICE)
-        else:
-            findings.passed(name, verdict.found)

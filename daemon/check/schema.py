@@ -13,7 +13,9 @@ from daemon.core.capture import (
     judge_owners,
     judge_replication,
 )
+from daemon.core.dependencies import judge_subscribed
 from daemon.settings import Settings
+from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Inspector, Server
 from daemon.store.migrate import head
 
@@ -100,7 +102,11 @@ async def check_doorbell(findings: Findings, settings: Settings, inspector: Insp
 
 
 async def check_functions(
-    findings: Findings, inspector: Inspector, tables: Sequence[WatchedTable], faults: Sequence[TriggerFault]
+    findings: Findings,
+    settings: Settings,
+    inspector: Inspector,
+    tables: Sequence[WatchedTable],
+    faults: Sequence[TriggerFault],
 ) -> None:
     """What the triggers call: our functions, with whose rights, and whether in every session."""
     with findings.guarding(FUNCTIONS):
@@ -110,4 +116,6 @@ async def check_functions(
         findings.add(OWNER, judge_owners(await inspector.capturing.owners()), "has the rights it needs")
     with findings.guarding(REPLICATION):
         wrong = judge_replication(await inspector.capturing.replicated(), tables, faults)
+        subscribed = await Dependencies(inspector.look, settings.run.compared_only).subscribed()
+        wrong += judge_subscribed(subscribed, settings.run.resync_s)
         findings.add(REPLICATION, wrong, "nobody works where triggers do not fire")

@@ -34,6 +34,8 @@ class Check(StrEnum):
     FUNCTIONS = "functions"
     RIGHTS = "rights"
     REPLICATION = "replication"
+    LISTINGS = "listings"
+    SPELLING = "spelling"
     DOORBELL = "doorbell"
     CANARY = "canary"
     READING = "reading"

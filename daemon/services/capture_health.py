@@ -6,6 +6,7 @@ replica's own. A replica that stands still keeps nobody from looking: the turn i
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -14,9 +15,13 @@ import structlog
 from daemon import clock
 from daemon.core import capture
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
+from daemon.core.dependencies import judge_reads, judge_subscribed, listing_subject
 from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.spelling import judge_spellings
 from daemon.progress import Pulse, unwatched
 from daemon.store.capture_health import CaptureHealthStore, Capturing
+from daemon.store.dependencies import Dependencies
+from daemon.store.listing import ChannelListing
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +43,15 @@ class Observer(Protocol):
     def capture_checked(self, check: str, *, is_healthy: bool) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Listings:
+    """What is read of the ERP by each channel, and what is asked about it."""
+
+    dependencies: Dependencies
+    listings: Sequence[ChannelListing]
+    resync_s: float
+
+
 class CaptureHealth:
     """Runs in every replica. `heard()` is called for each ring; `request_resync(reason)` has everything compared."""
 
@@ -51,6 +65,7 @@ class CaptureHealth:
         request_resync: Callable[[str], None],
         *,
         wants_doorbell: bool,
+        listings: Listings | None = None,
         observer: Observer | None = None,
         pulse: Pulse | None = None,
         heard_within: timedelta = _HEARD_WITHIN,
@@ -63,6 +78,7 @@ class CaptureHealth:
         self._is_listening = is_listening
         self._request_resync = request_resync
         self._wants_doorbell = wants_doorbell
+        self._listings = listings
         self._observer = observer
         self._pulse = pulse or unwatched()
         self._heard_within = heard_within
@@ -125,6 +141,8 @@ class CaptureHealth:
             await self._store.unsilence()
         findings = capture.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
         findings += await catalog_findings(capturing)
+        if self._listings is not None:
+            findings += await listing_findings(self._listings, capturing, await self._store.open())
         is_late = await self._store.is_reading_late(since, self._read_within)
         if is_late is not None:
             checks.append(Check.READING)
@@ -180,3 +198,26 @@ async def catalog_findings(capturing: Capturing) -> list[Finding]:
     findings += capture.judge_owners(await capturing.owners())
     findings += capture.judge_replication(await capturing.replicated(), tables, triggers)
     return findings
+
+
+async def listing_findings(
+    of: Listings, capturing: Capturing, before: Sequence[OpenFinding]
+) -> list[Finding]:
+    """Return what is wrong with what the listings read, and with the SKUs of what was captured last.
+
+    Of a listing that can't be read now, what was found `before` still holds.
+    """
+    findings: list[Finding] = []
+    for listing in of.listings:
+        try:
+            reads = await of.dependencies.reads(listing)
+        except StockrelayError:
+            # The intake says that it fails, and why.
+            subject = listing_subject(listing.channel)
+            findings += [each.finding for each in before if each.finding.subject == subject]
+        else:
+            findings += judge_reads(reads, of.resync_s)
+    findings += judge_subscribed(await of.dependencies.subscribed(), of.resync_s)
+    watched = [table.name for table in await capturing.tables()]
+    spellings = await of.dependencies.spellings([listing.channel for listing in of.listings])
+    return findings + judge_spellings(spellings, watched, before)

@@ -110,6 +110,9 @@ class Run(Section):
     """Log backlog, ages and ownership of each channel so often."""
     capture_check_s: rules.Seconds = 60.0
     """See so often that the triggers are as they should be, and that a change is rung for and read."""
+    compared_only: tuple[rules.Table, ...] = ()
+    """Tables and views that a listing reads and that nobody needs to watch: their changes may wait for the
+    comparison every `resync_s`. Those that are neither here nor watched are named as a fault."""
 
     @property
     def capture_check(self) -> timedelta:

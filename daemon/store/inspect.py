@@ -18,6 +18,7 @@ from daemon.store.database import ConnectOptions, connect, translated
 _SQL = queries.load("inspect")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
+_PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
 _MARGIN: Final = timedelta(seconds=5)
 
 _UNREACHABLE: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
@@ -248,6 +249,14 @@ class Inspector:
             if row is None
             else Table(row["relation"], row["is_table"], row["name"], tuple(row["columns"]))
         )
+
+    async def sample_skus(self, table: Table, sku: str, most: int) -> list[str]:
+        """Return some of the SKUs that rows of a watched table have; `sku` is the expression."""
+        statement = _SQL["sample_skus"].replace("@table@", table.name).replace("@sku@", sku)
+        async with self.look(f"reading SKUs of {table.name}") as connection:
+            await connection.execute(_PLAIN_PATH)
+            rows = await connection.fetch(statement, table.relation, most)
+        return [row["sku"] for row in rows]
 
     async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
         """LISTEN; `on_ring` is called for each notification."""

@@ -9,6 +9,7 @@ import asyncpg
 
 from daemon.core.errors import StoreRefused
 from daemon.core.listing_cost import Reading
+from daemon.core.quoting import quoted
 from daemon.store import queries
 from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing
@@ -95,6 +96,33 @@ class ListingInspector:
     async def twins(self, most: int) -> Examples:
         """Return the pairs of SKUs that share their identifiers."""
         return await self._examples("listing_twins", most)
+
+    async def alike(self, most: int) -> Examples:
+        """Return the pairs of SKUs that differ only by blanks or capitals."""
+        async with self._inspector.look("reading the listing") as connection:
+            rows = await connection.fetch(self._filled("listing_alike"), most)
+        pairs = (" and ".join(quoted(sku) for sku in row["pair"]) for row in rows)
+        return Examples(rows[0]["many"] if rows else 0, tuple(pairs))
+
+    async def any_sku(self) -> str | None:
+        """Return a SKU of the listing; None: it has none."""
+        async with self._inspector.look("reading the listing") as connection:
+            sku: str | None = await connection.fetchval(self._filled("listing_sku"))
+        return sku
+
+    async def known(self, skus: Sequence[str]) -> set[str]:
+        """Return those of the SKUs that the listing has."""
+        statement = self._listing.statement("read_listing", is_whole=False)
+        async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
+            rows = await connection.fetch(statement, "", list(skus))
+        return {row["sku"] for row in rows}
+
+    async def alike_to(self, skus: Sequence[str]) -> tuple[str, str] | None:
+        """Return one of these SKUs, none of which is listed, with a listed one that differs only by blanks, capitals or
+        leading zeros."""
+        async with self._inspector.look("reading the listing") as connection:
+            row = await connection.fetchrow(self._filled("alike"), list(skus))
+        return None if row is None else (row["alike"], row["listed"])
 
     async def unreadable(self) -> list[str]:
         """Return the GRANTs for tables and schemas that the listing names and this role may not read."""

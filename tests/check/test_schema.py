@@ -50,6 +50,7 @@ async def test_a_role_without_any_right_is_told_the_first_grant_of_each(office18
         "rights", "identity", "doorbell", "functions", "triggers' owner", "replicated sessions",
         "triggers erp.stock", "triggers erp.products",
         "rows sekorm", "rows ymatou", "cost sekorm", "cost ymatou",
+        "reads sekorm", "reads ymatou", "skus erp.stock", "skus erp.products",
     }  # fmt: skip
 
 

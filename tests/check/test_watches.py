@@ -90,3 +90,28 @@ async def test_a_partition_that_was_made_after_the_migration_fails(office: Offic
     failed = (await office.check()).failed("triggers erp.stock")
     assert "partition erp.stock_2: missing" in failed.found
     assert "stockrelay migrate" in failed.advice
+
+
+@pytest.mark.parametrize(
+    ("listing_sku", "watch_sku", "found"),
+    [
+        ("'00' || sku", "sku", 'calls a SKU "SKU'),
+        ("lower(sku)", "sku", 'that the listing calls "p'),
+        ("sku || ' '", "sku", ' "'),
+        ("sku", "'x' || sku", "none of its SKUs is known to a listing"),
+    ],
+)
+async def test_a_watched_table_that_spells_skus_otherwise_than_the_listing_is_named(
+    office18: Office, listing_sku: str, watch_sku: str, found: str
+) -> None:
+    settings = office18.listing(
+        f"SELECT {listing_sku} AS sku, ymatou_code AS outer_sku_id, 7 AS quantity FROM erp.products",
+        watch=[{"table": "erp.stock", "sku": watch_sku}],
+        run={"compared_only": ["erp.products"]},
+    )
+    if listing_sku.startswith("'00'"):
+        office18.database.run_sql("UPDATE erp.products SET sku = '7' || product_id")
+        found = 'calls a SKU "71" that the listing calls "0071"'
+    warned = (await office18.check(settings)).warned("skus erp.stock")
+    assert found in warned.found
+    assert "watch.sku" in warned.advice

@@ -146,6 +146,11 @@ WORDS: Final[Mapping[str, str]] = {
     "capture.rights.do": "· 请数据库管理员补授所列权限。",
     "capture.replication": "有会话不触发触发器",
     "capture.replication.do": "· 请把触发器设为 ENABLE ALWAYS，或撤销 session_replication_role 的设置。",
+    "capture.listings": "listing 读取的某些数据有变更时无法及时发现",
+    "capture.listings.do": "· 请用 [[watch]] 监视该表，或列入 run.compared_only；详情请运行 stockrelay check。",
+    "capture.spelling": "被监视的表与 listing 的 SKU 写法不一致",
+    "capture.spelling.do": "· 请更正 watch.sku，使其与 listing 的 sku 完全一致（含空格、大小写、前导零），"
+    "然后运行 stockrelay migrate。",
     "capture.doorbell": "变更提醒（doorbell）状态不对",
     "capture.doorbell.do": "· 请运行 stockrelay check 查看原因；在此期间靠轮询发现变更，只是稍慢。",
     "capture.canary": "收不到变更提醒",

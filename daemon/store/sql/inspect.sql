@@ -180,6 +180,44 @@ SELECT min(x.sku) || ' and ' || max(x.sku) AS example, count(*) OVER () AS many 
     ) AS l WHERE l.sku IS NOT NULL
 ) AS x GROUP BY x.identifiers HAVING count(DISTINCT x.sku) > 1 ORDER BY min(x.sku) LIMIT $1;
 
+-- name: sample_skus
+-- Some of the SKUs that a watched table's rows have, from all over the table. Names are looked up as the triggers do.
+SELECT DISTINCT x.sku FROM (
+    SELECT (@sku@)::text COLLATE "C" AS sku FROM @table@ TABLESAMPLE SYSTEM (
+        (SELECT least(100, 100000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = $1)) REPEATABLE (1)
+    LIMIT 1000) AS x
+WHERE x.sku IS NOT NULL ORDER BY x.sku LIMIT $2;
+
+-- name: listing_sku
+-- A SKU of the listing.
+SELECT l.sku::text FROM (
+@listing@
+) AS l WHERE l.sku IS NOT NULL LIMIT 1;
+
+-- name: alike
+-- The first of these SKUs ($1), none of which is listed, that differs from a listed one only by blanks, capitals or leading
+-- zeros.
+WITH unknown AS (
+    SELECT u.sku, ltrim(lower(regexp_replace(u.sku, '[[:space:]]', '', 'g')), '0') AS plain
+    FROM (SELECT s.sku COLLATE "C" AS sku FROM unnest($1::text[]) AS s (sku)) AS u
+), listed AS (
+    SELECT x.sku, ltrim(lower(regexp_replace(x.sku, '[[:space:]]', '', 'g')), '0') AS plain
+    FROM (SELECT l.sku::text COLLATE "C" AS sku FROM (
+@listing@
+    ) AS l WHERE l.sku IS NOT NULL) AS x
+)
+SELECT u.sku AS alike, min(x.sku) AS listed FROM unknown AS u JOIN listed AS x ON x.plain = u.plain
+GROUP BY u.sku ORDER BY u.sku LIMIT 1;
+
+-- name: listing_alike
+-- SKUs of the listing that differ only by blanks or capitals: how many pairs or more there are, and some of them.
+SELECT ARRAY[min(x.sku), max(x.sku)] AS pair, count(*) OVER () AS many
+FROM (SELECT l.sku::text COLLATE "C" AS sku FROM (
+@listing@
+) AS l WHERE l.sku IS NOT NULL) AS x
+GROUP BY lower(regexp_replace(x.sku, '[[:space:]]', '', 'g')) HAVING count(DISTINCT x.sku) > 1
+ORDER BY min(x.sku) LIMIT $1;
+
 -- name: unreadable
 -- Tables and schemas that the listing names and this role may not read.
 WITH named AS (

@@ -1,0 +1,36 @@
+"""What it costs to read a listing for a claim."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from daemon.check.findings import Findings
+from daemon.core.listing_cost import ADVICE, costliest, judge_cost
+from daemon.store.inspect import TookTooLong
+from daemon.store.inspect_listing import ListingInspector
+
+CLAIMED: Final = 10
+"""SKUs that one claim reads at once, about."""
+
+
+async def check_cost(
+    findings: Findings, name: str, look: ListingInspector, sample: Sequence[str], rate_per_s: float
+) -> None:
+    """Read single SKUs and a claim's worth of them; `sample` are SKUs from all over the listing."""
+    if not sample:
+        findings.passed(name, "nothing is listed")
+        return
+    with findings.guarding(name):
+        try:
+            singles = dict.fromkeys((sample[0], sample[len(sample) // 2], sample[-1]))
+            one = costliest([await look.cost([sku]) for sku in singles])
+            many = await look.cost(sample[:CLAIMED])
+        except TookTooLong as error:
+            findings.failed(name, f"{error}, and the daemon would be cut as well", ADVICE)
+            return
+        verdict = judge_cost(one, many, rate_per_s)
+        if verdict.is_failure:
+            findings.failed(name, verdict.found, ADVICE)
+        elif verdict.is_costly:
+            findings.warn(name, verdict.found, ADVICE)
+        else:
+            findings.passed(name, verdict.found)

@@ -1,0 +1,63 @@
+"""What a listing reads (the server has it locked when the listing has been run), and how changes spell SKUs."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from daemon.core.dependencies import Reads, Relation, Unseen
+from daemon.core.spelling import Spelling
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.listing import ChannelListing
+
+_SQL = queries.load("dependencies")
+
+AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
+"""Lends a connection inside a transaction, for what the words say; errors are translated."""
+
+
+class Dependencies:
+    """What the listings read, and what changes call SKUs. `compared_only`: relations that nobody has to watch.
+
+    All methods raise StoreUnavailable, StoreRefused.
+    """
+
+    def __init__(self, look: Look, compared_only: Sequence[str]) -> None:
+        self._look = look
+        self._compared_only = list(compared_only)
+
+    async def reads(self, listing: ChannelListing, sku: str | None = None) -> Reads:
+        """Return what the listing reads, for `sku` or one that the ledger knows.
+
+        It is planned, which shows all that it names, and run for one SKU, which shows what its functions read.
+        """
+        statement = listing.statement("read_listing", is_whole=False)
+        async with self._look("looking at what the listing reads") as connection:
+            row = await connection.fetchrow(_SQL["begin_looking"], listing.channel)
+            assert row is not None
+            sku = sku if sku is not None else row["sku"]
+            await connection.fetch(f"{_SQL['explain']} {statement}", "", [])
+            if sku is not None:
+                await connection.fetch(statement, "", [sku])
+            rows = await connection.fetch(_SQL["held"], self._compared_only)
+        relations = [Relation(row["name"], Unseen(row["unseen"]) if row["unseen"] else None) for row in rows]
+        return Reads(listing.channel, relations)
+
+    async def subscribed(self) -> list[str]:
+        """Return the watched tables whose rows come from a subscription."""
+        async with self._look("looking for subscriptions") as connection:
+            rows = await connection.fetch(_SQL["subscribed"], self._compared_only)
+        return [row["name"] for row in rows]
+
+    async def spellings(self, channels: Sequence[ChannelName]) -> list[Spelling]:
+        """Return what the last changes of each watched table call SKUs."""
+        async with self._look("looking at how changes spell SKUs") as connection:
+            rows = await connection.fetch(_SQL["spellings"], list(channels))
+        return [
+            Spelling(row["name"], row["known"], row["unknown"], row["example"], row["alike"], row["listed"])
+            for row in rows
+        ]

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from daemon.core.errors import ConfigError
 from daemon.core.letters import Language, Letter, fitted
-from daemon.core.secrecy import Mask
+from daemon.core.secrecy import ForeignMask
 from daemon.settings import receivers as addresses
 
 _ROBOTS: Final = frozenset({"dingtalk", "feishu", "lark", "wecombot"})
@@ -104,7 +104,9 @@ class Receiver:
 
     def __init__(self, number: int, url: SecretStr) -> None:
         # A word of one or two letters stands in every answer.
-        self._mask = Mask(secret for secret in addresses.secrets(url.get_secret_value()) if len(secret) > 2)
+        self._mask = ForeignMask(
+            secret for secret in addresses.secrets(url.get_secret_value()) if len(secret) > 2
+        )
         schema = addresses.schema(url.get_secret_value())
         self.name = f"notify.urls[{number}] {schema}"
         addresses.mute()
@@ -178,7 +180,8 @@ class Receiver:
         return self._masked(_reason(_heard.lines))
 
     def _masked(self, words: str) -> str:
-        return "".join(c if c.isprintable() else " " for c in self._mask(words))[:_LONGEST_WORDS]
+        plain = self._mask(words[: 4 * _LONGEST_WORDS])
+        return "".join(c if c.isprintable() else " " for c in plain)[:_LONGEST_WORDS]
 
 
 def _reason(lines: Sequence[str]) -> str:

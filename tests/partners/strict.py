@@ -14,7 +14,8 @@ _MARK: Final = "\ufeff"
 
 def body(raw: bytes, *, is_closed: bool) -> bytes | None:
     """The body of a complete reply with status 200; None when a strict reader finds none."""
-    # A line may end in LF alone (RFC 9112, 2.2).
+    # A line may end in LF alone, and an empty one before the first may be skipped (RFC 9112, 2.2; of requests).
+    raw = raw.lstrip(b"\r\n")
     end = re.search(rb"\r?\n\r?\n", raw)
     if end is None:
         return None
@@ -119,7 +120,7 @@ def _object(found: bytes) -> dict[str, Any] | None:
 def _depth(text: str) -> int:
     """How deep brackets are nested, those in strings aside."""
     deepest = depth = 0
-    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
+    for bracket in re.findall(r"[\[{\]}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
         depth += (bracket in "[{") - (bracket in "]}")
         deepest = max(deepest, depth)
     return deepest

@@ -34,6 +34,8 @@ SELECT pg_catalog.to_regrole(pg_catalog.quote_ident(:'owner')) IS NULL AS lacks_
     -- What somebody else has put into a schema of its search path would be called with its rights. So the listings name
     -- their tables with the schema, as they do functions and operators of extensions.
     ALTER ROLE :"daemon" IN DATABASE :"database" SET search_path = pg_catalog, pg_temp;
+    -- A policy for row-level security would hide rows, and what is hidden would be told as sold out: an error instead.
+    ALTER ROLE :"daemon" IN DATABASE :"database" SET row_security = off;
 \endif
 \if :{?schemas}
     GRANT USAGE ON SCHEMA :schemas TO :"owner", :"daemon";

@@ -59,6 +59,7 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
         server.CLOCK,
         privacy.ENCRYPTION,
         privacy.SEARCH_PATH,
+        privacy.ROW_SECURITY,
         server.CONNECTIONS,
         server.LISTEN,
         schema.SCHEMA,
@@ -78,6 +79,7 @@ async def _check_database(
     server.check_clock(findings, server.CLOCK, "the database server", found.ahead, found.accuracy)
     privacy.check_encryption(findings, inspector, privacy.ENCRYPTION, "database.dsn")
     await privacy.check_search_path(findings, inspector, found)
+    await privacy.check_row_security(findings, inspector, found)
     await server.check_connections(findings, settings, inspector)
     await server.check_listening(findings, settings, inspector)
     blocker: str | None = None

@@ -1,5 +1,6 @@
 """The listings: one query a channel, read as the daemon reads it."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ from daemon.store.listing import ChannelListing
 LONGEST_SKU: Final = 1_000
 """Bytes, as the ledger's statements have it."""
 _SHOWN: Final = 3
+_ROW_SECURITY: Final = (
+    "the daemon refuses to read where a policy may hide rows: what is hidden would be told as sold out. Let the "
+    "listing read a view whose owner no policy applies to, such as the table's owner (without security_invoker; "
+    "not where the table has FORCE ROW LEVEL SECURITY)."
+)
 _NUMBERS: Final = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8", "money"})
 
 Problem = Callable[[Sequence[str | None]], str | None]
@@ -108,6 +114,12 @@ async def _tell_failure(
         findings.failed(
             name, "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
         )
+        return
+    if hidden := re.search(r'row-level security policy for table "(.*)"', str(error)):
+        with findings.guarding(name):
+            policies = await look.policies(hidden[1])
+            known = "; ".join(f"{policy} on {table}" for table, policy in policies)
+            findings.failed(name, str(error), f"{_ROW_SECURITY} Policies there: {known or 'none is visible'}")
         return
     if isinstance(error, Denied):
         with findings.guarding(name):

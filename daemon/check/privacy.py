@@ -9,6 +9,7 @@ from daemon.store.inspect import Inspector, Line, Server
 ENCRYPTION: Final = "database encryption"
 LISTENING: Final = "listening encryption"
 SEARCH_PATH: Final = "search path"
+ROW_SECURITY: Final = "row security"
 
 
 def check_encryption(findings: Findings, inspector: Inspector, name: str, key: str) -> None:
@@ -52,3 +53,18 @@ async def check_search_path(findings: Findings, inspector: Inspector, server: Se
             f"ALTER ROLE {server.quoted_role} SET search_path = pg_catalog, pg_temp; and name the listings' tables "
             "with their schemas (docs/security.md)",
         )
+
+
+async def check_row_security(findings: Findings, inspector: Inspector, server: Server) -> None:
+    """Fail where policies for row-level security would hide rows, which the daemon would tell as sold out."""
+    with findings.guarding(ROW_SECURITY):
+        if await inspector.hides_rows():
+            findings.failed(
+                ROW_SECURITY,
+                "row_security is on: a policy would hide rows without an error, and the pooler keeps the daemon from "
+                "setting it",
+                f"ALTER ROLE {server.quoted_role} IN DATABASE {server.database} SET row_security = off; then let the "
+                "pooler reconnect",
+            )
+        else:
+            findings.passed(ROW_SECURITY, "a policy that hides rows is an error")

@@ -14,12 +14,25 @@ from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
 from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
+from daemon.store import queries
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
 _READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '800ms'"
+_SQL = queries.load("session")
+_HIDES_ROWS = (
+    "database.dsn: it leads through a pooler (database.listen_dsn is set), where the daemon cannot set row_security "
+    "for itself; while it is on, a policy would hide rows, which would be told as sold out. Run as a DBA, for the "
+    "daemon's role (deploy/roles.sql does it): ALTER ROLE ... IN DATABASE ... SET row_security = off; then let the "
+    "pooler reconnect"
+)
 _CLEAN_UP_S = 2.0
 """How long a server has to take back what a cancelled task left; then the connection is cut."""
+
+ROW_SECURITY = (
+    "; a policy may hide rows, and what is hidden would be told as sold out: let the listing read a view whose owner "
+    "no policy applies to (without security_invoker), such as the table's owner"
+)
 
 _UNAVAILABLE = (
     OSError,
@@ -67,6 +80,9 @@ def translated(doing: str) -> Iterator[None]:
         raise StoreRefused(
             f"{doing}: {_words(error)}; if the server is a standby, let database.dsn lead to the primary"
         ) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        hint = ROW_SECURITY if "row-level security policy" in str(error) else ""
+        raise StoreRefused(f"{doing}: {_words(error)}{hint}") from error
     except asyncpg.DataError as error:
         raise BadRow(f"{doing}: {_words(error)}") from error
     except asyncpg.PostgresError as error:
@@ -105,6 +121,8 @@ class ConnectOptions:
             settings["default_transaction_isolation"] = "read committed"
             if self.is_for_listings:
                 settings["lock_timeout"] = _LOCK_TIMEOUT
+            # A policy for this role would hide rows, and a SKU without a row is told as sold out: an error instead.
+            settings["row_security"] = "off"
         return {
             "dsn": self.dsn,
             "timeout": CONNECT_TIMEOUT.total_seconds(),
@@ -217,8 +235,13 @@ class Database:
                 reset=_keep_session,
                 connect=reach,
             )
-            async with pool.acquire():
-                self._pool = pool  # an address that does not work is found now
+            # An address that does not work is found now.
+            async with pool.acquire() as connection:
+                hides_rows = self._options.is_pooled and await connection.fetchval(_SQL["hides_rows"])
+            if hides_rows:
+                await pool.close()
+                raise ConfigError(_HIDES_ROWS)
+            self._pool = pool
 
     async def close(self) -> None:
         """Close the pool; after a few seconds the connections are cut."""

@@ -16,6 +16,7 @@ from daemon.store.capture_health import Capturing
 from daemon.store.database import ConnectOptions, connect, translated
 
 _SQL = queries.load("inspect")
+_SESSION = queries.load("session")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
@@ -257,6 +258,18 @@ class Inspector:
             await connection.execute(_PLAIN_PATH)
             rows = await connection.fetch(statement, table.relation, most)
         return [row["sku"] for row in rows]
+
+    async def policies(self, table: str) -> list[tuple[str, str]]:
+        """Return the row-level security policies of tables of that name: (table, policy)."""
+        async with self.look(f"looking for policies of {table}") as connection:
+            rows = await connection.fetch(_SQL["policies"], table)
+        return [(row["name"], row["policy"]) for row in rows]
+
+    async def hides_rows(self) -> bool:
+        """Return whether policies would hide rows from the daemon's sessions without an error."""
+        async with self.look("looking at row_security") as connection:
+            found: bool = await connection.fetchval(_SESSION["hides_rows"])
+        return found
 
     async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
         """LISTEN; `on_ring` is called for each notification."""

@@ -54,6 +54,10 @@ class ListingInspector:
         self._inspector = inspector
         self._listing = listing
 
+    async def policies(self, table: str) -> list[tuple[str, str]]:
+        """Return the row-level security policies of tables of that name."""
+        return await self._inspector.policies(table)
+
     async def is_one_statement(self) -> bool:
         """Return whether the server understands the listing by itself: False for several statements."""
         try:

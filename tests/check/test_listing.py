@@ -44,6 +44,21 @@ async def test_a_query_that_cannot_be_a_listing_is_explained(
     assert set(answers.bad()) == {"listing ymatou", "rows ymatou", "cost ymatou", "reads ymatou"}
 
 
+async def test_a_policy_that_may_hide_rows_is_named(office18: Office) -> None:
+    office18.make_role()
+    office18.database.run_sql(
+        f"GRANT USAGE ON SCHEMA erp, stockrelay TO {office18.role};"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA erp, stockrelay TO {office18.role};"
+        "ALTER TABLE erp.products ENABLE ROW LEVEL SECURITY; CREATE POLICY one_company ON erp.products USING (false)"
+    )
+    answers = await office18.check(office18.listing(LISTING, database={"dsn": office18.dsn_of_role()}))
+    failed = answers.failed("listing ymatou")
+    assert 'row-level security policy for table "products"' in failed.found
+    assert "read a view whose owner no policy applies to" in failed.advice
+    assert "one_company on erp.products" in failed.advice
+    assert answers.of("row security").verdict is Verdict.PASSED
+
+
 async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(office18: Office) -> None:
     assert (await office18.check(office18.listing(f"{LISTING} -- all\n;\n"))).bad() == {}
 

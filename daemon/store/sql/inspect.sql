@@ -42,6 +42,11 @@ LATERAL (SELECT ARRAY(
 WHERE n.nspname = ANY (current_schemas(false)) AND (p.is_open OR cardinality(r.roles) > 0)
 ORDER BY n.nspname;
 
+-- name: policies
+-- The policies of tables with that name, such as an error names it.
+SELECT format('%I.%I', p.schemaname, p.tablename) AS name, p.policyname::text AS policy FROM pg_policies AS p
+WHERE p.tablename = $1 ORDER BY p.schemaname, p.policyname LIMIT 5;
+
 -- name: schema
 -- Whether our schema is there, and whether this role may look into it.
 SELECT has_schema_privilege(n.oid, 'USAGE') AS is_open FROM pg_namespace AS n WHERE n.nspname = 'stockrelay';

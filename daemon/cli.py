@@ -118,13 +118,16 @@ def run(places: Places) -> int:
     each lane (a channel, or a part of it) is
     owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
 
+    SIGHUP has it read its configuration again. What can be changed while it runs is (the log's level, rates, who is
+    told, secrets); the log says what needs a restart. A wrong configuration is refused, and the old one stays.
+
     Under systemd (Type=notify) it says when it is ready, and gives a sign of life while its loops turn.
     `stockrelay health` asks the same from outside.
     """
     settings = places.read()
     from daemon import app
 
-    return asyncio.run(app.run(settings, places.log))
+    return asyncio.run(app.run(settings, places.log, places.reread))
 
 
 @cli.command(

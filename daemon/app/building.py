@@ -214,10 +214,10 @@ def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> Reconcile
     )
 
 
-def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
-    """Build what tells the person in charge. Raises ConfigError."""
+def manners(settings: Settings) -> Manners:
+    """Return how people are told."""
     notify = settings.notify
-    manners = Manners(
+    return Manners(
         language=notify.language,
         zone=operators_zone(settings),
         gather=notify.gather,
@@ -227,8 +227,12 @@ def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
         retry_most=notify.retry_most,
         give_up=notify.give_up,
     )
+
+
+def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
+    """Build what tells the person in charge. Raises ConfigError."""
     return Notifier(
-        Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners, pulse
+        Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners(settings), pulse
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Final
@@ -25,6 +25,7 @@ from daemon.app.building import (
     partners,
     reconcilers,
 )
+from daemon.app.reloading import Reloading, take_addresses, take_limits, take_rest
 from daemon.app.signals import handling_signals
 from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
@@ -65,18 +66,19 @@ STOP_S: Final = 2.0
 """What a service may take to end, beside the grace for what is in flight."""
 
 
-async def run(settings: Settings, log_state: Log) -> int:
-    """Run the daemon until SIGTERM or SIGINT; return the exit code."""
+async def run(settings: Settings, log_state: Log, reread: Callable[[], Settings]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return the exit code. On SIGHUP it takes over what `reread` returns."""
     # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     stop = clock.Signal()
-    with handling_signals(stop):
+    reloading = Reloading(settings, reread, log_state)
+    with handling_signals(stop, reloading.request):
         holder = new_holder()
         channels = sorted(settings.enabled_channels())
         log.info("run.started", version=__version__, holder=holder, channels=channels)
         with first_error():
-            await serve(settings, holder, stop, log_state)
+            await serve(settings, holder, stop, reloading)
     log.info("run.stopped")
     return 0
 
@@ -103,26 +105,28 @@ def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
     return error
 
 
-async def serve(settings: Settings, holder: str, stop: asyncio.Event, log_state: Log) -> None:
+async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading: Reloading) -> None:
     """Run every service until `stop`. A service that dies stops the others, loudly."""
     async with AsyncExitStack() as stack:
         # First, so that it answers while the database is awaited, and until everything else has ended.
-        watch = await stack.enter_async_context(watching(settings, stop, log_state))
+        watch = await stack.enter_async_context(watching(settings, stop, reloading))
         pools = Pools(settings)
         for pool in pools.all():
             stack.push_async_callback(pool.close)
-        if not await _wait_for_database(settings, pools.all(), watch.readiness, stop):
+        reloading.follow(lambda now, _told: take_addresses(pools.all(), now))
+        if not await _wait_for_database(reloading, pools.all(), watch.readiness, stop):
             return
-        clients = await stack.enter_async_context(partners(settings, pools.shared))
-        await _serve(settings, pools, clients, holder, watch, stop)
+        clients = await stack.enter_async_context(partners(reloading.settings, pools.shared))
+        await _serve(reloading, pools, clients, holder, watch, stop)
 
 
 async def _wait_for_database(
-    settings: Settings, pools: Sequence[Database], readiness: Readiness, stop: asyncio.Event
+    reloading: Reloading, pools: Sequence[Database], readiness: Readiness, stop: asyncio.Event
 ) -> bool:
     """Wait until the database answers: it may start after us, and another replica may be putting right
     what a failover has lost. Raises SchemaMismatch, StoreRefused, ForeignDatabase."""
     while not stop.is_set():
+        settings = reloading.settings
         try:
             await migrations.check_version(connect_options(settings, is_direct=True))
             for pool in pools:
@@ -143,13 +147,14 @@ async def _wait_for_database(
 
 
 async def _serve(
-    settings: Settings,
+    reloading: Reloading,
     pools: Pools,
     clients: dict[ChannelName, Partner],
     holder: str,
     watch: Watching,
     stop: asyncio.Event,
 ) -> None:
+    settings = reloading.settings
     readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
     database, lanes = pools.shared, Lanes(pools.leases)
@@ -216,6 +221,9 @@ async def _serve(
             reading.begin_again()
 
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
+    telling = notifier(settings, database, pulse("notify"))
+    reloading.follow(lambda now, _told: take_limits(clients, dispatchers, now))
+    reloading.follow(partial(take_rest, doorbell, telling))
     health = CaptureHealth(
         CaptureHealthStore(database, list(ledgers)),
         holder,
@@ -273,7 +281,7 @@ async def _serve(
             group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
             group.create_task(health.run(stop), name="capture-health"),
-            group.create_task(notifier(settings, database, pulse("notify")).run(stop), name="notify"),
+            group.create_task(telling.run(stop), name="notify"),
         ]
         if settings.reconcile.enabled:
             built = reconcilers(settings, database, clients)

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
+from daemon.app.reloading import Reloading
 from daemon.app.standing import status
 from daemon.core.types import ChannelName
 from daemon.logs import Log
@@ -108,21 +109,23 @@ def _clock_offset(client: Ymatou) -> float | None:
 
 
 @asynccontextmanager
-async def watching(settings: Settings, stop: asyncio.Event, log_state: Log) -> AsyncIterator[Watching]:
+async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading) -> AsyncIterator[Watching]:
     """Watch, and answer on the ops port, until the very end. Raises ConfigError when the port can't be had."""
+    log_state = reloading.log_state
     parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
     async with AsyncExitStack() as stack:
         tasks = {
             asyncio.create_task(loop_watch.run(), name="loop-watch"),
             asyncio.create_task(_tell_repeats(log_state), name="log-repeats"),
+            asyncio.create_task(reloading.run(), name="reload"),
         }
         stack.push_async_callback(asyncio.wait, tasks)
         for task in tasks:
             stack.callback(task.cancel)
         await stack.enter_async_context(_told_to_the_service_manager(settings, parts, stop))
         if settings.ops.enabled:
-            await stack.enter_async_context(_ops_port(settings, parts))
+            await stack.enter_async_context(_ops_port(settings, parts, reloading))
         yield parts
 
 
@@ -152,8 +155,8 @@ async def _told_to_the_service_manager(
 
 
 @asynccontextmanager
-async def _ops_port(settings: Settings, parts: Watching) -> AsyncIterator[None]:
-    status_page = StatusPage(partial(status, settings))
+async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -> AsyncIterator[None]:
+    status_page = StatusPage(lambda: status(reloading.settings))
     pages: dict[str, Page] = {
         "/livez": alive(parts.progress),
         "/readyz": ready(parts.readiness.reasons),

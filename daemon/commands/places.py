@@ -30,6 +30,7 @@ class Places:
         self._secrets_dir: Path | None = None
         self._mask: Mask | None = None
         self._log: Log | None = None
+        self._settings: Settings | None = None
 
     @property
     def log(self) -> "Log":
@@ -48,6 +49,7 @@ class Places:
         from daemon.settings import load
 
         settings = load(self._config, self._secrets_dir)
+        self._settings = settings
         self._mask = Mask(settings.secrets())
         if log_to is None:
             self._log = logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
@@ -56,6 +58,15 @@ class Places:
             self._log = logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
             # After Ctrl-C the driver leaves a future that nobody asks; what matters to a person is raised.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        return settings
+
+    def reread(self) -> "Settings":
+        """The settings as they are now, for a daemon that runs. Raises ConfigError."""
+        from daemon.settings import load
+
+        settings = load(self._config, self._secrets_dir)
+        known = self._settings.secrets() if self._settings is not None else ()
+        self._mask = Mask({*known, *settings.secrets()})
         return settings
 
     def told(self, error: StockrelayError) -> str:

@@ -151,6 +151,10 @@ class Sekorm:
         """For how many seconds the token at hand is still valid; None without one."""
         return self._tokens.remaining_s
 
+    def use(self, settings: SekormSettings) -> None:
+        """Take over secrets that have changed; a token that is valid stays so."""
+        self._settings = settings
+
     async def close(self) -> None:
         await self._tokens.close()
         await self._transport.close()

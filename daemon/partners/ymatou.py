@@ -94,8 +94,7 @@ class Ymatou:
             settings.ca_file,
         )
         self._clock = PartnerClock(YMATOU, now)
-        secret, code = settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()
-        self._mask = ForeignMask((secret, code))
+        self.use(settings)
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:
@@ -137,6 +136,12 @@ class Ymatou:
     def clock_offset(self) -> timedelta | None:
         """How far Ymatou's clock is ahead of this machine's; None before the first reply (Y04)."""
         return self._clock.offset
+
+    def use(self, settings: YmatouSettings) -> None:
+        """Take over secrets that have changed."""
+        self._settings = settings
+        secret, code = settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()
+        self._mask = ForeignMask((secret, code))
 
     async def close(self) -> None:
         await self._transport.close()

@@ -113,6 +113,13 @@ class Dispatcher:
         self._put_off: set[Sku] = set()
         self._compared_at = float("-inf")
 
+    def use(self, limits: Limits) -> None:
+        """Serve the channel like this from now on; the concurrency is a matter of the tasks that run."""
+        self.limits = limits
+        for shift in self._shifts:
+            shift.use(limits)
+        self._share_rate()
+
     def wake(self, lanes: Collection[int] | None = None, *, is_urgent: bool = False) -> None:
         """Rows of these lanes (their numbers; None: of any) may have become due; urgent ones go ahead of all others."""
         for shift in self._shifts:
@@ -223,14 +230,9 @@ class _Shift:
         self.of = tenure.owner.of
         self.wake = clock.Signal()
         self.urgent = clock.Signal()
-        limits = self._limits
-        self._rate_per_s = limits.rate_per_s / self.of
-        self._concurrency = max(1, limits.concurrency // self.of)
-        # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
-        self._single = max(1, min(_MOST_CLAIMED, int(self._rate_per_s / 2), self._concurrency * _ROUNDS))
-        self._batch = self._single
-        self._most = min(limits.batch, dispatcher.partner.most_per_call)
+        self._concurrency = max(1, self._limits.concurrency // self.of)
         self._is_many = False
+        self.use(self._limits)
         self._look_at = 0.0
         self._queue: asyncio.PriorityQueue[_Claimed] = asyncio.PriorityQueue()
         # A sync's calls go one after another, beside the others: what a crash leaves open is one of them.
@@ -247,6 +249,16 @@ class _Shift:
         self._must_recover = True
         self._is_locked = False
         self.failing: Outcome | None = None
+
+    def use(self, limits: Limits) -> None:
+        """Take over limits that have changed."""
+        self._limits = limits
+        self._rate_per_s = limits.rate_per_s / self.of
+        # Never more than is sent within half a second, or than a few rounds of requests: what waits here is aging.
+        self._single = max(1, min(_MOST_CLAIMED, int(self._rate_per_s / 2), self._concurrency * _ROUNDS))
+        self._most = min(limits.batch, self._of.partner.most_per_call)
+        if not self._is_many:
+            self._batch = self._single
 
     def recover(self) -> None:
         """Look before the next claim for attempts that nobody waits for."""

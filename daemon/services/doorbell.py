@@ -43,7 +43,7 @@ class Doorbell:
         on_connected: Callable[[], Awaitable[None]],
         pulse: Pulse | None = None,
     ) -> None:
-        self._options = options
+        self.options = options
         self._on_ring = on_ring
         self._on_connected = on_connected
         self._pulse = pulse or unwatched()
@@ -60,7 +60,7 @@ class Doorbell:
         while not stop.is_set():
             self._pulse.beat(_CONNECT_S)
             try:
-                async with listening(self._options, self._ring) as listener:
+                async with listening(self.options, self._ring) as listener:
                     self._pulse.beat(_COMPARED_S)
                     await self._on_connected()
                     log.info("doorbell.listening", pid=listener.pid)

@@ -85,6 +85,11 @@ class Notifier:
         self._manners = manners
         self._pulse = pulse or unwatched()
 
+    def use(self, receivers: Sequence[Receiver], manners: Manners) -> None:
+        """Tell the next message like this."""
+        self._receivers = receivers
+        self._manners = manners
+
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until told to stop; a database that is away is waited for."""
         if not self._receivers:

@@ -56,7 +56,8 @@ A value comes from the first of these that has it:
    `/etc/stockrelay/config.toml`.
 
 A key that there is not, a value out of range and what contradicts another value are errors: the program names key,
-value and fix, and ends with exit code 78. Nothing is read again while the daemon runs: restart it after a change.
+value and fix, and ends with exit code 78. On SIGHUP a running daemon reads it all again, the environment apart
+([operations.md](operations.md#changing-the-configuration)).
 **Secret** marks what is never shown: not in the log, not by `config show`, not in an error.
 """
 

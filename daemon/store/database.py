@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -242,6 +242,12 @@ class Database:
                 await pool.close()
                 raise ConfigError(_HIDES_ROWS)
             self._pool = pool
+
+    def use(self, dsn: str) -> None:
+        """Make new connections with this address; those there are stay as they are."""
+        self._options = replace(self._options, dsn=dsn)
+        if self._pool is not None:
+            self._pool.set_connect_args(**self._options.arguments())
 
     async def close(self) -> None:
         """Close the pool; after a few seconds the connections are cut."""

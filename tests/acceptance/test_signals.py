@@ -4,9 +4,9 @@ import signal
 
 from daemon.simulator import Delay
 from tests.acceptance.harness import Stage
-from tests.acceptance.replica import Replica
+from tests.acceptance.replica import Line, Replica
 
-BY_HABIT = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 async def ignored(replica: Replica, *numbers: signal.Signals) -> None:
@@ -17,20 +17,66 @@ async def ignored(replica: Replica, *numbers: signal.Signals) -> None:
         await replica.wait_for("run.signal_ignored", since=since, signal=number.name)
 
 
+async def reloaded(replica: Replica) -> Line:
+    """Send SIGHUP and return what the daemon took over."""
+    since = replica.mark()
+    replica.signal(signal.SIGHUP)
+    return await replica.wait_for("run.configuration_reloaded", since=since)
+
+
 async def test_no_signal_that_is_sent_by_habit_ends_it_in_any_phase(stage18: Stage) -> None:
     await stage18.fill(5)
     await stage18.migrate()
     replica = stage18.replica()
     await replica.start()
     await replica.wait_for("run.started")
-    await ignored(replica, *BY_HABIT)
+    await ignored(replica, *IGNORED)
+    await reloaded(replica)
     await stage18.converged()
-    await ignored(replica, *BY_HABIT)
+    await ignored(replica, *IGNORED)
+    assert (await reloaded(replica))["changed"] == []
     # What is in flight keeps it from ending at once.
     stage18.simulator.faults.add(Delay(seconds=60.0))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
     await stage18.simulator.wait_until(lambda: stage18.simulator.stats.in_flight > 0, 30)
     replica.signal(signal.SIGTERM)
     await replica.wait_for("run.stop_requested")
-    await ignored(replica, *BY_HABIT)
+    await ignored(replica, *IGNORED, signal.SIGHUP)
     assert await replica.wait() == 0
+
+
+async def test_a_reload_takes_over_what_it_can_and_names_the_rest(stage18: Stage) -> None:
+    replica = await stage18.running(3)
+    # Both sides change a secret; from now on the old one is refused.
+    ymatou = stage18.partners.ymatou.model_copy(update={"app_secret": "a-new-secret-7"})
+    stage18.simulator.configure(stage18.partners.model_copy(update={"ymatou": ymatou}))
+    stage18.configure(
+        log={"level": "debug"},
+        run={"poll_s": 0.5},
+        sekorm={"rate_per_s": 1500},
+        ymatou={"app_secret": "a-new-secret-7"},
+    )
+    line = await reloaded(replica)
+    changed = ["log.level", "channels.sekorm.rate_per_s", "channels.ymatou.app_secret"]
+    assert (line["level"], sorted(line["changed"]), line["needs_restart"]) == (
+        "warning", sorted(changed), ["run.poll_s"],
+    )  # fmt: skip
+    since = replica.mark()
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
+    await stage18.converged()
+    await replica.wait_for("intake.changes_read", since=since, level="debug")
+    assert not replica.find("dispatch.channel_paused", since=since)
+
+
+async def test_a_wrong_configuration_is_refused_and_the_old_one_stays(stage18: Stage) -> None:
+    replica = await stage18.running(3)
+    for named in ("run.poll_s", "this is not TOML"):
+        stage18.configure(run={"poll_s": -1})
+        if named != "run.poll_s":
+            stage18.config.write_text("this is no TOML", "utf-8")
+        since = replica.mark()
+        replica.signal(signal.SIGHUP)
+        line = await replica.wait_for("run.configuration_refused", since=since)
+        assert named in line["reason"], line
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
+    await stage18.converged()

@@ -5,6 +5,7 @@ import io
 import re
 
 from daemon import app, logs
+from daemon.app.reloading import Reloading
 from daemon.core.checks import Verdict
 from daemon.core.types import SEKORM, YMATOU
 from tests.check.conftest import PRODUCTS, Answers, Office
@@ -23,12 +24,10 @@ async def test_the_advised_grants_are_all_that_the_daemon_needs(office: Office) 
         assert commands(answers), answers.bad()
         office.database.run_sql("\n".join(commands(answers)))
     stop = asyncio.Event()
+    log = logs.configure("error", "json", io.StringIO())
+    reloading = Reloading(settings, lambda: settings, log)
     async with asyncio.TaskGroup() as group:
-        group.create_task(
-            app.serve(
-                settings, "a role with no more rights", stop, logs.configure("error", "json", io.StringIO())
-            )
-        )
+        group.create_task(app.serve(settings, "a role with no more rights", stop, reloading))
         await office.simulator.wait_until(
             lambda: all(office.simulator.state.count(name) == PRODUCTS for name in (SEKORM, YMATOU)), 30
         )

@@ -1,0 +1,136 @@
+"""SIGHUP: the configuration is read again, and what can be changed in a running daemon is."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.app.building import connect_options, limits, manners, receivers
+from daemon.core.errors import StockrelayError
+from daemon.core.types import ChannelName
+from daemon.logs import Log
+from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.services.dispatch import Dispatcher
+from daemon.services.doorbell import Doorbell
+from daemon.services.notify import Notifier, Receiver
+from daemon.settings import Sekorm as SekormSettings
+from daemon.settings import Settings
+from daemon.settings import Ymatou as YmatouSettings
+from daemon.settings.reload import reload
+from daemon.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_PATIENCE_S: Final = 30.0
+
+Take = Callable[[Settings, Sequence[Receiver]], None]
+"""Takes over what has changed. It does not fail: everything has been looked at before."""
+_Read = tuple[Settings, Sequence[Receiver]]
+
+
+class Reloading:
+    """The settings as they are now. `reread` reads the configuration again; it raises ConfigError."""
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings], log_state: Log) -> None:
+        self.settings = settings
+        self.log_state = log_state
+        self._reread = reread
+        self._takers: list[Take] = []
+        self._wanted = clock.Signal()
+
+    def follow(self, take: Take) -> None:
+        """Have `take` called with what has changed."""
+        self._takers.append(take)
+
+    def request(self) -> None:
+        """Read the configuration as soon as can be."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Reload when it is asked for, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            reason = ""
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    self._take(*await _in_thread(self._look))
+            except StockrelayError as error:
+                reason = str(error)
+            except TimeoutError:
+                reason = f"it could not be read within {_PATIENCE_S:g} s"
+            if reason:
+                log.error("run.configuration_refused", reason=reason)
+
+    def _look(self) -> _Read:
+        new = self._reread()
+        return new, receivers(new)
+
+    def _take(self, new: Settings, told: Sequence[Receiver]) -> None:
+        done = reload(self.settings, new)
+        # First: from here on a line may hold the new secrets.
+        self.log_state.change(done.settings.log.level, done.settings.secrets())
+        self.settings = done.settings
+        for take in self._takers:
+            take(done.settings, told)
+        tell = log.warning if done.needs_restart else log.info
+        tell("run.configuration_reloaded", changed=done.changed, needs_restart=done.needs_restart)
+
+
+def take_addresses(pools: Sequence[Database], settings: Settings) -> None:
+    """New connections are made with the new password."""
+    dsn = connect_options(settings, is_direct=False).dsn
+    for pool in pools:
+        pool.use(dsn)
+
+
+def take_limits(
+    clients: Mapping[ChannelName, Partner], dispatchers: Mapping[ChannelName, Dispatcher], settings: Settings
+) -> None:
+    """New requests are made with the new secrets, at the new rate."""
+    for name, channel in settings.enabled_channels().items():
+        match clients[name], channel:
+            case (Sekorm() as client, SekormSettings()):
+                client.use(channel)
+            case (Ymatou() as client, YmatouSettings()):
+                client.use(channel)
+        dispatchers[name].use(limits(settings, channel))
+
+
+def take_rest(doorbell: Doorbell, notifier: Notifier, settings: Settings, told: Sequence[Receiver]) -> None:
+    """The doorbell's next connection, and the next message."""
+    doorbell.options = connect_options(settings, is_direct=True)
+    notifier.use(told, manners(settings))
+
+
+async def _in_thread(work: Callable[[], _Read]) -> _Read:
+    """Do what may hang: a file on a network, a library that loads for seconds. Not in a pool, because Python waits for
+    the threads of those at exit."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_Read] = loop.create_future()
+
+    def settle(result: _Read | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if result is not None:
+            done.set_result(result)
+        elif error is not None:
+            done.set_exception(error)
+
+    def run() -> None:
+        result: _Read | None = None
+        failure: Exception | None = None
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - passed on to whoever waits for it
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    return await done

@@ -1,0 +1,71 @@
+"""What a running daemon takes over from a new configuration, and what it names as needing a restart."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.settings import Settings, load
+from daemon.settings.reload import reload
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+
+
+def settings(**variables: str) -> Settings:
+    """The example's settings, with some given by the environment."""
+    return load(EXAMPLE, None, {f"STOCKRELAY_{name.upper()}": value for name, value in variables.items()})
+
+
+def value(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever the key holds
+    found: Any = settings
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("key", "variables"),
+    [
+        ("log.level", {"log__level": "debug"}),
+        ("notify.urls", {"notify__urls": '["json://example.org/x"]'}),
+        ("notify.gather_s", {"notify__gather_s": "7"}),
+        ("channels.sekorm.rate_per_s", {"channels__sekorm__rate_per_s": "7"}),
+        ("channels.sekorm.app_secret", {"channels__sekorm__app_secret": "another-one-77"}),
+        ("channels.sekorm.account", {"channels__sekorm__account": "another-one-77"}),
+        ("channels.ymatou.auth_code", {"channels__ymatou__auth_code": "another-one-77"}),
+        ("channels.ymatou.batch_above", {"channels__ymatou__batch_above": "7"}),
+        ("database.dsn", {"database__dsn": "postgresql://stockrelay:another-77@127.0.0.1:5432/erp"}),
+    ],
+)
+def test_it_takes_effect_at_once(key: str, variables: Mapping[str, str]) -> None:
+    old, new = settings(), settings(**variables)
+    done = reload(old, new)
+    assert (done.changed, done.needs_restart) == ((key,), ())
+    assert value(done.settings, key) == value(new, key) != value(old, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "variables"),
+    [
+        ("log.format", {"log__format": "json"}),
+        ("run.poll_s", {"run__poll_s": "7"}),
+        ("watch", {"watch": '[{"table": "erp.other", "sku": "sku"}]'}),
+        ("channels.sekorm.listing", {"channels__sekorm__listing": "SELECT 1"}),
+        ("channels.sekorm.concurrency", {"channels__sekorm__concurrency": "7"}),
+        ("channels.sekorm.timeout_s", {"channels__sekorm__timeout_s": "7"}),
+        ("channels.ymatou.enabled", {"channels__ymatou__enabled": "false"}),
+        ("database.dsn", {"database__dsn": "postgresql://stockrelay:another-77@db2.example:5432/erp"}),
+        ("database.pool_size", {"database__pool_size": "7"}),
+    ],
+)
+def test_it_needs_a_restart(key: str, variables: Mapping[str, str]) -> None:
+    old = settings()
+    done = reload(old, settings(**variables))
+    assert (done.changed, done.needs_restart) == ((), (key,))
+    assert done.settings == old
+
+
+def test_nothing_has_changed() -> None:
+    old = settings()
+    assert reload(old, settings()) == (old, (), ())

@@ -61,6 +61,7 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
         privacy.SEARCH_PATH,
         privacy.ROW_SECURITY,
         server.CONNECTIONS,
+        server.PREPARED,
         server.LISTEN,
         schema.SCHEMA,
         schema.RIGHTS,
@@ -81,6 +82,7 @@ async def _check_database(
     await privacy.check_search_path(findings, inspector, found)
     await privacy.check_row_security(findings, inspector, found)
     await server.check_connections(findings, settings, inspector)
+    await server.check_prepared(findings, settings)
     await server.check_listening(findings, settings, inspector)
     blocker: str | None = None
     if not await schema.check_schema(findings, inspector, found):

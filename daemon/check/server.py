@@ -12,12 +12,13 @@ from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError
 from daemon.settings import Settings
-from daemon.store.inspect import Inspector, Server, Unreachable, inspecting
+from daemon.store.inspect import Inspector, Server, Unreachable, inspecting, keeps_prepared_statements
 
 CONNECTION: Final = "database"
 CLOCK: Final = "database clock"
 CONNECTIONS: Final = "database connections"
 LISTEN: Final = "listening connection"
+PREPARED: Final = "prepared statements"
 
 OLDEST: Final = 14
 NOTABLE: Final = timedelta(seconds=30)
@@ -92,6 +93,22 @@ async def check_connections(findings: Findings, settings: Settings, inspector: I
         else:
             advice = "lower database.pool_size, or raise max_connections or the role's CONNECTION LIMIT"
             findings.warn(CONNECTIONS, found, advice)
+
+
+async def check_prepared(findings: Findings, settings: Settings) -> None:
+    """Whether prepared statements outlive a transaction, which a pooler in transaction mode may prevent."""
+    if not settings.database.prepared_statements:
+        findings.passed(PREPARED, "not used (database.prepared_statements = false)")
+        return
+    with findings.guarding(PREPARED):
+        if await keeps_prepared_statements(connect_options(settings, is_direct=False)):
+            findings.passed(PREPARED, "kept")
+        else:
+            findings.failed(
+                PREPARED,
+                "a pooler in transaction mode stands between, and loses prepared statements",
+                "set database.prepared_statements = false, and database.listen_dsn to a direct address past the pooler",
+            )
 
 
 async def check_listening(findings: Findings, settings: Settings, inspector: Inspector) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from daemon.core.errors import ConfigError
+from daemon.settings import addresses
 from daemon.settings.keys import Key, named_keys, suggestion
 from daemon.settings.model import ENV_PREFIX, Settings
 from daemon.settings.problems import NO_SUCH_KEY, Problems, unknown
@@ -40,6 +41,7 @@ def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, st
         problems.hide(layer)
         values = _over(values, layer)
 
+    _add_services(values, environ, problems)
     settings = _validated(values, problems)
     if settings is None or problems.lines:
         source = str(file) if file else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
@@ -158,6 +160,25 @@ def _nested(given: Mapping[Key, tuple[str, str]], problems: Problems) -> dict[st
     source = EnvSettingsSource(Settings)
     source.env_vars = texts
     return source()
+
+
+def _add_services(values: Mapping[str, Any], environ: Mapping[str, str], problems: Problems) -> None:
+    """Put into the addresses what the environment says of them, as libpq would."""
+    section = values.get("database")
+    if not isinstance(section, dict):
+        return
+    for name in ("dsn", "listen_dsn"):
+        if isinstance(section.get(name), str):
+            try:
+                section[name] = addresses.with_environment(section[name], environ)
+            except ValueError as error:
+                problems.add(f"database.{name}: {error}")
+    for variable in ("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL"):
+        if (file := environ.get(variable)) and not Path(file).is_file():
+            problems.add(
+                f"environment variable {variable} = {file}: is not there, or is not a file; give the path of a file, "
+                "or take the variable away"
+            )
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

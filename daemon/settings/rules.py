@@ -13,17 +13,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from daemon.core.schedule import cron_problem
 from daemon.core.secrecy import MASK
-from daemon.settings import receivers
+from daemon.settings import addresses, receivers
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _TABLE = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}))*\.?"
 )
-_HOSTS = re.compile(r"(?:[\w.-]*|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
 _SHOWN_IN_DSN = frozenset({
-    "application_name", "connect_timeout", "dbname", "host", "options", "port", "sslcert", "sslcrl", "sslkey",
-    "sslmode", "sslrootcert", "target_session_attrs", "user",
+    "application_name", "connect_timeout", "dbname", "host", "options", "port", "service", "sslcert", "sslcrl",
+    "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user",
 })  # fmt: skip
 
 
@@ -70,17 +69,8 @@ def _fernet_key(value: SecretStr) -> SecretStr:
 
 
 def _dsn(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"postgres", "postgresql"} or not value.get_secret_value().startswith(
-        f"{parts.scheme}://"
-    ):
-        raise ValueError("is not a PostgreSQL URI; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if parts.fragment or "@" in parts.path or not all(_HOSTS.fullmatch(host) for host in hosts):
-        raise ValueError(
-            "has a host, port or database that cannot be; percent-encode what is special in the user name "
-            "and password (@ is %40, / is %2F, ? is %3F, # is %23)"
-        )
+    if (what := addresses.problem(value.get_secret_value())) is not None:
+        raise ValueError(what)
     return value
 
 

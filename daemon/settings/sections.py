@@ -32,7 +32,8 @@ class Database(Section):
     dsn: rules.Dsn
     """The database's address: postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Of several hosts, with commas
     between, the one that can be written is used. What is special in user name or password is percent-encoded:
-    @ is %40."""
+    @ is %40. Parameters are libpq's (`sslmode`, `sslrootcert=system`, `service`, `passfile`, `options`, ...); one
+    that the driver cannot honour, such as `channel_binding=require`, is refused with what to write instead."""
     listen_dsn: rules.Dsn | None = None
     """A direct way to the same database, past a pooler such as PgBouncer: LISTEN does not work through one in
     transaction mode. Left out: the same as `dsn`."""

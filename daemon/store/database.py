@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +15,17 @@ from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
 from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
+from daemon.settings import addresses
 from daemon.store import queries
+from daemon.store.passfile import password_for
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
 _READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '800ms'"
 _SQL = queries.load("session")
+UNPREPARED = (
+    "a pooler in transaction mode keeps no prepared statements: set database.prepared_statements = false"
+)
 _HIDES_ROWS = (
     "database.dsn: it leads through a pooler (database.listen_dsn is set), where the daemon cannot set row_security "
     "for itself; while it is on, a policy would hide rows, which would be told as sold out. Run as a DBA, for the "
@@ -74,6 +80,11 @@ def translated(doing: str) -> Iterator[None]:
     except asyncpg.exceptions.ClientConfigurationError as error:
         # Its words name what is wrong with the address, and not the address.
         raise ConfigError(f"database.dsn: {_words(error)}") from error
+    except ssl.SSLError as error:
+        raise StoreUnavailable(
+            f"{doing}: no encrypted connection to the database ({_words(error)}); the host in database.dsn must be the "
+            "certificate's, and sslrootcert there the file of its authority"
+        ) from error
     except _UNAVAILABLE as error:
         raise StoreUnavailable(f"{doing}: the database does not answer ({_words(error)})") from error
     except asyncpg.ReadOnlySQLTransactionError as error:
@@ -89,10 +100,27 @@ def translated(doing: str) -> Iterator[None]:
         raise StoreRefused(f"{doing}: {_words(error)}") from error
 
 
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """What the server refuses of the address itself, no other try can mend."""
+    try:
+        with translated("connecting to the database"):
+            yield
+    except StoreRefused as error:
+        if isinstance(error.__cause__, asyncpg.UndefinedObjectError | asyncpg.CantChangeRuntimeParamError):
+            raise ConfigError(
+                f"database.dsn: the server refuses one of its parameters ({_words(error.__cause__)}); leave it out"
+            ) from error
+        raise
+
+
 def _words(error: BaseException) -> str:
     words = str(error).strip().splitlines()
     text = words[0] if words else type(error).__name__
-    hint = getattr(error, "hint", None)
+    if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
+        # The driver's hint names an argument of its own.
+        return f"{text}; {UNPREPARED}"
+    hint = " ".join((getattr(error, "hint", None) or "").split())
     return f"{text}; {hint}" if hint else text
 
 
@@ -123,12 +151,14 @@ class ConnectOptions:
                 settings["lock_timeout"] = _LOCK_TIMEOUT
             # A policy for this role would hide rows, and a SKU without a row is told as sold out: an error instead.
             settings["row_security"] = "off"
+        address = addresses.for_driver(self.dsn)
         return {
-            "dsn": self.dsn,
+            "dsn": address.dsn,
             "timeout": CONNECT_TIMEOUT.total_seconds(),
             "command_timeout": self.statement_timeout.total_seconds(),
             "server_settings": settings,
             "statement_cache_size": 100 if self.prepared_statements else 0,
+            **address.arguments,
         }
 
 
@@ -144,6 +174,8 @@ async def reach(
         arguments["target_session_attrs"] = "primary"
     for one in hosts:
         try:
+            if (password := password_for(one)) is not None:
+                arguments["password"] = password
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
         except asyncpg.exceptions.ClientConfigurationError:
             raise
@@ -168,7 +200,7 @@ def _each_host(dsn: str) -> list[str]:
 async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
     try:
-        with translated("connecting to the database"):
+        with _connecting():
             connection: asyncpg.Connection[asyncpg.Record] = await reach(**options.arguments())
     except ValueError as error:
         # The driver's words may hold the whole address, with its password.
@@ -213,7 +245,9 @@ class Database:
     def __init__(self, options: ConnectOptions, pool_size: int) -> None:
         self._options = options
         self._pool_size = pool_size
-        self._patience_s = len(_each_host(options.dsn)) * CONNECT_TIMEOUT.total_seconds() + 1
+        self._patience_s = (
+            len(_each_host(addresses.for_driver(options.dsn).dsn)) * CONNECT_TIMEOUT.total_seconds() + 1
+        )
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -224,7 +258,7 @@ class Database:
         async def set_up(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             keep_alive(connection)
 
-        with translated("connecting to the database"):
+        with _connecting():
             pool = await asyncpg.create_pool(
                 **self._options.arguments(),
                 # None for its own sake: while the server is away, the pool would log each try to restore it.

@@ -1,5 +1,6 @@
 """What `stockrelay check` asks the database. Nothing is changed: every look is a read-only transaction of its own."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +21,8 @@ _SESSION = queries.load("session")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
+_AT_ONCE: Final = 4
+_ROUNDS: Final = 10
 _MARGIN: Final = timedelta(seconds=5)
 
 _UNREACHABLE: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
@@ -144,6 +147,32 @@ async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator
         yield Inspector(connection, limit)
     finally:
         connection.terminate()
+
+
+async def keeps_prepared_statements(options: ConnectOptions) -> bool:
+    """Return whether a statement that is prepared on a connection can be run there again, with several at once.
+
+    A pooler in transaction mode may give each transaction another server; with a single connection none is noticed.
+    Raises StoreUnavailable, StoreRefused, ConfigError.
+    """
+
+    async def use_one() -> None:
+        connection = await connect(replace(options, prepared_statements=True))
+        try:
+            with translated("trying prepared statements"):
+                for number in range(_ROUNDS):
+                    await connection.fetchval(_SQL["echo"], number)
+        finally:
+            connection.terminate()
+
+    results = await asyncio.gather(*(use_one() for _ in range(_AT_ONCE)), return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    lost = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+    if any(isinstance(failure.__cause__, lost) for failure in failures):
+        return False
+    for failure in failures:
+        raise failure
+    return True
 
 
 def _unreachable(error: BaseException) -> Unreachable:

@@ -7,7 +7,9 @@ import pytest
 from daemon.check import server
 from daemon.check.findings import Findings
 from daemon.core.checks import Verdict
-from tests.check.conftest import Office
+from daemon.core.errors import ConfigError
+from daemon.store.database import connect
+from tests.check.conftest import Office, options
 from tests.check.pooler import Pooler
 
 
@@ -102,6 +104,23 @@ async def test_everything_else_works_through_a_pooler_in_transaction_mode(office
         dsn = office18.database.dsn.replace(str(office18.database.server.port), str(pooler.port))
         database = {"dsn": dsn, "listen_dsn": office18.database.dsn, "prepared_statements": False}
         assert (await office18.check(office18.settings(database=database))).bad() == {}
+
+
+async def test_prepared_statements_behind_a_pooler_in_transaction_mode_are_found(office18: Office) -> None:
+    async with Pooler(office18.database.server.port) as pooler:
+        dsn = office18.database.dsn.replace(str(office18.database.server.port), str(pooler.port))
+        answers = await office18.check(
+            office18.settings(database={"dsn": dsn, "listen_dsn": office18.database.dsn})
+        )
+    failed = answers.failed("prepared statements")
+    assert "loses prepared statements" in failed.found
+    assert "database.prepared_statements = false" in failed.advice
+
+
+async def test_what_a_server_refuses_of_an_address_is_the_configurations_fault(office18: Office) -> None:
+    dsn = f"{office18.database.dsn}?options=-c%20no_such_setting%3D1"
+    with pytest.raises(ConfigError, match=r'database\.dsn: .*"no_such_setting".*leave it out'):
+        await connect(options(dsn))
 
 
 async def test_a_listening_connection_to_another_database_is_found(office18: Office) -> None:

@@ -42,6 +42,10 @@ LATERAL (SELECT ARRAY(
 WHERE n.nspname = ANY (current_schemas(false)) AND (p.is_open OR cardinality(r.roles) > 0)
 ORDER BY n.nspname;
 
+-- name: echo
+-- A statement that is prepared once and run several times.
+SELECT $1::integer;
+
 -- name: policies
 -- The policies of tables with that name, such as an error names it.
 SELECT format('%I.%I', p.schemaname, p.tablename) AS name, p.policyname::text AS policy FROM pg_policies AS p

@@ -1,0 +1,242 @@
+"""Addresses of databases as providers hand them out: understood as libpq would, and rewritten for the driver."""
+
+import configparser
+import difflib
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+_HOSTS: Final = re.compile(r"(?:[\w.-]*|%2[Ff][^,@/]*|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
+_HINT: Final = (
+    "percent-encode what is special in the user name and password (@ is %40, / is %2F, ? is %3F, # is %23, % is %25, "
+    "[ is %5B)"
+)
+_TAKEN: Final = frozenset({
+    "application_name", "dbname", "host", "options", "passfile", "password", "port", "sslcert", "sslcrl", "sslkey",
+    "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "ssl_max_protocol_version", "ssl_min_protocol_version",
+    "target_session_attrs", "user",
+})  # fmt: skip
+"""What the driver understands as libpq does."""
+_FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert", "passfile")
+_ANY: Final = frozenset[str]()
+_LET_BE: Final[Mapping[str, frozenset[str]]] = {
+    "channel_binding": frozenset({"disable", "prefer"}),
+    "client_encoding": frozenset({"auto", "unicode", "utf-8", "utf8"}),
+    "connect_timeout": _ANY,
+    "fallback_application_name": _ANY,
+    "gssdelegation": frozenset({"0"}),
+    "gssencmode": frozenset({"disable", "prefer"}),
+    "keepalives": _ANY,
+    "keepalives_count": _ANY,
+    "keepalives_idle": _ANY,
+    "keepalives_interval": _ANY,
+    "load_balance_hosts": frozenset({"disable"}),
+    "requiressl": _ANY,
+    "service": _ANY,
+    "ssl": frozenset({"true"}),
+    "sslcertmode": frozenset({"allow"}),
+    "sslcompression": frozenset({"0"}),
+    "sslsni": frozenset({"1"}),
+    "tcp_user_timeout": _ANY,
+}
+"""What libpq understands and the driver does not: these values change nothing, or are seen to here."""
+_POOLED: Final = "leave it out, and set database.prepared_statements = false if a pooler stands between"
+_SIZED: Final = "leave it out; database.pool_size says how many connections there are"
+_UNSUPPORTED: Final = "the driver cannot do it: leave it out"
+_INSTEAD: Final = {
+    **dict.fromkeys(
+        ("replication", "require_auth", "requirepeer", "scram_client_key", "scram_server_key"), _UNSUPPORTED
+    ),
+    "channel_binding": "the driver cannot bind channels: leave it out; sslmode=verify-full with sslrootcert keeps "
+    "others out as well",
+    "client_encoding": "the driver speaks UTF-8 alone: leave it out",
+    "connection_limit": _SIZED,
+    "gssencmode": "the driver encrypts with TLS alone: leave it out, and write sslmode=verify-full",
+    "hostaddr": "write the address as the host",
+    "pgbouncer": _POOLED,
+    "pool_max_conns": _SIZED,
+    "pool_size": _SIZED,
+    "pool_timeout": _SIZED,
+    "prepared_statement_cache_size": _POOLED,
+    "preparethreshold": _POOLED,
+    "schema": "leave it out; listings name their tables with the schema",
+    "statement_cache_size": _POOLED,
+}
+_SETTINGS: Final = frozenset({
+    "default_transaction_read_only", "idle_in_transaction_session_timeout", "jit", "lock_timeout", "role",
+    "search_path", "statement_timeout", "timezone", "work_mem",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address for the driver: one that it understands, and what it takes as arguments beside it."""
+
+    dsn: str
+    arguments: Mapping[str, Any]
+
+
+def problem(dsn: str) -> str | None:
+    """Why this is no address of a database, and what to do, in words that show nothing of it; None when it is one."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return f"has a host that cannot be; {_HINT}"
+    if parts.scheme not in {"postgres", "postgresql"} or not dsn.startswith(f"{parts.scheme}://"):
+        return "is not a PostgreSQL URI; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    user, _, hosts = parts.netloc.rpartition("@")
+    if parts.fragment or "@" in parts.path or "@" in user or not all(map(_HOSTS.fullmatch, hosts.split(","))):
+        return f"has a host, port or database that cannot be; {_HINT}"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", parts.netloc + parts.path + parts.query):
+        return f"has a % that begins no percent-encoding; {_HINT}"
+    pairs = [pair.partition("=") for pair in parts.query.split("&") if parts.query]
+    if not all(name and sign for name, sign, _ in pairs):
+        return f"has something after the question mark that is no NAME=VALUE; {_HINT}"
+    found = _parameters(parts.query)
+    return next(
+        (what for name, value in found.items() if (what := _fault(name, value)) is not None), None
+    ) or (_port_fault(found))
+
+
+def with_environment(dsn: str, environ: Mapping[str, str]) -> str:
+    """The address with what its service adds (`service=`, PGSERVICE), as libpq does it.
+
+    Raises ValueError, in words that show nothing of the address.
+    """
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return dsn
+    given = _parameters(parts.query)
+    service = given.pop("service", None) or environ.get("PGSERVICE")
+    if not service or problem(dsn) is not None:
+        return dsn
+    user, _, hosts = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    present = {
+        "host": hosts,
+        "port": hosts,
+        "user": name,
+        "password": password,
+        "dbname": parts.path.strip("/"),
+    }
+    for key, value in _service(service, environ).items():
+        if not present.get(key):
+            given.setdefault(key, value)
+    return _written(dsn, given)
+
+
+def _service(name: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    home = environ.get("HOME")
+    places = [environ.get("PGSERVICEFILE") or (f"{home}/.pg_service.conf" if home else "")]
+    places += [f"{environ['PGSYSCONFDIR']}/pg_service.conf"] if environ.get("PGSYSCONFDIR") else []
+    for place in filter(None, places):
+        file = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), strict=False)
+        try:
+            file.read(place, encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            raise ValueError(
+                f"names the service {name}, and {place} cannot be read as a service file"
+            ) from None
+        if file.has_section(name):
+            return dict(file.items(name))
+    raise ValueError(
+        f"names the service {name}, which is not in {' or '.join(filter(None, places)) or 'any file'}; PGSERVICEFILE "
+        "names another file"
+    )
+
+
+def for_driver(dsn: str) -> Address:
+    """Rewrite an address that has no `problem`: hosts and ports into its first part, what the driver does not know into
+    arguments or out of it."""
+    parts = urlsplit(dsn)
+    given = _parameters(parts.query)
+    arguments: dict[str, Any] = {}
+    if given.get("ssl") == "true" or given.get("requiressl") == "1":
+        given.setdefault("sslmode", "require")
+    if given.get("sslrootcert") == "system":
+        arguments["ssl"] = _system_trust(given)
+        for name in ("sslcert", "sslkey", "sslmode", "sslpassword", "sslrootcert"):
+            given.pop(name, None)
+    if given.get("connect_timeout", "0") not in {"0", ""}:
+        # As libpq has it: one second is too short to be meant.
+        arguments["timeout"] = max(2.0, float(given["connect_timeout"]))
+    for name in _LET_BE:
+        given.pop(name, None)
+    netloc = parts.netloc
+    if "," in given.get("host", "") or "," in given.get("port", ""):
+        user, at, hosts = netloc.rpartition("@")
+        netloc = f"{user}{at}{_host_list(hosts, given)}"
+    return Address(_written(f"{parts.scheme}://{netloc}{parts.path}", given), arguments)
+
+
+def _host_list(hosts: str, given: dict[str, str]) -> str:
+    names = hosts.split(",") if hosts else [quote(host, safe="[]:") for host in given.pop("host").split(",")]
+    ports = given.pop("port", "").split(",")
+    ports = ports * len(names) if len(ports) == 1 else ports
+    has_port = re.compile(r"\]?:\d+$")
+    return ",".join(
+        name if has_port.search(name) or not port else f"{name}:{port}"
+        for name, port in zip(names, ports, strict=True)
+    )
+
+
+def _system_trust(given: Mapping[str, str]) -> ssl.SSLContext:
+    """The certificates of the system, and the server's name: `sslrootcert=system` means sslmode=verify-full."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if "sslcert" in given:
+        context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword", ""))
+    return context
+
+
+def _fault(name: str, value: str) -> str | None:
+    if (
+        name in _FILES
+        and not (name == "sslrootcert" and value == "system")
+        and value
+        and not Path(value).is_file()
+    ):
+        return f"{name}: {value} is not there, or is not a file; give the path of a file, or leave {name} out"
+    if name == "connect_timeout" and not value.isdigit():
+        return "connect_timeout: is not a number of seconds"
+    if name in _TAKEN:
+        return None
+    allowed = _LET_BE.get(name)
+    if allowed is not None and (not allowed or value.lower() in allowed):
+        return None
+    if name.lower() in _INSTEAD:
+        return f"{name}: {_INSTEAD[name.lower()]}"
+    if allowed is not None:
+        return f"{name}: is not supported with this value: leave it out"
+    if name.lower() in _SETTINGS:
+        return f"{name}: a setting of the server is written as options=-c%20{name}%3DVALUE"
+    near = difflib.get_close_matches(name, [*_TAKEN, *_LET_BE], n=1)
+    return f"{name}: there is no such parameter" + (
+        f"; did you mean {near[0]}?" if near else "; leave it out"
+    )
+
+
+def _port_fault(given: Mapping[str, str]) -> str | None:
+    ports = given.get("port", "").split(",") if given.get("port") else []
+    hosts = given.get("host", "").split(",") if given.get("host") else []
+    if not all(port.isdigit() and 0 < int(port) < 65_536 for port in ports):
+        return "port: is not a port, or a list of ports with commas between"
+    if len(ports) > 1 and hosts and len(ports) != len(hosts):
+        return "port: give one port for all hosts, or one for each"
+    return None
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """By name; a plus sign is a plus sign, as libpq has it."""
+    pairs = (pair.partition("=") for pair in query.split("&") if pair)
+    return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _written(dsn: str, parameters: Mapping[str, str]) -> str:
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='/')}" for name, value in parameters.items())
+    return dsn.partition("?")[0] + (f"?{query}" if query else "")

@@ -160,7 +160,8 @@ class Transport:
         except _FAILURES as error:
             return self._translate(error)
         headers = response.headers
-        if not _is_framed_once(headers):
+        # The HTTP library lets NUL pass in the status line, where it can hide the header that follows.
+        if not (response.reason or "").isprintable() or not _is_framed_once(headers):
             return Outcome(Kind.UNKNOWN, "the reply does not say where it ends")
         try:
             content = (

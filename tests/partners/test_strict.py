@@ -137,6 +137,8 @@ async def test_a_reply_that_says_twice_where_it_ends_is_unknown(make_ymatou: Cal
     body = b'{"code":"0000"}'
     chunked = b"f\r\n" + body + b"\r\n0\r\n\r\n"
     raws = [
+        b"HTTP/1.1 200 OK\0\r\nContent-Length: 15\r\n\r\n" + body,
+        b"HTTP/1.1 200 O\0ontent-Length: 15\r\n\r\n" + body,
         b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 25\r\n\r\n" + chunked,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + chunked,

@@ -79,7 +79,8 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.stay_awake, stockrelay.stays_parked, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.as_numeric(real), stockrelay.as_numeric(double precision),
         stockrelay.as_numeric(numeric), stockrelay.as_numeric(bigint), stockrelay.as_numeric(integer),
-        stockrelay.as_numeric(anyelement) TO :"daemon";
+        stockrelay.as_numeric(anyelement), stockrelay.is_readable, stockrelay.can_hold,
+        stockrelay.known_skus, stockrelay.listed_apart TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";

@@ -62,6 +62,8 @@ def _number(facts: Facts) -> Iterator[str]:
         yield "unknown: the listing fails"
     elif facts.listed is None:
         yield "not listed, so 0"
+    elif facts.listed.fault is not None:
+        yield "unknown: its row in the listing can't be read"
     elif facts.listed.rows > 1:
         yield f"unknown: {facts.listed.rows} rows for one SKU"
     elif facts.listed.quantity is None:
@@ -75,6 +77,9 @@ def _listing(facts: Facts) -> Iterator[str]:
     if facts.listing_problem is not None:
         yield f"{query} fails: {facts.listing_problem}"
         return
+    if facts.listed is not None and facts.listed.fault is not None:
+        yield f"{query} fails on this SKU: {facts.listed.fault}"
+        return
     count = 0 if facts.listed is None else facts.listed.rows
     yield f"{query} gives {_rows(count)} for this SKU" + (":" if count else "")
     for row in facts.listing:
@@ -85,6 +90,9 @@ def _listing(facts: Facts) -> Iterator[str]:
         raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
         number = facts.listed.quantity
         made = "" if number is None or raw == str(number) else f"; {raw} is told as {number}"
+        if not facts.listed.identifiers:
+            yield "its identifiers hold bytes that are no text in the database's encoding"
+            return
         yield f"the partner knows it as {named(facts.listed.identifiers)} ({', '.join(facts.columns)}){made}"
 
 

@@ -41,15 +41,3 @@ class Notice:
     key: str
     channel: ChannelName | None
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """The same JSON without what a database's text can't hold: NUL and half characters, which a partner may send."""
-    match value:
-        case str():
-            return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-        case Mapping():
-            return {storable(str(name)): storable(item) for name, item in value.items()}
-        case list() | tuple():
-            return [storable(item) for item in value]
-    return value

@@ -35,12 +35,14 @@ class Delivery(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Listed:
     """What the listing says now. `quantity` is None where it can't be sent, and `unsendable` how it reads then (None:
-    NULL); `rows` is 2 or more for a SKU that stands there twice."""
+    NULL); `rows` is 2 or more for a SKU that stands there twice. `identifiers` is empty where their bytes are no text.
+    `fault`: reading the SKU's row fails with these words of the server."""
 
     rows: int
     identifiers: tuple[str | None, ...]
     quantity: int | None
     unsendable: str | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,16 @@ def unsendable(listed: Listed, problem: Problem) -> str | None:
 
 
 def _unreadable(listed: Listed) -> str | None:
+    if listed.fault is not None:
+        return f"the listing fails on this SKU: {listed.fault}"
     if listed.rows > 1:
         return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
     if listed.quantity is None:
         return quantity_problem(listed.unsendable)
+    if not listed.identifiers:
+        return (
+            "its identifiers hold bytes that are no text in the database's encoding: correct them in the ERP"
+        )
     return None
 
 

@@ -15,7 +15,7 @@ from daemon.core.backoff import backoff
 from daemon.core.batches import most_together
 from daemon.core.breaker import Breaker, Change, Ticket
 from daemon.core.conclusion import GONE, Conclusion, conclude
-from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
+from daemon.core.errors import BadRow, StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
@@ -709,6 +709,8 @@ class _Shift:
         while True:
             try:
                 return await self._ledger.complete(self._tenure.owner, batch, self._limits.settle)
+            except BadRow as error:
+                return await self._written_apart(batch, error)
             except StockrelayError as error:
                 failures += 1
                 log.warning(
@@ -719,3 +721,17 @@ class _Shift:
                 )
                 pause = backoff(failures, timedelta(seconds=0.2), timedelta(seconds=5), clock.jitter())
                 await asyncio.sleep(pause.total_seconds())
+
+    async def _written_apart(self, batch: list[Completion], error: BadRow) -> Written:
+        """Split outcomes of which the database refuses one until that one is alone; write it without its words."""
+        if len(batch) > 1:
+            half = len(batch) // 2
+            first, second = await self._written(batch[:half]), await self._written(batch[half:])
+            return Written(first.is_due or second.is_due, [*first.took_s, *second.took_s])
+        done = batch[0]
+        if done.conclusion.reason:
+            return await self._written([done._replace(conclusion=done.conclusion._replace(reason=""))])
+        log.error("dispatch.outcome_lost", channel=self._ledger.channel, sku=done.sku, reason=str(error))
+        # Nobody waits for the attempt any more: recovery turns it into doubt.
+        self.recover()
+        return Written(is_due=False, took_s=())

@@ -32,6 +32,8 @@ _COMPARISON_GAP_S: Final = 1.0
 """Between two comparisons of everything at least, however often one is asked for, or twice what the last one took."""
 _COMPARISON_GAP_MOST_S: Final = 60.0
 _START_GRACE_S: Final = 1.0
+_NAMED_AGAIN_S: Final = 3600.0
+_MOST_REFUSED: Final = 100
 _RETRY_CAP: Final = timedelta(seconds=15)
 _LOCKED_RETRY_S: Final = 0.1
 """A listing whose table is locked is tried again so soon: it waits for the lock a while each time."""
@@ -79,6 +81,8 @@ class IntakeService:
         self._vain_rings = 0
         self._is_locked = False
         self._is_tried_again = False
+        self._has_failing_rows = False
+        self._refused: dict[str, float] = {}
         self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
@@ -194,13 +198,8 @@ class IntakeService:
             elif drained.is_everything and drained.failed is None:
                 self._plan_resync(self._may_compare_at - now, "bulk change")
         self.changes += drained.changes
-        for sku in drained.too_long:
-            log.error(
-                "intake.sku_refused",
-                channel=self.channel,
-                sku=sku,
-                reason=f"longer than {LONGEST_SKU} bytes: it is not sent",
-            )
+        self._note_refused(drained, now)
+        self._note_failing_rows(drained)
         self._note_failure(drained)
         await self._keep_awake(drained, now)
         if drained.changes:
@@ -248,6 +247,28 @@ class IntakeService:
             marked=drained.marked.rows,
             duration_ms=round(took_s * 1000, 1),
         )
+
+    def _note_refused(self, drained: Drained, now: float) -> None:
+        """Name SKUs that the ledger can't hold, each once in a while however often it changes."""
+        self._refused = {sku: until for sku, until in self._refused.items() if until > now}
+        long, garbled = f"longer than {LONGEST_SKU} bytes", "its bytes are no text in the database's encoding"
+        for skus, why in ((drained.too_long, long), (drained.unreadable, garbled)):
+            for sku in skus:
+                if sku not in self._refused and len(self._refused) < _MOST_REFUSED:
+                    self._refused[sku] = now + _NAMED_AGAIN_S
+                    log.error(
+                        "intake.sku_refused", channel=self.channel, sku=sku, reason=f"{why}: it is not sent"
+                    )
+
+    def _note_failing_rows(self, drained: Drained) -> None:
+        """Rows that can't be read are said once, and once more when all can be read again. Their SKUs are parked."""
+        if drained.rows_failed is not None:
+            if not self._has_failing_rows:
+                log.error("intake.rows_failing", channel=self.channel, reason=drained.rows_failed)
+            self._has_failing_rows = True
+        elif drained.is_compared and self._has_failing_rows:
+            self._has_failing_rows = False
+            log.info("intake.rows_recovered", channel=self.channel)
 
     def _note_failure(self, drained: Drained) -> None:
         """A listing that fails is said once, and once more when it works again; meanwhile a resync is tried."""

@@ -1,7 +1,8 @@
 """What an operator asks about one SKU, or of the attempt log."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from daemon import clock
-from daemon.core.errors import SchemaMismatch, StockrelayError
+from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
 from daemon.core.plan import Listed
 from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, Stop
 from daemon.core.types import ChannelName, Sku
@@ -132,21 +133,36 @@ class Answers:
     ) -> tuple[Listed | None, tuple[dict[str, object], ...], str | None]:
         """What the listing makes of the SKU, the query's own rows, and why it fails if it does."""
         try:
-            async with (
-                self._database.connection("reading the listing") as connection,
-                self._database.reading(connection),
-            ):
-                made = await connection.fetchrow(listing.statement("read_listing", is_whole=False), "", [sku])
-                rows = await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
+            made, rows = await self._listing_rows(listing, sku)
         except SchemaMismatch:
             raise
         except StockrelayError as error:
             return None, (), str(error)
-        listed = None
-        if made is not None:
-            listed = listed_of(made)
         # Numbers stay as the server writes them.
-        return listed, tuple(json.loads(row["row"], parse_float=str) for row in rows), None
+        shown = tuple(json.loads(row["row"], parse_float=str) for row in rows)
+        return None if made is None else listed_of(made), shown, None
+
+    async def _listing_rows(
+        self, listing: ChannelListing, sku: Sku
+    ) -> tuple[asyncpg.Record | None, list[asyncpg.Record]]:
+        """What a claim reads of the SKU, and the query's own rows: none where they can't be read."""
+        plain = listing.statement("read_listing", is_whole=False)
+        try:
+            async with self._reading_listing() as connection:
+                made = await connection.fetchrow(plain, "", [sku])
+                return made, await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
+        except BadRow:
+            apart = listing.statement("read_listing", is_whole=False, is_apart=True)
+            async with self._reading_listing() as connection:
+                return await connection.fetchrow(apart, "", [sku]), []
+
+    @asynccontextmanager
+    async def _reading_listing(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        async with (
+            self._database.connection("reading the listing") as connection,
+            self._database.reading(connection),
+        ):
+            yield connection
 
     async def _heir(self, channel: ChannelName, sku: Sku) -> Sku | None:
         async with self._database.connection(f"{channel}: looking for heirs") as connection:

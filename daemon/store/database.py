@@ -54,6 +54,13 @@ _UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.exceptions.InternalClientError,
 )
+# What one row's values can make a statement fail with; as in stockrelay.listed_apart.
+_BAD_ROW = (
+    asyncpg.DataError,
+    asyncpg.CardinalityViolationError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.RaiseError,
+)
 _NO_SCHEMA = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
@@ -94,7 +101,7 @@ def translated(doing: str) -> Iterator[None]:
     except asyncpg.InsufficientPrivilegeError as error:
         hint = ROW_SECURITY if "row-level security policy" in str(error) else ""
         raise StoreRefused(f"{doing}: {_words(error)}{hint}") from error
-    except asyncpg.DataError as error:
+    except _BAD_ROW as error:
         raise BadRow(f"{doing}: {_words(error)}") from error
     except asyncpg.PostgresError as error:
         raise StoreRefused(f"{doing}: {_words(error)}") from error

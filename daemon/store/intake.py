@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from daemon import clock
-from daemon.core.errors import StoreRefused, StoreUnavailable, TableLocked
+from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database, translated
 from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
@@ -38,8 +38,9 @@ looking."""
 @dataclass(slots=True)
 class Drained:
     """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
-    `is_compared`: all of it; `failed`: why it does not work; `too_long`: SKUs that the ledger does not take, cut for
-    showing; `wants_resync`: a comparison of everything is still due, here or in another replica."""
+    `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
+    `too_long`: SKUs that the ledger does not take, cut for showing; `unreadable`: SKUs whose bytes are no text in the
+    database, escaped; `wants_resync`: a comparison of everything is still due, here or in another replica."""
 
     changes: int = 0
     oldest: timedelta | None = None
@@ -49,6 +50,8 @@ class Drained:
     is_read: bool = False
     failed: str | None = None
     too_long: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    rows_failed: str | None = None
     wants_resync: bool = False
 
 
@@ -67,6 +70,10 @@ class _ListingFailed(Exception):
     def __init__(self, reason: str, took_s: float | None = None) -> None:
         super().__init__(reason)
         self.took_s = took_s
+
+
+class _RowsFailed(Exception):
+    """Some rows of the listing can't be read; the reading begins again with each of them apart."""
 
 
 class Intake:
@@ -101,12 +108,21 @@ class Intake:
     async def _read(self, *, is_resync: bool, may_compare: bool, tells: bool, timeout: timedelta) -> Drained:
         """Read, and once more without the listing if it turns out not to work."""
         failed = _SLOW if clock.monotonic() < self._aside_until else None
+        rows_failed: str | None = None
         aside_s = 0.0
         while True:
             try:
                 drained = await self._drain(
-                    failed, is_resync=is_resync, may_compare=may_compare, tells=tells, timeout=timeout
+                    failed,
+                    is_resync=is_resync,
+                    may_compare=may_compare,
+                    tells=tells,
+                    timeout=timeout,
+                    is_apart=rows_failed is not None,
                 )
+            except _RowsFailed as error:
+                rows_failed = str(error)
+                continue
             except _ListingFailed as error:
                 failed = str(error)
                 if error.took_s is not None:
@@ -116,13 +132,21 @@ class Intake:
             if aside_s:
                 self._aside_until = clock.monotonic() + aside_s
             if drained is not None:
+                drained.rows_failed = rows_failed if drained.is_read else None
                 return drained
             async with self._database.connection("beginning to read the change log") as connection:
                 await connection.execute(_SQL["begin_reading"], self.channel)
             is_resync = may_compare
 
     async def _drain(
-        self, failed: str | None, *, is_resync: bool, may_compare: bool, tells: bool, timeout: timedelta
+        self,
+        failed: str | None,
+        *,
+        is_resync: bool,
+        may_compare: bool,
+        tells: bool,
+        timeout: timedelta,
+        is_apart: bool,
     ) -> Drained | None:
         """Read once; None: the channel has no position in the change log yet."""
         async with self._database.transaction("reading the change log") as connection:
@@ -137,10 +161,10 @@ class Intake:
                 drained.failed = failed
                 await self._mark_blind(connection, news.skus)
             elif is_whole:
-                drained.marked = await self._compare(connection, news, timeout)
+                drained.marked = await self._compare(connection, news, timeout, is_apart=is_apart)
                 drained.is_read = drained.is_compared = True
             elif news.skus:
-                drained.marked = await self._mark(connection, news)
+                drained.marked = await self._mark(connection, news, is_apart=is_apart)
                 drained.is_read = True
             await self._note_comparison(connection, drained, is_whole=is_whole)
             if tells and drained.marked.rows:
@@ -162,24 +186,37 @@ class Intake:
         drained.too_long = [
             sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
         ]
+        drained.unreadable = row["unreadable"] or []
         return _News(drained, skus, row["pid"])
 
-    async def _mark(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> Marked:
+    async def _mark(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, *, is_apart: bool
+    ) -> Marked:
         """Mark what the change log names."""
-        async with self._reading_listing(news.pid):
-            return await self._ledger.mark(connection, news.skus or (), self._debounce)
+        async with self._reading_listing(news.pid, is_apart=is_apart):
+            return await self._ledger.mark(connection, news.skus or (), self._debounce, is_apart=is_apart)
 
     async def _compare(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, timeout: timedelta
+        self,
+        connection: "PoolConnectionProxy[asyncpg.Record]",
+        news: _News,
+        timeout: timedelta,
+        *,
+        is_apart: bool = False,
     ) -> Marked:
         """Compare everything, which covers what is named."""
-        async with self._reading_listing(news.pid):
+        async with self._reading_listing(news.pid, is_apart=is_apart):
+            news.drained.unreadable += await self._ledger.unreadable_skus(connection, timeout)
             return await self._ledger.mark_all(
-                connection, self._debounce, postpones=news.drained.changes > 0, timeout=timeout
+                connection,
+                self._debounce,
+                postpones=news.drained.changes > 0,
+                timeout=timeout,
+                is_apart=is_apart,
             )
 
     @asynccontextmanager
-    async def _reading_listing(self, pid: int) -> "AsyncIterator[None]":
+    async def _reading_listing(self, pid: int, *, is_apart: bool) -> "AsyncIterator[None]":
         """What goes wrong inside is the listing's fault, the lock's, or the database's."""
         doing = f"{self.channel}: reading the listing"
         began = clock.monotonic()
@@ -188,6 +225,8 @@ class Intake:
                 with translated(doing):
                     yield
             except StoreRefused as error:
+                if isinstance(error, BadRow) and not is_apart:
+                    raise _RowsFailed(str(error)) from error
                 raise _ListingFailed(str(error)) from error
             except StoreUnavailable as error:
                 if isinstance(error.__cause__, asyncpg.LockNotAvailableError):

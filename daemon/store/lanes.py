@@ -9,6 +9,7 @@ from daemon.core.outcome import Outcome
 from daemon.core.types import ChannelName, Epoch, Lane
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.foreign_text import storable
 from daemon.store.ledger import Owner
 
 _SQL = queries.load("lanes")
@@ -117,13 +118,13 @@ class Lanes:
         """Keep what is wrong in a lane that is still ours, where `status` finds it; None: nothing is."""
         trouble = None if cause is None else (cause.trouble or cause.kind).value
         async with self._database.connection(f"{owner.lane}: keeping the channel's state") as connection:
+            words = await storable(connection, [cause.reason, cause.advice] if cause else [None, None])
             await connection.execute(
                 _SQL["set_trouble"],
                 owner.lane,
                 channel,
                 trouble,
-                cause and cause.reason,
-                cause and cause.advice,
+                *words,
                 owner.epoch,
                 owner.holder,
             )

@@ -30,6 +30,7 @@ from daemon.core.plan import (
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
 from daemon.store.database import Database, transaction_on
+from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
 
@@ -168,7 +169,6 @@ class _Work:
         self.is_sync = is_sync
         self.deliveries = [_delivery(row) for row in captured]
         self.listed: dict[Sku, Listed] = {}
-        self.broken: dict[Sku, str] = {}
         self.decisions: dict[Sku, Decision] = {}
 
     @property
@@ -219,17 +219,26 @@ class Ledger:
         self._mark_some = listing.statement("mark", is_whole=False)
         self._mark_all = listing.statement("mark", is_whole=True)
         self._read_listing = listing.statement("read_listing", is_whole=False)
+        self._unreadable_skus = listing.filled(_SQL["unreadable_skus"])
+        self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
+        self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
+        self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
 
     async def mark(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         skus: Sequence[str],
         debounce: Debounce,
+        *,
+        is_apart: bool = False,
     ) -> Marked:
-        """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction."""
+        """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction.
+
+        `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them.
+        """
         is_change = True
         row = await connection.fetchrow(
-            self._mark_some,
+            self._mark_some_apart if is_apart else self._mark_some,
             self.channel,
             skus,
             debounce.quiet,
@@ -247,13 +256,15 @@ class Ledger:
         *,
         postpones: bool,
         timeout: timedelta,
+        is_apart: bool = False,
     ) -> Marked:
         """Compare the whole listing with the ledger and mark what differs; memory stays in the server.
 
-        `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change.
+        `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change. `is_apart`
+        as above.
         """
         row = await connection.fetchrow(
-            self._mark_all,
+            self._mark_all_apart if is_apart else self._mark_all,
             self.channel,
             None,
             debounce.quiet,
@@ -264,6 +275,15 @@ class Ledger:
             timeout=timeout.total_seconds(),
         )
         return await self._guarded(connection, row, is_whole=True, timeout=timeout.total_seconds())
+
+    async def unreadable_skus(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
+    ) -> list[str]:
+        """Return some of the listing's SKUs whose bytes are no text, escaped: there are none in a UTF-8 database."""
+        if connection.get_settings().server_encoding == "UTF8":
+            return []
+        rows = await connection.fetch(self._unreadable_skus, timeout=timeout.total_seconds())
+        return [row["sku"] for row in rows]
 
     async def _guarded(
         self,
@@ -334,12 +354,11 @@ class Ledger:
             # Read in a statement of its own, after the want was captured: never older than what it answers.
             async with self._locks.over(connection.get_server_pid()) as waiting:
                 try:
-                    if is_careful:
-                        work.listed, work.broken = await self._listed_one_by_one(connection, work.skus)
-                    else:
-                        work.listed = await self._listed(connection, work.skus)
+                    work.listed = await self._listed(connection, work.skus, is_apart=is_careful)
                 except asyncpg.LockNotAvailableError as error:
                     raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
+            # A row that fails, and was not found in time, stays due.
+            work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")
             self._decide(work, [])
             if self._is_plain(work):
                 await self._open(connection, work, claim)
@@ -369,9 +388,7 @@ class Ledger:
         # An heir that is claimed here is decided upon with what it has just taken over.
         work.deliveries = [_endowed(delivery, heirs) for delivery in work.deliveries]
         work.decisions = {
-            delivery.sku: Park(work.broken[delivery.sku])
-            if delivery.sku in work.broken
-            else decide(
+            delivery.sku: decide(
                 delivery,
                 work.listed.get(delivery.sku),
                 has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
@@ -454,28 +471,20 @@ class Ledger:
             decisions.update((sku, PutOff()) for sku in unseen)
 
     async def _listed(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        skus: Sequence[Sku],
+        *,
+        is_apart: bool,
     ) -> dict[Sku, Listed]:
+        statement = self._read_listing_apart if is_apart else self._read_listing
         listed: dict[Sku, Listed] = {}
         for start in range(0, len(skus), _PORTION):
             portion = skus[start : start + _PORTION]
             async with self._reader.reading(connection):
-                rows = await connection.fetch(self._read_listing, "", portion)
+                rows = await connection.fetch(statement, "", portion)
             listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
         return listed
-
-    async def _listed_one_by_one(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", skus: Sequence[Sku]
-    ) -> tuple[dict[Sku, Listed], dict[Sku, str]]:
-        """Find the rows on which the listing fails, so that they are parked and the others flow."""
-        listed: dict[Sku, Listed] = {}
-        broken: dict[Sku, str] = {}
-        for sku in skus:
-            try:
-                listed |= await self._listed(connection, [sku])
-            except asyncpg.DataError as error:
-                broken[sku] = f"the listing fails on this SKU: {error}"
-        return listed, broken
 
     async def _heirs(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", moved: Sequence[Sku]
@@ -519,7 +528,7 @@ class Ledger:
                     "sku": sku,
                     "reason": reason,
                     "rows": (found := listed.get(sku, nothing)).rows,
-                    "identifiers": found.identifiers,
+                    "identifiers": found.identifiers or None,
                     "quantity": found.quantity,
                 }
                 for sku, reason in claim.parked.items()
@@ -571,7 +580,8 @@ class Ledger:
         ]
 
     async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> Written:
-        """Write the outcomes of attempts that are still open under this owner.
+        """Write the outcomes of attempts that are still open under this owner. What the database's encoding lacks in
+        the partner's words is spelled in ASCII.
 
         Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
         """
@@ -588,8 +598,9 @@ class Ledger:
             for done in completions
         ]
         async with self._database.connection(f"{self.channel}: writing outcomes") as connection:
+            text = _json(await storable(connection, rows))
             written = await connection.fetch(
-                _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, _json(rows)
+                _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, text
             )
         return Written(
             any(row["is_due"] for row in written),

@@ -14,6 +14,7 @@ _SQL = queries.load("ledger")
 _TRAILING = re.compile(r"[\s;]+\Z")
 _NUMBER: Final = "stockrelay.as_numeric(l.quantity)"
 _BUILT_IN_NUMBER: Final = "l.quantity::numeric"
+_IS_READABLE: Final = _SQL["is_readable"].partition("\n")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +31,74 @@ class ChannelListing:
         """Return the query without the semicolon an operator may have put at its end."""
         return _TRAILING.sub("", self.sql)
 
-    def statement(self, name: str, *, is_whole: bool, needs_schema: bool = True) -> str:
+    def statement(
+        self, name: str, *, is_whole: bool, is_apart: bool = False, needs_schema: bool = True
+    ) -> str:
         """Return the named statement with this listing in place: for some SKUs ($2), or as a whole.
 
-        `needs_schema` False: for planning in a database that may lack our schema; a `real` quantity loses digits.
+        `is_apart`: rows that can't be read fail alone. `needs_schema` False: for planning in a database that may lack
+        our schema; a `real` quantity loses digits.
         """
-        dirty = _SQL["dirty_all" if is_whole else "dirty_some"]
-        listed = self.listed(is_whole=is_whole)
-        if not needs_schema:
-            listed = listed.replace(_NUMBER, _BUILT_IN_NUMBER)
-        return _SQL[name].replace("@dirty@", dirty).replace("@listed@", listed)
+        if is_apart:
+            listed = self.listed_apart(is_whole=is_whole)
+        else:
+            listed = self.listed(is_whole=is_whole, needs_schema=needs_schema)
+        return (
+            _SQL[name]
+            .replace("@fault@", ", fault" if is_apart else "")
+            .replace("@dirty@", _SQL["dirty_all" if is_whole else "dirty_some"])
+            .replace("@listed@", listed)
+        )
 
-    def listed(self, *, is_whole: bool) -> str:
+    def listed(self, *, is_whole: bool, needs_schema: bool = True) -> str:
         """Return the listing as the daemon reads it, one row per SKU: for some SKUs ($2), or as a whole."""
-        template = _SQL["listed"].replace("@only@", "" if is_whole else " " + _SQL_ONLY)
-        return self.filled(template, _NUMBER)
+        is_readable = _IS_READABLE if needs_schema else "true"
+        identifiers = f"array_to_string(ARRAY[{self._identifiers()}]::text[], '')"
+        template = (
+            _SQL["listed"]
+            .replace("@only@", "" if is_whole else " " + _SQL_ONLY)
+            .replace("@is_sku_readable@", is_readable.replace("@text@", "l.sku::text"))
+            .replace("@are_identifiers_readable@", is_readable.replace("@text@", identifiers))
+        )
+        return self.filled(template, _NUMBER if needs_schema else _BUILT_IN_NUMBER)
+
+    def listed_apart(self, *, is_whole: bool) -> str:
+        """Return the same for a listing of which some rows fail: those rows have a `fault`, and the others are read."""
+        return (
+            _SQL["listed_apart"]
+            .replace("@channel@", _quoted(self.channel))
+            .replace("@wanted@", "NULL" if is_whole else "$2::text[]")
+            .replace("@names@", _quoted(self.filled(_SQL["listed_names"].rstrip(";"))))
+            .replace("@portion@", _quoted(self.listed(is_whole=False)))
+        )
 
     def filled(self, template: str, number: str = _BUILT_IN_NUMBER) -> str:
         """Return the template with the listing, its identifiers and its quantity, as `number` reads it, in place."""
-        identifiers = ", ".join(f"l.{column}" for column in self.identifier_columns)
         return (
-            template.replace("@identifiers@", identifiers)
+            template.replace("@identifiers@", self._identifiers())
             .replace("@number@", number)
             .replace("@max_quantity@", str(self.max_quantity))
+            .replace("@is_sku_readable@", _IS_READABLE.replace("@text@", "l.sku::text"))
             .replace("@listing@", self.query())
         )
+
+    def _identifiers(self) -> str:
+        return ", ".join(f"l.{column}" for column in self.identifier_columns)
 
 
 def listed_of(row: asyncpg.Record) -> Listed:
     """Return what `read_listing` or `read_whole_listing` gave for one SKU."""
-    return Listed(row["rows"], tuple(row["identifiers"]), row["quantity"], row["unsendable"])
+    return Listed(
+        row["rows"], tuple(row["identifiers"] or ()), row["quantity"], row["unsendable"], row.get("fault")
+    )
+
+
+def _quoted(text: str) -> str:
+    """The text as an SQL literal between dollar signs, which nothing in it can end."""
+    tag = "$listing$"
+    while tag in text:
+        tag = f"{tag[:-1]}_$"
+    return f"{tag}{text}{tag}"
 
 
 _SQL_ONLY = _SQL["only_some"].partition("\n")[2]

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 
-from daemon.core.notice import Notice, storable
+from daemon.core.notice import Notice
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.foreign_text import storable
 from daemon.store.locks import LockWatch
 
 _SQL = queries.load("outbox")
@@ -19,10 +20,9 @@ _SQL = queries.load("outbox")
 
 async def post_within(connection: "PoolConnectionProxy[Record]", notice: Notice) -> bool:
     """Post in the caller's transaction: told if and only if that commits. False: the key was posted already."""
-    data = json.dumps(storable(notice.data), ensure_ascii=False, allow_nan=False)
-    row = await connection.fetchrow(
-        _SQL["post"], storable(notice.kind), storable(notice.key), notice.channel, data
-    )
+    key, data = await storable(connection, [notice.key, notice.data])
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    row = await connection.fetchrow(_SQL["post"], notice.kind, key, notice.channel, text)
     return row is not None
 
 
@@ -106,7 +106,7 @@ class Outbox:
                 [each.id for each in taken],
                 [each.tries for each in taken],
                 sorted(told.reached),
-                storable(told.error),
+                await storable(connection, told.error),
                 told.is_all,
                 told.is_any,
                 list(told.pauses),

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
+
+from daemon.core.errors import BadRow
 from daemon.core.proof import ReadPage
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Chunk, Reconciles, Run
 
@@ -63,10 +67,13 @@ class Proofs:
         self._database = database
         self.channel = listing.channel
         settled = _SQL["settled"].partition("\n")[2]
-        self._rows = _filled("rows", listing.listed(is_whole=False), settled, "statement_timestamp()")
+        now = "statement_timestamp()"
+        self._rows = _filled("rows", listing.listed(is_whole=False), settled, now)
+        self._rows_apart = _filled("rows", listing.listed_apart(is_whole=False), settled, now)
         # What is nowhere to be seen may have been told after the page on which it would be was read.
         asked_at = "coalesce(h.asked_at, (SELECT b.at FROM begun AS b))"
         self._judge = _filled("judge", listing.listed(is_whole=True), settled, asked_at)
+        self._judge_apart = _filled("judge", listing.listed_apart(is_whole=True), settled, asked_at)
 
     # What changed on a day
 
@@ -86,11 +93,10 @@ class Proofs:
 
     async def rows(self, skus: Sequence[str], rest: timedelta) -> list[Row]:
         """Read the listing now; `rest`: how long a number must have been told to count as settled."""
-        async with (
-            self._database.connection(f"{self.channel}: reading the listing") as connection,
-            self._database.reading(connection),
-        ):
-            rows = await connection.fetch(self._rows, self.channel, skus, rest)
+        try:
+            rows = await self._read_rows(self._rows, skus, rest)
+        except BadRow:
+            rows = await self._read_rows(self._rows_apart, skus, rest)
         return [
             Row(
                 Sku(row["sku"]),
@@ -102,6 +108,13 @@ class Proofs:
             )
             for row in rows
         ]
+
+    async def _read_rows(self, statement: str, skus: Sequence[str], rest: timedelta) -> list[asyncpg.Record]:
+        async with (
+            self._database.connection(f"{self.channel}: reading the listing") as connection,
+            self._database.reading(connection),
+        ):
+            return await connection.fetch(statement, self.channel, skus, rest)
 
     async def pending(self, rest: timedelta) -> int:
         """Count the SKUs that are being told something just now, or were a moment ago."""
@@ -138,13 +151,16 @@ class Proofs:
         )
         async with runs.writing(run, lease) as connection:
             await runs.note_chunk_within(connection, run, chunk)
+            # What the database can't hold is no name of ours: it is kept as a name that nothing equals.
+            identifiers = await storable(connection, [sku.identifier for sku in page.skus])
+            product_ids = await storable(connection, [sku.product_id for sku in page.skus])
             await connection.execute(_SQL["drop_page"], run.run_id, number)
             await connection.execute(
                 _SQL["keep_page"],
                 run.run_id,
                 number,
-                [sku.product_id for sku in page.skus],
-                [sku.identifier for sku in page.skus],
+                product_ids,
+                identifiers,
                 [sku.quantity for sku in page.skus],
                 [sku.is_used for sku in page.skus],
             )
@@ -181,12 +197,29 @@ class Proofs:
     async def judge(
         self, runs: Reconciles, run: Run, lease: timedelta, look: int, rest: timedelta, *, is_complete: bool
     ) -> Judged:
-        """Hold what was read back against the listing as a whole, inside the server; the findings are kept there."""
+        """Hold what was read back against the listing as a whole, inside the server; the findings are kept there. A SKU
+        whose row in the listing can't be read is not judged."""
+        judging = (runs, run, lease, look, rest, is_complete)
+        try:
+            return await self._judged(self._judge, *judging)
+        except BadRow:
+            return await self._judged(self._judge_apart, *judging)
+
+    async def _judged(
+        self,
+        statement: str,
+        runs: Reconciles,
+        run: Run,
+        lease: timedelta,
+        look: int,
+        rest: timedelta,
+        is_complete: bool,
+    ) -> Judged:
         async with runs.writing(run, lease) as connection:
             await self._database.limit_reading(connection)
             await connection.execute(_SQL["forget_look"], run.run_id, look, timeout=_LONG_S)
             row = await connection.fetchrow(
-                self._judge, self.channel, run.run_id, rest, look, is_complete, timeout=_LONG_S
+                statement, self.channel, run.run_id, rest, look, is_complete, timeout=_LONG_S
             )
             assert row is not None
             if look == 2:

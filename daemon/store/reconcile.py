@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from daemon.core.errors import LeaseLost
-from daemon.core.notice import Notice, storable
+from daemon.core.notice import Notice
 from daemon.core.reconcile import Difference, Life, Seen, Turn
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.foreign_text import storable
 from daemon.store.outbox import post_within
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ class Reconciles:
     async def postpone(self, run: Run, wait: timedelta, why: str) -> None:
         """Try it again after `wait`: the partner gives no answer."""
         async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
-            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, storable(why))
+            words = await storable(connection, why)
+            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, words)
 
     async def last(self, channel: ChannelName) -> LastRun | None:
         """Return the newest run that is over."""
@@ -282,7 +284,9 @@ class Reconciles:
     ) -> None:
         """A look is over. `counts`: checked, unsettled, parked."""
         async with self.writing(run, lease) as connection:
-            await connection.execute(_SQL["set_stage"], run.run_id, stage, *counts, why)
+            await connection.execute(
+                _SQL["set_stage"], run.run_id, stage, *counts, await storable(connection, why)
+            )
 
     async def progress(self, run: Run, look: int) -> LookProgress:
         async with self._database.connection(
@@ -329,7 +333,7 @@ class Reconciles:
             chunk.parked,
             chunk.state,
             list(chunk.suspects) or None,
-            storable(chunk.words),
+            await storable(connection, chunk.words),
             chunk.calls,
             chunk.products,
             chunk.empty,
@@ -441,10 +445,11 @@ class Reconciles:
     ) -> None:
         """End a run and tell the person in charge, in one transaction."""
         state = "finished" if why is None else "incomplete"
-        text = json.dumps(storable(report), ensure_ascii=False, allow_nan=False)
         async with self._database.transaction(f"{run.channel}: ending the reconcile") as connection:
+            words, kept = await storable(connection, [why, report])
+            text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
             ended = await connection.fetchval(
-                _SQL["finish"], run.run_id, run.holder, run.turn, state, storable(why), text
+                _SQL["finish"], run.run_id, run.holder, run.turn, state, words, text
             )
             if ended is None:
                 raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from daemon.core.errors import StoreUnavailable
+from daemon.core.errors import BadRow, StoreUnavailable
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store import queries
@@ -80,6 +80,7 @@ class Syncs:
         self._reader = reader or database
         self.channel = listing.channel
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
+        self._read_whole_apart = listing.statement("read_whole_listing", is_whole=True, is_apart=True)
 
     async def begin(self) -> SyncRun:
         """Open a sync, or find the one that is open."""
@@ -94,11 +95,23 @@ class Syncs:
         """Read the whole listing, so many SKUs at a time: memory does not grow with it.
 
         One snapshot of it: what changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
-        while the portions are handed out. Raises TableLocked, StoreUnavailable, StoreRefused.
+        while the portions are handed out. Where a row can't be read, that SKU's `Listed` has a fault. Raises
+        TableLocked, StoreUnavailable, StoreRefused.
         """
+        try:
+            async with aclosing(self._portions(self._read_whole, size)) as portions:
+                async for portion in portions:
+                    yield portion
+        except BadRow:
+            # Raised before the first portion.
+            async with aclosing(self._portions(self._read_whole_apart, size)) as portions:
+                async for portion in portions:
+                    yield portion
+
+    async def _portions(self, statement: str, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
         async with (
             self._reader.connection(f"{self.channel}: reading the listing") as connection,
-            aclosing(held_rows(connection, self._read_whole, size, LISTING_TIMEOUT)) as portions,
+            aclosing(held_rows(connection, statement, size, LISTING_TIMEOUT)) as portions,
         ):
             async for rows in portions:
                 yield [(Sku(row["sku"]), listed_of(row)) for row in rows]
@@ -106,7 +119,12 @@ class Syncs:
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
         """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""
         rows = [
-            {"sku": sku, "rows": listed.rows, "identifiers": listed.identifiers, "quantity": listed.quantity}
+            {
+                "sku": sku,
+                "rows": listed.rows,
+                "identifiers": listed.identifiers or None,
+                "quantity": listed.quantity,
+            }
             for sku, listed in portion
         ]
         async with self._database.connection(f"{self.channel}: marking for a sync") as connection:

@@ -1,5 +1,34 @@
 -- Everything Stockrelay keeps in the database. Run by the owner role; what the daemon's role needs is in deploy/roles.sql.
 
+-- Text in another encoding than UTF-8, in which the daemon reads and writes ------------------------------------------
+
+-- Whether the daemon can read this text, and name it so that the database finds it again.
+CREATE FUNCTION stockrelay.is_readable(value text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN convert_from(convert_to(value, 'UTF8'), 'UTF8') = value;
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    RETURN false;
+END $$;
+
+-- Which of these characters, given in UTF-8, the database's encoding has.
+CREATE FUNCTION stockrelay.can_hold(characters bytea[]) RETURNS boolean[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held boolean[] := '{}';
+    each bytea;
+BEGIN
+    FOREACH each IN ARRAY characters LOOP
+        BEGIN
+            PERFORM convert_from(each, 'UTF8');
+            held := held || true;
+        EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+            held := held || false;
+        END;
+    END LOOP;
+    RETURN held;
+END $$;
+
 -- Capture: what the ERP's triggers write ------------------------------------------------------------------------
 
 -- What every capture has to know, in one number. Its lowest bit: which slot of the change log takes the next row. The
@@ -596,7 +625,8 @@ END $$;
 -- transaction would be lost with it, and be read again. Canaries (0007) count as read and are named to nobody.
 CREATE FUNCTION stockrelay.take_changes(
     channel text, max_skus integer,
-    OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[]
+    OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[],
+    OUT unreadable text[]
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mark CONSTANT text := E'\x01stockrelay canary';
@@ -630,6 +660,12 @@ BEGIN
            (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
            (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
     INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
+    IF getdatabaseencoding() <> 'UTF8' THEN
+        SELECT array_agg(s.sku) FILTER (WHERE stockrelay.is_readable(s.sku)),
+               array_agg(encode(convert_to(s.sku, getdatabaseencoding()), 'escape'))
+                   FILTER (WHERE NOT stockrelay.is_readable(s.sku))
+        INTO skus, unreadable FROM unnest(skus) AS s (sku);
+    END IF;
     IF has_rows OR reader.seen_at < clock_timestamp() - interval '1 minute' THEN
         UPDATE stockrelay.read_position AS p SET read_until = now_snapshot, seen_at = clock_timestamp()
         WHERE p.channel = take_changes.channel;
@@ -771,6 +807,103 @@ CREATE FUNCTION stockrelay.as_numeric(quantity integer) RETURNS numeric LANGUAGE
 RETURN quantity::numeric;
 CREATE FUNCTION stockrelay.as_numeric(quantity anyelement) RETURNS numeric LANGUAGE sql STABLE
 AS 'SELECT quantity::numeric';
+
+-- What a listing says of one SKU. `fault`: why its row can't be read; empty when that was not found out in time.
+CREATE TYPE stockrelay.listed_row AS (
+    sku text, rows integer, identifiers text[], number numeric, quantity integer, fault text
+);
+
+-- SKUs to read a listing by that can't even name its own: those of the ledger and of the watched tables.
+CREATE FUNCTION stockrelay.known_skus(channel text) RETURNS text[]
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    known text[] := ARRAY(SELECT l.sku FROM stockrelay.ledger AS l WHERE l.channel = known_skus.channel);
+    watched record;
+    named text[];
+BEGIN
+    FOR watched IN SELECT w.relation::regclass AS name, w.sku FROM stockrelay.watch AS w LOOP
+        BEGIN
+            EXECUTE format('SELECT array_agg((%s)::text) FROM %s', watched.sku, watched.name) INTO named;
+            known := known || named;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- not ours to read, or gone
+        END;
+    END LOOP;
+    RETURN known;
+END $$;
+
+-- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
+-- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. It runs as whoever calls it, with
+-- that session's search_path, as the listing does.
+-- The cost is bounded: after a thousand failures or ten seconds of them, what fails is given out as not read; a claim, which
+-- reads few, finds out. A listing that fails whatever SKU is asked for raises its error.
+CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[])
+RETURNS SETOF stockrelay.listed_row
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    largest CONSTANT integer := 1000;
+    query CONSTANT text := format('SELECT array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
+                                  '::stockrelay.listed_row) FROM (%s) AS q', portion_query);
+    names text[] := wanted;
+    portion text[];
+    part text[];
+    listed stockrelay.listed_row[];
+    size integer := largest;
+    place integer;
+    fault text;
+    failures integer := 0;
+    lost interval := '0';
+    began timestamptz;
+BEGIN
+    IF names IS NULL THEN
+        BEGIN
+            EXECUTE names_query INTO names;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
+            names := stockrelay.known_skus(channel);
+        END;
+    END IF;
+    FOR portion IN
+        -- Those that failed the last time come last, together: the others are read in large portions.
+        SELECT array_agg(n.sku ORDER BY n.place) FROM (
+            SELECT u.sku, row_number() OVER (ORDER BY e.sku IS NOT NULL, u.sku) AS place
+            FROM (SELECT DISTINCT k.sku FROM unnest(names) AS k (sku) WHERE octet_length(k.sku) <= 1000) AS u
+            LEFT JOIN stockrelay.ledger AS e
+                ON e.channel = listed_apart.channel AND e.sku = u.sku AND e.listed_rows = 1 AND e.listed_identifiers IS NULL
+        ) AS n GROUP BY n.place / largest ORDER BY n.place / largest
+    LOOP
+        place := 1;
+        WHILE place <= cardinality(portion) LOOP
+            part := portion[place:place + size - 1];
+            fault := NULL;
+            began := clock_timestamp();
+            BEGIN
+                EXECUTE query INTO listed USING channel, part;
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
+                fault := left(CASE WHEN stockrelay.is_readable(SQLERRM) THEN SQLERRM
+                                   ELSE encode(convert_to(SQLERRM, getdatabaseencoding()), 'escape') END, 300);
+            END;
+            IF fault IS NULL THEN
+                RETURN QUERY SELECT f.* FROM unnest(listed) AS f;
+                place := place + size;
+                size := least(2 * size, largest);
+                CONTINUE;
+            END IF;
+            IF failures = 0 THEN
+                EXECUTE query INTO listed USING channel, '{}'::text[];
+            END IF;
+            failures := failures + 1;
+            lost := lost + (clock_timestamp() - began);
+            IF cardinality(part) = 1 OR failures > 1000 OR lost > '10 s' THEN
+                RETURN QUERY SELECT s.sku, 1, NULL::text[], NULL::numeric, NULL::integer,
+                                    CASE WHEN cardinality(part) = 1 THEN fault ELSE '' END
+                             FROM unnest(part) AS s (sku);
+                place := place + cardinality(part);
+            ELSE
+                size := cardinality(part) / 2;
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
 
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.

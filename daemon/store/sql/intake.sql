@@ -8,7 +8,7 @@ INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHIN
 -- ERP from its tables. And a table that the ERP has locked is not waited for as long as the server waits before it looks
 -- for deadlocks (a second): it might choose the ERP's transaction. The limits are set when the row is given out, after
 -- the reading.
-SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus,
+SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus, unreadable,
        (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
        set_config('idle_in_transaction_session_timeout', '800ms', true), set_config('lock_timeout', '500ms', true)

@@ -1,24 +1,48 @@
 -- name: listed
 -- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
 -- fraction is rounded down, less than nothing is nothing (S16, Y06). NULL: it can't be sent, as it is NULL, NaN, infinite,
--- or above the channel's `max_quantity`.
+-- or above the channel's `max_quantity`. `identifiers` is NULL where the daemon can't read them, in a database that is not
+-- UTF-8.
     SELECT x.sku, x.rows, x.identifiers, x.number,
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(x.number), 0)::integer END AS quantity
     FROM (
-        SELECT l.sku::text AS sku, count(*)::integer AS rows, min(ARRAY[@identifiers@]::text[]) AS identifiers,
+        SELECT l.sku::text AS sku, count(*)::integer AS rows,
+               min(CASE WHEN @are_identifiers_readable@ THEN ARRAY[@identifiers@]::text[] END) AS identifiers,
                min(@number@) AS number
         FROM (
 @listing@
         ) AS l
-        -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte.
-        WHERE octet_length(l.sku::text) <= 1000@only@
+        -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte. What is not readable the daemon could
+        -- not even name (see `unreadable_skus`).
+        WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@
         GROUP BY l.sku::text
     ) AS x
 
 -- name: only_some
 -- Restricts the listing to the SKUs asked for; the planner carries it down into the operator's query.
  AND l.sku::text = ANY ($2::text[])
+
+-- name: listed_apart
+-- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
+    SELECT a.sku, a.rows, a.identifiers, a.number, a.quantity, a.fault
+    FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@) AS a
+
+-- name: listed_names
+-- All SKUs of the listing. The server computes no other column for it, as a rule.
+SELECT array_agg(l.sku::text) FROM (
+@listing@
+) AS l WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@
+
+-- name: unreadable_skus
+-- SKUs of the listing that the daemon can't read, escaped: some of them.
+SELECT DISTINCT encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape') AS sku FROM (
+@listing@
+) AS l WHERE NOT @is_sku_readable@ LIMIT 20;
+
+-- name: is_readable
+-- Whether the daemon can read this text: asked of each only in a database that is not UTF-8.
+((SELECT getdatabaseencoding() = 'UTF8') OR stockrelay.is_readable(@text@))
 
 -- name: dirty_some
 -- The SKUs that the change log names.
@@ -162,7 +186,7 @@ AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable@fault@
 FROM listed WHERE $1::text IS NOT NULL;
 
 -- name: read_whole_listing
@@ -170,7 +194,7 @@ FROM listed WHERE $1::text IS NOT NULL;
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable@fault@
 FROM listed ORDER BY sku;
 
 -- name: own_lane

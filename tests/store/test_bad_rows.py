@@ -1,0 +1,175 @@
+"""A row on which the listing fails stops no way of reading: its SKU is parked by name, and the others flow."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Final
+
+import pytest
+
+from daemon.core.errors import BadRow
+from daemon.core.types import Sku
+from daemon.store.ledger import Debounce
+from daemon.store.listing import ChannelListing
+from daemon.store.proof import Proofs
+from tests.store.place import Place
+from tests.store.shop import CHANNEL, Shop, opened
+
+NO_QUIET: Final = Debounce(timedelta(0), timedelta(0), 0)
+GOOD: Final = [f"S{number:02}" for number in range(12)]
+
+# `note` is '2' in good rows and 'x' in bad ones.
+QUANTITIES: Final = {
+    "a text that is no number": ("note", "invalid input syntax"),
+    "a bad cast": ("note::integer", "invalid input syntax"),
+    "a division by zero": ("10 / strpos(note, '2')", "division by zero"),
+    "a domain's check": ("length(note::erp.digits)", "violates check constraint"),
+    "a document that is no JSON": ("jsonb_array_length(concat('[', note, ']')::jsonb)", "json"),
+    "a subquery with two rows": (
+        "(SELECT i FROM generate_series(1, 1 + strpos(note, 'x')) AS i)",
+        "more than one row",
+    ),
+    "an error of the ERP's own function": ("erp.checked(note)", "the ERP says no"),
+    "a number out of range": ("power(10::numeric, CASE note WHEN 'x' THEN 200000 ELSE 0 END)", "overflow"),
+}
+SETUP: Final = """
+CREATE DOMAIN erp.digits AS text CHECK (value ~ '^[0-9]+$');
+CREATE FUNCTION erp.checked(note text) RETURNS integer LANGUAGE plpgsql AS
+$$ BEGIN IF note = 'x' THEN RAISE EXCEPTION 'the ERP says no'; END IF; RETURN note::integer; END $$;
+"""
+
+
+def listing(quantity: str, after: str = "") -> str:
+    return f"SELECT sku, pn AS pn_code, brand AS brand_name, {quantity} AS quantity FROM shop.goods{after}"
+
+
+async def stock(shop: Shop, bad: list[str]) -> None:
+    await shop.sql.execute(
+        "DELETE FROM shop.goods; DELETE FROM stockrelay.change_0; DELETE FROM stockrelay.change_1; "
+        "DELETE FROM stockrelay.ledger"
+    )
+    await shop.sql.executemany(
+        "INSERT INTO shop.goods VALUES ($1, 'PN-' || $1, 'AMS', 1, $2)",
+        [*((sku, "2") for sku in GOOD), *((sku, "x") for sku in bad)],
+    )
+
+
+async def mend(shop: Shop) -> None:
+    await shop.sql.execute("UPDATE shop.goods SET note = '2' WHERE note = 'x'")
+
+
+@pytest.mark.parametrize("way", ["compared", "named"])
+async def test_whatever_fails_in_a_row_parks_its_sku_until_it_can_be_read_again(
+    place: Place, way: str
+) -> None:
+    sql = await place.connect()
+    await sql.execute(SETUP)
+    for quantity, words in QUANTITIES.values():
+        async with opened(place, listing(quantity)) as shop:
+            await stock(shop, ["S03x"])
+            await shop.take()
+            drained = await (shop.resync(NO_QUIET) if way == "compared" else shop.drain(NO_QUIET))
+            assert (drained.failed, drained.is_read, drained.marked.rows) == (None, True, len(GOOD) + 1), (
+                quantity
+            )
+            assert drained.rows_failed is not None
+            assert words in drained.rows_failed
+            claim = await shop.claim()
+            assert list(claim.parked) == ["S03x"], quantity
+            assert words in claim.parked[Sku("S03x")]
+            assert "the listing fails on this SKU" in claim.parked[Sku("S03x")]
+            assert sorted(one.push.sku for one in claim.attempts) == GOOD
+            for attempt in claim.attempts:
+                await shop.complete(attempt, "applied")
+            assert (await shop.resync(NO_QUIET)).marked.rows == 0, "a parked row waits"
+            await mend(shop)
+            drained = await (shop.resync(NO_QUIET) if way == "compared" else shop.drain(NO_QUIET))
+            assert drained.rows_failed is None
+            assert [one.push.sku for one in (await shop.claim()).attempts] == ["S03x"]
+
+
+HALF: Final = listing("10 / strpos(note, '2')")
+BAD: Final = ["S00x", "S05x", "S06x", "S11x"]
+
+
+@pytest.fixture
+async def shop(place: Place) -> AsyncIterator[Shop]:
+    """A listing that fails on four of sixteen SKUs."""
+    async with opened(place, HALF) as shop:
+        await stock(shop, BAD)
+        await shop.take()
+        yield shop
+
+
+async def test_a_sync_gives_every_sku_its_turn_and_parks_those_that_cannot_be_read(shop: Shop) -> None:
+    _, marked = await shop.sync()
+    assert marked == len(GOOD) + len(BAD)
+    claim = await shop.claim_turn()
+    assert sorted(claim.parked) == BAD
+    assert sorted(one.push.sku for one in claim.attempts) == GOOD
+
+
+async def test_a_dry_run_reads_on_behind_a_row_that_fails_in_the_middle(shop: Shop) -> None:
+    async with aclosing(shop.syncs.portions(3)) as portions:
+        read = {sku: listed.fault for portion in [one async for one in portions] for sku, listed in portion}
+    assert list(read) == sorted([*GOOD, *BAD])
+    assert {sku for sku, fault in read.items() if fault} == set(BAD)
+
+
+async def test_reconcile_reads_what_can_be_read(shop: Shop) -> None:
+    proofs = Proofs(shop.database, ChannelListing(CHANNEL, HALF, ("pn_code", "brand_name")))
+    rows = await proofs.rows([*GOOD, *BAD], timedelta(0))
+    assert {row.sku for row in rows if row.quantity is not None} == set(GOOD)
+    assert {row.sku for row in rows if row.is_settled} == set()
+
+
+async def test_a_change_beside_rows_that_fail_is_marked_and_sent(shop: Shop) -> None:
+    await shop.resync(NO_QUIET)
+    for attempt in (await shop.claim()).attempts:
+        await shop.complete(attempt, "applied")
+    await shop.sql.execute("UPDATE shop.goods SET note = '22' WHERE sku = 'S01' OR note = 'x'")
+    await shop.sql.execute("UPDATE shop.goods SET note = 'x' WHERE sku = 'S05x'")
+    drained = await shop.drain(NO_QUIET)
+    assert (drained.failed, drained.is_read) == (None, True)
+    assert sorted(one.push.sku for one in (await shop.claim()).attempts) == ["S00x", "S06x", "S11x"]
+
+
+async def test_names_that_cannot_be_listed_are_taken_from_watched_tables_and_ledger(place: Place) -> None:
+    """A condition that fails hides the SKUs behind it from whoever asks for all of them."""
+    async with opened(place, listing("1", " WHERE note::integer > 0")) as shop:
+        await stock(shop, ["S03x"])
+        await shop.take()
+        drained = await shop.resync(NO_QUIET)
+        assert (drained.failed, drained.marked.rows) == (None, len(GOOD) + 1)
+        claim = await shop.claim()
+        assert (list(claim.parked), len(claim.attempts)) == (["S03x"], len(GOOD))
+
+
+async def test_a_listing_that_fails_whatever_is_asked_for_parks_nothing(place: Place) -> None:
+    """Here no SKU can be read without reading all rows."""
+    window = "SELECT sku, pn AS pn_code, brand AS brand_name, sum(note::integer) OVER () AS quantity FROM shop.goods"
+    async with opened(place, window) as shop:
+        await stock(shop, ["S03x"])
+        await shop.take()
+        drained = await shop.drain(NO_QUIET)
+        assert "invalid input syntax" in (drained.failed or "")
+        with pytest.raises(BadRow):
+            await shop.claim()
+        assert (
+            await shop.sql.fetchval("SELECT count(*) FROM stockrelay.ledger WHERE parked_at IS NOT NULL") == 0
+        )
+
+
+async def test_the_cost_of_many_rows_that_fail_is_bounded_and_claims_find_out_the_rest(place: Place) -> None:
+    async with opened(place, HALF) as shop:
+        await shop.sql.execute(
+            "DELETE FROM shop.goods; INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', 1, "
+            "CASE WHEN i % 2 = 0 THEN 'x' ELSE '2' END FROM generate_series(1, 3000) AS i"
+        )
+        await shop.take()
+        await shop.resync(NO_QUIET)
+        sent = parked = 0
+        while (claim := await shop.claim(400)).looked_at:
+            sent, parked = sent + len(claim.attempts), parked + len(claim.parked)
+        assert (sent, parked) == (1500, 1500)
+        assert (await shop.resync(NO_QUIET)).marked.rows == 0

@@ -70,7 +70,7 @@ def invoke(args: list[str]) -> int:
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="The TOML file to read. Default: $STOCKRELAY_CONFIG, else ./config.toml, "
-    "else /etc/stockrelay/config.toml.",
+    "else /etc/stockrelay/config.toml. Taken after the command, too, as is --secrets-dir.",
 )
 @click.option(
     "--secrets-dir",

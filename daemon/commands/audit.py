@@ -26,10 +26,7 @@ def audit() -> None:
 
 
 @audit.command(
-    examples=[
-        "audit verify",
-        "audit verify --head 2026-11-27:sekorm:4711:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    ],
+    examples=["audit verify", "audit verify --head HEAD"],
     exits={DONE: "nothing was changed", FAILED: "something was changed, or the database cannot be reached"},
 )
 @click.option(

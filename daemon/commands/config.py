@@ -21,7 +21,7 @@ def show(places: Places, *, as_json: bool) -> None:
 
     A line for each key, as it is called in the file and in messages.
     """
-    answer = places.read(log_to=sys.stderr).masked()
+    answer = places.read(log_to=sys.stderr, takes_placeholders=True).masked()
     if as_json:
         print_json(answer)
     else:

@@ -28,7 +28,7 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
     """
     if sql and as_json:
         raise click.UsageError("--sql prints SQL, not JSON; give one of the two", click.get_current_context())
-    settings = places.read(log_to=sys.stderr)
+    settings = places.read(log_to=sys.stderr, takes_placeholders=sql)
     from daemon import app
 
     if sql:

@@ -1,6 +1,7 @@
 """How the command line behaves everywhere: help with examples and exit codes, wrong usage told in one line."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -22,6 +23,24 @@ _EXIT_CODES: Final[Mapping[int, str | None]] = {
 }
 
 
+def _place_after(name: str, metavar: str) -> click.Option:
+    """Return an option of the program that is taken after the command, too."""
+
+    def look(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+        if value is not None and context.obj is not None:
+            context.obj.look_in(**{name: value})
+
+    return click.Option(
+        [f"--{name.replace('_', '-')}"],
+        metavar=metavar,
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        is_eager=True,
+        hidden=True,
+        callback=look,
+    )
+
+
 class Command(click.Command):
     """A command whose help ends with its exit codes and examples.
 
@@ -37,6 +56,7 @@ class Command(click.Command):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.params += [_place_after("config", "FILE"), _place_after("secrets_dir", "FOLDER")]
         self.examples = examples
         self.exits = {
             code: text for code, text in {**_EXIT_CODES, **(exits or {})}.items() if text is not None

@@ -1,6 +1,5 @@
 """What every command shares: where the settings are, and how an answer is printed."""
 
-import difflib
 import json
 import logging
 import traceback
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from daemon.core.errors import ConfigError, StockrelayError
+from daemon.core.near import nearest
 from daemon.core.secrecy import Mask
 from daemon.core.types import ChannelName
 
@@ -38,19 +38,26 @@ class Places:
         assert self._log is not None, "the settings have not been read"
         return self._log
 
-    def look_in(self, config: Path | None, secrets_dir: Path | None) -> None:
-        """Remember what the command line says."""
-        self._config = config
-        self._secrets_dir = secrets_dir
+    def look_in(self, config: Path | None = None, secrets_dir: Path | None = None) -> None:
+        """Remember what the command line says, before the command or after it."""
+        self._config = config or self._config
+        self._secrets_dir = secrets_dir or self._secrets_dir
 
-    def read(self, log_to: TextIO | None = None) -> "Settings":
-        """The settings, with logging set up by them: on standard output, or for people on `log_to`."""
+    def read(self, log_to: TextIO | None = None, *, takes_placeholders: bool = False) -> "Settings":
+        """The settings, with logging set up by them: on standard output, or for people on `log_to`.
+
+        Raises ConfigError, also where an example's words stand in place of a secret, but for `takes_placeholders`.
+        """
         from daemon import logs
         from daemon.settings import load
 
         settings = load(self._config, self._secrets_dir)
         self._settings = settings
         self._mask = Mask(settings.secrets())
+        if not takes_placeholders and (left := settings.placeholders()):
+            raise ConfigError(
+                f"the configuration still has an example's words in {', '.join(left)}: put in what belongs there"
+            )
         if log_to is None:
             self._log = logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
         else:
@@ -99,7 +106,7 @@ def known_channel(settings: "Settings", name: str) -> ChannelName:
     channels = sorted(settings.enabled_channels())
     if name in channels:
         return ChannelName(name)
-    near = difflib.get_close_matches(name.lower(), channels, n=1)
+    near = nearest(name, channels, 1)
     meant = f" Did you mean {near[0]}?" if near else ""
     raise click.UsageError(
         f"there is no enabled channel {name!r}; there is: {', '.join(channels)}.{meant}",

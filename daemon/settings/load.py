@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from daemon.settings.problems import NO_SUCH_KEY, Problems, unknown
 
 DEFAULT_PLACES: Final = (Path("config.toml"), Path("/etc/stockrelay/config.toml"))
 _LARGEST_SECRET = 65_536
+_LARGEST_FILE = 1_048_576
 
 
 def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -42,7 +44,7 @@ def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, st
         values = _over(values, layer)
 
     _add_services(values, environ, problems)
-    settings = _validated(values, problems)
+    settings = validated(values, problems)
     if settings is None or problems.lines:
         source = str(file) if file else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
         raise ConfigError("\n  ".join([f"the configuration is wrong ({source}):", *problems.lines]))
@@ -62,7 +64,11 @@ def _path_or_none(text: str | None) -> Path | None:
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         # Editors on Windows put a byte order mark in front, which TOML does not know.
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(_content(file, _LARGEST_FILE).decode("utf-8-sig"))
+    except _UnfitError as error:
+        raise ConfigError(
+            f"cannot read the configuration {file}: it {error}; --config or STOCKRELAY_CONFIG names another"
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"cannot read the configuration {file}: {error.strerror}; --config or STOCKRELAY_CONFIG names another"
@@ -104,7 +110,7 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
     given: dict[Key, tuple[str, str]] = {}
     try:
         # Kubernetes and Docker keep links and folders whose names begin with a dot beside the secrets.
-        files = sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file())
+        files = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
     except OSError as error:
         raise ConfigError(
             f"cannot read the secrets folder {folder}: {error.strerror}; --secrets-dir or STOCKRELAY_SECRETS_DIR "
@@ -114,7 +120,7 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
         # A folder that systemd loads as credentials puts its own name in front of each.
         name = file.name.lower().removeprefix(ENV_PREFIX.lower())
         if name not in known:
-            if "__" in name:
+            if "__" in name and file.is_file():
                 problems.add(unknown("secrets file", file.name, known))
             continue
         key = known[name]
@@ -130,13 +136,29 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
     return _nested(given, problems)
 
 
+class _UnfitError(Exception):
+    """What is no file to read, in words."""
+
+
+def _content(file: Path, most: int) -> bytes:
+    """What is in a file, which must be one. Raises OSError, _UnfitError."""
+    # Without waiting: opening a pipe waits until somebody writes to it.
+    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
+        kind = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISFIFO(kind):
+            raise _UnfitError("is a pipe and not a file; write it to a file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise _UnfitError(f"is larger than {most} bytes; is it the right file?")
+    return content
+
+
 def _secret_text(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_LARGEST_SECRET + 1)
-        if len(content) > _LARGEST_SECRET:
-            raise ValueError(f"is larger than {_LARGEST_SECRET} bytes; is it the right file?")
-        return content.decode().removesuffix("\n").removesuffix("\r")
+        # Editors on Windows put a byte order mark in front.
+        return _content(file, _LARGEST_SECRET).decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except _UnfitError as error:
+        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -191,7 +213,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _validated(values: dict[str, Any], problems: Problems) -> Settings | None:
+def validated(values: dict[str, Any], problems: Problems) -> Settings | None:
+    """The settings; None where there are problems, which are added to `problems`."""
     # BaseSettings takes arguments that begin with an underscore for its own.
     own = {name: value for name, value in values.items() if name in Settings.model_fields}
     for name in values.keys() - own.keys():

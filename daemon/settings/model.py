@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 ENV_PREFIX = "STOCKRELAY_"
+_CREDENTIALS = frozenset({"account", "app_id", "app_secret", "auth_code", "token_key"})
 
 
 def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
@@ -116,6 +117,21 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every value that must not be shown, for the mask of the logs."""
         return secrets_in(self)
+
+    def placeholders(self) -> list[str]:
+        """The keys that still have an example's words in place of a secret or an account."""
+        found = [
+            f"database.{name}"
+            for name, dsn in (("dsn", self.database.dsn), ("listen_dsn", self.database.listen_dsn))
+            if dsn and any(map(rules.is_placeholder, rules.dsn_secrets(dsn.get_secret_value())[1:]))
+        ]
+        for channel, section in self.enabled_channels().items():
+            for name in type(section).model_fields:
+                value = getattr(section, name)
+                text = value.get_secret_value() if isinstance(value, SecretStr) else value
+                if name in _CREDENTIALS and text and rules.is_placeholder(text):
+                    found.append(f"channels.{channel}.{name}")
+        return found
 
     def masked(self) -> dict[str, Any]:
         """All settings as JSON-able values, secrets masked; DSNs keep what is not secret of them."""

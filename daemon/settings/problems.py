@@ -15,6 +15,20 @@ from daemon.settings.sections import Contradiction, Place
 
 NO_SUCH_KEY = "there is no such key"
 _LONGEST_SHOWN = 80
+_IN_WORDS = {
+    "bool": "must be true or false",
+    "dict": "must be a section with keys of its own",
+    "float": "must be a number",
+    "finite": "must be a number, neither infinite nor NaN",
+    "int": "must be a whole number",
+    "list": "must be a list, in square brackets",
+    "mapping": "must be a section with keys of its own",
+    "model": "must be a section with keys of its own",
+    "path": "must be the path of a file, in quotes",
+    "string": "must be text, in quotes",
+    "tuple": "must be a list, in square brackets",
+}
+"""What a value must be, by how the kinds of pydantic's errors begin: its own words are Python's."""
 _WITHOUT_DEFAULT = {
     ("watch",): "is missing; write a [[watch]] with `table` and `sku` for each table that holds stock",
     ("watch", "table"): "is missing; name the table as in SQL",
@@ -66,7 +80,7 @@ class Problems:
             siblings = [k.path[-1] for k in KEYS.values() if k.path[:-1] == _path(loc)[:-1]]
             yield f"{_dotted(loc)}{self._origin(loc)}: {NO_SUCH_KEY}{suggestion(str(loc[-1]), siblings)}"
         else:
-            what = str(cause) if cause else detail["msg"].replace("Input should be", "must be")
+            what = str(cause) if cause else _in_words(detail)
             default = f" (default {_toml(key.default)})" if key and key.has_default and not cause else ""
             yield f"{_dotted(loc)}{self._shown(key, detail['input'])}{self._origin(loc)}: {what}{default}"
 
@@ -94,6 +108,11 @@ class Problems:
             (self.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.origins), None
         )
         return f" (from {origin})" if origin else ""
+
+
+def _in_words(detail: ErrorDetails) -> str:
+    said = _IN_WORDS.get(detail["type"].partition("_")[0])
+    return said or detail["msg"].replace("Input should be", "must be")
 
 
 def missing(key: Key, dotted: str) -> str:

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from daemon.core.near import nearest
 from daemon.core.schedule import cron_problem
 from daemon.core.secrecy import MASK
 from daemon.settings import addresses, receivers
@@ -19,6 +20,10 @@ _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _TABLE = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}))*\.?"
+)
+_PLACEHOLDER = re.compile(
+    r"(?:change|replace|edit|fill)[-_ ]?(?:me|this|it|in)\b.*|<.*>|your[-_ ].*|x{3,}|\.{3,}|todo|placeholder|dummy",
+    re.IGNORECASE | re.DOTALL,
 )
 _SHOWN_IN_DSN = frozenset({
     "application_name", "connect_timeout", "dbname", "host", "options", "port", "service", "sslcert", "sslcrl",
@@ -53,6 +58,11 @@ def _plain(value: str) -> str:
 def _secret(value: SecretStr) -> SecretStr:
     _plain(value.get_secret_value())
     return value
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether somebody has left an example's words in the place of a value."""
+    return _PLACEHOLDER.fullmatch(value.strip()) is not None
 
 
 def _fernet_key(value: SecretStr) -> SecretStr:
@@ -141,7 +151,9 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is not a time zone; write its name, such as Asia/Shanghai") from None
+        near = nearest(value, available_timezones(), 3)
+        meant = f"did you mean {' or '.join(near)}?" if near else "write its name, such as Asia/Shanghai"
+        raise ValueError(f"is not a time zone; {meant}") from None
     return value
 
 

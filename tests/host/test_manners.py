@@ -19,6 +19,7 @@ import pytest
 from daemon.cli import cli, invoke
 from daemon.commands.manners import Command, Group
 from daemon.core.types import CHANNELS
+from tests.example import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -41,13 +42,15 @@ LEAVES = {name: command for name, command in EVERY.items() if not isinstance(com
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     monkeypatch.setenv("STOCKRELAY_CONFIG", "/not/there")
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
 
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's own, without settings of ours and what tells a terminal from another."""
     gone = ("STOCKRELAY_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
     others = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
-    return {**others, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables}
+    return {**others, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **VARIABLES, **variables}
 
 
 # Help
@@ -150,6 +153,35 @@ def test_wrong_usage_is_told_in_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(told)
+
+
+def test_the_configuration_is_taken_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = ["--config", "/not/there.toml"], ["--config", str(EXAMPLE)]
+    for words in (
+        [*after, "config", "show"],
+        ["config", "show", *after],
+        [*before, "config", "show", *after],
+    ):
+        assert invoke(words) == 0
+        assert "channels.sekorm.rate_per_s" in capsys.readouterr().out
+    assert invoke([*after, "config", "show", *before]) == 78
+    assert "/not/there.toml" in capsys.readouterr().err
+    assert invoke([*after, "config", "show", "--secrets-dir", "/not/there"]) == 78
+    assert "secrets folder /not/there" in capsys.readouterr().err
+
+
+def test_an_examples_words_are_refused_but_for_looking_at_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STOCKRELAY_CHANNELS__SEKORM__APP_SECRET")
+    monkeypatch.setenv("STOCKRELAY_CHANNELS__YMATOU__AUTH_CODE", "<your code>")
+    monkeypatch.setenv("STOCKRELAY_DATABASE__DSN", "postgresql://u:changeme@127.0.0.1:1/erp")
+    assert invoke(["status", "--config", str(EXAMPLE)]) == 78
+    assert capsys.readouterr().err == (
+        "stockrelay: the configuration still has an example's words in database.dsn, channels.sekorm.app_secret, "
+        "channels.ymatou.auth_code: put in what belongs there\n"
+    )
+    assert invoke(["config", "show", "--config", str(EXAMPLE)]) == 0
 
 
 def test_a_channel_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from daemon import __version__, tables
 from daemon.core.checks import CheckResult, Verdict
 from daemon.core.moments import Moments
+from tests.example import CREDENTIALS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -90,9 +91,8 @@ def test_a_configuration_that_is_not_there_is_told_in_one_line() -> None:
 
 @pytest.mark.parametrize("command", ["migrate", "adopt"])
 def test_a_database_that_does_not_answer_is_exit_code_1_in_one_line(command: str) -> None:
-    done = stockrelay(
-        "--config", EXAMPLE, command, DATABASE__DSN="postgresql://u:hunter2-Zq8@127.0.0.1:1/erp"
-    )
+    dsn = "postgresql://u:hunter2-Zq8@127.0.0.1:1/erp"
+    done = stockrelay("--config", EXAMPLE, command, **(CREDENTIALS | {"DATABASE__DSN": dsn}))
     assert done.returncode == 1
     assert done.stderr.startswith("stockrelay: ")
     assert "does database.dsn lead to it" in done.stderr

@@ -67,6 +67,12 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
             f"capture, {found['check']}{where} since {moments.at(datetime.fromisoformat(found['since']))}: "
             f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}\n"
         )
+    if different := answer["replicas"]["differ_in"]:
+        click.echo(
+            f"replicas are configured differently in {', '.join(different)}: "
+            f"{', '.join(map(visible, answer['replicas']['holders']))}\n"
+            "  what to do: give all of them the same configuration, then restart them or send SIGHUP\n"
+        )
     channels: Mapping[str, Mapping[str, Any]] = answer["channels"]
     told = {name: _told(channel, moments) for name, channel in channels.items()}
     names = list(dict.fromkeys(name for facts in told.values() for name in facts))

@@ -19,6 +19,7 @@ from daemon.services.notify import Notifier, Receiver
 from daemon.settings import Sekorm as SekormSettings
 from daemon.settings import Settings
 from daemon.settings import Ymatou as YmatouSettings
+from daemon.settings.fingerprints import fingerprints
 from daemon.settings.reload import reload
 from daemon.store.database import Database
 
@@ -36,6 +37,7 @@ class Reloading:
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings], log_state: Log) -> None:
         self.settings = settings
+        self.fingerprints = fingerprints(settings)
         self.log_state = log_state
         self._reread = reread
         self._takers: list[Take] = []
@@ -74,6 +76,7 @@ class Reloading:
         # First: from here on a line may hold the new secrets.
         self.log_state.change(done.settings.log.level, done.settings.secrets())
         self.settings = done.settings
+        self.fingerprints = fingerprints(done.settings)
         for take in self._takers:
             take(done.settings, told)
         tell = log.warning if done.needs_restart else log.info

@@ -33,6 +33,7 @@ from daemon.core.types import ChannelName
 from daemon.logs import Log
 from daemon.partners import Partner
 from daemon.services.capture_health import CaptureHealth
+from daemon.services.configurations import ConfigurationWatch
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.guard import GuardService
@@ -58,6 +59,7 @@ from daemon.store.intake import Drained, Intake
 from daemon.store.lanes import Lanes
 from daemon.store.locks import LockWatch
 from daemon.store.outbox import Outbox
+from daemon.store.replicas import Replicas
 
 log = structlog.get_logger(__name__)
 
@@ -262,6 +264,13 @@ async def _serve(
         settings.run.heartbeat,
         pulse("survey"),
     )
+    configurations = ConfigurationWatch(
+        Replicas(database),
+        holder,
+        lambda: reloading.fingerprints,
+        settings.run.heartbeat,
+        pulse("configurations"),
+    )
     guard = GuardService(
         Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
     )
@@ -278,6 +287,7 @@ async def _serve(
             group.create_task(maintenance.run(stop), name="maintenance"),
             group.create_task(heartbeat.run(stop), name="heartbeat"),
             group.create_task(survey.run(stop), name="survey"),
+            group.create_task(configurations.run(stop), name="configurations"),
             group.create_task(guard.run(stop), name="guard"),
             group.create_task(pauses.run(stop), name="pauses"),
             group.create_task(health.run(stop), name="capture-health"),

@@ -1,10 +1,12 @@
 """How it stands, for `stockrelay status`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from daemon.app.building import listings, opened
 from daemon.settings import Settings
+from daemon.settings.fingerprints import differing
 from daemon.store.answers import Answers, Standing
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
@@ -14,6 +16,7 @@ from daemon.store.lanes import Lanes, LaneState
 from daemon.store.ledger import Ledger
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
+from daemon.store.replicas import Replicas
 
 
 async def status(settings: Settings) -> dict[str, Any]:
@@ -25,6 +28,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         lanes = await Lanes(database).all()
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
         pauses = await Pauses(database).all()
+        replicas = _replicas(await Replicas(database).configurations())
         channels: dict[str, Any] = {}
         for name, listing in enabled.items():
             parked = Parked(database, name)
@@ -66,6 +70,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         **_behind_most([_reading(reading.get(name)) for name in enabled]),
         "capture": capture,
         "channels": channels,
+        "replicas": replicas,
         "notices": {
             "receivers": len(settings.notify.urls),
             "waiting": telling.waiting,
@@ -91,6 +96,14 @@ def _behind_most(channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "resynced_at": None if None in times else min(times),
         "unread_changes": max(one["unread_changes"] for one in channels),
     }
+
+
+def _replicas(configurations: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The replicas that are alive, and the sections in which not all of them are configured alike."""
+    different: set[str] = set()
+    for ours, theirs in pairwise(configurations.values()):
+        different.update(differing(ours, theirs))
+    return {"holders": list(configurations), "differ_in": sorted(different)}
 
 
 def _lane(lane: LaneState) -> dict[str, Any]:

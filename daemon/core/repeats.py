@@ -38,7 +38,7 @@ class Kind(Enum):
     ERROR = "error"
 
 
-_OF_A_WARNING: Final = ("channel", "receiver", "check", "subject", "service", "logger", "message")
+_OF_A_WARNING: Final = ("channel", "receiver", "replica", "check", "subject", "service", "logger", "message")
 _STATES: Final = frozenset({"run.database_lost", "doorbell.lost", "control.channel_paused"})
 _CHANGING: Final = frozenset(
     {

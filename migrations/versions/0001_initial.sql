@@ -1118,10 +1118,12 @@ CREATE TABLE stockrelay.lease (
 ) WITH (fillfactor = 50);
 
 -- The replicas that are alive, and what they serve: lanes are shared among them.
+-- `sections`: a fingerprint of each section of its configuration; NULL: it has not said it yet.
 CREATE TABLE stockrelay.replica (
     holder    text        PRIMARY KEY,
     channels  text[]      NOT NULL,
-    until     timestamptz NOT NULL
+    until     timestamptz NOT NULL,
+    sections  jsonb
 ) WITH (fillfactor = 50);
 
 -- The lane of a SKU. That the hash is another one on another server does no harm: the ledger keeps what it came to.

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from daemon.simulator import Delay
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Line, Replica
@@ -80,3 +82,24 @@ async def test_a_wrong_configuration_is_refused_and_the_old_one_stays(stage18: S
         assert named in line["reason"], line
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
     await stage18.converged()
+
+
+@pytest.mark.settings(run={"heartbeat_s": 0.5})
+async def test_replicas_with_different_configurations_are_named_by_both_and_by_status(stage18: Stage) -> None:
+    one = await stage18.running(3)
+    stage18.configure(sekorm={"rate_per_s": 1500})
+    other = stage18.replica("other")
+    await other.start()
+    for replica, named in ((one, other), (other, one)):
+        line = await replica.wait_for("run.configurations_differ", sections=["channels.sekorm"])
+        assert f"/{named.pid}/" in line["replica"]
+    told = (await stage18.status())["replicas"]
+    assert (len(told["holders"]), told["differ_in"]) == (2, ["channels.sekorm"])
+    assert (
+        "replicas are configured differently in channels.sekorm" in (await stage18.stockrelay("status")).out
+    )
+    # The first reads what the other has read at its start.
+    await reloaded(one)
+    for replica in (one, other):
+        await replica.wait_for("run.configurations_agree")
+    assert (await stage18.status())["replicas"]["differ_in"] == []

@@ -1,0 +1,65 @@
+"""Notices that another replica is configured differently: which of two listings is sent would be a matter of chance."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.errors import StockrelayError
+from daemon.progress import Pulse
+from daemon.settings.fingerprints import differing
+from daemon.store.replicas import Replicas
+
+log = structlog.get_logger(__name__)
+
+_FIRST_LOOK_S: Final = 2.0
+"""By then this replica has said that it is alive."""
+
+
+class ConfigurationWatch:
+    """Tells the others this replica's fingerprints, and the log which replica has others. `ours` may change."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        holder: str,
+        ours: Callable[[], Mapping[str, str]],
+        every: timedelta,
+        pulse: Pulse,
+    ) -> None:
+        self._replicas = replicas
+        self._holder = holder
+        self._ours = ours
+        self._every_s = every.total_seconds()
+        self._pulse = pulse
+        self._differing: dict[str, tuple[str, ...]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every so often until told to stop."""
+        pause_s = min(_FIRST_LOOK_S, self._every_s)
+        with self._pulse:
+            self._pulse.beat(pause_s)
+            while not await clock.wait_any(pause_s, stop):
+                self._pulse.beat(self._every_s)
+                try:
+                    await self._look()
+                except StockrelayError as error:
+                    log.debug("run.configurations_unread", reason=str(error))
+                pause_s = self._every_s
+                self._pulse.beat(pause_s)
+
+    async def _look(self) -> None:
+        ours = self._ours()
+        await self._replicas.tell(self._holder, ours)
+        theirs = await self._replicas.configurations()
+        theirs.pop(self._holder, None)
+        found = {holder: sections for holder, their in theirs.items() if (sections := differing(ours, their))}
+        for holder, sections in found.items():
+            if self._differing.get(holder) != sections:
+                log.warning("run.configurations_differ", replica=holder, sections=sections)
+        if self._differing and not found:
+            log.info("run.configurations_agree")
+        self._differing = found

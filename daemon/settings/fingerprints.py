@@ -1,0 +1,40 @@
+"""A fingerprint of each section of the settings, by which replicas notice that they are configured differently."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from daemon.settings.model import Settings, secrets_in
+
+SECRETS: Final = "secrets"
+_OF_A_REPLICA: Final = frozenset({"database", "ops", "log"})
+"""What may differ: each replica has its own address, port and log."""
+_LENGTH: Final = 16
+
+
+def fingerprints(settings: Settings) -> dict[str, str]:
+    """The sections that all replicas must have alike, each with its fingerprint.
+
+    All secrets together have one, from a slow function: who reads it can't try words for one of them.
+    """
+    shown: dict[str, Any] = settings.masked()
+    sections = {name: value for name, value in shown.items() if name not in _OF_A_REPLICA}
+    channels = sections.pop("channels")
+    sections |= {f"channels.{name}": value for name, value in channels.items()}
+    found = {name: _of(value) for name, value in sections.items()}
+    secrets = "\0".join([*secrets_in(settings.channels), *secrets_in(settings.notify)])
+    slow = hashlib.scrypt(
+        secrets.encode(), salt=b"stockrelay replicas", n=2**14, r=8, p=1, dklen=_LENGTH // 2
+    )
+    return {**found, SECRETS: slow.hex()}
+
+
+def _of(section: object) -> str:
+    text = json.dumps(section, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
+    """The sections that are not alike."""
+    return tuple(sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)))

@@ -1,0 +1,27 @@
+"""What each replica is configured with, as fingerprints of its sections."""
+
+import json
+from collections.abc import Mapping
+
+from daemon.store import queries
+from daemon.store.database import Database
+
+_SQL = queries.load("replicas")
+
+
+class Replicas:
+    """The configurations of the replicas that are alive."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tell(self, holder: str, sections: Mapping[str, str]) -> None:
+        """Say what this replica is configured with."""
+        async with self._database.connection("saying what this replica is configured with") as connection:
+            await connection.execute(_SQL["tell_configuration"], holder, json.dumps(sections, sort_keys=True))
+
+    async def configurations(self) -> dict[str, dict[str, str]]:
+        """Return the fingerprints of each replica's sections, by its holder."""
+        async with self._database.connection("reading what replicas are configured with") as connection:
+            rows = await connection.fetch(_SQL["configurations"])
+        return {row["holder"]: json.loads(row["sections"]) for row in rows}

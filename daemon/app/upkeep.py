@@ -34,7 +34,10 @@ async def migrate(settings: Settings, grant_to: str | None) -> list[str]:
 
 
 def _watches(settings: Settings) -> list[tuple[str, str]]:
-    return [(watch.table, watch.sku) for watch in settings.watch]
+    return [
+        migrations.FanOut(watch.table, watch.skus) if watch.skus is not None else (watch.table, watch.sku)
+        for watch in settings.watch
+    ]
 
 
 async def adopt(settings: Settings) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from daemon.store.listing import ChannelListing
 _SAMPLE: Final = 200
 """SKUs of a watched table that are looked for in the listings."""
 
+_MANY: Final = 5_000
+"""More SKUs than this are not marked one by one (MANY in store/intake.py)."""
+
 
 def names(settings: Settings) -> list[str]:
     """What these checks are called."""
@@ -76,17 +79,26 @@ async def _check_skus(
     table = await inspector.table(watch.table)
     assert table is not None, "it was found before"
     try:
-        skus = await inspector.sample_skus(table, watch.sku, _SAMPLE)
+        if watch.skus is not None:
+            skus = await inspector.sample_fan_out(table, watch.skus, _MANY + 1)
+        else:
+            skus = await inspector.sample_skus(table, watch.sku, _SAMPLE)
     except Denied:
         findings.passed(
             name, "not compared with the listings: this role may not read the table, and need not"
         )
         return
-    spelling = await _spelling(inspector, watch.table, skus, list(working.values()))
+    if len(skus) > _MANY:
+        many = f"ten of its rows stand for more than {_MANY} SKUs: a change of them has everything compared"
+        findings.warn(name, many, "let watch.skus be narrower, if everything is compared too often")
+        return
+    spelling = await _spelling(inspector, watch.table, skus[:_SAMPLE], list(working.values()))
     if (found := misspelling(spelling)) is not None:
         findings.warn(name, f"{found}: its changes are found late", ADVICE)
     else:
-        findings.passed(name, f"{spelling.known} of the {len(skus)} SKUs that were looked at are listed")
+        findings.passed(
+            name, f"{spelling.known} of the {len(skus[:_SAMPLE])} SKUs that were looked at are listed"
+        )
 
 
 async def _spelling(

@@ -7,6 +7,7 @@ from daemon.core.capture import MIGRATE, TriggerFault, WatchedTable, judge_trigg
 from daemon.core.errors import StoreRefused
 from daemon.settings import Settings
 from daemon.settings.model import Watch
+from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Denied, Inspector, Server, Table
 
 
@@ -38,8 +39,16 @@ async def check_table(findings: Findings, inspector: Inspector, server: Server, 
         findings.failed(name, "this is not a table", advice)
         return None
     try:
+        if watch.skus is not None:
+            await Dependencies(inspector.look).try_fan_out(table.name, watch.skus)
+            findings.passed(name, "its rows stand for the SKUs of a query (skus)")
+            return table
         await inspector.capturing.try_expression(table.name, watch.sku)
     except StoreRefused as error:
+        if watch.skus is not None:
+            advice = "correct watch.skus: one SELECT of SKUs over the row `changed`, tables written with their schema"
+            findings.failed(name, f"its query skus does not work: {error}", advice)
+            return None
         columns = ", ".join(table.columns)
         findings.failed(
             name,
@@ -66,9 +75,12 @@ def check_triggers(
         )
         return
     found = watched[table.relation]
-    if found.sku != watch.sku:
+    captured, configured = found.skus or found.sku, watch.skus or watch.sku
+    if captured != configured:
         findings.failed(
-            name, f"the triggers take the SKU from {found.sku}, the configuration from {watch.sku}", MIGRATE
+            name,
+            f"the triggers take the SKU from {captured}, the configuration from {configured}",
+            MIGRATE,
         )
         return
     wrong = judge_triggers(found, faults, expects_always=True)

@@ -69,6 +69,7 @@ class WatchedTable:
     heir_has_triggers: bool | None
     input: InputFault | None = None
     broken: str | None = None
+    skus: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from daemon.core.capture import Check, Finding
+from daemon.core.capture import MIGRATE, Check, Finding
 from daemon.core.types import ChannelName
 
 _SHOWN: Final = 5
@@ -76,6 +76,15 @@ def judge_reads(reads: Reads, resync_s: float) -> list[Finding]:
     found, advice = _described(unseen, resync_s)
     return [
         Finding(Check.LISTINGS, listing_subject(reads.channel), found, advice, is_error=False, is_lossy=False)
+    ]
+
+
+def judge_fan_outs(broken: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Whether the watches' queries for SKUs still work; `broken` are tables, and why theirs does not."""
+    found = "its query skus does not work any more, so each change has everything compared"
+    advice = f"correct watch.skus, then {MIGRATE}"
+    return [
+        Finding(Check.TABLES, table, f"{found}: {reason}", advice, is_lossy=False) for table, reason in broken
     ]
 
 

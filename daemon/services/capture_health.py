@@ -15,7 +15,7 @@ import structlog
 from daemon import clock
 from daemon.core import capture
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
-from daemon.core.dependencies import judge_reads, judge_subscribed, listing_subject
+from daemon.core.dependencies import judge_fan_outs, judge_reads, judge_subscribed, listing_subject
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.spelling import judge_spellings
 from daemon.progress import Pulse, unwatched
@@ -217,6 +217,7 @@ async def listing_findings(
             findings += [each.finding for each in before if each.finding.subject == subject]
         else:
             findings += judge_reads(reads, of.resync_s)
+    findings += judge_fan_outs(await of.dependencies.broken_fan_outs())
     findings += judge_subscribed(await of.dependencies.subscribed(), of.resync_s)
     watched = [table.name for table in await capturing.tables()]
     spellings = await of.dependencies.spellings([listing.channel for listing in of.listings])

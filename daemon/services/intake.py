@@ -86,6 +86,7 @@ class IntakeService:
         self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
+        self._fan_outs_failed: dict[str, str] = {}
         self.failure: str | None = None
         self.changes = 0
         self.resyncs = 0
@@ -200,6 +201,7 @@ class IntakeService:
         self.changes += drained.changes
         self._note_refused(drained, now)
         self._note_failing_rows(drained)
+        self._note_fan_outs(drained)
         self._note_failure(drained)
         await self._keep_awake(drained, now)
         if drained.changes:
@@ -269,6 +271,16 @@ class IntakeService:
         elif drained.is_compared and self._has_failing_rows:
             self._has_failing_rows = False
             log.info("intake.rows_recovered", channel=self.channel)
+
+    def _note_fan_outs(self, drained: Drained) -> None:
+        """A query for SKUs that fails is named once, and once more when it works again."""
+        for table, reason in drained.fan_outs_failed.items():
+            if self._fan_outs_failed.get(table) != reason:
+                log.error("intake.fan_out_failed", channel=self.channel, table=table, reason=reason)
+            self._fan_outs_failed[table] = reason
+        for table in drained.fan_outs_worked & self._fan_outs_failed.keys():
+            del self._fan_outs_failed[table]
+            log.info("intake.fan_out_recovered", channel=self.channel, table=table)
 
     def _note_failure(self, drained: Drained) -> None:
         """A listing that fails is said once, and once more when it works again; meanwhile a resync is tried."""

@@ -87,6 +87,8 @@ class Problems:
     def _contradiction(self, loc: Place, what: str, value: Any) -> str:  # noqa: ANN401
         key = KEYS.get(_path(loc))
         if what == "missing" and key:
+            if key.path in _WITHOUT_DEFAULT:
+                return missing(key, _dotted(loc))
             return f"{missing(key, key.dotted)}, or set {'.'.join(key.path[:-1])}.enabled = false"
         return f"{_dotted(loc)}{self._shown(key, value)}{self._origin(loc)}: {what}"
 

@@ -26,6 +26,7 @@ _FOR_SHOW: Final = {
     "database.listen_dsn": '"postgresql://stockrelay:change-me@db.example:5432/erp"',
     "watch": '[{table = "erp.stock", sku = "sku"}]',
     "watch.table": '"erp.stock"',
+    "watch.skus": '"SELECT p.sku FROM erp.products AS p WHERE p.template_id = changed.id"',
     "watch.sku": "\"brand || '/' || part_no\"",
     "listing": '"SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.stock"',
     "channels.ymatou.listing": '"SELECT sku, ymatou_code AS outer_sku_id, on_hand AS quantity FROM erp.stock"',

@@ -65,9 +65,22 @@ class Watch(Section):
     table: rules.Table
     """The table, as in SQL and quoted where needed: `erp.stock`, `"ERP"."Stock"`. A partitioned table counts
     with all its parts; a view can't be watched."""
-    sku: rules.Expression
+    sku: rules.Expression = ""
     """The SKU of a changed row: a column, or an SQL expression over the columns of that row, such as `brand ||
-    '/' || part_no`. It can't read other tables. The listings must call the SKU the same."""
+    '/' || part_no`. It can't read other tables. The listings must call the SKU the same. Required where
+    `skus` is not there."""
+    skus: rules.Query | None = None
+    """In place of `sku`, where one row stands for many SKUs (a product template, a price list): a query for
+    them, over the changed row, which is called `changed`. It is run after the ERP's transaction, for the row as it
+    was and as it is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Watch":
+        if self.sku and self.skus is not None:
+            raise Contradiction([(("skus",), "can't stand beside `sku`; keep one of them")])
+        if not (self.sku or self.skus):
+            raise Contradiction([(("sku",), "missing")])
+        return self
 
 
 class Debounce(Section):

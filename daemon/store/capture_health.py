@@ -60,6 +60,7 @@ class Capturing:
                 row["has_name"],
                 row["has_triggers"],
                 None if row["fault"] is None else InputFault(row["input"], row["fault"], row["type"]),
+                skus=row["skus"],
             )
             for row in rows
         ]

@@ -8,12 +8,14 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.dependencies import Reads, Relation, Unseen
+from daemon.core.errors import StoreRefused
 from daemon.core.spelling import Spelling
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.listing import ChannelListing
 
 _SQL = queries.load("dependencies")
+_FAN_OUT = queries.load("fanout")
 
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
@@ -26,7 +28,7 @@ class Dependencies:
     All methods raise StoreUnavailable, StoreRefused.
     """
 
-    def __init__(self, look: Look, compared_only: Sequence[str]) -> None:
+    def __init__(self, look: Look, compared_only: Sequence[str] = ()) -> None:
         self._look = look
         self._compared_only = list(compared_only)
 
@@ -61,3 +63,22 @@ class Dependencies:
             Spelling(row["name"], row["known"], row["unknown"], row["example"], row["alike"], row["listed"])
             for row in rows
         ]
+
+    async def try_fan_out(self, table: str, skus: str) -> None:
+        """Have the server understand a watch's query for SKUs. Raises StoreRefused with its words."""
+        async with self._look("trying the query") as connection:
+            await connection.prepare(
+                _FAN_OUT["try"].replace("@table@", table).replace("@skus@", skus), name=""
+            )
+
+    async def broken_fan_outs(self) -> list[tuple[str, str]]:
+        """Return the watched tables whose query for SKUs does not work any more, and why."""
+        async with self._look("looking for queries for SKUs") as connection:
+            watches = await connection.fetch(_SQL["fan_outs"])
+        broken = []
+        for watch in watches:
+            try:
+                await self.try_fan_out(watch["relation"], watch["skus"])
+            except StoreRefused as error:
+                broken.append((watch["name"], str(error)))
+        return broken

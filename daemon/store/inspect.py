@@ -20,6 +20,7 @@ _SQL = queries.load("inspect")
 _SESSION = queries.load("session")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
+_FAN_OUT: Final = queries.load("fanout")
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
 _AT_ONCE: Final = 4
 _ROUNDS: Final = 10
@@ -299,6 +300,13 @@ class Inspector:
         async with self.look("looking at row_security") as connection:
             found: bool = await connection.fetchval(_SESSION["hides_rows"])
         return found
+
+    async def sample_fan_out(self, table: Table, skus: str, most: int) -> list[str]:
+        """Return some of the SKUs that some rows of a watched table stand for; `skus` is the query for them."""
+        statement = _FAN_OUT["sample"].replace("@table@", table.name).replace("@skus@", skus)
+        async with self.look(f"running the query skus of {table.name}") as connection:
+            rows = await connection.fetch(statement, table.relation, most)
+        return [row["sku"] for row in rows]
 
     async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
         """LISTEN; `on_ring` is called for each notification."""

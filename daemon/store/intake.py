@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from daemon import clock
 from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database, translated
+from daemon.store.fanout import MARK, resolve
 from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
 
@@ -40,7 +41,8 @@ class Drained:
     """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
     `too_long`: SKUs that the ledger does not take, cut for showing; `unreadable`: SKUs whose bytes are no text in the
-    database, escaped; `wants_resync`: a comparison of everything is still due, here or in another replica."""
+    database, escaped; `fan_outs_failed`: tables whose query for SKUs does not work, and why; `wants_resync`: a
+    comparison of everything is still due, here or in another replica."""
 
     changes: int = 0
     oldest: timedelta | None = None
@@ -52,6 +54,8 @@ class Drained:
     too_long: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     rows_failed: str | None = None
+    fan_outs_failed: dict[str, str] = field(default_factory=dict)
+    fan_outs_worked: set[str] = field(default_factory=set)
     wants_resync: bool = False
 
 
@@ -153,6 +157,7 @@ class Intake:
             news = await self._take(connection, timeout)
             if news is None:
                 return None
+            news = await self._resolve(connection, news)
             drained = news.drained
             is_whole = is_resync or (drained.is_everything and may_compare)
             if not (is_whole or drained.changes or drained.is_everything):
@@ -184,10 +189,22 @@ class Intake:
         drained = Drained(row["changes"], oldest, row["is_everything"], wants_resync=row["wants_resync"])
         skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
         drained.too_long = [
-            sku[:60] + "…" for sku in skus or () if len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
+            sku[:60] + "…"
+            for sku in skus or ()
+            if not sku.startswith(MARK) and len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
         ]
         drained.unreadable = row["unreadable"] or []
         return _News(drained, skus, row["pid"])
+
+    async def _resolve(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> _News:
+        """Find the SKUs that changed rows of templates, price lists and the like stand for."""
+        if not news.skus:
+            return news
+        resolved = await resolve(connection, news.skus, MANY)
+        news.drained.fan_outs_failed = resolved.failed
+        news.drained.fan_outs_worked = resolved.worked
+        news.drained.is_everything |= resolved.is_everything
+        return replace(news, skus=resolved.skus)
 
     async def _mark(
         self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, *, is_apart: bool

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
@@ -25,6 +25,13 @@ _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.5
+
+
+class FanOut(NamedTuple):
+    """A watched table whose rows stand for many SKUs: `skus` is the query for them, over the row `changed`."""
+
+    table: str
+    skus: str
 
 
 def scripts() -> Path:
@@ -100,7 +107,7 @@ async def _migrate(
         guard.terminate()
     lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
     lines += [
-        f"watching {row['name']} (sku: {row['sku']})"
+        f"watching {row['name']} ({_watched_by(row)})"
         + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
         for row in rows
     ]
@@ -207,9 +214,16 @@ def migration_sql(
     return buffer.getvalue() + set_up + "\n" + grants
 
 
+def _watched_by(row: asyncpg.Record) -> str:
+    return f"sku: {row['sku']}" if row["skus"] is None else f"skus: {' '.join(row['skus'].split())}"
+
+
 def watches_json(watches: Sequence[tuple[str, str]]) -> str:
     """Return the watches as `set_watches` takes them."""
-    return json.dumps([{"table": table, "sku": sku} for table, sku in watches], ensure_ascii=False)
+    return json.dumps(
+        [{"table": each[0], "skus" if isinstance(each, FanOut) else "sku": each[1]} for each in watches],
+        ensure_ascii=False,
+    )
 
 
 async def _current(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:

@@ -179,6 +179,12 @@ CREATE TABLE stockrelay.watch (
     relation   oid         PRIMARY KEY,
     name       text        NOT NULL,
     sku        text        NOT NULL,
+    -- A fan-out: the query for the SKUs that a changed row stands for, over `changed`, which has the columns `keys`, defined
+    -- as in `changed`; the relations that the query reads. `sku` makes those columns of the row a text then.
+    skus       text,
+    changed    text,
+    keys       text[],
+    reads      oid[],
     function   text        NOT NULL,
     is_always  boolean     NOT NULL,
     sku_column name,
@@ -364,6 +370,51 @@ BEGIN
     RETURN replace(replace(body, '@relation@', relation::oid::text), '@sku@', sku);
 END $outer$;
 
+-- What is captured for a fan-out, a watch whose query `skus` says which SKUs a changed row (`changed` in it) stands for: the
+-- columns that the query reads, as JSON, under a mark that begins no SKU. The intake runs the query, never the ERP's
+-- transaction. Raises what is wrong with the query.
+CREATE FUNCTION stockrelay.fan_out(
+    relation regclass, name text, skus text, OUT sku text, OUT changed text, OUT keys text[], OUT reads oid[]
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    columns_given integer;
+BEGIN
+    BEGIN
+        EXECUTE format(E'CREATE VIEW stockrelay.skus_probe AS SELECT s.* FROM %s AS changed, LATERAL (\n%s\n) AS s', relation, skus);
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE;
+    WHEN OTHERS THEN
+        RAISE EXCEPTION 'watch: the query skus of % does not work: %', name, SQLERRM
+            USING HINT = 'It is one SELECT of SKUs for one changed row, which is called changed in it; tables and functions '
+                         'are written with their schema.';
+    END;
+    SELECT count(*) INTO columns_given FROM pg_attribute AS a WHERE a.attrelid = 'stockrelay.skus_probe'::regclass AND a.attnum > 0;
+    IF columns_given <> 1 THEN
+        RAISE EXCEPTION 'watch: the query skus of % has % columns', name, columns_given
+            USING HINT = 'It gives one column: the SKU, spelled as in the listings.';
+    END IF;
+    SELECT array_agg(a.attname::text ORDER BY a.attnum),
+           -- -1: a value is not cut to the length of the column.
+           string_agg(format('%I %s', a.attname, format_type(stockrelay.base_type(a.atttypid), -1)), ', ' ORDER BY a.attnum),
+           format('E''\x02%s '' || json_build_object(%s)::text', relation::oid,
+                  string_agg(format('%L, %I', a.attname, a.attname), ', ' ORDER BY a.attnum))
+    INTO keys, changed, sku
+    FROM (SELECT DISTINCT d.refobjsubid AS attnum FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass
+          AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation
+          WHERE r.ev_class = 'stockrelay.skus_probe'::regclass) AS u
+    JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = u.attnum AND a.attnum > 0;
+    SELECT array_agg(DISTINCT d.refobjid) INTO reads FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass
+    AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid NOT IN (relation, r.ev_class)
+    WHERE r.ev_class = 'stockrelay.skus_probe'::regclass;
+    -- A query that reads nothing of the row gives the same for any number of rows.
+    IF keys IS NULL THEN
+        keys := '{}';
+        changed := 'nothing text';
+        sku := format('E''\x02%s {}''', relation::oid);
+    END IF;
+    DROP VIEW stockrelay.skus_probe;
+END $$;
+
 -- The table itself and everything below it: a statement on a partition fires only the partition's own triggers.
 CREATE FUNCTION stockrelay.relation_tree(root oid) RETURNS SETOF oid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -489,7 +540,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes the triggers of these tables what the configuration says: [{"relation": oid, "table": name, "sku": ...}, ...].
+-- Makes the triggers of these tables what the configuration says: [{"relation": oid, "table": name, "sku": ...}, ...], or
+-- "skus" for a fan-out.
 CREATE FUNCTION stockrelay.put_watches(watches jsonb) RETURNS SETOF stockrelay.watch
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -500,11 +552,14 @@ DECLARE
     function_name text;
     sku_column name;
     is_always boolean;
+    captured record;
     kept oid[] := '{}';
     members oid[] := '{}';
 BEGIN
-    FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w (relation oid, "table" text, sku text) LOOP
+    FOR wanted IN SELECT w.* FROM jsonb_to_recordset(watches) AS w (relation oid, "table" text, sku text, skus text) LOOP
         relation := wanted.relation;
+        SELECT f.* INTO captured FROM stockrelay.fan_out(relation, wanted."table", wanted.skus) AS f WHERE wanted.skus IS NOT NULL;
+        wanted.sku := coalesce(captured.sku, wanted.sku);
         sku_column := stockrelay.check_watch(relation, wanted."table", wanted.sku);
         IF relation::oid = ANY (members) THEN
             RAISE EXCEPTION 'watch: % is watched already, by itself or as a part of another table', wanted."table"
@@ -536,6 +591,9 @@ BEGIN
         ON CONFLICT ON CONSTRAINT watch_pkey DO UPDATE
         SET name = excluded.name, sku = excluded.sku, function = excluded.function, is_always = excluded.is_always,
             sku_column = excluded.sku_column, inputs = excluded.inputs, types = excluded.types;
+        UPDATE stockrelay.watch AS w
+        SET skus = wanted.skus, changed = captured.changed, keys = captured.keys, reads = captured.reads
+        WHERE w.relation = wanted.relation;
         kept := kept || relation::oid;
     END LOOP;
     FOR relation IN
@@ -565,8 +623,8 @@ CREATE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF stockrelay.w
 LANGUAGE sql AS $$
     SELECT p.* FROM stockrelay.put_watches((
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'relation', w."table"::pg_catalog.regclass::pg_catalog.oid, 'table', w."table", 'sku', w.sku))
-        FROM pg_catalog.jsonb_to_recordset(watches) AS w ("table" pg_catalog.text, sku pg_catalog.text)
+            'relation', w."table"::pg_catalog.regclass::pg_catalog.oid, 'table', w."table", 'sku', w.sku, 'skus', w.skus))
+        FROM pg_catalog.jsonb_to_recordset(watches) AS w ("table" pg_catalog.text, sku pg_catalog.text, skus pg_catalog.text)
     )) AS p
 $$;
 

@@ -70,8 +70,8 @@ CREATE OR REPLACE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF s
 LANGUAGE sql AS $$
     SELECT p.relation FROM stockrelay.put_watches((
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'relation', w."table"::pg_catalog.regclass::pg_catalog.oid, 'table', w."table", 'sku', w.sku))
-        FROM pg_catalog.jsonb_to_recordset(watches) AS w ("table" pg_catalog.text, sku pg_catalog.text)
+            'relation', w."table"::pg_catalog.regclass::pg_catalog.oid, 'table', w."table", 'sku', w.sku, 'skus', w.skus))
+        FROM pg_catalog.jsonb_to_recordset(watches) AS w ("table" pg_catalog.text, sku pg_catalog.text, skus pg_catalog.text)
     )) AS p;
     SELECT n.* FROM stockrelay.note_sources() AS n
 $$;

@@ -2,6 +2,7 @@
 
 import pytest
 
+from daemon.app import migrate
 from daemon.core.checks import Verdict
 from tests.check.conftest import Office
 
@@ -115,3 +116,22 @@ async def test_a_watched_table_that_spells_skus_otherwise_than_the_listing_is_na
     warned = (await office18.check(settings)).warned("skus erp.stock")
     assert found in warned.found
     assert "watch.sku" in warned.advice
+
+
+async def test_a_query_for_skus_is_tried_and_run_for_some_rows(office18: Office) -> None:
+    office18.make_role()
+    stock = {"table": "erp.stock", "sku": "sku"}
+    skus = "SELECT s.sku FROM erp.stock AS s WHERE s.warehouse_id = changed.warehouse_id"
+    settings = office18.settings(watch=[stock, {"table": "erp.warehouses", "skus": skus}])
+    await migrate(settings, None)
+    answers = await office18.check(settings)
+    assert answers.of("watch erp.warehouses").verdict is Verdict.PASSED
+    assert answers.of("triggers erp.warehouses").verdict is Verdict.PASSED
+    assert answers.of("skus erp.warehouses").found.endswith("SKUs that were looked at are listed")
+    broken = office18.settings(
+        watch=[stock, {"table": "erp.warehouses", "skus": skus.replace("erp.stock", "erp.gone")}]
+    )
+    assert (
+        'relation "erp.gone" does not exist'
+        in (await office18.check(broken)).failed("watch erp.warehouses").found
+    )

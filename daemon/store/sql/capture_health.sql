@@ -8,7 +8,7 @@ WHERE checked_at <= clock_timestamp() - $1::interval RETURNING one;
 -- where none has), with triggers of ours or without; and what became of a column that the SKU reads (`fault`: missing;
 -- virtual; type: another one, of which the triggers make no text). By the catalogs alone: no right on the ERP's schemas is
 -- needed.
-SELECT w.relation, w.name, w.sku, w.is_always, c.oid IS NOT NULL AS is_there,
+SELECT w.relation, w.name, w.sku, w.skus, w.is_always, c.oid IS NOT NULL AS is_there,
        CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS called,
        coalesce(c.relname = p.own AND n.nspname = coalesce(p.schema, n.nspname), false) AS has_name,
        h.has_triggers, g.input, g.fault, g.type

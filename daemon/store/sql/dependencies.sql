@@ -27,6 +27,8 @@ WITH RECURSIVE held AS (
 )
 SELECT h.name, CASE
     WHEN h.oid = ANY (ARRAY(SELECT to_regclass(a.name) FROM unnest($1::text[]) AS a (name))) THEN NULL
+    -- Whoever refreshes it writes to a table that stands for its SKUs.
+    WHEN h.relkind = 'm' AND EXISTS (SELECT FROM stockrelay.watch AS w WHERE h.oid = ANY (w.reads)) THEN NULL
     WHEN h.relkind = 'm' THEN 'materialized'
     WHEN h.relkind = 'f' THEN 'foreign'
     -- A part is told of by the parent that the listing names; a subscription's rows in a watched table by `subscribed`.
@@ -90,3 +92,9 @@ FROM counted AS c JOIN stockrelay.watch AS w ON w.relation = c.relation
 LEFT JOIN alike AS a ON a.relation = c.relation
 WHERE EXISTS (SELECT FROM stockrelay.ledger AS d WHERE d.channel = ANY ($1::text[]))
 ORDER BY w.name;
+
+-- name: fan_outs
+-- The watched tables that are there, whose rows stand for many SKUs.
+SELECT w.name, w.skus, format('%I.%I', n.nspname, c.relname) AS relation
+FROM stockrelay.watch AS w JOIN pg_class AS c ON c.oid = w.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE w.skus IS NOT NULL ORDER BY w.name;

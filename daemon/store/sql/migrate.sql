@@ -67,11 +67,11 @@ SELECT pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4;
 
 -- name: set_watches
 -- Makes the triggers what the configuration says.
-SELECT name, sku, is_always FROM stockrelay.set_watches($1::pg_catalog.jsonb);
+SELECT name, sku, skus, is_always FROM stockrelay.set_watches($1::pg_catalog.jsonb);
 
 -- name: set_up_offline
 -- What `migrate --sql` prints after the migrations: the doorbell and the triggers as configured.
 
 RESET search_path;
 SELECT stockrelay.set_doorbell(@doorbell@);
-SELECT name, sku, is_always FROM stockrelay.set_watches('@watches@'::pg_catalog.jsonb);
+SELECT name, sku, skus, is_always FROM stockrelay.set_watches('@watches@'::pg_catalog.jsonb);

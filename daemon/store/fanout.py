@@ -1,0 +1,99 @@
+"""Fan-outs: a changed row of a product template, a price list or the like stands for many SKUs.
+
+The change log holds the columns that the watch's query reads; the query is run here, by the intake.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from daemon.core.errors import StoreRefused, StoreUnavailable
+from daemon.store import queries
+from daemon.store.database import savepoint, translated
+
+_SQL = queries.load("fanout")
+
+MARK: Final = "\x02"
+"""Begins what is captured for a fan-out: then the table's number, a blank, and a JSON object."""
+_PORTION: Final = 500
+"""Changed rows that one statement resolves."""
+_TIMEOUT_S: Final = 10.0
+_SLOW: Final = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, TimeoutError)
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What the change log names, fan-outs resolved. `is_everything`: some stand for too many SKUs, or `failed`, which
+    says by table why; `worked` are the tables whose query did not fail."""
+
+    skus: list[str]
+    is_everything: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    worked: set[str] = field(default_factory=set)
+
+
+async def resolve(
+    connection: "PoolConnectionProxy[asyncpg.Record]", named: Sequence[str], most: int
+) -> Resolved:
+    """Resolve what the change log names into SKUs, inside the caller's transaction.
+
+    A query that fails costs a comparison of everything, and nothing else. Raises StoreUnavailable.
+    """
+    resolved = Resolved([each for each in named if not each.startswith(MARK)])
+    if len(resolved.skus) == len(named):
+        return resolved
+    watches = {watch["relation"]: watch for watch in await connection.fetch(_SQL["fan_outs"])}
+    skus = dict.fromkeys(resolved.skus)
+    for relation, rows in _by_relation(named).items():
+        found: set[str] | None = None
+        # A table that is not there is not watched like that any more.
+        if (watch := watches.get(relation)) is not None:
+            try:
+                found = await _skus(connection, watch, rows, most - len(skus))
+                resolved.worked.add(watch["name"])
+            except StoreRefused as error:
+                resolved.failed[watch["name"]] = str(error)
+        if found is None:
+            resolved.is_everything = True
+        else:
+            skus |= dict.fromkeys(found)
+    resolved.skus = list(skus)
+    return resolved
+
+
+def _by_relation(named: Sequence[str]) -> dict[int, list[str]]:
+    rows: dict[int, list[str]] = {}
+    for each in named:
+        if each.startswith(MARK):
+            relation, _, row = each.removeprefix(MARK).partition(" ")
+            rows.setdefault(int(relation), []).append(row)
+    return rows
+
+
+async def _skus(
+    connection: "PoolConnectionProxy[asyncpg.Record]", watch: asyncpg.Record, rows: Sequence[str], most: int
+) -> set[str] | None:
+    """The SKUs of one table's changed rows; None: they are more than `most`, or were captured for another query."""
+    keys = set(watch["keys"])
+    if any(not keys <= json.loads(row).keys() for row in rows):
+        return None
+    statement = _SQL["resolve"].replace("@changed@", watch["changed"]).replace("@skus@", watch["skus"])
+    found: set[str] = set()
+    for start in range(0, len(rows), _PORTION):
+        portion = f"[{','.join(rows[start : start + _PORTION])}]"
+        try:
+            with translated(f"the query skus of {watch['name']}"):
+                async with savepoint(connection):
+                    fetched = await connection.fetch(statement, portion, most + 1, timeout=_TIMEOUT_S)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, _SLOW):
+                raise StoreRefused(f"{error}: it takes too long, or a table of it is locked") from error
+            raise
+        found |= {row["sku"] for row in fetched}
+        if len(found) > most:
+            return None
+    return found

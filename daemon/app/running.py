@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Final
@@ -27,6 +27,7 @@ from daemon.app.building import (
 )
 from daemon.app.reloading import Reloading, take_addresses, take_limits, take_rest
 from daemon.app.signals import handling_signals
+from daemon.app.supervising import Run, Supervisor
 from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
@@ -277,31 +278,49 @@ async def _serve(
     maintenance = Maintenance(
         changelog, settings.history.keep, pulse=pulse("maintenance"), heads=Audit(database).heads
     )
+    services: dict[str, Run] = {
+        "doorbell": doorbell.run,
+        **{f"intake-{name}": intake.run for name, intake in reading.services.items()},
+        "maintenance": maintenance.run,
+        "heartbeat": heartbeat.run,
+        "survey": survey.run,
+        "configurations": configurations.run,
+        "guard": guard.run,
+        "pauses": pauses.run,
+        "capture-health": health.run,
+        "notify": telling.run,
+    }
+    services |= _nightly(settings, database, clients, holder, watch)
+    await _run_all(services, sharing.run, Supervisor(readiness), settings.run.grace.total_seconds(), stop)
+
+
+def _nightly(
+    settings: Settings,
+    database: Database,
+    clients: Mapping[ChannelName, Partner],
+    holder: str,
+    watch: Watching,
+) -> dict[str, Run]:
+    if not settings.reconcile.enabled:
+        return {}
+    return {
+        f"reconcile-{name}": ReconcileService([built], holder, Outbox(database).post, watch.progress).run
+        for name, built in reconcilers(settings, database, clients).items()
+    }
+
+
+async def _run_all(
+    services: Mapping[str, Run], lanes: Run, supervisor: Supervisor, grace_s: float, stop: asyncio.Event
+) -> None:
+    """Run everything until `stop`; the lanes have the grace for what is in flight."""
     async with asyncio.TaskGroup() as group:
         readers = [
-            group.create_task(doorbell.run(stop), name="doorbell"),
-            *(
-                group.create_task(intake.run(stop), name=f"intake-{name}")
-                for name, intake in reading.services.items()
-            ),
-            group.create_task(maintenance.run(stop), name="maintenance"),
-            group.create_task(heartbeat.run(stop), name="heartbeat"),
-            group.create_task(survey.run(stop), name="survey"),
-            group.create_task(configurations.run(stop), name="configurations"),
-            group.create_task(guard.run(stop), name="guard"),
-            group.create_task(pauses.run(stop), name="pauses"),
-            group.create_task(health.run(stop), name="capture-health"),
-            group.create_task(telling.run(stop), name="notify"),
+            group.create_task(supervisor.run(name, service, stop), name=name)
+            for name, service in services.items()
         ]
-        if settings.reconcile.enabled:
-            built = reconcilers(settings, database, clients)
-            nightly = ReconcileService(list(built.values()), holder, Outbox(database).post, watch.progress)
-            readers.append(group.create_task(nightly.run(stop), name="reconcile"))
-        served = [group.create_task(sharing.run(stop), name="lanes")]
+        served = [group.create_task(supervisor.run("lanes", lanes, stop), name="lanes")]
         group.create_task(cut_off(readers, stop, STOP_S), name="cut-off-readers")
-        group.create_task(
-            cut_off(served, stop, settings.run.grace.total_seconds() + STOP_S), name="cut-off-lanes"
-        )
+        group.create_task(cut_off(served, stop, grace_s + STOP_S), name="cut-off-lanes")
 
 
 async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:

@@ -525,10 +525,17 @@ class _Shift:
                 outcomes = [await self._of.partner.push(pushes[0], self._limits.timeout)]
             else:
                 outcomes = await self._of.partner.push_many(pushes, self._limits.timeout)
+        except Exception as error:  # noqa: BLE001 - the traceback is logged
+            outcomes = [self._unforeseen(error)] * len(pushes)
         except BaseException:
             self._of.abandon(ticket, pushes[0].sku)
             raise
         await self._conclude_many(sent, outcomes, ticket, now)
+
+    def _unforeseen(self, error: Exception) -> Outcome:
+        """What the partner made of a request whose client failed is not known."""
+        log.exception("dispatch.client_failed", channel=self._ledger.channel)
+        return Outcome(Kind.UNKNOWN, f"the client failed ({type(error).__name__})")
 
     def _cleared(self, call: Sequence[_Claimed], now: float) -> list[Attempt]:
         """Those that may be sent now; the others are given back. A channel is probed with one."""
@@ -591,6 +598,8 @@ class _Shift:
         self._of.breaker, ticket = self._of.breaker.sent(now)
         try:
             outcome = await self._of.partner.push(attempt.push, self._limits.timeout)
+        except Exception as error:  # noqa: BLE001 - the traceback is logged
+            outcome = self._unforeseen(error)
         except BaseException:
             self._of.abandon(ticket, attempt.push.sku)
             raise

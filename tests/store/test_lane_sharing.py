@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
 
 from daemon.core.types import Lane
 from daemon.services.lanes import LaneSharing, Served, Tenure
@@ -76,3 +79,29 @@ async def test_lanes_of_a_replica_that_stops_are_taken_while_its_last_request_ta
             assert await sql.fetchval("SELECT array_agg(holder) FROM stockrelay.replica") == ["two"]
             first.finish.set()
             await until(lambda: len(second.lanes) == 4)
+
+
+async def test_a_lane_whose_service_fails_is_taken_again_and_the_other_lanes_go_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.services.lanes.sharing._RETRY_BASE", timedelta(milliseconds=1))
+    await shop.lanes.give_up(shop.owner)
+    await shop.lanes.want(CHANNEL, 2)
+    assert await shop.lanes.divide(CHANNEL) == 2
+
+    class Failing(Serving):
+        failed = 0
+        steady: Tenure | None = None
+
+        async def run(self, tenure: Tenure, stop: asyncio.Event) -> None:
+            if tenure.owner.lane == "sekorm/1" and self.failed < 2:
+                self.failed += 1
+                raise OverflowError("date value out of range")
+            if tenure.owner.lane == "sekorm/2":
+                assert self.steady is None, "its service was begun again"
+                self.steady = tenure
+            await super().run(tenure, stop)
+
+    serving = Failing()
+    async with sharing(shop, "one", serving):
+        await until(lambda: serving.failed == 2 and serving.lanes == {"sekorm/1", "sekorm/2"})

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
+from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.sharing import LaneView, Moves, moves
 from daemon.core.types import ChannelName, Lane
@@ -20,6 +21,12 @@ log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 1.0
 """How often a replica looks which lanes there are and who has them."""
+
+
+_STEADY_S: Final = 60.0
+_RETRY_BASE: Final = timedelta(seconds=1)
+_RETRY_CAP: Final = timedelta(seconds=60)
+"""A lane whose service failed is taken again after a pause that doubles, until it has been served for a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,9 @@ class LaneSharing:
         self._wanting = {name: one.lanes for name, one in served.items()}
         self._beat_at = float("-inf")
         self._is_unread = False
+        self._failures: dict[Lane, int] = {}
+        self._not_before: dict[Lane, float] = {}
+        self._failing: dict[Lane, str] = {}
         self._dividing: set[ChannelName] = set()
         self.wake = clock.Signal()
 
@@ -93,11 +103,14 @@ class LaneSharing:
                     self.wake.clear()
                     error = await self._try_to_look(group, stop)
                     if self._told is not None:
-                        self._told(error)
+                        self._told(error or self._failure())
                     await clock.wait_any(_LOOK_S, stop, self.wake)
             if not self._is_guest:
                 # What is given up from now on is for the others, however long the last request takes.
                 await self._leave()
+
+    def _failure(self) -> StockrelayError | None:
+        return StockrelayError("; ".join(self._failing.values())) if self._failing else None
 
     async def _try_to_look(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> StockrelayError | None:
         try:
@@ -135,7 +148,13 @@ class LaneSharing:
             if lane in next_moves.give_up or lane not in by_lane or not by_lane[lane].is_settled:
                 kept.stop.set()
         for lane in next_moves.take:
-            if by_lane[lane].is_settled and lane not in self._kept and not stop.is_set():
+            if (
+                by_lane[lane].is_settled
+                and lane not in self._kept
+                and clock.monotonic() >= self._not_before.get(lane, 0.0)
+                and not stop.is_set()
+            ):
+                self._failing.pop(lane, None)
                 await self._take(by_lane[lane], group)
 
     async def _beat(self) -> None:
@@ -181,10 +200,21 @@ class LaneSharing:
         group.create_task(self._keep(keeper, kept), name=f"lane-{state.lane}")
 
     async def _keep(self, keeper: LaneKeeper, kept: _Kept) -> None:
+        """Serve one lane. What fails there ends this lane's service alone; the lane is taken again after a while, by
+        the replica that looks first, and what was in flight is in doubt."""
+        lane, began = kept.state.lane, clock.monotonic()
         try:
             await keeper.keep(kept.tenure, kept.stop)
+        except Exception as error:
+            if clock.monotonic() - began > _STEADY_S:
+                self._failures.pop(lane, None)
+            self._failures[lane] = failures = self._failures.get(lane, 0) + 1
+            pause = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter()).total_seconds()
+            self._not_before[lane] = clock.monotonic() + pause
+            log.exception("lane.service_failed", lane=lane, failures=failures, retry_s=round(pause, 1))
+            self._failing[lane] = f"lane {lane} failed ({type(error).__name__}); the log has the traceback"
         finally:
-            del self._kept[kept.state.lane]
+            del self._kept[lane]
             self.wake.set()
 
     async def _leave(self) -> None:

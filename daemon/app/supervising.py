@@ -1,0 +1,68 @@
+"""Runs the services: one that fails in a way nobody foresaw is run again, alone, while the others go on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.backoff import backoff
+from daemon.core.errors import ConfigError, ForeignDatabase, SchemaMismatch
+from daemon.services.readiness import Readiness
+
+log = structlog.get_logger(__name__)
+
+Run = Callable[[asyncio.Event], Awaitable[None]]
+
+_FATAL: Final = (ConfigError, SchemaMismatch, ForeignDatabase)
+"""What running again cannot help, for any service: the process ends, and says why."""
+_BASE: Final = timedelta(seconds=1)
+_CAP: Final = timedelta(seconds=60)
+_STEADY_S: Final = 60.0
+"""A service that has run for so long has recovered: the next failure is a first one."""
+
+
+class Supervisor:
+    """Runs services by name. While one waits to be run again, the replica is not ready, and says which."""
+
+    def __init__(self, readiness: Readiness, base: timedelta = _BASE) -> None:
+        self._readiness = readiness
+        self._base = base
+
+    async def run(self, name: str, service: Run, stop: asyncio.Event) -> None:
+        """Run the service until it ends by itself. Raises what running it again cannot help."""
+        failures = 0
+        while True:
+            began = clock.monotonic()
+            try:
+                await service(stop)
+            except Exception as error:
+                if is_fatal(error):
+                    raise
+                if clock.monotonic() - began > _STEADY_S:
+                    failures = 0
+                failures += 1
+                pause = backoff(failures, self._base, _CAP, clock.jitter())
+                log.exception(
+                    "run.service_failed",
+                    service=name,
+                    failures=failures,
+                    retry_s=round(pause.total_seconds(), 1),
+                )
+                why = f"it failed ({type(error).__name__}) and is begun again; the log has the traceback"
+                self._readiness.lacks(name, why)
+                await clock.wait_any(pause.total_seconds(), stop)
+                self._readiness.has(name)
+                if stop.is_set():
+                    return
+            else:
+                return
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether an error, or one of a group, cannot be helped by running the service again."""
+    if isinstance(error, ExceptionGroup):
+        return any(is_fatal(one) for one in error.exceptions)
+    return isinstance(error, _FATAL)

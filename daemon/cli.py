@@ -176,7 +176,7 @@ def check(places: Places, *, as_json: bool) -> int:
     settings = places.read(log_to=sys.stderr)
     from daemon.check import run_checks
 
-    results = asyncio.run(run_checks(settings))
+    results = asyncio.run(run_checks(settings, places.exposed_files()))
     rows = [asdict(result) for result in results]
     if as_json:
         print_json(rows)

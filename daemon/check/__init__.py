@@ -1,7 +1,9 @@
 """`stockrelay check`: looks at everything the daemon relies on, as the daemon would, and changes nothing."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 from daemon.app import connect_options, listings
@@ -22,13 +24,15 @@ __all__ = ["run_checks"]
 _CAPTURE: Final = (schema.FUNCTIONS, schema.OWNER, schema.REPLICATION)
 
 
-async def run_checks(settings: Settings) -> list[CheckResult]:
-    """Look at everything; what depends on a check that failed is skipped.
+async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[CheckResult]:
+    """Look at everything; what depends on a check that failed is skipped. `exposed` are files with secrets in them that
+    every user of this machine may read.
 
     One thing is kept: a token that Sekorm grants for the proof stands in the database for the daemon, so that it
     need not fetch another (clause S04).
     """
     findings = Findings()
+    privacy.check_files(findings, exposed)
     is_ready = False
     async with AsyncExitStack() as stack:
         tokens: TokenStore = partner.PassingTokens()

@@ -4,7 +4,7 @@ from typing import Final
 
 from daemon.check.findings import Findings
 from daemon.settings import Settings
-from daemon.settings.receivers import schema
+from daemon.settings.receivers import is_unverified, schema
 
 NOTIFY: Final = "notify"
 
@@ -18,6 +18,13 @@ def check_notify(findings: Findings, settings: Settings) -> None:
             NOTIFY,
             "nobody is told when a channel is paused, SKUs are parked or numbers differ",
             "set notify.urls (docs/notifications.md), then run `stockrelay notify test`",
+        )
+        return
+    if blind := [schema(url) for url in (each.get_secret_value() for each in urls) if is_unverified(url)]:
+        findings.warn(
+            NOTIFY,
+            f"{', '.join(blind)} is reached whoever answers (verify=no): somebody between can read along",
+            "take verify=no out of notify.urls; the receiver's certificate must be one that this machine trusts",
         )
         return
     kinds = ", ".join(schema(url.get_secret_value()) for url in urls)

@@ -1,6 +1,9 @@
 """Who could read along on the way to the database, and who could have code run there with the daemon's rights."""
 
 import ipaddress
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from daemon.check.findings import Findings
@@ -9,7 +12,20 @@ from daemon.store.inspect import Inspector, Line, Server
 ENCRYPTION: Final = "database encryption"
 LISTENING: Final = "listening encryption"
 SEARCH_PATH: Final = "search path"
+FILES: Final = "secrets files"
 ROW_SECURITY: Final = "row security"
+
+
+def check_files(findings: Findings, exposed: Sequence[Path]) -> None:
+    """Warn of files with secrets in them that every user of this machine may read."""
+    if exposed:
+        findings.warn(
+            FILES,
+            f"every user of this machine may read {', '.join(map(str, exposed))}",
+            f"chmod o-r {shlex.join(map(str, exposed))}; the file of a secret is the daemon's user's alone",
+        )
+    else:
+        findings.passed(FILES, "no other user may read them")
 
 
 def check_encryption(findings: Findings, inspector: Inspector, name: str, key: str) -> None:

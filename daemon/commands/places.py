@@ -76,6 +76,12 @@ class Places:
         self._mask = Mask({*known, *settings.secrets()})
         return settings
 
+    def exposed_files(self) -> list[Path]:
+        """The files with secrets that everybody on this machine may read."""
+        from daemon.settings.load import exposed_files
+
+        return exposed_files(self._config, self._secrets_dir)
+
     def told(self, error: StockrelayError) -> str:
         """An error's words as a terminal may show them: no secret, nothing that moves the cursor or begins a line."""
         from daemon.logs import visible

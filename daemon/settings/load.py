@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from daemon.core.errors import ConfigError
-from daemon.settings import addresses
+from daemon.settings import addresses, rules
 from daemon.settings.keys import Key, named_keys, suggestion
 from daemon.settings.model import ENV_PREFIX, Settings
 from daemon.settings.problems import NO_SUCH_KEY, Problems, unknown
@@ -49,6 +49,40 @@ def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, st
         source = str(file) if file else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
         raise ConfigError("\n  ".join([f"the configuration is wrong ({source}):", *problems.lines]))
     return settings
+
+
+def exposed_files(
+    config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None
+) -> list[Path]:
+    """The files with secrets in them that every user of this machine may read: configuration and secrets folder."""
+    environ = os.environ if environ is None else environ
+    secret = {key for key in named_keys().values() if key.is_secret}
+    file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
+    folder = secrets_dir or _path_or_none(environ.get("STOCKRELAY_SECRETS_DIR"))
+    found = [file] if file is not None and any(_holds(_read_toml(file), key.path) for key in secret) else []
+    files = {key.file for key in secret}
+    found += (
+        [each for each in folder.iterdir() if each.name.lower().removeprefix(ENV_PREFIX.lower()) in files]
+        if folder is not None
+        else []
+    )
+    return sorted(each for each in found if _is_open_to_all(each))
+
+
+def _holds(values: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    value: Any = values
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    # An address may do without a password.
+    return bool(value) and (not path[-1].endswith("dsn") or bool(rules.dsn_secrets(str(value))))
+
+
+def _is_open_to_all(file: Path) -> bool:
+    """Whether others may read it: its own mode, and that of each folder above."""
+    real = file.resolve()
+    return bool(real.stat().st_mode & stat.S_IROTH) and all(
+        above.stat().st_mode & stat.S_IXOTH for above in real.parents
+    )
 
 
 def config_file(config: Path | None, variable: str | None, places: tuple[Path, ...]) -> Path | None:

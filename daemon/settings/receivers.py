@@ -49,6 +49,22 @@ def schema(url: str) -> str:
     return found.lower() if _SCHEMA.fullmatch(found) else "unknown"
 
 
+def is_unverified(url: str) -> bool:
+    """Whether the address says not to look at the receiver's certificate."""
+    given = dict(parse_qsl(urlsplit(url).query))
+    return given.get("verify", "yes").lower() in {
+        "no",
+        "false",
+        "0",
+        "off",
+        "n",
+        "never",
+        "disable",
+        "deny",
+        "f",
+    }
+
+
 def secrets(url: str) -> tuple[str, ...]:
     """What must never be shown of an address: itself, user and password, tokens in its host, path and parameters."""
     try:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from daemon.core.errors import ConfigError
 from daemon.settings import Settings, load
 from daemon.settings.keys import KEYS, Key
-from daemon.settings.load import config_file, validated
+from daemon.settings.load import config_file, exposed_files, validated
 from daemon.settings.problems import Problems
 
 ROOT = Path(__file__).parents[2]
@@ -311,6 +311,26 @@ def test_what_is_no_file_or_has_no_end_is_refused_as_a_configuration(tmp_path: P
     ):
         with pytest.raises(ConfigError, match=f"cannot read the configuration {file}: (it )?{said}"):
             read(file)
+
+
+def test_files_with_secrets_that_everybody_may_read_are_found(write: Writer, secrets: Path) -> None:
+    file = write(SMALLEST)
+    secret, other = secrets / "channels__ymatou__app_secret", secrets / "run__poll_s"
+    for each in (secret, other):
+        each.write_text("3")
+        each.chmod(0o644)
+    file.chmod(0o644)
+    for above in (secrets, *secrets.parents):
+        if above.stat().st_mode & 0o001 == 0:
+            above.chmod(above.stat().st_mode | 0o001)
+    assert exposed_files(file, secrets, {}) == sorted([file, secret])
+    secret.chmod(0o640)
+    assert exposed_files(file, secrets, {}) == [file]
+    file.write_text(re.sub("(?m)^app_secret.*$|^account.*$", "", SMALLEST))
+    assert exposed_files(file, secrets, {}) == []
+    secret.chmod(0o644)
+    secrets.chmod(0o700)
+    assert exposed_files(file, secrets, {}) == []
 
 
 def test_a_disabled_channel_needs_no_secrets(write: Writer) -> None:

@@ -242,15 +242,20 @@ def judge_functions(faults: Sequence[FunctionFault], tables: Sequence[WatchedTab
 
 def judge_owners(lacking: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Whether the roles that the triggers run as may still do what they do; `lacking` are the GRANTs by role."""
-    return [
-        Finding(
-            Check.RIGHTS,
-            owner,
-            f"the triggers run as {owner}, which lacks rights in the schema stockrelay",
-            "as the schema's owner: " + " ".join(commands),
-        )
-        for owner, commands in lacking.items()
-    ]
+    findings = []
+    for owner, commands in lacking.items():
+        revoked = [each for each in commands if " ON FUNCTION pg_catalog." in each]
+        own = [each for each in commands if each not in revoked]
+        lacks = ["rights in the schema stockrelay"] if own else []
+        if revoked:
+            names = ", ".join(each.split(" pg_catalog.")[1].split(" TO ")[0] for each in revoked[:_SHOWN])
+            more = len(revoked) - _SHOWN
+            lacks.append(f"EXECUTE on {names}" + (f" and {more} more" if more > 0 else ""))
+        advice = [f"as the schema's owner: {' '.join(own)}"] if own else []
+        advice += [f"as a superuser: {' '.join(revoked)}"] if revoked else []
+        found = f"the triggers run as {owner}, which lacks {' and '.join(lacks)}"
+        findings.append(Finding(Check.RIGHTS, owner, found, "; ".join(advice)))
+    return findings
 
 
 def judge_replication(
@@ -307,6 +312,19 @@ def judge_bell(bell: Bell, *, wants: bool, poll_s: float) -> list[Finding]:
             "see in pg_stat_activity which session listens and stays in a transaction, and end it",
         )
     return []
+
+
+def bell_unseen(reason: str) -> Finding:
+    """The doorbell could not be looked at."""
+    advice = "see what the database says; `stockrelay check` names the rights that are lacking"
+    return Finding(
+        Check.DOORBELL,
+        "stockrelay.bell",
+        f"cannot be looked at: {reason}",
+        advice,
+        is_error=False,
+        is_lossy=False,
+    )
 
 
 def bell_rings(bell: Bell, *, poll_s: float) -> str:

@@ -16,7 +16,7 @@ from daemon import clock
 from daemon.core import capture
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
 from daemon.core.dependencies import judge_fan_outs, judge_reads, judge_subscribed, listing_subject
-from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable
 from daemon.core.spelling import judge_spellings
 from daemon.progress import Pulse, unwatched
 from daemon.store.capture_health import CaptureHealthStore, Capturing
@@ -109,12 +109,19 @@ class CaptureHealth:
 
     async def _look(self, stop: asyncio.Event) -> None:
         self._since = self._since or await self._store.now()
-        await self._fly_canary(stop)
+        refusal: StoreRefused | None = None
+        try:
+            await self._fly_canary(stop)
+        except StoreRefused as error:
+            # The catalogs may say why.
+            refusal = error
         if stop.is_set():
             return
         if await self._store.take_turn(self._every * _TURN):
             await self._look_for_all(self._since)
         self._tell(await self._store.open())
+        if refusal is not None:
+            raise refusal
 
     async def _fly_canary(self, stop: asyncio.Event) -> None:
         """See whether a ring reaches this replica. While nobody rings, because an intake is awake, it can't be told."""
@@ -136,13 +143,17 @@ class CaptureHealth:
     async def _look_for_all(self, since: datetime) -> None:
         checks: list[Check] = list(SHARED)
         capturing = self._store.capturing
-        bell = await capturing.bell()
-        if bell.is_on and bell.silenced_s > capture.SILENCED_S:
-            await self._store.unsilence()
-        findings = capture.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
-        findings += await catalog_findings(capturing)
+        findings = await catalog_findings(capturing)
         if self._listings is not None:
             findings += await listing_findings(self._listings, capturing, await self._store.open())
+        try:
+            bell = await capturing.bell()
+        except StoreRefused as error:
+            findings.append(capture.bell_unseen(str(error)))
+        else:
+            if bell.is_on and bell.silenced_s > capture.SILENCED_S:
+                await self._store.unsilence()
+            findings += capture.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
         is_late = await self._store.is_reading_late(since, self._read_within)
         if is_late is not None:
             checks.append(Check.READING)

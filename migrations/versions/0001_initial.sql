@@ -141,8 +141,6 @@ BEGIN
             END IF;
             IF has_table_privilege('stockrelay.change_' || candidate, 'INSERT') THEN
                 own_xid := pg_current_xact_id();
-                now := clock_timestamp();
-                backend := pg_backend_pid();
                 slot := candidate;
                 EXIT;
             END IF;
@@ -153,6 +151,12 @@ BEGIN
     IF is_trial THEN
         RETURN;
     END IF;
+    BEGIN
+        backend := pg_backend_pid();
+        now := clock_timestamp();
+    EXCEPTION WHEN OTHERS THEN
+        now := CURRENT_TIMESTAMP;  -- is no function, and needs no right
+    END;
     BEGIN
         word := pg_sequence_last_value('stockrelay.capture_word');
         IF slot IS NOT NULL THEN

@@ -122,11 +122,15 @@ ORDER BY w.relation, v.place;
 
 -- name: owners
 -- The rights that the owners of the capturing functions need and do not have. Before PostgreSQL 16, locking a table for
--- writing took more than INSERT.
-WITH owners AS (
-    SELECT DISTINCT p.proowner AS id FROM pg_proc AS p
+-- writing took more than INSERT. Of the server's own functions: those that are called by name in what captures, and those
+-- of operators and casts.
+WITH capturing AS (
+    SELECT p.proowner AS owner, p.prosrc AS source FROM pg_proc AS p
     WHERE p.pronamespace = 'stockrelay'::regnamespace
-    AND (p.prorettype = 'trigger'::regtype AND p.proname LIKE 'capture\_%' OR p.proname IN ('ring', 'canary'))
+    AND (p.prorettype = 'trigger'::regtype AND p.proname LIKE 'capture\_%'
+         OR p.proname IN ('ring', 'canary', 'try_bell', 'capture_everything', 'stay_awake'))
+), owners AS (
+    SELECT DISTINCT c.owner AS id FROM capturing AS c
 ), needed (kind, name, privilege) AS (VALUES
     ('SCHEMA', 'stockrelay', 'USAGE'),
     ('TABLE', 'bell', 'INSERT'), ('TABLE', 'change_0', 'INSERT'), ('TABLE', 'change_1', 'INSERT'),
@@ -148,7 +152,16 @@ WITH owners AS (
 )
 SELECT h.owner, format('GRANT %s ON %s %s TO %I;',
     CASE WHEN h.kind = 'TABLE' THEN 'INSERT, UPDATE' ELSE h.privilege END, h.kind, h.object, h.owner) AS command
-FROM held AS h WHERE NOT h.has_it ORDER BY h.owner, h.object, h.privilege;
+FROM held AS h WHERE NOT h.has_it
+UNION ALL
+SELECT pg_get_userbyid(o.id), format('GRANT EXECUTE ON FUNCTION pg_catalog.%I(%s) TO %I;',
+    p.proname, pg_get_function_identity_arguments(p.oid), pg_get_userbyid(o.id))
+FROM owners AS o JOIN pg_proc AS p ON p.pronamespace = 'pg_catalog'::regnamespace AND p.proacl IS NOT NULL
+AND NOT has_function_privilege(o.id, p.oid, 'EXECUTE')
+AND (EXISTS (SELECT FROM capturing AS c WHERE c.source ~ ('\m' || p.proname || '\('))
+     OR EXISTS (SELECT FROM pg_operator AS r WHERE r.oprcode = p.oid)
+     OR EXISTS (SELECT FROM pg_cast AS k WHERE k.castfunc = p.oid))
+ORDER BY owner, command;
 
 -- name: replicated
 -- Who works in replicated sessions (session_replication_role = replica) by a setting of role, database or server.
@@ -157,7 +170,7 @@ SELECT CASE WHEN s.setrole = 0 THEN format('every session of the database %I', d
             ELSE format('the role %I in the database %I', r.rolname, d.datname) END AS sessions
 FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS c (setting)
 LEFT JOIN pg_roles AS r ON r.oid = s.setrole LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
-WHERE c.setting ~* '^session_replication_role=replica$' AND (s.setdatabase = 0 OR d.datname = current_database())
+WHERE c.setting COLLATE "C" ~* '^session_replication_role=replica$' AND (s.setdatabase = 0 OR d.datname = current_database())
 UNION ALL
 SELECT 'every session of the server' FROM pg_settings AS g
 WHERE g.name = 'session_replication_role' AND g.setting = 'replica'

@@ -139,7 +139,7 @@ WITH needed (kind, name, privileges) AS (VALUES
         ORDER BY r.place) AS privileges_lacking
     FROM found AS f
 )
-SELECT lower(l.kind) || ' stockrelay.' || l.name AS object,
+SELECT lower(l.kind COLLATE "C") || ' stockrelay.' || l.name AS object,
        CASE WHEN l.relation IS NOT NULL OR l.function IS NOT NULL THEN
            format('GRANT %s ON %s %s TO %I;', array_to_string(l.privileges_lacking, ', '), l.kind,
                   coalesce(l.function::regprocedure::text, l.relation::regclass::text), current_user)

@@ -16,8 +16,9 @@ from asyncpg.transaction import Transaction
 
 from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.settings import addresses
-from daemon.store import queries
+from daemon.store import pins, queries
 from daemon.store.passfile import password_for
+from daemon.store.pins import PINS
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
@@ -61,6 +62,8 @@ _BAD_ROW = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.RaiseError,
 )
+_SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionError)
+"""Of a session that will go on refusing: a server that has become a standby, a transaction that nobody ended."""
 _NO_SCHEMA = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
@@ -148,16 +151,11 @@ class ConnectOptions:
     def arguments(self) -> dict[str, Any]:
         """Return the driver's arguments."""
         settings = {"application_name": "stockrelay"}
+        # A transaction-mode pooler refuses start-up parameters: there, each transaction pins them.
         if not self.is_pooled:
-            # A transaction-mode pooler refuses unknown start-up parameters; directly, compiling a plan that runs for
-            # a millisecond only costs.
-            settings["jit"] = "off"
-            # The statements rely on seeing what was committed while they waited for a lock.
-            settings["default_transaction_isolation"] = "read committed"
+            settings |= PINS
             if self.is_for_listings:
                 settings["lock_timeout"] = _LOCK_TIMEOUT
-            # A policy for this role would hide rows, and a SKU without a row is told as sold out: an error instead.
-            settings["row_security"] = "off"
         address = addresses.for_driver(self.dsn)
         return {
             "dsn": address.dsn,
@@ -184,6 +182,8 @@ async def reach(
             if (password := password_for(one)) is not None:
                 arguments["password"] = password
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
+            if PINS.keys() <= arguments.get("server_settings", {}).keys():
+                await pins.pin(connection)
         except asyncpg.exceptions.ClientConfigurationError:
             raise
         except _UNAVAILABLE as error:
@@ -312,19 +312,32 @@ class Database:
                 connection = await pool.acquire()
             try:
                 yield connection
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, _SPOILED) or self._is_spoiled(connection):
+                    with contextlib.suppress(asyncpg.InterfaceError):
+                        connection.terminate()
                 releasing = asyncio.create_task(pool.release(connection, timeout=_CLEAN_UP_S))
                 # Also of one that nobody waits for any more, as its task was cancelled once more.
                 releasing.add_done_callback(_heard)
                 with contextlib.suppress(Exception):
                     await asyncio.shield(releasing)
                 raise
+            if self._is_spoiled(connection):
+                connection.terminate()
             await pool.release(connection, timeout=_CLEAN_UP_S)
+
+    def _is_spoiled(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+        """Whether the next user of the connection would not find it as it was made. A pooler's settings are its own."""
+        with contextlib.suppress(asyncpg.InterfaceError):  # it is closed, and not used again anyway
+            return not self._options.is_pooled and not connection.is_closed() and pins.is_spoiled(connection)
+        return False
 
     @asynccontextmanager
     async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
         async with self.connection(doing) as connection, transaction_on(connection):
+            if self._options.is_pooled:
+                await pins.pin_transaction(connection)
             yield connection
 
     @asynccontextmanager

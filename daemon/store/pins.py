@@ -1,0 +1,101 @@
+"""The settings that our statements rely on, pinned for each session: role, database or server may have others.
+
+Not pinned are the search path and the time zone, which a listing may rely on (its `current_date` is the ERP's), and
+what is the operator's to tune (memory, costs). The triggers' functions pin their own (migrations, capture_settings).
+"""
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from daemon.store import queries
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+_SQL = queries.load("session")
+
+PINS: Final = MappingProxyType(
+    {
+        # A transaction sees what was committed while it waited for a lock, writes, and is durable when it is committed:
+        # an attempt is on disk before its first byte is sent.
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+        "default_transaction_deferrable": "off",
+        "synchronous_commit": "on",
+        # The driver and the statements have limits of their own. A process that stands still ends its transaction.
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": "60s",
+        "idle_session_timeout": "0",
+        # A policy for this role would hide rows, and a SKU without a row is told as sold out: an error instead.
+        "row_security": "off",
+        # How a value becomes a text, and a text a value: the same for a SKU in a listing and in a capture.
+        "datestyle": "ISO, MDY",
+        "intervalstyle": "postgres",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "lc_monetary": "C",
+        "xmloption": "content",
+        "quote_all_identifiers": "off",
+        # How a statement is understood.
+        "standard_conforming_strings": "on",
+        "backslash_quote": "safe_encoding",
+        "array_nulls": "on",
+        "transform_null_equals": "off",
+        # How it is planned. Compiling a plan that runs for a millisecond only costs.
+        "jit": "off",
+        "plan_cache_mode": "auto",
+        "from_collapse_limit": "8",
+        "join_collapse_limit": "8",
+        **dict.fromkeys(
+            (
+                "enable_bitmapscan",
+                "enable_hashagg",
+                "enable_hashjoin",
+                "enable_indexonlyscan",
+                "enable_indexscan",
+                "enable_material",
+                "enable_mergejoin",
+                "enable_nestloop",
+                "enable_seqscan",
+                "enable_sort",
+                "enable_tidscan",
+            ),
+            "on",
+        ),
+    }
+)
+
+_REPORTED: Final = MappingProxyType(
+    {
+        "DateStyle": "ISO, MDY",
+        "IntervalStyle": "postgres",
+        "standard_conforming_strings": "on",
+        "default_transaction_read_only": "off",
+        "in_hot_standby": "off",
+    }
+)
+"""Of what a server reports whenever it changes: what it has to be for a session to be used again."""
+_TRANSACTION_TIMEOUT: Final = 17
+"""Older servers refuse the name of this setting."""
+
+
+async def pin(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Pin what not every version can be told when a session begins."""
+    if connection.get_server_version().major >= _TRANSACTION_TIMEOUT:
+        await connection.execute(_SQL["unlimited"])
+
+
+async def pin_transaction(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+    """Pin for this transaction, which has just begun, what can be pinned for one: behind a pooler."""
+    pins = {name: value for name, value in PINS.items() if not name.startswith(("default_", "idle_session"))}
+    await connection.execute(_SQL["pin"], list(pins), list(pins.values()))
+
+
+def is_spoiled(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+    """Whether a session was left with a transaction open, or with settings that the next user does not expect."""
+    settings = connection.get_settings()
+    return connection.is_in_transaction() or any(
+        getattr(settings, name, value) != value for name, value in _REPORTED.items()
+    )

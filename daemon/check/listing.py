@@ -1,7 +1,7 @@
 """The listings: one query a channel, read as the daemon reads it."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +10,7 @@ from typing import Final
 from daemon import clock
 from daemon.check.findings import Findings
 from daemon.check.listing_cost import CLAIMED, check_cost
-from daemon.core.errors import StoreRefused
+from daemon.core.errors import BadRow, StockrelayError, StoreRefused
 from daemon.core.quoting import quoted
 from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
@@ -59,7 +59,7 @@ async def check_listing(
     findings.passed(query, f"has {', '.join(_wanted(listing))}")
     try:
         quantity_type = dict((await look.shape()).columns)["quantity"]
-        tally = await _read(look, quantity_type, problem, limit)
+        tally = await _read_all(look, quantity_type, problem, limit)
     except StoreRefused as error:
         advice = (
             f"channels.{listing.channel}.listing fails on its data: correct it, then run this check again"
@@ -155,17 +155,33 @@ class _Tally:
     endless: int = 0
     unnumbered: _Some = field(default_factory=_Some)
     unsendable: _Some = field(default_factory=_Some)
+    unreadable: _Some = field(default_factory=_Some)
     fractional: _Some = field(default_factory=_Some)
     refused: _Some = field(default_factory=_Some)
     blank: _Some = field(default_factory=_Some)
 
 
-async def _read(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> _Tally:
+async def _read_all(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> _Tally:
+    """Read the listing; row by row if some rows can't be read. Raises StoreRefused when that does not help."""
+    try:
+        return await _read(look.rows(quantity_type), problem, limit)
+    except BadRow as error:
+        try:
+            tally = await _read(look.rows_apart(), problem, limit)
+            for sku in await look.unreadable_skus():
+                tally.unreadable.add(f"{sku} (its bytes are no text in the database's encoding)")
+        except StockrelayError:
+            # Before `stockrelay migrate`, say.
+            raise error from None
+        return tally
+
+
+async def _read(reading: AsyncGenerator[Row, None], problem: Problem, limit: timedelta) -> _Tally:
     """Read the listing, for as long as `limit` allows; one page is held at a time."""
     tally = _Tally()
     deadline = clock.monotonic() + limit.total_seconds()
     try:
-        async with aclosing(look.rows(quantity_type)) as rows:
+        async with aclosing(reading) as rows:
             async for row in rows:
                 _count(tally, row, problem)
                 if tally.rows % 1_000 == 0 and clock.monotonic() > deadline:
@@ -183,6 +199,9 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         return
     if len(row.sku.encode()) > LONGEST_SKU:
         tally.endless += 1
+        return
+    if row.fault is not None:
+        tally.unreadable.add(f"{quoted(row.sku)} ({row.fault or 'not looked at: too many rows fail'})")
         return
     _sample(tally, row.sku)
     if row.is_fractional:
@@ -296,6 +315,11 @@ def _faults(tally: _Tally, duplicates: Examples, channel: ChannelName) -> list[t
             tally.unnumbered.many,
             f"SKUs have no quantity (NULL or NaN), such as {', '.join(tally.unnumbered.some)}",
             "they are parked, not sent: let the listing say 0 where nothing may be sold (coalesce)",
+        ),
+        (
+            tally.unreadable.many,
+            f"SKUs can't be read, such as {'; '.join(tally.unreadable.some)}",
+            "they are parked, not sent; the others are: correct them in the ERP or the listing",
         ),
         (
             tally.unsendable.many,

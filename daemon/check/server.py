@@ -15,6 +15,7 @@ from daemon.settings import Settings
 from daemon.store.inspect import Inspector, Server, Unreachable, inspecting, keeps_prepared_statements
 
 CONNECTION: Final = "database"
+ENCODING: Final = "database encoding"
 CLOCK: Final = "database clock"
 CONNECTIONS: Final = "database connections"
 LISTEN: Final = "listening connection"
@@ -59,6 +60,13 @@ def _judge_server(findings: Findings, server: Server) -> None:
         findings.failed(CONNECTION, found, f"PostgreSQL {OLDEST} or newer is needed")
     else:
         findings.passed(CONNECTION, found)
+    if server.encoding != "UTF8":
+        findings.warn(
+            ENCODING,
+            f"{server.encoding}, not UTF8",
+            "partners' words are kept with what it lacks escaped; SKUs and identifiers that are no text in it are not "
+            "sent",
+        )
 
 
 def check_clock(findings: Findings, name: str, whose: str, ahead: timedelta, accuracy: timedelta) -> None:

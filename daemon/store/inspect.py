@@ -98,6 +98,7 @@ class Server:
     role: str
     quoted_role: str
     database: str
+    encoding: str
     is_standby: bool
     ahead: timedelta
     accuracy: timedelta
@@ -209,6 +210,7 @@ class Inspector:
             row["role"],
             row["quoted_role"],
             row["database"],
+            row["encoding"],
             row["is_standby"],
             now - (before + half),
             half,

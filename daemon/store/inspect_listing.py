@@ -12,9 +12,10 @@ from daemon.core.listing_cost import Reading
 from daemon.core.quoting import quoted
 from daemon.store import queries
 from daemon.store.inspect import Inspector
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("inspect")
+_LEDGER = queries.load("ledger")
 _PAGE: Final = 200
 """Rows fetched at once: so few fit into the socket's buffers, and a process that stands still is cut off as idle."""
 _ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
@@ -30,13 +31,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a listing. `number` is its quantity as it reads (None: NULL)."""
+    """One row of a listing. `number` is its quantity as it reads (None: NULL); `fault`: why the row can't be read."""
 
     sku: str | None
     identifiers: tuple[str | None, ...]
     number: str | None
     is_sendable: bool
     is_fractional: bool
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,29 @@ class ListingInspector:
                     row["is_sendable"],
                     row["is_fractional"],
                 )
+
+    async def rows_apart(self) -> AsyncGenerator[Row, None]:
+        """Yield the same, SKU by SKU, of a listing of which some rows can't be read. It takes our schema."""
+        statement = self._listing.statement("read_whole_listing", is_whole=True, is_apart=True)
+        async with self._inspector.look("reading the listing row by row") as connection:
+            async for record in connection.cursor(statement, prefetch=_PAGE):
+                listed = listed_of(record)
+                is_sendable = listed.quantity is not None
+                number = str(listed.quantity) if is_sendable else listed.unsendable
+                yield Row(
+                    record["sku"],
+                    listed.identifiers,
+                    number,
+                    is_sendable,
+                    is_fractional=False,
+                    fault=listed.fault,
+                )
+
+    async def unreadable_skus(self) -> list[str]:
+        """Return SKUs whose bytes are no text in the database's encoding, escaped. It takes our schema."""
+        async with self._inspector.look("looking for SKUs that are no text") as connection:
+            rows = await connection.fetch(self._listing.filled(_LEDGER["unreadable_skus"]))
+        return [row["sku"] for row in rows]
 
     async def duplicates(self, most: int) -> Examples:
         """Return the SKUs with more than one row."""

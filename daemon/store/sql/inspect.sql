@@ -7,7 +7,8 @@ SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', '50
 -- Which server answers, as whom, and what its clock says.
 SELECT current_setting('server_version_num')::integer / 10000 AS major, current_setting('server_version') AS version,
        current_user::text AS role, quote_ident(current_user) AS quoted_role, current_database()::text AS database,
-       quote_ident(current_database()) AS quoted_database, pg_is_in_recovery() AS is_standby, clock_timestamp() AS now;
+       quote_ident(current_database()) AS quoted_database, getdatabaseencoding()::text AS encoding,
+       pg_is_in_recovery() AS is_standby, clock_timestamp() AS now;
 
 -- name: connections
 -- How many more connections this role may make: of the server's, the role's own limit and the database's. What a

@@ -92,7 +92,7 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
             click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
         if channel["held_since"] is not None:
             click.echo(
-                f"\n{name}: {channel['held']} zeroes are held: too many numbers fell to zero at once\n"
+                f"\n{name}: {channel['held']} numbers are held: {channel['held_because']}\n"
                 f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
             )
         if channel["parked_skus"]:
@@ -124,6 +124,7 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "in flight": str(channel["in_flight"]),
         "in doubt": str(channel["doubt"]),
         "held": str(channel["held"]),
+        "guard": channel["guard"],
         "parked": str(channel["parked"])
         + (f", and {channel['discarded']} discarded" if channel["discarded"] else ""),
         "sync": "no"
@@ -133,7 +134,7 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "open differences": str(channel["open_differences"]),
     }
     if channel["held_since"] is not None:
-        told["held"] += f" zeroes since {at(channel['held_since'])}"
+        told["held"] += f" since {at(channel['held_since'])}"
     if paused is not None:
         reason = f": {paused['reason']}" if paused["reason"] else ""
         told["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"

@@ -60,7 +60,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";
-    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.fall TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.anomaly TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.guard TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.division, stockrelay.channel_state, stockrelay.token TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.lease, stockrelay.lane_trouble, stockrelay.replica TO :"daemon";
@@ -86,8 +86,9 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.capture_health TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.canary TO :"daemon";
-    GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.locked_guard, stockrelay.hold_zeroes,
-        stockrelay.hold_bulk, stockrelay.pass_zeroes TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.last_sent,
+        stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
+        stockrelay.hold_bulk, stockrelay.hold_anomalies, stockrelay.pass_anomalies, stockrelay.hold_filling TO :"daemon";
     \echo 'The roles have their rights.'
 \else
     \echo 'Now, as' :owner', run: stockrelay migrate --grant-to' :daemon

@@ -2,6 +2,7 @@
 
 from daemon.app.building import (
     connect_options,
+    guard_rule,
     lease_connections,
     listings,
     opened,
@@ -17,6 +18,7 @@ from daemon.app.upkeep import adopt, migrate, migration_sql, send_test
 __all__ = [
     "adopt",
     "connect_options",
+    "guard_rule",
     "lease_connections",
     "listings",
     "migrate",

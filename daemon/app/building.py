@@ -141,7 +141,16 @@ def guard_rule(settings: Settings) -> GuardRule | None:
     guard = settings.guard
     if not guard.enabled:
         return None
-    return GuardRule(guard.zero_share, guard.zero_count, guard.row_share, guard.window)
+    return GuardRule(
+        guard.zero_share,
+        guard.zero_count,
+        guard.row_share,
+        guard.window,
+        guard.move_factor,
+        guard.move_share,
+        guard.drip_share,
+        guard.drip_window,
+    )
 
 
 def limits(settings: Settings, channel: ChannelSettings) -> Limits:

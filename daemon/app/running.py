@@ -201,7 +201,7 @@ async def _serve(
     for name, dispatcher in dispatchers.items():
         intake = reading.services[name]
         dispatcher.read_changes = intake.ring
-        dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
+        dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
 
     def on_ring(payload: str) -> None:
         if payload == "marked":

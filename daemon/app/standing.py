@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from daemon.app.building import listings, opened
+from daemon.app.building import guard_rule, listings, opened
+from daemon.core.guard import threshold
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
 from daemon.store.answers import Answers, Standing
@@ -57,8 +58,10 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "doubt": backlog.doubt,
                 "parked": backlog.parked,
                 "discarded": discarded,
-                "held": backlog.held,
+                "held": guard.held if guard.held_since else backlog.held,
                 "held_since": guard.held_since and guard.held_since.isoformat(),
+                "held_because": guard.why if guard.held_since else None,
+                "guard": threshold(guard_rule(settings), guard.on_sale),
                 "parked_skus": [
                     {"sku": one.sku, "reason": one.reason}
                     for one in await parked.all(20, with_discarded=False)

@@ -78,7 +78,7 @@ async def sync(
             lambda: False,
         )
         dispatcher.read_changes = intake.ring
-        dispatcher.compare_all = partial(intake.request_resync, "zeroes that no reading has counted")
+        dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
         guard = GuardService(Guard(database), [name], guard_rule(settings), settings.run.poll)
         done = asyncio.Event()
         with first_error():
@@ -145,11 +145,13 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
                         first.append({"sku": sku, **names, "quantity": listed.quantity})
         together = min(channel.batch, client.most_per_call)
     calls = -(-(count - wrong) // together)
+    rule = guard_rule(settings)
     return {
         "channel": name,
         "rows": count,
         "sendable": count - wrong,
         "zeroes": zeroes,
+        "held_as_first_filling": rule is not None and zeroes > rule.most_zeroes(count),
         "cannot_be_sent": wrong,
         "problems": problems,
         "parked": parked,

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options, listings
+from daemon.app import connect_options, guard_rule, listings
 from daemon.check import coverage, listing, notify, partner, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
@@ -165,7 +165,8 @@ async def _check_listings(
             client = partners.get(name)
             problem = client.problem if client is not None else lambda _identifiers: None
             rate_per_s = settings.enabled_channels()[name].rate_per_s
-            await listing.check_listing(findings, inspector, its_listing, problem, limit, rate_per_s)
+            rule = guard_rule(settings)
+            await listing.check_listing(findings, inspector, its_listing, problem, limit, rate_per_s, rule)
 
 
 async def _check_partners(

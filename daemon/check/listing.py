@@ -11,6 +11,7 @@ from daemon import clock
 from daemon.check.findings import Findings
 from daemon.check.listing_cost import CLAIMED, check_cost
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused
+from daemon.core.guard import GuardRule
 from daemon.core.quoting import quoted
 from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
@@ -42,6 +43,7 @@ async def check_listing(
     problem: Problem,
     limit: timedelta,
     rate_per_s: float,
+    rule: GuardRule | None,
 ) -> None:
     """The query, its rows, and what it costs to look one SKU up."""
     query, rows, cost = names(listing.channel)
@@ -67,7 +69,7 @@ async def check_listing(
         findings.failed(rows, str(error), advice)
         findings.skip(rows, cost)
         return
-    await _judge_rows(findings, look, listing, tally)
+    await _judge_rows(findings, look, listing, tally, rule)
     if tally.cut is not None and not tally.sample:
         findings.skip(rows, cost)
     else:
@@ -159,6 +161,7 @@ class _Tally:
     fractional: _Some = field(default_factory=_Some)
     refused: _Some = field(default_factory=_Some)
     blank: _Some = field(default_factory=_Some)
+    zeroes: int = 0
 
 
 async def _read_all(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> _Tally:
@@ -204,6 +207,7 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         tally.unreadable.add(f"{quoted(row.sku)} ({row.fault or 'not looked at: too many rows fail'})")
         return
     _sample(tally, row.sku)
+    tally.zeroes += row.is_zero
     if row.is_fractional:
         tally.fractional.add(f"{quoted(row.sku)} ({row.number})")
     if row.number in (None, "NaN"):
@@ -226,7 +230,7 @@ def _sample(tally: _Tally, sku: str) -> None:
 
 
 async def _judge_rows(
-    findings: Findings, look: ListingInspector, listing: ChannelListing, tally: _Tally
+    findings: Findings, look: ListingInspector, listing: ChannelListing, tally: _Tally, rule: GuardRule | None
 ) -> None:
     _, name, _ = names(listing.channel)
     with findings.guarding(name):
@@ -235,6 +239,12 @@ async def _judge_rows(
         for found, advice in bad:
             findings.failed(name, found, advice)
         doubtful = _doubts(tally, whole)
+        if rule is not None and tally.zeroes > rule.most_zeroes(tally.rows):
+            advice = (
+                f"if that is wrong, correct channels.{listing.channel}.listing; a first filling like this is held "
+                f"until `stockrelay release {listing.channel}`"
+            )
+            doubtful.append((f"{tally.zeroes:,} of {tally.rows:,} quantities are 0", advice))
         for found, advice in doubtful:
             findings.warn(name, found, advice)
         if cuts:
@@ -245,7 +255,10 @@ async def _judge_rows(
                 name, "the listing is empty: nothing is sold", "check the conditions of the listing"
             )
         elif not bad and not doubtful:
-            findings.passed(name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers")
+            zeroes = f"; {tally.zeroes:,} of {tally.rows:,} quantities are 0" if tally.zeroes else ""
+            findings.passed(
+                name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers{zeroes}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

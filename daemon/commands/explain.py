@@ -178,13 +178,15 @@ async def _facts(
     sku: Sku,
     attempts: int,
 ) -> list[Facts]:
+    from daemon import app
     from daemon.store.answers import Kept
 
     found = []
     for name, listing in listings.items():
         channel = settings.enabled_channels()[name]
         rhythm = Rhythm(settings.debounce.max_wait, channel.timeout, channel.settle)
-        found.append(await answers.facts(listing, sku, Kept(rhythm, settings.run.resync), attempts))
+        kept = Kept(rhythm, settings.run.resync, app.guard_rule(settings))
+        found.append(await answers.facts(listing, sku, kept, attempts))
     return found
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def release(places: Places, channel: str, *, as_json: bool) -> None:
-    """Send the zeroes of CHANNEL that the guard holds.
+    """Send the numbers of CHANNEL that the guard holds.
 
-    They are due at once. For guard.window_s from now further zeroes pass unasked, so that the rest of the same import
+    They are due at once. For guard.window_s from now further ones pass unasked, so that the rest of the same import
     does not stop again.
     """
     settings = places.read(log_to=sys.stderr)
@@ -37,8 +37,9 @@ def release(places: Places, channel: str, *, as_json: bool) -> None:
         click.echo(f"{name}: nothing is held")
     else:
         click.echo(
-            f"{name}: {answer['zeroes']} zeroes that were held since {local_time(settings, answer['held_since'])} are "
-            f"sent now; further ones pass until {local_time(settings, answer['passes_until'])}"
+            f"{name}: {answer['numbers']} numbers that were held since "
+            f"{local_time(settings, answer['held_since'])} are sent now; "
+            f"further ones pass until {local_time(settings, answer['passes_until'])}"
         )
 
 
@@ -53,7 +54,7 @@ async def _release(settings: "Settings", channel: ChannelName) -> dict[str, Any]
     passes_until = state.passes_until
     return {
         "channel": channel,
-        "zeroes": 0 if released is None else released.zeroes,
+        "numbers": 0 if released is None else released.numbers,
         "held_since": released and released.held_since and released.held_since.isoformat(),
         "passes_until": passes_until and passes_until.isoformat(),
     }

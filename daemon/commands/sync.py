@@ -73,7 +73,10 @@ def _show_plan(settings: "Settings", name: "ChannelName", *, as_json: bool) -> i
     else:
         from daemon.tables import print_answer
 
-        print_answer(plan)
+        zeroes = f"{plan['zeroes']:,} of {plan['sendable']:,} quantities are 0"
+        if plan.pop("held_as_first_filling"):
+            zeroes += f": a first filling is held until they are right, or `stockrelay release {name}`"
+        print_answer(plan | {"zeroes": zeroes})
     return 0
 
 

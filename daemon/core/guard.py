@@ -1,4 +1,4 @@
-"""The bulk-zero guard's limits: how many zeroes at once are too many."""
+"""What the guard holds: numbers that are too wrong at once to be sent before a person or the data says so."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,10 +6,48 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class GuardRule:
-    """Zeroes of the last `window` are held when they are more than `zero_count` and more than `zero_share` of what
-    was on sale, or when more than `row_share` of the listing's rows are gone."""
+    """What is too much at once.
+
+    Zeroes of the last `window` are held when they are more than `zero_count` and more than `zero_share` of what was on
+    sale, or when more than `row_share` of the listing's rows are gone. Numbers that moved by `move_factor`, up or down,
+    are held when they and the zeroes are more than `move_share` of what was on sale. Zeroes of the last `drip_window`
+    are held when they are more than `drip_share` of it. A first filling is held when more than `zero_share` of it, and
+    more than `zero_count`, are zero.
+    """
 
     zero_share: float
     zero_count: int
     row_share: float
     window: timedelta
+    move_factor: float = 5.0
+    move_share: float = 0.5
+    drip_share: float = 0.6
+    drip_window: timedelta = timedelta(days=1)
+
+    def most_zeroes(self, of: int) -> int:
+        """How many zeroes of so many are not held."""
+        return max(self.zero_count, int(self.zero_share * of))
+
+    def most_moves(self, of: int) -> int:
+        """How many moved numbers of so many are not held."""
+        return max(self.zero_count, 5, int(self.move_share * of))
+
+
+def threshold(rule: GuardRule | None, on_sale: int | None) -> str:
+    """Say in one line what the guard lets pass; `on_sale` is None where nobody has counted yet."""
+    if rule is None:
+        return "off"
+    if on_sale is None:
+        return f"{rule.zero_share:.0%} of what is on sale, at least {rule.zero_count}, may fall to 0"
+    minutes = f"{rule.window.total_seconds() / 60:g} min"
+    return (
+        f"{rule.most_zeroes(on_sale)} of {on_sale} on sale may fall to 0 within {minutes}, "
+        f"{rule.most_moves(on_sale)} may move {rule.move_factor:g} times over"
+    )
+
+
+def is_far(before: int | None, after: int | None, factor: float) -> bool:
+    """Say whether one number is at least `factor` times the other; a zero never is."""
+    if not before or not after:
+        return False
+    return after >= factor * before or before >= factor * after

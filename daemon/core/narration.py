@@ -9,7 +9,7 @@ from daemon.core.conclusion import GONE
 from daemon.core.moments import Moments
 from daemon.core.outcome import Kind
 from daemon.core.plan import Problem, quantity_problem
-from daemon.core.story import Facts, PastAttempt, Row, State, coming, is_debouncing, named, state
+from daemon.core.story import Facts, Filling, PastAttempt, Row, State, coming, is_debouncing, named, state
 
 _OUTCOMES: Final[dict[str, str]] = {
     Kind.APPLIED: "acknowledged",
@@ -117,7 +117,7 @@ def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
         if row.is_discarded and row.discarded_at is not None:
             yield f"known since {moments.at(row.discarded_at)} (discarded): left out of summaries"
     if row.held_at is not None:
-        why = "too many numbers fell to zero at once" if facts.guard is None else facts.guard.words
+        why = "too many numbers are wrong at once" if facts.guard is None else facts.guard.words
         yield f"held by the guard since {moments.at(row.held_at)}: {why}"
     if row.attempt_id is not None and row.attempt_at is not None:
         yield (
@@ -179,6 +179,10 @@ def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
 def _channel(facts: Facts, moments: Moments) -> Iterator[str]:
     if facts.paused is not None:
         yield f"paused since {moments.at(facts.paused.since)} {facts.paused.words}"
+    if facts.filling is Filling.HELD and facts.guard is not None:
+        yield f"held by the guard since {moments.at(facts.guard.since)}: {facts.guard.words}"
+    if facts.guard is not None and facts.threshold:
+        yield f"the guard: {facts.threshold}"
     if facts.trouble is not None:
         yield f"in trouble since {moments.at(facts.trouble.since)}: {facts.trouble.words}"
     if not facts.has_owner:

@@ -1,9 +1,11 @@
 """What to do with one due delivery: the claim's decision, pure (DESIGN.md 2.4)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+from daemon.core.guard import is_far
 from daemon.core.types import Sku
 
 _LONGEST_NUMBER: Final = 24
@@ -16,8 +18,9 @@ class Delivery(NamedTuple):
     """A ledger row as the claim captured it, before the listing was read.
 
     `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
-    `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: a
-    zero of it is held. `is_unseen`: no marking and no claim has seen a zero of it since it was more.
+    `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: the
+    guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` is what
+    the last marking saw.
     """
 
     sku: Sku
@@ -29,7 +32,8 @@ class Delivery(NamedTuple):
     failures: int
     is_urgent: bool = False
     is_held: bool = False
-    is_unseen: bool = False
+    is_zero_known: bool = False
+    listed_quantity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,12 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One of too many zeroes at once: a person is asked first, or its number comes back."""
+    """One of too many wrong numbers at once: a person is asked first, or its number comes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """A zero that no marking has seen, and there are many: whether it is held is decided where they are counted."""
+    """A wrong number that no marking has seen, and there are many: a marking counts them and decides."""
 
 
 Decision = Send | Settled | Wait | Park | Forget | Hold | PutOff
@@ -95,26 +99,49 @@ def is_zero(listed: Listed | None) -> bool:
     return listed is None or (listed.rows == 1 and listed.quantity == 0)
 
 
-def falls_unseen(delivery: Delivery, listed: Listed | None) -> bool:
-    """Say whether the partner was last told more than zero, and nobody has counted the zero that follows."""
-    return (
-        delivery.is_unseen
-        and delivery.identifiers is not None
-        and delivery.acked_quantity != 0
-        and is_zero(listed)
-    )
+Anomaly = Literal["gone", "zero", "new", "moved"]
+"""It left the listing; it fell to zero; it was never sent, and is zero; it is far from what was sent last."""
 
 
-def decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
+def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> Anomaly | None:
+    """Return what is wrong with a number that no marking has counted. `factor` is the guard's."""
+    if not is_zero(listed):
+        is_new = listed is not None and is_far(delivery.acked_quantity, listed.quantity, factor)
+        was_seen = is_far(delivery.acked_quantity, delivery.listed_quantity, factor)
+        return "moved" if is_new and not was_seen else None
+    if delivery.is_zero_known:
+        return None
+    if delivery.identifiers is None:
+        return None if listed is None else "new"
+    if delivery.acked_quantity == 0:
+        return None
+    return "gone" if listed is None else "zero"
+
+
+def decide(
+    delivery: Delivery,
+    listed: Listed | None,
+    *,
+    has_heir: bool,
+    problem: Problem,
+    factor: float = math.inf,
+) -> Decision:
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
     `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
-    would overwrite that one's number. A held zero is not sent; all else of the same SKU is.
+    would overwrite that one's number. A held number, a zero or one by the guard's `factor` away, is not sent; all else
+    of the same SKU is.
     """
     decision = _decide(delivery, listed, has_heir=has_heir, problem=problem)
-    if delivery.is_held and isinstance(decision, Send) and is_zero(listed):
+    if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
         return Hold()
     return decision
+
+
+def _is_held(delivery: Delivery, listed: Listed | None, factor: float) -> bool:
+    return is_zero(listed) or (
+        listed is not None and is_far(delivery.acked_quantity, listed.quantity, factor)
+    )
 
 
 def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:

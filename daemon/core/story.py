@@ -109,10 +109,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why nothing of the channel, or none of its zeroes, is sent: since when, and in words."""
+    """Why nothing of the channel, or none of its wrong numbers, is sent: since when, and in words."""
 
     since: datetime
     words: str
+
+
+class Filling(StrEnum):
+    """What the guard says of the channel's first filling: nothing is sent before it is found good, or released."""
+
+    GOOD = "good"
+    AWAITED = "not compared yet"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class Facts:
     `listing` is the rows the query gives for this SKU, every column; `listing_problem` is set where the query fails.
     `listed` is what a claim makes of them. `heir` is the SKU that has taken over this one's identifiers. `is_unread`:
     the change log names the SKU and has not been read that far. `resync_at` is when everything is compared next.
+    `threshold` is what the guard lets pass, in words.
     """
 
     channel: ChannelName
@@ -151,6 +160,8 @@ class Facts:
     is_unread: bool
     resync_at: datetime | None
     rhythm: Rhythm
+    filling: Filling = Filling.GOOD
+    threshold: str = ""
 
 
 def state(facts: Facts, problem: Problem) -> State:
@@ -162,7 +173,8 @@ def state(facts: Facts, problem: Problem) -> State:
         return State.NOT_LISTED if facts.listed is None else State.NEW
     if row.parked_at is not None:
         return State.PARKED
-    if row.held_at is not None:
+    is_waiting = row.due_at is not None or row.sync_at is not None
+    if row.held_at is not None or (facts.filling is Filling.HELD and is_waiting):
         return State.HELD
     if facts.listing_problem is not None:
         return State.UNREADABLE
@@ -172,7 +184,7 @@ def state(facts: Facts, problem: Problem) -> State:
         return State.IN_FLIGHT
     if row.doubt_at is not None:
         return State.IN_DOUBT
-    if row.due_at is not None or row.sync_at is not None:
+    if is_waiting:
         return State.DEBOUNCING if is_debouncing(row, facts.now) else State.WAITING
     return State.IN_SYNC if isinstance(decided(facts, row, problem), Settled) else State.BEHIND
 
@@ -222,10 +234,15 @@ def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
             "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
             f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`."
         )
+    if facts.filling is Filling.HELD:
+        return (
+            "Nothing of this channel is sent until the ERP's numbers are right or somebody lets them go: "
+            f"`stockrelay release {facts.channel}`."
+        )
     if row.held_at is not None:
         return (
-            "The zero is not sent until the ERP's numbers are back or somebody lets it go: "
-            f"`stockrelay release {facts.channel}`. A number above zero goes out as always."
+            "The number is not sent until the ERP's numbers are back or somebody lets it go: "
+            f"`stockrelay release {facts.channel}`. One that is not wrong goes out as always."
         )
     if row.attempt_id is not None:
         return _after_the_answer(facts, row, moments)
@@ -282,6 +299,8 @@ def _obstacle(facts: Facts, before: str = "") -> str:
         return (
             f"{before}Not while the channel is paused: `stockrelay resume {facts.channel}` ends that.{after}"
         )
+    if facts.filling is Filling.AWAITED:
+        return f"{before}Not before the whole listing has been compared for the first time.{after}"
     if not facts.has_owner:
         return f"{before}Not before a daemon runs: nobody owns the channel's lane.{after}"
     if facts.trouble is not None:
@@ -309,7 +328,7 @@ def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
                 return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
         case Hold() | PutOff():
-            return f"{when}, nothing is sent: too many numbers fell to zero at once."
+            return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:
             assert_never(decision)
 

@@ -238,7 +238,7 @@ class Metrics:
             "in_flight": of_channel("in_flight_attempts", "Requests that are under way."),
             "doubt": of_channel("doubt_skus", "SKUs of which the partner may hold an older number."),
             "parked": of_channel("parked_skus", "SKUs that wait for a person."),
-            "held": of_channel("held_skus", "Zeroes that the guard holds."),
+            "held": of_channel("held_skus", "Numbers that the guard holds."),
             "oldest_s": of_channel(
                 "oldest_change_age_seconds", "Age of the oldest change that the partner has not acknowledged."
             ),

@@ -134,13 +134,13 @@ class Dispatcher:
             shift.recover()
 
     def note_put_off(self, skus: Sequence[Sku], now: float) -> None:
-        """Zeroes that no marking has counted wait for one: have the changes read, and if that has brought nothing
-        (they were marked without looking), have the whole listing compared."""
+        """Wrong numbers that no marking has counted wait for one: have the changes read, and if that has brought
+        nothing (they were marked without looking), have the whole listing compared."""
         if self._put_off.isdisjoint(skus):
             self.read_changes()
         elif now - self._compared_at > _LOOK_AGAIN_S:
             self._compared_at = now
-            log.warning("dispatch.zeroes_put_off", channel=self.ledger.channel, zeroes=len(skus))
+            log.warning("dispatch.numbers_put_off", channel=self.ledger.channel, numbers=len(skus))
             self.compare_all()
         self._put_off = set(skus)
 

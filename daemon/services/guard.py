@@ -1,6 +1,6 @@
-"""The bulk-zero guard's voice: asks the person once, sees when the numbers are back, lets go what was released.
+"""The guard's voice: asks the person once, sees when the numbers are back, lets go what was released.
 
-Holding is decided where numbers are marked and claimed; nothing here has to run for a held zero to stay.
+Holding is decided where numbers are marked and claimed; nothing here has to run for a held number to stay.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _TIDY_EVERY_S: Final = 60.0
 _CALM: Final = 0.1
-"""The part of the window for which the number of held zeroes must have stood still before it counts as recovered."""
+"""The part of the window for which the number of held ones must have stood still before it counts as recovered."""
 _ASK_AFTER_S: Final = 10.0
 _LONGEST_REST: Final = timedelta(seconds=30)
 _LONGEST_LOOK_S: Final = 900.0
@@ -92,7 +92,7 @@ class GuardService:
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:
             for channel in self._watches:
-                await self._guard.tidy(channel, self._rule.window)
+                await self._guard.tidy(channel, self._rule)
             self._tidy_at = clock.monotonic() + _TIDY_EVERY_S
 
     async def _look(self, channel: ChannelName, watch: _Watch) -> None:
@@ -124,7 +124,7 @@ class GuardService:
         if state.asked_at is None and (now > watch.held_at or now - watch.since > _ASK_AFTER_S):
             question = await self._guard.ask(channel, f"stockrelay release {channel}")
             if question is not None:
-                log.error("guard.zeroes_held", channel=channel, **question.data)
+                log.error("guard.numbers_held", channel=channel, **question.data)
         if is_calm or not state.held:
             found = await self._guard.recover(channel, rule, watch.held)
             if isinstance(found, Released):
@@ -133,4 +133,4 @@ class GuardService:
     async def _tell(self, channel: ChannelName) -> None:
         news = await self._guard.take_news(channel)
         if news is not None:
-            log.info("guard.zeroes_released", channel=channel, zeroes=news.zeroes, by=news.by)
+            log.info("guard.numbers_released", channel=channel, numbers=news.numbers, by=news.by)

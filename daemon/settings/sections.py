@@ -215,23 +215,37 @@ class Notify(Section):
 
 
 class Guard(Section):
-    """When zeroes are too many to be true: they are held, and a person is asked."""
+    """When numbers are too wrong at once to be true: they are held, and a person is asked."""
 
     enabled: bool = True
-    """Hold zeroes that come in bulk. `false`: every zero is sent, however many there are at once."""
+    """Hold wrong numbers that come in bulk. `false`: every number is sent, however many there are at once."""
     zero_share: rules.Share = 0.3
     """Zeroes are held when more than this share of what a channel has on sale falls to zero within `window_s`,
-    and more than `zero_count` SKUs do."""
-    zero_count: rules.Count = 50
-    """So many zeroes within `window_s` are never held, whatever their share is."""
+    and more than `zero_count` SKUs do. A first filling is held when more than this share of its rows is zero."""
+    zero_count: rules.Count = 3
+    """So many zeroes within `window_s` are never held, whatever their share is: it matters to shops of a few SKUs."""
     row_share: rules.Share = 0.5
     """Zeroes are held when more than this share of a listing's rows, and at least ten, is suddenly missing."""
+    move_factor: rules.Factor = 5.0
+    """A number that becomes at least so many times as large, or as small, counts as moved."""
+    move_share: rules.Share = 0.5
+    """Moved numbers are held when more than this share of what a channel has on sale moves or falls to zero within
+    `window_s`, and more than five SKUs do."""
     window_s: rules.Seconds = 300.0
-    """Zeroes of so long are counted together. A release (`stockrelay release`) is valid for as long."""
+    """What comes within so long is counted together. A release (`stockrelay release`) is valid for as long."""
+    drip_share: rules.Share = 0.6
+    """Zeroes are held when more than this share of what a channel has on sale, and more than ten SKUs, fall to zero
+    within `drip_window_s`: a slow drip that is below `zero_share` at each moment."""
+    drip_window_s: rules.Seconds = 86_400.0
+    """The longer window, for slow drips."""
 
     @property
     def window(self) -> timedelta:
         return timedelta(seconds=self.window_s)
+
+    @property
+    def drip_window(self) -> timedelta:
+        return timedelta(seconds=self.drip_window_s)
 
 
 class Reconcile(Section):

@@ -11,8 +11,9 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
+from daemon.core.guard import GuardRule, threshold
 from daemon.core.plan import Listed
-from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, Stop
+from daemon.core.story import Difference, Facts, Filling, PastAttempt, Rhythm, Row, Stop
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.control import Pauses
@@ -35,6 +36,7 @@ class Kept:
 
     rhythm: Rhythm
     resync: timedelta
+    guard: GuardRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Answers:
         lanes = Lanes(self._database)
         pause = (await Pauses(self._database).all()).get(channel)
         trouble = next((one for one in await lanes.troubles() if one.channel == channel), None)
+        guard = await Guard(self._database).state(channel)
         resynced_at = intake["resynced_at"]
         return Facts(
             channel=channel,
@@ -113,7 +116,9 @@ class Answers:
             heir=heir,
             attempts=tuple(_attempt(one) for one in past),
             differences=tuple(_difference(one) for one in differences),
-            guard=_guard(await Guard(self._database).state(channel)),
+            guard=_guard(guard),
+            filling=_filling(guard, kept),
+            threshold=threshold(kept.guard, guard.on_sale) if kept.guard else "",
             paused=None if pause is None else Stop(pause.since, _by(pause.by, pause.reason)),
             trouble=None
             if trouble is None
@@ -276,13 +281,13 @@ def _difference(record: asyncpg.Record) -> Difference:
 
 
 def _guard(state: GuardState) -> Stop | None:
-    if state.held_since is None:
-        return None
-    if state.cause == "rows":
-        words = f"the listing had {state.rows_before} rows and has {state.rows_now}"
-    else:
-        words = f"{state.zeroes} of {state.skus} numbers fell to zero at once"
-    return Stop(state.held_since, words)
+    return None if state.held_since is None else Stop(state.held_since, state.why)
+
+
+def _filling(state: GuardState, kept: Kept) -> Filling:
+    if kept.guard is None or state.is_filled:
+        return Filling.GOOD
+    return Filling.AWAITED if state.held_since is None else Filling.HELD
 
 
 def _by(who: str, reason: str) -> str:

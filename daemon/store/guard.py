@@ -1,4 +1,4 @@
-"""The bulk-zero guard's memory: what is held, why, and how it is let go. (Holding itself is part of marking.)"""
+"""The guard's memory: what is held, why, and how it is let go. (Holding itself is part of marking.)"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,6 @@ from daemon.store.database import Database
 from daemon.store.outbox import post_within
 
 _SQL = queries.load("guard")
-_HELD = queries.load("ledger")["held"]
 
 _EXAMPLES: Final = 10
 _AT_ONCE: Final = 5_000
@@ -28,10 +27,13 @@ RECOVERY: Final = "recovery"
 
 @dataclass(frozen=True, slots=True)
 class GuardState:
-    """One channel's guard. `held_since` is None while nothing is held; `held` is how many zeroes are held now.
+    """One channel's guard. `held_since` is None while nothing is held; `held` is how many numbers are held now.
 
-    `zeroes` of `skus` on sale were falling when the guard stepped in (`cause` "zeroes"), or `rows_now` of
-    `rows_before` were left of the listing (`cause` "rows"). Until `passes_until` the last release is valid.
+    `zeroes` of `skus` on sale were falling when the guard stepped in (`cause` "zeroes"), `gone` of them because they
+    left the listing, of which `rows_now` of `rows_before` were left (`cause` "rows"), or `moved` of `skus` were far
+    from what was sent last (`cause` "moves"). `cause` "first": so many zeroes in a first filling of `skus`; `is_filled`
+    is False until it is found good. "new": that many SKUs that were never sent are zero. Until `passes_until` the last
+    release is valid. `on_sale` is how many SKUs are, as they were counted last.
     """
 
     channel: ChannelName
@@ -39,6 +41,8 @@ class GuardState:
     held_since: datetime | None = None
     cause: str | None = None
     zeroes: int = 0
+    gone: int = 0
+    moved: int = 0
     skus: int = 0
     rows_before: int = 0
     rows_now: int = 0
@@ -46,11 +50,28 @@ class GuardState:
     passes_until: datetime | None = None
     released_at: datetime | None = None
     released_by: str | None = None
+    is_filled: bool = False
+    on_sale: int | None = None
 
     @property
     def share(self) -> float:
         """The falling part of what was on sale, 0 to 1."""
         return round(self.zeroes / self.skus, 4) if self.skus else 0.0
+
+    @property
+    def why(self) -> str:
+        """Why numbers are held, in words."""
+        match self.cause:
+            case "first":
+                return f"{self.zeroes} of {self.skus} quantities are 0 at the first filling"
+            case "rows":
+                return f"the listing had {self.rows_before} rows and has {self.rows_now}"
+            case "new":
+                return f"{self.zeroes} SKUs that were never sent came into the listing with 0"
+            case "moves":
+                return f"{self.moved} of {self.skus} numbers moved far at once"
+            case _:
+                return f"{self.zeroes} of {self.skus} numbers fell to zero at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +83,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """So many zeroes were let go, `by` command or recovery; `held_since` says which."""
+    """So many numbers were let go, `by` command or recovery; `held_since` says which."""
 
-    zeroes: int
+    numbers: int
     by: str
     held_since: datetime | None = None
 
@@ -93,6 +114,7 @@ class Guard:
             if row is None or row["held_since"] is None:
                 return None
             released = await self._close(connection, channel, row, COMMAND, held, window)
+            await connection.execute(_SQL["tell_replicas"])
         await self.let_go(channel)
         return released
 
@@ -100,7 +122,7 @@ class Guard:
         """Make due whatever is marked as held although nothing is held any more; return how many that were."""
         gone = 0
         while True:
-            async with self._database.transaction(f"{channel}: letting zeroes go") as connection:
+            async with self._database.transaction(f"{channel}: letting numbers go") as connection:
                 done = int((await connection.execute(_SQL["let_go"], channel, _AT_ONCE)).split()[-1])
                 if done:
                     await connection.execute(_SQL["tell_replicas"])
@@ -110,45 +132,50 @@ class Guard:
 
     async def ask(self, channel: ChannelName, command: str) -> Question | None:
         """Ask the person, once for what is held; None: nothing is held, or it was asked already."""
-        doing = f"{channel}: asking about zeroes"
+        doing = f"{channel}: asking about held numbers"
         # Counted before the guard is locked: a marking does not wait long for it.
         held = (await self.state(channel)).held
         async with self._database.connection(doing) as connection:
-            examples = await connection.fetch(_HELD, channel, _EXAMPLES, timeout=_LONG)
+            examples = await connection.fetch(_SQL["examples"], channel, _EXAMPLES, timeout=_LONG)
         if not held:
             return None
         async with self._database.transaction(doing) as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
             if row is None or row["held_since"] is None or row["asked_at"] is not None:
                 return None
-            zeroes = max(held, row["zeroes"] or 0)
+            wrong = row["moved"] + row["zeroes"] if row["cause"] == "moves" else row["zeroes"]
             data = {
-                "zeroes": held,
-                "skus": row["skus"],
-                "share": round(zeroes / row["skus"], 4) if row["skus"] else 0.0,
-                "examples": [{"sku": Sku(example["sku"]), "was": example["was"]} for example in examples],
                 "cause": row["cause"],
+                "held": held,
+                "zeroes": row["zeroes"],
+                "gone": row["gone"],
+                "moved": row["moved"],
+                "skus": row["skus"],
+                "share": round(wrong / row["skus"], 4) if row["skus"] else 0.0,
                 "rows_before": row["rows_before"],
                 "rows_now": row["rows_now"],
+                "examples": [
+                    {"sku": Sku(one["sku"]), "was": one["was"], "now": one["now"]} for one in examples
+                ],
                 "command": command,
             }
-            key = f"guard:{channel}:{row['held_since'].isoformat()}"
+            key = f"guard:{channel}:{row['held_since'].isoformat()}:{row['cause']}"
             await post_within(connection, Notice(GUARD_QUESTION, key, channel, data))
-            await connection.execute(_SQL["note_question"], channel, zeroes)
+            await connection.execute(_SQL["note_question"], channel)
         return Question(data)
 
     async def recover(
         self, channel: ChannelName, rule: GuardRule, last_held: int | None
     ) -> Released | int | None:
-        """Let the rest go when the numbers are back: fewer are held than the limit, and not fewer than before.
+        """Let the rest go when the numbers are back: what is still wrong would not be held, and it stands still.
 
         Returns how many are held (for the next call's `last_held`) while it is not so; None: nothing is.
         """
         # On its own: a marking locks rows first and the guard then, so nobody may do it the other way round.
-        async with self._database.transaction(f"{channel}: looking at held zeroes") as connection:
+        async with self._database.transaction(f"{channel}: looking at held numbers") as connection:
             await connection.execute(_SQL["without_nested_loops"])
             await connection.execute(_SQL["let_heirs_answer"], channel, timeout=_LONG)
-        async with self._database.connection(f"{channel}: counting held zeroes") as connection:
+        async with self._database.connection(f"{channel}: counting held numbers") as connection:
             seen = await connection.fetchrow(_SQL["state"], channel, timeout=_LONG)
             if seen is None or seen["held_since"] is None:
                 return None
@@ -170,10 +197,18 @@ class Guard:
         rule: GuardRule,
         seen: asyncpg.Record,
     ) -> bool:
+        if seen["cause"] == "first" and seen["filled_at"] is not None:
+            return False
+        standing = await connection.fetchrow(_SQL["standing"], channel, rule.move_factor, timeout=_LONG)
+        if standing is None:
+            return False
+        if seen["cause"] == "first":
+            return bool(standing["wrong"] > rule.most_zeroes(standing["listed"]))
         if seen["cause"] == "rows":
             listed: int = await connection.fetchval(_SQL["count_listed"], channel, timeout=_LONG)
-            return bool(seen["rows_before"] - listed > rule.row_share * seen["rows_before"])
-        return bool(seen["held"] > rule.zero_count and seen["held"] > rule.zero_share * (seen["skus"] or 0))
+            if seen["rows_before"] - listed > rule.row_share * seen["rows_before"]:
+                return True
+        return bool(standing["wrong"] > (seen["most"] or 0))
 
     async def disable(self, channel: ChannelName) -> None:
         """The guard is switched off by the settings: let go what it holds."""
@@ -197,9 +232,10 @@ class Guard:
         await connection.execute(_SQL["close"], channel, by, held, window, not is_news)
         if is_news:
             key = f"released:{channel}:{row['held_since'].isoformat()}"
-            # By command: the zeroes that go out. By recovery: those that turned out to be none; the rest goes out.
-            zeroes = held if by == COMMAND else max(0, row["zeroes"] - held)
-            data = {"zeroes": zeroes, "sent": held, "by": by}
+            # By command: the numbers that go out. By recovery: those that are right again; the rest goes out.
+            wrong = row["moved"] if row["cause"] == "moves" else row["zeroes"]
+            sent = 0 if by == RECOVERY and row["cause"] == "first" else held
+            data = {"numbers": held if by == COMMAND else max(0, wrong - sent), "sent": sent, "by": by}
             await post_within(connection, Notice(GUARD_RELEASED, key, channel, data))
         return Released(held, by, row["held_since"])
 
@@ -209,11 +245,20 @@ class Guard:
             row = await connection.fetchrow(_SQL["take_news"], channel)
         return None if row is None else Released(row["released"], row["released_by"])
 
-    async def tidy(self, channel: ChannelName, window: timedelta) -> None:
-        """Count what is on sale, and forget what fell before the window."""
+    async def tidy(self, channel: ChannelName, rule: GuardRule) -> None:
+        """Count what is on sale and what has fallen for long, and forget what came before the windows."""
         async with self._database.connection(f"{channel}: counting what is on sale") as connection:
-            await connection.execute(_SQL["recount"], channel, _COUNT_AGE, window, timeout=_LONG)
-            await connection.execute(_SQL["forget_falls"], channel, window, timeout=_LONG)
+            await connection.execute(
+                _SQL["recount"],
+                channel,
+                _COUNT_AGE,
+                rule.window,
+                rule.drip_share,
+                rule.drip_window,
+                timeout=_LONG,
+            )
+            longest = max(rule.window, rule.drip_window)
+            await connection.execute(_SQL["forget_anomalies"], channel, longest, timeout=_LONG)
 
 
 def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
@@ -223,6 +268,8 @@ def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
         row["held_since"],
         row["cause"],
         row["zeroes"] or 0,
+        row["gone"] or 0,
+        row["moved"] or 0,
         row["skus"] or 0,
         row["rows_before"] or 0,
         row["rows_now"] or 0,
@@ -230,4 +277,6 @@ def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
         row["pass_until"] if isinstance(row["pass_until"], datetime) and row["pass_until"].year > 1 else None,
         row["released_at"],
         row["released_by"],
+        row["filled_at"] is not None,
+        row["on_sale"],
     )

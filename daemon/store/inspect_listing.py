@@ -38,6 +38,7 @@ class Row:
     number: str | None
     is_sendable: bool
     is_fractional: bool
+    is_zero: bool
     fault: str | None = None
 
 
@@ -93,6 +94,7 @@ class ListingInspector:
                     row["number"],
                     row["is_sendable"],
                     row["is_fractional"],
+                    row["is_zero"],
                 )
 
     async def rows_apart(self) -> AsyncGenerator[Row, None]:
@@ -109,6 +111,7 @@ class ListingInspector:
                     number,
                     is_sendable,
                     is_fractional=False,
+                    is_zero=listed.quantity == 0,
                     fault=listed.fault,
                 )
 

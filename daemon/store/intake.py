@@ -61,11 +61,13 @@ class Drained:
 
 @dataclass(slots=True)
 class _News:
-    """What the change log has for a channel. `skus`: those it names, None when they are too many to name."""
+    """What the change log has for a channel. `skus`: those it names, None when they are too many to name; `read_from`:
+    the snapshot from which on it was read."""
 
     drained: Drained
     skus: Sequence[str] | None
     pid: int
+    read_from: str | None
 
 
 class _ListingFailed(Exception):
@@ -194,7 +196,7 @@ class Intake:
             if not sku.startswith(MARK) and len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
         ]
         drained.unreadable = row["unreadable"] or []
-        return _News(drained, skus, row["pid"])
+        return _News(drained, skus, row["pid"], row["read_from"])
 
     async def _resolve(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> _News:
         """Find the SKUs that changed rows of templates, price lists and the like stand for."""
@@ -211,7 +213,9 @@ class Intake:
     ) -> Marked:
         """Mark what the change log names."""
         async with self._reading_listing(news.pid, is_apart=is_apart):
-            return await self._ledger.mark(connection, news.skus or (), self._debounce, is_apart=is_apart)
+            return await self._ledger.mark(
+                connection, news.skus or (), self._debounce, is_apart=is_apart, read_from=news.read_from
+            )
 
     async def _compare(
         self,
@@ -230,6 +234,7 @@ class Intake:
                 postpones=news.drained.changes > 0,
                 timeout=timeout,
                 is_apart=is_apart,
+                read_from=news.read_from,
             )
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """The delivery ledger: marking, claiming, completing. Every change of a row is guarded by the state it expects."""
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,8 +25,8 @@ from daemon.core.plan import (
     Settled,
     Wait,
     decide,
-    falls_unseen,
     is_zero,
+    unseen_anomaly,
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
@@ -53,7 +54,7 @@ class Debounce:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """How many rows a marking touched, how many of them are urgent, and how many zeroes it held; the numbers of the
+    """How many rows a marking touched, how many of them are urgent, and how many numbers it held; the numbers of the
     lanes that they are in."""
 
     rows: int
@@ -88,8 +89,8 @@ class Attempt(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: zeroes that
-    stay held; `put_off`: zeroes that the next marking has to count first."""
+    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
+    that stay held; `put_off`: wrong numbers that the next marking has to count first."""
 
     looked_at: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -142,7 +143,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A zero that is held, since when, and what the partner still shows (None: not known)."""
+    """A number that is held, since when, and what the partner still shows (None: not known)."""
 
     sku: Sku
     was: int | None
@@ -199,7 +200,7 @@ class _Work:
 
 
 class Ledger:
-    """One channel's part of the ledger. `guard`: how many zeroes at once are held; None: none ever. `reader`: the
+    """One channel's part of the ledger. `guard`: what is held; None: nothing ever is. `reader`: the
     connections for claims, which wait for the listing; without, those that are for everything."""
 
     def __init__(
@@ -214,6 +215,7 @@ class Ledger:
         self._reader = reader or database
         self._locks = LockWatch(database)
         self._guard = guard
+        self._factor = math.inf if guard is None else guard.move_factor
         self.channel: ChannelName = listing.channel
         self._problem = problem
         self._mark_some = listing.statement("mark", is_whole=False)
@@ -223,6 +225,8 @@ class Ledger:
         self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
         self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
         self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
+        self._count_listing = listing.statement("count_listing", is_whole=True)
+        self._count_listing_apart = listing.statement("count_listing", is_whole=True, is_apart=True)
 
     async def mark(
         self,
@@ -231,10 +235,12 @@ class Ledger:
         debounce: Debounce,
         *,
         is_apart: bool = False,
+        read_from: str | None = None,
     ) -> Marked:
         """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction.
 
-        `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them.
+        `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
+        snapshot from which on the change log was read for them, which tells who wrote them.
         """
         is_change = True
         row = await connection.fetchrow(
@@ -246,8 +252,9 @@ class Ledger:
             debounce.urgent_below,
             is_change,
             self._guard is not None,
+            self._factor,
         )
-        return await self._guarded(connection, row, is_whole=False, timeout=None)
+        return await self._guarded(connection, row, read_from, is_whole=False, timeout=None)
 
     async def mark_all(
         self,
@@ -257,6 +264,7 @@ class Ledger:
         postpones: bool,
         timeout: timedelta,
         is_apart: bool = False,
+        read_from: str | None = None,
     ) -> Marked:
         """Compare the whole listing with the ledger and mark what differs; memory stays in the server.
 
@@ -272,9 +280,11 @@ class Ledger:
             debounce.urgent_below,
             postpones,
             self._guard is not None,
+            self._factor,
             timeout=timeout.total_seconds(),
         )
-        return await self._guarded(connection, row, is_whole=True, timeout=timeout.total_seconds())
+        await self._judge_filling(connection, timeout.total_seconds(), is_apart=is_apart)
+        return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
     async def unreadable_skus(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
@@ -289,26 +299,61 @@ class Ledger:
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         row: asyncpg.Record | None,
+        read_from: str | None,
         *,
         is_whole: bool,
         timeout: float | None,
     ) -> Marked:
-        """Hold what has fallen to zero if it is too much at once, before anybody can claim it."""
+        """Hold what has become wrong if it is too much at once, before anybody can claim it."""
         assert row is not None
         held = 0
-        if self._guard is not None and row["fallen"]:
+        if self._guard is not None and row["anomalies"]:
             guard = self._guard
             held = await connection.fetchval(
-                _SQL["hold_zeroes"],
+                _SQL["hold_anomalies"],
                 self.channel,
                 guard.zero_share,
                 guard.zero_count,
                 guard.row_share,
+                guard.move_factor,
+                guard.move_share,
                 guard.window,
+                guard.drip_share,
+                guard.drip_window,
                 is_whole,
+                read_from,
                 timeout=timeout,
             )
         return Marked(row["marked"], row["urgent"], held, tuple(row["lanes"] or ()))
+
+    async def _judge_filling(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        timeout: float,
+        *,
+        is_apart: bool,
+    ) -> None:
+        """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
+        guard = self._guard
+        if guard is None:
+            return
+        filling = await connection.fetchrow(_SQL["filling"], self.channel)
+        assert filling is not None
+        if filling["is_good"] and filling["has_sent"]:
+            return
+        count = self._count_listing_apart if is_apart else self._count_listing
+        counted = await connection.fetchrow(count, timeout=timeout)
+        assert counted is not None
+        is_held = await connection.fetchval(
+            _SQL["hold_filling"],
+            self.channel,
+            counted["listed"],
+            counted["zeroes"],
+            guard.zero_share,
+            guard.zero_count,
+        )
+        if not is_held and not filling["is_good"]:
+            await connection.execute(_SQL["tell_owners"])
 
     async def claim(
         self,
@@ -380,9 +425,11 @@ class Ledger:
     ) -> "list[asyncpg.Record]":
         whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
         if is_sync:
-            return await connection.fetch(_SQL["capture_sync"], *whose, owner.number)
+            return await connection.fetch(_SQL["capture_sync"], *whose, owner.number, self._guard is not None)
         others = 0 if is_urgent_only else limit
-        return await connection.fetch(_SQL["capture_due"], *whose, others, owner.number)
+        return await connection.fetch(
+            _SQL["capture_due"], *whose, others, owner.number, self._guard is not None
+        )
 
     def _decide(self, work: "_Work", heirs: Sequence["_Heir"]) -> None:
         # An heir that is claimed here is decided upon with what it has just taken over.
@@ -393,6 +440,7 @@ class Ledger:
                 work.listed.get(delivery.sku),
                 has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
                 problem=self._problem,
+                factor=self._factor,
             )
             for delivery in work.deliveries
         }
@@ -407,7 +455,7 @@ class Ledger:
             isinstance(work.decisions[delivery.sku], Send)
             and listed is not None
             and delivery.identifiers in (None, listed.identifiers)
-            and not (self._guard is not None and falls_unseen(delivery, listed))
+            and not (self._guard is not None and unseen_anomaly(delivery, listed, self._factor))
         )
 
     async def _write(
@@ -436,7 +484,7 @@ class Ledger:
         if heirs:
             # Another SKU answers for them now: they were no falls.
             passed_on = {heir.of for heir in heirs if heir.takes_over} & set(claim.forgotten)
-            await connection.execute(_SQL["unfall"], self.channel, list(passed_on))
+            await connection.execute(_SQL["forget_anomalies"], self.channel, list(passed_on))
             endowed = [
                 {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
                 for heir in heirs
@@ -451,24 +499,27 @@ class Ledger:
         decisions: dict[Sku, Decision],
         listed: Mapping[Sku, Listed],
     ) -> None:
-        """Zeroes that no marking has counted (it looked before they fell, or without looking) go only if few."""
+        """Wrong numbers that no marking has counted (it looked before, or without looking) go only if few."""
         unseen = [
-            delivery.sku
+            (delivery, kind)
             for delivery in deliveries
-            if isinstance(decisions[delivery.sku], Send) and falls_unseen(delivery, listed.get(delivery.sku))
+            if isinstance(decisions[delivery.sku], Send)
+            and (kind := unseen_anomaly(delivery, listed.get(delivery.sku), self._factor)) is not None
         ]
         if self._guard is None or not unseen:
             return
         may_go = await connection.fetchval(
-            _SQL["pass_zeroes"],
+            _SQL["pass_anomalies"],
             self.channel,
+            self._guard.zero_share,
             self._guard.zero_count,
             self._guard.window,
-            unseen,
-            [sku not in listed for sku in unseen],
+            [delivery.sku for delivery, _ in unseen],
+            [kind for _, kind in unseen],
+            [delivery.acked_quantity for delivery, _ in unseen],
         )
         if not may_go:
-            decisions.update((sku, PutOff()) for sku in unseen)
+            decisions.update((delivery.sku, PutOff()) for delivery, _ in unseen)
 
     async def _listed(
         self,
@@ -625,7 +676,7 @@ class Ledger:
     async def next_due(self, number: int) -> Due:
         """Return when there is something to claim next in the lane of that number."""
         async with self._database.connection(f"{self.channel}: looking for work") as connection:
-            row = await connection.fetchrow(_SQL["next_due"], self.channel, number)
+            row = await connection.fetchrow(_SQL["next_due"], self.channel, number, self._guard is not None)
         if row is None:
             return Due()
         return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
@@ -678,7 +729,8 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["failures"],
         row["urgent"],
         row["is_held"],
-        row["is_unseen"],
+        row["is_zero_known"],
+        row["listed_quantity"],
     )
 
 

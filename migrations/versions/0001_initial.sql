@@ -668,15 +668,16 @@ INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT
 
 -- Whether a row of the change log is new to a reader that read until `then_snapshot`: its transaction was running
 -- then, or began later. (What the reader's own snapshot does not show, it does not see.)
-CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot) RETURNS TABLE (at timestamptz, sku text)
+CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot)
+RETURNS TABLE (at timestamptz, sku text, xid xid8, backend integer, relation oid)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     began_later CONSTANT xid8 := pg_snapshot_xmax(then_snapshot);
     was_running CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(then_snapshot));
 BEGIN
-    RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c WHERE c.xid >= began_later;
+    RETURN QUERY SELECT c.at, c.sku, c.xid, c.backend, c.relation FROM stockrelay.change AS c WHERE c.xid >= began_later;
     IF cardinality(was_running) > 0 THEN
-        RETURN QUERY SELECT c.at, c.sku FROM stockrelay.change AS c
+        RETURN QUERY SELECT c.at, c.sku, c.xid, c.backend, c.relation FROM stockrelay.change AS c
                      WHERE c.xid = ANY (was_running);
     END IF;
 END $$;
@@ -684,11 +685,12 @@ END $$;
 -- Reads what is new to a channel and remembers how far; at most `max_skus` SKUs are named, beyond that `is_everything` is
 -- true, as it is after a TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position
 -- (see `begin_reading` in store/sql/intake.sql). The commit need not be durable: what the caller marks in the same
--- transaction would be lost with it, and be read again. Canaries (0007) count as read and are named to nobody.
+-- transaction would be lost with it, and be read again. Canaries (0007) count as read and are named to nobody. `read_from`:
+-- how far it had been read before.
 CREATE FUNCTION stockrelay.take_changes(
     channel text, max_skus integer,
     OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[],
-    OUT unreadable text[]
+    OUT unreadable text[], OUT read_from pg_snapshot
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mark CONSTANT text := E'\x01stockrelay canary';
@@ -715,6 +717,7 @@ BEGIN
         WHERE p.channel = take_changes.channel;
         RETURN;
     END IF;
+    read_from := reader.read_until;
     WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(reader.read_until) AS u),
     dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku <> mark LIMIT max_skus + 1)
     SELECT (SELECT count(*) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),

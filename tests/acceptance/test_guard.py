@@ -35,7 +35,7 @@ async def held(stage: Stage) -> dict[str, int]:
 
 async def asked(replica: Replica, since: int) -> None:
     """Wait until the person has been asked about both channels."""
-    await replica.wait_for("guard.zeroes_held", since=since, times=2)
+    await replica.wait_for("guard.numbers_held", since=since, times=2)
 
 
 @pytest.mark.settings(guard=GUARD)
@@ -54,15 +54,15 @@ async def test_everything_at_zero_is_held_and_released_by_command(stage: Stage) 
     questions = await notices(stage, "guard_question")
     assert [one["channel"] for one in questions] == sorted(CHANNELS)
     for one in questions:
-        assert (one["zeroes"], one["skus"], one["share"], one["cause"]) == (SKUS, SKUS, 1.0, "zeroes")
+        assert (one["held"], one["skus"], one["share"], one["cause"]) == (SKUS, SKUS, 1.0, "zeroes")
         assert one["command"] == f"stockrelay release {one['channel']}"
         examples = one["examples"]
         assert isinstance(examples, list)
-        assert examples[0] == {"sku": "SKU-1", "was": 100}
+        assert examples[0] == {"sku": "SKU-1", "was": 100, "now": 0}
     done = await stage.stockrelay("release", "sekorn")
     assert (done.code, "Did you mean sekorm" in done.err) == (2, True)
     done = await stage.stockrelay("release", "sekorm", "--json")
-    assert json.loads(done.out)["zeroes"] == SKUS - 1
+    assert json.loads(done.out)["numbers"] == SKUS - 1
     await stage.simulator.wait_until(lambda: zeroes(stage, SEKORM) == SKUS - 1)
     assert zeroes(stage, YMATOU) == 0
     # The rest of the same import does not ask again.
@@ -71,10 +71,10 @@ async def test_everything_at_zero_is_held_and_released_by_command(stage: Stage) 
     assert (await stage.stockrelay("release", "ymatou")).code == 0
     assert "nothing is held" in (await stage.stockrelay("release", "ymatou")).out
     await stage.converged()
-    await replica.wait_for("guard.zeroes_released", since=since, times=2)
+    await replica.wait_for("guard.numbers_released", since=since, times=2)
     assert len(await notices(stage, "guard_question")) == 2
     assert [one["by"] for one in await notices(stage, "guard_released")] == ["command"] * 2
-    assert len(replica.find("guard.zeroes_held")) == 2
+    assert len(replica.find("guard.numbers_held")) == 2
     await stage.silent(replica)
 
 
@@ -86,12 +86,12 @@ async def test_numbers_that_come_back_end_the_hold(stage: Stage) -> None:
     await asked(replica, since)
     await stage.erp.execute("UPDATE erp.stock SET on_hand = 100 WHERE sku NOT IN ('SKU-1', 'SKU-2', 'SKU-3')")
     for channel in CHANNELS:
-        line = await replica.wait_for("guard.zeroes_released", since=since, channel=channel)
-        assert (line["by"], line["zeroes"]) == ("recovery", 3)
+        line = await replica.wait_for("guard.numbers_released", since=since, channel=channel)
+        assert (line["by"], line["numbers"]) == ("recovery", 3)
     await stage.converged()
     assert zeroes(stage) == 6, "three that are true, at both partners"
     released = await notices(stage, "guard_released")
-    assert [(one["by"], one["zeroes"], one["sent"]) for one in released] == [("recovery", SKUS - 3, 3)] * 2
+    assert [(one["by"], one["numbers"], one["sent"]) for one in released] == [("recovery", SKUS - 3, 3)] * 2
     await stage.silent(replica)
 
 
@@ -102,7 +102,7 @@ async def test_truncate_and_reload_of_the_stock_table_sends_nothing(stage18: Sta
     await stage18.erp.execute("CREATE TABLE erp.copy AS TABLE erp.stock; TRUNCATE erp.stock")
     await asked(replica, since)
     await stage18.erp.execute("INSERT INTO erp.stock TABLE erp.copy")
-    await replica.wait_for("guard.zeroes_released", since=since, times=2, by="recovery")
+    await replica.wait_for("guard.numbers_released", since=since, times=2, by="recovery")
     await stage18.converged()
     assert len(stage18.simulator.journal) == sent
 
@@ -146,13 +146,13 @@ async def test_two_replicas_hold_and_ask_once(stage18: Stage) -> None:
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 100")
     await stage18.converged()
     assert zeroes(stage18) == 0
-    lines = one.read() and one.find("guard.zeroes_held") + (two.read() and two.find("guard.zeroes_held"))
+    lines = one.read() and one.find("guard.numbers_held") + (two.read() and two.find("guard.numbers_held"))
     assert len(lines) == 2
 
 
 async def test_a_small_shop_sells_out_one_by_one(stage18: Stage) -> None:
     await stage18.running(100)
-    for number in range(1, 41):
+    for number in range(1, 26):
         await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = $1", f"SKU-{number}")
         await stage18.simulator.wait_for_state(YMATOU, {f"SKU-{number}": 0}, timeout=5)
     await stage18.converged()
@@ -174,7 +174,7 @@ async def test_what_fell_while_the_listing_failed_is_held_when_it_works_again(st
     await replica.wait_for("intake.listing_failed", since=since, times=2)
     await stage18.erp.execute("ALTER VIEW erp.unsold RENAME TO sold")
     await stage18.simulator.wait_for_state(YMATOU, {"SKU-1": 9}, timeout=60)
-    await replica.wait_for("guard.zeroes_held", since=since, times=2, timeout=60)
+    await replica.wait_for("guard.numbers_held", since=since, times=2, timeout=60)
     assert max(zeroes(stage18, channel) for channel in CHANNELS) <= 50
     sent = zeroes(stage18)
     assert sum((await held(stage18)).values()) + sent == 2 * (SKUS - 1)

@@ -25,7 +25,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "parked retry": (("sekorm", "--all"), {"channel", "retried", "not_parked"}),
     "pause": (("sekorm", "--reason", "a\nb"), {"channel", "since", "by", "reason", "in_flight"}),
     "reconcile": (("--channel", "ymatou"), {"channels"}),
-    "release": (("sekorm",), {"channel", "zeroes", "held_since", "passes_until"}),
+    "release": (("sekorm",), {"channel", "numbers", "held_since", "passes_until"}),
     "resume": (("sekorm",), {"channel", "was_paused_since", "was_paused_by", "reason"}),
     "status": ((), {"resynced_at", "unread_changes", "channels", "notices"}),
     "sync": (("sekorm", "--dry-run"), {"channel"}),

@@ -212,3 +212,19 @@ async def test_a_listing_may_be_read_by_a_role_with_rights_on_its_view_alone(off
     assert failed.advice == f'as their owner: GRANT SELECT ON public."Shop Window" TO {role};'
     office18.database.run_sql(failed.advice.partition(": ")[2])
     assert (await office18.check(settings)).bad() == {}
+
+
+async def test_a_listing_of_zeroes_is_a_warning_and_a_few_are_counted(office18: Office) -> None:
+    answers = await office18.check(office18.listing(LISTING.replace("7 AS", "0 AS")))
+    found = answers.of("rows ymatou")
+    assert found.verdict is Verdict.WARNING
+    assert found.found == "20 of 20 quantities are 0"
+    assert "stockrelay release ymatou" in found.advice
+    few = LISTING.replace(
+        "7 AS", "CASE WHEN sku = (SELECT min(p.sku) FROM erp.products AS p) THEN 0 ELSE 7 END AS"
+    )
+    assert (
+        (await office18.check(office18.listing(few)))
+        .of("rows ymatou")
+        .found.endswith("1 of 20 quantities are 0")
+    )

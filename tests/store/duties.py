@@ -114,6 +114,7 @@ async def tell(shop: Shop) -> None:
 async def guard(shop: Shop) -> None:
     """Hold, ask, look, let go."""
     await shop.take()
+    await shop.resync()
     for sku in "CDE":
         await shop.deliver(sku, 5)
     for sku in "CD":

@@ -60,7 +60,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "reconcile_run",
         "reconcile_since",
         "difference",
-        "fall",
+        "anomaly",
         "guard",
         "capture_finding",
         "read_position",

@@ -181,7 +181,7 @@ class Shop:
         )
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
         await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}, zero_at = zero_at - $1::interval", ago)
-        await self.sql.execute("UPDATE stockrelay.fall SET at = at - $1::interval", ago)
+        await self.sql.execute("UPDATE stockrelay.anomaly SET at = at - $1::interval", ago)
         await self.sql.execute(
             "UPDATE stockrelay.guard SET held_from = held_from - $1::interval, held_to = held_to - $1::interval, "
             "held_since = held_since - $1::interval, pass_until = pass_until - $1::interval, "

@@ -56,6 +56,7 @@ async def goods(place: Place) -> AsyncIterator[Shop]:
     """A shop that keeps twenty of everything back; the partner holds 480 of our SKU."""
     async with opened(place, LISTING, guard=RULE) as shop:
         await shop.take()
+        await shop.resync()
         yield shop
 
 

@@ -112,6 +112,7 @@ class Guarded(History):
 async def test_what_is_held_is_never_sent_and_all_else_flows(place: Place, seed: int) -> None:
     async with opened(place, guard=RULE) as shop:
         await shop.take()
+        await shop.resync()
         history = Guarded(shop, random.Random(seed))
         for _ in range(STEPS):
             await history.step()

@@ -30,7 +30,7 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
     async with opened(cast.place, role=cast.daemon) as shop:
         await sync(shop)
         await work(shop)
-        await Guard(shop.database).tidy(CHANNEL, HOUR)
+        await Guard(shop.database).tidy(CHANNEL, GuardRule(0.1, 1, 0.5, HOUR))
         tokens = Tokens(shop.database, SEKORM, None)
         assert await tokens.begin_refresh(0, HOUR)
         await tokens.fail_refresh(timedelta(0))

@@ -130,8 +130,9 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         notice.GUARD_QUESTION,
         "sekorm",
         {
-            "zeroes": 4980, "skus": 5000, "share": 0.996, "cause": "zeroes", "rows_before": 5000, "rows_now": 5000,
-            "examples": [{"sku": "A-0001", "was": 7}, {"sku": "A-0002", "was": 12}],
+            "cause": "zeroes", "held": 4980, "zeroes": 4980, "gone": 0, "moved": 0, "skus": 5000, "share": 0.996,
+            "rows_before": 5000, "rows_now": 5000,
+            "examples": [{"sku": "A-0001", "was": 7, "now": 0}, {"sku": "A-0002", "was": 12, "now": 0}],
             "command": "stockrelay release sekorm",
         },
     ),
@@ -140,21 +141,52 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         notice.GUARD_QUESTION,
         "ymatou",
         {
-            "zeroes": 4700, "skus": 5000, "share": 0.94, "cause": "rows", "rows_before": 5000, "rows_now": 300,
-            "examples": [{"sku": "A-0001", "was": 7}], "command": "stockrelay release ymatou",
+            "cause": "rows", "held": 4710, "zeroes": 4710, "gone": 4700, "moved": 0, "skus": 5000, "share": 0.942,
+            "rows_before": 5000, "rows_now": 300, "examples": [{"sku": "A-0001", "was": 7, "now": None}],
+            "command": "stockrelay release ymatou",
+        },
+    ),
+    (
+        "The guard asks: numbers times ten",
+        notice.GUARD_QUESTION,
+        "sekorm",
+        {
+            "cause": "moves", "held": 4300, "zeroes": 20, "gone": 0, "moved": 4280, "skus": 5000, "share": 0.86,
+            "rows_before": 5000, "rows_now": 5000, "examples": [{"sku": "A-0001", "was": 700, "now": 7000}],
+            "command": "stockrelay release sekorm",
+        },
+    ),
+    (
+        "The guard asks: the first filling is mostly zero",
+        notice.GUARD_QUESTION,
+        "ymatou",
+        {
+            "cause": "first", "held": 2001, "zeroes": 2001, "gone": 0, "moved": 0, "skus": 2001, "share": 1.0,
+            "rows_before": 2001, "rows_now": 2001, "examples": [{"sku": "A-0001", "was": None, "now": 0}],
+            "command": "stockrelay release ymatou",
+        },
+    ),
+    (
+        "The guard asks: new SKUs without stock",
+        notice.GUARD_QUESTION,
+        "ymatou",
+        {
+            "cause": "new", "held": 600, "zeroes": 600, "gone": 0, "moved": 0, "skus": 1000, "share": 0.6,
+            "rows_before": 1600, "rows_now": 1600, "examples": [{"sku": "N-0001", "was": None, "now": 0}],
+            "command": "stockrelay release ymatou",
         },
     ),
     (
         "The guard: released by command",
         notice.GUARD_RELEASED,
         "sekorm",
-        {"zeroes": 4980, "sent": 4980, "by": "command"},
+        {"numbers": 4980, "sent": 4980, "by": "command"},
     ),
     (
         "The guard: the data recovered",
         notice.GUARD_RELEASED,
         "sekorm",
-        {"zeroes": 4975, "sent": 5, "by": "recovery"},
+        {"numbers": 4975, "sent": 5, "by": "recovery"},
     ),
     (
         "Capture: a trigger is switched off",

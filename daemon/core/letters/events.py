@@ -58,26 +58,44 @@ def parked_summary(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return title, [*lines, words("do"), words("parked.do", words.channel_word)]
 
 
+_CAUSES: Final = ("first", "rows", "zeroes", "new", "moves")
+
+
 def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
-    is_shrunk = facts.text("cause", 20) == "rows"
-    zeroes = facts.number("zeroes")
-    lines = [words("guard.share", zeroes, facts.number("skus"), f"{facts.share('share'):.1%}")]
-    if is_shrunk:
-        lines.append(words("guard.rows", facts.number("rows_before"), facts.number("rows_now")))
+    """The title and the first line are the worst fact; what else is wrong comes after it."""
+    cause = facts.text("cause", 20) if facts.text("cause", 20) in _CAUSES else "zeroes"
+    wrong, of = facts.number("moved" if cause == "moves" else "zeroes"), facts.number("skus")
+    if cause == "rows":
+        wrong, of = facts.number("rows_before") - facts.number("rows_now"), facts.number("rows_before")
+    lines = [words(f"guard.{cause}", wrong, of, f"{facts.share('share'):.1%}", facts.number("rows_now"))]
+    gone, zeroes = facts.number("gone"), facts.number("zeroes")
+    also = {"gone": gone, "zeroes": zeroes - gone, "moved": facts.number("moved")}
+    told = {"first": also, "rows": ("gone",), "zeroes": ("zeroes",), "new": ("zeroes",), "moves": ("moved",)}[
+        cause
+    ]
+    lines += [
+        words(f"guard.also.{name}", many) for name, many in also.items() if many > 0 and name not in told
+    ]
+    lines.append(words("guard.held", facts.number("held")))
     if examples := facts.rows("examples")[:_EXAMPLES]:
         lines.append(words("guard.examples"))
-        lines += [
-            words("guard.example", item.text("sku", LONGEST_NAME), item.text("was", 20) or "?")
-            for item in examples
-        ]
+        lines += [_example(words, item) for item in examples]
     command = facts.text("command") or f"stockrelay release {words.channel_word}"
-    lines += [words("guard.goes_on"), words("do"), words("guard.do", command)]
-    return words("guard.title.rows" if is_shrunk else "guard.title.zeroes", words.channel_name, zeroes), lines
+    lines.append(words("guard.goes_on.first" if cause == "first" else "guard.goes_on"))
+    lines += [words("do"), words("guard.do", command)]
+    return words(f"guard.title.{cause}", words.channel_name, wrong, of), lines
+
+
+def _example(words: Words, item: Facts) -> str:
+    sku, was, now = item.text("sku", LONGEST_NAME), item.text("was", 20), item.text("now", 20)
+    if not was:
+        return words("guard.example.new", sku, now or "0")
+    return words("guard.example", sku, was, now) if now else words("guard.example.gone", sku, was)
 
 
 def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
     key = "released.command" if facts.text("by", 20) == "command" else "released.recovery"
-    lines = [words(key, facts.number("zeroes"))]
+    lines = [words(key, facts.number("numbers"))]
     if key == "released.recovery" and facts.number("sent"):
         lines.append(words("released.rest", facts.number("sent")))
     return words("released.title", words.channel_name), lines

@@ -3,31 +3,59 @@
 SELECT * FROM stockrelay.guard WHERE channel = $1 FOR UPDATE;
 
 -- name: state
--- For `status`, `explain` and the service.
+-- For `status`, `explain` and the service. While the first filling is held, all that waits is.
 SELECT g.*, (SELECT count(*) FROM stockrelay.ledger AS l
-             WHERE l.channel = g.channel AND l.held_at IS NOT NULL AND l.parked_at IS NULL) AS held
+             WHERE l.channel = g.channel AND l.parked_at IS NULL
+             AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)))) AS held
 FROM stockrelay.guard AS g WHERE g.channel = $1;
+
+-- name: standing
+-- What is still wrong of what a hold is for, sent or not: the numbers that fell or moved since, and are not back ($2: by
+-- how much a number has to move). For a first filling: its rows, and how many of them are zero.
+SELECT count(*) AS wrong, 0::bigint AS listed FROM stockrelay.guard AS g
+JOIN stockrelay.anomaly AS a ON a.channel = g.channel AND a.at > g.held_from AND a.at <= g.held_to
+LEFT JOIN stockrelay.ledger AS l ON l.channel = a.channel AND l.sku = a.sku
+WHERE g.channel = $1 AND g.cause <> 'first'
+AND CASE WHEN a.kind = 'new' THEN g.cause = 'new' ELSE g.cause <> 'new' END
+AND CASE WHEN a.kind = 'moved' THEN g.cause = 'moves' AND stockrelay.is_far(a.was, l.listed_quantity, $2)
+         WHEN l.sku IS NULL THEN a.kind = 'gone' ELSE l.zero_at IS NOT NULL END
+HAVING (SELECT f.cause FROM stockrelay.guard AS f WHERE f.channel = $1) <> 'first'
+UNION ALL
+SELECT count(*) FILTER (WHERE stockrelay.is_zero(l.listed_rows, l.listed_quantity)), count(*)
+FROM stockrelay.ledger AS l WHERE l.channel = $1 AND l.listed_rows > 0
+HAVING (SELECT f.cause FROM stockrelay.guard AS f WHERE f.channel = $1) = 'first';
 
 -- name: count_listed
 -- How many SKUs the listing has, as it was read last.
 SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND listed_rows > 0;
 
+-- name: examples
+-- Numbers that are held, with what the partner still shows and what it would be told, the most first. Of a first filling:
+-- zeroes.
+SELECT l.sku, l.acked_quantity AS was, CASE WHEN l.listed_rows > 0 THEN l.listed_quantity END AS now
+FROM stockrelay.ledger AS l
+WHERE l.channel = $1 AND l.parked_at IS NULL
+AND (l.held_at IS NOT NULL
+     OR (l.listed_quantity = 0 AND EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.cause = 'first')))
+ORDER BY l.acked_quantity DESC NULLS LAST, l.sku LIMIT $2;
+
 -- name: note_question
 -- The person has been asked.
-UPDATE stockrelay.guard SET asked_at = clock_timestamp(), zeroes = $2 WHERE channel = $1;
+UPDATE stockrelay.guard SET asked_at = clock_timestamp() WHERE channel = $1;
 
 -- name: close
--- Nothing is held on purpose any more; who is still marked as held is let go bit by bit. $3: how many zeroes that is, $4:
+-- Nothing is held on purpose any more; what is still marked as held is let go bit by bit. $3: how many numbers that is, $4:
 -- how long the rest of the same import passes unasked, or NULL.
 UPDATE stockrelay.guard SET
-    held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL, zeroes = NULL, skus = NULL, rows_before = NULL,
-    rows_now = NULL, asked_at = NULL, released_at = clock_timestamp(), released_by = $2, released = $3, is_told = $5,
+    filled_at = coalesce(filled_at, clock_timestamp()), held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL,
+    zeroes = NULL, gone = NULL, moved = NULL, most = NULL, skus = NULL, rows_before = NULL, rows_now = NULL, asked_at = NULL,
+    released_at = clock_timestamp(), released_by = $2, released = $3, is_told = $5,
     pass_until = coalesce(greatest(pass_until, clock_timestamp() + $4::interval), pass_until),
-    on_sale = NULL, listed = NULL, counted_at = NULL
+    on_sale = NULL, listed = NULL, counted_at = NULL, is_dripping = false
 WHERE channel = $1;
 
 -- name: let_go
--- The zeroes that nobody holds any more are due at once, so many at a time.
+-- The numbers that nobody holds any more are due at once, so many at a time; zeroes go ahead of others.
 WITH few AS (
     SELECT l.sku FROM stockrelay.ledger AS l
     WHERE l.channel = $1 AND l.held_at IS NOT NULL
@@ -37,7 +65,7 @@ WITH few AS (
 UPDATE stockrelay.ledger AS l SET
     held_at = NULL,
     due_at = CASE WHEN l.parked_at IS NULL THEN greatest(l.retry_at, clock_timestamp()) END,
-    urgent = l.parked_at IS NULL
+    urgent = l.parked_at IS NULL AND l.zero_at IS NOT NULL
 FROM few AS f WHERE l.channel = $1 AND l.sku = f.sku;
 
 -- name: let_heirs_answer
@@ -48,6 +76,8 @@ WITH answered AS (
         AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND h.parked_at IS NULL))
     WHERE d.channel = $1 AND d.held_at IS NOT NULL AND d.parked_at IS NULL AND d.listed_rows = 0
     FOR UPDATE OF d SKIP LOCKED
+), forgotten AS (
+    DELETE FROM stockrelay.anomaly AS a USING answered AS w WHERE a.channel = $1 AND a.sku = w.sku
 )
 UPDATE stockrelay.ledger AS l SET held_at = NULL, due_at = clock_timestamp()
 FROM answered AS a WHERE l.channel = $1 AND l.sku = a.sku;
@@ -62,29 +92,39 @@ UPDATE stockrelay.guard SET is_told = true WHERE channel = $1 AND NOT is_told RE
 
 -- name: recount
 -- What was on sale and listed before the window, counted by one replica every so often: what is, and what fell within it.
--- $2: how old a count may be, $3 the window.
+-- $2: how old a count may be, $3 the window; $4 the share that falls in the longer window $5 when it is a drip.
 WITH stale AS (
-    SELECT greatest(clock_timestamp() - $3::interval, max(g.pass_until)) AS since
+    SELECT greatest(clock_timestamp() - $3::interval, max(g.pass_until)) AS since,
+           greatest(clock_timestamp() - $5::interval, max(g.pass_until)) AS long_since
     FROM stockrelay.guard AS g WHERE g.channel = $1
     HAVING coalesce(max(g.counted_at) < clock_timestamp() - $2::interval, true)
 ), fallen AS (
-    SELECT count(*) FILTER (WHERE NOT coalesce(greatest(l.acked_quantity, l.attempt_quantity) > 0, false)) AS on_sale,
-           count(*) FILTER (WHERE f.is_gone) AS listed
-    FROM stale AS s JOIN stockrelay.fall AS f ON f.channel = $1 AND f.at > s.since
-    LEFT JOIN stockrelay.ledger AS l ON l.channel = f.channel AND l.sku = f.sku
+    SELECT count(*) FILTER (WHERE a.at > s.since AND x.is_over) AS on_sale,
+           count(*) FILTER (WHERE a.at > s.since AND a.kind = 'gone') AS listed,
+           count(*) AS long, count(*) FILTER (WHERE x.is_over) AS long_on_sale
+    FROM stale AS s JOIN stockrelay.anomaly AS a ON a.channel = $1 AND a.at > s.long_since AND a.kind IN ('gone', 'zero')
+    LEFT JOIN stockrelay.ledger AS l ON l.channel = a.channel AND l.sku = a.sku
+    CROSS JOIN LATERAL (
+        SELECT NOT coalesce(greatest(l.acked_quantity, l.attempt_quantity) > 0, false) AS is_over
+    ) AS x
 ), counted AS (
     SELECT count(*) FILTER (WHERE greatest(l.acked_quantity, l.attempt_quantity) > 0) AS on_sale,
            count(*) FILTER (WHERE l.listed_rows > 0) AS listed
     FROM stockrelay.ledger AS l WHERE l.channel = $1 AND EXISTS (SELECT FROM stale)
 )
-INSERT INTO stockrelay.guard AS g (channel, on_sale, listed, counted_at)
-SELECT $1, c.on_sale + f.on_sale, c.listed + f.listed, clock_timestamp() FROM counted AS c, fallen AS f, stale
+INSERT INTO stockrelay.guard AS g (channel, on_sale, listed, is_dripping, counted_at)
+SELECT $1, c.on_sale + f.on_sale, c.listed + f.listed, f.long > greatest(10, $4::float8 * (c.on_sale + f.long_on_sale)),
+       clock_timestamp()
+FROM counted AS c, fallen AS f, stale
 ON CONFLICT (channel) DO UPDATE SET
-    on_sale = excluded.on_sale, listed = excluded.listed, counted_at = excluded.counted_at;
+    on_sale = excluded.on_sale, listed = excluded.listed, is_dripping = excluded.is_dripping,
+    counted_at = excluded.counted_at;
 
--- name: forget_falls
--- What fell before the window is not counted any more.
-DELETE FROM stockrelay.fall WHERE channel = $1 AND at < clock_timestamp() - $2::interval;
+-- name: forget_anomalies
+-- What came before the longest window is not counted any more, unless it is part of what is held.
+DELETE FROM stockrelay.anomaly AS a
+WHERE a.channel = $1
+AND a.at < least(clock_timestamp() - $2::interval, (SELECT g.held_from FROM stockrelay.guard AS g WHERE g.channel = $1));
 
 -- name: tell_replicas
 -- Wakes the owners of lanes: something has become due.

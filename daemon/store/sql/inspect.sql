@@ -74,7 +74,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'change', '{SELECT}'),
     ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'difference', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'fall', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'anomaly', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'guard', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'intake', '{SELECT,UPDATE}'),
     ('TABLE', 'read_position', '{SELECT,INSERT,UPDATE}'),
@@ -106,26 +106,33 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'due_sync', '{EXECUTE}'),
     ('FUNCTION', 'falls', '{EXECUTE}'),
+    ('FUNCTION', 'few', '{EXECUTE}'),
+    ('FUNCTION', 'hold_anomalies', '{EXECUTE}'),
     ('FUNCTION', 'hold_bulk', '{EXECUTE}'),
-    ('FUNCTION', 'hold_zeroes', '{EXECUTE}'),
+    ('FUNCTION', 'hold_filling', '{EXECUTE}'),
     ('FUNCTION', 'identity', '{EXECUTE}'),
+    ('FUNCTION', 'in_bulk', '{EXECUTE}'),
+    ('FUNCTION', 'is_far', '{EXECUTE}'),
     ('FUNCTION', 'is_readable', '{EXECUTE}'),
     ('FUNCTION', 'is_urgent', '{EXECUTE}'),
     ('FUNCTION', 'is_zero', '{EXECUTE}'),
-    ('FUNCTION', 'lane_of', '{EXECUTE}'),
     ('FUNCTION', 'known_skus', '{EXECUTE}'),
+    ('FUNCTION', 'lane_of', '{EXECUTE}'),
+    ('FUNCTION', 'last_sent', '{EXECUTE}'),
     ('FUNCTION', 'listed_apart', '{EXECUTE}'),
     ('FUNCTION', 'locked_guard', '{EXECUTE}'),
     ('FUNCTION', 'log_attempts', '{EXECUTE}'),
-    ('FUNCTION', 'pass_zeroes', '{EXECUTE}'),
+    ('FUNCTION', 'pass_anomalies', '{EXECUTE}'),
     ('FUNCTION', 'roll_attempts', '{EXECUTE}'),
     ('FUNCTION', 'rotate', '{EXECUTE}'),
     ('FUNCTION', 'set_trouble', '{EXECUTE}'),
     ('FUNCTION', 'stay_awake', '{EXECUTE}'),
+    ('FUNCTION', 'stays_held', '{EXECUTE}'),
     ('FUNCTION', 'stays_parked', '{EXECUTE}'),
     ('FUNCTION', 'take_changes', '{EXECUTE}'),
     ('FUNCTION', 'unread', '{EXECUTE}'),
-    ('FUNCTION', 'want_lanes', '{EXECUTE}')
+    ('FUNCTION', 'want_lanes', '{EXECUTE}'),
+    ('FUNCTION', 'worse_cause', '{EXECUTE}')
 ), found AS (
     SELECT n.kind, n.name, n.privileges, c.oid AS relation, p.oid AS function
     FROM needed AS n
@@ -171,7 +178,8 @@ SELECT l.* FROM (
 -- Every row of the listing, as it is read for sending.
 SELECT x.sku, x.identifiers, left(x.number::text, 32) AS number,
        x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1 IS TRUE AS is_sendable,
-       coalesce(x.number > 0 AND x.number <> trunc(x.number), false) AS is_fractional
+       coalesce(x.number > 0 AND x.number <> trunc(x.number), false) AS is_fractional,
+       coalesce(x.number < 1, false) AS is_zero
 FROM (
     SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers, @number@ AS number FROM (
 @listing@

@@ -9,7 +9,7 @@ INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHIN
 -- for deadlocks (a second): it might choose the ERP's transaction. The limits are set when the row is given out, after
 -- the reading.
 SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus, unreadable,
-       (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
+       read_from::text AS read_from, (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
        set_config('idle_in_transaction_session_timeout', '800ms', true), set_config('lock_timeout', '500ms', true)
 FROM stockrelay.take_changes($1, $2);
@@ -66,9 +66,12 @@ WITH noted AS (
 SELECT EXISTS (SELECT FROM noted);
 
 -- name: adopt
--- From now on this database is pushed from. What its change log says was another server's: a resync comes first.
+-- From now on this database is pushed from. What its change log says was another server's: a resync comes first. What
+-- the partners hold is not known, so each channel's next comparison is judged as a first filling.
 WITH begun AS (
     UPDATE stockrelay.read_position SET read_until = pg_current_snapshot(), resynced_at = NULL
+), unfilled AS (
+    UPDATE stockrelay.guard SET filled_at = NULL WHERE filled_at IS NOT NULL
 )
 UPDATE stockrelay.intake AS i SET
     system_identifier = n.system_identifier, database_oid = n.database_oid, timeline = n.timeline,

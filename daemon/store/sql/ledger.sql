@@ -55,7 +55,8 @@ SELECT DISTINCT encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape')
 -- name: mark
 -- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
 -- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync), $7 whether
--- zeroes are guarded: then every fall to zero is noted, and `fallen` says how many there were.
+-- numbers are guarded: then each that falls to zero, or moves by the factor $8, is noted; `anomalies` says how many there
+-- were.
 -- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
 WITH listed AS (
 @listed@
@@ -77,6 +78,8 @@ WITH listed AS (
         WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN
              $6 AND NOT ($2::text[] IS NULL AND e.sync_at IS NOT NULL AND e.due_at IS NULL AND e.attempt_id IS NULL)
              OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity) THEN $7 AND stockrelay.falls(e)
+                     WHEN stockrelay.is_far(stockrelay.last_sent(e), t.quantity, $8)
+                         THEN $7 AND t.quantity IS DISTINCT FROM e.listed_quantity
                      ELSE e.held_at IS NOT NULL END
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
              OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
@@ -85,9 +88,10 @@ WITH listed AS (
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d (
         channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since,
-        due_at)
+        due_at, zero_at)
     SELECT $1, m.sku, stockrelay.lane_of(m.sku, n.lanes),
-           nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval
+           nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval,
+           CASE WHEN $7 AND m.quantity = 0 THEN m.now END
     FROM moved AS m LEFT JOIN stockrelay.division AS n ON n.channel = $1
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
@@ -101,45 +105,69 @@ WITH listed AS (
         zero_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN
             coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
                                      THEN excluded.first_dirty_at END) END,
-        held_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN d.held_at END,
-        urgent = CASE
-            WHEN d.held_at IS NULL
-                THEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
-            ELSE NOT stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity)
-                AND stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5) END,
+        held_at = CASE WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8) THEN d.held_at END,
+        urgent = NOT stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8)
+            AND (d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)),
         -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
         parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
         parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,
         due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL
-                      WHEN d.held_at IS NOT NULL
-                       AND stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN NULL
+                      WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8) THEN NULL
                       ELSE greatest(d.retry_at,
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
                  ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
-    RETURNING d.sku, d.lane, d.urgent, d.zero_at, d.listed_rows
-), fallen AS (
-    -- Dated by this very statement: it has just fallen.
-    INSERT INTO stockrelay.fall AS f (channel, sku, at, is_gone)
-    SELECT $1, k.sku, k.zero_at, k.listed_rows = 0 FROM marked AS k WHERE k.zero_at >= statement_timestamp()
-    ON CONFLICT (channel, sku) DO UPDATE SET at = excluded.at, is_gone = excluded.is_gone
-    RETURNING f.sku
+    RETURNING d.sku, d.lane, d.urgent, d.listed_rows, d.identifiers IS NULL AS is_new,
+              greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
+              coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
+              $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
+                  AND stockrelay.is_far(stockrelay.last_sent(d), d.listed_quantity, $8) AS is_far
+), noted AS (
+    INSERT INTO stockrelay.anomaly AS a (channel, sku, at, kind, was, xid)
+    SELECT $1, k.sku, clock_timestamp(),
+           CASE WHEN NOT k.is_zero THEN 'moved' WHEN k.listed_rows = 0 THEN 'gone' WHEN k.is_new THEN 'new' ELSE 'zero' END,
+           CASE WHEN k.is_zero THEN k.shown ELSE k.last_sent END, pg_current_xact_id()
+    FROM marked AS k WHERE k.is_zero OR k.is_far
+    ON CONFLICT (channel, sku) DO UPDATE SET
+        at = excluded.at, kind = excluded.kind, was = excluded.was, xid = excluded.xid, backend = NULL, relation = NULL
+    -- A number that has moved once more before it was sent is the same anomaly.
+    WHERE a.kind <> 'moved' OR excluded.kind <> 'moved' OR a.was <> excluded.was
+    RETURNING a.sku
 )
-SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM fallen) AS fallen,
+SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
        array_agg(DISTINCT lane) AS lanes
 FROM marked;
 
--- name: hold_zeroes
--- After a marking in which something fell to zero, in its transaction: holds the zeroes if they are too many at once.
--- Returns how many it held. $6: the marking read the whole listing.
-SELECT stockrelay.hold_zeroes($1, $2, $3, $4, $5, $6);
+-- name: hold_anomalies
+-- After a marking with anomalies, in its transaction: holds them if they are too many at once. Returns how many it held.
+-- $10: the marking read the whole listing; $11: what the change log has since then is what it was for.
+SELECT stockrelay.hold_anomalies($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::pg_snapshot);
 
--- name: pass_zeroes
--- Zeroes that a claim found before any marking: a few are noted and may go. False: they wait for a marking.
-SELECT stockrelay.pass_zeroes($1, $2, $3, $4, $5);
+-- name: pass_anomalies
+-- Anomalies that a claim found before any marking: a few are noted and may go. False: they wait for a marking.
+SELECT stockrelay.pass_anomalies($1, $2, $3, $4, $5, $6, $7);
+
+-- name: filling
+-- Whether the channel's first filling was found good, and whether anything was ever sent.
+SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE g.channel = $1), false) AS is_good,
+       EXISTS (SELECT FROM stockrelay.ledger AS l WHERE l.channel = $1 AND l.identifiers IS NOT NULL) AS has_sent;
+
+-- name: count_listing
+-- How many SKUs the listing has, and how many of them are 0.
+WITH listed AS (
+@listed@
+) SELECT count(*) AS listed, count(*) FILTER (WHERE rows = 1 AND quantity = 0) AS zeroes FROM listed;
+
+-- name: hold_filling
+-- Whether the first filling is held, of so many SKUs and so many zeroes. Not held: it is good from now on.
+SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
+
+-- name: tell_owners
+-- Wakes the owners of lanes: the channel may be served now.
+SELECT pg_notify('stockrelay', 'marked');
 
 -- name: keep_held
--- A held zero that became due (marked without looking, to be confirmed, or a sync's turn): the listing still says zero.
+-- A held number that became due (marked without looking, to be confirmed, or a sync's turn): it is still wrong.
 UPDATE stockrelay.ledger SET
     held_at = coalesce(held_at, clock_timestamp()), first_dirty_at = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
@@ -148,38 +176,38 @@ WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- Claimed, but a marking has to see it first.
 UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE channel = $1 AND sku = ANY ($2::text[]);
 
--- name: unfall
+-- name: forget_anomalies
 -- Another SKU answers for them: no zero was sent.
-DELETE FROM stockrelay.fall WHERE channel = $1 AND sku = ANY ($2::text[]);
+DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
 -- The first step of a claim: due rows of lane $7, up to $5 urgent and $6 other ones, and what is wanted. What the listing
 -- says is read after this, in a statement of its own: a number read before would be older than the want it answers.
 -- Nothing is locked: however long the listing takes, nobody waits for these rows. The last step takes those that are still
--- as they were. A sync asks for every number, whatever was acknowledged.
+-- as they were. A sync asks for every number, whatever was acknowledged. $8: not before the channel's first filling was found good.
 SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
-       g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
-           AS is_held,
-       d.zero_at IS NULL AS is_unseen
+       g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
+       d.listed_quantity
 FROM stockrelay.due($4, $7, $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
-LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
+LEFT JOIN stockrelay.guard AS g ON g.channel = $4
 WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
-AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4)
+AND (NOT $8 OR g.filled_at IS NOT NULL);
 
 -- name: capture_sync
--- The first step of a claim for a sync: as above, of up to $5 rows of lane $6 whose turn it is.
+-- The first step of a claim for a sync: as above, of up to $5 rows of lane $6 whose turn it is; $7 as $8 above.
 SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, true AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
-       g.channel IS NOT NULL AND (d.held_at IS NOT NULL OR coalesce(d.zero_at BETWEEN g.held_from AND g.held_to, false))
-           AS is_held,
-       d.zero_at IS NULL AS is_unseen
+       g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
+       d.listed_quantity
 FROM stockrelay.due_sync($4, $6, $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
-LEFT JOIN stockrelay.guard AS g ON g.channel = $4 AND g.held_since IS NOT NULL
+LEFT JOIN stockrelay.guard AS g ON g.channel = $4
 WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
-AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4);
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4)
+AND (NOT $7 OR g.filled_at IS NOT NULL);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
@@ -314,7 +342,7 @@ DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND 
 
 -- name: next_due
 -- Seconds until the next row of the lane that nobody is sending is due, and until the next has its turn in a sync; NULL: none. No row:
--- the channel is paused.
+-- the channel is paused, or ($3) its first filling was not found good.
 SELECT extract(epoch FROM least(
     (SELECT due_at FROM stockrelay.ledger
      WHERE channel = $1 AND lane = $2 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
@@ -329,7 +357,8 @@ extract(epoch FROM (
     AND parked_at IS NULL
     ORDER BY sync_at LIMIT 1
 ) - clock_timestamp())::float8 AS sync_s
-WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1);
+WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
+AND (NOT $3 OR EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.filled_at IS NOT NULL));
 
 -- name: is_backlog_above
 -- Whether more than $2 rows of lane $3 are due; no more of them are looked at.
@@ -396,6 +425,7 @@ WITH owner AS (
                         WHEN o.outcome = 'applied' THEN NULL ELSE d.retry_at END,
         parked_reason = CASE WHEN o.is_parked THEN o.reason ELSE d.parked_reason END,
         parked_at = CASE WHEN o.is_parked THEN o.now ELSE d.parked_at END,
+        held_at = CASE WHEN o.outcome <> 'applied' OR d.want_seq > o.attempt_seq THEN d.held_at END,
         unacked_since = CASE
             WHEN o.outcome <> 'applied' THEN coalesce(d.unacked_since, o.attempt_at)
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.first_dirty_at, o.attempt_at)
@@ -465,16 +495,21 @@ SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NUL
 -- name: backlog
 -- For the heartbeat and `status`: a pass over one channel's rows. Parked ones that were discarded need nobody.
 SELECT count(*) AS skus,
-       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND held_at IS NULL) AS backlog,
+       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND NOT is_held) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,
        count(*) FILTER (WHERE parked_at IS NOT NULL AND NOT coalesce(discarded_at >= parked_at, false)) AS parked,
-       count(*) FILTER (WHERE held_at IS NOT NULL AND parked_at IS NULL) AS held,
+       count(*) FILTER (WHERE is_held AND parked_at IS NULL) AS held,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
-       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND held_at IS NULL))::float8 AS oldest_s
-FROM stockrelay.ledger WHERE channel = $1;
+       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held))::float8 AS oldest_s
+FROM (
+    SELECT l.*, l.held_at IS NOT NULL
+               OR (l.want_seq > l.acked_seq
+                   AND EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.cause = 'first')) AS is_held
+    FROM stockrelay.ledger AS l WHERE l.channel = $1
+) AS x;
 
 
 -- name: held
--- The held zeroes of a channel with what the partner still shows, the most first.
+-- The held numbers of a channel with what the partner still shows, the most first.
 SELECT sku, acked_quantity AS was, held_at FROM stockrelay.ledger
 WHERE channel = $1 AND held_at IS NOT NULL AND parked_at IS NULL ORDER BY acked_quantity DESC NULLS LAST, sku LIMIT $2;

@@ -45,6 +45,8 @@ SELECT r.state, r.total, d.waiting, d.confirming,
        ARRAY(SELECT DISTINCT l.holder FROM stockrelay.lease AS l
              WHERE l.channel = r.channel AND l.holder IS NOT NULL AND l.until >= clock_timestamp()) AS holders,
        CASE WHEN EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = r.channel) THEN 'paused by an operator'
+            WHEN EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = r.channel AND g.cause = 'first')
+                THEN 'held by the guard: most quantities are 0; stockrelay release ' || r.channel
             ELSE (SELECT s.trouble FROM stockrelay.channel_state AS s WHERE s.channel = r.channel) END AS trouble
 FROM stockrelay.sync_run AS r
 CROSS JOIN LATERAL (

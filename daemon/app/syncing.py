@@ -23,6 +23,7 @@ from daemon.app.building import (
 )
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.core.plan import unsendable
+from daemon.core.quoting import blank_at_an_end, quoted
 from daemon.core.types import ChannelName
 from daemon.services.dispatch import Dispatcher
 from daemon.services.guard import GuardService
@@ -127,6 +128,10 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
         syncs = Syncs(database, listing, await _direct(settings, stack))
         parked, open_since = await syncs.before()
         count, zeroes, wrong = 0, 0, 0
+        doubtful = [
+            {"sku": one, "reason": f"differs from {quoted(other)} only by blanks or capitals"}
+            for one, other in await syncs.alike(_SHOWN)
+        ]
         first: list[dict[str, Any]] = []
         problems: list[dict[str, str]] = []
         async with aclosing(syncs.portions(5_000)) as portions:
@@ -140,6 +145,8 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
                             problems.append({"sku": sku, "reason": reason})
                         continue
                     zeroes += listed.quantity == 0
+                    if len(doubtful) < 2 * _SHOWN and (blank := blank_at_an_end((sku, *listed.identifiers))):
+                        doubtful.append({"sku": sku, "reason": f"{quoted(blank)} has blanks at its ends"})
                     if len(first) < _SHOWN:
                         names = dict(zip(listing.identifier_columns, listed.identifiers, strict=True))
                         first.append({"sku": sku, **names, "quantity": listed.quantity})
@@ -154,6 +161,7 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
         "held_as_first_filling": rule is not None and zeroes > rule.most_zeroes(count),
         "cannot_be_sent": wrong,
         "problems": problems,
+        "doubtful": doubtful,
         "parked": parked,
         "calls": calls,
         "skus_per_call": together,

@@ -12,7 +12,7 @@ from daemon.check.findings import Findings
 from daemon.check.listing_cost import CLAIMED, check_cost
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused
 from daemon.core.guard import GuardRule
-from daemon.core.quoting import quoted
+from daemon.core.quoting import blank_at_an_end, quoted
 from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import Examples, ListingInspector, Row
@@ -216,7 +216,7 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         tally.unsendable.add(f"{quoted(row.sku)} ({row.number})")
     elif reason := problem(row.identifiers):
         tally.refused.add(f"{quoted(row.sku)} ({reason})")
-    elif blank := next((v for v in (row.sku, *row.identifiers) if v is not None and v != v.strip()), None):
+    elif blank := blank_at_an_end((row.sku, *row.identifiers)):
         tally.blank.add(quoted(blank))
 
 

@@ -1,5 +1,6 @@
 """Values of the ERP as people read them: in quotes, so that blanks at their ends are seen."""
 
+from collections.abc import Iterable
 from typing import Final
 
 _LONGEST: Final = 60
@@ -10,3 +11,8 @@ def quoted(value: str) -> str:
     shown = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     return f'"{escaped}"'
+
+
+def blank_at_an_end(values: Iterable[str | None]) -> str | None:
+    """Return the first of the values that begins or ends with a blank; None: none does."""
+    return next((value for value in values if value is not None and value != value.strip()), None)

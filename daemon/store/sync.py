@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
+
 from daemon.core.errors import BadRow, StoreUnavailable
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
@@ -16,6 +18,7 @@ from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("sync")
+_INSPECT = queries.load("inspect")
 
 LISTING_TIMEOUT: Final = timedelta(minutes=15)
 _COUNT_TIMEOUT_S: Final = 300.0
@@ -80,6 +83,7 @@ class Syncs:
         self._reader = reader or database
         self.channel = listing.channel
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
+        self._alike = _INSPECT["listing_alike"].replace("@listing@", listing.query())
         self._read_whole_apart = listing.statement("read_whole_listing", is_whole=True, is_apart=True)
 
     async def begin(self) -> SyncRun:
@@ -115,6 +119,18 @@ class Syncs:
         ):
             async for rows in portions:
                 yield [(Sku(row["sku"]), listed_of(row)) for row in rows]
+
+    async def alike(self, most: int) -> list[tuple[str, str]]:
+        """Return pairs of SKUs of the listing that differ only by blanks or capitals: a pass over all of it.
+
+        Nothing where a row of it can't be read. Raises StoreUnavailable, StoreRefused.
+        """
+        async with self._reader.connection(f"{self.channel}: comparing the listing's SKUs") as connection:
+            try:
+                rows = await connection.fetch(self._alike, most, timeout=LISTING_TIMEOUT.total_seconds())
+            except asyncpg.DataError:
+                return []
+        return [(row["pair"][0], row["pair"][1]) for row in rows]
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
         """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""

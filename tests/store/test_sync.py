@@ -240,3 +240,9 @@ async def test_a_backlog_is_what_is_due_and_in_nobodys_hand(shop: Shop, rows: in
     await shop.sells("E", 5)
     await shop.drain(DEBOUNCE)
     assert await shop.ledger.is_backlog_above(rows, 0) is is_above
+
+
+async def test_skus_that_differ_only_by_blanks_or_capitals_are_found(shop: Shop) -> None:
+    for sku in ("Ab-1", "aB-1 ", "ab-2"):
+        await shop.sells(sku, 1)
+    assert await shop.syncs.alike(10) == [("Ab-1", "aB-1 ")]

@@ -17,7 +17,8 @@ MOST_WARNINGS: Final = 12
 _MOST_REPEATS: Final = 6
 """Those of them that are not the first of their kind: what is new has room left."""
 _BURST: Final = 3
-"""A warning is written so often before pauses begin: what breaks twice in a minute is news twice."""
+"""A line is written so often before pauses begin: what breaks twice in a minute, or is parked again after a person has
+retried it, is news."""
 _MOST_ITEMS: Final = 5
 _FIRST_PAUSE_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 900.0
@@ -101,13 +102,13 @@ class _Kind:
             return self.in_minute < _MOST_ITEMS or now - self.minute_began >= MINUTE_S
         return now >= self.next_at
 
-    def note_written(self, kind: Kind, now: float) -> int:
+    def note_written(self, now: float) -> int:
         """Plan the next one; return how many were not written since the last."""
         self.written += 1
         if now - self.minute_began >= MINUTE_S:
             self.minute_began, self.in_minute = now, 0
         self.in_minute += 1
-        if kind is Kind.ERROR or self.written >= _BURST:
+        if self.written >= _BURST:
             self.next_at = now + self.pause_s
             self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
         suppressed, self.suppressed = self.suppressed, 0
@@ -140,7 +141,7 @@ class Repeats:
             return None
         if kind in (Kind.WARNING, Kind.ITEM):
             self._warned_at.append(now)
-        return known.note_written(kind, now)
+        return known.note_written(now)
 
     def _begin(self, key: Key, now: float) -> _Kind:
         self._kinds.pop(key, None)

@@ -31,8 +31,8 @@ def test_a_warning_is_written_three_times_and_then_with_growing_pauses() -> None
     ]
 
 
-def test_an_error_is_repeated_with_growing_pauses_from_the_first_on() -> None:
-    assert times_written(Repeats(), Kind.ERROR, 1.0, 1000.0) == [0, 60, 180, 420, 900]
+def test_an_error_with_the_same_words_is_written_three_times_and_then_with_growing_pauses() -> None:
+    assert times_written(Repeats(), Kind.ERROR, 1.0, 1000.0) == [0, 1, 2, 62, 182, 422, 902]
 
 
 def test_lines_of_single_skus_are_written_five_times_a_minute() -> None:

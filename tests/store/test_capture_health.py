@@ -78,7 +78,8 @@ async def test_nothing_is_found_where_nothing_is_wrong(health: Health, sql: Conn
 
 async def test_every_function_of_the_schema_is_compared(sql: Connection) -> None:
     rows = await sql.fetch(
-        "SELECT proname FROM pg_proc WHERE pronamespace = 'stockrelay'::regnamespace AND proname !~ '^capture_[0-9]'"
+        "SELECT DISTINCT proname FROM pg_proc "
+        "WHERE pronamespace = 'stockrelay'::regnamespace AND proname !~ '^capture_[0-9]'"
     )
     assert sorted(row["proname"] for row in rows) == [each.name for each in definitions()]
 

@@ -91,8 +91,15 @@ _MIGRATE: Final = (
 
 
 @contextmanager
-def daemon_setup(dsn: str, url: str, listing: str, **channel: object) -> Iterator[DaemonSetup]:
-    """The configuration of a daemon that watches erp.stock and tells Sekorm at `url`, without debounce."""
+def daemon_setup(
+    dsn: str,
+    url: str,
+    listing: str,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    **channel: object,
+) -> Iterator[DaemonSetup]:
+    """The configuration of a daemon that watches erp.stock and tells Sekorm at `url`, without debounce. `more`: other
+    sections."""
     account = SimulatorSettings().sekorm
     sections: dict[str, dict[str, Any]] = {
         "database": {"dsn": dsn},
@@ -107,6 +114,7 @@ def daemon_setup(dsn: str, url: str, listing: str, **channel: object) -> Iterato
         },
         "ops": {"port": 0},
         "log": {"level": "info", "format": "json"},
+        **{name: dict(values) for name, values in (more or {}).items()},
     }
     with TemporaryDirectory(prefix="stockrelay-bench-") as folder:
         config = Path(folder, "config.toml")

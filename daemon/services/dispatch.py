@@ -17,6 +17,7 @@ from daemon.core.breaker import Breaker, Change, Ticket
 from daemon.core.conclusion import GONE, Conclusion, conclude
 from daemon.core.errors import BadRow, StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.parked_lines import ParkedLines, Summary
 from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
 from daemon.partners.partner import Partner
@@ -111,6 +112,7 @@ class Dispatcher:
         self._tell_trouble = tell_trouble
         self._shifts: set[_Shift] = set()
         self._put_off: set[Sku] = set()
+        self.parked_lines = ParkedLines()
         self._compared_at = float("-inf")
 
     def use(self, limits: Limits) -> None:
@@ -144,6 +146,23 @@ class Dispatcher:
             self.compare_all()
         self._put_off = set(skus)
 
+    def tell_parked(self, *, is_over: bool = False) -> None:
+        """Write what was parked of late."""
+        lines = self.parked_lines.due(clock.monotonic(), is_over=is_over)
+        channel = self.ledger.channel
+        if isinstance(lines, Summary):
+            log.error(
+                "dispatch.deliveries_parked",
+                channel=channel,
+                skus=lines.skus,
+                sku=lines.sku,
+                reason=lines.reason,
+                advice="`stockrelay parked list` has all of them",
+            )
+            return
+        for fields in lines:
+            log.error("dispatch.delivery_parked", channel=channel, **fields)
+
     async def run(self, tenure: TenureLike, stop: asyncio.Event) -> None:
         """Serve the lane until `stop`; cancelled when the lease is lost: what is in flight is then in doubt."""
         shift = _Shift(self, tenure)
@@ -156,6 +175,7 @@ class Dispatcher:
             await shift.run(stop)
         finally:
             self._shifts.discard(shift)
+            self.tell_parked(is_over=not self._shifts)
             self._share_rate()
 
     def _share_rate(self) -> None:
@@ -293,6 +313,7 @@ class _Shift:
         failures = 0
         while not stop.is_set():
             pulse.beat(_SLOWEST_RETRY.total_seconds() * self._of.shifts)
+            self._of.tell_parked()
             room = self._room()
             is_urgent_only = room == 0 and self.urgent.is_set() and self._is_open()
             if room == 0 and not is_urgent_only:
@@ -448,7 +469,8 @@ class _Shift:
         channel = self._ledger.channel
         for sku, reason in claim.parked.items():
             self._of.counts["parked"] += 1
-            log.error("dispatch.delivery_parked", channel=channel, sku=sku, reason=reason)
+            self._of.parked_lines.add({"sku": sku, "reason": reason})
+        self._of.tell_parked()
         for sku in claim.forgotten:
             log.info("dispatch.sku_forgotten", channel=channel, sku=sku)
         self._of.counts["settled"] += len(claim.settled)
@@ -640,7 +662,9 @@ class _Shift:
             log.info("dispatch.delivery_acknowledged", **fields)
         elif conclusion.is_parked:
             self._of.counts["parked"] += 1
-            log.error("dispatch.delivery_parked", reason=conclusion.reason, **fields)
+            del fields["channel"]
+            self._of.parked_lines.add({"reason": conclusion.reason, **fields})
+            self._of.tell_parked()
         elif conclusion.outcome == Kind.UNKNOWN:
             log.warning("dispatch.delivery_in_doubt", reason=conclusion.reason, **fields)
         elif conclusion.outcome == GONE:

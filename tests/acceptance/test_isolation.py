@@ -1,0 +1,81 @@
+"""One channel's trouble stays its own, and a process of ours that stands still keeps the ERP from nothing."""
+
+import asyncio
+import statistics
+import time
+from typing import Final
+
+import asyncpg
+import pytest
+
+from daemon.core.types import SEKORM
+from tests.acceptance.harness import Stage
+from tests.acceptance.writers import writing
+
+_TROUBLED: Final = (
+    "SELECT sku, sku AS outer_sku_id, on_hand AS quantity FROM erp.stock"
+    " WHERE (SELECT pg_sleep(s) FROM erp.pace) IS NOT NULL AND (SELECT count(*) FROM erp.prices) >= 0"
+)
+_SELL_OUTS: Final = 8
+_SLEEPING: Final = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+)
+
+
+async def _sell_out(stage: Stage, number: int) -> float:
+    """Return the seconds from the commit until Sekorm has the zero."""
+    began = time.monotonic()
+    await stage.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = $1", f"SKU-{number}")
+    await stage.simulator.wait_until(
+        lambda: stage.simulator.state.quantity(SEKORM, (f"PN-{number}", "AMS")) == 0, timeout=30
+    )
+    return time.monotonic() - began
+
+
+@pytest.mark.settings(guard={"enabled": False}, ymatou={"listing": _TROUBLED})
+async def test_the_other_channels_sell_outs_take_what_they_take_without_the_trouble(stage18: Stage) -> None:
+    stage = stage18
+    await stage.erp.execute("CREATE TABLE erp.pace AS SELECT 0.0::float8 AS s; CREATE TABLE erp.prices ()")
+    replica = await stage.running(4 * _SELL_OUTS)
+    well = [await _sell_out(stage, number) for number in range(1, 1 + _SELL_OUTS)]
+    # Its listing takes three seconds, for whatever reads it.
+    await stage.erp.execute(
+        "UPDATE erp.pace SET s = 3; UPDATE erp.stock SET on_hand = 99 WHERE sku = 'SKU-32'"
+    )
+    async with asyncio.timeout(30):
+        while not await stage.erp.fetchval(_SLEEPING):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    slow = [await _sell_out(stage, number) for number in range(1 + _SELL_OUTS, 1 + 2 * _SELL_OUTS)]
+    await stage.erp.execute("UPDATE erp.pace SET s = 0")
+    await stage.converged()
+    # A reload has a table of it locked.
+    since = replica.mark()
+    reload = await asyncpg.connect(stage.database.dsn)
+    await reload.execute("SET application_name = 'nightly reload'; BEGIN; TRUNCATE erp.prices")
+    locked = [await _sell_out(stage, number) for number in range(1 + 2 * _SELL_OUTS, 1 + 3 * _SELL_OUTS)]
+    line = await replica.wait_for("intake.listing_locked", since=since, channel="ymatou")
+    assert f"erp.prices is locked by process {reload.get_server_pid()} (nightly reload, " in line["reason"]
+    await reload.execute("COMMIT")
+    reload.terminate()
+    assert await stage.converged(timeout=20) < 5, "what waited is told within seconds of the lock's end"
+    print(f"{[statistics.median(each) for each in (well, slow, locked)]}")  # noqa: T201
+    # Seconds before; a busy machine's moments are not counted.
+    for trouble in (slow, locked):
+        assert statistics.median(trouble) < 2 * statistics.median(well) + 0.25
+
+
+async def test_the_erp_has_its_table_within_a_second_wherever_the_daemon_is_stopped(stage18: Stage) -> None:
+    replica = await stage18.running(100)
+    erp = await asyncpg.connect(stage18.database.dsn)
+    async with writing(stage18.database.dsn, 100, stage18.random, per_s=200):
+        for _ in range(25):
+            await asyncio.sleep(stage18.random.uniform(0, 0.05))
+            replica.suspend()
+            began = time.monotonic()
+            await erp.execute("BEGIN; LOCK TABLE erp.stock IN ACCESS EXCLUSIVE MODE; COMMIT")
+            waited_s = time.monotonic() - began
+            replica.resume()
+            # The server ends an idle transaction after 0.8 s.
+            assert waited_s < 1.5, f"the ERP waited {waited_s:.1f} s for a process that stood still"
+    erp.terminate()
+    await stage18.converged()

@@ -318,7 +318,7 @@ async def test_an_unknown_channel_is_named_with_those_there_are(stage18: Stage) 
 
 @pytest.mark.settings(sekorm={"batch": CHUNK}, guard={"zero_count": 20, "zero_share": 0.1})
 async def test_zeroes_that_the_guard_holds_are_not_sent_by_a_sync(stage18: Stage) -> None:
-    await stage18.fill(120)
+    await stage18.fill(300)
     await stage18.migrate()
     async with syncing(stage18.config, SEKORM) as one:
         await one.answer()

@@ -906,14 +906,14 @@ CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_
 RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    largest CONSTANT integer := 1000;
+    largest integer;
     query CONSTANT text := format('SELECT array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
                                   '::stockrelay.listed_row) FROM (%s) AS q', portion_query);
     names text[] := wanted;
     portion text[];
     part text[];
     listed stockrelay.listed_row[];
-    size integer := largest;
+    size integer;
     place integer;
     fault text;
     failures integer := 0;
@@ -927,6 +927,9 @@ BEGIN
             names := stockrelay.known_skus(channel);
         END;
     END IF;
+    -- Few portions, as each may read a whole table.
+    largest := greatest(1000, cardinality(names) / 32);
+    size := largest;
     FOR portion IN
         -- Those that failed the last time come last, together: the others are read in large portions.
         SELECT array_agg(n.sku ORDER BY n.place) FROM (

@@ -70,6 +70,7 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
         schema.SCHEMA,
         schema.RIGHTS,
         schema.IDENTITY,
+        schema.CHANGE_LOG,
         schema.DOORBELL,
         *_CAPTURE,
         *(name for watch in settings.watch for name in watches.names(watch)),
@@ -96,9 +97,10 @@ async def _check_database(
         blocker = schema.RIGHTS
     if blocker is None:
         await schema.check_identity(findings, inspector)
+        await schema.check_change_log(findings, inspector)
         await schema.check_doorbell(findings, settings, inspector)
     else:
-        findings.skip(blocker, schema.IDENTITY, schema.DOORBELL)
+        findings.skip(blocker, schema.IDENTITY, schema.CHANGE_LOG, schema.DOORBELL)
     await _check_watches(findings, settings, inspector, found, blocker)
     return blocker is None
 

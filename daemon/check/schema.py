@@ -1,6 +1,7 @@
 """Our schema: there, of this version, open to the daemon's role, and not that of a copy."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from daemon.check.findings import Findings
@@ -22,10 +23,13 @@ from daemon.store.migrate import head
 SCHEMA: Final = "schema"
 RIGHTS: Final = "rights"
 IDENTITY: Final = "identity"
+CHANGE_LOG: Final = "change log"
 DOORBELL: Final = "doorbell"
 FUNCTIONS: Final = "functions"
 OWNER: Final = "triggers' owner"
 REPLICATION: Final = "replicated sessions"
+_EMPTIED: Final = timedelta(hours=1)
+"""A log that is emptied at all is emptied far more often than that."""
 _MIGRATE: Final = (
     "run `stockrelay migrate` as the schema's owner (`stockrelay migrate --sql` prints what it does)"
 )
@@ -90,6 +94,21 @@ async def check_identity(findings: Findings, inspector: Inspector) -> None:
                 IDENTITY,
                 f"this is a copy of the database that is pushed from ({found}): nothing is sent from it",
                 "if it takes over for good, and no daemon pushes from the other: run `stockrelay adopt`",
+            )
+
+
+async def check_change_log(findings: Findings, inspector: Inspector) -> None:
+    """The change log is emptied once every channel has read it; else it grows."""
+    with findings.guarding(CHANGE_LOG):
+        oldest = await inspector.unemptied_since(_EMPTIED)
+        if oldest is None:
+            findings.passed(CHANGE_LOG, "is emptied")
+        else:
+            findings.warn(
+                CHANGE_LOG,
+                f"has not been emptied for an hour: it holds changes of {oldest:%Y-%m-%d %H:%M} UTC",
+                "see that a daemon runs and reads for every channel (`stockrelay status`), and that no transaction "
+                "that wrote to a watched table stays open",
             )
 
 

@@ -54,7 +54,7 @@ class Identity:
         `confirmed_per_s` SKUs per second and channel; `settle` is as above.
         """
         async with self._database.transaction("adopting the database") as connection:
-            identifier: int = await connection.fetchval(_SQL["adopt"])
+            identifier: int = await connection.fetchval(_SQL["adopt"], timeout=_EVERY_ROW.total_seconds())
             await connection.execute(
                 _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
             )

@@ -273,6 +273,12 @@ class Inspector:
             row = await self._row(_IDENTITY)
         return Identity(row["is_ours"], row["system_identifier"])
 
+    async def unemptied_since(self, age: timedelta) -> datetime | None:
+        """Return of when the change log holds rows, where it has not been emptied for `age`."""
+        async with self.look("looking at the change log") as connection:
+            oldest: datetime | None = await connection.fetchval(_SQL["change_log"], age)
+        return oldest
+
     async def table(self, name: str) -> Table | None:
         """Return the table of that name, spelled as in SQL."""
         async with self.look(f"looking for {name}") as connection:

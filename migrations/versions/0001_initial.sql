@@ -667,18 +667,22 @@ $$;
 INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT * FROM stockrelay.identity();
 
 -- Whether a row of the change log is new to a reader that read until `then_snapshot`: its transaction was running
--- then, or began later. (What the reader's own snapshot does not show, it does not see.)
+-- then, or began later. (What the reader's own snapshot does not show, it does not see.) A row that is visible although this
+-- server has not completed its transaction was written on another server, and came here by a restore: it is never new.
 CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot)
 RETURNS TABLE (at timestamptz, sku text, xid xid8, backend integer, relation oid)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     began_later CONSTANT xid8 := pg_snapshot_xmax(then_snapshot);
     was_running CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(then_snapshot));
+    now_snapshot CONSTANT pg_snapshot := pg_current_snapshot();
+    not_begun CONSTANT xid8 := pg_snapshot_xmax(now_snapshot);
 BEGIN
-    RETURN QUERY SELECT c.at, c.sku, c.xid, c.backend, c.relation FROM stockrelay.change AS c WHERE c.xid >= began_later;
+    RETURN QUERY SELECT c.at, c.sku, c.xid, c.backend, c.relation FROM stockrelay.change AS c
+                 WHERE c.xid >= began_later AND c.xid < not_begun AND pg_visible_in_snapshot(c.xid, now_snapshot);
     IF cardinality(was_running) > 0 THEN
         RETURN QUERY SELECT c.at, c.sku, c.xid, c.backend, c.relation FROM stockrelay.change AS c
-                     WHERE c.xid = ANY (was_running);
+                     WHERE c.xid = ANY (was_running) AND pg_visible_in_snapshot(c.xid, now_snapshot);
     END IF;
 END $$;
 
@@ -743,7 +747,7 @@ END $$;
 
 -- One step of the change log's rotation. A slot is emptied only when it has not been written for `min_age`, when
 -- nobody has it locked (an uncommitted row holds a lock, and so does a reading under way) and when every channel has read
--- all of it.
+-- all of it (see `unread`). A switch that lies ahead of this server's clock was made by another clock, and delays nothing.
 CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -757,7 +761,7 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'rotate wants READ COMMITTED: a slot is looked at after it was locked';
     END IF;
-    IF EXISTS (SELECT FROM stockrelay.intake AS i WHERE i.switched_at > clock_timestamp() - min_age) THEN
+    IF EXISTS (SELECT FROM stockrelay.intake AS i WHERE i.switched_at > clock_timestamp() - min_age AND i.switched_at <= clock_timestamp()) THEN
         RETURN 'too early';
     END IF;
     SELECT * INTO intake FROM stockrelay.intake AS i FOR UPDATE SKIP LOCKED;
@@ -793,9 +797,10 @@ BEGIN
         FOR UPDATE SKIP LOCKED) AS old
     WHERE p.channel = old.channel;
     FOR reader IN SELECT p.* FROM stockrelay.read_position AS p LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE c.xid >= pg_snapshot_xmax($1) '
-                       'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))', 'change_' || idle)
-        INTO has_unread USING reader.read_until;
+        EXECUTE format('SELECT EXISTS (SELECT FROM stockrelay.%I AS c WHERE (c.xid >= pg_snapshot_xmax($1) '
+                       'OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1)))) AND pg_visible_in_snapshot(c.xid, $2))',
+                       'change_' || idle)
+        INTO has_unread USING reader.read_until, pg_current_snapshot();
         IF has_unread THEN
             RETURN 'unread';
         END IF;

@@ -46,7 +46,7 @@ async def test_a_role_without_any_right_is_told_the_first_grant_of_each(office18
     assert "warehouses" not in advice
     skipped = {name for name, verdict in answers.bad().items() if verdict is Verdict.SKIPPED}
     assert skipped == {
-        "rights", "identity", "doorbell", "functions", "triggers' owner", "replicated sessions",
+        "rights", "identity", "change log", "doorbell", "functions", "triggers' owner", "replicated sessions",
         "triggers erp.stock", "triggers erp.products",
         "rows sekorm", "rows ymatou", "cost sekorm", "cost ymatou",
         "reads sekorm", "reads ymatou", "skus erp.stock", "skus erp.products",
@@ -160,3 +160,15 @@ async def test_replicated_sessions_are_no_fault_but_where_triggers_do_not_fire_i
     answers = await office18.check()
     assert "erp.stock" in answers.failed("replicated sessions").found
     assert "replicated session" in answers.warned("triggers erp.stock").found
+
+
+async def test_a_change_log_that_is_not_emptied_is_a_warning(office18: Office) -> None:
+    office18.database.run_sql(
+        "UPDATE stockrelay.intake SET switched_at = now() - interval '2 hours', "
+        "accepted_at = now() - interval '2 hours'"
+    )
+    assert (await office18.check()).of("change log").verdict is Verdict.PASSED, "it is empty"
+    office18.database.run_sql("INSERT INTO stockrelay.change_0 (xid, at) VALUES ('1', '2026-01-02 03:04Z')")
+    warned = (await office18.check()).warned("change log")
+    assert "2026-01-02 03:04 UTC" in warned.found
+    assert "stockrelay status" in warned.advice

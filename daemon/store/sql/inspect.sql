@@ -97,6 +97,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('SEQUENCE', 'attempt_id', '{USAGE}'),
     ('SEQUENCE', 'capture_word', '{SELECT,UPDATE}'),
     ('SEQUENCE', 'want_seq', '{USAGE}'),
+    ('FUNCTION', 'adopt', '{EXECUTE}'),
     ('FUNCTION', 'as_numeric', '{EXECUTE}'),
     ('FUNCTION', 'attempt_digest', '{EXECUTE}'),
     ('FUNCTION', 'batch_hash', '{EXECUTE}'),
@@ -273,3 +274,10 @@ SELECT pg_backend_pid() AS pid, EXISTS (SELECT FROM pg_listening_channels() AS c
 -- name: notify
 -- Rings a bell that only the check listens to.
 SELECT pg_notify($1, '');
+
+-- name: change_log
+-- Of when the change log holds rows, where it has not been emptied for $1; NULL: it is emptied.
+SELECT min(c.at) AS oldest FROM stockrelay.intake AS i, (
+    (SELECT f.at FROM stockrelay.change AS f ORDER BY f.xid LIMIT 1)
+    UNION ALL (SELECT l.at FROM stockrelay.change AS l ORDER BY l.xid DESC LIMIT 1)) AS c
+WHERE greatest(c.at, i.switched_at, i.accepted_at) < clock_timestamp() - $1::interval;

@@ -66,18 +66,8 @@ WITH noted AS (
 SELECT EXISTS (SELECT FROM noted);
 
 -- name: adopt
--- From now on this database is pushed from. What its change log says was another server's: a resync comes first. What
--- the partners hold is not known, so each channel's next comparison is judged as a first filling.
-WITH begun AS (
-    UPDATE stockrelay.read_position SET read_until = pg_current_snapshot(), resynced_at = NULL
-), unfilled AS (
-    UPDATE stockrelay.guard SET filled_at = NULL WHERE filled_at IS NOT NULL
-)
-UPDATE stockrelay.intake AS i SET
-    system_identifier = n.system_identifier, database_oid = n.database_oid, timeline = n.timeline,
-    accepted_at = clock_timestamp()
-FROM stockrelay.identity() AS n
-RETURNING i.system_identifier;
+-- From now on this database is pushed from; returns its system identifier.
+SELECT stockrelay.adopt();
 
 -- name: doubt_everything
 -- What was acknowledged since the copy was made, or just before the failover, nobody knows: every number is confirmed, spread over time so that new

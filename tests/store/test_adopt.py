@@ -1,9 +1,11 @@
 """A restored copy that takes over: nothing is left of what holds on the old server alone; every number is confirmed."""
 
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from daemon.store.migrate import migrate
 from tests.store.place import WATCHES, Place
 from tests.store.shop import SETTLE, Shop, opened
 
+RESTORES = Path(__file__).parents[2] / "docs" / "deployment.md"
 NO_AGE = timedelta(0)
 OTHER_IDS = """
 UPDATE stockrelay.change_0 SET xid = (xid::text::bigint + {0})::text::xid8;
@@ -176,3 +179,16 @@ async def test_every_number_of_an_adopted_copy_is_confirmed_a_few_at_a_time(shop
     assert (await shop.row("A"))["doubt_at"] is None
     await shop.pass_time(SETTLE.total_seconds())
     assert not (await shop.claim()).attempts
+
+
+async def test_the_document_on_restores_has_every_column_and_sequence(shop: Shop) -> None:
+    table = RESTORES.read_text("utf-8").partition("## What a restore makes")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE)
+    told = [(name, each) for name, cells in rows for each in re.findall(r"`(\w+)`", cells) or ["sequence"]]
+    found = await shop.sql.fetch(
+        "SELECT c.relname::text, CASE c.relkind WHEN 'S' THEN 'sequence' ELSE a.attname::text END "
+        "FROM pg_class AS c LEFT JOIN pg_attribute AS a "
+        "ON c.relkind <> 'S' AND a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        "WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition"
+    )
+    assert sorted(told) == sorted(tuple(row) for row in found)

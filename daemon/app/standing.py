@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from daemon.app.building import guard_rule, listings, opened
-from daemon.core.guard import threshold
+from daemon.core.guard import limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
 from daemon.store.answers import Answers, Standing
@@ -61,7 +61,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "held": guard.held if guard.held_since else backlog.held,
                 "held_since": guard.held_since and guard.held_since.isoformat(),
                 "held_because": guard.why if guard.held_since else None,
-                "guard": threshold(guard_rule(settings), guard.on_sale),
+                "guard": limits_in_short(guard_rule(settings), backlog.on_sale),
                 "parked_skus": [
                     {"sku": one.sku, "reason": one.reason}
                     for one in await parked.all(20, with_discarded=False)

@@ -46,6 +46,13 @@ def threshold(rule: GuardRule | None, on_sale: int | None) -> str:
     )
 
 
+def limits_in_short(rule: GuardRule | None, on_sale: int) -> str:
+    """Say the same in a few words, for a table."""
+    if rule is None:
+        return "off"
+    return f"{rule.most_zeroes(on_sale)} zeroes, {rule.most_moves(on_sale)} moves of {on_sale}"
+
+
 def is_far(before: int | None, after: int | None, factor: float) -> bool:
     """Say whether one number is at least `factor` times the other; a zero never is."""
     if not before or not after:

@@ -146,7 +146,7 @@ def _short_settles(values: Mapping[str, Any], failed: set[Path]) -> Iterator[str
     """The model compares sections only when each is sound by itself; this looks at those that are."""
     for channel in ("sekorm", "ymatou"):
         paths = [("channels", channel, "settle_s"), ("run", "lease_s"), ("channels", channel, "timeout_s")]
-        section = values.get("channels", {}).get(channel)
+        section = _at(values, ("channels", channel))
         if (
             not isinstance(section, Mapping)
             or section.get("enabled", True) in (False, "false")

@@ -130,7 +130,8 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
-    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`."""
+    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale`: of so many the
+    partner has acknowledged more than zero."""
 
     skus: int
     backlog: int
@@ -139,6 +140,7 @@ class Backlog:
     in_flight: int
     oldest: timedelta | None
     held: int = 0
+    on_sale: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -708,6 +710,7 @@ class Ledger:
             row["in_flight"],
             None if oldest is None else timedelta(seconds=oldest),
             row["held"],
+            row["on_sale"],
         )
 
     async def held(self, limit: int) -> list[Held]:

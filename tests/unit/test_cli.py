@@ -243,6 +243,7 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
     ]  # fmt: skip
 
 
+ANSWER: dict[str, object] = {"resynced_at": None, "replicas": {"differ_in": [], "holders": []}}
 QUIET: dict[str, object] = {
     "lanes": [{"lane": "ymatou", "owner": None, "epoch": 3, "since": None}],
     "paused": None, "trouble": None, "skus": 0, "backlog": 0,
@@ -274,7 +275,7 @@ def test_status_shows_who_has_which_lane(capsys: pytest.CaptureFixture[str]) -> 
     ]
     channels = {"sekorm": {**QUIET, "lanes": lanes}}
     capture: dict[str, object] = {"checked_at": None, "findings": []}
-    answer = {"resynced_at": None, "unread_changes": 0, "capture": capture, "channels": channels}
+    answer = {**ANSWER, "unread_changes": 0, "capture": capture, "channels": channels}
     tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["lanes", "3, 1 without an owner"] in lines
@@ -295,7 +296,7 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
         "since": "2026-11-22T06:59:00+00:00",
     }  # fmt: skip
     capture = {"checked_at": "2026-11-22T06:59:30+00:00", "findings": [finding]}
-    answer = {"resynced_at": None, "unread_changes": 2, "capture": capture, "channels": channels}
+    answer = {**ANSWER, "unread_changes": 2, "capture": capture, "channels": channels}
     tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-11-22 07:00:00 UTC; everything compared last: not yet; changes not read yet: 2"

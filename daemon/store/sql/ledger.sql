@@ -500,6 +500,7 @@ SELECT count(*) AS skus,
        count(*) FILTER (WHERE parked_at IS NOT NULL AND NOT coalesce(discarded_at >= parked_at, false)) AS parked,
        count(*) FILTER (WHERE is_held AND parked_at IS NULL) AS held,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
+       count(*) FILTER (WHERE acked_quantity > 0) AS on_sale,
        extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held))::float8 AS oldest_s
 FROM (
     SELECT l.*, l.held_at IS NOT NULL

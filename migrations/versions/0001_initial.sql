@@ -875,8 +875,8 @@ CREATE FUNCTION stockrelay.as_numeric(quantity bigint) RETURNS numeric LANGUAGE 
 RETURN quantity::numeric;
 CREATE FUNCTION stockrelay.as_numeric(quantity integer) RETURNS numeric LANGUAGE sql IMMUTABLE
 RETURN quantity::numeric;
-CREATE FUNCTION stockrelay.as_numeric(quantity anyelement) RETURNS numeric LANGUAGE sql STABLE
-AS 'SELECT quantity::numeric';
+CREATE FUNCTION stockrelay.as_numeric(quantity anyelement) RETURNS numeric
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT quantity::numeric';
 
 -- What a listing says of one SKU. `fault`: why its row can't be read; empty when that was not found out in time.
 CREATE TYPE stockrelay.listed_row AS (
@@ -884,16 +884,21 @@ CREATE TYPE stockrelay.listed_row AS (
 );
 
 -- SKUs to read a listing by that can't even name its own: those of the ledger and of the watched tables.
-CREATE FUNCTION stockrelay.known_skus(channel text) RETURNS text[]
-LANGUAGE plpgsql STABLE AS $$
+-- An SKU expression is the operator's, and is looked up on his `path`.
+CREATE FUNCTION stockrelay.known_skus(channel text, path text) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known text[] := ARRAY(SELECT l.sku FROM stockrelay.ledger AS l WHERE l.channel = known_skus.channel);
     watched record;
+    named_by text;
     named text[];
 BEGIN
     FOR watched IN SELECT w.relation::regclass AS name, w.sku FROM stockrelay.watch AS w LOOP
         BEGIN
-            EXECUTE format('SELECT array_agg((%s)::text) FROM %s', watched.sku, watched.name) INTO named;
+            named_by := format('SELECT pg_catalog.array_agg((%s)::pg_catalog.text) FROM %s', watched.sku, watched.name);
+            PERFORM pg_catalog.set_config('search_path', path, true);
+            EXECUTE named_by INTO named;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             known := known || named;
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- not ours to read, or gone
@@ -903,16 +908,16 @@ BEGIN
 END $$;
 
 -- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
--- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. It runs as whoever calls it, with
--- that session's search_path, as the listing does.
+-- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. The listing runs with the
+-- caller's rights and on the caller's `path`, all else on the server's own.
 -- The cost is bounded: after a thousand failures or ten seconds of them, what fails is given out as not read; a claim, which
 -- reads few, finds out. A listing that fails whatever SKU is asked for raises its error.
-CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[])
+CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text)
 RETURNS SETOF stockrelay.listed_row
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     largest integer;
-    query CONSTANT text := format('SELECT array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
+    query CONSTANT text := format('SELECT pg_catalog.array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
                                   '::stockrelay.listed_row) FROM (%s) AS q', portion_query);
     names text[] := wanted;
     portion text[];
@@ -927,9 +932,11 @@ DECLARE
 BEGIN
     IF names IS NULL THEN
         BEGIN
+            PERFORM pg_catalog.set_config('search_path', path, true);
             EXECUTE names_query INTO names;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
-            names := stockrelay.known_skus(channel);
+            names := stockrelay.known_skus(channel, path);
         END;
     END IF;
     -- Few portions, as each may read a whole table.
@@ -950,7 +957,9 @@ BEGIN
             fault := NULL;
             began := clock_timestamp();
             BEGIN
+                PERFORM pg_catalog.set_config('search_path', path, true);
                 EXECUTE query INTO listed USING channel, part;
+                PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
                 fault := left(CASE WHEN stockrelay.is_readable(SQLERRM) THEN SQLERRM
                                    ELSE encode(convert_to(SQLERRM, getdatabaseencoding()), 'escape') END, 300);
@@ -962,7 +971,9 @@ BEGIN
                 CONTINUE;
             END IF;
             IF failures = 0 THEN
-                EXECUTE query INTO listed USING channel, '{}'::text[];
+                PERFORM pg_catalog.set_config('search_path', path, true);
+                EXECUTE query INTO listed USING channel, ARRAY[]::pg_catalog.text[];
+                PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             END IF;
             failures := failures + 1;
             lost := lost + (clock_timestamp() - began);

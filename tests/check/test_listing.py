@@ -86,7 +86,7 @@ async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(off
             "20 rows have a SKU of more than",
             "never sent",
         ),
-        (LISTING.replace("7", "7 / (product_id - 3)"), "1 SKUs can't be read, such as", "the others are"),
+        (LISTING.replace("7", "700 / (product_id - 3)"), "1 SKUs can't be read, such as", "the others are"),
         (LISTING.replace("7", "7 / (product_id - product_id)"), "20 SKUs can't be read, such as", "parked"),
         (LISTING.replace("7", "7 / count(*) FILTER (WHERE false) OVER ()"), "by zero", "fails on its data"),
     ],

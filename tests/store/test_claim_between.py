@@ -36,7 +36,7 @@ class Between:
         self._claim = asyncio.create_task(self._gated.claim(owner=self.shop.owner))
         async with asyncio.timeout(TIMEOUT):
             while not await self.shop.sql.fetchval(  # noqa: ASYNC110 - the server tells nobody
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'erp.gate'"
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
             ):
                 await asyncio.sleep(0.005)
 

@@ -127,6 +127,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
     assert await daemon.fetchval("SELECT stockrelay.log_attempts('lane', '{}')") == 0
     assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 0
+    assert await daemon.fetchval("SELECT stockrelay.adopt()") is not None
     for session in (clerk, daemon):
         await session.close()
     async with asyncio.timeout(TIMEOUT):
@@ -134,8 +135,8 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         while definers - (called := await _called(sql)):  # noqa: ASYNC110 - the server says it only to those who ask
             await asyncio.sleep(0.05)
     assert definers <= called
-    assert len(definers) == 6 + 2 * 4, (
-        "the captures of two tables, ring, canary, identity, rotate, log_attempts, roll_attempts"
+    assert len(definers) == 7 + 2 * 4, (
+        "the captures of two tables, ring, canary, identity, rotate, adopt, log_attempts, roll_attempts"
     )
 
 

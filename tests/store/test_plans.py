@@ -82,11 +82,20 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         await sql.execute(statistics or "SELECT 1")
         await sql.execute("BEGIN")
         _plan, looked_at = await explained(
-            sql, _SQL["capture_due"], LANE, owner.epoch, owner.holder, CHANNEL, 50, 50, 0
+            sql,
+            _SQL["capture_due"],
+            LANE,
+            owner.epoch,
+            owner.holder,
+            CHANNEL,
+            50,
+            50,
+            0,
+            shop.ledger._guard is not None,
         )
         await sql.execute("ROLLBACK")
         assert looked_at < 2000
-    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, 0)
+    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, 0, shop.ledger._guard is not None)
     assert looked_at < 100
     claim = await shop.claim(limit=50)
     assert len(claim.attempts) == 50
@@ -101,6 +110,15 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     skus = [f"S{number}" for number in range(3, 60, 3)]
     is_change = True
     _, looked_at = await explained(
-        sql, shop.ledger._mark_some, CHANNEL, skus, DEBOUNCE.quiet, DEBOUNCE.max_wait, 0, is_change, is_change
+        sql,
+        shop.ledger._mark_some,
+        CHANNEL,
+        skus,
+        DEBOUNCE.quiet,
+        DEBOUNCE.max_wait,
+        0,
+        is_change,
+        is_change,
+        shop.ledger._factor,
     )
     assert looked_at < 1500

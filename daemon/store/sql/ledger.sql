@@ -26,7 +26,7 @@
 -- name: listed_apart
 -- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
     SELECT a.sku, a.rows, a.identifiers, a.number, a.quantity, a.fault
-    FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@) AS a
+    FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
 
 -- name: listed_names
 -- All SKUs of the listing. The server computes no other column for it, as a rule.

@@ -18,7 +18,7 @@ from tests.host.manager import Manager
 WATCHDOG_S = 1.0
 GRACE_S = 3.0
 
-# The daemon as it is, and two ways for it to get stuck. SIGUSR1: a callback of the event loop never returns. SIGUSR2: a
+# The daemon as it is, and two ways for it to get stuck. SIGRTMIN: a callback of the event loop never returns. SIGRTMAX: a
 # loop does not turn as it promised.
 STUCK_ON_DEMAND = """
 import gc, signal, time
@@ -30,8 +30,8 @@ def stall(*_):
         if isinstance(one, Progress):
             one.pulse("stuck-on-demand").beat(-1e9)
 
-signal.signal(signal.SIGUSR1, lambda *_: time.sleep(600))
-signal.signal(signal.SIGUSR2, stall)
+signal.signal(signal.SIGRTMIN, lambda *_: time.sleep(600))
+signal.signal(signal.SIGRTMAX, stall)
 main()
 """
 
@@ -131,7 +131,7 @@ async def test_while_the_database_is_away_it_is_not_ready_and_asks_for_time(
             assert await unit.ended() == 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGUSR2], ids=["event loop blocked", "loop stalled"])
+@pytest.mark.parametrize("how", [signal.SIGRTMIN, signal.SIGRTMAX], ids=["event loop blocked", "loop stalled"])
 async def test_a_daemon_that_is_stuck_gives_no_sign_of_life(
     stage18: Stage, manager: Manager, tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -139,7 +139,7 @@ async def test_a_daemon_that_is_stuck_gives_no_sign_of_life(
     async with started(stage18, manager, tmp_path) as unit:
         await manager.hears("WATCHDOG")
         unit.signal(how)
-        if how is signal.SIGUSR2:
+        if how is signal.SIGRTMAX:
             await manager.hears("STATUS", "stalled: stuck-on-demand")
         # What it said before may still be on its way; systemd waits for so long, too.
         seen = await quiet_since(manager, WATCHDOG_S)

@@ -18,8 +18,8 @@ from tests.host.manager import Manager
 WATCHDOG_S = 1.0
 GRACE_S = 3.0
 
-# The daemon as it is, and two ways for it to get stuck. SIGRTMIN: a callback of the event loop never returns. SIGRTMAX: a
-# loop does not turn as it promised.
+# The daemon as it is, and two ways for it to get stuck, by signals that it leaves alone. SIGRTMIN: a callback of the event
+# loop never returns. SIGRTMAX: a loop does not turn as it promised.
 STUCK_ON_DEMAND = """
 import gc, signal, time
 from daemon.__main__ import main
@@ -131,7 +131,9 @@ async def test_while_the_database_is_away_it_is_not_ready_and_asks_for_time(
             assert await unit.ended() == 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGRTMIN, signal.SIGRTMAX], ids=["event loop blocked", "loop stalled"])
+@pytest.mark.parametrize(
+    "how", [signal.SIGRTMIN, signal.SIGRTMAX], ids=["event loop blocked", "loop stalled"]
+)
 async def test_a_daemon_that_is_stuck_gives_no_sign_of_life(
     stage18: Stage, manager: Manager, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -18,8 +18,8 @@ from tests.host.manager import Manager
 WATCHDOG_S = 1.0
 GRACE_S = 3.0
 
-# The daemon as it is, and two ways for it to get stuck, by signals that it leaves alone. SIGRTMIN: a callback of the event
-# loop never returns. SIGRTMAX: a loop does not turn as it promised.
+# The daemon as it is, and two ways for it to get stuck, by signals that it leaves alone. SIGRTMIN: a callback of
+# the event loop never returns. SIGRTMAX: a loop does not turn as it promised.
 STUCK_ON_DEMAND = """
 import gc, signal, time
 from daemon.__main__ import main

@@ -17,6 +17,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
         {"at", "attempt", "channel", "sku", "identifiers", "quantity", "outcome", "duration_ms", "reason"},
     ),
     "check": ((), {"name", "verdict", "found", "advice"}),
+    "audit verify": ((), set()),
     "config show": ((), {"database", "watch", "channels", "run", "log"}),
     "explain": (("SKU-1",), {"asked", "sku", "meaning", "now", "channels"}),
     "migrate": ((), {"done"}),

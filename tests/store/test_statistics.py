@@ -33,14 +33,24 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     )
     whole = await shop.sql.fetchval("SELECT pg_relation_size('stockrelay.ledger') / 8192")
     owner = shop.owner
-    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW, owner.number)
-    skus = [row["sku"] for row in await shop.sql.fetch(_SQL["capture_due"], *due)]
-    claimed = [{"sku": sku, "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False} for sku in skus]
+    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW, owner.number, False)
+    claimed = [
+        {"sku": row["sku"], "version": row["version"], "want_seq": row["want_seq"], "was": row["identifiers"],
+         "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False, "is_zero": False}
+        for row in await shop.sql.fetch(_SQL["capture_due"], *due)
+    ]  # fmt: skip
     is_sync = False
     looked_at = {
         "capture_due": await pages(shop, _SQL["capture_due"], *due),
         "open_attempts": await pages(
-            shop, _SQL["open_attempts"], CHANNEL, owner.epoch, json.dumps(claimed), is_sync
+            shop,
+            _SQL["open_attempts"],
+            CHANNEL,
+            LANE,
+            owner.epoch,
+            owner.holder,
+            json.dumps(claimed),
+            is_sync,
         ),
     }
     open_rows = await shop.sql.fetch(

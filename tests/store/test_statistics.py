@@ -61,7 +61,8 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
         {"sku": row["sku"], "attempt_id": row["attempt_id"], "outcome": "applied", "reason": ""}
         for row in open_rows
     ]
-    looked_at["complete"] = await pages(
-        shop, _SQL["complete"], LANE, owner.epoch, owner.holder, CHANNEL, SETTLE, json.dumps(done)
-    )
+    outcomes = (LANE, owner.epoch, owner.holder, CHANNEL, SETTLE)
+    # A session's first call of the log's function reads the catalogs; what is counted here is the backlog.
+    await shop.sql.fetch(_SQL["complete"], *outcomes, json.dumps(done[:1]))
+    looked_at["complete"] = await pages(shop, _SQL["complete"], *outcomes, json.dumps(done[1:]))
     assert all(count < whole / 3 for count in looked_at.values()), (whole, looked_at)

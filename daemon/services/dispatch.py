@@ -32,6 +32,8 @@ _MOST_CLAIMED_TOGETHER: Final = 1000
 """The same while SKUs share calls."""
 _BACKLOG_LOOK_S: Final = 0.25
 _LOCKED_RETRY_S: Final = 0.1
+_CALLS_BESIDE_A_SYNC: Final = 10
+_SHARE_AT_LEAST_S: Final = 0.05
 _NEVER: Final = 2**31
 _ROUNDS: Final = 16
 _OTHERS_PASS_WITHIN_S: Final = 120.0
@@ -259,6 +261,7 @@ class _Shift:
         self._turns: asyncio.Queue[list[_Claimed]] = asyncio.Queue()
         self._turn: set[AttemptId] = set()
         self._is_syncing = True
+        self._share_at = 0.0
         self._is_stopping = False
         self.in_hand: set[AttemptId] = set()
         self._done: list[Completion] = []
@@ -336,6 +339,8 @@ class _Shift:
                     )
                 is_more = is_urgent_only or claim.looked_at >= room
                 await self._choose_company(is_more=is_more)
+                if is_more:
+                    await self._share_with_sync()
                 pause = 0.0 if is_more else await self._until_due_s()
                 failures = 0
                 self._is_locked = False
@@ -392,21 +397,35 @@ class _Shift:
         return poll if probe_at is None else min(poll, max(0.01, probe_at - clock.monotonic()))
 
     async def _until_due_s(self) -> float:
-        """Nothing is due now: let a sync have its turn, and say how long there is nothing to claim."""
+        """Nothing is due now: let a sync have its turn, and return for how many seconds there is nothing to claim."""
         due = await self._ledger.next_due(self.number)
         pause = self._limits.poll.total_seconds()
         if due.change is not None:
             # Overdue and yet not claimed: somebody has the row locked for a moment.
             pause = min(pause, max(0.02, due.change.total_seconds()))
+        return min(pause, await self._serve_sync(due.sync))
+
+    async def _share_with_sync(self) -> None:
+        """Give a sync one call in ten while changes keep coming: they may never be fewer than the rate allows."""
+        now = clock.monotonic()
+        if now < self._share_at or not self._is_open():
+            return
+        self._share_at = now + max(_SHARE_AT_LEAST_S, _CALLS_BESIDE_A_SYNC / self._rate_per_s)
+        due = await self._ledger.next_due(self.number)
+        await self._serve_sync(due.sync)
+
+    async def _serve_sync(self, due: timedelta | None) -> float:
+        """Claim the sync's next call if it is due, or end the sync; return for how many seconds it needs nothing."""
+        pause = self._limits.poll.total_seconds()
         if self._turn:
             return pause
-        if due.sync is None:
+        if due is None:
             await self._end_sync()
             return pause
         allowance = self._of.breaker.allowance(clock.monotonic())
-        if due.sync > timedelta(0) or not allowance:
-            return min(pause, max(0.02, due.sync.total_seconds()))
-        return min(pause, await self._claim_turn(min(self._most, allowance)))
+        if due > timedelta(0) or not allowance:
+            return max(0.02, due.total_seconds())
+        return await self._claim_turn(min(self._most, allowance))
 
     async def _claim_turn(self, most: int) -> float:
         """Claim one call of a sync. The next is claimed when the ledger has the outcomes of this one."""

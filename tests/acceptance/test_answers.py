@@ -76,11 +76,11 @@ async def test_every_replica_honours_a_pause(stage18: Stage) -> None:
     await asked(stage18, "pause", SEKORM)
     await other.wait_for("control.channel_paused", channel=SEKORM)
     sent = stage18.simulator.stats.count(SEKORM)
-    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 70")
     since = other.mark()
     await owner.kill()
     await other.wait_for("lane.lease_taken", since=since)
-    await stage18.simulator.wait_for_state(YMATOU, {f"SKU-{n}": 7 for n in range(1, 21)})
+    await stage18.simulator.wait_for_state(YMATOU, {f"SKU-{n}": 70 for n in range(1, 21)})
     assert stage18.simulator.stats.count(SEKORM) == sent
     await asked(stage18, "resume", SEKORM)
     await stage18.converged()

@@ -118,7 +118,7 @@ async def test_a_reconcile_and_the_guards_question_are_told_in_chinese(stage18: 
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
     # In one message or in two.
     for name, command in (("世强", "sekorm"), ("洋码头", "ymatou")):
-        await box.says(f"{name}：60 个 SKU 将同时归零，已暂缓，请确认")
+        await box.says(f"{name}：60 个 SKU 中有 60 个将同时归零，已暂缓，请确认")
         await box.says(f"stockrelay release {command}")
     done = await stage18.stockrelay("release", "sekorm")
     assert done.code == 0, done

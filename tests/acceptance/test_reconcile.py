@@ -292,9 +292,8 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
     one, two = stage18._replicas[0], stage18.replica("two")
     await _missed(stage18, 1)
     await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
-    await two.start()
-    await two.wait_for("doorbell.listening")
     await one.kill()
+    await two.start()
     line = await two.wait_for("reconcile.run_finished", channel=SEKORM)
     assert line["checked"] == 20
     assert two.find("reconcile.run_started", channel=SEKORM, is_resumed=True)

@@ -334,3 +334,14 @@ async def test_zeroes_that_the_guard_holds_are_not_sent_by_a_sync(stage18: Stage
     assert zeroes <= 20, "no more than single stock-outs"
     assert answer["held"] == 299 - zeroes
     assert stage18.simulator.state.of(SEKORM)["PN-7", "AMS"] == 77
+
+
+@pytest.mark.settings(guard={"enabled": False}, ymatou={"rate_per_s": 40, "batch": 20, "batch_above": 0})
+async def test_a_sync_goes_on_while_changes_come_faster_than_they_are_sent(stage18: Stage) -> None:
+    await stage18.fill(120)
+    await stage18.migrate()
+    await stage18.started()
+    await stage18.converged(timeout=60)
+    async with writing(stage18.database.dsn, 60, stage18.random, per_s=200):
+        done = await asyncio.wait_for(stage18.stockrelay("sync", "ymatou"), 90)
+    assert done.code == 0, done

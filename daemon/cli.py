@@ -14,7 +14,7 @@ from daemon.commands.audit import audit
 from daemon.commands.completion import completion
 from daemon.commands.config import config
 from daemon.commands.control import pause, resume
-from daemon.commands.database import adopt, migrate
+from daemon.commands.database import adopt, migrate, uninstall
 from daemon.commands.explain import explain
 from daemon.commands.health import health
 from daemon.commands.manners import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
@@ -215,7 +215,7 @@ def status(places: Places, *, as_json: bool) -> None:
 
 
 cli.add_section("Begin here", demo, simulate)
-cli.add_section("Set up", config, migrate, check, sync, adopt)
+cli.add_section("Set up", config, migrate, check, sync, adopt, uninstall)
 cli.add_section("Run", run)
 cli.add_section("Look", status, health, explain, attempts, parked, audit)
 cli.add_section("Act", pause, resume, release, reconcile, notify)

@@ -13,12 +13,13 @@ from daemon.app.building import (
 from daemon.app.running import run, serve
 from daemon.app.standing import status
 from daemon.app.syncing import plan_sync, sync
-from daemon.app.upkeep import adopt, migrate, migration_sql, send_test
+from daemon.app.upkeep import adopt, installation, migrate, migration_sql, send_test, uninstall
 
 __all__ = [
     "adopt",
     "connect_options",
     "guard_rule",
+    "installation",
     "lease_connections",
     "listings",
     "migrate",
@@ -33,4 +34,5 @@ __all__ = [
     "serve",
     "status",
     "sync",
+    "uninstall",
 ]

@@ -1,12 +1,13 @@
-"""`stockrelay migrate` and `adopt`: what is done to the database by hand."""
+"""`stockrelay migrate`, `adopt` and `uninstall`: what is done to the database by hand."""
 
 import asyncio
 import sys
 
 import click
 
-from daemon.commands.manners import FAILED, Command
-from daemon.commands.places import Places, print_json
+from daemon.commands.manners import DONE, FAILED, Command
+from daemon.commands.places import Places, print_json, print_line
+from daemon.core.errors import StoreRefused
 
 
 @click.command(
@@ -66,3 +67,52 @@ def adopt(places: Places, *, as_json: bool) -> None:
         f"adopted: the database with system identifier {answer['system_identifier']} is pushed from now on; every "
         f"number is confirmed with the partners, {answer['confirmed_per_s']:g} per second"
     )
+
+
+@click.command(
+    cls=Command,
+    examples=["uninstall", "uninstall --yes --json"],
+    exits={
+        DONE: "nothing of ours is left, and perhaps nothing was there before",
+        FAILED: "it was refused or not confirmed, or a table stayed locked; standard error says what is left",
+    },
+)
+@click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask.")
+@click.option("--force", "is_forced", is_flag=True, help="Even while daemons run.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON. Needs --yes.")
+@click.pass_obj
+def uninstall(places: Places, *, is_confirmed: bool, is_forced: bool, as_json: bool) -> int:
+    """Take our triggers and our schema out of the database.
+
+    The ERP may go on working meanwhile: the triggers are taken off table by table, waiting for each only briefly, and
+    the schema goes last, with the ledger and the history in it. When a table stays locked, it says by whom; run it
+    again then. The ERP's tables, the numbers at the marketplaces and the two roles stay; it prints the SQL that
+    removes the roles. Stop the daemons first. Needs the rights of the schema's owner.
+    """
+    if not is_confirmed and (as_json or not sys.stdin.isatty()):
+        raise click.UsageError("nobody can be asked here: give --yes", click.get_current_context())
+    settings = places.read(log_to=sys.stderr)
+    from daemon import app
+
+    if not is_confirmed:
+        found = asyncio.run(app.installation(settings, is_forced=is_forced))
+        if found is not None and found.refusal is not None:
+            raise StoreRefused(found.refusal)
+        if found is not None:
+            print_line(
+                f"from the database {found.database}: {', '.join(found.parts)}, with the ledger and the history"
+            )
+            if not click.confirm("Remove all of it?"):
+                click.echo("nothing was removed", err=True)
+                return FAILED
+    done = asyncio.run(app.uninstall(settings, is_forced=is_forced))
+    if as_json:
+        print_json({"removed": done.parts, "roles_sql": done.roles_sql})
+        return DONE
+    for part in done.parts:
+        print_line(f"removed {part}")
+    if not done.parts:
+        click.echo("nothing was removed: there is no schema stockrelay in this database")
+    if done.roles_sql is not None:
+        print_line(f"the roles stay; if nothing else uses them, as a DBA: {done.roles_sql}")
+    return DONE

@@ -24,16 +24,17 @@ _PATIENCE_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that holds a lock, what is wanted of it, and since when its present query runs (None: not visible)."""
+    """A session that holds a lock, what is wanted of it, and since when its present query runs (None: not visible).
+    `pid` is None for a transaction that is prepared; `application` is its name then."""
 
-    pid: int
+    pid: int | None
     wanted: str
     application: str | None
     role: str | None
     query_start: datetime | None
 
     def __str__(self) -> str:
-        who = f"process {self.pid}"
+        who = "a prepared transaction" if self.pid is None else f"process {self.pid}"
         details = [one for one in (self.application, self.role and f"role {self.role}") if one]
         if self.query_start is not None:
             details.append(f"its query began {self.query_start:%H:%M:%S} UTC")

@@ -68,7 +68,9 @@ def test_without_a_command_the_help_is_shown_as_wrong_usage() -> None:
     assert done.stderr.startswith("Usage: stockrelay")
 
 
-@pytest.mark.parametrize("command", ["run", "migrate", "check", "status", "adopt", "config show"])
+@pytest.mark.parametrize(
+    "command", ["run", "migrate", "check", "status", "adopt", "config show", "uninstall --yes"]
+)
 def test_wrong_configuration_is_exit_code_78_and_told_on_standard_error(command: str) -> None:
     done = stockrelay("--config", "/dev/null", *command.split())
     assert done.returncode == 78
@@ -89,10 +91,10 @@ def test_a_configuration_that_is_not_there_is_told_in_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["migrate", "adopt"])
+@pytest.mark.parametrize("command", ["migrate", "adopt", "uninstall --yes"])
 def test_a_database_that_does_not_answer_is_exit_code_1_in_one_line(command: str) -> None:
     dsn = "postgresql://u:hunter2-Zq8@127.0.0.1:1/erp"
-    done = stockrelay("--config", EXAMPLE, command, **(CREDENTIALS | {"DATABASE__DSN": dsn}))
+    done = stockrelay("--config", EXAMPLE, *command.split(), **(CREDENTIALS | {"DATABASE__DSN": dsn}))
     assert done.returncode == 1
     assert done.stderr.startswith("stockrelay: ")
     assert "does database.dsn lead to it" in done.stderr

@@ -1,0 +1,168 @@
+"""Takes our triggers and our schema out of a database that the ERP goes on writing to.
+
+A DROP SCHEMA alone locks every watched table and our own in one transaction, in an order of its own, and deadlocks with
+the ERP's transactions. Here every step locks one of the ERP's tables at most, waits for it only briefly and is tried
+again. Each leaves a database that works: without some triggers at first, then without the schema.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from daemon.core.errors import StoreRefused
+from daemon.store import queries
+from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.locks import Blocker
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+_SQL: Final = queries.load("uninstall")
+_PHASES: Final = (("triggers", 1_000), ("partitions", 10_000), ("schema", 60_000))
+"""What is removed, in this order, and how many milliseconds a step may take. A step of the first kind has a table of
+the ERP locked."""
+_TRIES: Final = 30
+_PAUSE_S: Final = 1.0
+_LATER: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.ObjectInUseError,
+)
+"""What another try may do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What of ours stands in a database, and why it must not be removed now (None: it may be)."""
+
+    database: str
+    parts: Sequence[str]
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was removed, and the SQL with which a DBA removes our roles (None: they own something else)."""
+
+    parts: Sequence[str]
+    roles_sql: str | None
+
+
+async def inspect(options: ConnectOptions, *, is_forced: bool) -> Installation | None:
+    """Return what would be removed; None where nothing of ours is. `is_forced`: even while daemons run."""
+    async with _session(options) as session:
+        return await _inspect(session, is_forced=is_forced)
+
+
+async def uninstall(options: ConnectOptions, *, is_forced: bool) -> Removed:
+    """Remove the triggers, then the schema. May be repeated, also after a try that did not get to the end.
+
+    Raises StoreRefused (daemons run, the schema belongs to another role, something depends on it, a table is locked all
+    the time), StoreUnavailable.
+    """
+    async with _session(options) as session:
+        found = await _inspect(session, is_forced=is_forced)
+        if found is None:
+            return Removed([], None)
+        if found.refusal is not None:
+            raise StoreRefused(found.refusal)
+        roles = [row["rolname"] for row in await session.fetch(_SQL["roles"])]
+        parts = await _remove(session)
+        return Removed(parts, await session.fetchval(_SQL["removable_roles"], roles))
+
+
+@asynccontextmanager
+async def _session(options: ConnectOptions) -> AsyncIterator["Connection"]:
+    session = await connect(options)
+    try:
+        with translated("removing the schema stockrelay"):
+            await session.execute(_SQL["session"])
+            yield session
+    finally:
+        session.terminate()
+
+
+async def _inspect(session: "Connection", *, is_forced: bool) -> Installation | None:
+    schema = await session.fetchrow(_SQL["installation"])
+    if schema is None:
+        return None
+    refusal = _refusal_of_schema(schema)
+    if refusal is None:
+        refusal = _refusal_of_use(
+            [row["dependent"] for row in await session.fetch(_SQL["dependents"])],
+            [row["holder"] for row in await session.fetch(_SQL["replicas"])]
+            if schema["has_replicas"] and not is_forced
+            else [],
+        )
+    parts = [row["removes"] for phase in ("triggers", "schema") for row in await session.fetch(_SQL[phase])]
+    return Installation(schema["database"], parts, refusal)
+
+
+def _refusal_of_schema(schema: asyncpg.Record) -> str | None:
+    if not schema["is_owner"]:
+        return f"the schema stockrelay belongs to {schema['owner']}: run `stockrelay uninstall` as that role"
+    if not schema["is_ours"]:
+        return (
+            "the schema stockrelay holds something, but no version of ours (alembic_version): look at what is in it, "
+            "and drop it by hand"
+        )
+    return None
+
+
+def _refusal_of_use(dependents: Sequence[str], replicas: Sequence[str]) -> str | None:
+    if dependents:
+        return f"it would take away what somebody else has made: {'; '.join(dependents)}. Drop or change that first"
+    if replicas:
+        return (
+            f"daemons run: {', '.join(replicas)}. Stop them first, or give --force; one that was killed counts until "
+            "its lease has run out (run.lease_s)"
+        )
+    return None
+
+
+async def _remove(session: "Connection") -> list[str]:
+    """Remove everything, a step at a time. A table that stays locked does not keep the others' triggers."""
+    removed: list[str] = []
+    for tries in count(1):
+        locked = await _try_all(session, removed)
+        if locked is None:
+            return removed
+        if tries == _TRIES:
+            raise StoreRefused(await _say_locked(session, locked, removed))
+        await asyncio.sleep(_PAUSE_S)
+    raise AssertionError("counting has no end")
+
+
+async def _try_all(session: "Connection", removed: list[str]) -> asyncpg.Record | None:
+    """Try each step that is left, phase by phase; return one that could not be taken, None: nothing is left."""
+    for phase, limit_ms in _PHASES:
+        locked = None
+        await session.execute(_SQL["unlimited"])
+        steps = await session.fetch(_SQL[phase])
+        await session.fetchrow(_SQL["limits"], limit_ms)
+        for step in steps:
+            try:
+                await session.execute(step["statement"])
+            except _LATER:
+                locked = step
+            else:
+                removed += [step["removes"]] if step["removes"] is not None else []
+        if locked is not None:
+            return locked
+    return None
+
+
+async def _say_locked(session: "Connection", step: asyncpg.Record, removed: Sequence[str]) -> str:
+    await session.execute(_SQL["unlimited"])
+    holders = [str(Blocker(**row)) for row in await session.fetch(_SQL["holders"], step["relations"])]
+    return (
+        f"{'; '.join(holders) or 'somebody has locked what is to be removed'}, all the time. "
+        f"Removed so far: {', '.join(removed) or 'nothing'}. Run `stockrelay uninstall` again when that has ended; "
+        "`stockrelay migrate` sets everything up again"
+    )

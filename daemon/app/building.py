@@ -97,7 +97,9 @@ async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Data
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
     """Return the listing of every enabled channel."""
     return {
-        name: ChannelListing(name, channel.listing, IDENTIFIER_COLUMNS[name], channel.max_quantity)
+        name: ChannelListing(
+            name, channel.listing, IDENTIFIER_COLUMNS[name], channel.max_quantity, channel.duplicates
+        )
         for name, channel in settings.enabled_channels().items()
     }
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from daemon.core.guard import is_far
+from daemon.core.quoting import quoted
 from daemon.core.types import Sku
 
 _LONGEST_NUMBER: Final = 24
+_NAMED_TWINS: Final = 3
+_LONGEST_NAME: Final = 60
 
 Problem = Callable[[Sequence[str | None]], str | None]
 """Says why identifiers can never be sent to a partner, or None (clauses S15, Y15)."""
@@ -20,7 +23,7 @@ class Delivery(NamedTuple):
     `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
     `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: the
     guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` is what
-    the last marking saw.
+    the last marking saw. `twins`: some of the other SKUs with the same identifiers, where these are not sent.
     """
 
     sku: Sku
@@ -34,6 +37,7 @@ class Delivery(NamedTuple):
     is_held: bool = False
     is_zero_known: bool = False
     listed_quantity: int | None = None
+    twins: tuple[Sku, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
         assert delivery.identifiers is not None
         return _farewell(delivery, delivery.identifiers)
     reason = problem(listed.identifiers)
+    if reason is None and delivery.twins:
+        reason = twins_problem(listed.identifiers, delivery.twins)
     if reason is not None:
         return Park(reason)
     identifiers = tuple(part for part in listed.identifiers if part is not None)
@@ -198,6 +204,14 @@ def quantity_problem(unsendable: str | None) -> str:
         return f"the listing's quantity is {unsendable}: let the query say how many may be sold"
     shown = unsendable if len(unsendable) <= _LONGEST_NUMBER else unsendable[:_LONGEST_NUMBER] + "..."
     return f"the listing's quantity is {shown}, which is more than the channel's max_quantity"
+
+
+def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> str:
+    """Say that a SKU is not sent because these have the same identifiers."""
+    named = [quoted(sku) for sku in twins[:_NAMED_TWINS]] + ["others"] * (len(twins) > _NAMED_TWINS)
+    others = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    name = " / ".join((part or "")[:_LONGEST_NAME] for part in identifiers)
+    return f"{others} {'has' if len(twins) == 1 else 'have'} the same identifiers ({name}): give each SKU its own"
 
 
 def _farewell(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:

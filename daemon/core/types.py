@@ -1,6 +1,6 @@
 """The words of the project as types."""
 
-from typing import Final, NamedTuple, NewType
+from typing import Final, Literal, NamedTuple, NewType
 
 Sku = NewType("Sku", str)
 """The ERP's own name of a stock keeping unit, as the listing spells it."""
@@ -15,6 +15,9 @@ Epoch = NewType("Epoch", int)
 """Rises with every change of a lane's owner; writes of an older epoch are refused."""
 
 AttemptId = NewType("AttemptId", int)
+
+Duplicates = Literal["park", "sum"]
+"""What becomes of SKUs that are listed with the same identifiers: none of them is sent, or their sum is."""
 
 SEKORM: Final = ChannelName("sekorm")
 YMATOU: Final = ChannelName("ymatou")

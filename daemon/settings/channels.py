@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from daemon.core.types import DEFAULT_MAX_QUANTITY
+from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
 from daemon.settings.sections import Contradiction, Place, Section
 
@@ -22,6 +22,10 @@ class ChannelSettings(Section):
     max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
     """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
     a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""
+    duplicates: Duplicates = "park"
+    """What becomes of SKUs with the same identifiers, for which the marketplace keeps one number. `"park"`: they are
+    parked, each names the others, and the marketplace keeps what it has. `"sum"`: it is sent the sum of their
+    quantities."""
     rate_per_s: rules.Rate = 20.0
     """Requests at most."""
     concurrency: rules.Parallel = 8

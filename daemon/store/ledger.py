@@ -34,6 +34,7 @@ from daemon.store.database import Database, transaction_on
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
+from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
 
@@ -220,6 +221,7 @@ class Ledger:
         self._factor = math.inf if guard is None else guard.move_factor
         self.channel: ChannelName = listing.channel
         self._problem = problem
+        self._twins = Twins(listing)
         self._mark_some = listing.statement("mark", is_whole=False)
         self._mark_all = listing.statement("mark", is_whole=True)
         self._read_listing = listing.statement("read_listing", is_whole=False)
@@ -256,6 +258,9 @@ class Ledger:
             self._guard is not None,
             self._factor,
         )
+        assert row is not None
+        if row["names"] is not None:
+            await self._twins.note(connection, row["names"], debounce.quiet)
         return await self._guarded(connection, row, read_from, is_whole=False, timeout=None)
 
     async def mark_all(
@@ -285,6 +290,7 @@ class Ledger:
             self._factor,
             timeout=timeout.total_seconds(),
         )
+        await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
         await self._judge_filling(connection, timeout.total_seconds(), is_apart=is_apart)
         return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
@@ -406,6 +412,8 @@ class Ledger:
                     raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
             # A row that fails, and was not found in time, stays due.
             work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")
+            if shared := await self._twins.note_read(connection, work.captured, work.listed):
+                work.keep(lambda one: one.sku not in shared)
             self._decide(work, [])
             if self._is_plain(work):
                 await self._open(connection, work, claim)
@@ -734,6 +742,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["is_held"],
         row["is_zero_known"],
         row["listed_quantity"],
+        tuple(row["twins"] or ()),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from daemon.core.plan import Listed
-from daemon.core.types import DEFAULT_MAX_QUANTITY, ChannelName
+from daemon.core.types import DEFAULT_MAX_QUANTITY, ChannelName, Duplicates
 from daemon.store import queries
 
 _SQL = queries.load("ledger")
@@ -19,13 +19,14 @@ _IS_READABLE: Final = _SQL["is_readable"].partition("\n")[2]
 
 @dataclass(frozen=True, slots=True)
 class ChannelListing:
-    """One channel's listing: the query as configured, the columns that hold the partner's identifiers, and the largest
-    quantity that may be sent."""
+    """One channel's listing: the query as configured, the columns that hold the partner's identifiers, the largest
+    quantity that may be sent, and what becomes of SKUs with the same identifiers."""
 
     channel: ChannelName
     sql: str
     identifier_columns: tuple[str, ...]
     max_quantity: int = DEFAULT_MAX_QUANTITY
+    duplicates: Duplicates = "park"
 
     def query(self) -> str:
         """Return the query without the semicolon an operator may have put at its end."""

@@ -16,6 +16,7 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.twins import Twins
 
 _SQL = queries.load("sync")
 _INSPECT = queries.load("inspect")
@@ -82,6 +83,7 @@ class Syncs:
         self._database = database
         self._reader = reader or database
         self.channel = listing.channel
+        self._twins = Twins(listing)
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
         self._alike = _INSPECT["listing_alike"].replace("@listing@", listing.query())
         self._read_whole_apart = listing.statement("read_whole_listing", is_whole=True, is_apart=True)
@@ -147,11 +149,15 @@ class Syncs:
             marked: int = await connection.fetchval(
                 _SQL["mark_sync"], self.channel, run.started_at, json.dumps(rows, ensure_ascii=False)
             )
+            # What a marking commits meanwhile is seen by this, or sees what was marked here.
+            names = json.dumps([row["identifiers"] for row in rows if row["identifiers"]], ensure_ascii=False)
+            await self._twins.note(connection, names, timedelta(0))
         return marked
 
     async def end_marking(self, run: SyncRun, listed: int) -> None:
         """All of the listing has been marked."""
         async with self._database.connection(f"{self.channel}: counting a sync") as connection:
+            await self._twins.note(connection, None, timedelta(0), _COUNT_TIMEOUT_S)
             await connection.execute(_SQL["end_marking"], run.number, listed, timeout=_COUNT_TIMEOUT_S)
 
     async def progress(self, run: SyncRun) -> SyncProgress:

@@ -854,7 +854,12 @@ CREATE TABLE stockrelay.ledger (
     -- nothing; and since when that zero is held.
     zero_at              timestamptz,
     held_at              timestamptz,
+    -- Other listed SKUs with the same identifiers, the first four by name; NULL: there are none. `duplicates` is the
+    -- channel's setting of that name as it was when they were noted.
+    twins                text[],
+    duplicates           text        CHECK (duplicates IN ('park', 'sum')),
     PRIMARY KEY (channel, sku),
+    CHECK ((twins IS NULL) = (duplicates IS NULL)),
     CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
            AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
     CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
@@ -862,6 +867,8 @@ CREATE TABLE stockrelay.ledger (
 CREATE INDEX ledger_due ON stockrelay.ledger (channel, lane, urgent, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
+-- By a hash, as identifiers may be longer than an index takes.
+CREATE INDEX ledger_identifiers ON stockrelay.ledger (channel, hash_array_extended(listed_identifiers, 0)) WHERE listed_rows > 0;
 
 -- A listing's quantity, exactly: the server's own cast of a `real` keeps six digits. Of another type than these it is what
 -- that casts to.
@@ -1025,6 +1032,71 @@ RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN d.parked_at IS NOT NULL
        AND (d.listed_rows, d.listed_identifiers, d.listed_quantity IS NULL)
            IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL);
+
+-- Whether a row's SKU is listed, or is not, as before, and under the same identifiers.
+CREATE FUNCTION stockrelay.is_named_alike(d stockrelay.ledger, wanted stockrelay.ledger)
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN (d.listed_rows > 0) = (wanted.listed_rows > 0) AND d.listed_identifiers IS NOT DISTINCT FROM wanted.listed_identifiers;
+
+-- Listed SKUs of a channel with the same identifiers are noted as each other's twins. `names`: the identifiers to look at, a
+-- JSON array of arrays; NULL: all of the channel. A row whose twins are other ones than before is due, and no longer parked:
+-- its claim decides anew. One that has its identifiers for itself again is sent whatever was acknowledged, as another SKU may
+-- have been sent under them since. Identifiers of which one is missing are nobody's. Returns how many rows it changed.
+-- Named ones are looked up one by one, whatever the statistics of a new table say.
+CREATE FUNCTION stockrelay.note_twins(channel text, names jsonb, duplicates text, quiet interval) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE
+    now CONSTANT timestamptz := clock_timestamp();
+    noted bigint;
+BEGIN
+    IF names IS NOT NULL THEN
+        -- (Until the function ends.)
+        PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+                set_config('enable_mergejoin', 'off', true);
+    END IF;
+    WITH asked AS MATERIALIZED (
+        SELECT DISTINCT ARRAY(SELECT e.part FROM jsonb_array_elements_text(n.identifiers) WITH ORDINALITY AS e (part, place)
+                              ORDER BY e.place) AS identifiers
+        FROM jsonb_array_elements(note_twins.names) AS n (identifiers)
+        UNION ALL
+        SELECT l.listed_identifiers FROM stockrelay.ledger AS l
+        WHERE note_twins.names IS NULL AND l.channel = note_twins.channel AND l.listed_rows > 0
+        GROUP BY l.listed_identifiers HAVING count(*) > 1 OR bool_or(l.twins IS NOT NULL)
+    ), found AS (
+        SELECT array_agg(l.sku ORDER BY l.sku COLLATE "C") AS skus
+        FROM asked AS a JOIN stockrelay.ledger AS l
+            ON l.channel = note_twins.channel AND l.listed_rows > 0 AND l.listed_identifiers = a.identifiers
+            AND hash_array_extended(l.listed_identifiers, 0) = hash_array_extended(a.identifiers, 0)
+        WHERE array_position(a.identifiers, NULL) IS NULL AND array_position(a.identifiers, '') IS NULL
+        GROUP BY a.identifiers HAVING count(*) > 1 OR bool_or(l.twins IS NOT NULL)
+    ), wanted AS (
+        SELECT u.sku, n.twins, CASE WHEN n.twins IS NOT NULL THEN note_twins.duplicates END AS duplicates
+        FROM found AS f CROSS JOIN LATERAL unnest(f.skus) AS u (sku)
+        CROSS JOIN LATERAL (SELECT nullif((array_remove(f.skus[1:5], u.sku))[1:4], '{}') AS twins) AS n
+    ), changed AS MATERIALIZED (
+        SELECT l.sku, w.twins, w.duplicates
+        FROM wanted AS w JOIN stockrelay.ledger AS l ON l.channel = note_twins.channel AND l.sku = w.sku
+        WHERE (l.twins, l.duplicates) IS DISTINCT FROM (w.twins, w.duplicates)
+        ORDER BY l.sku FOR UPDATE OF l
+    )
+    UPDATE stockrelay.ledger AS l SET
+        twins = c.twins,
+        duplicates = c.duplicates,
+        want_seq = nextval('stockrelay.want_seq'),
+        first_dirty_at = coalesce(l.first_dirty_at, now),
+        unacked_since = coalesce(l.unacked_since, now),
+        parked_at = NULL,
+        parked_reason = NULL,
+        doubt_at = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN now ELSE l.doubt_at END,
+        doubt_until = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN greatest(l.doubt_until, now)
+                           ELSE l.doubt_until END,
+        attempt_settles = CASE WHEN l.attempt_id IS NOT NULL THEN l.attempt_settles AND c.twins IS NOT NULL END,
+        due_at = CASE WHEN l.held_at IS NULL THEN greatest(l.retry_at, least(l.due_at, now + note_twins.quiet)) END
+    FROM changed AS c WHERE l.channel = note_twins.channel AND l.sku = c.sku;
+    GET DIAGNOSTICS noted = ROW_COUNT;
+    RETURN noted;
+END $$;
 
 -- One line per attempt, appended when its outcome is known; a partition a day (UTC).
 CREATE TABLE stockrelay.attempt (

@@ -331,11 +331,12 @@ async def test_an_heir_that_moves_on_or_leaves_within_the_same_claim_leaves_noth
 
 async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
     await shop.deliver("old", 5, ("PN", "brand"))
-    await shop.sells("new", 4, ("PN", "brand"))
+    await shop.sql.execute("UPDATE shop.goods SET sku = 'new', quantity = 4")
     await shop.drain(NO_QUIET)
+    due = "UPDATE stockrelay.ledger SET due_at = clock_timestamp() + $1 WHERE sku = 'old'"
+    await shop.sql.execute(due, timedelta(hours=1))
     await shop.complete(await shop.claim_one(), "refused")
-    await shop.delists("old")
-    await shop.drain(NO_QUIET)
+    await shop.sql.execute(due, timedelta(0))
     farewell = await shop.claim_one()
     assert (farewell.push.sku, farewell.push.quantity) == ("old", 0)
     await shop.complete(farewell, "applied")

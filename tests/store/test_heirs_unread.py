@@ -9,17 +9,19 @@ from tests.store.shop import CHANNEL, Shop
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 
 
-async def test_an_heir_that_was_marked_without_looking_is_confirmed_after_the_farewell(shop: Shop) -> None:
+async def test_a_sku_that_was_renamed_and_marked_without_looking_takes_its_identifiers_over(
+    shop: Shop,
+) -> None:
     await shop.take()
     await shop.deliver("OLD", 5, ("PN", "brand"))
     await shop.delists("OLD")
     await shop.sells("NEW", 7, ("PN", "brand"))
     blind = queries.load("intake")["mark_blind"]
     await shop.sql.execute(blind, CHANNEL, ["OLD", "NEW"], timedelta(0))
-    claim = await shop.claim()
-    # Both are on their way to the same identifiers, and nobody knows which lands last.
-    assert {(a.push.sku, a.push.quantity) for a in claim.attempts} == {("OLD", 0), ("NEW", 7)}
-    for attempt in claim.attempts:
-        await shop.complete(attempt, "applied")
-    assert (await shop.claim()).forgotten == ["OLD"]
-    assert (await shop.row("NEW"))["doubt_at"] is not None
+    first, second = await shop.claim(), await shop.claim()
+    assert first.attempts == [], "which of them has the identifiers is noted first"
+    assert [(a.push.sku, a.push.quantity) for a in second.attempts] == [("NEW", 7)]
+    await shop.complete(second.attempts[0], "applied")
+    assert second.forgotten == ["OLD"]
+    row = await shop.row("NEW")
+    assert (row["acked_quantity"], row["twins"], row["parked_at"], row["due_at"]) == (7, None, None, None)

@@ -66,7 +66,7 @@ WITH listed AS (
     SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity
     FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
 ), moved AS (
-    SELECT t.*, clock_timestamp() AS now
+    SELECT t.*, clock_timestamp() AS now, coalesce(e.listed_rows, 0) AS rows_before, e.listed_identifiers AS identifiers_before
     FROM target AS t LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = t.sku
     WHERE CASE
         WHEN e.sku IS NULL THEN t.rows > 0
@@ -98,6 +98,8 @@ WITH listed AS (
         listed_rows = excluded.listed_rows,
         listed_identifiers = excluded.listed_identifiers,
         listed_quantity = excluded.listed_quantity,
+        twins = CASE WHEN stockrelay.is_named_alike(d, excluded) THEN d.twins END,
+        duplicates = CASE WHEN stockrelay.is_named_alike(d, excluded) THEN d.duplicates END,
         -- What was held has not waited for its quiet time.
         first_dirty_at = CASE WHEN d.held_at IS NULL THEN coalesce(d.first_dirty_at, excluded.first_dirty_at)
                               ELSE excluded.first_dirty_at END,
@@ -135,7 +137,15 @@ WITH listed AS (
     RETURNING a.sku
 )
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
-       array_agg(DISTINCT lane) AS lanes
+       array_agg(DISTINCT lane) AS lanes,
+       -- The identifiers that SKUs have got or left; not counted for a comparison of everything.
+       (SELECT jsonb_agg(n.identifiers) FROM (
+            SELECT m.identifiers FROM moved AS m WHERE $2::text[] IS NOT NULL AND m.rows > 0 AND m.identifiers IS NOT NULL
+            AND (m.rows_before = 0 OR m.identifiers_before IS DISTINCT FROM m.identifiers)
+            UNION
+            SELECT m.identifiers_before FROM moved AS m
+            WHERE $2::text[] IS NOT NULL AND m.rows_before > 0 AND m.identifiers_before IS NOT NULL
+            AND (m.rows = 0 OR m.identifiers_before IS DISTINCT FROM m.identifiers)) AS n)::text AS names
 FROM marked;
 
 -- name: hold_anomalies
@@ -189,7 +199,7 @@ SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identi
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
-       d.listed_quantity
+       d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
 FROM stockrelay.due($4, $7, $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4
 WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
@@ -202,7 +212,7 @@ SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identi
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
-       d.listed_quantity
+       d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
 FROM stockrelay.due_sync($4, $6, $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $4
 WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
@@ -244,14 +254,16 @@ ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
 -- name: heirs
 -- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never
 -- sent: it takes them over, and answers for what the partner holds there. (One that still has others to take off sale does
--- not: it may never come to these. Nor does a parked one.) `is_doubted`: what was last sent for the SKU before it may have
--- landed after the heir's own, or may yet.
-SELECT d.sku, h.sku AS heir, d.identifiers, h.parked_at IS NULL AS takes_over,
+-- not: it may never come to these. Nor does a parked one, unless as one of several with these identifiers: what the partner
+-- holds there is some listed SKU's.) `is_doubted`: what was last sent for the SKU before it may have landed after the heir's
+-- own, or may yet.
+SELECT d.sku, h.sku AS heir, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
        h.identifiers IS NOT NULL OR d.doubt_at IS NOT NULL AS is_doubted
 FROM stockrelay.ledger AS d
 JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.listed_rows > 0
+     AND hash_array_extended(h.listed_identifiers, 0) = hash_array_extended(d.identifiers, 0)
      AND h.listed_identifiers = d.identifiers
-     AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND h.parked_at IS NULL))
+     AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND (h.parked_at IS NULL OR h.twins IS NOT NULL)))
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 
 -- name: endow_heirs

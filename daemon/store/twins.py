@@ -1,0 +1,79 @@
+"""Twins: several listed SKUs with the same identifiers, of which a partner keeps one number."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from daemon.core.plan import Listed
+from daemon.core.types import Sku
+from daemon.store import queries
+from daemon.store.database import transaction_on
+from daemon.store.listing import ChannelListing
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+_SQL = queries.load("twins")
+
+
+class Twins:
+    """One channel's."""
+
+    def __init__(self, listing: ChannelListing) -> None:
+        self._channel = listing.channel
+        self._duplicates = listing.duplicates
+
+    async def note(
+        self, connection: "Connection", names: str | None, quiet: timedelta, timeout: float | None = None
+    ) -> int:
+        """Note which SKUs share identifiers: those with one of `names`, as the server gave them; None: all there are.
+
+        The rows that this concerns are due after `quiet`. Returns how many they are.
+        """
+        noted: int = await connection.fetchval(
+            _SQL["note_twins"], self._channel, names, self._duplicates, quiet, timeout=timeout
+        )
+        return noted
+
+    async def note_read(
+        self, connection: "Connection", rows: Sequence[asyncpg.Record], listed: Mapping[Sku, Listed]
+    ) -> frozenset[Sku]:
+        """Note what a claim has read of these captured rows and no marking has seen, where it concerns several SKUs.
+
+        Returns the SKUs that it concerns: the next claim decides about them.
+        """
+        renamed = [row for row in rows if _is_renamed(row, listed.get(row["sku"]))]
+        if not renamed:
+            return frozenset()
+        nothing = Listed(0, (), None)
+        read = [
+            {
+                "sku": row["sku"],
+                "version": row["version"],
+                "rows": (found := listed.get(row["sku"], nothing)).rows,
+                "identifiers": found.identifiers or None,
+            }
+            for row in renamed
+        ]
+        async with transaction_on(connection):
+            text = json.dumps(read, ensure_ascii=False)
+            shared = await connection.fetchrow(_SQL["note_names"], self._channel, text)
+            assert shared is not None
+            if shared["names"] is not None:
+                await self.note(connection, shared["names"], timedelta(0))
+        return frozenset(Sku(sku) for sku in shared["skus"] or ())
+
+
+def _is_renamed(row: asyncpg.Record, listed: Listed | None) -> bool:
+    """Whether the listing says other identifiers of a captured row than the last marking saw, or that it has left."""
+    if listed is None:
+        return bool(row["listed_rows"])
+    if not listed.identifiers:
+        # It can't be read, and is parked for that.
+        return False
+    return not row["listed_rows"] or tuple(row["listed_identifiers"] or ()) != listed.identifiers

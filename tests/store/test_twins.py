@@ -1,0 +1,238 @@
+"""Several listed SKUs with the same identifiers: the partner keeps one number, and nobody can say whose."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from daemon.store import queries
+from daemon.store.ledger import Debounce
+from tests.store.shop import CHANNEL, Shop
+
+NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
+NAME = ("PN", "brand")
+ON_18 = pytest.mark.parametrize("server", ["pg18"], indirect=True)
+
+
+async def settle(shop: Shop, *, whole: bool = False) -> list[tuple[str, str, int]]:
+    """Read what has changed and send what is due, to its end: what was sent, as (SKU, first identifier, number)."""
+    sent: list[tuple[str, str, int]] = []
+    await (shop.resync(NO_QUIET) if whole else shop.drain(NO_QUIET))
+    for _ in range(8):
+        claim = await shop.claim()
+        for attempt in claim.attempts:
+            sent.append((attempt.push.sku, attempt.push.identifiers[0], attempt.push.quantity))
+            await shop.complete(attempt, "applied")
+        if not claim.looked_at:
+            break
+    return sent
+
+
+async def parked(shop: Shop) -> dict[str, str]:
+    """The parked SKUs and why."""
+    rows = await shop.sql.fetch(
+        "SELECT sku, parked_reason FROM stockrelay.ledger WHERE parked_at IS NOT NULL"
+    )
+    return {row["sku"]: row["parked_reason"] for row in rows}
+
+
+def names(others: str, name: str = "PN / brand") -> str:
+    verb = "have" if " and " in others else "has"
+    return f"{others} {verb} the same identifiers ({name}): give each SKU its own"
+
+
+# How they come about
+
+
+async def test_two_new_skus_with_one_identifier_are_parked_and_name_each_other(shop: Shop) -> None:
+    await shop.sells("A", 5, NAME)
+    await shop.sells("B", 70, NAME)
+    await shop.sells("C", 1, ("PN", "other brand"))
+    assert await settle(shop) == [("C", "PN", 1)]
+    assert await parked(shop) == {"A": names('"B"'), "B": names('"A"')}
+    await shop.sells("A", 0, NAME)
+    assert await settle(shop) == [], "one sells out: the other's number is not overwritten"
+
+
+async def test_three_and_more_name_the_first_of_the_others(shop: Shop) -> None:
+    for sku in "ABCDEFG":
+        await shop.sells(sku, 5, NAME)
+    assert await settle(shop, whole=True) == []
+    reasons = await parked(shop)
+    assert reasons["A"] == names('"B", "C", "D" and others')
+    assert reasons["G"] == names('"A", "B", "C" and others')
+    await shop.delists("B")
+    await settle(shop)
+    assert (await parked(shop))["A"] == names('"C", "D", "E" and others')
+
+
+Change = Callable[[Shop], Coroutine[Any, Any, None]]
+
+
+async def by_a_new_sku(shop: Shop) -> None:
+    await shop.sells("B", 0, NAME)
+
+
+async def by_other_identifiers(shop: Shop) -> None:
+    await shop.deliver("B", 0, ("PN-B", "brand"))
+    await shop.sells("B", 0, NAME)
+
+
+async def without_looking(shop: Shop) -> None:
+    """The listing is too slow for the intake: claims read it."""
+    await shop.sells("B", 0, NAME)
+    await shop.sql.execute("UPDATE stockrelay.read_position SET read_until = pg_current_snapshot()")
+    await shop.sql.execute(queries.load("intake")["mark_blind"], CHANNEL, ["B"], timedelta(0))
+
+
+async def by_a_sync(shop: Shop) -> None:
+    await shop.sells("B", 0, NAME)
+    await shop.sql.execute("UPDATE stockrelay.read_position SET read_until = pg_current_snapshot()")
+    await shop.sync()
+    while (claim := await shop.claim_turn()).looked_at:
+        for attempt in claim.attempts:
+            await shop.complete(attempt, "applied")
+
+
+async def by_hand_without_a_trigger(shop: Shop) -> None:
+    """Only a comparison of everything finds out."""
+    await shop.sells("B", 0, NAME)
+    await shop.sql.execute("UPDATE stockrelay.read_position SET read_until = pg_current_snapshot()")
+    await shop.resync(NO_QUIET)
+
+
+@ON_18
+@pytest.mark.parametrize(
+    "appears",
+    [by_a_new_sku, by_other_identifiers, without_looking, by_a_sync, by_hand_without_a_trigger],
+    ids=lambda change: change.__name__,
+)
+async def test_a_twin_of_a_sku_that_was_sent_parks_both_and_the_partner_keeps_its_number(
+    shop: Shop, appears: Change
+) -> None:
+    await shop.deliver("A", 5, NAME)
+    await appears(shop)
+    assert ("B", "PN", 0) not in await settle(shop)
+    assert set(await parked(shop)) == {"A", "B"}
+    assert (await shop.row("A"))["acked_quantity"] == 5
+
+
+@ON_18
+async def test_a_sku_in_flight_is_parked_when_its_answer_is_there(shop: Shop) -> None:
+    await shop.sells("A", 5, NAME)
+    await shop.drain(NO_QUIET)
+    attempt = await shop.claim_one()
+    await shop.sells("B", 7, NAME)
+    await shop.drain(NO_QUIET)
+    assert (await shop.claim()).parked.keys() == {"B"}
+    await shop.complete(attempt, "applied")
+    assert await settle(shop) == []
+    assert (await parked(shop)).keys() == {"A", "B"}
+
+
+# How they end
+
+
+async def by_leaving(shop: Shop) -> None:
+    await shop.delists("B")
+
+
+async def by_a_name_of_its_own(shop: Shop) -> None:
+    await shop.sells("B", 7, ("PN-B", "brand"))
+
+
+@ON_18
+@pytest.mark.parametrize("ends", [by_leaving, by_a_name_of_its_own], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("was_sent", [(), ("A",), ("B",), ("A", "B")], ids="-".join)
+async def test_when_one_goes_the_other_is_sent_and_nothing_overwrites_it(
+    shop: Shop, ends: Change, was_sent: tuple[str, ...]
+) -> None:
+    """`was_sent`: also both, as by a release that knew of no twins."""
+    for sku in "AB":
+        await shop.sells(sku, 5, NAME)
+    await settle(shop)
+    await shop.sql.execute(
+        "UPDATE stockrelay.ledger SET identifiers = listed_identifiers, acked_quantity = 5, acked_at = now(), "
+        "acked_seq = want_seq WHERE sku = ANY ($1)",
+        was_sent,
+    )
+    await ends(shop)
+    sent = await settle(shop)
+    await shop.pass_time(61)
+    sent += await settle(shop)
+    assert [one for one in sent if one[1] == "PN"], "whatever was acknowledged, it is confirmed"
+    assert all(one == ("A", "PN", 5) for one in sent if one[1] == "PN"), sent
+    assert await parked(shop) == {}
+    assert (await shop.row("A"))["twins"] is None
+    assert (await shop.claim()).looked_at == 0
+    if ends is by_a_name_of_its_own:
+        assert ("B", "PN-B", 7) in sent
+
+
+@ON_18
+async def test_one_of_three_goes_and_the_partner_is_not_told_zero(shop: Shop) -> None:
+    await shop.deliver("A", 5, NAME)
+    for sku in "BC":
+        await shop.sells(sku, 9, NAME)
+    await settle(shop)
+    await shop.delists("A")
+    assert await settle(shop) == []
+    assert await parked(shop) == {"B": names('"C"'), "C": names('"B"')}
+    assert await shop.find("A") is None
+    await shop.delists("B")
+    assert await settle(shop) == [("C", "PN", 9)]
+
+
+async def test_a_rename_parks_nobody_also_in_two_transactions_within_the_quiet_time(shop: Shop) -> None:
+    await shop.deliver("A", 5, NAME)
+    await shop.sells("B", 5, NAME)
+    await shop.drain()
+    await shop.delists("A")
+    await shop.drain()
+    await shop.pass_time(3)
+    sent = await settle(shop)
+    assert [one for one in sent if one != ("B", "PN", 5)] == []
+    assert (await parked(shop), await shop.find("A")) == ({}, None)
+
+
+@ON_18
+async def test_the_last_of_the_twins_that_leaves_takes_the_product_off_sale(shop: Shop) -> None:
+    await shop.deliver("A", 5, NAME)
+    await shop.sells("B", 9, NAME)
+    await settle(shop)
+    await shop.sql.execute("DELETE FROM shop.goods")
+    assert set(await settle(shop)) == {("A", "PN", 0)}
+    assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.ledger") == 0
+
+
+@ON_18
+async def test_missing_identifiers_are_no_common_ones(shop: Shop) -> None:
+    for sku in "AB":
+        await shop.sells(sku, 5, ("", "brand"))
+        await shop.sells(sku + "null", 5, (None, "brand"))
+    await settle(shop, whole=True)
+    assert set((await parked(shop)).values()) == {"pn_code is missing"}
+    assert (await shop.row("A"))["twins"] is None
+
+
+@ON_18
+async def test_an_operator_who_retries_a_twin_finds_it_parked_again(shop: Shop) -> None:
+    from daemon.core.types import Sku
+    from daemon.store.parked import Parked
+
+    for sku in "AB":
+        await shop.sells(sku, 5, NAME)
+    await settle(shop)
+    await Parked(shop.database, CHANNEL).retry([Sku("A")], 10)
+    assert (await shop.claim()).parked == {"A": names('"B"')}
+
+
+@ON_18
+async def test_names_longer_than_an_index_takes_stop_nobody(shop: Shop) -> None:
+    long = ("p" * 100_000, "b" * 100_000)
+    for sku in "AB":
+        await shop.sells(sku, 5, long)
+    await shop.sells("C", 5)
+    assert await settle(shop) == [("C", "PN-C", 5)]
+    assert set((await parked(shop)).values()) == {"pn_code is too long"}

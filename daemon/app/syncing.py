@@ -138,7 +138,7 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
             async for portion in portions:
                 for sku, listed in portion:
                     count += 1
-                    reason = unsendable(listed, client.problem)
+                    reason = unsendable(sku, listed, client.problem)
                     if reason is not None:
                         wrong += 1
                         if len(problems) < _SHOWN:

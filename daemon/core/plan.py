@@ -44,13 +44,17 @@ class Delivery(NamedTuple):
 class Listed:
     """What the listing says now. `quantity` is None where it can't be sent, and `unsendable` how it reads then (None:
     NULL); `rows` is 2 or more for a SKU that stands there twice. `identifiers` is empty where their bytes are no text.
-    `fault`: reading the SKU's row fails with these words of the server."""
+    `fault`: reading the SKU's row fails with these words of the server. `carrier`: the SKU that has the sum of those
+    with the same identifiers, where they are sold as one; `lacks`: one of them whose number can't be sent, nor the sum.
+    """
 
     rows: int
     identifiers: tuple[str | None, ...]
     quantity: int | None
     unsendable: str | None = None
     fault: str | None = None
+    carrier: Sku | None = None
+    lacks: Sku | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,14 @@ class PutOff:
     """A wrong number that no marking has seen, and there are many: a marking counts them and decides."""
 
 
-Decision = Send | Settled | Wait | Park | Forget | Hold | PutOff
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """It is sold as one with `carrier`, whose number has this one's in it: nothing is sent for this one."""
+
+    carrier: Sku
+
+
+Decision = Send | Settled | Wait | Park | Forget | Leave | Hold | PutOff
 
 
 def is_zero(listed: Listed | None) -> bool:
@@ -154,15 +165,18 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
         if delivery.identifiers is None or is_quiet_zero or has_heir:
             return Forget()
         return _farewell(delivery, delivery.identifiers)
-    if (wrong := _unreadable(listed)) is not None:
-        return Park(wrong)
-    # The listing can be read, so a number is there.
-    assert listed.quantity is not None
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
+    is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
+    if not is_carried and (wrong := _unreadable(listed, delivery.sku)) is not None:
+        return Park(wrong)
     if has_moved and not is_quiet_zero and not has_heir:
         # The partner still offers it under the old identifiers: take it off sale there first.
         assert delivery.identifiers is not None
         return _farewell(delivery, delivery.identifiers)
+    if is_carried:
+        return _leave(delivery, listed, has_heir=has_heir)
+    # The listing can be read, so a number is there.
+    assert listed.quantity is not None
     reason = problem(listed.identifiers)
     if reason is None and delivery.twins:
         reason = twins_problem(listed.identifiers, delivery.twins)
@@ -177,16 +191,26 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
     return Send(identifiers, listed.quantity)
 
 
-def unsendable(listed: Listed, problem: Problem) -> str | None:
+def _leave(delivery: Delivery, listed: Listed, *, has_heir: bool) -> Leave | Wait:
+    # What was sent for it may land after the sum: unless the carrier confirms that, wait until it can't any more.
+    if delivery.identifiers is not None and delivery.is_doubted and not delivery.is_settled and not has_heir:
+        return Wait()
+    assert listed.carrier is not None
+    return Leave(listed.carrier)
+
+
+def unsendable(sku: Sku, listed: Listed, problem: Problem) -> str | None:
     """Say why what the listing says of a SKU can't be sent, or None when it can."""
-    return _unreadable(listed) or problem(listed.identifiers)
+    return _unreadable(listed, sku) or problem(listed.identifiers)
 
 
-def _unreadable(listed: Listed) -> str | None:
+def _unreadable(listed: Listed, sku: Sku) -> str | None:
     if listed.fault is not None:
         return f"the listing fails on this SKU: {listed.fault}"
     if listed.rows > 1:
         return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
+    if listed.lacks not in (None, sku):
+        return f"the number of {quoted(listed.lacks)}, which is part of its sum, can't be sent"
     if listed.quantity is None:
         return quantity_problem(listed.unsendable)
     if not listed.identifiers:

@@ -16,6 +16,7 @@ from daemon.core.plan import (
     Delivery,
     Forget,
     Hold,
+    Leave,
     Listed,
     Park,
     Problem,
@@ -327,6 +328,8 @@ def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
             if facts.heir is not None:
                 return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
+        case Leave(carrier):
+            return f"{when}, nothing is sent for it: {carrier} has the sum of all that have its identifiers."
         case Hold() | PutOff():
             return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:

@@ -21,6 +21,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.lanes import Lanes
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.twins import Twins
 
 _SQL = queries.load("answers")
 _LEDGER = queries.load("ledger")
@@ -154,12 +155,22 @@ class Answers:
         plain = listing.statement("read_listing", is_whole=False)
         try:
             async with self._reading_listing() as connection:
-                made = await connection.fetchrow(plain, "", [sku])
+                made = await self._made(connection, plain, listing, sku)
                 return made, await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
         except BadRow:
             apart = listing.statement("read_listing", is_whole=False, is_apart=True)
             async with self._reading_listing() as connection:
-                return await connection.fetchrow(apart, "", [sku]), []
+                return await self._made(connection, apart, listing, sku), []
+
+    @staticmethod
+    async def _made(
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        statement: str,
+        listing: ChannelListing,
+        sku: Sku,
+    ) -> asyncpg.Record | None:
+        rows = await connection.fetch(statement, "", await Twins(listing).complete(connection, [sku]))
+        return next((row for row in rows if row["sku"] == sku), None)
 
     @asynccontextmanager
     async def _reading_listing(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import asyncpg
@@ -55,7 +55,8 @@ class ListingInspector:
 
     def __init__(self, inspector: Inspector, listing: ChannelListing) -> None:
         self._inspector = inspector
-        self._listing = listing
+        # Each SKU's own numbers, not the sums that are sent.
+        self._listing = replace(listing, duplicates="park")
 
     async def policies(self, table: str) -> list[tuple[str, str]]:
         """Return the row-level security policies of tables of that name."""

@@ -17,6 +17,7 @@ from daemon.core.plan import (
     Delivery,
     Forget,
     Hold,
+    Leave,
     Listed,
     Park,
     Problem,
@@ -91,7 +92,8 @@ class Attempt(NamedTuple):
 @dataclass(slots=True)
 class Claim:
     """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
-    that stay held; `put_off`: wrong numbers that the next marking has to count first."""
+    that stay held; `put_off`: wrong numbers that the next marking has to count first; `left`: those that another SKU's
+    sum has in it."""
 
     looked_at: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -100,6 +102,7 @@ class Claim:
     forgotten: list[Sku] = field(default_factory=list)
     held: list[Sku] = field(default_factory=list)
     put_off: list[Sku] = field(default_factory=list)
+    left: list[Sku] = field(default_factory=list)
 
 
 class Written(NamedTuple):
@@ -180,14 +183,15 @@ class _Work:
         return [Sku(row["sku"]) for row in self.captured]
 
     def moved(self) -> list[Sku]:
-        """Those whose identifiers are no longer what was last sent."""
+        """Those for which nothing is sent any more under the identifiers that were last sent."""
         return [
             delivery.sku
             for delivery in self.deliveries
             if delivery.identifiers is not None
             and (
-                delivery.sku not in self.listed
-                or self.listed[delivery.sku].identifiers != delivery.identifiers
+                (listed := self.listed.get(delivery.sku)) is None
+                or listed.identifiers != delivery.identifiers
+                or listed.carrier not in (None, delivery.sku)
             )
         ]
 
@@ -247,6 +251,7 @@ class Ledger:
         snapshot from which on the change log was read for them, which tells who wrote them.
         """
         is_change = True
+        skus = await self._twins.complete(connection, skus)
         row = await connection.fetchrow(
             self._mark_some_apart if is_apart else self._mark_some,
             self.channel,
@@ -542,8 +547,9 @@ class Ledger:
         listed: dict[Sku, Listed] = {}
         for start in range(0, len(skus), _PORTION):
             portion = skus[start : start + _PORTION]
+            wanted = await self._twins.complete(connection, portion)
             async with self._reader.reading(connection):
-                rows = await connection.fetch(statement, "", portion)
+                rows = await connection.fetch(statement, "", wanted)
             listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
         return listed
 
@@ -572,10 +578,12 @@ class Ledger:
         }
         claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
         claim.put_off = [sku for sku, decision in decisions.items() if isinstance(decision, PutOff)]
+        claim.left = [sku for sku, decision in decisions.items() if isinstance(decision, Leave)]
         waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
+            ("leave_to_carrier", claim.left),
             ("await_settling", waiting),
             ("keep_held", claim.held),
             ("put_off", claim.put_off),

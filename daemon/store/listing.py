@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from daemon.core.plan import Listed
-from daemon.core.types import DEFAULT_MAX_QUANTITY, ChannelName, Duplicates
+from daemon.core.types import DEFAULT_MAX_QUANTITY, ChannelName, Duplicates, Sku
 from daemon.store import queries
 
 _SQL = queries.load("ledger")
@@ -40,14 +40,27 @@ class ChannelListing:
         `is_apart`: rows that can't be read fail alone. `needs_schema` False: for planning in a database that may lack
         our schema; a `real` quantity loses digits.
         """
-        if is_apart:
-            listed = self.listed_apart(is_whole=is_whole)
+        if needs_schema:
+            listed = self.as_sent(is_whole=is_whole, is_apart=is_apart)
         else:
-            listed = self.listed(is_whole=is_whole, needs_schema=needs_schema)
+            listed = self.listed(is_whole=is_whole, needs_schema=False)
         return (
             _SQL[name]
             .replace("@fault@", ", fault" if is_apart else "")
             .replace("@dirty@", _SQL["dirty_all" if is_whole else "dirty_some"])
+            .replace("@listed@", listed)
+        )
+
+    def as_sent(self, *, is_whole: bool, is_apart: bool) -> str:
+        """Return the listing as its numbers are sent: with sums where the channel has them. `is_apart` as above."""
+        listed = self.listed_apart(is_whole=is_whole) if is_apart else self.listed(is_whole=is_whole)
+        if self.duplicates == "park":
+            return listed
+        return (
+            _SQL["summed"]
+            .replace("@fault@", ", s.fault" if is_apart else "")
+            .replace("@l_fault@", ", l.fault" if is_apart else "")
+            .replace("@max_quantity@", str(self.max_quantity))
             .replace("@listed@", listed)
         )
 
@@ -89,8 +102,15 @@ class ChannelListing:
 
 def listed_of(row: asyncpg.Record) -> Listed:
     """Return what `read_listing` or `read_whole_listing` gave for one SKU."""
+    carrier, lacks = row["carrier"], row["lacks"]
     return Listed(
-        row["rows"], tuple(row["identifiers"] or ()), row["quantity"], row["unsendable"], row.get("fault")
+        row["rows"],
+        tuple(row["identifiers"] or ()),
+        row["quantity"],
+        row["unsendable"],
+        row.get("fault"),
+        None if carrier is None else Sku(carrier),
+        None if lacks is None else Sku(lacks),
     )
 
 

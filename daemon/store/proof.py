@@ -15,6 +15,7 @@ from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Chunk, Reconciles, Run
+from daemon.store.twins import Twins
 
 _SQL = queries.load("reconcile")
 _LONG_S: Final = 900.0
@@ -66,14 +67,15 @@ class Proofs:
     def __init__(self, database: Database, listing: ChannelListing) -> None:
         self._database = database
         self.channel = listing.channel
+        self._twins = Twins(listing)
         settled = _SQL["settled"].partition("\n")[2]
         now = "statement_timestamp()"
-        self._rows = _filled("rows", listing.listed(is_whole=False), settled, now)
-        self._rows_apart = _filled("rows", listing.listed_apart(is_whole=False), settled, now)
+        self._rows = _filled("rows", listing.as_sent(is_whole=False, is_apart=False), settled, now)
+        self._rows_apart = _filled("rows", listing.as_sent(is_whole=False, is_apart=True), settled, now)
         # What is nowhere to be seen may have been told after the page on which it would be was read.
         asked_at = "coalesce(h.asked_at, (SELECT b.at FROM begun AS b))"
-        self._judge = _filled("judge", listing.listed(is_whole=True), settled, asked_at)
-        self._judge_apart = _filled("judge", listing.listed_apart(is_whole=True), settled, asked_at)
+        self._judge = _filled("judge", listing.as_sent(is_whole=True, is_apart=False), settled, asked_at)
+        self._judge_apart = _filled("judge", listing.as_sent(is_whole=True, is_apart=True), settled, asked_at)
 
     # What changed on a day
 
@@ -114,7 +116,10 @@ class Proofs:
             self._database.connection(f"{self.channel}: reading the listing") as connection,
             self._database.reading(connection),
         ):
-            return await connection.fetch(statement, self.channel, skus, rest)
+            wanted = await self._twins.complete(connection, skus)
+            rows = await connection.fetch(statement, self.channel, wanted, rest)
+        asked = set(skus)
+        return [row for row in rows if row["sku"] in asked]
 
     async def pending(self, rest: timedelta) -> int:
         """Count the SKUs that are being told something just now, or were a moment ago."""

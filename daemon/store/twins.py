@@ -28,6 +28,13 @@ class Twins:
         self._channel = listing.channel
         self._duplicates = listing.duplicates
 
+    async def complete(self, connection: "Connection", skus: Sequence[str]) -> Sequence[str]:
+        """Return these SKUs with those that are sold as one with them, where the sum is sent."""
+        if self._duplicates == "park" or not skus:
+            return skus
+        found: list[str] = await connection.fetchval(_SQL["with_twins"], self._channel, skus)
+        return found
+
     async def note(
         self, connection: "Connection", names: str | None, quiet: timedelta, timeout: float | None = None
     ) -> int:

@@ -10,7 +10,7 @@ import asyncpg
 
 from daemon.core.conclusion import Conclusion
 from daemon.core.guard import GuardRule
-from daemon.core.types import CHANNELS, Epoch, Lane
+from daemon.core.types import CHANNELS, Duplicates, Epoch, Lane
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.identity import Identity
@@ -48,15 +48,15 @@ class Shop:
         sql: Connection,
         listing: str,
         guard: GuardRule | None = None,
+        duplicates: Duplicates = "park",
     ) -> None:
         self.place = place
         self.database = database
         self.sql = sql
-        self.ledger = Ledger(
-            database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")), problem, guard, reader
-        )
+        self.listing = ChannelListing(CHANNEL, listing, ("pn_code", "brand_name"), duplicates=duplicates)
+        self.ledger = Ledger(database, self.listing, problem, guard, reader)
         self.lanes = Lanes(database)
-        self.syncs = Syncs(database, ChannelListing(CHANNEL, listing, ("pn_code", "brand_name")))
+        self.syncs = Syncs(database, self.listing)
         self.changelog = ChangeLog(database)
         self.identity = Identity(database)
         self.owner = Owner(LANE, Epoch(0), "nobody")
@@ -200,7 +200,11 @@ class Shop:
 
 @asynccontextmanager
 async def opened(
-    place: Place, listing: str = LISTING, role: str = "postgres", guard: GuardRule | None = None
+    place: Place,
+    listing: str = LISTING,
+    role: str = "postgres",
+    guard: GuardRule | None = None,
+    duplicates: Duplicates = "park",
 ) -> AsyncIterator[Shop]:
     """A shop over that database, its store's sessions with that role; its pool is closed at the end."""
     database = Database(place.options(role), 4)
@@ -208,7 +212,7 @@ async def opened(
     await database.open()
     await reader.open()
     try:
-        yield Shop(place, database, reader, await place.connect(), listing, guard)
+        yield Shop(place, database, reader, await place.connect(), listing, guard, duplicates)
     finally:
         await reader.close()
         await database.close()

@@ -1,6 +1,6 @@
 """Several listed SKUs with the same identifiers: the partner keeps one number, and nobody can say whose."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +8,10 @@ import pytest
 
 from daemon.store import queries
 from daemon.store.ledger import Debounce
-from tests.store.shop import CHANNEL, Shop
+from daemon.store.listing import ChannelListing
+from daemon.store.proof import Proofs
+from tests.store.place import Place
+from tests.store.shop import CHANNEL, LISTING, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 NAME = ("PN", "brand")
@@ -236,3 +239,139 @@ async def test_names_longer_than_an_index_takes_stop_nobody(shop: Shop) -> None:
     await shop.sells("C", 5)
     assert await settle(shop) == [("C", "PN-C", 5)]
     assert set((await parked(shop)).values()) == {"pn_code is too long"}
+
+
+# Sums
+
+
+@pytest.fixture
+async def summing(place: Place) -> AsyncIterator[Shop]:
+    """A channel that is told the sum."""
+    async with opened(place, duplicates="sum") as shop:
+        await shop.take()
+        yield shop
+
+
+async def test_the_partner_holds_the_sum_and_each_change_is_sent_once(summing: Shop) -> None:
+    shop = summing
+    for sku, quantity in (("B", 70), ("A", 5), ("C", 1)):
+        await shop.sells(sku, quantity, NAME)
+    assert await settle(shop) == [("A", "PN", 76)], "under the first of them by name"
+    for sku, quantity, total in (("B", 60, 66), ("C", -2, 63), ("A", 0, 58), ("A", 8, 66)):
+        await shop.sells(sku, quantity, NAME)
+        assert await settle(shop) == [("A", "PN", total)]
+    assert await settle(shop, whole=True) == []
+    assert await parked(shop) == {}
+    for sku in "ABC":
+        await shop.sells(sku, 0, NAME)
+    assert await settle(shop) == [("A", "PN", 0)]
+    await shop.sql.execute("DELETE FROM shop.goods")
+    assert await settle(shop) == []
+    assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.ledger") == 0
+
+
+@ON_18
+@pytest.mark.parametrize(
+    "appears",
+    [by_a_new_sku, by_other_identifiers, without_looking, by_a_sync, by_hand_without_a_trigger],
+    ids=lambda change: change.__name__,
+)
+async def test_a_twin_of_a_sku_that_was_sent_is_added_to_its_number(summing: Shop, appears: Change) -> None:
+    shop = summing
+    await shop.deliver("A", 5, NAME)
+    await appears(shop)
+    await settle(shop)
+    await shop.sells("B", 9, NAME)
+    assert await settle(shop) == [("A", "PN", 14)]
+    assert (await shop.row("B"))["identifiers"] is None
+
+
+@ON_18
+@pytest.mark.parametrize("ends", [by_leaving, by_a_name_of_its_own], ids=lambda change: change.__name__)
+async def test_a_twin_that_goes_is_taken_from_the_sum(summing: Shop, ends: Change) -> None:
+    shop = summing
+    await shop.deliver("B", 70, NAME)
+    await shop.sells("A", 5, NAME)
+    assert await settle(shop) == [("A", "PN", 75)], "the first by name takes it over"
+    await ends(shop)
+    sent = await settle(shop)
+    await shop.pass_time(61)
+    sent += await settle(shop)
+    assert {one for one in sent if one[1] == "PN"} == {("A", "PN", 5)}
+    assert ends is by_leaving or ("B", "PN-B", 7) in sent
+
+
+@ON_18
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_when_the_first_of_them_goes_the_next_has_the_sum(summing: Shop, leaves: bool) -> None:
+    shop = summing
+    for sku, quantity in (("A", 1), ("B", 20), ("C", 300)):
+        await shop.sells(sku, quantity, NAME)
+    await settle(shop)
+    await (shop.delists("A") if leaves else shop.sells("A", 1, ("PN-A", "brand")))
+    sent = await settle(shop)
+    await shop.pass_time(61)
+    sent += await settle(shop)
+    assert {one for one in sent if one[1] == "PN"} == {("B", "PN", 320)}, sent
+    assert leaves or ("A", "PN-A", 1) in sent
+
+
+@ON_18
+async def test_a_sum_without_one_of_its_numbers_is_not_sent_and_names_the_sku(summing: Shop) -> None:
+    shop = summing
+    await shop.sells("A", 5, NAME)
+    await shop.sells("B", "NaN", NAME)
+    assert await settle(shop) == []
+    assert await parked(shop) == {"A": 'the number of "B", which is part of its sum, can\'t be sent'}
+    await shop.sells("B", 2, NAME)
+    assert await settle(shop) == [("A", "PN", 7)]
+
+
+@ON_18
+async def test_what_may_still_land_of_a_twin_is_followed_by_the_sum(summing: Shop) -> None:
+    """B's request has no answer, and A is told the sum meanwhile."""
+    shop = summing
+    await shop.sells("B", 70, NAME)
+    await shop.drain(NO_QUIET)
+    lost = await shop.claim_one()
+    await shop.sells("A", 5, NAME)
+    await shop.drain(NO_QUIET)
+    attempt = await shop.claim_one()
+    assert attempt.push.quantity == 75
+    await shop.complete(attempt, "applied")
+    await shop.complete(lost, "unknown")
+    await settle(shop)
+    await shop.pass_time(61)
+    assert await settle(shop) == [("A", "PN", 75)]
+    await shop.pass_time(61)
+    assert await settle(shop) == []
+
+
+@ON_18
+async def test_another_setting_holds_from_the_next_comparison_of_everything_on(
+    place: Place, shop: Shop
+) -> None:
+    for sku, quantity in (("A", 5), ("B", 70)):
+        await shop.sells(sku, quantity, NAME)
+    await settle(shop)
+    assert (await parked(shop)).keys() == {"A", "B"}
+    async with opened(place, duplicates="sum") as summing:
+        summing.owner = shop.owner
+        assert await settle(summing, whole=True) == [("A", "PN", 75)]
+        assert await settle(summing, whole=True) == []
+    assert await settle(shop, whole=True) == []
+    assert (await parked(shop)).keys() == {"A", "B"}
+    assert (await shop.row("A"))["acked_quantity"] == 75
+
+
+@ON_18
+async def test_the_night_asks_about_the_sum(summing: Shop) -> None:
+    for sku, quantity in (("A", 5), ("B", 70)):
+        await summing.sells(sku, quantity, NAME)
+    await settle(summing)
+    listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"), duplicates="sum")
+    rows = await Proofs(summing.database, listing).rows(["A", "B"], timedelta(0))
+    found = {row.sku: (row.quantity, row.is_listed, row.is_settled) for row in rows}
+    assert found == {"A": (75, True, True), "B": (None, False, False)}
+    only_b = await Proofs(summing.database, listing).rows(["B"], timedelta(0))
+    assert [row.sku for row in only_b] == ["B"]

@@ -1,12 +1,13 @@
 """The claim's decision: a table of what is done, and what holds whatever is put in (DESIGN.md 2.4)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.plan import Decision, Delivery, Forget, Listed, Park, Send, Settled, Wait, decide
+from daemon.core.plan import Decision, Delivery, Forget, Leave, Listed, Park, Send, Settled, Wait, decide
 from daemon.core.types import Sku
 
 OLD = ("old", "b")
@@ -25,6 +26,10 @@ def delivery(acked: int | None = 5, identifiers: tuple[str, ...] | None = OLD, d
     return Delivery(
         Sku("A"), acked, identifiers, bool(doubt), doubt in ("", "settled"), doubt in ("acked", "settled"), 0
     )
+
+
+TWIN = delivery(5)._replace(twins=(Sku("B"),))
+CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +78,32 @@ def delivery(acked: int | None = 5, identifiers: tuple[str, ...] | None = OLD, d
         (delivery(None, None), Listed(1, (None, "b"), 5), False, Park("an identifier is missing")),
         (delivery(5), Listed(1, BAD, 5), False, Send(OLD, 0, is_farewell=True)),
         (delivery(0), Listed(1, BAD, 5), False, Park("an identifier is missing")),
+        # With the same identifiers as others
+        (TWIN, FINE, False, Park('"B" has the same identifiers (old / b)')),
+        (TWIN, Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (TWIN, Listed(1, NEW, 5), True, Park('"B" has the same identifiers (new / b)')),
+        (TWIN, Listed(1, BAD, 5), True, Park("an identifier is missing")),
+        (TWIN, None, True, FORGET),
+        # ... and sold as one with them
+        (delivery(4), Listed(1, OLD, 5, carrier=Sku("A")), False, Send(OLD, 5)),
+        (
+            delivery(5),
+            Listed(1, OLD, None, carrier=Sku("A"), lacks=Sku("C")),
+            False,
+            Park('the number of "C"'),
+        ),
+        (
+            delivery(5),
+            Listed(1, OLD, None, carrier=Sku("A"), lacks=Sku("A")),
+            False,
+            Park("the listing's quantity"),
+        ),
+        (delivery(5), CARRIED, False, Leave(Sku("0"))),
+        (delivery(5, doubt="open"), CARRIED, True, Leave(Sku("0"))),
+        (delivery(5, doubt="open"), CARRIED, False, Wait()),
+        (delivery(5, doubt="settled"), CARRIED, False, Leave(Sku("0"))),
+        (delivery(5, NEW), CARRIED, False, Send(NEW, 0, is_farewell=True)),
+        (delivery(5), replace(CARRIED, rows=2), False, Park("the listing has 2 rows")),
     ],
 )
 def test_what_is_done_with_a_due_row(

@@ -2,8 +2,8 @@
 -- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
 -- fraction is rounded down, less than nothing is nothing (S16, Y06). NULL: it can't be sent, as it is NULL, NaN, infinite,
 -- or above the channel's `max_quantity`. `identifiers` is NULL where the daemon can't read them, in a database that is not
--- UTF-8.
-    SELECT x.sku, x.rows, x.identifiers, x.number,
+-- UTF-8. `carrier` and `lacks`: see `summed`.
+    SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks,
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(x.number), 0)::integer END AS quantity
     FROM (
@@ -25,8 +25,31 @@
 
 -- name: listed_apart
 -- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
-    SELECT a.sku, a.rows, a.identifiers, a.number, a.quantity, a.fault
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity, a.fault
     FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
+
+-- name: summed
+-- The listing where SKUs with the same identifiers are sold as one. The first of them by name is their `carrier`: it has the
+-- sum, and the others have no number. `lacks`: one of them without a number, which leaves the sum without one. For some SKUs,
+-- $2 has to have all of those that share their identifiers.
+    SELECT s.sku, s.rows, s.identifiers, s.number, s.carrier, s.lacks,
+           CASE WHEN s.number > '-Infinity' AND s.number < @max_quantity@::numeric + 1
+                THEN greatest(floor(s.number), 0)::integer END AS quantity@fault@
+    FROM (
+        SELECT l.sku, l.rows, l.identifiers, g.carrier, CASE WHEN g.carrier = l.sku THEN g.lacks END AS lacks@l_fault@,
+               CASE WHEN g.carrier IS NULL THEN l.number WHEN g.carrier = l.sku AND g.lacks IS NULL THEN g.number END AS number
+        FROM (SELECT r.*, count(*) OVER w AS skus, sum(r.number) OVER w AS sum, min(r.sku COLLATE "C") OVER w AS first,
+                     min(r.sku COLLATE "C") FILTER (
+                         WHERE r.rows <> 1 OR (r.number > '-Infinity' AND r.number < 'Infinity') IS NOT TRUE) OVER w AS unnumbered
+              FROM (
+@listed@
+              ) AS r WINDOW w AS (PARTITION BY r.identifiers)) AS l
+        CROSS JOIN LATERAL (
+            SELECT x.carrier, CASE WHEN x.carrier IS NOT NULL THEN l.unnumbered END AS lacks, l.sum AS number
+            FROM (SELECT CASE WHEN l.skus > 1 AND array_position(l.identifiers, NULL) IS NULL
+                              AND array_position(l.identifiers, '') IS NULL THEN l.first END AS carrier) AS x
+        ) AS g
+    ) AS s
 
 -- name: listed_names
 -- All SKUs of the listing. The server computes no other column for it, as a rule.
@@ -63,7 +86,7 @@ WITH listed AS (
 ), dirty AS (
 @dirty@
 ), target AS (
-    SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity
+    SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity, l.carrier
     FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
 ), moved AS (
     SELECT t.*, clock_timestamp() AS now, coalesce(e.listed_rows, 0) AS rows_before, e.listed_identifiers AS identifiers_before
@@ -81,6 +104,9 @@ WITH listed AS (
                      WHEN stockrelay.is_far(stockrelay.last_sent(e), t.quantity, $8)
                          THEN $7 AND t.quantity IS DISTINCT FROM e.listed_quantity
                      ELSE e.held_at IS NOT NULL END
+        -- Another SKU's number has this one's in it already.
+        WHEN t.carrier <> t.sku AND e.identifiers IS NULL AND e.listed_identifiers = t.identifiers AND e.attempt_id IS NULL
+            THEN false
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
              OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
     END
@@ -166,7 +192,7 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 -- How many SKUs the listing has, and how many of them are 0.
 WITH listed AS (
 @listed@
-) SELECT count(*) AS listed, count(*) FILTER (WHERE rows = 1 AND quantity = 0) AS zeroes FROM listed;
+) SELECT count(*) FILTER (WHERE coalesce(carrier = sku, true)) AS listed, count(*) FILTER (WHERE rows = 1 AND quantity = 0) AS zeroes FROM listed;
 
 -- name: hold_filling
 -- Whether the first filling is held, of so many SKUs and so many zeroes. Not held: it is good from now on.
@@ -224,7 +250,7 @@ AND (NOT $7 OR g.filled_at IS NOT NULL);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks@fault@
 FROM listed WHERE $1::text IS NOT NULL;
 
 -- name: read_whole_listing
@@ -232,7 +258,7 @@ FROM listed WHERE $1::text IS NOT NULL;
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks@fault@
 FROM listed ORDER BY sku;
 
 -- name: own_lane
@@ -264,6 +290,8 @@ JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.li
      AND hash_array_extended(h.listed_identifiers, 0) = hash_array_extended(d.identifiers, 0)
      AND h.listed_identifiers = d.identifiers
      AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND (h.parked_at IS NULL OR h.twins IS NOT NULL)))
+     -- Of those that are sold as one, the carrier alone.
+     AND (h.duplicates IS DISTINCT FROM 'sum' OR h.sku COLLATE "C" < h.twins[1])
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 
 -- name: endow_heirs
@@ -332,6 +360,14 @@ RETURNING d.sku, d.attempt_id;
 -- Claimed, but the partner holds that number already.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL
+WHERE channel = $1 AND sku = ANY ($2::text[]);
+
+-- name: leave_to_carrier
+-- Claimed, and sold as one with another SKU that has the sum.
+UPDATE stockrelay.ledger SET
+    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
+    identifiers = NULL, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
+    retry_at = NULL, zero_at = NULL, held_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: await_settling

@@ -135,9 +135,10 @@ e.sku IS NOT NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND coalesce(e
 WITH listed AS (
 @listed@
 )
-SELECT o.sku, o.identifiers, o.quantity, o.rows > 0 AS is_listed, e.parked_at IS NOT NULL OR o.rows > 1 AS is_parked,
+SELECT o.sku, o.identifiers, o.quantity, o.rows > 0 AND coalesce(o.carrier = o.sku, true) AS is_listed, e.parked_at IS NOT NULL OR o.rows > 1 AS is_parked,
        coalesce(@settled@, false) AS is_settled
-FROM (SELECT s.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity
+FROM (SELECT s.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity,
+             l.carrier
       FROM unnest($2::text[]) AS s (sku) LEFT JOIN listed AS l ON l.sku = s.sku) AS o
 LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = o.sku
 ORDER BY o.sku;
@@ -228,7 +229,7 @@ WITH listed AS (
 ), o AS (
     SELECT l.sku, l.identifiers, l.identifiers[1] AS identifier, l.rows, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity,
            count(*) OVER (PARTITION BY l.identifiers[1]) AS twins
-    FROM listed AS l
+    FROM listed AS l WHERE coalesce(l.carrier = l.sku, true)
 ), asked AS (
     SELECT c.chunk AS page, max(c.at) AS at FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $2 GROUP BY c.chunk
 ), begun AS (

@@ -31,3 +31,13 @@ WITH read AS MATERIALIZED (
     FROM free AS f WHERE d.channel = $1 AND d.sku = f.sku
 )
 SELECT array_agg(DISTINCT s.sku) AS skus, jsonb_agg(DISTINCT s.identifiers)::text AS names FROM shared AS s;
+
+-- name: with_twins
+-- These SKUs, and those that are sold as one with them.
+SELECT ARRAY(
+    SELECT s.sku FROM unnest($2::text[]) AS s (sku)
+    UNION
+    SELECT h.sku FROM stockrelay.ledger AS d
+    JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.listed_rows > 0 AND h.listed_identifiers = d.listed_identifiers
+         AND hash_array_extended(h.listed_identifiers, 0) = hash_array_extended(d.listed_identifiers, 0)
+    WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.duplicates = 'sum');

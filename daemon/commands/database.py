@@ -53,8 +53,10 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
 def adopt(places: Places, *, as_json: bool) -> None:
     """Accept this database as the one to push from.
 
-    After a restore, a clone or pg_upgrade the database is not the one that was pushed from before, and the
-    daemon waits for this word, so that a test copy never sells. Be sure that no daemon pushes from the other.
+    After a restore, pg_upgrade, a logical cutover or CREATE DATABASE ... TEMPLATE the database is not the one that was
+    pushed from before, and `stockrelay run` refuses it until this command has run, so that a test copy never sells. Be
+    sure that no daemon pushes from the other: no copy can know. Every number is told again. Refused while a
+    subscription writes our schema.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon import app

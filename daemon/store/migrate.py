@@ -137,6 +137,11 @@ async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
         ) from error
     await guard.execute(_SQL["be_impatient"])
     before = await _current(guard)
+    if before is None:
+        raise StoreRefused(
+            "the schema stockrelay came here without its rows (pg_dump --schema-only leaves them out); restore them, "
+            "or run `stockrelay uninstall` and then `stockrelay migrate` again"
+        )
     _refuse_newer(before)
     return before
 

@@ -1116,6 +1116,9 @@ CREATE TABLE stockrelay.attempt (
 ) PARTITION BY RANGE (at);
 CREATE INDEX attempt_sku ON stockrelay.attempt (channel, sku, at);
 CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;
+-- Old rows are deleted from it, which a publication of all tables refuses of a table without a replica identity. Tables with
+-- a primary key have one; from the others nothing is deleted.
+ALTER TABLE stockrelay.attempt_rest REPLICA IDENTITY FULL;
 
 -- The attempt log's proof. A call of log_attempts appends a batch; the batches of a lane on one day (UTC, of the attempts)
 -- are a chain, each of them hashed together with the one before. Whoever changes the log later breaks the chain, or has

@@ -120,13 +120,21 @@ REVOKE ALL ON FUNCTION stockrelay.leave_old_server() FROM PUBLIC;
 
 -- Makes this database the one that is pushed from; returns its system identifier. What its change log holds was another
 -- server's, or is covered by the comparison of everything that each channel makes first. What the partners hold is not known,
--- so that comparison is judged as a first filling.
+-- so that comparison is judged as a first filling. Refused while a subscription writes our tables.
 CREATE FUNCTION stockrelay.adopt() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     here record;
     is_other boolean;
+    subscription name;
 BEGIN
+    SELECT s.subname INTO subscription FROM pg_subscription AS s JOIN pg_subscription_rel AS r ON r.srsubid = s.oid
+    JOIN pg_class AS c ON c.oid = r.srrelid WHERE c.relnamespace = 'stockrelay'::regnamespace LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the subscription % writes the tables of the schema stockrelay', subscription
+            USING ERRCODE = 'object_in_use', HINT = format(
+                'What the old server''s daemon writes would overwrite ours: stop it, and DROP SUBSCRIPTION %I.', subscription);
+    END IF;
     SELECT n.* INTO STRICT here FROM stockrelay.identity() AS n;
     SELECT (i.system_identifier, i.database_oid) <> (here.system_identifier, here.database_oid) INTO STRICT is_other
     FROM stockrelay.intake AS i FOR UPDATE;

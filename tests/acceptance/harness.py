@@ -83,8 +83,7 @@ class Stage:
         self._stack.push_async_callback(self.simulator.stop)
         try:
             self.erp = await asyncpg.connect(self.database.dsn)
-            await self.erp.execute("DROP SCHEMA IF EXISTS erp CASCADE")
-            await self.erp.execute(ERP)
+            await self.make_erp()
             self.configure()
         except BaseException:
             await self._stack.aclose()
@@ -103,6 +102,11 @@ class Stage:
                 self._check_log(replica)
 
     # Setting up
+
+    async def make_erp(self) -> None:
+        """Make the ERP's tables, in place of what the database had."""
+        await self.erp.execute("DROP SCHEMA IF EXISTS erp CASCADE")
+        await self.erp.execute(ERP)
 
     def configure(self, **settings: Mapping[str, Any]) -> None:
         """Write the configuration file; what is given goes over what was given before."""

@@ -12,31 +12,13 @@ import pytest
 from daemon.demo.binaries import embedded_bin
 from daemon.demo.place import children
 from daemon.demo.postgres import PostgresServer
+from tests.acceptance.copies import Standby
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import writing
 from tests.conftest import SETTINGS, TEMPLATE, Database, prepare_template
 
 NAME = "shop"
 SKUS = 100
-
-
-class Standby(PostgresServer):
-    """A server that follows `primary` until it is promoted."""
-
-    def __init__(self, primary: PostgresServer) -> None:
-        super().__init__(primary.bin_dir, SETTINGS)
-        self._primary = primary
-
-    def _init(self) -> None:
-        source = f"host=127.0.0.1 port={self._primary.port} user=postgres"
-        command: list[str | Path] = [self._bin / "pg_basebackup", "-D", self.data_dir, "-d", source]
-        done = self._run_as_server([*command, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
-        assert done.returncode == 0, done.stderr
-
-    def stop_following(self) -> None:
-        """From now on what the primary commits is lost here."""
-        self.run_sql("ALTER SYSTEM SET primary_conninfo = ''")
-        self.run_sql("SELECT pg_reload_conf()")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.errors import ForeignDatabase
+from daemon.core.errors import ForeignDatabase, StoreRefused
 from daemon.store.migrate import migrate
 from tests.store.place import WATCHES, Place
 from tests.store.shop import SETTLE, Shop, opened
@@ -138,6 +138,20 @@ async def test_what_the_old_servers_clock_and_sequences_said_holds_up_nothing(sh
     assert claim.attempts[0].attempt_id > last + 1_000_000
     new = "INSERT INTO stockrelay.notice (kind, key, data) VALUES ('k', 'l', '{}')"
     await shop.sql.execute(new)
+
+
+async def test_while_a_subscription_writes_our_tables_nothing_is_adopted(shop: Shop) -> None:
+    await shop.sql.execute(
+        "CREATE SUBSCRIPTION old CONNECTION '' PUBLICATION old WITH (connect = false, slot_name = NONE);"
+        "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
+        "SELECT oid, 'stockrelay.ledger'::regclass, 'r' FROM pg_subscription WHERE subname = 'old'"
+    )
+    try:
+        with pytest.raises(StoreRefused, match=r"subscription old writes .* DROP SUBSCRIPTION old"):
+            await shop.identity.adopt(10, SETTLE)
+    finally:
+        await shop.sql.execute("DROP SUBSCRIPTION old")
+    await shop.identity.adopt(10, SETTLE)
 
 
 async def test_adopting_the_database_that_is_pushed_from_keeps_owners_and_numbers(shop: Shop) -> None:

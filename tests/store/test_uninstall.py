@@ -184,6 +184,18 @@ async def test_it_refuses_before_it_removes_anything(migrated: Place) -> None:
 
 
 @on_18
+async def test_a_schema_that_came_without_its_rows_is_named_by_migrate_and_can_be_removed(
+    migrated: Place,
+) -> None:
+    observer = await migrated.connect()
+    await observer.execute("DELETE FROM stockrelay.alembic_version")
+    with pytest.raises(StoreRefused, match=r"came here without its rows .* run `stockrelay uninstall`"):
+        await migrate(migrated.options(), WATCHES, has_doorbell=True)
+    await uninstall(migrated.options(), is_forced=False)
+    assert await left(observer) == []
+
+
+@on_18
 @pytest.mark.usefixtures("impatient")
 async def test_a_migration_that_comes_between_is_removed_as_well(
     migrated: Place, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -22,9 +23,9 @@ from daemon.app.building import (
     partners,
 )
 from daemon.app.running import STOP_S, cut_off, first_error
-from daemon.core.plan import unsendable
+from daemon.core.plan import Listed, Problem, twins_problem, unsendable
 from daemon.core.quoting import blank_at_an_end, quoted
-from daemon.core.types import ChannelName
+from daemon.core.types import ChannelName, Duplicates, Sku
 from daemon.services.dispatch import Dispatcher
 from daemon.services.guard import GuardService
 from daemon.services.intake import IntakeService
@@ -119,15 +120,24 @@ async def _run_after(
     await run(stop)
 
 
+def _unsent(sku: Sku, listed: Listed, problem: Problem, duplicates: Duplicates) -> str | None:
+    """Why a SKU would be parked, of a listing that was read as if it were summed."""
+    reason = problem(listed.identifiers) if listed.fault is None and listed.rows == 1 else None
+    if duplicates == "park" and listed.carrier is not None and listed.rows == 1:
+        return reason or twins_problem(listed.identifiers, [listed.carrier] if listed.carrier != sku else [])
+    return unsendable(sku, listed, problem)
+
+
 async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
     """Say what a sync would send, changing nothing."""
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, 2))
         client = (await stack.enter_async_context(partners(settings, database)))[name]
-        syncs = Syncs(database, listing, await _direct(settings, stack))
+        # Read as if it were summed, which tells who shares identifiers.
+        syncs = Syncs(database, replace(listing, duplicates="sum"), await _direct(settings, stack))
         parked, open_since = await syncs.before()
-        count, zeroes, wrong = 0, 0, 0
+        count, zeroes, wrong, summed = 0, 0, 0, 0
         doubtful = [
             {"sku": one, "reason": f"differs from {quoted(other)} only by blanks or capitals"}
             for one, other in await syncs.alike(_SHOWN)
@@ -138,7 +148,10 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
             async for portion in portions:
                 for sku, listed in portion:
                     count += 1
-                    reason = unsendable(sku, listed, client.problem)
+                    if listing.duplicates == "sum" and listed.carrier not in (None, sku):
+                        summed += 1
+                        continue
+                    reason = _unsent(sku, listed, client.problem, listing.duplicates)
                     if reason is not None:
                         wrong += 1
                         if len(problems) < _SHOWN:
@@ -151,15 +164,16 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
                         names = dict(zip(listing.identifier_columns, listed.identifiers, strict=True))
                         first.append({"sku": sku, **names, "quantity": listed.quantity})
         together = min(channel.batch, client.most_per_call)
-    calls = -(-(count - wrong) // together)
+    calls = -(-(count - wrong - summed) // together)
     rule = guard_rule(settings)
     return {
         "channel": name,
         "rows": count,
-        "sendable": count - wrong,
+        "sendable": count - wrong - summed,
         "zeroes": zeroes,
         "held_as_first_filling": rule is not None and zeroes > rule.most_zeroes(count),
         "cannot_be_sent": wrong,
+        **({"in_other_skus_sums": summed} if listing.duplicates == "sum" else {}),
         "problems": problems,
         "doubtful": doubtful,
         "parked": parked,

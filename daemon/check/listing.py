@@ -235,10 +235,10 @@ async def _judge_rows(
     _, name, _ = names(listing.channel)
     with findings.guarding(name):
         whole, cuts = await _compare(look, tally)
-        bad = _faults(tally, whole.duplicates, listing.channel)
+        bad = _faults(tally, whole, listing)
         for found, advice in bad:
             findings.failed(name, found, advice)
-        doubtful = _doubts(tally, whole)
+        doubtful = _doubts(tally, whole, listing)
         if rule is not None and tally.zeroes > rule.most_zeroes(tally.rows):
             advice = (
                 f"if that is wrong, correct channels.{listing.channel}.listing; a first filling like this is held "
@@ -268,25 +268,32 @@ class _Whole:
     duplicates: Examples
     twins: Examples
     alike: Examples
+    names_alike: Examples
 
 
 async def _compare(look: ListingInspector, tally: _Tally) -> tuple[_Whole, list[str]]:
     """What only the whole listing shows; what it could not show in time."""
     none = Examples(0, ())
     if tally.cut is not None:
-        return _Whole(none, none, none), [tally.cut, "duplicates were not looked for"]
+        return _Whole(none, none, none, none), [tally.cut, "duplicates were not looked for"]
     try:
-        return _Whole(await look.duplicates(_SHOWN), await look.twins(_SHOWN), await look.alike(_SHOWN)), []
+        asked = (look.duplicates, look.twins, look.alike, look.names_alike)
+        return _Whole(*[await ask(_SHOWN) for ask in asked]), []
     except TookTooLong:
-        return _Whole(none, none, none), ["looking for duplicates was cut by the time limit"]
+        return _Whole(none, none, none, none), ["looking for duplicates was cut by the time limit"]
 
 
-def _doubts(tally: _Tally, whole: _Whole) -> list[tuple[str, str]]:
+def _doubts(tally: _Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[str, str]]:
     counted = (
         (
-            whole.twins.many,
-            f"times SKUs share their identifiers, such as {'; '.join(whole.twins.some)}",
-            "the partner keeps one number for both, that of whichever was sent last: give each its own",
+            whole.twins.many if listing.duplicates == "sum" else 0,
+            f"SKUs share their identifiers with others, such as {'; '.join(whole.twins.some)}",
+            f"the sum of their quantities is sent, as channels.{listing.channel}.duplicates says",
+        ),
+        (
+            whole.names_alike.many,
+            f"times identifiers differ only by blanks or capitals, such as {'; '.join(whole.names_alike.some)}",
+            "to us they are different: if the partner takes them for one, it keeps the number that was sent last",
         ),
         (
             tally.fractional.many,
@@ -307,12 +314,18 @@ def _doubts(tally: _Tally, whole: _Whole) -> list[tuple[str, str]]:
     return [(f"{many} {found}", advice) for many, found, advice in counted if many]
 
 
-def _faults(tally: _Tally, duplicates: Examples, channel: ChannelName) -> list[tuple[str, str]]:
+def _faults(tally: _Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[str, str]]:
+    channel = listing.channel
     counted = (
         (
-            duplicates.many,
-            f"SKUs have more than one row, such as {', '.join(duplicates.some)}",
+            whole.duplicates.many,
+            f"SKUs have more than one row, such as {', '.join(whole.duplicates.some)}",
             "they are parked, not sent: make it one row per SKU (GROUP BY, or a narrower join)",
+        ),
+        (
+            whole.twins.many if listing.duplicates == "park" else 0,
+            f"SKUs share their identifiers with others, such as {'; '.join(whole.twins.some)}",
+            f'they are parked, not sent: give each its own, or say channels.{channel}.duplicates = "sum"',
         ),
         (
             tally.nameless,

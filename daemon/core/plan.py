@@ -231,8 +231,9 @@ def quantity_problem(unsendable: str | None) -> str:
 
 
 def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> str:
-    """Say that a SKU is not sent because these have the same identifiers."""
+    """Say that a SKU is not sent because these have the same identifiers; none: some others."""
     named = [quoted(sku) for sku in twins[:_NAMED_TWINS]] + ["others"] * (len(twins) > _NAMED_TWINS)
+    named = named or ["other SKUs"]
     others = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     name = " / ".join((part or "")[:_LONGEST_NAME] for part in identifiers)
     return f"{others} {'has' if len(twins) == 1 else 'have'} the same identifiers ({name}): give each SKU its own"

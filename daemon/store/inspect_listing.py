@@ -127,13 +127,20 @@ class ListingInspector:
         return await self._examples("listing_duplicates", most)
 
     async def twins(self, most: int) -> Examples:
-        """Return the pairs of SKUs that share their identifiers."""
-        return await self._examples("listing_twins", most)
+        """Return how many SKUs share their identifiers with others, and pairs of them."""
+        return await self._pairs("listing_twins", most)
 
     async def alike(self, most: int) -> Examples:
         """Return the pairs of SKUs that differ only by blanks or capitals."""
+        return await self._pairs("listing_alike", most)
+
+    async def names_alike(self, most: int) -> Examples:
+        """Return the pairs of identifiers that differ only by blanks or capitals."""
+        return await self._pairs("listing_names_alike", most)
+
+    async def _pairs(self, name: str, most: int) -> Examples:
         async with self._inspector.look("reading the listing") as connection:
-            rows = await connection.fetch(self._filled("listing_alike"), most)
+            rows = await connection.fetch(self._filled(name), most)
         pairs = (" and ".join(quoted(sku) for sku in row["pair"]) for row in rows)
         return Examples(rows[0]["many"] if rows else 0, tuple(pairs))
 

@@ -223,18 +223,22 @@ async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stag
 @pytest.mark.settings(sekorm={"batch": CHUNK}, channel={"park_after": 3, "settle_s": 5})
 async def test_s08_a_sku_that_makes_its_chunk_fail_is_found_and_parked_alone(stage18: Stage) -> None:
     await stage18.fill(500)
+    await stage18.erp.execute("UPDATE erp.stock SET part_no = 'PN-200' WHERE sku = 'SKU-201'")
     await stage18.erp.execute("UPDATE erp.stock SET part_no = repeat('X', 51) WHERE sku = 'SKU-123'")
     await stage18.migrate()
     simulator = stage18.simulator
     simulator.faults.add(RefuseSku(partner="sekorm", key=("PN-77", "AMS")))
     plan = json.loads((await stage18.stockrelay("sync", "sekorm", "--dry-run", "--json")).out)
-    assert (plan["cannot_be_sent"], plan["problems"][0]["sku"]) == (1, "SKU-123")
+    assert plan["cannot_be_sent"] == 3
+    problems = {one["sku"]: one["reason"] for one in plan["problems"]}
+    assert problems.keys() == {"SKU-123", "SKU-200", "SKU-201"}
+    assert problems["SKU-201"].startswith('"SKU-200" has the same identifiers (PN-200 / AMS)')
     async with syncing(stage18.config, SEKORM) as one:
         answer = await one.answer()
     print(answer, dict(chunks(stage18, BATCH)))  # noqa: T201
-    assert (answer["accepted"], answer["refused"], answer["left"]) == (498, 2, 0)
+    assert (answer["accepted"], answer["refused"], answer["left"]) == (496, 4, 0)
     reasons = {row["sku"]: row["reason"] for row in answer["reasons"]}
-    assert reasons.keys() == {"SKU-77", "SKU-123"}
+    assert reasons.keys() == {"SKU-77", "SKU-123", "SKU-200", "SKU-201"}
     assert "pn not found" in reasons["SKU-77"]
     assert "51" in reasons["SKU-123"]
     await stage18.judged()

@@ -117,11 +117,23 @@ async def test_blanks_and_case_twins_are_warnings_in_quotes(office18: Office) ->
     assert 'such as "Ab " and "aB"' in found[1]
 
 
-async def test_skus_that_share_their_identifiers_are_a_warning(office18: Office) -> None:
-    settings = office18.listing(LISTING.replace("ymatou_code", "'same'"))
-    warned = (await office18.check(settings)).warned("rows ymatou")
-    assert "share their identifiers" in warned.found
-    assert " and " in warned.found
+async def test_skus_that_share_their_identifiers_are_counted(office18: Office) -> None:
+    same = LISTING.replace("ymatou_code", "'same'")
+    failed = (await office18.check(office18.listing(same))).failed("rows ymatou")
+    assert "20 SKUs share their identifiers with others, such as" in failed.found
+    assert " and " in failed.found
+    assert "they are parked" in failed.advice
+    summing = {"sekorm": {"enabled": False}, "ymatou": {"listing": same, "duplicates": "sum"}}
+    warned = (await office18.check(office18.settings(channels=summing))).warned("rows ymatou")
+    assert "the sum of their quantities is sent" in warned.advice
+
+
+async def test_identifiers_that_are_almost_alike_are_a_warning(office18: Office) -> None:
+    code = "CASE product_id WHEN 1 THEN 'ab' WHEN 2 THEN 'A B' ELSE ymatou_code END"
+    warned = (await office18.check(office18.listing(LISTING.replace("ymatou_code", code)))).warned(
+        "rows ymatou"
+    )
+    assert 'such as "A B" and "ab"' in warned.found
 
 
 async def test_fractions_are_a_warning(office18: Office) -> None:

@@ -198,12 +198,23 @@ SELECT x.sku AS example, count(*) OVER () AS many FROM (
 ) AS x GROUP BY x.sku HAVING count(*) > 1 ORDER BY x.sku LIMIT $1;
 
 -- name: listing_twins
--- Different SKUs with the same identifiers: how many pairs or more there are, and some of them.
-SELECT min(x.sku) || ' and ' || max(x.sku) AS example, count(*) OVER () AS many FROM (
-    SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers FROM (
+-- Different SKUs with the same identifiers: how many there are, and the first two of some of them. Missing ones are nobody's.
+SELECT x.skus[1:2] AS pair, (sum(cardinality(x.skus)) OVER ())::bigint AS many FROM (
+    SELECT array_agg(DISTINCT l.sku::text COLLATE "C") AS skus FROM (
+@listing@
+    ) AS l CROSS JOIN LATERAL (SELECT ARRAY[@identifiers@]::text[] AS identifiers) AS i
+    WHERE l.sku IS NOT NULL AND array_position(i.identifiers, NULL) IS NULL AND array_position(i.identifiers, '') IS NULL
+    GROUP BY i.identifiers
+) AS x WHERE cardinality(x.skus) > 1 ORDER BY x.skus[1] LIMIT $1;
+
+-- name: listing_names_alike
+-- Identifiers that differ only by blanks or capitals, of different SKUs: how many pairs or more there are, and some.
+SELECT ARRAY[min(x.name), max(x.name)] AS pair, count(*) OVER () AS many FROM (
+    SELECT array_to_string(ARRAY[@identifiers@]::text[], ' / ', '') COLLATE "C" AS name FROM (
 @listing@
     ) AS l WHERE l.sku IS NOT NULL
-) AS x GROUP BY x.identifiers HAVING count(DISTINCT x.sku) > 1 ORDER BY min(x.sku) LIMIT $1;
+) AS x WHERE x.name ~ '[^[:space:]]' GROUP BY lower(regexp_replace(x.name, '[[:space:]]', '', 'g')) HAVING min(x.name) <> max(x.name)
+ORDER BY min(x.name) LIMIT $1;
 
 -- name: sample_skus
 -- Some of the SKUs that a watched table's rows have, from all over the table. Names are looked up as the triggers do.

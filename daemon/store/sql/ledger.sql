@@ -46,7 +46,7 @@
               ) AS r WINDOW w AS (PARTITION BY r.identifiers)) AS l
         CROSS JOIN LATERAL (
             SELECT x.carrier, CASE WHEN x.carrier IS NOT NULL THEN l.unnumbered END AS lacks, l.sum AS number
-            FROM (SELECT CASE WHEN l.skus > 1 AND array_position(l.identifiers, NULL) IS NULL
+            FROM (SELECT CASE WHEN l.skus > 1 AND l.identifiers IS NOT NULL AND array_position(l.identifiers, NULL) IS NULL
                               AND array_position(l.identifiers, '') IS NULL THEN l.first END AS carrier) AS x
         ) AS g
     ) AS s

@@ -139,6 +139,7 @@ def _as_json(facts: Facts, story: Story) -> dict[str, Any]:
         "trouble": known["trouble"],
         "has_owner": facts.has_owner,
         "heir": facts.heir,
+        "twins": known["twins"],
     }  # fmt: skip
 
 

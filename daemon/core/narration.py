@@ -8,8 +8,9 @@ from typing import Any, Final
 from daemon.core.conclusion import GONE
 from daemon.core.moments import Moments
 from daemon.core.outcome import Kind
+from daemon.core.outlook import coming
 from daemon.core.plan import Problem, quantity_problem
-from daemon.core.story import Facts, Filling, PastAttempt, Row, State, coming, is_debouncing, named, state
+from daemon.core.story import Facts, Filling, PastAttempt, Row, State, Twin, is_debouncing, named, state
 
 _OUTCOMES: Final[dict[str, str]] = {
     Kind.APPLIED: "acknowledged",
@@ -49,6 +50,7 @@ def tell(facts: Facts, problem: Problem, moments: Moments) -> Story:
         Chapter("ERP now", tuple(_number(facts))),
         Chapter("listing", tuple(_listing(facts))),
         Chapter("ledger", tuple(_ledger(facts, moments))),
+        Chapter("shared", tuple(_shared(facts, moments))),
         Chapter("channel", tuple(_channel(facts, moments))),
         Chapter("attempts", tuple(_attempt(one, moments) for one in facts.attempts)),
         Chapter("reconcile", tuple(_reconcile(facts, moments))),
@@ -129,6 +131,41 @@ def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
     if row.failures > 1:
         yield f"ended without a clear answer {_times(row.failures)} in a row"
     yield from _waiting(facts, row, moments)
+
+
+def _shared(facts: Facts, moments: Moments) -> Iterator[str]:
+    """The other SKUs with the same identifiers, and what the partner keeps for all of them."""
+    if not facts.twins or facts.listed is None:
+        return
+    name = named(facts.listed.identifiers)
+    yield f"{name} is also the name of:"
+    for twin in facts.twins:
+        yield f"  {_twin(facts, twin)}"
+    row = facts.row
+    own = row if row is not None and row.identifiers == facts.listed.identifiers else None
+    sent = [
+        (twin.acked_at, twin.acked_quantity, twin.sku) for twin in facts.twins if twin.acked_at is not None
+    ]
+    if own is not None and own.acked_at is not None:
+        sent.append((own.acked_at, own.acked_quantity, facts.sku))
+    if any(twin.is_unclear for twin in facts.twins) or (
+        own is not None and (own.attempt_id is not None or own.doubt_at is not None)
+    ):
+        yield "the partner keeps one number for all of them; which one is not clear just now"
+    elif sent:
+        at, acked, sku = max(sent, key=lambda one: one[0])
+        yield f"the partner keeps one number for all of them: {acked}, acknowledged for {sku} {moments.at(at)}"
+    else:
+        yield "the partner keeps one number for all of them, and was told none of theirs"
+
+
+def _twin(facts: Facts, twin: Twin) -> str:
+    if facts.duplicates == "sum":
+        is_carrier = facts.listed is not None and twin.sku == facts.listed.carrier
+        return twin.sku + (", whose number is the sum" if is_carrier else "")
+    quantity = "no number that can be sent" if twin.quantity is None else str(twin.quantity)
+    acked = "" if twin.acked_quantity is None else f"; acknowledged: {twin.acked_quantity}"
+    return f"{twin.sku}, listed with {quantity}{acked}"
 
 
 def _acknowledged(row: Row, moments: Moments) -> str:

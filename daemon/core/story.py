@@ -1,32 +1,15 @@
-"""Why a partner holds what it holds: the state of one SKU at one partner, and what happens next (DESIGN.md 1.6).
+"""Why a partner holds what it holds: the facts of one SKU at one partner, and where it stands."""
 
-What happens next is not guessed: it is what `decide` says of the row as the next claim will find it.
-"""
-
-import shlex
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any
 
-from daemon.core.moments import Moments
-from daemon.core.plan import (
-    Decision,
-    Delivery,
-    Forget,
-    Hold,
-    Leave,
-    Listed,
-    Park,
-    Problem,
-    PutOff,
-    Send,
-    Settled,
-    Wait,
-    decide,
-)
-from daemon.core.types import ChannelName, Sku
+from daemon.core.guard import is_far
+from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled, decide, is_zero
+from daemon.core.types import ChannelName, Duplicates, Sku
 
 
 class State(StrEnum):
@@ -44,6 +27,8 @@ class State(StrEnum):
     NEW = "new"
     NOT_LISTED = "not listed"
     UNREADABLE = "listing fails"
+    DIFFERS = "differs at the partner"
+    SUMMED = "part of a sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +56,11 @@ class Row:
     discarded_at: datetime | None
     sync_at: datetime | None = None
     held_at: datetime | None = None
+    zero_at: datetime | None = None
+    listed_rows: int = 0
+    listed_identifiers: tuple[str | None, ...] | None = None
+    listed_quantity: int | None = None
+    twins: tuple[Sku, ...] | None = None
 
     @property
     def is_discarded(self) -> bool:
@@ -97,7 +87,8 @@ class PastAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What reconcile keeps of this SKU: `kind` is the difference's class, `turn` what the last run made of it."""
+    """What reconcile keeps of this SKU: `kind` is the difference's class, `turn` what the last run made of it.
+    `is_open`: no run has seen its end."""
 
     kind: str
     turn: str
@@ -106,6 +97,20 @@ class Difference:
     first_seen: datetime
     last_seen: datetime
     times_seen: int
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Another listed SKU with the same identifiers. `quantity` is the listing's when it was read last; the rest is what
+    was sent for it under these identifiers."""
+
+    sku: Sku
+    quantity: int | None
+    acked_quantity: int | None
+    acked_at: datetime | None
+    is_unclear: bool
+    """In flight, or in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,9 @@ class Facts:
     `listing` is the rows the query gives for this SKU, every column; `listing_problem` is set where the query fails.
     `listed` is what a claim makes of them. `heir` is the SKU that has taken over this one's identifiers. `is_unread`:
     the change log names the SKU and has not been read that far. `resync_at` is when everything is compared next.
-    `threshold` is what the guard lets pass, in words.
+    `threshold` is what the guard lets pass, in words; `factor` by how much a number has to move for it. `twins` are
+    other SKUs with the identifiers that the listing has, as the ledger knows them. `is_first_reading`: the channel has
+    not read anything yet.
     """
 
     channel: ChannelName
@@ -163,6 +170,10 @@ class Facts:
     rhythm: Rhythm
     filling: Filling = Filling.GOOD
     threshold: str = ""
+    factor: float = math.inf
+    twins: tuple[Twin, ...] = ()
+    duplicates: Duplicates = "park"
+    is_first_reading: bool = False
 
 
 def state(facts: Facts, problem: Problem) -> State:
@@ -187,7 +198,40 @@ def state(facts: Facts, problem: Problem) -> State:
         return State.IN_DOUBT
     if is_waiting:
         return State.DEBOUNCING if is_debouncing(row, facts.now) else State.WAITING
-    return State.IN_SYNC if isinstance(decided(facts, row, problem), Settled) else State.BEHIND
+    if not is_quiet(row, decided(facts, row, problem)):
+        return State.BEHIND
+    if row.identifiers is None:
+        return State.SUMMED
+    return State.DIFFERS if any(seen.is_open for seen in facts.differences) else State.IN_SYNC
+
+
+def is_quiet(row: Row, decision: Decision) -> bool:
+    """Whether a row that does not wait is as it should be, so that no reading marks it."""
+    return isinstance(decision, Settled) or (isinstance(decision, Leave) and row.identifiers is None)
+
+
+def is_unparked(facts: Facts, row: Row) -> bool:
+    """Whether the next reading of a parked row has it tried again: more has changed than its number, or the SKUs that
+    have its identifiers."""
+    if row.twins is not None and tuple(twin.sku for twin in facts.twins[: len(row.twins)]) != row.twins:
+        return True
+    listed = facts.listed or Listed(0, (), None)
+    quantity = listed.quantity if listed.rows == 1 else None
+    return (listed.rows, listed.identifiers or None, quantity is None) != (
+        row.listed_rows,
+        row.listed_identifiers or None,
+        row.listed_quantity is None,
+    )
+
+
+def is_wrong(facts: Facts, row: Row) -> bool:
+    """Whether the next reading leaves a held row held: it is still zero, or far from what was sent last."""
+    if facts.listed is None or is_zero(facts.listed):
+        # One that was held for another reason is counted anew, unless the partner has a zero already.
+        return row.zero_at is not None or (row.identifiers is not None and row.acked_quantity == 0)
+    quantity = facts.listed.quantity
+    is_counted = row.zero_at is None or quantity == row.listed_quantity
+    return facts.listed.rows == 1 and is_counted and is_far(row.acked_quantity, quantity, facts.factor)
 
 
 def is_debouncing(row: Row, now: datetime) -> bool:
@@ -207,7 +251,18 @@ def claimed_at(facts: Facts, row: Row) -> datetime:
 
 def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
     """Return what a claim would do with the row, at the time it can have it."""
-    delivery = Delivery(
+    return decide(
+        delivery_of(facts, row),
+        facts.listed,
+        has_heir=facts.heir is not None,
+        problem=problem,
+        factor=facts.factor,
+    )
+
+
+def delivery_of(facts: Facts, row: Row) -> Delivery:
+    """Return the row as that claim will find it."""
+    return Delivery(
         facts.sku,
         row.acked_quantity,
         row.identifiers,
@@ -219,132 +274,11 @@ def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
         and row.acked_at >= row.doubt_at,
         failures=row.failures,
         is_urgent=row.urgent,
+        is_held=row.held_at is not None and facts.guard is not None,
+        is_zero_known=row.zero_at is not None,
+        listed_quantity=row.listed_quantity,
+        twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
     )
-    return decide(delivery, facts.listed, has_heir=facts.heir is not None, problem=problem)
-
-
-def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
-    """Return what happens next, in a sentence or two."""
-    row = facts.row
-    if facts.listing_problem is not None:
-        return "Nothing new is sent before the listing works: see `stockrelay check`."
-    if row is None:
-        return _first_marking(facts, moments)
-    if row.parked_at is not None:
-        return (
-            "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
-            f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`."
-        )
-    if facts.filling is Filling.HELD:
-        return (
-            "Nothing of this channel is sent until the ERP's numbers are right or somebody lets them go: "
-            f"`stockrelay release {facts.channel}`."
-        )
-    if row.held_at is not None:
-        return (
-            "The number is not sent until the ERP's numbers are back or somebody lets it go: "
-            f"`stockrelay release {facts.channel}`. One that is not wrong goes out as always."
-        )
-    if row.attempt_id is not None:
-        return _after_the_answer(facts, row, moments)
-    decision = decided(facts, row, problem)
-    if row.due_at is None and row.sync_at is None:
-        return _unmarked(facts, decision, moments)
-    return _obstacle(facts) + _claim(facts, row, decision, moments)
-
-
-def _first_marking(facts: Facts, moments: Moments) -> str:
-    if facts.listed is None:
-        return "Nothing: it is neither listed here nor known from before."
-    return _reading(facts, moments) + " Then it waits for the debounce and is sent for the first time."
-
-
-def _reading(facts: Facts, moments: Moments) -> str:
-    if facts.is_unread:
-        return "The change is captured and is read as soon as a daemon runs."
-    when = "" if facts.resync_at is None else f", {moments.at(facts.resync_at)}"
-    return (
-        "No change was captured for this (is every table that the listing reads watched?): "
-        f"the next comparison of everything finds it{when}."
-    )
-
-
-def _unmarked(facts: Facts, decision: Decision, moments: Moments) -> str:
-    if not isinstance(decision, Settled):
-        return _reading(facts, moments) + _obstacle(facts, " ")
-    return "Nothing is sent: the partner holds this number, and nothing doubts it." + (
-        " A change is captured and about to be read." if facts.is_unread else ""
-    )
-
-
-def _after_the_answer(facts: Facts, row: Row, moments: Moments) -> str:
-    assert row.attempt_at is not None
-    sentence = (
-        f"Its answer is awaited for at most {facts.rhythm.timeout.total_seconds():g} s. Without a clear one the SKU "
-        f"is in doubt until {moments.at(row.attempt_at + facts.rhythm.settle)} and is sent again."
-    )
-    if row.attempt_seq is not None and row.want_seq > row.attempt_seq:
-        number = (
-            "" if facts.listed is None or facts.listed.quantity is None else f", {facts.listed.quantity},"
-        )
-        sentence += f" A newer number{number} waits for that: there are never two requests for one SKU."
-    if facts.paused is not None:
-        sentence += f" Nothing after it is claimed until `stockrelay resume {facts.channel}`."
-    return sentence
-
-
-def _obstacle(facts: Facts, before: str = "") -> str:
-    """What keeps the channel's claims, as the beginning of a sentence that says what comes after it."""
-    after = "" if before else " Then: "
-    if facts.paused is not None:
-        return (
-            f"{before}Not while the channel is paused: `stockrelay resume {facts.channel}` ends that.{after}"
-        )
-    if facts.filling is Filling.AWAITED:
-        return f"{before}Not before the whole listing has been compared for the first time.{after}"
-    if not facts.has_owner:
-        return f"{before}Not before a daemon runs: nobody owns the channel's lane.{after}"
-    if facts.trouble is not None:
-        return f"{before}Not while the channel is in trouble: a request is tried from time to time.{after}"
-    return ""
-
-
-def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
-    at = claimed_at(facts, row)
-    when = "now" if at <= facts.now else f"at {moments.at(at)}"
-    if row.due_at is None:
-        when += ", when those that changed have had their turn"
-    match decision:
-        case Send():
-            return _sending(facts, row, decision, when, moments)
-        case Settled():
-            return f"{when}, nothing is sent: the partner holds {row.acked_quantity} already."
-        case Wait():
-            assert row.doubt_until is not None
-            return f"{row.acked_quantity} is confirmed {moments.at(row.doubt_until)}, when nothing older can land."
-        case Park(reason):
-            return f"{when}, it is parked: {reason}."
-        case Forget():
-            if facts.heir is not None:
-                return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
-            return f"{when}, it is forgotten: the partner holds no number of it."
-        case Leave(carrier):
-            return f"{when}, nothing is sent for it: {carrier} has the sum of all that have its identifiers."
-        case Hold() | PutOff():
-            return f"{when}, nothing is sent: too many numbers are wrong at once."
-        case _:
-            assert_never(decision)
-
-
-def _sending(facts: Facts, row: Row, send: Send, when: str, moments: Moments) -> str:
-    sentence = f"{when}, {send.quantity} is sent as {named(send.identifiers)}"
-    if send.is_farewell:
-        if facts.listed is None:
-            return sentence + ", and once that is acknowledged the SKU is forgotten."
-        return sentence + f", which it has left, and then its number as {named(facts.listed.identifiers)}."
-    if row.doubt_until is not None and row.doubt_until > claimed_at(facts, row):
-        return sentence + f", and confirmed {moments.at(row.doubt_until)}, when nothing older can land."
-    return sentence + (", which ends the doubt." if row.doubt_at is not None else ".")
 
 
 def named(identifiers: tuple[str | None, ...]) -> str:

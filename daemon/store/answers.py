@@ -1,6 +1,7 @@
 """What an operator asks about one SKU, or of the attempt log."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
 from daemon.core.guard import GuardRule, threshold
 from daemon.core.plan import Listed
-from daemon.core.story import Difference, Facts, Filling, PastAttempt, Rhythm, Row, Stop
+from daemon.core.story import Difference, Facts, Filling, PastAttempt, Rhythm, Row, Stop, Twin
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.control import Pauses
@@ -28,6 +29,7 @@ _LEDGER = queries.load("ledger")
 _MOST_ROWS: Final = 5
 _MOST_CANDIDATES: Final = 200
 _MOST_NAMESAKES: Final = 20
+_MOST_TWINS: Final = 20
 _COLUMNS: Final = tuple(Row.__dataclass_fields__)
 
 
@@ -98,8 +100,11 @@ class Answers:
         listed, rows, problem = await self._listed(listing, sku)
         heir = None
         if row is not None and row.identifiers is not None and problem is None:
-            moved = listed is None or listed.identifiers != row.identifiers
+            moved = (
+                listed is None or listed.identifiers != row.identifiers or listed.carrier not in (None, sku)
+            )
             heir = await self._heir(channel, sku) if moved else None
+        twins = await self._twins(listing, sku, row, listed)
         lanes = Lanes(self._database)
         pause = (await Pauses(self._database).all()).get(channel)
         trouble = next((one for one in await lanes.troubles() if one.channel == channel), None)
@@ -132,6 +137,24 @@ class Answers:
             is_unread=intake["is_unread"],
             resync_at=None if resynced_at is None else resynced_at + kept.resync,
             rhythm=kept.rhythm,
+            factor=math.inf if kept.guard is None else kept.guard.move_factor,
+            twins=twins,
+            duplicates=listing.duplicates,
+            is_first_reading=intake["is_first_reading"],
+        )
+
+    async def _twins(
+        self, listing: ChannelListing, sku: Sku, row: Row | None, listed: Listed | None
+    ) -> tuple[Twin, ...]:
+        """Other SKUs with the same identifiers, which are the listing's now, or those that were read last."""
+        names = row and row.listed_identifiers if listed is None else listed.identifiers
+        if not names:
+            return ()
+        async with self._database.connection(f"{listing.channel}: looking for an identifier") as connection:
+            rows = await connection.fetch(_SQL["twins"], listing.channel, sku, list(names), _MOST_TWINS)
+        return tuple(
+            Twin(Sku(one["sku"]), one["quantity"], one["acked_quantity"], one["acked_at"], one["is_unclear"])
+            for one in rows
         )
 
     async def _listed(
@@ -169,7 +192,16 @@ class Answers:
         listing: ChannelListing,
         sku: Sku,
     ) -> asyncpg.Record | None:
-        rows = await connection.fetch(statement, "", await Twins(listing).complete(connection, [sku]))
+        read = await Twins(listing).complete(connection, [sku])
+        rows = await connection.fetch(statement, "", read)
+        made = next((row for row in rows if row["sku"] == sku), None)
+        if listing.duplicates == "park" or made is None or not made["identifiers"]:
+            return made
+        # Where no reading has seen these identifiers yet, a claim finds the others first, and reads again.
+        others = await connection.fetch(_SQL["twins"], listing.channel, sku, made["identifiers"], None)
+        if not {one["sku"] for one in others} - set(read):
+            return made
+        rows = await connection.fetch(statement, "", [sku, *(one["sku"] for one in others)])
         return next((row for row in rows if row["sku"] == sku), None)
 
     @asynccontextmanager
@@ -263,8 +295,8 @@ def _with(listing: ChannelListing, name: str) -> str:
 
 def _row(record: asyncpg.Record) -> Row:
     values = {column: record[column] for column in _COLUMNS if column in record}
-    identifiers = values["identifiers"]
-    return Row(**values | {"identifiers": None if identifiers is None else tuple(identifiers)})
+    lists = ("identifiers", "listed_identifiers", "twins")
+    return Row(**values | {name: None if values[name] is None else tuple(values[name]) for name in lists})
 
 
 def _attempt(record: asyncpg.Record) -> PastAttempt:
@@ -288,6 +320,7 @@ def _difference(record: asyncpg.Record) -> Difference:
         record["first_seen"],
         record["last_seen"],
         record["times_seen"],
+        record["is_open"],
     )
 
 

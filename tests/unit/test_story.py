@@ -10,7 +10,7 @@ from daemon.core.moments import Moments, span
 from daemon.core.narration import Story, tell
 from daemon.core.near import nearest
 from daemon.core.plan import Listed
-from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, State, Stop
+from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, State, Stop, Twin
 from daemon.core.types import SEKORM, Sku
 
 NOW = datetime(2026, 11, 22, 7, 0, 0, tzinfo=UTC)
@@ -41,6 +41,9 @@ ROW = Row(
     parked_reason=None,
     parked_at=None,
     discarded_at=None,
+    listed_rows=1,
+    listed_identifiers=NAME,
+    listed_quantity=5,
 )
 FACTS = Facts(
     channel=SEKORM,
@@ -76,6 +79,8 @@ DOUBTED = replace(
 )
 PARKED = replace(ROW, parked_at=after(-120), parked_reason="no such part")
 STOCK = Listed(1, NAME, 6)
+SEEN = Difference("partner_differs", "still_open", 5, 9, after(-90_000), after(-60), 2, is_open=True)
+TWIN = Twin(Sku("SKU-2"), 70, 70, after(-30), is_unclear=False)
 
 
 def problem(identifiers: Sequence[str | None]) -> str | None:
@@ -176,7 +181,7 @@ def chapter(story: Story, about: str) -> str:
         (
             replace(
                 FACTS,
-                row=replace(WAITING, held_at=after(-60), due_at=None),
+                row=replace(WAITING, held_at=after(-60), zero_at=after(-60), due_at=None),
                 listed=Listed(1, NAME, 0),
                 guard=Stop(after(-60), "9 of 20 numbers fell to zero at once"),
             ),
@@ -237,6 +242,99 @@ def chapter(story: Story, about: str) -> str:
             State.NEW,
             "nothing: the partner was never told of it",
             "Then it waits for the debounce and is sent for the first time.",
+        ),
+        (
+            replace(FACTS, differences=(SEEN,)),
+            State.DIFFERS,
+            "acknowledged: 5",
+            "the partner acknowledged this number, and reconcile saw another one there. Reconcile does not send it",
+        ),
+        (
+            replace(FACTS, differences=(replace(SEEN, turn="contested"),)),
+            State.DIFFERS,
+            "acknowledged: 5",
+            "Find out who else writes there. The next reconcile looks again.",
+        ),
+        (
+            replace(FACTS, differences=(replace(SEEN, last_seen=after(-500)),)),
+            State.DIFFERS,
+            "acknowledged: 5",
+            "it was sent again since reconcile saw the difference. The next reconcile looks again.",
+        ),
+        (
+            replace(FACTS, differences=(replace(SEEN, turn="resolved", is_open=False),)),
+            State.IN_SYNC,
+            "acknowledged: 5",
+            "Nothing is sent: the partner holds this number, and nothing doubts it.",
+        ),
+        (
+            replace(FACTS, row=replace(FLYING, attempt_at=after(-600))),
+            State.IN_FLIGHT,
+            "attempt 12",
+            "Its answer is overdue, or what became of it could not be written yet",
+        ),
+        (
+            replace(FACTS, row=FLYING, has_owner=False),
+            State.IN_FLIGHT,
+            "attempt 12",
+            "Nobody waits for its answer any more: when a daemon owns the lane, the SKU is in doubt until 07:00:59",
+        ),
+        (
+            replace(FACTS, row=None, is_unread=True, listed=Listed(1, NAME, None)),
+            State.NEW,
+            "nothing",
+            "Then it is parked: the listing's quantity is NULL",
+        ),
+        (
+            replace(FACTS, row=None, is_unread=True, is_first_reading=True, has_owner=False),
+            State.NEW,
+            "nothing",
+            "This channel has read nothing yet: everything is compared as soon as a daemon runs. Not before a daemon",
+        ),
+        (
+            replace(FACTS, row=None, is_unread=True, twins=(TWIN,)),
+            State.NEW,
+            "nothing",
+            'Then it is parked: "SKU-2" has the same identifiers (PN-1 / AMS)',
+        ),
+        (
+            replace(FACTS, row=replace(PARKED, twins=(Sku("SKU-2"),)), twins=(TWIN,)),
+            State.PARKED,
+            "because no such part",
+            "Nothing is sent while other SKUs have its identifiers; when it has them for itself, its number is sent",
+        ),
+        (
+            replace(FACTS, row=replace(PARKED, twins=(Sku("SKU-2"),)), is_unread=True),
+            State.PARKED,
+            "because no such part",
+            "The change is captured and is read as soon as a daemon runs. Then it is tried again.",
+        ),
+        (
+            replace(FACTS, row=PARKED, is_unread=True, listed=Listed(2, NAME, None)),
+            State.PARKED,
+            "because no such part",
+            "Then it is parked again: the listing has 2 rows for this SKU",
+        ),
+        (
+            replace(
+                FACTS,
+                row=replace(ROW, identifiers=None, acked_quantity=None, acked_at=None),
+                listed=Listed(1, NAME, None, carrier=Sku("SKU-0")),
+                duplicates="sum",
+            ),
+            State.SUMMED,
+            "nothing waits",
+            "Nothing is sent for it: SKU-0 has the sum of all that have its identifiers.",
+        ),
+        (
+            replace(
+                FACTS,
+                row=replace(WAITING, held_at=after(-60), zero_at=after(-60), due_at=None),
+                listed=Listed(1, NAME, 0),
+            ),
+            State.HELD,
+            "held by the guard",
+            "The guard holds nothing any more: the number is due within a moment.",
         ),
         (
             replace(FACTS, row=None, listed=None, listing=()),
@@ -369,3 +467,16 @@ def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> Non
     candidates = ["AB-123", "AB-1234", "ab_12-3X", "ZZ-999", "AB-123"]
     assert nearest("ab 123", candidates) == ["AB-123", "AB-1234", "ab_12-3X"]
     assert nearest("qqq", candidates) == []
+
+
+def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
+    listed = replace(FACTS, twins=(TWIN,))
+    assert chapter(told(listed), "shared").splitlines() == [
+        "PN-1 / AMS is also the name of:",
+        "  SKU-2, listed with 70; acknowledged: 70",
+        "the partner keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
+    ]
+    unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
+    assert "which one is not clear just now" in chapter(told(unclear), "shared")
+    neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
+    assert chapter(told(neither), "shared").endswith("was told none of theirs")

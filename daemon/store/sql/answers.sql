@@ -19,13 +19,24 @@ FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at D
 
 -- name: differences
 -- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the partner's name.
-SELECT d.class, d.last_turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen
+SELECT d.class, d.last_turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
+
+-- name: twins
+-- Other listed SKUs with identifiers $3, the first by name, and what was sent for them under these.
+SELECT d.sku, d.listed_quantity AS quantity, CASE WHEN d.identifiers = $3 THEN d.acked_quantity END AS acked_quantity,
+       CASE WHEN d.identifiers = $3 THEN d.acked_at END AS acked_at,
+       d.identifiers = $3 AND (d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL) IS TRUE AS is_unclear
+FROM stockrelay.ledger AS d
+WHERE d.channel = $1 AND d.sku <> $2 AND d.listed_rows > 0 AND d.listed_identifiers = $3
+AND hash_array_extended(d.listed_identifiers, 0) = hash_array_extended($3::text[], 0)
+AND array_position($3, NULL) IS NULL AND array_position($3, '') IS NULL
+ORDER BY d.sku COLLATE "C" LIMIT $4;
 
 -- name: intake
 -- The database's time; whether the change log names the SKU and channel $2 has not read that far; when everything was
 -- compared. A channel that has never read has everything before it.
-SELECT clock_timestamp() AS now, p.resynced_at, p.channel IS NULL
+SELECT clock_timestamp() AS now, p.resynced_at, p.channel IS NULL AS is_first_reading, p.channel IS NULL
        OR EXISTS (SELECT FROM stockrelay.unread(p.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL) AS is_unread
 FROM (SELECT) AS one LEFT JOIN stockrelay.read_position AS p ON p.channel = $2;
 

@@ -1,0 +1,274 @@
+"""What happens next to one SKU at one partner, and how that is said.
+
+It is not guessed: it is what `decide` says of the row as the next claim will find it, and what a reading would mark.
+"""
+
+import math
+import shlex
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from daemon.core.moments import Moments
+from daemon.core.plan import (
+    Decision,
+    Delivery,
+    Forget,
+    Hold,
+    Leave,
+    Park,
+    Problem,
+    PutOff,
+    Send,
+    Settled,
+    Wait,
+    decide,
+    unseen_anomaly,
+)
+from daemon.core.story import (
+    Facts,
+    Filling,
+    Row,
+    claimed_at,
+    decided,
+    delivery_of,
+    is_quiet,
+    is_unparked,
+    is_wrong,
+    named,
+)
+
+
+class Step(StrEnum):
+    """Who takes the next step."""
+
+    NOBODY = "nobody"
+    """Not before a person, the ERP or the partner changes something."""
+    LISTING = "listing"
+    """Nobody, as long as the listing fails."""
+    ANSWER = "answer"
+    """The open attempt ends."""
+    READING = "reading"
+    """The intake finds that the row is to be told, or tried again."""
+    RELEASE = "release"
+    """The guard lets the number go, or it comes back."""
+    CLAIM = "claim"
+    """A claim decides, when the row is due."""
+
+
+def next_step(facts: Facts, problem: Problem) -> Step:
+    """Return who takes the next step with the SKU."""
+    row = facts.row
+    if row is not None and row.attempt_id is not None:
+        return Step.ANSWER
+    if facts.listing_problem is not None:
+        return Step.LISTING
+    if row is None:
+        return Step.NOBODY if facts.listed is None else Step.READING
+    if row.parked_at is not None:
+        return Step.READING if is_unparked(facts, row) else Step.NOBODY
+    is_waiting = row.due_at is not None or row.sync_at is not None
+    if row.held_at is not None:
+        return Step.RELEASE if is_wrong(facts, row) else Step.READING
+    if is_waiting:
+        return Step.RELEASE if facts.filling is Filling.HELD else Step.CLAIM
+    return Step.NOBODY if is_quiet(row, decided(facts, row, problem)) else Step.READING
+
+
+def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
+    """Return what happens next, in a sentence or two."""
+    row, step = facts.row, next_step(facts, problem)
+    match step:
+        case Step.LISTING:
+            return "Nothing new is sent before the listing works: see `stockrelay check`."
+        case Step.ANSWER:
+            assert row is not None
+            return _after_the_answer(facts, row, moments)
+        case Step.READING:
+            return _read(facts, row, problem, moments)
+        case Step.RELEASE:
+            return _released(facts)
+        case Step.CLAIM:
+            assert row is not None
+            return _obstacle(facts) + _claim(facts, row, decided(facts, row, problem), moments)
+        case Step.NOBODY:
+            return _nothing(facts, row, problem)
+        case _:
+            assert_never(step)
+
+
+def _nothing(facts: Facts, row: Row | None, problem: Problem) -> str:
+    if row is None:
+        return "Nothing: it is neither listed here nor known from before."
+    about_to = " A change is captured and about to be read." if facts.is_unread else ""
+    if row.parked_at is not None and row.twins and facts.duplicates == "park":
+        return (
+            "Nothing is sent while other SKUs have its identifiers; when it has them for itself, its number is sent at "
+            f"once. Or let the sum of them be sent: channels.{facts.channel}.duplicates.{about_to}"
+        )
+    if row.parked_at is not None:
+        return (
+            "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
+            f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`.{about_to}"
+        )
+    decision = decided(facts, row, problem)
+    if isinstance(decision, Leave):
+        return f"Nothing is sent for it: {decision.carrier} has the sum of all that have its identifiers.{about_to}"
+    return _differing(facts, row) + about_to
+
+
+def _differing(facts: Facts, row: Row) -> str:
+    """What comes of a number that is acknowledged and not doubted, given what reconcile saw of it."""
+    seen = next((one for one in facts.differences if one.is_open), None)
+    if seen is None:
+        return "Nothing is sent: the partner holds this number, and nothing doubts it."
+    if seen.turn == "contested":
+        return (
+            "Nothing is sent: the partner acknowledged this number more than once, and reconcile saw another one there "
+            "each time. Find out who else writes there. The next reconcile looks again."
+        )
+    if row.acked_at is not None and row.acked_at > seen.last_seen:
+        return "Nothing is sent: it was sent again since reconcile saw the difference. The next reconcile looks again."
+    return (
+        "Nothing is sent: the partner acknowledged this number, and reconcile saw another one there. Reconcile does "
+        "not send it again: `reconcile.heal` is off, or the difference is one that another number does not end."
+    )
+
+
+def _released(facts: Facts) -> str:
+    if facts.filling is Filling.HELD:
+        return (
+            "Nothing of this channel is sent until the ERP's numbers are right or somebody lets them go: "
+            f"`stockrelay release {facts.channel}`."
+        )
+    if facts.guard is None:
+        return _obstacle(facts) + "The guard holds nothing any more: the number is due within a moment."
+    return (
+        "The number is not sent until the ERP's numbers are back or somebody lets it go: "
+        f"`stockrelay release {facts.channel}`. One that is not wrong goes out as always."
+    )
+
+
+def _read(facts: Facts, row: Row | None, problem: Problem, moments: Moments) -> str:
+    """What a reading finds, and what a claim does then."""
+    found = _reading(facts, moments) + _obstacle(facts, " ")
+    if row is None:
+        new = Delivery(
+            facts.sku,
+            None,
+            None,
+            is_doubted=False,
+            is_settled=True,
+            is_acked_since_doubt=False,
+            failures=0,
+            twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
+        )
+        decision = decide(new, facts.listed, has_heir=False, problem=problem, factor=facts.factor)
+        if isinstance(decision, Park):
+            return f"{found} Then it is parked: {decision.reason}."
+        if isinstance(decision, Leave):
+            return f"{found} Then {decision.carrier}'s number has it in it: nothing is sent for this one."
+        return f"{found} Then it waits for the debounce and is sent for the first time."
+    if row.parked_at is not None:
+        decision = decided(facts, row, problem)
+        again = f"parked again: {decision.reason}" if isinstance(decision, Park) else "tried again"
+        return f"{found} Then it is {again}."
+    return found
+
+
+def _reading(facts: Facts, moments: Moments) -> str:
+    if facts.is_first_reading:
+        return "This channel has read nothing yet: everything is compared as soon as a daemon runs."
+    if facts.is_unread:
+        return "The change is captured and is read as soon as a daemon runs."
+    when = "" if facts.resync_at is None else f", {moments.at(facts.resync_at)}"
+    return (
+        "No change was captured for this (is every table that the listing reads watched?): "
+        f"the next comparison of everything finds it{when}."
+    )
+
+
+def _after_the_answer(facts: Facts, row: Row, moments: Moments) -> str:
+    assert row.attempt_at is not None
+    sentence = _awaited(facts, row.attempt_at, moments)
+    if row.attempt_seq is not None and row.want_seq > row.attempt_seq:
+        number = (
+            "" if facts.listed is None or facts.listed.quantity is None else f", {facts.listed.quantity},"
+        )
+        sentence += f" A newer number{number} waits for that: there are never two requests for one SKU."
+    if facts.paused is not None:
+        sentence += f" Nothing after it is claimed until `stockrelay resume {facts.channel}`."
+    return sentence
+
+
+def _awaited(facts: Facts, sent_at: datetime, moments: Moments) -> str:
+    doubt = f"in doubt until {moments.at(sent_at + facts.rhythm.settle)} and is sent again."
+    if not facts.has_owner:
+        return f"Nobody waits for its answer any more: when a daemon owns the lane, the SKU is {doubt}"
+    # Its outcome is written a moment after the answer.
+    if facts.now > sent_at + 2 * facts.rhythm.timeout:
+        return (
+            "Its answer is overdue, or what became of it could not be written yet: the daemon tries again. If it knows "
+            f"no answer, the SKU is {doubt}"
+        )
+    return (
+        f"Its answer is awaited for at most {facts.rhythm.timeout.total_seconds():g} s. Without a clear one the SKU "
+        f"is {doubt}"
+    )
+
+
+def _obstacle(facts: Facts, before: str = "") -> str:
+    """What keeps the channel's claims, as the beginning of a sentence that says what comes after it."""
+    after = "" if before else " Then: "
+    if facts.paused is not None:
+        return (
+            f"{before}Not while the channel is paused: `stockrelay resume {facts.channel}` ends that.{after}"
+        )
+    if facts.filling is Filling.AWAITED:
+        return f"{before}Not before the whole listing has been compared for the first time.{after}"
+    if not facts.has_owner:
+        return f"{before}Not before a daemon runs: nobody owns the channel's lane.{after}"
+    if facts.trouble is not None:
+        return f"{before}Not while the channel is in trouble: a request is tried from time to time.{after}"
+    return ""
+
+
+def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
+    at = claimed_at(facts, row)
+    when = "now" if at <= facts.now else f"at {moments.at(at)}"
+    if row.due_at is None:
+        when += ", when those that changed have had their turn"
+    match decision:
+        case Send():
+            return _sending(facts, row, decision, when, moments)
+        case Settled():
+            return f"{when}, nothing is sent: the partner holds {row.acked_quantity} already."
+        case Wait():
+            assert row.doubt_until is not None
+            return f"{row.acked_quantity} is confirmed {moments.at(row.doubt_until)}, when nothing older can land."
+        case Park(reason):
+            return f"{when}, it is parked: {reason}."
+        case Forget():
+            if facts.heir is not None:
+                return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
+            return f"{when}, it is forgotten: the partner holds no number of it."
+        case Leave(carrier):
+            return f"{when}, nothing is sent for it: {carrier} has the sum of all that have its identifiers."
+        case Hold() | PutOff():
+            return f"{when}, nothing is sent: too many numbers are wrong at once."
+        case _:
+            assert_never(decision)
+
+
+def _sending(facts: Facts, row: Row, send: Send, when: str, moments: Moments) -> str:
+    sentence = f"{when}, {send.quantity} is sent as {named(send.identifiers)}"
+    if send.is_farewell:
+        if facts.listed is None:
+            return sentence + ", and once that is acknowledged the SKU is forgotten."
+        return sentence + f", which it has left, and then its number as {named(facts.listed.identifiers)}."
+    is_guarded = facts.factor < math.inf
+    if is_guarded and unseen_anomaly(delivery_of(facts, row), facts.listed, facts.factor) is not None:
+        sentence += ", unless too many numbers are wrong at once: then they are counted first"
+    if row.doubt_until is not None and row.doubt_until > claimed_at(facts, row):
+        return sentence + f", and confirmed {moments.at(row.doubt_until)}, when nothing older can land."
+    return sentence + (", which ends the doubt." if row.doubt_at is not None else ".")

@@ -80,6 +80,15 @@ INSERT INTO stockrelay.read_position (channel) VALUES ('sekorm');
 """
 )
 
+OTHER_IDS: Final = """
+UPDATE stockrelay.change_0 SET xid = (xid::text::bigint + {0})::text::xid8;
+UPDATE stockrelay.change_1 SET xid = (xid::text::bigint + {0})::text::xid8;
+UPDATE stockrelay.read_position AS p SET read_until = format('%1$s:%1$s:', s.read_until)::pg_snapshot
+FROM (SELECT channel, pg_snapshot_xmax(read_until)::text::bigint + {0} AS read_until FROM stockrelay.read_position) AS s
+WHERE p.channel = s.channel
+"""
+"""Writes the transaction ids as a server would have that has given so many more."""
+
 
 class Place:
     """One database. Its connections are cut when the test ends."""

@@ -11,19 +11,11 @@ import pytest
 
 from daemon.core.errors import ForeignDatabase, StoreRefused
 from daemon.store.migrate import migrate
-from tests.store.place import WATCHES, Place
+from tests.store.place import OTHER_IDS, WATCHES, Place
 from tests.store.shop import SETTLE, Shop, opened
 
 RESTORES = Path(__file__).parents[2] / "docs" / "deployment.md"
 NO_AGE = timedelta(0)
-OTHER_IDS = """
-UPDATE stockrelay.change_0 SET xid = (xid::text::bigint + {0})::text::xid8;
-UPDATE stockrelay.change_1 SET xid = (xid::text::bigint + {0})::text::xid8;
-UPDATE stockrelay.read_position AS p SET read_until = format('%1$s:%1$s:', s.read_until)::pg_snapshot
-FROM (SELECT channel, pg_snapshot_xmax(read_until)::text::bigint + {0} AS read_until FROM stockrelay.read_position) AS s
-WHERE p.channel = s.channel
-"""
-"""Writes the transaction ids as a server would have that has given so many more."""
 
 
 @asynccontextmanager

@@ -99,6 +99,23 @@ async def test_rows_that_will_not_be_sent_are_counted(
     assert advice in failed.advice
 
 
+async def test_the_quantity_of_a_row_is_computed_once(office18: Office) -> None:
+    """A listing is usually a sum for each row, and `check` reads all of it."""
+    office18.database.run_sql(f"""
+        ALTER DATABASE {office18.database.name} SET track_functions = 'all';
+        CREATE FUNCTION erp.summed(sku text) RETURNS bigint LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN (SELECT sum(s.on_hand) FROM erp.stock AS s WHERE s.sku = summed.sku); END';
+        INSERT INTO erp.products (sku, part_no, brand, name, ymatou_code)
+        SELECT 'MORE-' || i, 'P', i, 'more', 'MORE-' || i FROM generate_series(1, 1000) AS i;
+    """)
+    quantity = "coalesce((SELECT erp.summed(p.sku)), 0) AS quantity FROM erp.products AS p"
+    answers = await office18.check(office18.listing(f"SELECT p.sku, p.sku AS outer_sku_id, {quantity}"))
+    assert "1,020" in answers.of("rows ymatou").found
+    # Some more for the costs of single SKUs.
+    calls = office18.database.run_sql("SELECT calls FROM pg_stat_user_functions WHERE funcname = 'summed'")
+    assert int(calls) < 2 * 1020
+
+
 async def test_identifiers_that_sekorm_refuses_are_named_with_field_and_limit(office18: Office) -> None:
     office18.database.run_sql("UPDATE erp.products SET part_no = repeat('7', 51) WHERE product_id = 3")
     failed = (await office18.check()).failed("rows sekorm")

@@ -62,5 +62,5 @@ INSERT INTO product_product VALUES
     (1, true, 'DESK', NULL, 1), (2, true, 'LAMP', NULL, 2), (3, true, 'FLOUR', NULL, 3), (4, true, 'SHIRT-R', '-R', 4),
     (5, true, 'SHIRT-B', '-B', 4), (6, true, '', NULL, 5), (7, true, 'SERVICE', NULL, 6);
 SELECT move('DESK', 40, 'SUP', 'STO', days => -40), move('LAMP', 7, 'SUP', 'STO', days => -40), move('SHIRT-R', 5, 'SUP', 'STO'),
-       move('SHIRT-B', 6, 'SUP', 'SHELF'), move('FLOUR', 0.1, 'SUP', 'STO'), move('FLOUR', 0.2, 'SUP', 'STO');
+       move('SHIRT-B', 6, 'SUP', 'SHELF'), move('FLOUR', 0.7, 'SUP', 'STO'), move('FLOUR', 0.1, 'SUP', 'STO');
 ANALYZE;

@@ -1,6 +1,6 @@
--- A fraction arrives: 0.1 + 0.2 + 2.7 is 3.
--- noticed: 3=3
-SELECT move('FLOUR', 2.7, 'SUP', 'STO');
+-- A fraction arrives: 0.7 + 0.1 + 0.2 is 1.
+-- noticed: 3=1
+SELECT move('FLOUR', 0.2, 'SUP', 'STO');
 
 -- A customer's shipment waits to be assigned.
 -- noticed: 1=37

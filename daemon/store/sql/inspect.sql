@@ -178,7 +178,8 @@ SELECT l.* FROM (
 ) AS l;
 
 -- name: listing_rows
--- Every row of the listing, as it is read for sending.
+-- Every row of the listing, as it is read for sending. OFFSET 0: the quantity is computed once a row, and not for each
+-- mention of it.
 SELECT x.sku, x.identifiers, left(x.number::text, 32) AS number,
        x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1 IS TRUE AS is_sendable,
        coalesce(x.number > 0 AND x.number <> trunc(x.number), false) AS is_fractional,
@@ -186,7 +187,7 @@ SELECT x.sku, x.identifiers, left(x.number::text, 32) AS number,
 FROM (
     SELECT l.sku::text AS sku, ARRAY[@identifiers@]::text[] AS identifiers, @number@ AS number FROM (
 @listing@
-    ) AS l
+    ) AS l OFFSET 0
 ) AS x;
 
 -- name: listing_duplicates

@@ -72,7 +72,7 @@ def next_step(facts: Facts, problem: Problem) -> Step:
         return Step.RELEASE if is_wrong(facts, row) else Step.READING
     if is_waiting:
         return Step.RELEASE if facts.filling is Filling.HELD else Step.CLAIM
-    return Step.NOBODY if is_quiet(row, decided(facts, row, problem)) else Step.READING
+    return Step.NOBODY if is_quiet(facts, row, decided(facts, row, problem)) else Step.READING
 
 
 def coming(facts: Facts, problem: Problem, moments: Moments) -> str:

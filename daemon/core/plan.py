@@ -101,9 +101,13 @@ class PutOff:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """It is sold as one with `carrier`, whose number has this one's in it: nothing is sent for this one."""
+    """It is sold as one with `carrier`, whose number has this one's in it: nothing is sent for this one.
+
+    `keeps_name`: the carrier was not sent under these identifiers yet, and may never be.
+    """
 
     carrier: Sku
+    keeps_name: bool = False
 
 
 Decision = Send | Settled | Wait | Park | Forget | Leave | Hold | PutOff
@@ -174,7 +178,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
         assert delivery.identifiers is not None
         return _farewell(delivery, delivery.identifiers)
     if is_carried:
-        return _leave(delivery, listed, has_heir=has_heir)
+        return _leave(delivery, listed, has_heir=has_heir or is_quiet_zero)
     # The listing can be read, so a number is there.
     assert listed.quantity is not None
     reason = problem(listed.identifiers)
@@ -192,11 +196,12 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
 
 
 def _leave(delivery: Delivery, listed: Listed, *, has_heir: bool) -> Leave | Wait:
+    keeps_name = delivery.identifiers is not None and not has_heir
     # What was sent for it may land after the sum: unless the carrier confirms that, wait until it can't any more.
-    if delivery.identifiers is not None and delivery.is_doubted and not delivery.is_settled and not has_heir:
+    if keeps_name and delivery.is_doubted and not delivery.is_settled:
         return Wait()
     assert listed.carrier is not None
-    return Leave(listed.carrier)
+    return Leave(listed.carrier, keeps_name=keeps_name)
 
 
 def unsendable(sku: Sku, listed: Listed, problem: Problem) -> str | None:

@@ -198,16 +198,18 @@ def state(facts: Facts, problem: Problem) -> State:
         return State.IN_DOUBT
     if is_waiting:
         return State.DEBOUNCING if is_debouncing(row, facts.now) else State.WAITING
-    if not is_quiet(row, decided(facts, row, problem)):
+    if not is_quiet(facts, row, decided(facts, row, problem)):
         return State.BEHIND
-    if row.identifiers is None:
+    if facts.listed.carrier not in (None, facts.sku):
         return State.SUMMED
     return State.DIFFERS if any(seen.is_open for seen in facts.differences) else State.IN_SYNC
 
 
-def is_quiet(row: Row, decision: Decision) -> bool:
+def is_quiet(facts: Facts, row: Row, decision: Decision) -> bool:
     """Whether a row that does not wait is as it should be, so that no reading marks it."""
-    return isinstance(decision, Settled) or (isinstance(decision, Leave) and row.identifiers is None)
+    if isinstance(decision, Leave):
+        return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
+    return isinstance(decision, Settled)
 
 
 def is_unparked(facts: Facts, row: Row) -> bool:

@@ -583,13 +583,19 @@ class Ledger:
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
-            ("leave_to_carrier", claim.left),
             ("await_settling", waiting),
             ("keep_held", claim.held),
             ("put_off", claim.put_off),
         ):
             if skus:
                 await connection.execute(_SQL[name], self.channel, skus)
+        if claim.left:
+            kept = [
+                sku
+                for sku, decision in decisions.items()
+                if isinstance(decision, Leave) and decision.keeps_name
+            ]
+            await connection.execute(_SQL["leave_to_carrier"], self.channel, claim.left, kept)
         if claim.parked:
             nothing = Listed(0, (), None)
             rows = [

@@ -1,17 +1,22 @@
 """Several listed SKUs with the same identifiers: the partner keeps one number, and nobody can say whose."""
 
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from daemon.core.types import Duplicates
 from daemon.store import queries
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Proofs
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, LISTING, Shop, opened
+from tests.store.test_histories import DEBOUNCE, SKUS, History, is_clean
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 NAME = ("PN", "brand")
@@ -375,3 +380,89 @@ async def test_the_night_asks_about_the_sum(summing: Shop) -> None:
     assert found == {"A": (75, True, True), "B": (None, False, False)}
     only_b = await Proofs(summing.database, listing).rows(["B"], timedelta(0))
     assert [row.sku for row in only_b] == ["B"]
+
+
+# Whatever happens
+
+
+SEEDS = (0, 1)
+
+
+@dataclass
+class Collisions(History):
+    """A history in which SKUs get each other's identifiers and leave them again."""
+
+    duplicates: Duplicates = "park"
+    taken: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    async def move(self) -> None:
+        """Identifiers of another SKU, or never used ones."""
+        if self.random.random() < 0.7:
+            name = self.random.choice(SKUS)
+            self.taken.pop(name, None)
+            if self.random.random() < 0.6:
+                self.taken[name] = self.identifiers(self.random.choice(SKUS))
+                self.seen["collision"] += 1
+            else:
+                self.parts[name] += 1
+            await self.shop.sells(self.sku(name), self.random.choice([0, 4]), self.identifiers(name))
+
+    def identifiers(self, name: str) -> tuple[str, str]:
+        return self.taken.get(name) or super().identifiers(name)
+
+    async def check(self) -> None:
+        """Nothing that is parked for its twins is clean, and at rest it is asked what the partner holds."""
+        rows = await self.shop.sql.fetch("SELECT * FROM stockrelay.ledger")
+        self.seen["parked"] += sum(row["parked_at"] is not None for row in rows)
+        self.seen["summed"] += sum(row["duplicates"] == "sum" and row["identifiers"] is None for row in rows)
+        for row in rows:
+            is_due = {row["due_at"], row["attempt_id"], row["sync_at"], row["parked_at"]} != {None}
+            assert is_due or is_clean(row), dict(row)
+
+    async def rest(self) -> None:
+        """What one SKU alone is named has that SKU's number; the others have their sum, or any number."""
+        while self.waiting:
+            request = self.waiting.pop()
+            self.apply(request)
+            await self.shop.complete(request.attempt, "applied", owner=request.owner)
+        for turn in range(16):
+            await self.shop.drain(DEBOUNCE)
+            await self.shop.pass_time(61 if turn % 2 else 11)
+            if turn == 1:
+                self.late.clear()
+            for attempt in (*(await self.shop.claim()).attempts, *(await self.shop.claim_turn()).attempts):
+                self.partner[attempt.push.identifiers] = attempt.push.quantity
+                await self.shop.complete(attempt, "applied")
+        wanted: dict[tuple[str, str], list[int]] = {}
+        for row in await self.shop.sql.fetch("SELECT * FROM shop.goods"):
+            wanted.setdefault((row["pn"], row["brand"]), []).append(int(row["quantity"]))
+        parked_names = {
+            name for name, numbers in wanted.items() if len(numbers) > 1 and self.duplicates == "park"
+        }
+        holds = {name: number for name, number in self.partner.items() if name not in parked_names}
+        expected = {name: sum(numbers) for name, numbers in wanted.items() if name not in parked_names}
+        assert holds == dict.fromkeys(holds, 0) | expected
+        assert len(await parked(self.shop)) == sum(len(wanted[name]) for name in parked_names)
+        await self.shop.resync(DEBOUNCE)
+        await self.shop.pass_time(100)
+        assert (await self.shop.claim()).looked_at == 0
+
+
+@ON_18
+@pytest.mark.parametrize("duplicates", ["park", "sum"])
+async def test_whatever_happens_to_identifiers_the_partner_ends_with_the_erps_numbers(
+    place: Place, duplicates: Duplicates
+) -> None:
+    seen: Counter[str] = Counter()
+    async with opened(place, duplicates=duplicates) as shop:
+        await shop.take()
+        for seed in SEEDS:
+            history = Collisions(shop, random.Random(seed), seen=seen, duplicates=duplicates)
+            for _ in range(300):
+                await history.step()
+            await history.rest()
+            await shop.sql.execute("DELETE FROM shop.goods; DELETE FROM stockrelay.ledger")
+            await shop.drain()
+    rare = "parked" if duplicates == "park" else "summed"
+    for state in ("claimed", "collision", "late", "landed", "synced", rare):
+        assert seen[state], seen

@@ -105,8 +105,8 @@ WITH listed AS (
                          THEN $7 AND t.quantity IS DISTINCT FROM e.listed_quantity
                      ELSE e.held_at IS NOT NULL END
         -- Another SKU's number has this one's in it already.
-        WHEN t.carrier <> t.sku AND e.identifiers IS NULL AND e.listed_identifiers = t.identifiers AND e.attempt_id IS NULL
-            THEN false
+        WHEN t.carrier <> t.sku AND coalesce(e.identifiers = t.identifiers, true) AND e.listed_identifiers = t.identifiers
+            AND e.attempt_id IS NULL THEN false
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
              OR t.quantity IS DISTINCT FROM CASE WHEN e.attempt_id IS NULL THEN e.acked_quantity ELSE e.attempt_quantity END
     END
@@ -363,10 +363,10 @@ UPDATE stockrelay.ledger SET
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: leave_to_carrier
--- Claimed, and sold as one with another SKU that has the sum.
+-- Claimed, and sold as one with another SKU that has the sum. $3: those whose identifiers nobody has taken over.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
-    identifiers = NULL, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
+    identifiers = CASE WHEN sku = ANY ($3::text[]) THEN identifiers END, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
     retry_at = NULL, zero_at = NULL, held_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 

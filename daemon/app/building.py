@@ -24,6 +24,7 @@ from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
 from daemon.store.database import ConnectOptions, Database
 from daemon.store.dependencies import Dependencies
+from daemon.store.identity import refuse_copy
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
@@ -52,7 +53,7 @@ def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
 def lease_pool(settings: Settings) -> Database:
     """Make the connections for what keeps the lanes ours, opened by the caller: a lease must not wait until slow
     claims have ended, or until a channel has been divided."""
-    return Database(connect_options(settings, is_direct=False), lease_connections(settings))
+    return Database(connect_options(settings, is_direct=False), lease_connections(settings), refuse_copy)
 
 
 def lease_connections(settings: Settings) -> int:
@@ -73,10 +74,12 @@ class Pools:
         options = connect_options(settings, is_direct=False)
         for_listings = replace(options, is_for_listings=True)
         channels, claims = settings.enabled_channels(), claim_connections(settings)
-        self.shared = Database(options, max(2, settings.database.pool_size - claims * len(channels)))
+        self.shared = Database(
+            options, max(2, settings.database.pool_size - claims * len(channels)), refuse_copy
+        )
         self.leases = lease_pool(settings)
-        self.intakes = {name: Database(options, 1) for name in channels}
-        self.claims = {name: Database(for_listings, claims) for name in channels}
+        self.intakes = {name: Database(options, 1, refuse_copy) for name in channels}
+        self.claims = {name: Database(for_listings, claims, refuse_copy) for name in channels}
 
     def all(self) -> list[Database]:
         return [self.shared, self.leases, *self.intakes.values(), *self.claims.values()]

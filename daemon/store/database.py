@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -134,6 +134,9 @@ def _words(error: BaseException) -> str:
     return f"{text}; {hint}" if hint else text
 
 
+OnConnect: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[object]]"
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
     """How to reach the database. `dsn` holds a password: it is not shown. `is_for_listings`: the sessions read the
@@ -247,9 +250,13 @@ async def _keep_session(_connection: object) -> None:
 
 
 class Database:
-    """The pool that all stores share."""
+    """The pool that all stores share. `on_connect` looks at each new connection; what it raises is raised where the
+    connection was wanted."""
 
-    def __init__(self, options: ConnectOptions, pool_size: int) -> None:
+    def __init__(
+        self, options: ConnectOptions, pool_size: int, on_connect: "OnConnect | None" = None
+    ) -> None:
+        self._on_connect = on_connect
         self._options = options
         self._pool_size = pool_size
         self._patience_s = (
@@ -264,6 +271,8 @@ class Database:
 
         async def set_up(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             keep_alive(connection)
+            if self._on_connect is not None:
+                await self._on_connect(connection)
 
         with _connecting():
             pool = await asyncpg.create_pool(

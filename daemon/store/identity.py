@@ -3,6 +3,9 @@
 from datetime import timedelta
 from typing import Final
 
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
 from daemon.core.errors import ForeignDatabase
 from daemon.store import queries
 from daemon.store.database import Database
@@ -11,6 +14,21 @@ _SQL = queries.load("intake")
 
 _EVERY_ROW: Final = timedelta(minutes=15)
 """For a statement that writes every row of the ledger."""
+
+
+async def refuse_copy(
+    connection: "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]",
+) -> asyncpg.Record:
+    """Return the database's identity. The daemon's pools ask it of each new connection: their address may have come to
+    lead to a copy. Raises ForeignDatabase when nobody has adopted it."""
+    row = await connection.fetchrow(_SQL["identity"])
+    assert row is not None
+    if not row["is_ours"]:
+        raise ForeignDatabase(
+            f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed from: "
+            "nothing is sent. If it takes over for good, run `stockrelay adopt`"
+        )
+    return row
 
 
 class Identity:
@@ -30,13 +48,7 @@ class Identity:
         Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
         """
         async with self._database.connection("reading the database's identity") as connection:
-            row = await connection.fetchrow(_SQL["identity"])
-            assert row is not None
-            if not row["is_ours"]:
-                raise ForeignDatabase(
-                    f"this database (system identifier {row['system_identifier']}) is a copy of the one that is pushed "
-                    "from: nothing is sent. If it takes over for good, run `stockrelay adopt`"
-                )
+            row = await refuse_copy(connection)
         has_failed_over = not row["is_same_timeline"] or self._timeline not in (None, row["timeline"])
         if not row["is_same_timeline"]:
             async with self._database.transaction("confirming every number after a failover") as connection:

@@ -1,0 +1,41 @@
+"""The daemon's address comes to lead to a copy while it runs: not even what is due there is sent."""
+
+from typing import Final
+
+from tests.acceptance.harness import Stage
+from tests.acceptance.proxy import Proxy
+
+COPY: Final = "is a copy of the one that is pushed from"
+SWAP: Final = """
+ALTER DATABASE {0} ALLOW_CONNECTIONS false;
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{0}';
+CREATE DATABASE {0}_copy TEMPLATE {0} STRATEGY file_copy;
+ALTER DATABASE {0} RENAME TO {0}_original;
+"""
+DUE: Final = """
+UPDATE erp.stock SET on_hand = 1;
+UPDATE stockrelay.ledger SET want_seq = nextval('stockrelay.want_seq'), first_dirty_at = now(), due_at = now();
+"""
+
+
+async def test_nothing_is_sent_from_a_copy_that_takes_the_place_of_the_database(stage18: Stage) -> None:
+    server, name = stage18.database.server, stage18.database.name
+    async with Proxy(server.port) as proxy:
+        stage18.configure(database={"listen_dsn": f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"})
+        replica = await stage18.running(5)
+        sent, since = stage18.simulator.stats.requests.total(), replica.mark()
+        # The connection that listens would find out when it is made anew. It is not.
+        proxy.swallow()
+        server.run_sql(SWAP.format(name))
+        try:
+            server.run_sql(DUE, f"{name}_copy")
+            server.run_sql(f"ALTER DATABASE {name}_copy RENAME TO {name}")
+            await replica.wait_until(
+                lambda: any(
+                    COPY in line.get("reason", "") for line in replica.find("dispatch.claim_failed", since)
+                ),
+                "claim that is refused",
+            )
+            assert stage18.simulator.stats.requests.total() == sent
+        finally:
+            server.run_sql(f"DROP DATABASE {name}_original WITH (FORCE)")

@@ -120,14 +120,21 @@ async def test_a_watched_table_that_spells_skus_otherwise_than_the_listing_is_na
 
 async def test_a_query_for_skus_is_tried_and_run_for_some_rows(office18: Office) -> None:
     office18.make_role()
+    office18.database.run_sql("""
+        CREATE TABLE erp.bins AS
+        SELECT i AS id, (SELECT min(p.sku) FROM erp.products AS p) AS sku FROM generate_series(1, 50000) AS i;
+        ANALYZE erp.bins;
+    """)
     stock = {"table": "erp.stock", "sku": "sku"}
     skus = "SELECT s.sku FROM erp.stock AS s WHERE s.warehouse_id = changed.warehouse_id"
-    settings = office18.settings(watch=[stock, {"table": "erp.warehouses", "skus": skus}])
+    bins = {"table": "erp.bins", "skus": "SELECT changed.sku"}
+    settings = office18.settings(watch=[stock, {"table": "erp.warehouses", "skus": skus}, bins])
     await migrate(settings, None)
     answers = await office18.check(settings)
     assert answers.of("watch erp.warehouses").verdict is Verdict.PASSED
     assert answers.of("triggers erp.warehouses").verdict is Verdict.PASSED
     assert answers.of("skus erp.warehouses").found.endswith("SKUs that were looked at are listed")
+    assert answers.of("skus erp.bins").found == "1 of the 1 SKUs that were looked at are listed"
     broken = office18.settings(
         watch=[stock, {"table": "erp.warehouses", "skus": skus.replace("erp.stock", "erp.gone")}]
     )

@@ -9,10 +9,10 @@ SELECT DISTINCT s.sku::text AS sku FROM jsonb_to_recordset($1::jsonb) AS changed
 ) AS s (sku) WHERE s.sku IS NOT NULL LIMIT $2;
 
 -- name: sample
--- Some of the SKUs that some rows of the table @table@ stand for.
+-- Some of the SKUs that some rows of the table @table@ stand for. Whole pages are sampled: about ten of them.
 SELECT DISTINCT s.sku::text COLLATE "C" AS sku FROM (
     SELECT * FROM @table@ TABLESAMPLE SYSTEM (
-        (SELECT least(100, 1000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = $1)) REPEATABLE (1)
+        (SELECT least(100, 1000.0 / greatest(c.relpages, 1)) FROM pg_class AS c WHERE c.oid = $1)) REPEATABLE (1)
     LIMIT 10) AS changed, LATERAL (
 @skus@
 ) AS s (sku) WHERE s.sku IS NOT NULL LIMIT $2;

@@ -1045,35 +1045,43 @@ RETURN (d.listed_rows > 0) = (wanted.listed_rows > 0) AND d.listed_identifiers I
 -- Named ones are looked up one by one, whatever the statistics of a new table say.
 CREATE FUNCTION stockrelay.note_twins(channel text, names jsonb, duplicates text, quiet interval) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
-SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on
+SET enable_indexscan = on SET enable_sort = on AS $$
 DECLARE
     now CONSTANT timestamptz := clock_timestamp();
     noted bigint;
 BEGIN
-    IF names IS NOT NULL THEN
-        -- (Until the function ends.)
-        PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-                set_config('enable_mergejoin', 'off', true);
+    -- (Settings that are changed here are so until the function ends.)
+    IF names IS NULL THEN
+        PERFORM set_config('enable_indexscan', 'off', true), set_config('enable_sort', 'off', true);
+        SELECT jsonb_agg(DISTINCT l.listed_identifiers) INTO names FROM stockrelay.ledger AS l
+        WHERE l.channel = note_twins.channel AND l.listed_rows > 0 AND hash_array_extended(l.listed_identifiers, 0) = ANY (ARRAY(
+            SELECT hash_array_extended(k.listed_identifiers, 0) FROM stockrelay.ledger AS k
+            WHERE k.channel = note_twins.channel AND k.listed_rows > 0
+            GROUP BY 1 HAVING count(*) > 1 OR bool_or(k.twins IS NOT NULL)));
     END IF;
+    IF names IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM set_config('enable_indexscan', 'on', true), set_config('enable_sort', 'on', true),
+            set_config('enable_seqscan', 'off', true),
+            set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
     WITH asked AS MATERIALIZED (
         SELECT DISTINCT ARRAY(SELECT e.part FROM jsonb_array_elements_text(n.identifiers) WITH ORDINALITY AS e (part, place)
                               ORDER BY e.place) AS identifiers
         FROM jsonb_array_elements(note_twins.names) AS n (identifiers)
-        UNION ALL
-        SELECT l.listed_identifiers FROM stockrelay.ledger AS l
-        WHERE note_twins.names IS NULL AND l.channel = note_twins.channel AND l.listed_rows > 0
-        GROUP BY l.listed_identifiers HAVING count(*) > 1 OR bool_or(l.twins IS NOT NULL)
+        WHERE jsonb_typeof(n.identifiers) = 'array'
     ), found AS (
-        SELECT array_agg(l.sku ORDER BY l.sku COLLATE "C") AS skus
+        SELECT array_agg(l.sku) AS skus, (array_agg(l.sku ORDER BY l.sku COLLATE "C"))[1:5] AS first
         FROM asked AS a JOIN stockrelay.ledger AS l
             ON l.channel = note_twins.channel AND l.listed_rows > 0 AND l.listed_identifiers = a.identifiers
             AND hash_array_extended(l.listed_identifiers, 0) = hash_array_extended(a.identifiers, 0)
         WHERE array_position(a.identifiers, NULL) IS NULL AND array_position(a.identifiers, '') IS NULL
         GROUP BY a.identifiers HAVING count(*) > 1 OR bool_or(l.twins IS NOT NULL)
-    ), wanted AS (
+    ), wanted AS MATERIALIZED (
         SELECT u.sku, n.twins, CASE WHEN n.twins IS NOT NULL THEN note_twins.duplicates END AS duplicates
         FROM found AS f CROSS JOIN LATERAL unnest(f.skus) AS u (sku)
-        CROSS JOIN LATERAL (SELECT nullif((array_remove(f.skus[1:5], u.sku))[1:4], '{}') AS twins) AS n
+        CROSS JOIN LATERAL (SELECT nullif((array_remove(f.first, u.sku))[1:4], '{}') AS twins) AS n
     ), changed AS MATERIALIZED (
         SELECT l.sku, w.twins, w.duplicates
         FROM wanted AS w JOIN stockrelay.ledger AS l ON l.channel = note_twins.channel AND l.sku = w.sku

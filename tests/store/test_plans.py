@@ -122,3 +122,12 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         shop.ledger._factor,
     )
     assert looked_at < 1500
+    assert await names_cost(sql) < 1500
+
+
+async def names_cost(sql: Connection) -> int:
+    """How many pages are looked at to find out who else has twenty SKUs' identifiers."""
+    names = json.dumps([[f"P{number}", "b"] for number in range(20)])
+    query = "SELECT stockrelay.note_twins($1, $2::text::jsonb, 'park', interval '0')"
+    _, looked_at = await explained(sql, query, CHANNEL, names)
+    return looked_at

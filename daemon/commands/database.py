@@ -46,7 +46,7 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
 @click.command(
     cls=Command,
     examples=["adopt"],
-    exits={FAILED: "the database cannot be reached, or has no schema of ours"},
+    exits={FAILED: "the database cannot be reached, has no schema of ours, or a subscription writes it"},
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj

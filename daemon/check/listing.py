@@ -86,7 +86,7 @@ async def _fault(look: ListingInspector, listing: ChannelListing) -> tuple[str, 
     if not await look.is_one_statement():
         return "it holds several statements", f"{key} is one SELECT: put the others elsewhere"
     shape = await look.shape()
-    if shape.parameters:
+    if shape.has_parameters:
         return "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
     types = dict(shape.columns)
     present = [name for name, _ in shape.columns]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -16,7 +16,7 @@ from daemon.core.guard import GuardRule, threshold
 from daemon.core.plan import Listed
 from daemon.core.story import Difference, Facts, Filling, PastAttempt, Rhythm, Row, Stop, Twin
 from daemon.core.types import ChannelName, Sku
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
@@ -173,13 +173,14 @@ class Answers:
 
     async def _listing_rows(
         self, listing: ChannelListing, sku: Sku
-    ) -> tuple[asyncpg.Record | None, list[asyncpg.Record]]:
+    ) -> tuple[asyncpg.Record | None, list[dict[str, Any]]]:
         """What a claim reads of the SKU, and the query's own rows: none where they can't be read."""
         plain = listing.statement("read_listing", is_whole=False)
         try:
             async with self._reading_listing() as connection:
                 made = await self._made(connection, plain, listing, sku)
-                return made, await connection.fetch(_with(listing, "listing_rows"), sku, _MOST_ROWS)
+                query = _with(listing, "listing_rows")
+                return made, await one_message.fetch(connection, query, sku, _MOST_ROWS)
         except BadRow:
             apart = listing.statement("read_listing", is_whole=False, is_apart=True)
             async with self._reading_listing() as connection:
@@ -234,14 +235,16 @@ class Answers:
         listed = await self._ask_listing(listing, "near", asked, _MOST_CANDIDATES, channel)
         return list(dict.fromkeys([*(Sku(row["sku"]) for row in rows), *listed]))
 
-    async def _ask_listing(self, listing: ChannelListing, name: str, *arguments: object) -> list[Sku]:
+    async def _ask_listing(
+        self, listing: ChannelListing, name: str, *arguments: one_message.Value
+    ) -> list[Sku]:
         """Ask the operator's query; one that fails knows nothing here, and is told of elsewhere."""
         try:
             async with (
                 self._database.connection("reading the listing") as connection,
                 self._database.reading(connection),
             ):
-                rows = await connection.fetch(_with(listing, name), *arguments)
+                rows = await one_message.fetch(connection, _with(listing, name), *arguments)
         except SchemaMismatch:
             raise
         except StockrelayError:

@@ -23,7 +23,7 @@ from daemon.core.capture import (
 )
 from daemon.core.errors import StoreRefused
 from daemon.core.types import ChannelName
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.definitions import definitions
 from daemon.store.migrate import head
@@ -35,8 +35,7 @@ _LONGEST_READING: Final = timedelta(minutes=20)
 
 _KINDS: Final = frozenset(check.value for check in Check)
 
-AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
-Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
+Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[one_message.AnyConnection]]"
 """Lends a connection inside a transaction, for what the words say; errors are translated."""
 
 
@@ -85,7 +84,7 @@ class Capturing:
         statement = _SQL["sku_expression"].replace("@table@", table).replace("@sku@", sku)
         async with self._look("trying the SKU expression") as connection:
             await connection.execute(_SQL["plain_path"])
-            await connection.prepare(statement, name="")
+            await one_message.prepare(connection, statement.rstrip(";"))
 
     async def triggers(self) -> list[TriggerFault]:
         """Return our triggers on watched tables and their parts that are missing or do not fire for each change."""

@@ -22,7 +22,7 @@ from daemon.store.pins import PINS
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
-_READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '800ms'"
+_READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '700ms'"
 _SQL = queries.load("session")
 UNPREPARED = (
     "a pooler in transaction mode keeps no prepared statements: set database.prepared_statements = false"

@@ -11,7 +11,7 @@ from daemon.core.dependencies import Reads, Relation, Unseen
 from daemon.core.errors import StoreRefused
 from daemon.core.spelling import Spelling
 from daemon.core.types import ChannelName
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
 
 _SQL = queries.load("dependencies")
@@ -42,10 +42,10 @@ class Dependencies:
             row = await connection.fetchrow(_SQL["begin_looking"], listing.channel)
             assert row is not None
             sku = sku if sku is not None else row["sku"]
-            await connection.fetch(f"{_SQL['explain']} {statement}", "", [])
+            await one_message.plan(connection, f"EXPLAIN {listing.portion(is_whole=False)}", "", [])
             if sku is not None:
                 await connection.fetch(statement, "", [sku])
-            rows = await connection.fetch(_SQL["held"], self._compared_only)
+            rows = await one_message.fetch(connection, _SQL["held"], self._compared_only)
         relations = [Relation(row["name"], Unseen(row["unseen"]) if row["unseen"] else None) for row in rows]
         return Reads(listing.channel, relations)
 
@@ -67,9 +67,8 @@ class Dependencies:
     async def try_fan_out(self, table: str, skus: str) -> None:
         """Have the server understand a watch's query for SKUs. Raises StoreRefused with its words."""
         async with self._look("trying the query") as connection:
-            await connection.prepare(
-                _FAN_OUT["try"].replace("@table@", table).replace("@skus@", skus), name=""
-            )
+            query = _FAN_OUT["try"].replace("@table@", table).replace("@skus@", skus)
+            await one_message.prepare(connection, query.rstrip(";"))
 
     async def broken_fan_outs(self) -> list[tuple[str, str]]:
         """Return the watched tables whose query for SKUs does not work any more, and why."""

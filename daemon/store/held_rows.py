@@ -9,9 +9,10 @@ import asyncpg
 from daemon import clock
 from daemon.core.errors import TableLocked
 from daemon.store import queries
+from daemon.store.one_message import AnyConnection
 
 if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
+    from asyncpg.prepared_stmt import PreparedStatement
 
 _SQL = queries.load("held_rows")
 _PATIENCE_S: Final = 60.0
@@ -19,7 +20,7 @@ _PATIENCE_S: Final = 60.0
 
 
 async def held_rows(
-    connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, size: int, timeout: timedelta
+    connection: AnyConnection, statement: str, size: int, timeout: timedelta
 ) -> "AsyncGenerator[list[asyncpg.Record], None]":
     """Yield the rows of `statement`, which has no parameters, `size` at a time.
 
@@ -36,9 +37,25 @@ async def held_rows(
             await connection.execute(_SQL["release"])
 
 
-async def _hold(
-    connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, timeout: timedelta
-) -> None:
+async def columns(
+    connection: AnyConnection, statement: str, timeout: timedelta
+) -> tuple[tuple[str, str], ...]:
+    """Return the columns of a statement without parameters, with their types' names. Raises TableLocked."""
+    await _hold(connection, statement.rstrip("; \n"), timeout)
+    try:
+        return columns_of(await connection.prepare(_SQL["next"].replace("@size@", "0"), name=""))
+    finally:
+        await connection.execute(_SQL["release"])
+
+
+def columns_of(
+    statement: "PreparedStatement[asyncpg.Record]",
+) -> tuple[tuple[str, str], ...]:
+    """Return the columns of a prepared statement."""
+    return tuple((each.name, each.type.name) for each in statement.get_attributes())
+
+
+async def _hold(connection: AnyConnection, statement: str, timeout: timedelta) -> None:
     text = _SQL["hold"].replace("@statement@", statement)
     give_up_at = clock.monotonic() + _PATIENCE_S
     while True:

@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,7 +12,7 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import ConfigError, StockrelayError, StoreRefused
-from daemon.store import queries
+from daemon.store import held_rows, one_message, queries
 from daemon.store.capture_health import Capturing
 from daemon.store.database import ConnectOptions, connect, translated
 
@@ -22,6 +22,7 @@ _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
 _FAN_OUT: Final = queries.load("fanout")
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
+_PAGE: Final = 1000
 _AT_ONCE: Final = 4
 _ROUNDS: Final = 10
 _MARGIN: Final = timedelta(seconds=5)
@@ -146,7 +147,7 @@ async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator
     except StockrelayError as error:
         raise _unreachable(error.__cause__ or error) from error
     try:
-        yield Inspector(connection, limit)
+        yield Inspector(connection, limit, is_pooled=options.is_pooled)
     finally:
         connection.terminate()
 
@@ -192,9 +193,13 @@ def _unreachable(error: BaseException) -> Unreachable:
 class Inspector:
     """One connection's answers. All methods raise StoreUnavailable, StoreRefused, Denied, TookTooLong."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", limit: timedelta) -> None:
+    def __init__(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", limit: timedelta, *, is_pooled: bool = False
+    ) -> None:
         self._connection = connection
+        self._is_pooled = is_pooled
         self._limit = limit
+        self._milliseconds = str(max(1, round(limit.total_seconds() * 1000)))
         self.capturing = Capturing(self.look)
 
     async def server(self) -> Server:
@@ -294,7 +299,7 @@ class Inspector:
         statement = _SQL["sample_skus"].replace("@table@", table.name).replace("@sku@", sku)
         async with self.look(f"reading SKUs of {table.name}") as connection:
             await connection.execute(_PLAIN_PATH)
-            rows = await connection.fetch(statement, table.relation, most)
+            rows = await one_message.fetch(connection, statement, table.relation, most)
         return [row["sku"] for row in rows]
 
     async def policies(self, table: str) -> list[tuple[str, str]]:
@@ -313,7 +318,7 @@ class Inspector:
         """Return some of the SKUs that some rows of a watched table stand for; `skus` is the query for them."""
         statement = _FAN_OUT["sample"].replace("@table@", table.name).replace("@skus@", skus)
         async with self.look(f"running the query skus of {table.name}") as connection:
-            rows = await connection.fetch(statement, table.relation, most)
+            rows = await one_message.fetch(connection, statement, table.relation, most)
         return [row["sku"] for row in rows]
 
     async def listen(self, channel: str, on_ring: Callable[[], None]) -> None:
@@ -337,13 +342,44 @@ class Inspector:
         assert row is not None
         return row
 
+    async def rows(self, doing: str, statement: str) -> "AsyncGenerator[asyncpg.Record, None]":
+        """Yield the rows of a query, which the server works out before it sends the first one.
+
+        A pooler may give the next transaction another session: there, the rows are sent as they are found.
+        """
+        if self._is_pooled:
+            async with self.look(doing) as connection:
+                async for row in connection.cursor(statement, prefetch=_PAGE):
+                    yield row
+            return
+        async with aclosing(self._held(doing, statement)) as portions:
+            async for portion in portions:
+                for row in portion:
+                    yield row
+
+    async def columns(self, statement: str) -> tuple[tuple[str, str], ...]:
+        """Return the columns of a query that gives no row, with their types' names."""
+        doing = "looking at the columns"
+        if self._is_pooled:
+            async with self.look(doing) as connection:
+                return held_rows.columns_of(await connection.prepare(statement, name=""))
+        with translated(doing), _explained(doing):
+            return await held_rows.columns(self._connection, statement, self._limit)
+
+    async def _held(self, doing: str, statement: str) -> "AsyncGenerator[list[asyncpg.Record], None]":
+        with translated(doing), _explained(doing):
+            # What a commit has to work out, no time limit of the server's cuts; the driver's does.
+            portions = held_rows.held_rows(self._connection, statement, _PAGE, self._limit)
+            async with aclosing(portions):
+                async for portion in portions:
+                    yield portion
+
     @asynccontextmanager
     async def look(self, doing: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """Lend the connection, inside a read-only transaction with the time limit; errors are translated."""
         with translated(doing), _explained(doing):
             async with self._connection.transaction(readonly=True):
-                milliseconds = max(1, round(self._limit.total_seconds() * 1000))
-                await self._connection.fetch(_SQL["limit_time"], str(milliseconds))
+                await self._connection.fetch(_SQL["limit_time"], self._milliseconds)
                 yield self._connection
 
 
@@ -351,7 +387,7 @@ class Inspector:
 def _explained(doing: str) -> Iterator[None]:
     try:
         yield
-    except asyncpg.QueryCanceledError as error:
+    except (asyncpg.QueryCanceledError, TimeoutError) as error:
         raise TookTooLong(f"{doing}: cut by the time limit") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Denied(f"{doing}: {error}") from error

@@ -10,23 +10,21 @@ import asyncpg
 from daemon.core.errors import StoreRefused
 from daemon.core.listing_cost import Reading
 from daemon.core.quoting import quoted
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing, listed_of
 
 _SQL = queries.load("inspect")
 _LEDGER = queries.load("ledger")
-_PAGE: Final = 200
-"""Rows fetched at once: so few fit into the socket's buffers, and a process that stands still is cut off as idle."""
 _ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The columns of a listing, in order, with their types' names, and how many parameters ($1) it wants."""
+    """The columns of a listing, in order, with their types' names; unknown if it has parameters ($1)."""
 
     columns: tuple[tuple[str, str], ...]
-    parameters: int
+    has_parameters: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +63,26 @@ class ListingInspector:
     async def is_one_statement(self) -> bool:
         """Return whether the server understands the listing by itself: False for several statements."""
         try:
-            await self._prepare("listing_alone")
+            await self._plan(self._listing.query())
         except StoreRefused as error:
-            return "multiple commands" not in str(error)
+            return "multi-query" not in str(error)
         return True
 
     async def shape(self) -> Shape:
         """Return the listing's columns, without running it."""
-        statement = await self._prepare("listing_shape")
-        columns = tuple((each.name, each.type.name) for each in statement.get_attributes())
-        return Shape(columns, len(statement.get_parameters()))
+        try:
+            await self._plan(self._filled("listing_shape").rstrip("; \n"))
+        except StoreRefused as error:
+            if isinstance(error.__cause__, asyncpg.UndefinedParameterError):
+                return Shape((), has_parameters=True)
+            raise
+        columns = await self._inspector.columns(self._filled("listing_shape"))
+        return Shape(columns, has_parameters=False)
 
     async def try_listing(self) -> None:
         """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
         async with self._inspector.look("planning the listing") as connection:
-            await connection.fetchval(self._explaining("explain"), "", [])
+            await one_message.plan(connection, self._explaining("explain"), "", [])
 
     async def rows(self, quantity_type: str) -> AsyncGenerator[Row, None]:
         """Yield the listing's rows, whose quantity is of that type. Cut by TookTooLong when the first of them take too
@@ -87,39 +90,37 @@ class ListingInspector:
         # As stockrelay.as_numeric reads it; our schema may not be there yet.
         number = "l.quantity::float8::numeric" if quantity_type == "float4" else "l.quantity::numeric"
         statement = self._listing.filled(_SQL["listing_rows"], number)
-        async with self._inspector.look("reading the listing") as connection:
-            async for row in connection.cursor(statement, prefetch=_PAGE):
-                yield Row(
-                    row["sku"],
-                    tuple(row["identifiers"]),
-                    row["number"],
-                    row["is_sendable"],
-                    row["is_fractional"],
-                    row["is_zero"],
-                )
+        async for row in self._inspector.rows("reading the listing", statement):
+            yield Row(
+                row["sku"],
+                tuple(row["identifiers"]),
+                row["number"],
+                row["is_sendable"],
+                row["is_fractional"],
+                row["is_zero"],
+            )
 
     async def rows_apart(self) -> AsyncGenerator[Row, None]:
         """Yield the same, SKU by SKU, of a listing of which some rows can't be read. It takes our schema."""
         statement = self._listing.statement("read_whole_listing", is_whole=True, is_apart=True)
-        async with self._inspector.look("reading the listing row by row") as connection:
-            async for record in connection.cursor(statement, prefetch=_PAGE):
-                listed = listed_of(record)
-                is_sendable = listed.quantity is not None
-                number = str(listed.quantity) if is_sendable else listed.unsendable
-                yield Row(
-                    record["sku"],
-                    listed.identifiers,
-                    number,
-                    is_sendable,
-                    is_fractional=False,
-                    is_zero=listed.quantity == 0,
-                    fault=listed.fault,
-                )
+        async for record in self._inspector.rows("reading the listing row by row", statement):
+            listed = listed_of(record)
+            is_sendable = listed.quantity is not None
+            number = str(listed.quantity) if is_sendable else listed.unsendable
+            yield Row(
+                record["sku"],
+                listed.identifiers,
+                number,
+                is_sendable,
+                is_fractional=False,
+                is_zero=listed.quantity == 0,
+                fault=listed.fault,
+            )
 
     async def unreadable_skus(self) -> list[str]:
         """Return SKUs whose bytes are no text in the database's encoding, escaped. It takes our schema."""
         async with self._inspector.look("looking for SKUs that are no text") as connection:
-            rows = await connection.fetch(self._listing.filled(_LEDGER["unreadable_skus"]))
+            rows = await one_message.fetch(connection, self._listing.filled(_LEDGER["unreadable_skus"]))
         return [row["sku"] for row in rows]
 
     async def duplicates(self, most: int) -> Examples:
@@ -140,15 +141,15 @@ class ListingInspector:
 
     async def _pairs(self, name: str, most: int) -> Examples:
         async with self._inspector.look("reading the listing") as connection:
-            rows = await connection.fetch(self._filled(name), most)
+            rows = await one_message.fetch(connection, self._filled(name), most)
         pairs = (" and ".join(quoted(sku) for sku in row["pair"]) for row in rows)
         return Examples(rows[0]["many"] if rows else 0, tuple(pairs))
 
     async def any_sku(self) -> str | None:
         """Return a SKU of the listing; None: it has none."""
         async with self._inspector.look("reading the listing") as connection:
-            sku: str | None = await connection.fetchval(self._filled("listing_sku"))
-        return sku
+            rows = await one_message.fetch(connection, self._filled("listing_sku"))
+        return rows[0]["sku"] if rows else None
 
     async def known(self, skus: Sequence[str]) -> set[str]:
         """Return those of the SKUs that the listing has."""
@@ -161,8 +162,8 @@ class ListingInspector:
         """Return one of these SKUs, none of which is listed, with a listed one that differs only by blanks, capitals or
         leading zeros."""
         async with self._inspector.look("reading the listing") as connection:
-            row = await connection.fetchrow(self._filled("alike"), list(skus))
-        return None if row is None else (row["alike"], row["listed"])
+            rows = await one_message.fetch(connection, self._filled("alike"), skus)
+        return (rows[0]["alike"], rows[0]["listed"]) if rows else None
 
     async def unreadable(self) -> list[str]:
         """Return the GRANTs for tables and schemas that the listing names and this role may not read."""
@@ -175,24 +176,25 @@ class ListingInspector:
         async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
             readings = [
                 _reading(
-                    json.loads(await connection.fetchval(self._explaining("measure"), "", list(skus)))[0],
+                    json.loads(await one_message.value(connection, self._explaining("measure"), "", skus))[0],
                     len(skus),
                 )
                 for _ in range(2)
             ]
         return min(readings, key=lambda reading: reading.seconds)
 
-    async def _prepare(self, name: str) -> "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]":
+    async def _plan(self, query: str) -> None:
         async with self._inspector.look("preparing the listing") as connection:
-            return await connection.prepare(self._filled(name), name="")
+            await one_message.plan(connection, query)
 
     async def _examples(self, name: str, most: int) -> Examples:
         async with self._inspector.look("reading the listing") as connection:
-            rows = await connection.fetch(self._filled(name), most)
+            rows = await one_message.fetch(connection, self._filled(name), most)
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
     def _explaining(self, how: str) -> str:
-        return f"{_SQL[how]} {self._listing.statement('read_listing', is_whole=False, needs_schema=False)}"
+        statement = self._listing.statement("read_listing", is_whole=False, needs_schema=False)
+        return f"{_SQL[how]} {statement.rstrip('; ')}"
 
     def _filled(self, name: str) -> str:
         return self._listing.filled(_SQL[name])

@@ -43,7 +43,7 @@ class ChannelListing:
         if needs_schema:
             listed = self.as_sent(is_whole=is_whole, is_apart=is_apart)
         else:
-            listed = self.listed(is_whole=is_whole, needs_schema=False)
+            listed = self.portion(is_whole=is_whole, needs_schema=False)
         return (
             _SQL[name]
             .replace("@fault@", ", fault" if is_apart else "")
@@ -64,8 +64,14 @@ class ChannelListing:
             .replace("@listed@", listed)
         )
 
-    def listed(self, *, is_whole: bool, needs_schema: bool = True) -> str:
-        """Return the listing as the daemon reads it, one row per SKU: for some SKUs ($2), or as a whole."""
+    def listed(self, *, is_whole: bool) -> str:
+        """Return what reads the listing, one row per SKU: for some SKUs ($2), or as a whole. It locks nothing of the
+        ERP's while it is prepared."""
+        template = _SQL["listed_whole" if is_whole else "listed_some"]
+        return template.replace("@portion@", queries.quoted(self.portion(is_whole=is_whole)))
+
+    def portion(self, *, is_whole: bool, needs_schema: bool = True) -> str:
+        """Return the query that gives one row per SKU: for some SKUs ($2), or as a whole."""
         is_readable = _IS_READABLE if needs_schema else "true"
         identifiers = f"array_to_string(ARRAY[{self._identifiers()}]::text[], '')"
         template = (
@@ -80,10 +86,10 @@ class ChannelListing:
         """Return the same for a listing of which some rows fail: those rows have a `fault`, and the others are read."""
         return (
             _SQL["listed_apart"]
-            .replace("@channel@", _quoted(self.channel))
+            .replace("@channel@", queries.quoted(self.channel))
             .replace("@wanted@", "NULL" if is_whole else "$2::text[]")
-            .replace("@names@", _quoted(self.filled(_SQL["listed_names"].rstrip(";"))))
-            .replace("@portion@", _quoted(self.listed(is_whole=False)))
+            .replace("@names@", queries.quoted(self.filled(_SQL["listed_names"].rstrip(";"))))
+            .replace("@portion@", queries.quoted(self.portion(is_whole=False)))
         )
 
     def filled(self, template: str, number: str = _BUILT_IN_NUMBER) -> str:
@@ -112,14 +118,6 @@ def listed_of(row: asyncpg.Record) -> Listed:
         None if carrier is None else Sku(carrier),
         None if lacks is None else Sku(lacks),
     )
-
-
-def _quoted(text: str) -> str:
-    """The text as an SQL literal between dollar signs, which nothing in it can end."""
-    tag = "$listing$"
-    while tag in text:
-        tag = f"{tag[:-1]}_$"
-    return f"{tag}{text}{tag}"
 
 
 _SQL_ONLY = _SQL["only_some"].partition("\n")[2]

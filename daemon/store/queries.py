@@ -14,3 +14,11 @@ def load(file: str) -> Mapping[str, str]:
     text = resources.files("daemon.store").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     parts = _HEAD.split(text)
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def quoted(text: str) -> str:
+    """Return the text as an SQL literal between dollar signs, which nothing in it can end."""
+    tag = "$query$"
+    while tag in text:
+        tag = f"{tag[:-1]}_$"
+    return f"{tag}{text}{tag}"

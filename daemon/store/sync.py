@@ -12,7 +12,7 @@ import asyncpg
 from daemon.core.errors import BadRow, StoreUnavailable
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
@@ -129,7 +129,7 @@ class Syncs:
         """
         async with self._reader.connection(f"{self.channel}: comparing the listing's SKUs") as connection:
             try:
-                rows = await connection.fetch(self._alike, most, timeout=LISTING_TIMEOUT.total_seconds())
+                rows = await one_message.fetch(connection, self._alike, most, timeout=LISTING_TIMEOUT)
             except asyncpg.DataError:
                 return []
         return [(row["pair"][0], row["pair"][1]) for row in rows]

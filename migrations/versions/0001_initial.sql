@@ -890,6 +890,31 @@ CREATE TYPE stockrelay.listed_row AS (
     sku text, rows integer, identifiers text[], number numeric, quantity integer, fault text
 );
 
+-- Run a listing, or any query of the operator's, for some SKUs or as a whole. Its tables are locked when it is run, not
+-- already when the statement around it is prepared: a client that stands still between the two would keep them locked for
+-- as long as it stands. `query` has a row's columns without `fault`. The caller's rights and search_path apply.
+CREATE FUNCTION stockrelay.listed(query text, wanted text[]) RETURNS SETOF stockrelay.listed_row
+LANGUAGE plpgsql STABLE ROWS 100 AS $$
+BEGIN
+    RETURN QUERY EXECUTE pg_catalog.concat(
+        'SELECT q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q')
+        USING ''::pg_catalog.text, wanted;
+END $$;
+
+CREATE FUNCTION stockrelay.listed_whole(query text) RETURNS SETOF stockrelay.listed_row
+LANGUAGE plpgsql STABLE ROWS 100000 AS $$
+BEGIN
+    RETURN QUERY EXECUTE pg_catalog.concat(
+        'SELECT q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q');
+END $$;
+
+-- The same for the query of a fan-out: the SKUs that changed rows stand for, `most` at most.
+CREATE FUNCTION stockrelay.resolved(query text, changed jsonb, most integer) RETURNS SETOF text
+LANGUAGE plpgsql STABLE ROWS 100 AS $$
+BEGIN
+    RETURN QUERY EXECUTE query USING changed, most;
+END $$;
+
 -- SKUs to read a listing by that can't even name its own: those of the ledger and of the watched tables.
 -- An SKU expression is the operator's, and is looked up on his `path`.
 CREATE FUNCTION stockrelay.known_skus(channel text, path text) RETURNS text[]

@@ -1,8 +1,10 @@
 """One channel's trouble stays its own, and a process of ours that stands still keeps the ERP from nothing."""
 
 import asyncio
+import signal
 import statistics
 import time
+from contextlib import suppress
 from typing import Final
 
 import asyncpg
@@ -10,6 +12,7 @@ import pytest
 
 from daemon.core.types import SEKORM
 from tests.acceptance.harness import Stage
+from tests.acceptance.replica import arguments, environment
 from tests.acceptance.writers import writing
 
 _TROUBLED: Final = (
@@ -64,18 +67,81 @@ async def test_the_other_channels_sell_outs_take_what_they_take_without_the_trou
         assert statistics.median(trouble) < 2 * statistics.median(well) + 0.25
 
 
+_READ_BY_US: Final = """
+    SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.relation = 'erp.stock'::regclass AND l.granted AND a.application_name = 'stockrelay'
+"""
+_LOCKED_BY: Final = """
+    SELECT a.state || ': ' || a.query FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.relation = 'erp.stock'::regclass AND l.granted
+"""
+_LOCK: Final = "BEGIN; LOCK TABLE erp.stock IN ACCESS EXCLUSIVE MODE; COMMIT"
+
+
+async def _waits_s(stage: Stage, process: asyncio.subprocess.Process, times: int) -> list[float]:
+    """Stop the process where it has the ERP's table, up to so many times until it ends; return how long the ERP waited
+    for the table each time."""
+    waits: list[float] = []
+    while process.returncode is None and len(waits) < times:
+        if not await stage.erp.fetchval(_READ_BY_US):
+            continue
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            await stage.erp.execute(_LOCK, timeout=10)
+        except TimeoutError:
+            await stage.erp.execute("ROLLBACK")
+            raise AssertionError(await stage.erp.fetchval(_LOCKED_BY)) from None
+        waits.append(time.monotonic() - began)
+        process.send_signal(signal.SIGCONT)
+    return waits
+
+
+@pytest.mark.settings(guard={"enabled": False})
+@pytest.mark.parametrize(
+    ("words", "skus"),
+    # More than the sockets hold: a server that writes to a process standing still would keep its locks for ever.
+    [("run", 1_500), ("sync ymatou --dry-run", 30_000), ("check", 30_000), ("explain SKU-7", 30_000)],
+)
+async def test_the_erp_has_its_table_within_a_second_wherever_a_process_is_stopped(
+    stage18: Stage, words: str, skus: int
+) -> None:
+    stage = stage18
+    await stage.fill(skus)
+    await stage.migrate()
+    process = await asyncio.create_subprocess_exec(
+        *arguments(stage.config, *words.split()),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment(),
+    )
+    try:
+        async with asyncio.timeout(60):
+            waits = await _waits_s(stage, process, 12)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    print(f"{words}: {[round(wait_s, 2) for wait_s in waits]}")  # noqa: T201 - shown when the test fails
+    # The server ends a transaction that is idle for 0.7 s. A busy machine may be late once.
+    assert all(wait_s < 1 for wait_s in sorted(waits)[:-1]), waits
+    assert max(waits) < 2, waits
+
+
 async def test_the_erp_has_its_table_within_a_second_wherever_the_daemon_is_stopped(stage18: Stage) -> None:
     replica = await stage18.running(100)
     erp = await asyncpg.connect(stage18.database.dsn)
+    waits: list[float] = []
     async with writing(stage18.database.dsn, 100, stage18.random, per_s=200):
-        for _ in range(25):
+        for _ in range(20):
             await asyncio.sleep(stage18.random.uniform(0, 0.05))
             replica.suspend()
             began = time.monotonic()
-            await erp.execute("BEGIN; LOCK TABLE erp.stock IN ACCESS EXCLUSIVE MODE; COMMIT")
+            await erp.execute(_LOCK)
             waited_s = time.monotonic() - began
             replica.resume()
-            # The server ends an idle transaction after 0.8 s.
-            assert waited_s < 1.5, f"the ERP waited {waited_s:.1f} s for a process that stood still"
+            waits.append(waited_s)
     erp.terminate()
     await stage18.converged()
+    assert all(wait_s < 1 for wait_s in sorted(waits)[:-1]), waits
+    assert max(waits) < 2, waits

@@ -1,7 +1,3 @@
--- name: explain
--- The plan of the statement that follows; planning it locks all that it names.
-EXPLAIN
-
 -- name: held
 -- The relations that this transaction has locked: all that a statement has read, in its views and functions as well; and why
 -- no trigger sees a change of it. $1: those that the operator does not want to be watched. A table is watched by itself, by
@@ -42,7 +38,7 @@ FROM held AS h ORDER BY h.name;
 -- name: begin_looking
 -- A SKU of the channel, to read its listing for. A process that stands still must not keep the ERP from its tables, and a
 -- table that is locked is not waited for.
-SELECT set_config('idle_in_transaction_session_timeout', '800ms', true), set_config('lock_timeout', '500ms', true),
+SELECT set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true),
        (SELECT d.sku FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.listed_rows = 1 LIMIT 1) AS sku;
 
 -- name: subscribed

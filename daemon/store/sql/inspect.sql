@@ -1,7 +1,7 @@
 -- name: limit_time
 -- For one look: no statement may take longer (milliseconds, as text).
 SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', '500ms', true),
-       set_config('idle_in_transaction_session_timeout', '800ms', true);
+       set_config('idle_in_transaction_session_timeout', '700ms', true);
 
 -- name: server
 -- Which server answers, as whom, and what its clock says.
@@ -121,12 +121,15 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'known_skus', '{EXECUTE}'),
     ('FUNCTION', 'lane_of', '{EXECUTE}'),
     ('FUNCTION', 'last_sent', '{EXECUTE}'),
+    ('FUNCTION', 'listed', '{EXECUTE}'),
     ('FUNCTION', 'listed_apart', '{EXECUTE}'),
+    ('FUNCTION', 'listed_whole', '{EXECUTE}'),
     ('FUNCTION', 'locked_guard', '{EXECUTE}'),
     ('FUNCTION', 'log_attempts', '{EXECUTE}'),
     ('FUNCTION', 'note_twins', '{EXECUTE}'),
     ('FUNCTION', 'pass_anomalies', '{EXECUTE}'),
     ('FUNCTION', 'roll_attempts', '{EXECUTE}'),
+    ('FUNCTION', 'resolved', '{EXECUTE}'),
     ('FUNCTION', 'rotate', '{EXECUTE}'),
     ('FUNCTION', 'set_trouble', '{EXECUTE}'),
     ('FUNCTION', 'stay_awake', '{EXECUTE}'),
@@ -167,15 +170,11 @@ SELECT c.oid AS relation, c.relkind IN ('r', 'p') AS is_table, format('%I.%I', n
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass($1);
 
--- name: listing_alone
--- The operator's listing as it stands: prepared, never run.
-@listing@
-
 -- name: listing_shape
--- The listing where the daemon puts it: prepared, never run.
+-- The listing where the daemon puts it, for its columns.
 SELECT l.* FROM (
 @listing@
-) AS l;
+) AS l LIMIT 0;
 
 -- name: listing_rows
 -- Every row of the listing, as it is read for sending. OFFSET 0: the quantity is computed once a row, and not for each
@@ -221,7 +220,7 @@ ORDER BY min(x.name) LIMIT $1;
 -- Some of the SKUs that a watched table's rows have, from all over the table. Names are looked up as the triggers do.
 SELECT DISTINCT x.sku FROM (
     SELECT (@sku@)::text COLLATE "C" AS sku FROM @table@ TABLESAMPLE SYSTEM (
-        (SELECT least(100, 100000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = $1)) REPEATABLE (1)
+        (SELECT least(100, 100000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = $1::oid)) REPEATABLE (1)
     LIMIT 1000) AS x
 WHERE x.sku IS NOT NULL ORDER BY x.sku LIMIT $2;
 

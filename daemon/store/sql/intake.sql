@@ -11,7 +11,7 @@ INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHIN
 SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus, unreadable,
        read_from::text AS read_from, (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
-       set_config('idle_in_transaction_session_timeout', '800ms', true), set_config('lock_timeout', '500ms', true)
+       set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true)
 FROM stockrelay.take_changes($1, $2);
 
 -- name: mark_blind

@@ -23,6 +23,15 @@
 -- Restricts the listing to the SKUs asked for; the planner carries it down into the operator's query.
  AND l.sku::text = ANY ($2::text[])
 
+-- name: listed_some
+-- The same, run by the server when the statement is run (see stockrelay.listed).
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity
+    FROM stockrelay.listed(@portion@, $2::text[]) AS a
+
+-- name: listed_whole
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity
+    FROM stockrelay.listed_whole(@portion@) AS a
+
 -- name: listed_apart
 -- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
     SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity, a.fault
@@ -265,7 +274,7 @@ FROM listed ORDER BY sku;
 -- The last step of a claim, where more is written than attempts: no row when the lane is not ours any more, or the channel
 -- paused. FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal. A
 -- process that stands still must not keep the locks: nobody could take the lane over.
-SELECT set_config('idle_in_transaction_session_timeout', '800ms', true),
+SELECT set_config('idle_in_transaction_session_timeout', '700ms', true),
        -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
 FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3

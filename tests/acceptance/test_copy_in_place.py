@@ -1,9 +1,12 @@
 """The daemon's address comes to lead to a copy while it runs: not even what is due there is sent."""
 
+from functools import partial
 from typing import Final
 
+from daemon.core.types import SEKORM, YMATOU, ChannelName
 from tests.acceptance.harness import Stage
 from tests.acceptance.proxy import Proxy
+from tests.acceptance.replica import Replica
 
 COPY: Final = "is a copy of the one that is pushed from"
 SWAP: Final = """
@@ -30,12 +33,15 @@ async def test_nothing_is_sent_from_a_copy_that_takes_the_place_of_the_database(
         try:
             server.run_sql(DUE, f"{name}_copy")
             server.run_sql(f"ALTER DATABASE {name}_copy RENAME TO {name}")
-            await replica.wait_until(
-                lambda: any(
-                    COPY in line.get("reason", "") for line in replica.find("dispatch.claim_failed", since)
-                ),
-                "claim that is refused",
-            )
+            for channel in (SEKORM, YMATOU):
+                await replica.wait_until(
+                    partial(_is_refused, replica, since, channel), f"reading of {channel} refused"
+                )
             assert stage18.simulator.stats.requests.total() == sent
         finally:
             server.run_sql(f"DROP DATABASE {name}_original WITH (FORCE)")
+
+
+def _is_refused(replica: Replica, since: int, channel: ChannelName) -> bool:
+    lines = replica.find("intake.reading_failed", since, channel=channel)
+    return any(COPY in line["reason"] for line in lines)

@@ -90,3 +90,29 @@ async def test_a_row_on_which_the_listing_fails_parks_its_sku_and_nothing_else(s
     await stage18.converged()
     await stage18.erp.execute("SELECT pg_notify('stockrelay', 'resync')")
     await replica.wait_for("intake.rows_recovered")
+
+
+async def test_skus_with_one_identifier_name_each_other_and_neither_overwrites_the_other(
+    stage18: Stage,
+) -> None:
+    await stage18.fill(20)
+    await stage18.migrate()
+    replica = await stage18.started()
+    await stage18.converged()
+    name = ("PN-4", "AMS")
+    await stage18.erp.execute("UPDATE erp.stock SET part_no = 'PN-4' WHERE sku = 'SKU-5'")
+    named = [
+        await replica.wait_for("dispatch.delivery_parked", channel=SEKORM, sku=sku)
+        for sku in ("SKU-4", "SKU-5")
+    ]
+    assert ['"SKU-5" has' in named[0]["reason"], '"SKU-4" has' in named[1]["reason"]] == [True, True]
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-5'")
+    await stage18.simulator.wait_for_state(YMATOU, {"SKU-5": 0}, timeout=20)
+    explained = await stage18.stockrelay("explain", "SKU-4", "--channel", "sekorm")
+    assert "sekorm: parked" in explained.out
+    assert "the partner keeps one number for all of them: 100, acknowledged for SKU-4" in explained.out
+    await stage18.erp.execute("DELETE FROM erp.stock WHERE sku = 'SKU-5'")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 70 WHERE sku = 'SKU-4'")
+    await stage18.simulator.wait_for_state(SEKORM, {name: 70}, timeout=20)
+    await stage18.converged()
+    assert not [entry for entry in stage18.simulator.journal if entry.key == name and entry.quantity == 0]

@@ -51,4 +51,3 @@ async def test_it_asks_refuses_beside_a_daemon_and_removes_everything_after_it(s
     again = await stage18.stockrelay("uninstall", "--yes")
     assert (again.code, again.err) == (0, "")
     assert again.out.startswith("nothing was removed: there is no schema stockrelay")
-    await stage18.migrate()

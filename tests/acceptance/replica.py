@@ -1,6 +1,7 @@
 """One daemon process as an operator runs it, and its log."""
 
 import asyncio
+import atexit
 import contextlib
 import json
 import os
@@ -9,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
 import daemon
 from daemon.demo.guarded import Guard
+from tests.acceptance.forked import Forked, Forker
 
 LOOK_S: Final = 0.02
 """How often a log that is waited for is read."""
@@ -44,22 +48,33 @@ def arguments(config: Path, *words: str) -> list[str]:
 
 async def command(config: Path, *words: str, **variables: str) -> Done:
     """Run one command to its end, with these variables in its environment."""
-    process = await asyncio.create_subprocess_exec(
-        *arguments(config, *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=config.parent,
-        env=environment(**variables),
-    )
-    try:
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Done(process.returncode or 0, out.decode(), err.decode())
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = await _forker().start(
+            ["--config", str(config), *words],
+            out.fileno(),
+            err.fileno(),
+            config.parent,
+            environment(**variables),
+            is_session=False,
+        )
+        try:
+            async with asyncio.timeout(60):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read().decode(), err.read().decode())
+
+
+@cache
+def _forker() -> Forker:
+    """The one of this test process."""
+    forker = Forker(_ROOT)
+    atexit.register(forker.close)
+    return forker
 
 
 def at(line: Line) -> float:
@@ -70,8 +85,11 @@ def at(line: Line) -> float:
 class Replica:
     """`stockrelay run` with one configuration. It may be started again after its end; its log goes on.
 
-    A guard ends the process when the tests themselves are killed.
+    A guard ends the process when the tests themselves are killed. `is_forked` False: the program is loaded anew, as a
+    supervisor of services would have it.
     """
+
+    is_forked = True
 
     def __init__(self, name: str, config: Path, folder: Path, **variables: str) -> None:
         self.name = name
@@ -79,7 +97,7 @@ class Replica:
         self._config = config
         self._out = folder / "out.jsonl"
         self._err = folder / "err.txt"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | asyncio.subprocess.Process | None = None
         self._guard = Guard(folder, signals.SIGKILL)
         self._read_to = 0
         self.lines: list[Line] = []
@@ -103,15 +121,25 @@ class Replica:
         """Start the process; what becomes of it is in the log, unless that goes `to` another descriptor."""
         assert not self.is_running
         with self._out.open("ab") as out, self._err.open("ab") as err:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.words(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out if to is None else to,
-                stderr=err,
-                cwd=self._config.parent,
-                env=environment(**self._variables),
-                start_new_session=True,
-            )
+            if self.is_forked:
+                self._process = await _forker().start(
+                    ["--config", str(self._config), "run"],
+                    out.fileno() if to is None else to,
+                    err.fileno(),
+                    self._config.parent,
+                    environment(**self._variables),
+                    is_session=True,
+                )
+            else:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.words(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=out if to is None else to,
+                    stderr=err,
+                    cwd=self._config.parent,
+                    env=environment(**self._variables),
+                    start_new_session=True,
+                )
         self._guard.watch(self._process.pid)
 
     async def wait(self, timeout: float = 30.0) -> int:

@@ -153,6 +153,8 @@ class World:
         folder = self.folder / f"replica-{len(self.replicas)}"
         folder.mkdir()
         replica = Replica(folder.name, self.stage.config, folder, **self.variables)
+        # Its command line is looked at.
+        replica.is_forked = False
         self.replicas.append(replica)
         await replica.start()
         return replica

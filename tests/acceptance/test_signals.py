@@ -30,6 +30,7 @@ async def test_no_signal_that_is_sent_by_habit_ends_it_in_any_phase(stage18: Sta
     await stage18.fill(5)
     await stage18.migrate()
     replica = stage18.replica()
+    replica.is_forked = False
     await replica.start()
     await replica.wait_for("run.started")
     await ignored(replica, *IGNORED)

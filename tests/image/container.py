@@ -116,6 +116,8 @@ class Contained(Replica):
         self._image = image
         self._files = files
 
+    is_forked = False
+
     def words(self) -> list[str]:
         return self._image.command(self.name, ["run"], self._files)
 

@@ -269,7 +269,7 @@ async def test_a_first_filling_with_few_zeroes_goes_at_once_and_so_do_new_skus_l
         await shop.resync(AT_ONCE)
         assert len(await deliver(shop)) == 50
         await shop.sql.execute(
-            "INSERT INTO shop.goods SELECT 'N' || i, 'N', 'b', 0 FROM generate_series(1, 10) AS i"
+            "INSERT INTO shop.goods SELECT 'N' || i, 'N' || i, 'b', 0 FROM generate_series(1, 10) AS i"
         )
         assert len(await deliver(shop)) == 10
         await shop.identity.adopt(1e6, SETTLE)
@@ -318,7 +318,7 @@ async def test_a_listing_that_is_zero_is_held_when_nobody_knows_what_the_partner
 async def test_many_new_skus_at_zero_are_held_and_the_others_flow(guarded: Shop) -> None:
     await fill(guarded, 20)
     await guarded.sql.execute(
-        "INSERT INTO shop.goods SELECT 'N' || i, 'N', 'b', 0 FROM generate_series(1, 30) AS i"
+        "INSERT INTO shop.goods SELECT 'N' || i, 'N' || i, 'b', 0 FROM generate_series(1, 30) AS i"
     )
     await guarded.sells("S1", 3, ("P1", "b"))
     assert await deliver(guarded) == {"S1": 3}

@@ -196,7 +196,14 @@ class History:
         busy = {tuple(row["identifiers"] or ()) for row in rows.values() if not is_clean(row)}
         for sku, row in rows.items():
             if not is_clean(row):
-                is_due = {row["due_at"], row["attempt_id"], row["sync_at"], row["held_at"]} != {None}
+                # (Twins: its identifiers are another SKU's until that one's change is read.)
+                is_due = {
+                    row["due_at"],
+                    row["attempt_id"],
+                    row["sync_at"],
+                    row["held_at"],
+                    *(row["twins"] or ()),
+                } != {None}
                 assert is_due, f"{sku} is not clean, and nothing will be done about it: {dict(row)}"
             elif tuple(row["identifiers"]) not in busy:
                 # (Busy: the SKU before it had the same identifiers, and its farewell is not decided yet.)

@@ -597,18 +597,26 @@ class Ledger:
             ]
             await connection.execute(_SQL["leave_to_carrier"], self.channel, claim.left, kept)
         if claim.parked:
-            nothing = Listed(0, (), None)
-            rows = [
-                {
-                    "sku": sku,
-                    "reason": reason,
-                    "rows": (found := listed.get(sku, nothing)).rows,
-                    "identifiers": found.identifiers or None,
-                    "quantity": found.quantity,
-                }
-                for sku, reason in claim.parked.items()
-            ]
-            await connection.execute(_SQL["park"], self.channel, _json(rows))
+            await self._park(connection, claim.parked, listed)
+
+    async def _park(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        reasons: Mapping[Sku, str],
+        listed: Mapping[Sku, Listed],
+    ) -> None:
+        nothing = Listed(0, (), None)
+        rows = [
+            {
+                "sku": sku,
+                "reason": reason,
+                "rows": (found := listed.get(sku, nothing)).rows,
+                "identifiers": found.identifiers or None,
+                "quantity": found.quantity,
+            }
+            for sku, reason in reasons.items()
+        ]
+        await connection.execute(_SQL["park"], self.channel, _json(rows))
 
     async def _open(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", work: "_Work", claim: Claim

@@ -100,9 +100,9 @@ async def _migrate(
                 if grant_to is not None:
                     with translated(f"granting rights to {grant_to}"):
                         await guard.execute(daemon_grants(grant_to))
+                prepared = await guard.fetchval(_SQL["prepared"])
                 # Last, as the ERP's writers wait from here to the commit.
                 rows = await _set_watches(guard, watches, has_doorbell)
-                prepared = await guard.fetchval(_SQL["prepared"])
     finally:
         guard.terminate()
     lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
@@ -154,6 +154,7 @@ async def _set_watches(
         try:
             with translated("setting the triggers"):
                 async with guard.transaction():
+                    await guard.execute(_SQL["be_prompt"])
                     await guard.execute(_SQL["set_doorbell"], has_doorbell)
                     return await guard.fetch(_SQL["set_watches"], watches_json(watches))
         except StoreRefused as error:

@@ -14,6 +14,10 @@ SET LOCAL lock_timeout = '60s';
 -- Afterwards whoever waits behind us waits for what we wait for.
 SET LOCAL lock_timeout = '5s';
 
+-- name: be_prompt
+-- Until the commit: the server ends this transaction when our process stands still while it has the ERP's tables locked.
+SET LOCAL idle_in_transaction_session_timeout = '700ms';
+
 -- name: holders
 -- Who keeps us from locking the version.
 SELECT a.pid, 'stockrelay.alembic_version' AS wanted, nullif(a.application_name, '') AS application,

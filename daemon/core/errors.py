@@ -34,7 +34,8 @@ class StoreRefused(StockrelayError):
 
 
 class BadRow(StoreRefused):
-    """A value in one of the operator's rows makes a statement fail: a division by zero, a number too large."""
+    """A statement fails, and a value in one of the operator's rows can be why: a division by zero, an error that a
+    function of the ERP raises."""
 
 
 class SchemaMismatch(StockrelayError):

@@ -55,13 +55,8 @@ _UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.exceptions.InternalClientError,
 )
-# What one row's values can make a statement fail with; as in stockrelay.listed_apart.
-_BAD_ROW = (
-    asyncpg.DataError,
-    asyncpg.CardinalityViolationError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.RaiseError,
-)
+# Classes of errors that no row's values make; all others may be an ERP function's own. As in stockrelay.listed_apart.
+_NOT_OF_A_ROW = frozenset({"08", "25", "26", "28", "40", "42", "53", "55", "57", "58", "XX"})
 _SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionError)
 """Of a session that will go on refusing: a server that has become a standby, a transaction that nobody ended."""
 _NO_SCHEMA = (
@@ -104,10 +99,9 @@ def translated(doing: str) -> Iterator[None]:
     except asyncpg.InsufficientPrivilegeError as error:
         hint = ROW_SECURITY if "row-level security policy" in str(error) else ""
         raise StoreRefused(f"{doing}: {_words(error)}{hint}") from error
-    except _BAD_ROW as error:
-        raise BadRow(f"{doing}: {_words(error)}") from error
     except asyncpg.PostgresError as error:
-        raise StoreRefused(f"{doing}: {_words(error)}") from error
+        kind = StoreRefused if (error.sqlstate or "XX")[:2] in _NOT_OF_A_ROW else BadRow
+        raise kind(f"{doing}: {_words(error)}") from error
 
 
 @contextmanager

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import asyncpg
-
 from daemon.core.errors import BadRow, StoreUnavailable
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
@@ -127,11 +125,11 @@ class Syncs:
 
         Nothing where a row of it can't be read. Raises StoreUnavailable, StoreRefused.
         """
-        async with self._reader.connection(f"{self.channel}: comparing the listing's SKUs") as connection:
-            try:
+        try:
+            async with self._reader.connection(f"{self.channel}: comparing the listing's SKUs") as connection:
                 rows = await one_message.fetch(connection, self._alike, most, timeout=LISTING_TIMEOUT)
-            except asyncpg.DataError:
-                return []
+        except BadRow:
+            return []
         return [(row["pair"][0], row["pair"][1]) for row in rows]
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:

@@ -951,6 +951,9 @@ DECLARE
     largest integer;
     query CONSTANT text := format('SELECT pg_catalog.array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
                                   '::stockrelay.listed_row) FROM (%s) AS q', portion_query);
+    -- Classes of errors that no row's values make: connections, transactions, rights and syntax, resources, locks,
+    -- cancelling, the system.
+    not_of_a_row CONSTANT text[] := '{08,25,26,28,40,42,53,55,57,58,XX}';
     names text[] := wanted;
     portion text[];
     part text[];
@@ -967,7 +970,10 @@ BEGIN
             PERFORM pg_catalog.set_config('search_path', path, true);
             EXECUTE names_query INTO names;
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
+                RAISE;
+            END IF;
             names := stockrelay.known_skus(channel, path);
         END;
     END IF;
@@ -992,7 +998,10 @@ BEGIN
                 PERFORM pg_catalog.set_config('search_path', path, true);
                 EXECUTE query INTO listed USING channel, part;
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR raise_exception THEN
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
+                IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
+                    RAISE;
+                END IF;
                 fault := left(CASE WHEN stockrelay.is_readable(SQLERRM) THEN SQLERRM
                                    ELSE encode(convert_to(SQLERRM, getdatabaseencoding()), 'escape') END, 300);
             END;

@@ -2,18 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import pytest
 
 from daemon.core.errors import BadRow
+from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.types import Sku
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Proofs
+from daemon.store.reconcile import Reconciles
 from tests.store.place import Place
-from tests.store.shop import CHANNEL, Shop, opened
+from tests.store.shop import CHANNEL, LEASE, Shop, opened
 
 NO_QUIET: Final = Debounce(timedelta(0), timedelta(0), 0)
 GOOD: Final = [f"S{number:02}" for number in range(12)]
@@ -30,12 +32,26 @@ QUANTITIES: Final = {
         "more than one row",
     ),
     "an error of the ERP's own function": ("erp.checked(note)", "the ERP says no"),
+    "a STRICT query of the ERP's own function": ("erp.looked_up(note)", "returned no rows"),
+    "an assertion": ("erp.asserted(note)", "not a number"),
+    "an error with a code of the ERP's own": ("erp.coded(note, 'ERP01')", "code ERP01"),
+    "an error of a class that is hardly seen": ("erp.coded(note, '2F005')", "code 2F005"),
+    "a limit of the server's": (
+        "length(repeat(note, CASE note WHEN 'x' THEN 1100000000 ELSE 1 END))",
+        "too large",
+    ),
     "a number out of range": ("power(10::numeric, CASE note WHEN 'x' THEN 200000 ELSE 0 END)", "overflow"),
 }
 SETUP: Final = """
 CREATE DOMAIN erp.digits AS text CHECK (value ~ '^[0-9]+$');
 CREATE FUNCTION erp.checked(note text) RETURNS integer LANGUAGE plpgsql AS
 $$ BEGIN IF note = 'x' THEN RAISE EXCEPTION 'the ERP says no'; END IF; RETURN note::integer; END $$;
+CREATE FUNCTION erp.looked_up(note text) RETURNS integer LANGUAGE plpgsql AS
+$$ DECLARE one integer; BEGIN SELECT 1 INTO STRICT one WHERE note <> 'x'; RETURN one; END $$;
+CREATE FUNCTION erp.asserted(note text) RETURNS integer LANGUAGE plpgsql AS
+$$ BEGIN ASSERT note <> 'x', 'not a number'; RETURN 1; END $$;
+CREATE FUNCTION erp.coded(note text, code text) RETURNS integer LANGUAGE plpgsql AS
+$$ BEGIN IF note = 'x' THEN RAISE 'code %', code USING ERRCODE = code; END IF; RETURN 1; END $$;
 """
 
 
@@ -114,6 +130,32 @@ async def test_a_dry_run_reads_on_behind_a_row_that_fails_in_the_middle(shop: Sh
         read = {sku: listed.fault for portion in [one async for one in portions] for sku, listed in portion}
     assert list(read) == sorted([*GOOD, *BAD])
     assert {sku for sku, fault in read.items() if fault} == set(BAD)
+
+
+async def test_skus_are_not_held_against_each_other_while_a_condition_fails_on_a_row(place: Place) -> None:
+    async with opened(place, listing("1", " WHERE erp.coded(note, 'ERP01') > 0")) as shop:
+        await shop.sql.execute(SETUP)
+        await stock(shop, ["S03x"])
+        assert await shop.syncs.alike(10) == []
+
+
+async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
+    """The number of a SKU that can't be read is no difference, whatever the partner shows."""
+    await mend(shop)
+    await shop.sync()
+    for attempt in (await shop.claim_turn()).attempts:
+        await shop.complete(attempt, "applied")
+    await shop.pass_time(100)
+    await shop.sql.execute("UPDATE shop.goods SET note = 'x' WHERE sku LIKE '%x'")
+    proofs = Proofs(shop.database, shop.listing)
+    runs = Reconciles(shop.database)
+    run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=False)
+    told = [ReadSku(f"PN-{sku}", 9 if sku in ("S01", "S05x") else 10, "P") for sku in [*GOOD, *BAD]]
+    await proofs.keep_page(runs, run, LEASE, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
+    judged = await proofs.judge(runs, run, LEASE, 1, timedelta(0), is_complete=True)
+    rows = await shop.sql.fetch("SELECT class, sku FROM stockrelay.reconcile_finding WHERE differs")
+    assert [tuple(row) for row in rows] == [("partner_differs", "S01")]
+    assert (judged.checked, judged.differing) == (len(GOOD), 1)
 
 
 async def test_reconcile_reads_what_can_be_read(shop: Shop) -> None:

@@ -9,6 +9,7 @@ from daemon.check import watches
 from daemon.check.findings import Findings
 from daemon.core.checks import Verdict
 from daemon.core.dependencies import judge_reads
+from daemon.core.errors import BadRow
 from daemon.core.spelling import ADVICE, Spelling, misspelling
 from daemon.core.types import ChannelName
 from daemon.settings import Settings
@@ -65,8 +66,12 @@ async def _check_reads(
 ) -> None:
     name = _reads(listing.channel)
     with findings.guarding(name):
-        sku = await ListingInspector(inspector, listing).any_sku()
-        reads = await Dependencies(inspector.look, settings.run.compared_only).reads(listing, sku)
+        look = ListingInspector(inspector, listing)
+        dependencies = Dependencies(inspector.look, settings.run.compared_only)
+        try:
+            reads = await dependencies.reads(listing, await look.any_sku())
+        except BadRow:
+            reads = await dependencies.reads(listing, await look.readable_sku())
         findings.add(
             name, judge_reads(reads, settings.run.resync_s), "changes of all that it reads are captured"
         )

@@ -234,7 +234,7 @@ async def _judge_rows(
 ) -> None:
     _, name, _ = names(listing.channel)
     with findings.guarding(name):
-        whole, cuts = await _compare(look, tally)
+        whole, cuts, unlooked = await _compare(look, tally)
         bad = _faults(tally, whole, listing)
         for found, advice in bad:
             findings.failed(name, found, advice)
@@ -245,6 +245,8 @@ async def _judge_rows(
                 f"until `stockrelay release {listing.channel}`"
             )
             doubtful.append((f"{tally.zeroes:,} of {tally.rows:,} quantities are 0", advice))
+        if unlooked is not None:
+            doubtful.append((unlooked, "correct the rows that can't be read, then run this check again"))
         for found, advice in doubtful:
             findings.warn(name, found, advice)
         if cuts:
@@ -271,16 +273,23 @@ class _Whole:
     names_alike: Examples
 
 
-async def _compare(look: ListingInspector, tally: _Tally) -> tuple[_Whole, list[str]]:
-    """What only the whole listing shows; what it could not show in time."""
+async def _compare(look: ListingInspector, tally: _Tally) -> tuple[_Whole, list[str], str | None]:
+    """What only the whole listing shows; what it could not show in time; what it could not show for rows that fail."""
     none = Examples(0, ())
     if tally.cut is not None:
-        return _Whole(none, none, none, none), [tally.cut, "duplicates were not looked for"]
+        return _Whole(none, none, none, none), [tally.cut, "duplicates were not looked for"], None
+    shown: list[Examples] = []
+    unlooked = None
     try:
-        asked = (look.duplicates, look.twins, look.alike, look.names_alike)
-        return _Whole(*[await ask(_SHOWN) for ask in asked]), []
+        for ask in (look.duplicates, look.twins, look.alike, look.names_alike):
+            try:
+                shown.append(await ask(_SHOWN))
+            except BadRow as error:
+                shown.append(none)
+                unlooked = f"not all of the SKUs could be compared with one another: {error}"
     except TookTooLong:
-        return _Whole(none, none, none, none), ["looking for duplicates was cut by the time limit"]
+        return _Whole(none, none, none, none), ["looking for duplicates was cut by the time limit"], None
+    return _Whole(*shown), [], unlooked
 
 
 def _doubts(tally: _Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[str, str]]:

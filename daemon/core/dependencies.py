@@ -52,17 +52,6 @@ class Reads:
     relations: Sequence[Relation]
 
 
-def describe(unseen: Sequence[Relation], resync_s: float) -> tuple[str, str]:
-    """Return what is wrong, and what to do about it."""
-    shown = [f"{each.name}, {_FOUND[each.unseen]}" for each in unseen[:_SHOWN] if each.unseen is not None]
-    more = f"; and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
-    found = (
-        f"it reads {'; '.join(shown)}{more}: such changes are found up to {resync_s:g} s late (run.resync_s)"
-    )
-    kinds = dict.fromkeys(each.unseen for each in unseen if each.unseen is not None)
-    return found, "; ".join(_ADVICE[kind] for kind in kinds) + " (docs/listings.md)"
-
-
 def listing_subject(channel: ChannelName) -> str:
     """What a finding about a channel's listing is about."""
     return f"listing {channel}"
@@ -77,6 +66,13 @@ def judge_reads(reads: Reads, resync_s: float) -> list[Finding]:
     return [
         Finding(Check.LISTINGS, listing_subject(reads.channel), found, advice, is_error=False, is_lossy=False)
     ]
+
+
+def reads_unlooked(channel: ChannelName, reason: str) -> Finding:
+    """What a listing reads can't be found out: it fails on the SKU that it was run for."""
+    found = f"what it reads could not be looked at, as the listing fails on a row: {reason}"
+    advice = f"correct that row in the ERP, or channels.{channel}.listing"
+    return Finding(Check.LISTINGS, listing_subject(channel), found, advice, is_error=False, is_lossy=False)
 
 
 def judge_fan_outs(broken: Sequence[tuple[str, str]]) -> list[Finding]:

@@ -15,8 +15,14 @@ import structlog
 from daemon import clock
 from daemon.core import capture
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
-from daemon.core.dependencies import judge_fan_outs, judge_reads, judge_subscribed, listing_subject
-from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable
+from daemon.core.dependencies import (
+    judge_fan_outs,
+    judge_reads,
+    judge_subscribed,
+    listing_subject,
+    reads_unlooked,
+)
+from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnavailable
 from daemon.core.spelling import judge_spellings
 from daemon.progress import Pulse, unwatched
 from daemon.store.capture_health import CaptureHealthStore, Capturing
@@ -222,10 +228,12 @@ async def listing_findings(
     for listing in of.listings:
         try:
             reads = await of.dependencies.reads(listing)
-        except StockrelayError:
-            # The intake says that it fails, and why.
+        except StockrelayError as error:
             subject = listing_subject(listing.channel)
-            findings += [each.finding for each in before if each.finding.subject == subject]
+            known = [each.finding for each in before if each.finding.subject == subject]
+            # Of a listing that fails as a whole the intake says so, and why.
+            unlooked = [reads_unlooked(listing.channel, str(error))] if isinstance(error, BadRow) else []
+            findings += known or unlooked
         else:
             findings += judge_reads(reads, of.resync_s)
     findings += judge_fan_outs(await of.dependencies.broken_fan_outs())

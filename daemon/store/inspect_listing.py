@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import asyncpg
 
-from daemon.core.errors import StoreRefused
+from daemon.core.errors import BadRow, StoreRefused
 from daemon.core.listing_cost import Reading
 from daemon.core.quoting import quoted
 from daemon.store import one_message, queries
@@ -151,18 +152,35 @@ class ListingInspector:
             rows = await one_message.fetch(connection, self._filled("listing_sku"))
         return rows[0]["sku"] if rows else None
 
+    async def readable_sku(self) -> str | None:
+        """Return a SKU whose row can be read, of a listing that fails on some; None: it has none."""
+        async with aclosing(self.rows_apart()) as rows:
+            async for row in rows:
+                if row.fault is None:
+                    return row.sku
+        return None
+
     async def known(self, skus: Sequence[str]) -> set[str]:
-        """Return those of the SKUs that the listing has."""
-        statement = self._listing.statement("read_listing", is_whole=False)
+        """Return those of the SKUs that the listing has, or fails on."""
+        try:
+            return await self._known(skus, is_apart=False)
+        except BadRow:
+            return await self._known(skus, is_apart=True)
+
+    async def _known(self, skus: Sequence[str], *, is_apart: bool) -> set[str]:
+        statement = self._listing.statement("read_listing", is_whole=False, is_apart=is_apart)
         async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
             rows = await connection.fetch(statement, "", list(skus))
         return {row["sku"] for row in rows}
 
     async def alike_to(self, skus: Sequence[str]) -> tuple[str, str] | None:
         """Return one of these SKUs, none of which is listed, with a listed one that differs only by blanks, capitals or
-        leading zeros."""
-        async with self._inspector.look("reading the listing") as connection:
-            rows = await one_message.fetch(connection, self._filled("alike"), skus)
+        leading zeros. None, too, where the listing's SKUs can't be read because of a row."""
+        try:
+            async with self._inspector.look("reading the listing") as connection:
+                rows = await one_message.fetch(connection, self._filled("alike"), skus)
+        except BadRow:
+            return None
         return (rows[0]["alike"], rows[0]["listed"]) if rows else None
 
     async def unreadable(self) -> list[str]:

@@ -99,6 +99,33 @@ async def test_rows_that_will_not_be_sent_are_counted(
     assert advice in failed.advice
 
 
+@pytest.mark.parametrize(
+    ("quantity", "condition", "is_compared"),
+    [
+        ("erp.checked(p.sku)", "true", True),
+        ("7", "erp.checked(p.sku) > 0", False),
+    ],
+    ids=["a quantity", "a condition"],
+)
+async def test_a_row_that_fails_is_named_and_leaves_the_other_answers_as_they_are(
+    office18: Office, quantity: str, condition: str, is_compared: bool
+) -> None:
+    first = office18.database.run_sql("SELECT sku FROM erp.products LIMIT 1").strip()
+    office18.database.run_sql(f"""CREATE FUNCTION erp.checked(sku text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+        BEGIN IF sku = '{first}' THEN RAISE 'not this one' USING ERRCODE = 'ERP01'; END IF; RETURN 7; END $$""")
+    sql = f"SELECT p.sku, p.ymatou_code AS outer_sku_id, {quantity} AS quantity FROM erp.products AS p"
+    answers = await office18.check(office18.listing(f"{sql} WHERE {condition}"))
+    rows = [
+        result for result in answers if result.name == "rows ymatou" and result.verdict is not Verdict.PASSED
+    ]
+    assert "1 SKUs can't be read" in rows[0].found
+    assert first in rows[0].found
+    assert "not this one" in rows[0].found
+    assert [result.verdict for result in rows[1:]] == ([] if is_compared else [Verdict.WARNING])
+    others = [result for result in answers if not result.name.startswith(("rows", "cost"))]
+    assert [result for result in others if result.verdict is not Verdict.PASSED] == []
+
+
 async def test_the_quantity_of_a_row_is_computed_once(office18: Office) -> None:
     """A listing is usually a sum for each row, and `check` reads all of it."""
     office18.database.run_sql(f"""

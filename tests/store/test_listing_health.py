@@ -62,6 +62,27 @@ async def test_a_listing_that_fails_leaves_what_was_found_as_it_was(shop: Shop) 
     assert await Health(shop, listing).look() == found
 
 
+async def test_what_a_listing_reads_is_found_out_beside_a_row_that_fails(shop: Shop) -> None:
+    await shop.sql.execute("CREATE TABLE erp.brand (brand text)")
+    listing = (
+        "SELECT sku, pn AS pn_code, brand AS brand_name, quantity / (quantity - 3) AS quantity FROM shop.goods "
+        "WHERE brand NOT IN (SELECT b.brand FROM erp.brand AS b)"
+    )
+    await shop.sells("A bad one", 3)
+    await shop.drain()
+    (unlooked,) = await Health(shop, listing).look()
+    assert "could not be looked at" in unlooked.found
+    assert "division by zero" in unlooked.found
+    await shop.sells("B", 1)
+    await shop.drain()
+    await shop.sql.execute(
+        "UPDATE stockrelay.ledger SET parked_at = clock_timestamp() WHERE sku = 'A bad one'"
+    )
+    await shop.sql.execute("DELETE FROM stockrelay.capture_finding")
+    (found,) = await Health(shop, listing).look()
+    assert "it reads erp.brand, which nobody watches" in found.found
+
+
 @pytest.mark.parametrize(
     ("listed", "changed", "is_named"),
     [

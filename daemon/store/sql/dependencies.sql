@@ -36,10 +36,11 @@ SELECT h.name, CASE
 FROM held AS h ORDER BY h.name;
 
 -- name: begin_looking
--- A SKU of the channel, to read its listing for. A process that stands still must not keep the ERP from its tables, and a
+-- A SKU of the channel, to read its listing for: one whose row can be read. A process that stands still must not keep the ERP from its tables, and a
 -- table that is locked is not waited for.
 SELECT set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true),
-       (SELECT d.sku FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.listed_rows = 1 LIMIT 1) AS sku;
+       (SELECT d.sku FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.listed_rows = 1
+        AND d.parked_at IS NULL LIMIT 1) AS sku;
 
 -- name: subscribed
 -- The watched tables whose rows, or those of a part, come from a subscription. $1: as above.

@@ -80,7 +80,7 @@ class IntakeService:
         self._may_compare_at = 0.0
         self._vain_rings = 0
         self._is_locked = False
-        self._is_tried_again = False
+        self._is_comparing = False
         self._has_failing_rows = False
         self._refused: dict[str, float] = {}
         self._reading: asyncio.Timeout | None = None
@@ -192,12 +192,16 @@ class IntakeService:
             drained = await self._resync(now, tells=tells)
         else:
             drained = await self._intake.drain(
-                tells_replicas=tells, timeout=_RESYNC_TIMEOUT, may_compare=now >= self._may_compare_at
+                tells_replicas=tells,
+                timeout=_RESYNC_TIMEOUT,
+                may_compare=now >= self._may_compare_at,
+                on_comparison=lambda: self._note_start("bulk change"),
             )
             if drained.is_compared:
                 self._note_resync(drained, "bulk change", clock.monotonic() - now)
             elif drained.is_everything and drained.failed is None:
                 self._plan_resync(self._may_compare_at - now, "bulk change")
+        self._is_comparing = False
         self.changes += drained.changes
         self._note_refused(drained, now)
         self._note_failing_rows(drained)
@@ -216,19 +220,22 @@ class IntakeService:
 
     async def _resync(self, now: float, *, tells: bool) -> Drained:
         reason = self._resync_reason
-        if not (self._is_locked or self._is_tried_again):
-            log.info("intake.resync_started", channel=self.channel, reason=reason)
+        self._note_start(reason)
         # Before it begins: what is asked for meanwhile may be of a change that it does not see.
         self._plan_resync(self._resync_every_s, "schedule")
         try:
             drained = await self._intake.resync(tells_replicas=tells, timeout=_RESYNC_TIMEOUT)
         except BaseException:
-            self._is_tried_again = True
             self.request_resync(reason)
             raise
-        self._is_tried_again = False
         self._note_resync(drained, reason, clock.monotonic() - now)
         return drained
+
+    def _note_start(self, reason: str) -> None:
+        """A comparison begins; one that fails and is tried again has begun once."""
+        if not self._is_comparing:
+            log.info("intake.resync_started", channel=self.channel, reason=reason)
+        self._is_comparing = True
 
     def _plan_resync(self, seconds: float, reason: str) -> None:
         self._resync_at = clock.monotonic() + seconds

@@ -1,6 +1,6 @@
 """Reading the change log into one channel's part of the ledger, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -96,22 +96,40 @@ class Intake:
         """Until when (monotonic) a listing that takes too long is not read."""
         self.channel = ledger.channel
 
-    async def drain(self, *, tells_replicas: bool, timeout: timedelta, may_compare: bool = True) -> Drained:
+    async def drain(
+        self,
+        *,
+        tells_replicas: bool,
+        timeout: timedelta,
+        may_compare: bool = True,
+        on_comparison: Callable[[], None] = lambda: None,
+    ) -> Drained:
         """Mark what has changed since the last reading, by whomever.
 
         When anything may have changed, everything is compared; without `may_compare`, only what is named is marked and
-        the comparison stays due. A listing that does not work is marked without looking, so that nothing is lost.
+        the comparison stays due; `on_comparison` is called before one begins, again if it is begun anew. A listing that
+        does not work is marked without looking, so that nothing is lost.
         Raises TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
         """
         return await self._read(
-            is_resync=False, may_compare=may_compare, tells=tells_replicas, timeout=timeout
+            on_comparison, is_resync=False, may_compare=may_compare, tells=tells_replicas, timeout=timeout
         )
 
     async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
         """Compare the listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
-        return await self._read(is_resync=True, may_compare=True, tells=tells_replicas, timeout=timeout)
+        return await self._read(
+            lambda: None, is_resync=True, may_compare=True, tells=tells_replicas, timeout=timeout
+        )
 
-    async def _read(self, *, is_resync: bool, may_compare: bool, tells: bool, timeout: timedelta) -> Drained:
+    async def _read(
+        self,
+        on_comparison: Callable[[], None],
+        *,
+        is_resync: bool,
+        may_compare: bool,
+        tells: bool,
+        timeout: timedelta,
+    ) -> Drained:
         """Read, and once more without the listing if it turns out not to work."""
         failed = _SLOW if clock.monotonic() < self._aside_until else None
         rows_failed: str | None = None
@@ -120,6 +138,7 @@ class Intake:
             try:
                 drained = await self._drain(
                     failed,
+                    on_comparison,
                     is_resync=is_resync,
                     may_compare=may_compare,
                     tells=tells,
@@ -147,6 +166,7 @@ class Intake:
     async def _drain(
         self,
         failed: str | None,
+        on_comparison: Callable[[], None],
         *,
         is_resync: bool,
         may_compare: bool,
@@ -168,6 +188,7 @@ class Intake:
                 drained.failed = failed
                 await self._mark_blind(connection, news.skus)
             elif is_whole:
+                on_comparison()
                 drained.marked = await self._compare(connection, news, timeout, is_apart=is_apart)
                 drained.is_read = drained.is_compared = True
             elif news.skus:

@@ -1,15 +1,19 @@
 """What is marked, when it is due, and what is left alone (DESIGN.md 2.2)."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.core.types import Sku
+from daemon.services.intake import IntakeService
 from daemon.store.ledger import Debounce
 from tests.store.place import Place
 from tests.store.shop import Shop, opened
 
 NOW = pytest.approx(0, abs=1)
+NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 
 
 def after(seconds: float) -> object:
@@ -346,6 +350,25 @@ async def test_a_sku_longer_than_an_index_takes_is_named_and_stops_nobody(shop: 
     drained = await shop.drain()
     assert drained.too_long == ["x" * 60 + "…"]
     assert drained.marked.rows == 1
+
+
+async def test_a_comparison_that_a_change_asks_for_logs_its_start_and_its_end(shop: Shop) -> None:
+    await shop.sells("A", 1)
+    await shop.drain()
+    await shop.sql.execute("TRUNCATE shop.goods")
+    stop = asyncio.Event()
+    intake = IntakeService(
+        shop.reader(NO_QUIET),
+        shop.changelog,
+        timedelta(seconds=5),
+        timedelta(hours=1),
+        lambda drained: stop.set() if drained.is_compared else None,
+        lambda: True,
+    )
+    with capture_logs() as lines:
+        await intake.run(stop)
+    told = [(line["event"], line["reason"]) for line in lines if "resync" in line["event"]]
+    assert told == [("intake.resync_started", "bulk change"), ("intake.resync_finished", "bulk change")]
 
 
 async def test_two_channels_are_marked_each_by_its_own_listing(shop: Shop) -> None:

@@ -86,10 +86,13 @@ class Pools:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, connections: int = 1) -> AsyncIterator[Database]:
+async def opened(
+    settings: Settings, connections: int = 1, *, refuses_copy: bool = False
+) -> AsyncIterator[Database]:
     """Connections for a command, after a look at the schema's version."""
     await migrations.check_version(connect_options(settings, is_direct=True))
-    database = Database(connect_options(settings, is_direct=False), connections)
+    options = connect_options(settings, is_direct=False)
+    database = Database(options, connections, refuse_copy if refuses_copy else None)
     try:
         await database.open()
         yield database

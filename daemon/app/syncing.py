@@ -56,7 +56,7 @@ async def sync(
     holder = new_holder()
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(opened(settings, _SYNC_POOL))
+        database = await stack.enter_async_context(opened(settings, _SYNC_POOL, refuses_copy=True))
         leases = lease_pool(settings)
         stack.push_async_callback(leases.close)
         await leases.open()

@@ -194,7 +194,7 @@ class Answers:
         sku: Sku,
     ) -> asyncpg.Record | None:
         read = await Twins(listing).complete(connection, [sku])
-        rows = await connection.fetch(statement, "", read)
+        rows = await connection.fetch(statement, [sku], read)
         made = next((row for row in rows if row["sku"] == sku), None)
         if listing.duplicates == "park" or made is None or not made["identifiers"]:
             return made
@@ -202,7 +202,7 @@ class Answers:
         others = await connection.fetch(_SQL["twins"], listing.channel, sku, made["identifiers"], None)
         if not {one["sku"] for one in others} - set(read):
             return made
-        rows = await connection.fetch(statement, "", [sku, *(one["sku"] for one in others)])
+        rows = await connection.fetch(statement, [sku], [sku, *(one["sku"] for one in others)])
         return next((row for row in rows if row["sku"] == sku), None)
 
     @asynccontextmanager

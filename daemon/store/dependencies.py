@@ -42,9 +42,9 @@ class Dependencies:
             row = await connection.fetchrow(_SQL["begin_looking"], listing.channel)
             assert row is not None
             sku = sku if sku is not None else row["sku"]
-            await one_message.plan(connection, f"EXPLAIN {listing.portion(is_whole=False)}", "", [])
+            await one_message.plan(connection, listing.portion(is_whole=False), [], [])
             if sku is not None:
-                await connection.fetch(statement, "", [sku])
+                await connection.fetch(statement, [sku], [sku])
             rows = await one_message.fetch(connection, _SQL["held"], self._compared_only)
         relations = [Relation(row["name"], Unseen(row["unseen"]) if row["unseen"] else None) for row in rows]
         return Reads(listing.channel, relations)

@@ -83,7 +83,7 @@ class ListingInspector:
     async def try_listing(self) -> None:
         """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
         async with self._inspector.look("planning the listing") as connection:
-            await one_message.plan(connection, self._explaining("explain"), "", [])
+            await one_message.plan(connection, self._read_some(), [], [])
 
     async def rows(self, quantity_type: str) -> AsyncGenerator[Row, None]:
         """Yield the listing's rows, whose quantity is of that type. Cut by TookTooLong when the first of them take too
@@ -170,7 +170,7 @@ class ListingInspector:
     async def _known(self, skus: Sequence[str], *, is_apart: bool) -> set[str]:
         statement = self._listing.statement("read_listing", is_whole=False, is_apart=is_apart)
         async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
-            rows = await connection.fetch(statement, "", list(skus))
+            rows = await connection.fetch(statement, list(skus), list(skus))
         return {row["sku"] for row in rows}
 
     async def alike_to(self, skus: Sequence[str]) -> tuple[str, str] | None:
@@ -194,7 +194,11 @@ class ListingInspector:
         async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
             readings = [
                 _reading(
-                    json.loads(await one_message.value(connection, self._explaining("measure"), "", skus))[0],
+                    json.loads(
+                        await one_message.value(
+                            connection, f"{_SQL['measure']} {self._read_some()}", skus, skus
+                        )
+                    )[0],
                     len(skus),
                 )
                 for _ in range(2)
@@ -210,9 +214,8 @@ class ListingInspector:
             rows = await one_message.fetch(connection, self._filled(name), most)
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
-    def _explaining(self, how: str) -> str:
-        statement = self._listing.statement("read_listing", is_whole=False, needs_schema=False)
-        return f"{_SQL[how]} {statement.rstrip('; ')}"
+    def _read_some(self) -> str:
+        return self._listing.statement("read_listing", is_whole=False, needs_schema=False).rstrip("; ")
 
     def _filled(self, name: str) -> str:
         return self._listing.filled(_SQL[name])

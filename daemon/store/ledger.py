@@ -30,7 +30,7 @@ from daemon.core.plan import (
     unseen_anomaly,
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
-from daemon.store import queries
+from daemon.store import one_message, queries
 from daemon.store.database import Database, transaction_on
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
@@ -305,7 +305,7 @@ class Ledger:
         """Return some of the listing's SKUs whose bytes are no text, escaped: there are none in a UTF-8 database."""
         if connection.get_settings().server_encoding == "UTF8":
             return []
-        rows = await connection.fetch(self._unreadable_skus, timeout=timeout.total_seconds())
+        rows = await one_message.fetch(connection, self._unreadable_skus, timeout=timeout)
         return [row["sku"] for row in rows]
 
     async def _guarded(
@@ -549,7 +549,7 @@ class Ledger:
             portion = skus[start : start + _PORTION]
             wanted = await self._twins.complete(connection, portion)
             async with self._reader.reading(connection):
-                rows = await connection.fetch(statement, "", wanted)
+                rows = await connection.fetch(statement, portion, wanted)
             listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
         return listed
 

@@ -19,6 +19,6 @@ def load(file: str) -> Mapping[str, str]:
 def quoted(text: str) -> str:
     """Return the text as an SQL literal between dollar signs, which nothing in it can end."""
     tag = "$query$"
-    while tag in text:
+    while tag[:-1] in text:
         tag = f"{tag[:-1]}_$"
     return f"{tag}{text}{tag}"

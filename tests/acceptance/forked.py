@@ -99,6 +99,7 @@ def _serve(control: socket.socket) -> dict[str, Any]:
         out, err, told = files
         if os.fork() == 0:
             control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if (pid := os.fork()) == 0:
                 os.close(told)
                 _become(out, err)
@@ -112,7 +113,6 @@ def _serve(control: socket.socket) -> dict[str, Any]:
 def _attend(pid: int, told: int, files: Sequence[int]) -> NoReturn:
     """Tell who the process is, and how it ends."""
     with contextlib.suppress(BrokenPipeError):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for file in files:
@@ -125,7 +125,6 @@ def _attend(pid: int, told: int, files: Sequence[int]) -> NoReturn:
 
 def _become(out: int, err: int) -> None:
     """Be as a process that has just been started."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_RDONLY)
     for file, place in ((null, 0), (out, 1), (err, 2)):

@@ -8,9 +8,9 @@ SELECT d.* FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;
 
 -- name: listing_rows
 -- What the operator's query gives for one SKU, every column in its order; at most $2 rows.
-SELECT row_to_json(l)::text AS row FROM (
+SELECT row_to_json(stockrelay_row)::text AS row FROM (
 @listing@
-) AS l WHERE l.sku::text = $1 LIMIT $2;
+) AS stockrelay_row WHERE stockrelay_row.sku::text = $1 LIMIT $2;
 
 -- name: last_attempts
 -- The last attempts of one SKU, the newest first. What is still in flight is not among them.

@@ -39,7 +39,7 @@ ORDER BY w.name;
 SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
 
 -- name: sku_expression
--- Planned, never run: it says whether the expression works on the table.
+-- Prepared, never run: it says whether the expression works on the table.
 SELECT (@sku@)::text FROM @table@ LIMIT 0;
 
 -- name: triggers

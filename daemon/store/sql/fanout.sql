@@ -22,7 +22,7 @@ SELECT DISTINCT s.sku::text COLLATE "C" AS sku FROM (
 ) AS s (sku) WHERE s.sku IS NOT NULL LIMIT $2;
 
 -- name: try
--- Planned, never run: it says whether the query works over rows of the table @table@.
+-- Prepared, never run: it says whether the query works over rows of the table @table@.
 SELECT s.sku::text FROM @table@ AS changed, LATERAL (
 @skus@
 ) AS s (sku);

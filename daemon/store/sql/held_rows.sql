@@ -1,6 +1,6 @@
 -- name: hold
 -- Has the server work the whole result out and keep it; it holds no lock and no snapshot after that. One message.
-BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '700ms';
+BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '700ms';
 SET LOCAL cursor_tuple_fraction = 1;
 DECLARE stockrelay_held_rows NO SCROLL CURSOR WITH HOLD FOR
 @statement@;

@@ -272,10 +272,6 @@ WITH named AS (
 )
 SELECT command FROM grants ORDER BY place, command;
 
--- name: explain
--- The plan of the statement that follows.
-EXPLAIN (VERBOSE, FORMAT JSON)
-
 -- name: measure
 -- The plan of the statement that follows, which is run, and what it cost.
 EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)

@@ -29,6 +29,7 @@
     FROM stockrelay.listed(@portion@, $2::text[]) AS a
 
 -- name: listed_whole
+-- The same for all of it.
     SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity
     FROM stockrelay.listed_whole(@portion@) AS a
 
@@ -255,12 +256,13 @@ AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4)
 AND (NOT $7 OR g.filled_at IS NOT NULL);
 
 -- name: read_listing
--- The second step of a claim: what the listing says now of the SKUs captured. ($1 is not used; see only_some.)
+-- The second step of a claim: what the listing says now of the SKUs captured, $1. ($2 has those that are sold as one with
+-- them, too. Their rows are not wanted: they may be more than the socket's buffers take.)
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
          CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks@fault@
-FROM listed WHERE $1::text IS NOT NULL;
+FROM listed WHERE sku = ANY ($1::text[]);
 
 -- name: read_whole_listing
 -- All that the listing says now, in the order of the SKUs.

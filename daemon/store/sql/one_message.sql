@@ -6,6 +6,7 @@ DECLARE
     answer text;
 BEGIN
     PERFORM pg_catalog.set_config('idle_in_transaction_session_timeout', '700ms', true);
+    PERFORM pg_catalog.set_config('lock_timeout', '500ms', true);
     OPEN asked FOR EXECUTE @query@@values@;
     FETCH asked INTO answer;
     CLOSE asked;
@@ -16,24 +17,26 @@ END
 -- The same for a query that is only understood: nobody's rights on its tables are asked for.
 BEGIN
     PERFORM pg_catalog.set_config('idle_in_transaction_session_timeout', '700ms', true);
+    PERFORM pg_catalog.set_config('lock_timeout', '500ms', true);
     EXECUTE @query@@values@;
     DEALLOCATE stockrelay_try;
 END
 
 -- name: plan
--- The same for a query that is only planned.
+-- The same for a query that is only planned, by one who may read its tables. (A utility statement would not even be that.)
 DECLARE
     asked refcursor;
 BEGIN
     PERFORM pg_catalog.set_config('idle_in_transaction_session_timeout', '700ms', true);
+    PERFORM pg_catalog.set_config('lock_timeout', '500ms', true);
     OPEN asked FOR EXECUTE @query@@values@;
     CLOSE asked;
 END
 
 -- name: as_json
-SELECT pg_catalog.json_agg(pg_catalog.row_to_json(a)) FROM (
+SELECT pg_catalog.json_agg(pg_catalog.row_to_json(stockrelay_row)) FROM (
 @query@
-) AS a
+) AS stockrelay_row
 
 -- name: answer
 -- What the block has found; it is not kept any longer.

@@ -30,7 +30,10 @@ WITH read AS MATERIALIZED (
         listed_rows = f.rows, listed_identifiers = f.identifiers, twins = NULL, duplicates = NULL
     FROM free AS f WHERE d.channel = $1 AND d.sku = f.sku
 )
-SELECT array_agg(DISTINCT s.sku) AS skus, jsonb_agg(DISTINCT s.identifiers)::text AS names FROM shared AS s;
+SELECT array_agg(DISTINCT s.sku) AS skus, jsonb_agg(DISTINCT s.identifiers)::text AS names,
+       -- A process that stands still must not keep the locks.
+       set_config('idle_in_transaction_session_timeout', '700ms', true)
+FROM shared AS s;
 
 -- name: with_twins
 -- These SKUs, and those that are sold as one with them.

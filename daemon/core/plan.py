@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from daemon.core.guard import is_far
+from daemon.core.guard import is_far, is_risen
 from daemon.core.quoting import quoted
 from daemon.core.types import Sku
 
@@ -148,8 +148,8 @@ def decide(
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
     `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
-    would overwrite that one's number. A held number, a zero or one by the guard's `factor` away, is not sent; all else
-    of the same SKU is.
+    would overwrite that one's number. A held number (a zero, one by the guard's `factor` away, or one above a
+    zero that was sent last) is not sent; all else of the same SKU is.
     """
     decision = _decide(delivery, listed, has_heir=has_heir, problem=problem)
     if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
@@ -158,9 +158,10 @@ def decide(
 
 
 def _is_held(delivery: Delivery, listed: Listed | None, factor: float) -> bool:
-    return is_zero(listed) or (
-        listed is not None and is_far(delivery.acked_quantity, listed.quantity, factor)
-    )
+    if listed is None or is_zero(listed):
+        return True
+    before, after = delivery.acked_quantity, listed.quantity
+    return is_far(before, after, factor) or is_risen(before, after)
 
 
 def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from daemon.core.guard import is_far
+from daemon.core.guard import is_far, is_risen
 from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled, decide, is_zero
 from daemon.core.types import ChannelName, Duplicates, Sku
 
@@ -227,13 +227,18 @@ def is_unparked(facts: Facts, row: Row) -> bool:
 
 
 def is_wrong(facts: Facts, row: Row) -> bool:
-    """Whether the next reading leaves a held row held: it is still zero, or far from what was sent last."""
+    """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, or above a zero
+    that was sent last."""
     if facts.listed is None or is_zero(facts.listed):
-        # One that was held for another reason is counted anew, unless the partner has a zero already.
-        return row.zero_at is not None or (row.identifiers is not None and row.acked_quantity == 0)
-    quantity = facts.listed.quantity
+        # One that was held for another reason is counted anew, or is what the partner has already.
+        return row.zero_at is not None
+    before, quantity = row.acked_quantity, facts.listed.quantity
     is_counted = row.zero_at is None or quantity == row.listed_quantity
-    return facts.listed.rows == 1 and is_counted and is_far(row.acked_quantity, quantity, facts.factor)
+    return (
+        facts.listed.rows == 1
+        and is_counted
+        and (is_far(before, quantity, facts.factor) or is_risen(before, quantity))
+    )
 
 
 def is_debouncing(row: Row, now: datetime) -> bool:

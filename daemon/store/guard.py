@@ -150,6 +150,7 @@ class Guard:
                 "zeroes": row["zeroes"],
                 "gone": row["gone"],
                 "moved": row["moved"],
+                "risen": row["risen"],
                 "skus": row["skus"],
                 "share": round(wrong / row["skus"], 4) if row["skus"] else 0.0,
                 "rows_before": row["rows_before"],
@@ -235,7 +236,8 @@ class Guard:
             # By command: the numbers that go out. By recovery: those that are right again; the rest goes out.
             wrong = row["moved"] if row["cause"] == "moves" else row["zeroes"]
             sent = 0 if by == RECOVERY and row["cause"] == "first" else held
-            data = {"numbers": held if by == COMMAND else max(0, wrong - sent), "sent": sent, "by": by}
+            back = max(0, wrong + (row["risen"] or 0) - sent)
+            data = {"numbers": held if by == COMMAND else back, "sent": sent, "by": by}
             await post_within(connection, Notice(GUARD_RELEASED, key, channel, data))
         return Released(held, by, row["held_since"])
 

@@ -6,8 +6,10 @@ CREATE TABLE stockrelay.anomaly (
     channel   text        NOT NULL,
     sku       text        NOT NULL,
     at        timestamptz NOT NULL,
-    -- gone: it left the listing; zero: it fell to 0; new: it was never sent, and is 0; moved: it is far from the last number.
-    kind      text        NOT NULL CHECK (kind IN ('gone', 'zero', 'new', 'moved')),
+    -- gone: it left the listing; zero: it fell to 0; new: it was never sent, and is 0; moved: it is far from the last
+    -- number; risen: the last number was 0. Goods that come in do that every day, so risen ones never cause a hold: they
+    -- are held with the bulk they belong to.
+    kind      text        NOT NULL CHECK (kind IN ('gone', 'zero', 'new', 'moved', 'risen')),
     -- The number that was sent last, if it is known.
     was       integer,
     -- Who wrote it: the ERP's transaction, session and table; without a session, the comparison that found it. No
@@ -34,6 +36,7 @@ CREATE TABLE stockrelay.guard (
     zeroes          bigint,
     gone            bigint,
     moved           bigint,
+    risen           bigint,
     -- So many would not have been held, of so many.
     most            bigint,
     skus            bigint,
@@ -67,16 +70,23 @@ CREATE FUNCTION stockrelay.is_far(before integer, after integer, factor float8) 
 LANGUAGE sql IMMUTABLE
 RETURN coalesce(before > 0 AND after > 0 AND (after >= factor * before OR before >= factor * after), false);
 
+-- Whether a number comes after a zero.
+CREATE FUNCTION stockrelay.is_risen(before integer, after integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE RETURN coalesce(before = 0 AND after > 0, false);
+
 -- The number that was sent last.
 CREATE FUNCTION stockrelay.last_sent(d stockrelay.ledger) RETURNS integer
 LANGUAGE sql IMMUTABLE RETURN coalesce(d.attempt_quantity, d.acked_quantity);
 
--- Whether a held row stays held with this number: it is held for being zero, or for being far from what was sent last.
+-- Whether a held row stays held with this number: it is held for being zero, for being far from what was sent last, or for
+-- being above a zero that was sent last.
 CREATE FUNCTION stockrelay.stays_held(d stockrelay.ledger, rows integer, quantity integer, factor float8) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN d.held_at IS NOT NULL
        AND CASE WHEN stockrelay.is_zero(rows, quantity) THEN d.zero_at IS NOT NULL
-                ELSE d.zero_at IS NULL AND rows = 1 AND stockrelay.is_far(stockrelay.last_sent(d), quantity, factor) END;
+                ELSE d.zero_at IS NULL AND rows = 1
+                     AND (stockrelay.is_far(stockrelay.last_sent(d), quantity, factor)
+                          OR stockrelay.is_risen(stockrelay.last_sent(d), quantity)) END;
 
 -- A channel's guard, locked until the end of the transaction: who counts after that sees what others have counted.
 CREATE FUNCTION stockrelay.locked_guard(channel text) RETURNS stockrelay.guard
@@ -109,28 +119,34 @@ LANGUAGE sql IMMUTABLE RETURN greatest(3, least(bulk / 3, 50));
 -- in the window: an import that commits each row. A sale goes from few to none, so a number that was small is not counted
 -- to such an import. What is left comes from many sessions, few at a time: if even that is too much, the small numbers
 -- are still taken for sales, unless more than `most_sales` of them fell. `has_shrunk`: so many rows have left the listing,
--- also those of SKUs that nobody could buy, that whatever left it belongs to that.
+-- also those of SKUs that nobody could buy, that whatever left it belongs to that. Risen numbers make no bulk. They belong
+-- to one in the same transaction, and to an import that moves numbers; what comes back from zeroes that were sent is sent.
 CREATE FUNCTION stockrelay.in_bulk(channel text, since timestamptz, most float8, most_sales float8, has_shrunk boolean)
 RETURNS TABLE (sku text, kind text, was integer)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH in_transaction AS (
         SELECT a.sku, a.kind, a.was, a.backend, a.relation, coalesce(a.was <= 5, false) AND a.kind IN ('zero', 'gone') AS is_sale,
-               a.xid IS NOT NULL AND count(*) OVER (PARTITION BY a.xid) > stockrelay.few(in_bulk.most) AS is_bulk
+               a.xid IS NOT NULL AND count(*) FILTER (WHERE a.kind <> 'risen') OVER (PARTITION BY a.xid)
+                                     > stockrelay.few(in_bulk.most) AS is_bulk
         FROM stockrelay.anomaly AS a WHERE a.channel = in_bulk.channel AND a.at > in_bulk.since
     ), in_session AS (
         SELECT t.sku, t.kind, t.was, t.is_sale,
                t.is_bulk OR (t.backend IS NOT NULL AND NOT t.is_sale
-                             AND count(*) FILTER (WHERE NOT t.is_bulk) OVER (PARTITION BY t.backend, t.relation)
+                             AND CASE t.kind WHEN 'risen' THEN count(*) FILTER (WHERE NOT t.is_bulk AND t.kind = 'moved') OVER import
+                                             ELSE count(*) FILTER (WHERE NOT t.is_bulk AND t.kind <> 'risen') OVER import END
                                  > stockrelay.few(in_bulk.most)) AS is_bulk
         FROM in_transaction AS t
+        WINDOW import AS (PARTITION BY t.backend, t.relation)
     ), counted AS (
-        SELECT s.*, count(*) FILTER (WHERE NOT s.is_bulk) OVER () AS scattered,
+        SELECT s.*, count(*) FILTER (WHERE NOT s.is_bulk AND s.kind <> 'risen') OVER () AS scattered,
+               count(*) FILTER (WHERE NOT s.is_bulk AND s.kind = 'moved') OVER () AS moves,
                count(*) FILTER (WHERE NOT s.is_bulk AND s.is_sale) OVER () AS sales
         FROM in_session AS s
     )
     SELECT c.sku, c.kind, c.was FROM counted AS c
     WHERE c.is_bulk OR (in_bulk.has_shrunk AND c.kind = 'gone')
-          OR (c.scattered > in_bulk.most AND (NOT c.is_sale OR c.sales > in_bulk.most_sales))
+          OR (c.scattered > in_bulk.most AND (NOT c.is_sale OR c.sales > in_bulk.most_sales)
+              AND (c.kind <> 'risen' OR c.moves > in_bulk.most))
 $$;
 
 -- The slow look, taken only when the quick one finds too many: takes out of the anomalies what is none any more (the number
@@ -153,10 +169,12 @@ DECLARE
     why text;
     kinds text[] := '{}';
     newly_held bigint;
+    newly_risen bigint;
 BEGIN
     DELETE FROM stockrelay.anomaly AS a USING stockrelay.ledger AS l
     WHERE a.channel = state.channel AND l.channel = a.channel AND l.sku = a.sku AND l.zero_at IS NULL
-    AND NOT (a.kind = 'moved' AND stockrelay.is_far(a.was, l.listed_quantity, move_factor));
+    AND NOT (a.kind = 'moved' AND stockrelay.is_far(a.was, l.listed_quantity, move_factor))
+    AND NOT (a.kind = 'risen' AND stockrelay.is_risen(a.was, l.listed_quantity));
     DELETE FROM stockrelay.anomaly AS a USING stockrelay.ledger AS l, stockrelay.ledger AS h
     WHERE a.channel = state.channel AND a.kind = 'gone' AND l.channel = a.channel AND l.sku = a.sku
     AND h.channel = a.channel AND h.listed_identifiers = l.identifiers AND h.sku <> l.sku AND h.listed_rows > 0
@@ -206,25 +224,31 @@ BEGIN
     IF why IS NULL THEN
         RETURN 0;
     END IF;
+    IF 'zero' = ANY (kinds) THEN
+        kinds := kinds || ARRAY['risen'];
+    END IF;
     WITH unsent AS (
-        SELECT l.sku
+        SELECT l.sku, b.kind
         FROM stockrelay.in_bulk(state.channel, since, most_zeroes, greatest(zero_count, zero_share * sale.few),
                                 has_shrunk) AS b
         JOIN stockrelay.ledger AS l ON l.channel = state.channel AND l.sku = b.sku
         WHERE b.kind = ANY (kinds) AND l.held_at IS NULL AND l.parked_at IS NULL
         AND (l.due_at IS NOT NULL OR l.attempt_id IS NOT NULL)
         AND CASE b.kind WHEN 'moved' THEN l.zero_at IS NULL AND stockrelay.is_far(b.was, l.listed_quantity, move_factor)
+                        WHEN 'risen' THEN l.zero_at IS NULL AND stockrelay.is_risen(b.was, l.listed_quantity)
                         ELSE l.zero_at IS NOT NULL AND coalesce(l.acked_quantity, 1) > 0 END
         FOR UPDATE OF l SKIP LOCKED
+    ), held AS (
+        UPDATE stockrelay.ledger AS l SET held_at = now, first_dirty_at = NULL, urgent = false, due_at = NULL
+        FROM unsent AS u WHERE l.channel = state.channel AND l.sku = u.sku RETURNING u.kind
     )
-    UPDATE stockrelay.ledger AS l SET held_at = now, first_dirty_at = NULL, urgent = false, due_at = NULL
-    FROM unsent AS u WHERE l.channel = state.channel AND l.sku = u.sku;
-    GET DIAGNOSTICS newly_held = ROW_COUNT;
+    SELECT count(*), count(*) FILTER (WHERE h.kind = 'risen') INTO newly_held, newly_risen FROM held AS h;
     IF newly_held > 0 THEN
         why := stockrelay.worse_cause(state.cause, why);
         UPDATE stockrelay.guard AS g SET
             held_since = coalesce(g.held_since, now), held_from = coalesce(g.held_from, since),
             held_to = clock_timestamp(), cause = why, zeroes = seen.zeroes + seen.new, gone = seen.gone, moved = seen.moved,
+            risen = coalesce(g.risen, 0) + newly_risen,
             most = CASE WHEN why = 'moves' THEN most_moves ELSE most_zeroes END, skus = sale.skus,
             rows_before = greatest(g.rows_before, rows_once), rows_now = sale.rows_now,
             -- Worse than what the person was asked about: asked again.
@@ -302,7 +326,8 @@ BEGIN
         RETURN true;
     END IF;
     SELECT count(*), count(*) FILTER (WHERE a.xid IS NULL) INTO noted, claimed FROM stockrelay.anomaly AS a
-    WHERE a.channel = pass_anomalies.channel AND a.at > greatest(now - spell, state.pass_until) AND a.sku <> ALL (skus);
+    WHERE a.channel = pass_anomalies.channel AND a.at > greatest(now - spell, state.pass_until) AND a.sku <> ALL (skus)
+    AND a.kind <> 'risen';
     IF noted + cardinality(skus) > greatest(zero_count, zero_share * coalesce(state.on_sale, 0))
        OR claimed + cardinality(skus) > greatest(zero_count, 50) THEN
         RETURN false;
@@ -332,12 +357,12 @@ BEGIN
     END IF;
     UPDATE stockrelay.guard AS g SET
         filled_at = NULL, held_since = coalesce(g.held_since, now), held_from = coalesce(g.held_from, now), held_to = now,
-        cause = 'first', zeroes = hold_filling.zeroes, gone = 0, moved = 0, skus = hold_filling.listed,
+        cause = 'first', zeroes = hold_filling.zeroes, gone = 0, moved = 0, risen = 0, skus = hold_filling.listed,
         rows_before = hold_filling.listed, rows_now = hold_filling.listed
     WHERE g.channel = state.channel;
     RETURN true;
 END $$;
 
-REVOKE ALL ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.last_sent, stockrelay.stays_held,
-    stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
+REVOKE ALL ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen, stockrelay.last_sent,
+    stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
     stockrelay.hold_bulk, stockrelay.hold_anomalies, stockrelay.pass_anomalies, stockrelay.hold_filling FROM PUBLIC;

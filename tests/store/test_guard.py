@@ -1,6 +1,7 @@
 """Zeroes that are too many at once are held, however they arise; everything else flows (`[guard]`)."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -370,6 +371,97 @@ async def test_a_delivery_of_goods_is_not_held(guarded: Shop) -> None:
     await guarded.sql.execute("UPDATE shop.goods SET quantity = 500 WHERE substr(sku, 2)::int <= 18")
     await guarded.sql.execute("UPDATE shop.goods SET quantity = 30 WHERE substr(sku, 2)::int > 18")
     assert len(await deliver(guarded)) == 40
+
+
+async def restore(shop: Shop, where: str, quantity: int) -> None:
+    await shop.sql.execute(f"UPDATE shop.goods SET quantity = {quantity} WHERE {where}")
+
+
+UPPER_HALF = "substr(sku, 2)::int > 20"
+
+
+async def half_sold_out(shop: Shop) -> Guard:
+    """S1 to S20 are at 700, S21 to S40 at 0, at the partner too; nothing of that is recent."""
+    await fill(shop, 40, quantity=700)
+    await restore(shop, UPPER_HALF, 0)
+    await shop.sql.execute(
+        f"UPDATE stockrelay.ledger SET acked_quantity = 0, listed_quantity = 0 WHERE {UPPER_HALF}"
+    )
+    assert await deliver(shop) == {}
+    await shop.sql.execute("DELETE FROM stockrelay.anomaly")
+    return Guard(shop.database)
+
+
+@pytest.mark.parametrize("number", [1, 9999])
+async def test_skus_without_stock_that_get_a_number_with_everything_else_are_held(
+    guarded: Shop, number: int
+) -> None:
+    guard = await half_sold_out(guarded)
+    await restore(guarded, "true", number)
+    await guarded.sql.execute("INSERT INTO shop.goods VALUES ('S41', 'P41', 'b', 5)")
+    assert await deliver(guarded) == {"S41": 5}
+    assert await held(guarded) == skus(1, 40)
+    question = await guard.ask(CHANNEL, "x")
+    assert question is not None
+    said = {name: question.data[name] for name in ("cause", "held", "moved", "risen", "skus")}
+    assert said == {"cause": "moves", "held": 40, "moved": 20, "risen": 20, "skus": 20}
+    # A held SKU that has another number, or is due again, stays held; back at 0 it is not held any more.
+    await restore(guarded, "sku = 'S21'", 3)
+    await restore(guarded, "sku = 'S22'", 0)
+    await guarded.drain(AT_ONCE)
+    await guarded.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = 'S23'")
+    await restore(guarded, "sku = 'S24'", 0)
+    await guarded.resync(AT_ONCE)
+    assert await held(guarded) == skus(1, 40) - {"S22", "S24"}
+    assert await deliver(guarded) == {}
+    assert await held(guarded) == skus(1, 40) - {"S22", "S24"}
+    assert await guard.recover(CHANNEL, RULE, 38) == 38
+    assert await guard.release(CHANNEL, WINDOW) is not None
+    assert await deliver(guarded) == dict.fromkeys(skus(1, 40) - {"S22", "S24"}, number) | {"S21": 3}
+
+
+async def test_risen_numbers_end_with_the_hold_when_the_others_are_back(guarded: Shop) -> None:
+    guard = await half_sold_out(guarded)
+    await restore(guarded, "true", 1)
+    assert await deliver(guarded) == {}
+    assert await guard.ask(CHANNEL, "x") is not None
+    await restore(guarded, "NOT " + UPPER_HALF, 700)
+    await restore(guarded, "substr(sku, 2)::int > 22", 0)
+    assert await deliver(guarded) == {}
+    assert await held(guarded) == skus(21, 22)
+    assert isinstance(await guard.recover(CHANNEL, RULE, 2), Released)
+    data = await guarded.sql.fetchval("SELECT data FROM stockrelay.notice WHERE kind = 'guard_released'")
+    assert json.loads(data) == {"numbers": 38, "sent": 2, "by": "recovery"}
+    await guard.let_go(CHANNEL)
+    assert await deliver(guarded) == {"S21": 1, "S22": 1}
+
+
+async def test_zeroes_and_numbers_that_change_places_are_held(guarded: Shop) -> None:
+    await half_sold_out(guarded)
+    await guarded.sql.execute("UPDATE shop.goods SET quantity = 700 - quantity")
+    assert await deliver(guarded) == {}
+    assert await held(guarded) == skus(1, 40)
+
+
+async def test_goods_that_come_in_are_not_held_alone_nor_beside_a_hold(guarded: Shop) -> None:
+    await half_sold_out(guarded)
+    await restore(guarded, "substr(sku, 2)::int > 30", 500)
+    assert await deliver(guarded) == dict.fromkeys(skus(31, 40), 500)
+    await zero(guarded, "NOT " + UPPER_HALF)
+    await restore(guarded, "substr(sku, 2)::int BETWEEN 21 AND 30", 80)
+    assert await deliver(guarded) == dict.fromkeys(skus(21, 30), 80)
+    assert await held(guarded) == skus(1, 20)
+
+
+async def test_an_import_that_commits_each_row_is_held_with_what_rises(guarded: Shop) -> None:
+    await half_sold_out(guarded)
+    for number in range(1, 21):
+        await restore(guarded, f"sku IN ('S{number}')", 1)
+    assert await deliver(guarded) == {}
+    for number in range(21, 41):
+        await restore(guarded, f"sku IN ('S{number}')", 1)
+    assert await deliver(guarded) == {}
+    assert await held(guarded) == skus(1, 40)
 
 
 async def test_a_restocked_sku_is_sent_while_its_zero_is_held(guarded: Shop) -> None:

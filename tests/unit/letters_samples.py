@@ -151,8 +151,9 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         notice.GUARD_QUESTION,
         "sekorm",
         {
-            "cause": "moves", "held": 4300, "zeroes": 20, "gone": 0, "moved": 4280, "skus": 5000, "share": 0.86,
-            "rows_before": 5000, "rows_now": 5000, "examples": [{"sku": "A-0001", "was": 700, "now": 7000}],
+            "cause": "moves", "held": 4910, "zeroes": 20, "gone": 0, "moved": 4280, "risen": 610, "skus": 5000,
+            "share": 0.86, "rows_before": 5000, "rows_now": 5000,
+            "examples": [{"sku": "A-0001", "was": 700, "now": 7000}],
             "command": "stockrelay release sekorm",
         },
     ),

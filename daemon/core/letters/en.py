@@ -141,6 +141,7 @@ WORDS: Final[Mapping[str, str]] = {
     "guard.also.gone": "SKUs that have left the listing: {0}.",
     "guard.also.zeroes": "Numbers that fall to 0: {0}.",
     "guard.also.moved": "Numbers that are many times as large, or as small: {0}.",
+    "guard.also.risen": "SKUs at 0 that get a number in the same change: {0}.",
     "guard.held": "That may be a mistake. Held, and not sent: {0}.",
     "guard.examples": "For example:",
     "guard.example": "- {0}: was {1}, would be {2}",

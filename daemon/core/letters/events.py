@@ -69,7 +69,12 @@ def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
         wrong, of = facts.number("rows_before") - facts.number("rows_now"), facts.number("rows_before")
     lines = [words(f"guard.{cause}", wrong, of, f"{facts.share('share'):.1%}", facts.number("rows_now"))]
     gone, zeroes = facts.number("gone"), facts.number("zeroes")
-    also = {"gone": gone, "zeroes": zeroes - gone, "moved": facts.number("moved")}
+    also = {
+        "gone": gone,
+        "zeroes": zeroes - gone,
+        "moved": facts.number("moved"),
+        "risen": facts.number("risen"),
+    }
     told = {"first": also, "rows": ("gone",), "zeroes": ("zeroes",), "new": ("zeroes",), "moves": ("moved",)}[
         cause
     ]

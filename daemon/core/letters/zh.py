@@ -124,6 +124,7 @@ WORDS: Final[Mapping[str, str]] = {
     "guard.also.gone": "已从清单中消失的 SKU：{0} 个。",
     "guard.also.zeroes": "要变为 0 的 SKU：{0} 个。",
     "guard.also.moved": "成倍变化的 SKU：{0} 个。",
+    "guard.also.risen": "原为 0、在同一批变更中变为有货的 SKU：{0} 个。",
     "guard.held": "可能是数据出错，因此暂缓推送：{0} 个。",
     "guard.examples": "例如：",
     "guard.example": "· {0}：原为 {1}，将变为 {2}",

@@ -11,11 +11,12 @@ FROM stockrelay.guard AS g WHERE g.channel = $1;
 
 -- name: standing
 -- What is still wrong of what a hold is for, sent or not: the numbers that fell or moved since, and are not back ($2: by
--- how much a number has to move). For a first filling: its rows, and how many of them are zero.
+-- how much a number has to move). Numbers that rose from 0 are held with it and end with it. For a first filling: its rows, and how many of them are zero.
 SELECT count(*) AS wrong, 0::bigint AS listed FROM stockrelay.guard AS g
 JOIN stockrelay.anomaly AS a ON a.channel = g.channel AND a.at > g.held_from AND a.at <= g.held_to
 LEFT JOIN stockrelay.ledger AS l ON l.channel = a.channel AND l.sku = a.sku
 WHERE g.channel = $1 AND g.cause <> 'first'
+AND a.kind <> 'risen'
 AND CASE WHEN a.kind = 'new' THEN g.cause = 'new' ELSE g.cause <> 'new' END
 AND CASE WHEN a.kind = 'moved' THEN g.cause = 'moves' AND stockrelay.is_far(a.was, l.listed_quantity, $2)
          WHEN l.sku IS NULL THEN a.kind = 'gone' ELSE l.zero_at IS NOT NULL END
@@ -48,7 +49,7 @@ UPDATE stockrelay.guard SET asked_at = clock_timestamp() WHERE channel = $1;
 -- how long the rest of the same import passes unasked, or NULL.
 UPDATE stockrelay.guard SET
     filled_at = coalesce(filled_at, clock_timestamp()), held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL,
-    zeroes = NULL, gone = NULL, moved = NULL, most = NULL, skus = NULL, rows_before = NULL, rows_now = NULL, asked_at = NULL,
+    zeroes = NULL, gone = NULL, moved = NULL, risen = NULL, most = NULL, skus = NULL, rows_before = NULL, rows_now = NULL, asked_at = NULL,
     released_at = clock_timestamp(), released_by = $2, released = $3, is_told = $5,
     pass_until = coalesce(greatest(pass_until, clock_timestamp() + $4::interval), pass_until),
     on_sale = NULL, listed = NULL, counted_at = NULL, is_dripping = false

@@ -116,6 +116,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'is_far', '{EXECUTE}'),
     ('FUNCTION', 'is_named_alike', '{EXECUTE}'),
     ('FUNCTION', 'is_readable', '{EXECUTE}'),
+    ('FUNCTION', 'is_risen', '{EXECUTE}'),
     ('FUNCTION', 'is_urgent', '{EXECUTE}'),
     ('FUNCTION', 'is_zero', '{EXECUTE}'),
     ('FUNCTION', 'known_skus', '{EXECUTE}'),

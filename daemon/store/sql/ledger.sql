@@ -88,7 +88,7 @@ SELECT DISTINCT encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape')
 -- name: mark
 -- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
 -- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync), $7 whether
--- numbers are guarded: then each that falls to zero, or moves by the factor $8, is noted; `anomalies` says how many there
+-- numbers are guarded: then each that falls to zero, rises from it, or moves by the factor $8, is noted; `anomalies` says how many there
 -- were.
 -- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
 WITH listed AS (
@@ -110,8 +110,10 @@ WITH listed AS (
         -- (What waits for its turn in a sync goes on doing so when everything is compared: its number is read then.)
         WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN
              $6 AND NOT ($2::text[] IS NULL AND e.sync_at IS NOT NULL AND e.due_at IS NULL AND e.attempt_id IS NULL)
-             OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity) THEN $7 AND stockrelay.falls(e)
+             OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity)
+                         THEN $7 AND (stockrelay.falls(e) OR (e.held_at IS NOT NULL AND e.zero_at IS NULL))
                      WHEN stockrelay.is_far(stockrelay.last_sent(e), t.quantity, $8)
+                          OR stockrelay.is_risen(stockrelay.last_sent(e), t.quantity)
                          THEN $7 AND t.quantity IS DISTINCT FROM e.listed_quantity
                      ELSE e.held_at IS NOT NULL END
         -- Another SKU's number has this one's in it already.
@@ -159,13 +161,15 @@ WITH listed AS (
               greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
               coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
               $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
-                  AND stockrelay.is_far(stockrelay.last_sent(d), d.listed_quantity, $8) AS is_far
+                  AND stockrelay.is_far(stockrelay.last_sent(d), d.listed_quantity, $8) AS is_far,
+              $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
+                  AND stockrelay.is_risen(stockrelay.last_sent(d), d.listed_quantity) AS is_risen
 ), noted AS (
     INSERT INTO stockrelay.anomaly AS a (channel, sku, at, kind, was, xid)
     SELECT $1, k.sku, clock_timestamp(),
-           CASE WHEN NOT k.is_zero THEN 'moved' WHEN k.listed_rows = 0 THEN 'gone' WHEN k.is_new THEN 'new' ELSE 'zero' END,
+           CASE WHEN k.is_risen THEN 'risen' WHEN NOT k.is_zero THEN 'moved' WHEN k.listed_rows = 0 THEN 'gone' WHEN k.is_new THEN 'new' ELSE 'zero' END,
            CASE WHEN k.is_zero THEN k.shown ELSE k.last_sent END, pg_current_xact_id()
-    FROM marked AS k WHERE k.is_zero OR k.is_far
+    FROM marked AS k WHERE k.is_zero OR k.is_far OR k.is_risen
     ON CONFLICT (channel, sku) DO UPDATE SET
         at = excluded.at, kind = excluded.kind, was = excluded.was, xid = excluded.xid, backend = NULL, relation = NULL
     -- A number that has moved once more before it was sent is the same anomaly.

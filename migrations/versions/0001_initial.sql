@@ -79,11 +79,17 @@ CREATE TABLE stockrelay.bell (at timestamptz NOT NULL) WITH (autovacuum_enabled 
 
 CREATE FUNCTION stockrelay.ring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    context text;
 BEGIN
-    -- A transaction that has executed NOTIFY can't be prepared: what it changed is found by polling.
-    IF current_setting('max_prepared_transactions') <> '0'
-        AND current_query() ~* 'prepare.*transaction' COLLATE "C" THEN
-        RETURN NULL;
+    -- A transaction that has executed NOTIFY can't be prepared: what it changed is found by polling. After SET CONSTRAINTS
+    -- this runs before the end of the transaction, inside another function or in that statement itself: how the
+    -- transaction will end is not known then.
+    IF current_setting('max_prepared_transactions') <> '0' THEN
+        GET DIAGNOSTICS context = PG_CONTEXT;
+        IF strpos(context, E'\n') > 0 OR current_query() ~* 'prepare.*transaction|set.*constraints' COLLATE "C" THEN
+            RETURN NULL;
+        END IF;
     END IF;
     IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
         PERFORM pg_notify('stockrelay', '');

@@ -107,6 +107,9 @@ async def test_replicated_sessions_ring(sql: Connection, rings: Ring) -> None:
     assert await rings() == 1
 
 
+_IMMEDIATE = "SET CONSTRAINTS ALL IMMEDIATE"
+
+
 @pytest.mark.parametrize("words", ["PREPARE TRANSACTION 'two'", "/* XA */ prepare\n/**/ Transaction 'two'"])
 async def test_a_transaction_that_is_prepared_rings_nobody_and_is_captured(
     sql: Connection, words: str
@@ -115,4 +118,20 @@ async def test_a_transaction_that_is_prepared_rings_nobody_and_is_captured(
     prepare = await sql.prepare(words)
     await prepare.fetch()
     await sql.execute("COMMIT PREPARED 'two'")
+    assert await logged(sql) == ["A"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{_IMMEDIATE}; INSERT INTO shop.goods VALUES ('A')",
+        f"INSERT INTO shop.goods VALUES ('A'); {_IMMEDIATE}",
+        f"INSERT INTO shop.goods VALUES ('A'); DO $$ BEGIN EXECUTE 'SET ' || 'CONSTR' || 'AINTS ALL IMMEDIATE'; END $$",
+    ],
+)
+async def test_a_transaction_that_checks_its_constraints_early_can_be_prepared(
+    sql: Connection, words: str
+) -> None:
+    for each in ("BEGIN", *words.split("; ", 1), "PREPARE TRANSACTION 'early'", "COMMIT PREPARED 'early'"):
+        await sql.execute(each)
     assert await logged(sql) == ["A"]

@@ -54,10 +54,8 @@ class Places:
         settings = load(self._config, self._secrets_dir)
         self._settings = settings
         self._mask = Mask(settings.secrets())
-        if not takes_placeholders and (left := settings.placeholders()):
-            raise ConfigError(
-                f"the configuration still has an example's words in {', '.join(left)}: put in what belongs there"
-            )
+        if not takes_placeholders:
+            _refuse_placeholders(settings)
         if log_to is None:
             self._log = logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
         else:
@@ -74,6 +72,7 @@ class Places:
         settings = load(self._config, self._secrets_dir)
         known = self._settings.secrets() if self._settings is not None else ()
         self._mask = Mask({*known, *settings.secrets()})
+        _refuse_placeholders(settings)
         return settings
 
     def exposed_files(self) -> list[Path]:
@@ -105,6 +104,13 @@ class Places:
 
         log = structlog.get_logger(__name__)
         log.error("command.error_unforeseen", exc_info=error)
+
+
+def _refuse_placeholders(settings: "Settings") -> None:
+    if left := settings.placeholders():
+        raise ConfigError(
+            f"the configuration still has an example's words in {', '.join(left)}: put in what belongs there"
+        )
 
 
 def known_channel(settings: "Settings", name: str) -> ChannelName:

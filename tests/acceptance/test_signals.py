@@ -73,9 +73,13 @@ async def test_a_reload_takes_over_what_it_can_and_names_the_rest(stage18: Stage
 
 async def test_a_wrong_configuration_is_refused_and_the_old_one_stays(stage18: Stage) -> None:
     replica = await stage18.running(3)
-    for named in ("run.poll_s", "this is not TOML"):
-        stage18.configure(run={"poll_s": -1})
-        if named != "run.poll_s":
+    for named, run, ymatou in (
+        ("run.poll_s", {"poll_s": -1}, {}),
+        ("an example's words in channels.ymatou.app_secret", {"poll_s": 1}, {"app_secret": "change-me"}),
+        ("this is not TOML", {}, {}),
+    ):
+        stage18.configure(run=run, ymatou=ymatou)
+        if not run:
             stage18.config.write_text("this is no TOML", "utf-8")
         since = replica.mark()
         replica.signal(signal.SIGHUP)

@@ -206,11 +206,11 @@ async def _serve(
     def on_ring(payload: str) -> None:
         if payload == "marked":
             for dispatcher in dispatchers.values():
-                dispatcher.wake(is_urgent=True)
+                dispatcher.hear()
         elif payload == "lane":
-            sharing.wake.set()
+            sharing.heeding.hear()
         elif payload == "resync":
-            reading.request_resync("a capture could not write")
+            reading.hear_resync()
         else:
             reading.ring()
             health.heard()

@@ -22,6 +22,7 @@ from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
 from daemon.partners.partner import Partner
 from daemon.progress import Progress, Pulse
+from daemon.services.heeding import Heeding
 from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner, Written
 
 log = structlog.get_logger(__name__)
@@ -131,6 +132,11 @@ class Dispatcher:
                 shift.wake.set()
                 if is_urgent:
                     shift.urgent.set()
+
+    def hear(self) -> None:
+        """A notification says that rows of any lane may have become due."""
+        for shift in self._shifts:
+            shift.heeding.hear()
 
     def recover(self) -> None:
         """The database may have another idea of what is open and what is wrong: every lane puts it right."""
@@ -252,6 +258,7 @@ class _Shift:
         self.of = tenure.owner.of
         self.wake = clock.Signal()
         self.urgent = clock.Signal()
+        self.heeding = Heeding(self._look_now, self._limits.poll.total_seconds())
         self._concurrency = max(1, self._limits.concurrency // self.of)
         self._is_many = False
         self.use(self._limits)
@@ -282,6 +289,10 @@ class _Shift:
         self._most = min(limits.batch, self._of.partner.most_per_call)
         if not self._is_many:
             self._batch = self._single
+
+    def _look_now(self) -> None:
+        self.wake.set()
+        self.urgent.set()
 
     def recover(self) -> None:
         """Look before the next claim for attempts that nobody waits for."""
@@ -337,6 +348,7 @@ class _Shift:
                         is_urgent_only=is_urgent_only,
                         take_on=partial(self._enqueue, clock.monotonic()),
                     )
+                self.heeding.followed(is_vain=claim.looked_at == 0)
                 is_more = is_urgent_only or claim.looked_at >= room
                 await self._choose_company(is_more=is_more)
                 if is_more:

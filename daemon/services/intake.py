@@ -12,6 +12,7 @@ from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
+from daemon.services.heeding import Heeding
 from daemon.store.changelog import ChangeLog
 from daemon.store.intake import LONGEST_SKU, Drained, Intake
 
@@ -31,6 +32,8 @@ _RESYNC_GAP_S: Final = 10.0
 _COMPARISON_GAP_S: Final = 1.0
 """Between two comparisons of everything at least, however often one is asked for, or twice what the last one took."""
 _COMPARISON_GAP_MOST_S: Final = 60.0
+_LONGEST_HEEDING_S: Final = 600.0
+"""Comparisons that a notification asks for and that mark nothing: as far apart at most."""
 _START_GRACE_S: Final = 1.0
 _NAMED_AGAIN_S: Final = 3600.0
 _MOST_REFUSED: Final = 100
@@ -78,6 +81,8 @@ class IntakeService:
         self._resync_reason = "start"
         self._resync_gap_s = _RESYNC_GAP_S
         self._may_compare_at = 0.0
+        # For a capture that could not write.
+        self.heeding = Heeding(lambda: self.request_resync("a capture could not write"), _LONGEST_HEEDING_S)
         self._vain_rings = 0
         self._is_locked = False
         self._is_comparing = False
@@ -249,6 +254,7 @@ class IntakeService:
         self._resync_at = max(self._resync_at, self._may_compare_at)
         if not drained.is_compared:
             return
+        self.heeding.followed(is_vain=not drained.marked.rows, shortest_gap_s=gap_s)
         log.info(
             "intake.resync_finished",
             channel=self.channel,
@@ -364,6 +370,11 @@ class Intakes:
     def ring(self) -> None:
         for service in self.services.values():
             service.ring()
+
+    def hear_resync(self) -> None:
+        """A notification asks for a comparison of everything."""
+        for service in self.services.values():
+            service.heeding.hear()
 
     def request_resync(self, reason: str) -> None:
         for service in self.services.values():

@@ -126,7 +126,7 @@ async def test_a_transaction_that_is_prepared_rings_nobody_and_is_captured(
     [
         f"{_IMMEDIATE}; INSERT INTO shop.goods VALUES ('A')",
         f"INSERT INTO shop.goods VALUES ('A'); {_IMMEDIATE}",
-        f"INSERT INTO shop.goods VALUES ('A'); DO $$ BEGIN EXECUTE 'SET ' || 'CONSTR' || 'AINTS ALL IMMEDIATE'; END $$",
+        "INSERT INTO shop.goods VALUES ('A'); DO $$ BEGIN EXECUTE 'SET ' || 'CONSTR' || 'AINTS ALL IMMEDIATE'; END $$",
     ],
 )
 async def test_a_transaction_that_checks_its_constraints_early_can_be_prepared(

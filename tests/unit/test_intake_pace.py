@@ -6,7 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
 
+import pytest
+
 from daemon.core.types import SEKORM
+from daemon.services import intake
 from daemon.services.intake import IntakeService
 from daemon.store.changelog import ChangeLog
 from daemon.store.intake import Drained, Intake
@@ -65,3 +68,12 @@ async def test_bells_without_changes_are_followed_at_the_pace_of_polling() -> No
 async def test_comparisons_that_are_asked_for_in_a_loop_are_made_a_second_apart() -> None:
     reading, took_s = await _bothered(lambda service: service.request_resync("a capture could not write"))
     assert reading.comparisons <= took_s / 1.0 + 1
+
+
+async def test_comparisons_that_notifications_ask_for_in_vain_are_made_ever_further_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "_COMPARISON_GAP_S", 0.01)
+    reading, _ = await _bothered(lambda service: service.heeding.hear())
+    # That at the start, at once, and after 10, 20, 40, 80, 160, 320 ms.
+    assert reading.comparisons <= 9

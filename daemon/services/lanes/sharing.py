@@ -14,6 +14,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.sharing import LaneView, Moves, moves
 from daemon.core.types import ChannelName, Lane
 from daemon.progress import Pulse, unwatched
+from daemon.services.heeding import Heeding
 from daemon.services.lanes.keeper import LaneKeeper, Server, Tenure
 from daemon.store.lanes import Lanes, LaneState
 
@@ -80,6 +81,7 @@ class LaneSharing:
         self._failing: dict[Lane, str] = {}
         self._dividing: set[ChannelName] = set()
         self.wake = clock.Signal()
+        self.heeding = Heeding(self.wake.set, _LOOK_S)
 
     def owned(self, channel: ChannelName) -> int:
         """How many of the channel's lanes are ours."""
@@ -113,6 +115,7 @@ class LaneSharing:
         return StockrelayError("; ".join(self._failing.values())) if self._failing else None
 
     async def _try_to_look(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> StockrelayError | None:
+        owned = set(self._kept)
         try:
             await self._look(group, stop)
         except StockrelayError as error:
@@ -122,6 +125,7 @@ class LaneSharing:
             self._is_unread = True
             return error
         self._is_unread = False
+        self.heeding.followed(is_vain=self._kept.keys() == owned)
         return None
 
     async def _stop_all(self, stop: asyncio.Event) -> None:

@@ -1,0 +1,59 @@
+"""Notifications, which anybody who may connect can send: those in vain are followed less and less promptly."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from daemon import clock
+
+_SHORTEST_GAP_S: Final = 0.01
+_MOST_DOUBLINGS: Final = 20
+_QUIET_GAPS: Final = 10
+
+
+class Heeding:
+    """Calls `follow` for a notification: at once, or at the end of a gap that doubles while following is in vain.
+
+    The gap is `longest_s` at most. After ten gaps without a notification the next one is followed at once again.
+    """
+
+    def __init__(self, follow: Callable[[], None], longest_s: float) -> None:
+        self._follow = follow
+        self._longest_s = longest_s
+        self._in_vain = 0
+        self._gap_s = 0.0
+        self._heard_at = float("-inf")
+        self._next_at = float("-inf")
+        self._is_following = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def hear(self) -> None:
+        """A notification has come."""
+        now = clock.monotonic()
+        if now - self._heard_at > _QUIET_GAPS * self._gap_s:
+            self._in_vain = 0
+            self._next_at = now
+        self._heard_at = now
+        if now >= self._next_at:
+            self._begin()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._next_at - now, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_following = True
+        self._follow()
+
+    def followed(self, *, is_vain: bool, shortest_gap_s: float = _SHORTEST_GAP_S) -> None:
+        """What `follow` has asked for is done, perhaps with what others asked for; whether it brought nothing."""
+        if not is_vain:
+            self._in_vain = 0
+            self._gap_s = 0.0
+            self._next_at = float("-inf")
+        elif self._is_following:
+            self._in_vain = min(self._in_vain + 1, _MOST_DOUBLINGS)
+            self._gap_s = min(self._longest_s, shortest_gap_s * 2 ** (self._in_vain - 1))
+            self._next_at = clock.monotonic() + self._gap_s
+        self._is_following = False

@@ -75,6 +75,7 @@ CREATE VIEW stockrelay.change AS
 
 -- The doorbell. A row in it rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue
 -- for each other. A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
+-- `at` is -infinity where a comparison of everything is asked for.
 CREATE TABLE stockrelay.bell (at timestamptz NOT NULL) WITH (autovacuum_enabled = false);
 
 CREATE FUNCTION stockrelay.ring() RETURNS trigger
@@ -91,8 +92,8 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    IF pg_try_advisory_xact_lock(7830361, 1) AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('stockrelay', '');
+    IF (pg_try_advisory_xact_lock(7830361, 1) OR NEW.at = '-infinity') AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('stockrelay', CASE NEW.at WHEN '-infinity' THEN 'resync' ELSE '' END);
         -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
         IF pg_sequence_last_value('stockrelay.capture_word') < extract(epoch FROM clock_timestamp()) * 1000 + 10 THEN
             PERFORM stockrelay.stay_awake(10);
@@ -168,7 +169,13 @@ BEGIN
         IF slot IS NOT NULL THEN
             is_asked := word < extract(epoch FROM now) * 1000 AND stockrelay.try_bell();
         ELSIF word < 4611686018427387904 AND pg_notification_queue_usage() < 0.5 THEN
-            PERFORM pg_notify('stockrelay', 'resync');
+            IF current_setting('max_prepared_transactions') = '0' THEN
+                PERFORM pg_notify('stockrelay', 'resync');
+            ELSE
+                -- At commit, unless the transaction is prepared: then the next comparison finds what it changed.
+                is_asked := stockrelay.try_bell();
+                now := '-infinity';
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         NULL;

@@ -107,6 +107,16 @@ async def test_a_resync_is_asked_for_at_commit_and_not_when_rolled_back(place: P
     assert await erp.heard() == ["resync"]
 
 
+async def test_without_a_slot_a_transaction_can_be_prepared(place: Place, erp: Erp) -> None:
+    session = await locked(place, "change_0", "change_1")
+    await erp.session.execute("BEGIN")
+    await erp.sells()
+    await erp.session.execute("PREPARE TRANSACTION 'unlogged'")
+    await erp.session.execute("COMMIT PREPARED 'unlogged'")
+    await session.execute("ROLLBACK")
+    assert await erp.heard() == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -137,13 +137,14 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
         # Read as if it were summed, which tells who shares identifiers.
         syncs = Syncs(database, replace(listing, duplicates="sum"), await _direct(settings, stack))
         parked, open_since = await syncs.before()
-        count, zeroes, wrong, summed = 0, 0, 0, 0
+        refused = await syncs.refused()
+        count, zeroes, wrong, summed = refused.many, 0, refused.many, 0
         doubtful = [
             {"sku": one, "reason": f"differs from {quoted(other)} only by blanks or capitals"}
             for one, other in await syncs.alike(_SHOWN)
         ]
         first: list[dict[str, Any]] = []
-        problems: list[dict[str, str]] = []
+        problems = [{"sku": one.sku, "reason": one.reason} for one in refused.some[:_SHOWN]]
         async with aclosing(syncs.portions(5_000)) as portions:
             async for portion in portions:
                 for sku, listed in portion:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -17,9 +17,8 @@ from daemon.core.types import ChannelName
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import Examples, ListingInspector, Row
 from daemon.store.listing import ChannelListing
+from daemon.store.refused import LONGEST_SKU
 
-LONGEST_SKU: Final = 1_000
-"""Bytes, as the ledger's statements have it."""
 _SHOWN: Final = 3
 _ROW_SECURITY: Final = (
     "the daemon refuses to read where a policy may hide rows: what is hidden would be told as sold out. Let the "
@@ -171,8 +170,10 @@ async def _read_all(look: ListingInspector, quantity_type: str, problem: Problem
     except BadRow as error:
         try:
             tally = await _read(look.rows_apart(), problem, limit)
-            for sku in await look.unreadable_skus():
-                tally.unreadable.add(f"{sku} (its bytes are no text in the database's encoding)")
+            with suppress(BadRow):
+                refused = await look.refused_skus()
+                for one in refused.some:
+                    tally.unreadable.add(f"{one.sku} ({one.reason})")
         except StockrelayError:
             # Before `stockrelay migrate`, say.
             raise error from None

@@ -200,6 +200,12 @@ async def _namesake(
     answers: "Answers", listings: "dict[ChannelName, ChannelListing]", asked: Sku
 ) -> tuple[Sku, str]:
     """The SKU that a partner knows by that name. Raises StockrelayError with what may have been meant."""
+    from daemon.store.refused import TOO_LONG, cut, is_too_long
+
+    if is_too_long(asked):
+        raise StockrelayError(
+            f"{cut(asked)} is {TOO_LONG}: such a SKU is not followed, and nothing is sent for it"
+        )
     for name, listing in listings.items():
         skus = await answers.sold_as(listing, asked)
         meaning = f"{asked} is {name}'s {listing.identifier_columns[0]} of"

@@ -13,6 +13,8 @@ from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
+    from daemon.store.database import Database
+    from daemon.store.listing import ChannelListing
 
 
 @click.group(cls=Group)
@@ -47,7 +49,8 @@ def list_parked(
 ) -> None:
     """Show parked SKUs and why, the newest first.
 
-    Of CHANNEL, or of every channel.
+    Of CHANNEL, or of every channel. SKUs of the listing that can't be followed at all (of more than 1,000 bytes, or no
+    text in the database's encoding) are named, too: the listing is read for that.
     """
     settings = places.read(log_to=sys.stderr)
     channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
@@ -75,6 +78,17 @@ def list_parked(
         if found["discarded"]:
             line += f", and {found['discarded']} discarded (--all shows them)"
         click.echo(line)
+        _print_refused(name, found["refused"])
+
+
+def _print_refused(channel: str, refused: dict[str, Any]) -> None:
+    if refused["problem"] is not None:
+        print_line(f"{channel}: SKUs that can't be followed were not looked for: {refused['problem']}")
+    elif refused["count"]:
+        shown = "; ".join(f"{one['sku']} ({one['reason']})" for one in refused["skus"])
+        print_line(
+            f"{channel}: {refused['count']} SKUs of the listing can't be followed, and are not sent: {shown}"
+        )
 
 
 @parked.command(
@@ -147,6 +161,7 @@ async def _list(
     from daemon.store.parked import Parked
 
     answer: dict[str, Any] = {}
+    listings = app.listings(settings)
     async with app.opened(settings) as database:
         for name in channels:
             store = Parked(database, name)
@@ -154,6 +169,7 @@ async def _list(
             answer[name] = {
                 "parked": total,
                 "discarded": discarded,
+                "refused": await _refused(database, listings[name]),
                 "skus": [
                     {
                         "sku": one.sku,
@@ -167,6 +183,21 @@ async def _list(
                 ],
             }
     return answer
+
+
+async def _refused(database: "Database", listing: "ChannelListing") -> dict[str, Any]:
+    from daemon.store.refused import refused_skus
+
+    try:
+        async with (
+            database.connection(f"{listing.channel}: reading the listing") as connection,
+            database.reading(connection),
+        ):
+            found = await refused_skus(connection, listing)
+    except StockrelayError as error:
+        return {"count": None, "problem": str(error), "skus": []}
+    skus = [{"sku": one.sku, "reason": one.reason} for one in found.some]
+    return {"count": found.many, "problem": None, "skus": skus}
 
 
 async def _retry(settings: "Settings", channel: ChannelName, skus: list[Sku] | None) -> list[Sku]:

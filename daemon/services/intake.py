@@ -10,11 +10,12 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
+from daemon.core.parked_lines import ParkedLines, Summary
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
 from daemon.services.heeding import Heeding
 from daemon.store.changelog import ChangeLog
-from daemon.store.intake import LONGEST_SKU, Drained, Intake
+from daemon.store.intake import Drained, Intake
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class IntakeService:
         self._is_comparing = False
         self._has_failing_rows = False
         self._refused: dict[str, float] = {}
+        self._refused_lines = ParkedLines()
         self._reading: asyncio.Timeout | None = None
         self._busy_since: float | None = None
         self._awake_until = 0.0
@@ -264,16 +266,20 @@ class IntakeService:
         )
 
     def _note_refused(self, drained: Drained, now: float) -> None:
-        """Name SKUs that the ledger can't hold, each once in a while however often it changes."""
+        """Name SKUs that the ledger can't hold, each once in a while however often it changes; many in one line."""
         self._refused = {sku: until for sku, until in self._refused.items() if until > now}
-        long, garbled = f"longer than {LONGEST_SKU} bytes", "its bytes are no text in the database's encoding"
-        for skus, why in ((drained.too_long, long), (drained.unreadable, garbled)):
-            for sku in skus:
-                if sku not in self._refused and len(self._refused) < _MOST_REFUSED:
-                    self._refused[sku] = now + _NAMED_AGAIN_S
-                    log.error(
-                        "intake.sku_refused", channel=self.channel, sku=sku, reason=f"{why}: it is not sent"
-                    )
+        for refused in drained.refused:
+            if refused.sku not in self._refused and len(self._refused) < _MOST_REFUSED:
+                self._refused[refused.sku] = now + _NAMED_AGAIN_S
+                self._refused_lines.add({"sku": refused.sku, "reason": f"{refused.reason}: it is not sent"})
+        due = self._refused_lines.due(now)
+        if isinstance(due, Summary):
+            log.error(
+                "intake.skus_refused", channel=self.channel, skus=due.skus, sku=due.sku, reason=due.reason
+            )
+            return
+        for fields in due:
+            log.error("intake.sku_refused", channel=self.channel, **fields)
 
     def _note_failing_rows(self, drained: Drained) -> None:
         """Rows that can't be read are said once, and once more when all can be read again. Their SKUs are parked."""

@@ -14,9 +14,9 @@ from daemon.core.quoting import quoted
 from daemon.store import one_message, queries
 from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.refused import RefusedSkus, refused_skus
 
 _SQL = queries.load("inspect")
-_LEDGER = queries.load("ledger")
 _ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 
@@ -118,11 +118,10 @@ class ListingInspector:
                 fault=listed.fault,
             )
 
-    async def unreadable_skus(self) -> list[str]:
-        """Return SKUs whose bytes are no text in the database's encoding, escaped. It takes our schema."""
-        async with self._inspector.look("looking for SKUs that are no text") as connection:
-            rows = await one_message.fetch(connection, self._listing.filled(_LEDGER["unreadable_skus"]))
-        return [row["sku"] for row in rows]
+    async def refused_skus(self) -> RefusedSkus:
+        """Return SKUs that the ledger can't hold. It takes our schema."""
+        async with self._inspector.look("looking for SKUs that are no names") as connection:
+            return await refused_skus(connection, self._listing)
 
     async def duplicates(self, most: int) -> Examples:
         """Return the SKUs with more than one row."""

@@ -15,6 +15,7 @@ from daemon.store.database import Database, translated
 from daemon.store.fanout import MARK, resolve
 from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
+from daemon.store.refused import NO_TEXT, TOO_LONG, RefusedSku, cut, is_too_long
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,9 +26,6 @@ _SQL = queries.load("intake")
 
 MANY: Final = 5_000
 """More changed SKUs than this are not listed one by one: the whole listing is compared instead, in the server."""
-
-LONGEST_SKU: Final = 1_000
-"""Bytes of an SKU at most."""
 
 _SLOW: Final = "reading the listing takes too long"
 _SET_ASIDE: Final = 10.0
@@ -40,9 +38,8 @@ looking."""
 class Drained:
     """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
-    `too_long`: SKUs that the ledger does not take, cut for showing; `unreadable`: SKUs whose bytes are no text in the
-    database, escaped; `fan_outs_failed`: tables whose query for SKUs does not work, and why; `wants_resync`: a
-    comparison of everything is still due, here or in another replica."""
+    `refused`: SKUs that the ledger can't hold; `fan_outs_failed`: tables whose query for SKUs does not work, and why;
+    `wants_resync`: a comparison of everything is still due, here or in another replica."""
 
     changes: int = 0
     oldest: timedelta | None = None
@@ -51,8 +48,7 @@ class Drained:
     marked: Marked = NOTHING
     is_read: bool = False
     failed: str | None = None
-    too_long: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    refused: list[RefusedSku] = field(default_factory=list)
     rows_failed: str | None = None
     fan_outs_failed: dict[str, str] = field(default_factory=dict)
     fan_outs_worked: set[str] = field(default_factory=set)
@@ -211,12 +207,12 @@ class Intake:
         oldest = None if row["oldest_s"] is None else timedelta(seconds=row["oldest_s"])
         drained = Drained(row["changes"], oldest, row["is_everything"], wants_resync=row["wants_resync"])
         skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
-        drained.too_long = [
-            sku[:60] + "…"
+        drained.refused = [
+            RefusedSku(cut(sku), TOO_LONG)
             for sku in skus or ()
-            if not sku.startswith(MARK) and len(sku) > 250 and len(sku.encode()) > LONGEST_SKU
+            if not sku.startswith(MARK) and is_too_long(sku)
         ]
-        drained.unreadable = row["unreadable"] or []
+        drained.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
         return _News(drained, skus, row["pid"], row["read_from"])
 
     async def _resolve(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> _News:
@@ -248,7 +244,7 @@ class Intake:
     ) -> Marked:
         """Compare everything, which covers what is named."""
         async with self._reading_listing(news.pid, is_apart=is_apart):
-            news.drained.unreadable += await self._ledger.unreadable_skus(connection, timeout)
+            news.drained.refused += await self._ledger.refused_skus(connection, timeout)
             return await self._ledger.mark_all(
                 connection,
                 self._debounce,

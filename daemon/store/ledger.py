@@ -30,11 +30,12 @@ from daemon.core.plan import (
     unseen_anomaly,
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
-from daemon.store import one_message, queries
-from daemon.store.database import Database, transaction_on
+from daemon.store import queries
+from daemon.store.database import Database, savepoint, transaction_on, translated
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
+from daemon.store.refused import RefusedSku, refused_skus
 from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
@@ -229,7 +230,7 @@ class Ledger:
         self._mark_some = listing.statement("mark", is_whole=False)
         self._mark_all = listing.statement("mark", is_whole=True)
         self._read_listing = listing.statement("read_listing", is_whole=False)
-        self._unreadable_skus = listing.filled(_SQL["unreadable_skus"])
+        self._listing = listing
         self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
         self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
         self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
@@ -299,14 +300,16 @@ class Ledger:
         await self._judge_filling(connection, timeout.total_seconds(), is_apart=is_apart)
         return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
-    async def unreadable_skus(
+    async def refused_skus(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
-    ) -> list[str]:
-        """Return some of the listing's SKUs whose bytes are no text, escaped: there are none in a UTF-8 database."""
-        if connection.get_settings().server_encoding == "UTF8":
-            return []
-        rows = await one_message.fetch(connection, self._unreadable_skus, timeout=timeout)
-        return [row["sku"] for row in rows]
+    ) -> Sequence[RefusedSku]:
+        """Return some of the listing's SKUs that the ledger can't hold; none while a row keeps all of them unread."""
+        try:
+            with translated(f"{self.channel}: looking for SKUs that are no names"):
+                async with savepoint(connection):
+                    return (await refused_skus(connection, self._listing, timeout)).some
+        except BadRow:
+            return ()
 
     async def _guarded(
         self,

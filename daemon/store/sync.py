@@ -14,6 +14,7 @@ from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.refused import RefusedSkus, refused_skus
 from daemon.store.twins import Twins
 
 _SQL = queries.load("sync")
@@ -81,6 +82,7 @@ class Syncs:
         self._database = database
         self._reader = reader or database
         self.channel = listing.channel
+        self._listing = listing
         self._twins = Twins(listing)
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
         self._alike = _INSPECT["listing_alike"].replace("@listing@", listing.query())
@@ -131,6 +133,19 @@ class Syncs:
         except BadRow:
             return []
         return [(row["pair"][0], row["pair"][1]) for row in rows]
+
+    async def refused(self) -> RefusedSkus:
+        """Return the listing's SKUs that the ledger can't hold: a pass over all of it.
+
+        None where a row keeps its SKUs from being read. Raises StoreUnavailable, StoreRefused.
+        """
+        try:
+            async with self._reader.connection(
+                f"{self.channel}: looking for SKUs that are no names"
+            ) as connection:
+                return await refused_skus(connection, self._listing, LISTING_TIMEOUT)
+        except BadRow:
+            return RefusedSkus(0, ())
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
         """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""

@@ -1,5 +1,6 @@
 """Data that can't be read, sent or written: one SKU is parked by name, the others flow, and the daemon says so."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -90,6 +91,25 @@ async def test_a_row_on_which_the_listing_fails_parks_its_sku_and_nothing_else(s
     await stage18.converged()
     await stage18.erp.execute("SELECT pg_notify('stockrelay', 'resync')")
     await replica.wait_for("intake.rows_recovered")
+
+
+async def test_a_sku_that_is_too_long_is_named_by_whatever_speaks_of_skus(stage18: Stage) -> None:
+    await stage18.fill(5)
+    await stage18.erp.execute("INSERT INTO erp.stock VALUES (repeat('y', 1001), 'PN-Y', 'AMS', 5)")
+    await stage18.migrate()
+    shown = f"{'y' * 60}…"
+    listed = await stage18.stockrelay("parked", "list", SEKORM)
+    assert f"1 SKUs of the listing can't be followed, and are not sent: {shown}" in listed.out
+    found = json.loads((await stage18.stockrelay("parked", "list", SEKORM, "--json")).out)[SEKORM]
+    reason = "longer than 1000 bytes"
+    assert found["refused"] == {"count": 1, "problem": None, "skus": [{"sku": shown, "reason": reason}]}
+    dry = json.loads((await stage18.stockrelay("sync", SEKORM, "--dry-run", "--json")).out)
+    assert (dry["rows"], dry["sendable"], dry["cannot_be_sent"]) == (6, 5, 1)
+    explained = await stage18.stockrelay("explain", "y" * 1001)
+    assert (explained.code, f"{shown} is {reason}" in explained.err) == (1, True), explained
+    await stage18.erp.execute("ALTER TABLE erp.stock RENAME TO gone")
+    listed = await stage18.stockrelay("parked", "list", SEKORM)
+    assert (listed.code, "were not looked for" in listed.out) == (0, True), listed
 
 
 async def test_skus_with_one_identifier_name_each_other_and_neither_overwrites_the_other(

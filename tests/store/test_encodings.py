@@ -64,8 +64,8 @@ async def test_a_sku_or_an_identifier_that_is_no_text_stops_no_reading(encoded: 
         await shop.sql.execute(f"INSERT INTO shop.goods VALUES ('B', {garbled}, 'AMS', 5)")
         drained = await shop.drain(NO_QUIET)
         assert (drained.failed, drained.rows_failed, drained.marked.rows) == (None, None, 2)
-        assert [name[-2:] for name in drained.unreadable] == ["-1"]
-        assert drained.unreadable[0].isascii()
+        assert [one.sku[-2:] for one in drained.refused] == ["-1"]
+        assert drained.refused[0].sku.isascii()
         claim = await shop.claim()
         assert [one.push.sku for one in claim.attempts] == ["A"]
         assert "no text" in claim.parked[Sku("B")]
@@ -73,7 +73,7 @@ async def test_a_sku_or_an_identifier_that_is_no_text_stops_no_reading(encoded: 
         parked = await Parked(shop.database, CHANNEL).all(10, with_discarded=True)
         assert [one.sku for one in parked] == ["B"]
         drained = await shop.resync(NO_QUIET)
-        assert (drained.marked.rows, [name[-2:] for name in drained.unreadable]) == (0, ["-1"])
+        assert (drained.marked.rows, [one.sku[-2:] for one in drained.refused]) == (0, ["-1"])
         assert (await shop.sync())[1] == 1, "what was acknowledged before it"
         # A row that fails on its bytes has words that are no text either.
         await shop.sql.execute("UPDATE shop.goods SET pn = 'PN-B' WHERE sku = 'B'")

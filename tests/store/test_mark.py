@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from daemon.core.types import Sku
 from daemon.services.intake import IntakeService
 from daemon.store.ledger import Debounce
+from daemon.store.refused import RefusedSku, RefusedSkus
 from tests.store.place import Place
 from tests.store.shop import Shop, opened
 
@@ -348,27 +349,49 @@ async def test_a_sku_longer_than_an_index_takes_is_named_and_stops_nobody(shop: 
     await shop.sells(long, 1)
     await shop.sells("A", 1)
     drained = await shop.drain()
-    assert drained.too_long == ["x" * 60 + "…"]
+    named = [RefusedSku("x" * 60 + "…", "longer than 1000 bytes")]
+    assert drained.refused == named
     assert drained.marked.rows == 1
+    assert (await shop.resync()).refused == named, "also where nothing has changed"
+    assert await shop.syncs.refused() == RefusedSkus(1, named)
 
 
-async def test_a_comparison_that_a_change_asks_for_logs_its_start_and_its_end(shop: Shop) -> None:
-    await shop.sells("A", 1)
-    await shop.drain()
-    await shop.sql.execute("TRUNCATE shop.goods")
+async def lines_of_an_intake(shop: Shop, *, until_compared: bool) -> list[tuple[str, str, object]]:
+    """What an intake logs until its first reading, or comparison, is over."""
     stop = asyncio.Event()
     intake = IntakeService(
         shop.reader(NO_QUIET),
         shop.changelog,
         timedelta(seconds=5),
         timedelta(hours=1),
-        lambda drained: stop.set() if drained.is_compared else None,
+        lambda drained: stop.set() if drained.is_compared or not until_compared else None,
         lambda: True,
     )
     with capture_logs() as lines:
         await intake.run(stop)
-    told = [(line["event"], line["reason"]) for line in lines if "resync" in line["event"]]
-    assert told == [("intake.resync_started", "bulk change"), ("intake.resync_finished", "bulk change")]
+    return [(line["event"], line["reason"], line.get("skus")) for line in lines if "reason" in line]
+
+
+async def test_a_comparison_that_a_change_asks_for_logs_its_start_and_its_end(shop: Shop) -> None:
+    await shop.sells("A", 1)
+    await shop.drain()
+    await shop.sql.execute("TRUNCATE shop.goods")
+    told = await lines_of_an_intake(shop, until_compared=True)
+    assert told == [
+        ("intake.resync_started", "bulk change", None),
+        ("intake.resync_finished", "bulk change", None),
+    ]
+
+
+async def test_many_skus_that_cannot_be_followed_are_one_line_and_counted(shop: Shop) -> None:
+    await shop.sql.execute(
+        "INSERT INTO shop.goods (sku, pn, brand, quantity) "
+        "SELECT i || repeat('x', 1000), 'P' || i, 'b', 1 FROM generate_series(1, 30) AS i"
+    )
+    (line,) = await lines_of_an_intake(shop, until_compared=False)
+    assert line == ("intake.skus_refused", "longer than 1000 bytes: it is not sent", 30)
+    found = await shop.syncs.refused()
+    assert (found.many, len(found.some)) == (30, 20)
 
 
 async def test_two_channels_are_marked_each_by_its_own_listing(shop: Shop) -> None:

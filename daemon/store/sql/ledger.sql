@@ -14,7 +14,7 @@
 @listing@
         ) AS l
         -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte. What is not readable the daemon could
-        -- not even name (see `unreadable_skus`).
+        -- not even name (see `refused_skus`).
         WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@
         GROUP BY l.sku::text
     ) AS x
@@ -67,11 +67,17 @@ SELECT array_agg(l.sku::text) FROM (
 @listing@
 ) AS l WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@
 
--- name: unreadable_skus
--- SKUs of the listing that the daemon can't read, escaped: some of them.
-SELECT DISTINCT encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape') AS sku FROM (
+-- name: refused_skus
+-- SKUs of the listing that the ledger can't hold: too long ones, cut, and such as the daemon can't read, escaped. Some of
+-- them, and how many there are.
+SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
+    SELECT DISTINCT r.is_readable, CASE WHEN r.is_readable THEN l.sku::text
+           ELSE encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape') END AS sku
+    FROM (
 @listing@
-) AS l WHERE NOT @is_sku_readable@ LIMIT 20;
+    ) AS l CROSS JOIN LATERAL (SELECT @is_sku_readable@ AS is_readable) AS r
+    WHERE octet_length(l.sku::text) > 1000 OR NOT r.is_readable
+) AS x ORDER BY x.is_readable, x.sku LIMIT 20;
 
 -- name: is_readable
 -- Whether the daemon can read this text: asked of each only in a database that is not UTF-8.

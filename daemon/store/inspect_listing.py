@@ -91,32 +91,34 @@ class ListingInspector:
         # As stockrelay.as_numeric reads it; our schema may not be there yet.
         number = "l.quantity::float8::numeric" if quantity_type == "float4" else "l.quantity::numeric"
         statement = self._listing.filled(_SQL["listing_rows"], number)
-        async for row in self._inspector.rows("reading the listing", statement):
-            yield Row(
-                row["sku"],
-                tuple(row["identifiers"]),
-                row["number"],
-                row["is_sendable"],
-                row["is_fractional"],
-                row["is_zero"],
-            )
+        async with aclosing(self._inspector.rows("reading the listing", statement)) as rows:
+            async for row in rows:
+                yield Row(
+                    row["sku"],
+                    tuple(row["identifiers"]),
+                    row["number"],
+                    row["is_sendable"],
+                    row["is_fractional"],
+                    row["is_zero"],
+                )
 
     async def rows_apart(self) -> AsyncGenerator[Row, None]:
         """Yield the same, SKU by SKU, of a listing of which some rows can't be read. It takes our schema."""
         statement = self._listing.statement("read_whole_listing", is_whole=True, is_apart=True)
-        async for record in self._inspector.rows("reading the listing row by row", statement):
-            listed = listed_of(record)
-            is_sendable = listed.quantity is not None
-            number = str(listed.quantity) if is_sendable else listed.unsendable
-            yield Row(
-                record["sku"],
-                listed.identifiers,
-                number,
-                is_sendable,
-                is_fractional=False,
-                is_zero=listed.quantity == 0,
-                fault=listed.fault,
-            )
+        async with aclosing(self._inspector.rows("reading the listing row by row", statement)) as records:
+            async for record in records:
+                listed = listed_of(record)
+                is_sendable = listed.quantity is not None
+                number = str(listed.quantity) if is_sendable else listed.unsendable
+                yield Row(
+                    record["sku"],
+                    listed.identifiers,
+                    number,
+                    is_sendable,
+                    is_fractional=False,
+                    is_zero=listed.quantity == 0,
+                    fault=listed.fault,
+                )
 
     async def refused_skus(self) -> RefusedSkus:
         """Return SKUs that the ledger can't hold. It takes our schema."""

@@ -98,6 +98,7 @@ async def _check_database(
     if blocker is None:
         await schema.check_identity(findings, inspector)
         await schema.check_change_log(findings, inspector)
+        await schema.check_replicas(findings, settings, inspector)
         await schema.check_doorbell(findings, settings, inspector)
     else:
         findings.skip(blocker, schema.IDENTITY, schema.CHANGE_LOG, schema.DOORBELL)

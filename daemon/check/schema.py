@@ -16,6 +16,7 @@ from daemon.core.capture import (
 )
 from daemon.core.dependencies import judge_subscribed
 from daemon.settings import Settings
+from daemon.settings.fingerprints import differing, fingerprints
 from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Inspector, Server
 from daemon.store.migrate import head
@@ -24,6 +25,7 @@ SCHEMA: Final = "schema"
 RIGHTS: Final = "rights"
 IDENTITY: Final = "identity"
 CHANGE_LOG: Final = "change log"
+REPLICAS: Final = "replicas"
 DOORBELL: Final = "doorbell"
 FUNCTIONS: Final = "functions"
 OWNER: Final = "triggers' owner"
@@ -110,6 +112,19 @@ async def check_change_log(findings: Findings, inspector: Inspector) -> None:
                 "see that a daemon runs and reads for every channel (`stockrelay status`), and that no transaction "
                 "that wrote to a watched table stays open",
             )
+
+
+async def check_replicas(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    """A replica that runs with another configuration may send another listing. Nothing is said where all agree."""
+    with findings.guarding(REPLICAS):
+        ours, theirs = fingerprints(settings), await inspector.configurations()
+        for holder, sections in theirs.items():
+            if differs := differing(ours, sections):
+                findings.warn(
+                    REPLICAS,
+                    f"{holder} runs with another configuration: {', '.join(differs)}",
+                    "give all replicas the same configuration, and restart them",
+                )
 
 
 async def check_doorbell(findings: Findings, settings: Settings, inspector: Inspector) -> None:

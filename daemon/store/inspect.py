@@ -1,6 +1,7 @@
 """What `stockrelay check` asks the database. Nothing is changed: every look is a read-only transaction of its own."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -20,6 +21,7 @@ _SQL = queries.load("inspect")
 _SESSION = queries.load("session")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
+_CONFIGURATIONS: Final = queries.load("replicas")["configurations"]
 _FAN_OUT: Final = queries.load("fanout")
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
 _PAGE: Final = 1000
@@ -277,6 +279,12 @@ class Inspector:
         async with self.look("reading the database's identity"):
             row = await self._row(_IDENTITY)
         return Identity(row["is_ours"], row["system_identifier"])
+
+    async def configurations(self) -> dict[str, dict[str, str]]:
+        """Return the fingerprints of each living replica's sections, by its holder."""
+        async with self.look("reading what replicas are configured with") as connection:
+            rows = await connection.fetch(_CONFIGURATIONS)
+        return {row["holder"]: json.loads(row["sections"]) for row in rows}
 
     async def unemptied_since(self, age: timedelta) -> datetime | None:
         """Return of when the change log holds rows, where it has not been emptied for `age`."""

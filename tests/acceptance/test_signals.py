@@ -103,6 +103,8 @@ async def test_replicas_with_different_configurations_are_named_by_both_and_by_s
     assert (
         "replicas are configured differently in channels.sekorm" in (await stage18.stockrelay("status")).out
     )
+    checked = (await stage18.stockrelay("check")).out
+    assert "runs with another configuration: channels.sekorm" in checked
     # The first reads what the other has read at its start.
     await reloaded(one)
     for replica in (one, other):

@@ -109,6 +109,7 @@ class Dispatcher:
         self.compare_all: Callable[[], None] = _nothing
         # Not used before the first lane is served.
         self.rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic())
+        self._rate_queue = asyncio.Lock()
         self.claiming = asyncio.Semaphore(limits.claims)
         self.observer = observer
         self.progress = progress or Progress()
@@ -192,6 +193,13 @@ class Dispatcher:
         if share:
             rate = self.limits.rate_per_s * min(1.0, share)
             self.rate = self.rate.at_rate(rate, max(1, int(rate / 10)), clock.monotonic())
+
+    async def wait_for_rate(self) -> None:
+        """Return when one more request may be sent: to those who wait in the order in which they came. Nothing may be
+        awaited between this and the sending."""
+        async with self._rate_queue:
+            while (wait_s := self.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
+                await asyncio.sleep(wait_s)
 
     @property
     def shifts(self) -> int:
@@ -424,11 +432,9 @@ class _Shift:
             return
         due = await self._ledger.next_due(self.number)
         await self._serve_sync(due.sync)
-        # A slow listing makes it dear: changes then have nine tenths of the time.
+        # A slow listing makes it dear: changes then have three quarters of the time.
         took_s = clock.monotonic() - now
-        pause_s = max(
-            _SHARE_AT_LEAST_S, _CALLS_BESIDE_A_SYNC / self._rate_per_s, (_CALLS_BESIDE_A_SYNC - 1) * took_s
-        )
+        pause_s = max(_SHARE_AT_LEAST_S, _CALLS_BESIDE_A_SYNC / self._rate_per_s, 3 * took_s)
         self._share_at = clock.monotonic() + pause_s
 
     async def _serve_sync(self, due: timedelta | None) -> float:
@@ -567,8 +573,7 @@ class _Shift:
         self, call: list[_Claimed], fill: Callable[[list[_Claimed]], None] | None = None
     ) -> None:
         """Send many in one call: one for the rate and for the breaker, and for each attempt all that `_send` is."""
-        while (wait_s := self._of.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
-            await asyncio.sleep(wait_s)
+        await self._of.wait_for_rate()
         if fill is not None:
             fill(call)
         now = clock.monotonic()
@@ -643,8 +648,7 @@ class _Shift:
     async def _send(self, claimed: _Claimed) -> None:
         attempt = claimed.attempt
         # A wait and its end are one decision: nothing may be awaited between the last look and the sending.
-        while (wait_s := self._of.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
-            await asyncio.sleep(wait_s)
+        await self._of.wait_for_rate()
         now = clock.monotonic()
         if now - claimed.at > self._limits.hold.total_seconds():
             return self._give_back(attempt, "claimed too long ago")

@@ -305,7 +305,7 @@ class Ledger:
     ) -> Sequence[RefusedSku]:
         """Return some of the listing's SKUs that the ledger can't hold; none while a row keeps all of them unread."""
         try:
-            with translated(f"{self.channel}: looking for SKUs that are no names"):
+            with translated(f"{self.channel}: reading the listing"):
                 async with savepoint(connection):
                     return (await refused_skus(connection, self._listing, timeout)).some
         except BadRow:

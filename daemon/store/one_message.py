@@ -8,7 +8,7 @@ A DO block is one message, and its locks end with its transaction, which has lim
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Value: TypeAlias = str | int | Sequence[str]
+_ANSWER: Final = "SR001"
 _SQL = queries.load("one_message")
 
 
@@ -51,9 +52,19 @@ async def value(
 ) -> str:
     """Return the one value of a query as text; empty for none."""
     seconds = None if timeout is None else timeout.total_seconds()
-    await connection.execute(_block("block", query, values), timeout=seconds)
-    answer: str = await connection.fetchval(_SQL["answer"])
-    return answer
+    found: list[str] = []
+
+    def on_notice(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.sqlstate == _ANSWER:
+            found.append(message.message)
+
+    # A statement that asked for the answer would be prepared while the tables are locked.
+    connection.add_log_listener(on_notice)
+    try:
+        await connection.execute(_block("block", query, values), timeout=seconds)
+    finally:
+        connection.remove_log_listener(on_notice)
+    return found[0]
 
 
 def _block(name: str, query: str, values: Sequence[Value]) -> str:

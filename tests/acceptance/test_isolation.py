@@ -163,7 +163,10 @@ async def test_the_erp_has_its_table_within_a_second_wherever_the_daemon_is_stop
             await asyncio.sleep(stage18.random.uniform(0, 0.05))
             replica.suspend()
             began = time.monotonic()
-            await erp.execute(_LOCK)
+            try:
+                await erp.execute(_LOCK, timeout=10)
+            except TimeoutError:
+                raise AssertionError(await stage18.erp.fetchval(_LOCKED_BY)) from None
             waited_s = time.monotonic() - began
             replica.resume()
             waits.append(waited_s)

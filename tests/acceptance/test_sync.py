@@ -334,7 +334,7 @@ async def test_zeroes_that_the_guard_holds_are_not_sent_by_a_sync(stage18: Stage
     later = list(stage18.simulator.journal)[sent:]
     print(answer, Counter(entry.quantity for entry in later))  # noqa: T201
     assert (answer["is_finished"], answer["left"]) == (True, 0)
-    zeroes = sum(entry.quantity == 0 for entry in later)
+    zeroes = sum(entry.quantity == 0 and entry.key != ("PN-7", "AMS") for entry in later)
     assert zeroes <= 20, "no more than single stock-outs"
     assert answer["held"] == 299 - zeroes
     assert stage18.simulator.state.of(SEKORM)["PN-7", "AMS"] == 77

@@ -1,6 +1,6 @@
 -- name: block
--- The body of a DO block that runs @query@ with the values @values@; its one value is kept for `answer`. All that the
--- transaction has locked by then is let go if this process stands still.
+-- The body of a DO block that runs @query@ with the values @values@; its one value comes back as a notice. All that
+-- the transaction has locked by then is let go if this process stands still.
 DECLARE
     asked refcursor;
     answer text;
@@ -10,7 +10,8 @@ BEGIN
     OPEN asked FOR EXECUTE @query@@values@;
     FETCH asked INTO answer;
     CLOSE asked;
-    PERFORM pg_catalog.set_config('stockrelay.answer', coalesce(answer, ''), false);
+    PERFORM pg_catalog.set_config('client_min_messages', 'notice', true);
+    RAISE NOTICE USING MESSAGE = coalesce(answer, ''), ERRCODE = 'SR001';
 END
 
 -- name: prepare
@@ -37,7 +38,3 @@ END
 SELECT pg_catalog.json_agg(pg_catalog.row_to_json(stockrelay_row)) FROM (
 @query@
 ) AS stockrelay_row
-
--- name: answer
--- What the block has found; it is not kept any longer.
-SELECT pg_catalog.current_setting('stockrelay.answer') AS answer, pg_catalog.set_config('stockrelay.answer', '', false);

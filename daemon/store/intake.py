@@ -244,8 +244,7 @@ class Intake:
     ) -> Marked:
         """Compare everything, which covers what is named."""
         async with self._reading_listing(news.pid, is_apart=is_apart):
-            news.drained.refused += await self._ledger.refused_skus(connection, timeout)
-            return await self._ledger.mark_all(
+            marked = await self._ledger.mark_all(
                 connection,
                 self._debounce,
                 postpones=news.drained.changes > 0,
@@ -253,6 +252,9 @@ class Intake:
                 is_apart=is_apart,
                 read_from=news.read_from,
             )
+            # Not before: the marking would be prepared while the ERP's tables are locked.
+            news.drained.refused += await self._ledger.refused_skus(connection, timeout)
+            return marked
 
     @asynccontextmanager
     async def _reading_listing(self, pid: int, *, is_apart: bool) -> "AsyncIterator[None]":

@@ -134,7 +134,7 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, 2))
         client = (await stack.enter_async_context(partners(settings, database)))[name]
-        # Read as if it were summed, which tells who shares identifiers.
+        # Read as if it were summed: that shows which SKUs share identifiers.
         syncs = Syncs(database, replace(listing, duplicates="sum"), await _direct(settings, stack))
         parked, open_since = await syncs.before()
         refused = await syncs.refused()

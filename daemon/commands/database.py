@@ -55,7 +55,7 @@ def adopt(places: Places, *, as_json: bool) -> None:
 
     After a restore, pg_upgrade, a logical cutover or CREATE DATABASE ... TEMPLATE the database is not the one that was
     pushed from before, and `stockrelay run` refuses it until this command has run, so that a test copy never sells. Be
-    sure that no daemon pushes from the other: no copy can know. Every number is told again. Refused while a
+    sure that no daemon pushes from the other: no copy can know. Every number is sent again. Refused while a
     subscription writes our schema.
     """
     settings = places.read(log_to=sys.stderr)

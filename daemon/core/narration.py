@@ -156,7 +156,7 @@ def _shared(facts: Facts, moments: Moments) -> Iterator[str]:
         at, acked, sku = max(sent, key=lambda one: one[0])
         yield f"the partner keeps one number for all of them: {acked}, acknowledged for {sku} {moments.at(at)}"
     else:
-        yield "the partner keeps one number for all of them, and was told none of theirs"
+        yield "the partner keeps one number for all of them, and was sent none of theirs"
 
 
 def _twin(facts: Facts, twin: Twin) -> str:

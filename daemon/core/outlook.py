@@ -49,7 +49,7 @@ class Step(StrEnum):
     ANSWER = "answer"
     """The open attempt ends."""
     READING = "reading"
-    """The intake finds that the row is to be told, or tried again."""
+    """The intake marks the row to be sent, or tried again."""
     RELEASE = "release"
     """The guard lets the number go, or it comes back."""
     CLAIM = "claim"

@@ -135,8 +135,8 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
-    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale`: of so many the
-    partner has acknowledged more than zero."""
+    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale` counts the
+    SKUs of which the partner has acknowledged more than zero."""
 
     skus: int
     backlog: int

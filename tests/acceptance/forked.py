@@ -22,20 +22,20 @@ from typing import Any, Final, NoReturn
 
 _MOST: Final = 1 << 20
 _FILES: Final = 3
-"""Standard output, standard error, and the pipe on which the end of the process is told."""
+"""Standard output, standard error, and the pipe for the process id and the exit code."""
 
 
 class Forked:
     """A running process; a part of what asyncio.subprocess.Process offers."""
 
-    def __init__(self, pid: int, told: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+    def __init__(self, pid: int, status: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._transport = transport
-        self._end = asyncio.create_task(self._read_end(told))
+        self._end = asyncio.create_task(self._read_end(status))
 
-    async def _read_end(self, told: asyncio.StreamReader) -> int:
-        line = await told.readline()
+    async def _read_end(self, status: asyncio.StreamReader) -> int:
+        line = await status.readline()
         self._transport.close()
         self.returncode = int(line) if line else -signal.SIGKILL
         return self.returncode
@@ -77,11 +77,11 @@ class Forker:
             socket.send_fds(self._control, [json.dumps(request).encode()], [out, err, write_end])
         finally:
             os.close(write_end)
-        told = asyncio.StreamReader()
+        status = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(told), os.fdopen(read_end, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(status), os.fdopen(read_end, "rb", 0)
         )
-        return Forked(int(await told.readline()), told, transport)
+        return Forked(int(await status.readline()), status, transport)
 
     def close(self) -> None:
         """End it; what it has started goes on."""
@@ -96,30 +96,30 @@ def _serve(control: socket.socket) -> dict[str, Any]:
         data, files, _, _ = socket.recv_fds(control, _MOST, _FILES)
         if not data:
             sys.exit()
-        out, err, told = files
+        out, err, pipe = files
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if (pid := os.fork()) == 0:
-                os.close(told)
+                os.close(pipe)
                 _become(out, err)
                 request: dict[str, Any] = json.loads(data)
                 return request
-            _attend(pid, told, (out, err))
+            _attend(pid, pipe, (out, err))
         for file in files:
             os.close(file)
 
 
-def _attend(pid: int, told: int, files: Sequence[int]) -> NoReturn:
-    """Tell who the process is, and how it ends."""
+def _attend(pid: int, pipe: int, files: Sequence[int]) -> NoReturn:
+    """Report the process id, and the exit code when the process has ended."""
     with contextlib.suppress(BrokenPipeError):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for file in files:
             os.close(file)
-        os.write(told, b"%d\n" % pid)
-        _, status = os.waitpid(pid, 0)
-        os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
+        os.write(pipe, b"%d\n" % pid)
+        _, ended = os.waitpid(pid, 0)
+        os.write(pipe, b"%d\n" % os.waitstatus_to_exitcode(ended))
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The database comes to another server, or a copy of it takes over: the daemon tells everything again, and rests."""
+"""The database comes to another server, or a copy of it takes over: the daemon sends everything again, then rests."""
 
 import asyncio
 import shutil

@@ -87,7 +87,7 @@ UPDATE stockrelay.read_position AS p SET read_until = format('%1$s:%1$s:', s.rea
 FROM (SELECT channel, pg_snapshot_xmax(read_until)::text::bigint + {0} AS read_until FROM stockrelay.read_position) AS s
 WHERE p.channel = s.channel
 """
-"""Writes the transaction ids as a server would have that has given so many more."""
+"""Raises the transaction ids that are kept, as if the server had assigned this many more."""
 
 
 class Place:

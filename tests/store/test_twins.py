@@ -251,7 +251,7 @@ async def test_names_longer_than_an_index_takes_stop_nobody(shop: Shop) -> None:
 
 @pytest.fixture
 async def summing(place: Place) -> AsyncIterator[Shop]:
-    """A channel that is told the sum."""
+    """A channel to which the sum is sent."""
     async with opened(place, duplicates="sum") as shop:
         await shop.take()
         yield shop
@@ -334,7 +334,7 @@ async def test_a_sum_without_one_of_its_numbers_is_not_sent_and_names_the_sku(su
 
 @ON_18
 async def test_what_may_still_land_of_a_twin_is_followed_by_the_sum(summing: Shop) -> None:
-    """B's request has no answer, and A is told the sum meanwhile."""
+    """B's request has no answer; meanwhile the sum is sent for A."""
     shop = summing
     await shop.sells("B", 70, NAME)
     await shop.drain(NO_QUIET)

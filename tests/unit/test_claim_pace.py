@@ -27,7 +27,7 @@ LIMITS = Limits(
 
 
 class Claiming:
-    """A ledger in which so many rows are due at every claim, and whose claims are counted."""
+    """A ledger in which this number of rows is due at every claim, and whose claims are counted."""
 
     channel = SEKORM
 

@@ -479,4 +479,4 @@ def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
     unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
     assert "which one is not clear just now" in chapter(told(unclear), "shared")
     neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
-    assert chapter(told(neither), "shared").endswith("was told none of theirs")
+    assert chapter(told(neither), "shared").endswith("was sent none of theirs")

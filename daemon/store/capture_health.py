@@ -1,10 +1,9 @@
 """What the catalogs say of capturing, for the daemon and for `stockrelay check`; the canary; what was found."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -27,6 +26,7 @@ from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.definitions import definitions
 from daemon.store.migrate import head
+from daemon.store.one_message import Look
 from daemon.store.outbox import post_within
 
 _SQL = queries.load("capture_health")
@@ -34,9 +34,6 @@ _LONGEST_READING: Final = timedelta(minutes=20)
 """A reading of everything is given up before that."""
 
 _KINDS: Final = frozenset(check.value for check in Check)
-
-Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[one_message.AnyConnection]]"
-"""Lends a connection inside a transaction, for what the words say; errors are translated."""
 
 
 class Capturing:

@@ -1,11 +1,6 @@
 """What a listing reads (the server has it locked when the listing has been run), and how changes spell SKUs."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
-
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from collections.abc import Sequence
 
 from daemon.core.dependencies import Reads, Relation, Unseen
 from daemon.core.errors import StoreRefused
@@ -13,13 +8,10 @@ from daemon.core.spelling import Spelling
 from daemon.core.types import ChannelName
 from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
+from daemon.store.one_message import Look
 
 _SQL = queries.load("dependencies")
 _FAN_OUT = queries.load("fanout")
-
-AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
-Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
-"""Lends a connection inside a transaction, for what the words say; errors are translated."""
 
 
 class Dependencies:

@@ -82,7 +82,7 @@ async def _skus(
     if any(not keys <= json.loads(row).keys() for row in rows):
         return None
     query = _SQL["resolving"].replace("@changed@", watch["changed"]).replace("@skus@", watch["skus"])
-    statement = _SQL["resolve"].replace("@query@", queries.quoted(query.rstrip("; \n")))
+    statement = _SQL["resolve"].replace("@query@", queries.dollar_quoted(query.rstrip("; \n")))
     found: set[str] = set()
     for start in range(0, len(rows), _PORTION):
         portion = f"[{','.join(rows[start : start + _PORTION])}]"

@@ -68,7 +68,7 @@ class ChannelListing:
         """Return what reads the listing, one row per SKU: for some SKUs ($2), or as a whole. It locks nothing of the
         ERP's while it is prepared."""
         template = _SQL["listed_whole" if is_whole else "listed_some"]
-        return template.replace("@portion@", queries.quoted(self.portion(is_whole=is_whole)))
+        return template.replace("@portion@", queries.dollar_quoted(self.portion(is_whole=is_whole)))
 
     def portion(self, *, is_whole: bool, needs_schema: bool = True) -> str:
         """Return the query that gives one row per SKU: for some SKUs ($2), or as a whole."""
@@ -86,10 +86,10 @@ class ChannelListing:
         """Return the same for a listing of which some rows fail: those rows have a `fault`, and the others are read."""
         return (
             _SQL["listed_apart"]
-            .replace("@channel@", queries.quoted(self.channel))
+            .replace("@channel@", queries.dollar_quoted(self.channel))
             .replace("@wanted@", "NULL" if is_whole else "$2::text[]")
-            .replace("@names@", queries.quoted(self.filled(_SQL["listed_names"].rstrip(";"))))
-            .replace("@portion@", queries.quoted(self.portion(is_whole=False)))
+            .replace("@names@", queries.dollar_quoted(self.filled(_SQL["listed_names"].rstrip(";"))))
+            .replace("@portion@", queries.dollar_quoted(self.portion(is_whole=False)))
         )
 
     def filled(self, template: str, number: str = _BUILT_IN_NUMBER) -> str:

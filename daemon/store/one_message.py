@@ -6,7 +6,8 @@ A DO block is one message, and its locks end with its transaction, which has lim
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
+"""Lends a connection inside a transaction, for what the words say; errors are translated."""
 Value: TypeAlias = str | int | Sequence[str]
 _ANSWER: Final = "SR001"
 _SQL = queries.load("one_message")
@@ -70,13 +73,13 @@ async def value(
 def _block(name: str, query: str, values: Sequence[Value]) -> str:
     using = f" USING {', '.join(map(_literal, values))}" if values else ""
     before, _, after = _SQL[name].partition("@query@@values@")
-    body = f"{before}{queries.quoted(query)}{using}{after}"
-    return f"DO {queries.quoted(body)}"
+    body = f"{before}{queries.dollar_quoted(query)}{using}{after}"
+    return f"DO {queries.dollar_quoted(body)}"
 
 
 def _literal(value: Value) -> str:
     if isinstance(value, str):
-        return f"{queries.quoted(value)}::pg_catalog.text"
+        return f"{queries.dollar_quoted(value)}::pg_catalog.text"
     if isinstance(value, int):
         return f"{value}::pg_catalog.int8"
-    return f"ARRAY[{', '.join(map(queries.quoted, value))}]::pg_catalog.text[]"
+    return f"ARRAY[{', '.join(map(queries.dollar_quoted, value))}]::pg_catalog.text[]"

@@ -16,7 +16,7 @@ def load(file: str) -> Mapping[str, str]:
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def quoted(text: str) -> str:
+def dollar_quoted(text: str) -> str:
     """Return the text as an SQL literal between dollar signs, which nothing in it can end."""
     tag = "$query$"
     while tag[:-1] in text:

@@ -178,9 +178,12 @@ async def test_a_lane_that_is_lost_with_the_channels_probe_does_not_hold_up_the_
     probe = simulator.faults.add(Hold(partner="sekorm", times=1))
     simulator.faults.remove(shut.id)
     await simulator.wait_until(lambda: probe.met == 1, timeout=30)
-    claimed = "SELECT {} FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT NULL"
-    lost = await stage18.erp.fetchval(claimed.format("lane"), SEKORM)
-    probed = await stage18.erp.fetchval(claimed.format("sku"), SEKORM)
+    claimed = "SELECT lane, sku FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT NULL"
+    async with asyncio.timeout(30):
+        # Outcomes of the requests before it may not be written yet.
+        while len(open_attempts := await stage18.erp.fetch(claimed, SEKORM)) != 1:  # noqa: ASYNC110 - a table
+            await asyncio.sleep(0.02)
+    lost, probed = open_attempts[0]["lane"], open_attempts[0]["sku"]
     # Somebody else has it now, who never renews it and never gives it up.
     await stage18.erp.execute(
         "UPDATE stockrelay.lease SET epoch = epoch + 1, holder = 'somebody', until = 'infinity' "

@@ -6,6 +6,7 @@ port, the process list, and a dump of the database. Invariant I12.
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -594,7 +595,9 @@ async def test_an_error_that_nobody_foresaw_is_told_without_secrets(
                     told[1] += await process.stderr.read()
                     break
             if process.returncode is None and words == ("run",):
-                os.kill(process.pid, signal.SIGTERM)
+                # It may have ended by itself a moment ago.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGTERM)
             out, err = await process.communicate()
     finally:
         if process.returncode is None:

@@ -209,12 +209,16 @@ class Stage:
         return wanted
 
     async def converged(
-        self, timeout: float = 30.0, spared: Collection[tuple[ChannelName, Key]] = ()
+        self,
+        timeout: float = 30.0,
+        spared: Collection[tuple[ChannelName, Key]] = (),
+        channels: Collection[ChannelName] = (SEKORM, YMATOU),
     ) -> float:
-        """Wait until ERP, ledger and both partners agree and nothing is left to do; return the seconds it took."""
+        """Wait until ERP, ledger and partners agree and nothing is left to do; return the seconds it took."""
         began = time.monotonic()
         while True:
-            difference = await oracle.unconverged(self.erp, self.simulator, await self.wanted(), spared)
+            wanted = {name: numbers for name, numbers in (await self.wanted()).items() if name in channels}
+            difference = await oracle.unconverged(self.erp, self.simulator, wanted, spared)
             if difference is None:
                 return time.monotonic() - began
             if time.monotonic() - began > timeout:

@@ -637,6 +637,22 @@ async def test_a_claim_that_was_faster_is_not_waited_for(guarded: Shop) -> None:
     assert await held(guarded) == skus(2, 20)
 
 
+async def test_a_number_that_arrived_while_it_was_being_held_is_not_held(guarded: Shop) -> None:
+    await fill(guarded, 20)
+    await zero(guarded)
+    await guarded.sync()
+    attempt = (await guarded.claim_turn(limit=1)).attempts[0]
+    await guarded.drain(AT_ONCE)
+    # As by a marking that had read the row before it was claimed.
+    await guarded.sql.execute(
+        "UPDATE stockrelay.ledger SET held_at = clock_timestamp(), due_at = NULL, "
+        "want_seq = nextval('stockrelay.want_seq'), listed_quantity = 0 WHERE sku = $1",
+        attempt.push.sku,
+    )
+    await guarded.complete(attempt, "applied")
+    assert await held(guarded) == skus(1, 20) - {str(attempt.push.sku)}, "the partner has this zero"
+
+
 async def test_nothing_slips_out_between_marking_and_holding(guarded: Shop, place: Place) -> None:
     await fill(guarded, 20)
     blocker = await place.connect()

@@ -494,7 +494,12 @@ WITH owner AS (
                         WHEN o.outcome = 'applied' THEN NULL ELSE d.retry_at END,
         parked_reason = CASE WHEN o.is_parked THEN o.reason ELSE d.parked_reason END,
         parked_at = CASE WHEN o.is_parked THEN o.now ELSE d.parked_at END,
-        held_at = CASE WHEN o.outcome <> 'applied' OR d.want_seq > o.attempt_seq THEN d.held_at END,
+        -- What was held meanwhile may be the very number that was on its way.
+        held_at = CASE WHEN o.outcome <> 'applied'
+                            OR (d.want_seq > o.attempt_seq
+                                AND CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END
+                                    IS DISTINCT FROM o.attempt_quantity)
+                       THEN d.held_at END,
         unacked_since = CASE
             WHEN o.outcome <> 'applied' THEN coalesce(d.unacked_since, o.attempt_at)
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.first_dirty_at, o.attempt_at)

@@ -7,9 +7,11 @@ with its own arguments, environment, directory, session and standard streams, as
 import asyncio
 import contextlib
 import gc
+import importlib
 import io
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -19,6 +21,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+import daemon
 
 _MOST: Final = 1 << 20
 _FILES: Final = 3
@@ -139,10 +143,14 @@ def _become(out: int, err: int) -> None:
 
 def main() -> None:
     """Load the program, and serve."""
-    # Importing them is what takes the time.
-    import daemon.app.running
-    import daemon.cli  # noqa: F401
+    # Importing is what takes the time; these are imported only where they are wanted.
+    import alembic.command
+    import sqlalchemy.dialects.postgresql.asyncpg
+    import sqlalchemy.ext.asyncio  # noqa: F401
 
+    for module in pkgutil.walk_packages(daemon.__path__, "daemon."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
     request = _serve(socket.socket(fileno=os.dup(0)))

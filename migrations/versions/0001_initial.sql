@@ -75,8 +75,10 @@ CREATE VIEW stockrelay.change AS
 
 -- The doorbell. A row in it rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue
 -- for each other. A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
--- `at` is -infinity where a comparison of everything is asked for.
-CREATE TABLE stockrelay.bell (at timestamptz NOT NULL) WITH (autovacuum_enabled = false);
+-- `at` is -infinity where a comparison of everything is asked for; by its `xid` a reading finds that without the bell (see
+-- `is_asked`). The index's condition calls no function: EXECUTE of one may have been revoked.
+CREATE TABLE stockrelay.bell (at timestamptz NOT NULL, xid xid8) WITH (autovacuum_enabled = false);
+CREATE INDEX bell_asked ON stockrelay.bell (xid) WHERE xid IS NOT NULL;
 
 CREATE FUNCTION stockrelay.ring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -92,7 +94,8 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    IF (pg_try_advisory_xact_lock(7830361, 1) OR NEW.at = '-infinity') AND pg_notification_queue_usage() < 0.5 THEN
+    IF (pg_try_advisory_xact_lock(7830361, 1) OR NEW.at = '-infinity') AND pg_notification_queue_usage() < 0.5
+       AND (NEW.at > '-infinity' OR pg_sequence_last_value('stockrelay.capture_word') < 4611686018427387904) THEN
         PERFORM pg_notify('stockrelay', CASE NEW.at WHEN '-infinity' THEN 'resync' ELSE '' END);
         -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
         IF pg_sequence_last_value('stockrelay.capture_word') < extract(epoch FROM clock_timestamp()) * 1000 + 10 THEN
@@ -168,13 +171,18 @@ BEGIN
         word := pg_sequence_last_value('stockrelay.capture_word');
         IF slot IS NOT NULL THEN
             is_asked := word < extract(epoch FROM now) * 1000 AND stockrelay.try_bell();
-        ELSIF word < 4611686018427387904 AND pg_notification_queue_usage() < 0.5 THEN
-            IF current_setting('max_prepared_transactions') = '0' THEN
-                PERFORM pg_notify('stockrelay', 'resync');
-            ELSE
-                -- At commit, unless the transaction is prepared: then the next comparison finds what it changed.
-                is_asked := stockrelay.try_bell();
+        ELSE
+            BEGIN
+                own_xid := pg_current_xact_id();
+            EXCEPTION WHEN OTHERS THEN
+                own_xid := NULL;  -- the bell alone says it then
+            END;
+            is_asked := stockrelay.try_bell();
+            IF is_asked THEN
                 now := '-infinity';
+            ELSIF word < 4611686018427387904 AND pg_notification_queue_usage() < 0.5
+                  AND current_setting('max_prepared_transactions') = '0' THEN
+                PERFORM pg_notify('stockrelay', 'resync');
             END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -186,7 +194,7 @@ BEGIN
         INSERT INTO stockrelay.change_1 (xid, at, backend) VALUES (own_xid, now, backend);
     END IF;
     IF is_asked THEN
-        INSERT INTO stockrelay.bell (at) VALUES (now);
+        INSERT INTO stockrelay.bell (at, xid) VALUES (now, CASE WHEN slot IS NULL THEN own_xid END);
     END IF;
 END $$;
 
@@ -699,6 +707,17 @@ BEGIN
     END IF;
 END $$;
 
+-- Whether a capture that could have no slot has asked a reader that read until `then_snapshot` for a comparison of everything.
+-- Such a transaction need not have rung: it was prepared, the doorbell is off, or the notification queue was nearly full.
+CREATE FUNCTION stockrelay.is_asked(then_snapshot pg_snapshot) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM stockrelay.bell AS b WHERE b.xid IS NOT NULL
+                   AND pg_visible_in_snapshot(b.xid, pg_current_snapshot()) AND NOT pg_visible_in_snapshot(b.xid, then_snapshot));
+EXCEPTION WHEN undefined_table THEN
+    RETURN false;  -- somebody dropped it, which costs the bell and not the changes
+END $$;
+
 -- Reads what is new to a channel and remembers how far; at most `max_skus` SKUs are named, beyond that `is_everything` is
 -- true, as it is after a TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position
 -- (see `begin_reading` in store/sql/intake.sql). The commit need not be durable: what the caller marks in the same
@@ -742,6 +761,10 @@ BEGIN
            (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
            (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
     INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
+    IF stockrelay.is_asked(reader.read_until) THEN
+        is_everything := true;
+        has_rows := true;
+    END IF;
     IF getdatabaseencoding() <> 'UTF8' THEN
         SELECT array_agg(s.sku) FILTER (WHERE stockrelay.is_readable(s.sku)),
                array_agg(encode(convert_to(s.sku, getdatabaseencoding()), 'escape'))
@@ -793,7 +816,9 @@ BEGIN
         PERFORM setval('stockrelay.capture_word', word # 1);
         BEGIN
             LOCK TABLE stockrelay.bell IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE stockrelay.bell;
+            IF NOT EXISTS (SELECT FROM stockrelay.read_position AS p WHERE stockrelay.is_asked(p.read_until)) THEN
+                TRUNCATE stockrelay.bell;
+            END IF;
         EXCEPTION WHEN lock_not_available THEN
             NULL;  -- the next time
         END;

@@ -116,6 +116,17 @@ async def test_a_doorbell_that_is_not_as_configured_is_a_warning(office18: Offic
     assert "on in the database, off in the configuration" in answers.warned("doorbell").found
 
 
+async def test_a_doorbell_beside_prepared_transactions_says_that_these_do_not_ring(office18: Office) -> None:
+    told = (await office18.check()).of("doorbell")
+    assert (told.verdict, told.found) == (
+        Verdict.PASSED,
+        (
+            "on; a transaction that is prepared (max_prepared_transactions = 10) does not ring: its changes are found "
+            "by polling, every 1 s"
+        ),
+    )
+
+
 async def test_a_doorbell_whose_own_trigger_is_disabled_is_a_warning(office18: Office) -> None:
     office18.database.run_sql("ALTER TABLE stockrelay.bell DISABLE TRIGGER stockrelay_ring")
     warned = (await office18.check()).warned("doorbell")

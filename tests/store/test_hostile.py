@@ -138,8 +138,8 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         while definers - (called := await _called(sql)):  # noqa: ASYNC110 - the server says it only to those who ask
             await asyncio.sleep(0.05)
     assert definers <= called
-    assert len(definers) == 7 + 2 * 4, (
-        "the captures of two tables, ring, canary, identity, rotate, adopt, log_attempts, roll_attempts"
+    assert len(definers) == 8 + 2 * 4, (
+        "the captures of two tables, ring, canary, identity, is_asked, rotate, adopt, log_attempts, roll_attempts"
     )
 
 

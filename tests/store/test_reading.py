@@ -92,6 +92,33 @@ async def test_a_prepared_transaction_is_read_when_it_is_committed(place: Place,
     assert await read(sql) == []
 
 
+@pytest.mark.parametrize("has_doorbell", [True, False])
+async def test_a_prepared_transaction_that_could_have_no_slot_has_everything_compared_once_it_is_committed(
+    place: Place, sql: Connection, *, has_doorbell: bool
+) -> None:
+    await sql.execute("SELECT stockrelay.set_doorbell($1)", has_doorbell)
+    locker, other = await place.connect(), await place.connect()
+    await locker.execute(
+        "BEGIN; LOCK TABLE stockrelay.change_0, stockrelay.change_1 IN ACCESS EXCLUSIVE MODE"
+    )
+    for name in ("kept", "dropped"):
+        await other.execute(f"BEGIN; INSERT INTO shop.goods VALUES ('{name}'); PREPARE TRANSACTION '{name}'")
+    await locker.execute("ROLLBACK")
+    assert await read(sql) == []
+    await sql.execute("COMMIT PREPARED 'kept'")
+    await sql.execute("ROLLBACK PREPARED 'dropped'")
+    # The rotation empties the doorbell's table, but not of what nobody has read.
+    await put(sql, "A")
+    assert await sql.fetchval("SELECT stockrelay.rotate('0')") == "switched"
+    assert await read(sql) == ["everything"]
+    assert await read(sql) == []
+    assert [await sql.fetchval("SELECT stockrelay.rotate('0')") for _ in range(2)] == ["emptied", "empty"]
+    await put(sql, "B")
+    assert await sql.fetchval("SELECT stockrelay.rotate('0')") == "switched"
+    assert await sql.fetchval("SELECT count(*) FROM stockrelay.bell") == 0
+    assert await read(sql) == ["B"]
+
+
 async def test_two_readers_take_turns_and_share_what_there_is(place: Place, sql: Connection) -> None:
     other = await place.connect()
     await put(sql, "A")

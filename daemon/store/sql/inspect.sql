@@ -113,6 +113,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'hold_filling', '{EXECUTE}'),
     ('FUNCTION', 'identity', '{EXECUTE}'),
     ('FUNCTION', 'in_bulk', '{EXECUTE}'),
+    ('FUNCTION', 'is_asked', '{EXECUTE}'),
     ('FUNCTION', 'is_far', '{EXECUTE}'),
     ('FUNCTION', 'is_named_alike', '{EXECUTE}'),
     ('FUNCTION', 'is_readable', '{EXECUTE}'),

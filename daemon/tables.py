@@ -126,7 +126,8 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
         "held": str(channel["held"]),
         "guard": channel["guard"],
         "parked": str(channel["parked"])
-        + (f", and {channel['discarded']} discarded" if channel["discarded"] else ""),
+        + (f", and {channel['discarded']} discarded" if channel["discarded"] else "")
+        + (f", and {channel['refused']} can't be followed" if channel["refused"] else ""),
         "sync": "no"
         if sync is None
         else f"{sync['left']} of {sync['total']} left, since {at(sync['since'])}",

@@ -51,6 +51,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                     "since": trouble.since.isoformat(),
                 },
                 **_reading(reading.get(name)),
+                "refused": _refused(reading.get(name)),
                 "skus": backlog.skus,
                 "backlog": backlog.backlog,
                 "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
@@ -91,6 +92,10 @@ def _reading(state: ReadingState | None) -> dict[str, Any]:
         "resynced_at": resynced_at and resynced_at.isoformat(),
         "unread_changes": state.unread if state is not None else 0,
     }
+
+
+def _refused(state: ReadingState | None) -> int:
+    return state.refused if state is not None else 0
 
 
 def _behind_most(channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

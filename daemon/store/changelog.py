@@ -14,11 +14,12 @@ _SQL = queries.load("intake")
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """When a channel's listing was compared with the ledger as a whole (None: that is still due), and how many changes
-    it has not read."""
+    """When a channel's listing was compared with the ledger as a whole (None: that is still due), how many changes it
+    has not read, and how many SKUs that the ledger can't hold the last comparison found in the listing."""
 
     resynced_at: datetime | None
     unread: int
+    refused: int
 
 
 class ChangeLog:
@@ -50,4 +51,7 @@ class ChangeLog:
         """Return how far these channels have read; one that has never read has nothing."""
         async with self._database.connection("reading the intake's state") as connection:
             rows = await connection.fetch(_SQL["reading_state"], channels)
-        return {ChannelName(row["channel"]): ReadingState(row["resynced_at"], row["unread"]) for row in rows}
+        return {
+            ChannelName(row["channel"]): ReadingState(row["resynced_at"], row["unread"], row["refused"])
+            for row in rows
+        }

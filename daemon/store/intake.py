@@ -38,8 +38,9 @@ looking."""
 class Drained:
     """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
-    `refused`: SKUs that the ledger can't hold; `fan_outs_failed`: tables whose query for SKUs does not work, and why;
-    `wants_resync`: a comparison of everything is still due, here or in another replica."""
+    `refused`: SKUs that the ledger can't hold, of which a comparison counted `refused_in_listing`; `fan_outs_failed`:
+    tables whose query for SKUs does not work, and why; `wants_resync`: a comparison of everything is still due, here or
+    in another replica."""
 
     changes: int = 0
     oldest: timedelta | None = None
@@ -49,6 +50,7 @@ class Drained:
     is_read: bool = False
     failed: str | None = None
     refused: list[RefusedSku] = field(default_factory=list)
+    refused_in_listing: int | None = None
     rows_failed: str | None = None
     fan_outs_failed: dict[str, str] = field(default_factory=dict)
     fan_outs_worked: set[str] = field(default_factory=set)
@@ -253,7 +255,10 @@ class Intake:
                 read_from=news.read_from,
             )
             # Not before: the marking would be prepared while the ERP's tables are locked.
-            news.drained.refused += await self._ledger.refused_skus(connection, timeout)
+            refused = await self._ledger.refused_skus(connection, timeout)
+            if refused is not None:
+                news.drained.refused += refused.some
+                news.drained.refused_in_listing = refused.many
             return marked
 
     @asynccontextmanager
@@ -282,7 +287,7 @@ class Intake:
         """Keep what was compared, and what still has to be: a listing that works again is compared as a whole."""
         if drained.is_compared:
             drained.wants_resync = False
-            await connection.execute(_SQL["resynced"], self.channel)
+            await connection.execute(_SQL["resynced"], self.channel, drained.refused_in_listing)
         elif is_whole or drained.is_everything:
             drained.wants_resync = True
             await connection.execute(_SQL["want_resync"], self.channel)

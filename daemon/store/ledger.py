@@ -35,7 +35,7 @@ from daemon.store.database import Database, savepoint, transaction_on, translate
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
-from daemon.store.refused import RefusedSku, refused_skus
+from daemon.store.refused import RefusedSkus, refused_skus
 from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
@@ -302,14 +302,14 @@ class Ledger:
 
     async def refused_skus(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
-    ) -> Sequence[RefusedSku]:
-        """Return some of the listing's SKUs that the ledger can't hold; none while a row keeps all of them unread."""
+    ) -> RefusedSkus | None:
+        """Return the listing's SKUs that the ledger can't hold; None while a row keeps all of them unread."""
         try:
             with translated(f"{self.channel}: reading the listing"):
                 async with savepoint(connection):
-                    return (await refused_skus(connection, self._listing, timeout)).some
+                    return await refused_skus(connection, self._listing, timeout)
         except BadRow:
-            return ()
+            return None
 
     async def _guarded(
         self,

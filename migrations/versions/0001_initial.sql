@@ -669,12 +669,14 @@ CREATE TABLE stockrelay.intake (
 -- How far each channel has read the change log. `read_until` is the snapshot of its last reading: what is visible now and
 -- was not visible then is new. `resynced_at` is when its whole listing was compared last; NULL: that is still to be done.
 -- `seen_at`: a channel that nobody has read for an hour is not configured any more, and its row goes (see `rotate`); should
--- it come back, it begins with a comparison of everything.
+-- it come back, it begins with a comparison of everything. `refused`: how many SKUs of the listing the ledger can't hold, as
+-- of the last comparison that could count them.
 CREATE TABLE stockrelay.read_position (
     channel      text        PRIMARY KEY,
     read_until   pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
     resynced_at  timestamptz,
-    seen_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+    seen_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    refused      bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 CREATE FUNCTION stockrelay.identity(OUT system_identifier bigint, OUT database_oid oid, OUT timeline integer)

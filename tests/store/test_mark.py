@@ -11,7 +11,7 @@ from daemon.services.intake import IntakeService
 from daemon.store.ledger import Debounce
 from daemon.store.refused import RefusedSku, RefusedSkus
 from tests.store.place import Place
-from tests.store.shop import Shop, opened
+from tests.store.shop import CHANNEL, Shop, opened
 
 NOW = pytest.approx(0, abs=1)
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
@@ -354,6 +354,10 @@ async def test_a_sku_longer_than_an_index_takes_is_named_and_stops_nobody(shop: 
     assert drained.marked.rows == 1
     assert (await shop.resync()).refused == named, "also where nothing has changed"
     assert await shop.syncs.refused() == RefusedSkus(1, named)
+    assert (await shop.changelog.states([CHANNEL]))[CHANNEL].refused == 1
+    await shop.delists(long)
+    await shop.resync()
+    assert (await shop.changelog.states([CHANNEL]))[CHANNEL].refused == 0
 
 
 async def lines_of_an_intake(shop: Shop, *, until_compared: bool) -> list[tuple[str, str, object]]:

@@ -250,7 +250,7 @@ QUIET: dict[str, object] = {
     "lanes": [{"lane": "ymatou", "owner": None, "epoch": 3, "since": None}],
     "paused": None, "trouble": None, "skus": 0, "backlog": 0,
     "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "held_since": None, "guard": "off",
-    "parked": 0, "discarded": 0,
+    "parked": 0, "discarded": 0, "refused": 0,
     "parked_skus": [], "sync": None, "reconciled": None, "open_differences": 0,
 }  # fmt: skip
 BUSY = {
@@ -261,7 +261,7 @@ BUSY = {
     "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": "2026-11-22T06:59:30+00:00"},
     "held": 60, "held_because": "60 of 60 fell", "guard": "18 of 60 may fall",
     "held_since": "2026-11-22T06:59:00+00:00",
-    "parked": 2, "discarded": 1, "parked_skus": [{"sku": "A", "reason": "why"}],
+    "parked": 2, "discarded": 1, "refused": 3, "parked_skus": [{"sku": "A", "reason": "why"}],
     "sync": {"since": "2026-11-22T06:00:00+00:00", "total": 9, "left": 4},
     "reconciled": {
         "day": "2026-11-21", "method": "read_back", "state": "finished", "ended_at": "2026-11-21T16:31:00+00:00",
@@ -312,7 +312,7 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     assert told["paused"] == ["since 06:58:00 (2 min ago) by ann: stocktaking", "no"]
     assert told["trouble"] == ["clock since 06:59:30 (30 s ago)", "no"]
     assert told["oldest change"] == ["90 s old", "-"]
-    assert told["parked"] == ["2, and 1 discarded", "0"]
+    assert told["parked"] == ["2, and 1 discarded, and 3 can't be followed", "0"]
     assert told["held"] == ["60 since 06:59:00 (60 s ago)", "0"]
     assert told["guard"] == ["18 of 60 may fall", "off"]
     assert told["sync"] == ["4 of 9 left, since 06:00:00 (60 min ago)", "no"]

@@ -36,8 +36,10 @@ SELECT pg_notify('stockrelay', 'marked');
 SELECT stockrelay.stay_awake($1::float8 * 1000);
 
 -- name: resynced
--- Remembers when everything was compared last.
-UPDATE stockrelay.read_position SET resynced_at = clock_timestamp(), seen_at = clock_timestamp() WHERE channel = $1;
+-- Remembers when everything was compared last, and how many SKUs the ledger can't hold. $2 NULL: they could not be counted.
+UPDATE stockrelay.read_position AS p SET resynced_at = clock_timestamp(), seen_at = clock_timestamp(),
+    refused = coalesce($2, p.refused)
+WHERE p.channel = $1;
 
 -- name: want_resync
 -- A comparison of everything is still due: the next reading sees that, whichever replica it is.
@@ -83,6 +85,7 @@ FROM (SELECT x.channel, x.sku, clock_timestamp() AS now, row_number() OVER (PART
 WHERE d.channel = o.channel AND d.sku = o.sku;
 
 -- name: reading_state
--- For `status`: when each channel's listing was compared as a whole, and how many changes it has not read.
-SELECT p.channel, p.resynced_at, (SELECT count(*) FROM stockrelay.unread(p.read_until)) AS unread
+-- For `status`: when each channel's listing was compared as a whole, how many of its SKUs the ledger can't hold, and how many
+-- changes the channel has not read.
+SELECT p.channel, p.resynced_at, p.refused, (SELECT count(*) FROM stockrelay.unread(p.read_until)) AS unread
 FROM stockrelay.read_position AS p WHERE p.channel = ANY ($1::text[]);

@@ -59,7 +59,7 @@ class Maintenance:
             try:
                 if clock.monotonic() >= roll_at:
                     await self._forget()
-                    await self._record_heads()
+                    await self.record_heads()
                     roll_at = clock.monotonic() + _ROLL_EVERY_S
                 step = await self._changelog.rotate(_MIN_AGE)
                 if step in ("switched", "emptied"):
@@ -77,10 +77,11 @@ class Maintenance:
             if removed := await prune(self._keep):
                 log.info("maintenance.history_pruned", history=history, removed=removed)
 
-    async def _record_heads(self) -> None:
+    async def record_heads(self) -> None:
+        """Log where the attempt log's chains stand, once a day (UTC), as soon as there are any."""
         today = clock.now().astimezone(UTC).date()
         if self._heads is None or self._recorded_on == today:
             return
         for head in await self._heads():
             log.info("audit.head_recorded", head=str(head))
-        self._recorded_on = today
+            self._recorded_on = today

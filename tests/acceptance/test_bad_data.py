@@ -55,6 +55,9 @@ async def test_what_an_encoding_lacks_stops_neither_reading_nor_writing(encoded:
     named = await replica.wait_for("intake.sku_refused", channel=SEKORM)
     assert named["sku"].endswith("-1")
     assert named["sku"].isascii()
+    await stage.erp.execute("SELECT pg_notify('stockrelay', 'resync')")
+    await replica.wait_for("intake.resync_finished", reason="a capture could not write")
+    assert (await stage.status())["channels"][SEKORM]["refused"] == 1
     assert "SKU-7" in (await stage.stockrelay("parked", "list")).out
     assert "intake.reading_failed" not in replica.text()
     check = await stage.stockrelay("check")
@@ -110,6 +113,28 @@ async def test_a_sku_that_is_too_long_is_named_by_whatever_speaks_of_skus(stage1
     await stage18.erp.execute("ALTER TABLE erp.stock RENAME TO gone")
     listed = await stage18.stockrelay("parked", "list", SEKORM)
     assert (listed.code, "were not looked for" in listed.out) == (0, True), listed
+
+
+@pytest.mark.settings(sekorm={"max_quantity": 500}, ymatou={"max_quantity": 501})
+async def test_a_quantity_above_the_channels_largest_is_parked_by_name_and_the_largest_is_sent(
+    stage18: Stage,
+) -> None:
+    await stage18.fill(3)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 498 + right(sku, 1)::integer")
+    await stage18.migrate()
+    replica = await stage18.started()
+    line = await replica.wait_for("dispatch.delivery_parked", channel=SEKORM)
+    assert (line["sku"], line["reason"]) == (
+        "SKU-3",
+        "the listing's quantity is 501, which is more than the channel's max_quantity",
+    )
+    await stage18.converged(spared=[(SEKORM, ("PN-3", "AMS"))])
+    assert stage18.simulator.state.quantity(SEKORM, ("PN-2", "AMS")) == 500
+    assert stage18.simulator.state.quantity(SEKORM, ("PN-3", "AMS")) is None
+    assert stage18.simulator.state.quantity(YMATOU, "SKU-3") == 501
+    assert not replica.find("dispatch.delivery_parked", channel=YMATOU)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-3'")
+    await stage18.converged()
 
 
 async def test_skus_with_one_identifier_name_each_other_and_neither_overwrites_the_other(

@@ -10,10 +10,11 @@ from typing import Final
 import asyncpg
 import pytest
 
-from daemon.core.types import SEKORM
+from daemon.core.types import YMATOU
+from daemon.simulator import Delay
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import arguments, environment
-from tests.acceptance.writers import writing
+from tests.acceptance.writers import sell_out, writing
 
 _TROUBLED: Final = (
     "SELECT sku, sku AS outer_sku_id, on_hand AS quantity FROM erp.stock"
@@ -25,22 +26,12 @@ _SLEEPING: Final = (
 )
 
 
-async def _sell_out(stage: Stage, number: int) -> float:
-    """Return the seconds from the commit until Sekorm has the zero."""
-    began = time.monotonic()
-    await stage.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = $1", f"SKU-{number}")
-    await stage.simulator.wait_until(
-        lambda: stage.simulator.state.quantity(SEKORM, (f"PN-{number}", "AMS")) == 0, timeout=30
-    )
-    return time.monotonic() - began
-
-
 @pytest.mark.settings(guard={"enabled": False}, ymatou={"listing": _TROUBLED})
 async def test_the_other_channels_sell_outs_take_what_they_take_without_the_trouble(stage18: Stage) -> None:
     stage = stage18
     await stage.erp.execute("CREATE TABLE erp.pace AS SELECT 0.0::float8 AS s; CREATE TABLE erp.prices ()")
     replica = await stage.running(4 * _SELL_OUTS)
-    well = [await _sell_out(stage, number) for number in range(1, 1 + _SELL_OUTS)]
+    well = [await sell_out(stage, number) for number in range(1, 1 + _SELL_OUTS)]
     # Its listing takes three seconds, for whatever reads it.
     await stage.erp.execute(
         "UPDATE erp.pace SET s = 3; UPDATE erp.stock SET on_hand = 99 WHERE sku = 'SKU-32'"
@@ -48,14 +39,14 @@ async def test_the_other_channels_sell_outs_take_what_they_take_without_the_trou
     async with asyncio.timeout(30):
         while not await stage.erp.fetchval(_SLEEPING):  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
-    slow = [await _sell_out(stage, number) for number in range(1 + _SELL_OUTS, 1 + 2 * _SELL_OUTS)]
+    slow = [await sell_out(stage, number) for number in range(1 + _SELL_OUTS, 1 + 2 * _SELL_OUTS)]
     await stage.erp.execute("UPDATE erp.pace SET s = 0")
     await stage.converged()
     # A reload has a table of it locked.
     since = replica.mark()
     reload = await asyncpg.connect(stage.database.dsn)
     await reload.execute("SET application_name = 'nightly reload'; BEGIN; TRUNCATE erp.prices")
-    locked = [await _sell_out(stage, number) for number in range(1 + 2 * _SELL_OUTS, 1 + 3 * _SELL_OUTS)]
+    locked = [await sell_out(stage, number) for number in range(1 + 2 * _SELL_OUTS, 1 + 3 * _SELL_OUTS)]
     line = await replica.wait_for("intake.listing_locked", since=since, channel="ymatou")
     assert f"erp.prices is locked by process {reload.get_server_pid()} (nightly reload, " in line["reason"]
     await reload.execute("COMMIT")
@@ -65,6 +56,50 @@ async def test_the_other_channels_sell_outs_take_what_they_take_without_the_trou
     # Seconds before; a busy machine's moments are not counted.
     for trouble in (slow, locked):
         assert statistics.median(trouble) < 2 * statistics.median(well) + 0.25
+
+
+_PAGES: Final = "SELECT coalesce(max(chunk), 0) FROM stockrelay.reconcile_chunk"
+_NIGHT_IS_DUE: Final = """
+    INSERT INTO stockrelay.reconcile_since (channel, since)
+    VALUES ('ymatou', clock_timestamp() - interval '3 days') ON CONFLICT (channel) DO UPDATE SET since = excluded.since
+"""
+_READ: Final = "ymatou.products.list.get"
+
+
+@pytest.mark.settings(
+    guard={"enabled": False},
+    reconcile={"enabled": True, "cron": "30 0 * * *", "settle_s": 0.2, "patience_s": 10, "rate_per_s": 1000},
+    ymatou={"listing": _TROUBLED},
+)
+async def test_neither_a_read_back_without_end_nor_a_listing_beyond_its_limit_delays_the_other_channel(
+    stage18: Stage,
+) -> None:
+    stage = stage18
+    stage.configure(database={"statement_timeout_s": 1})
+    await stage.erp.execute("CREATE TABLE erp.pace AS SELECT 0.0::float8 AS s; CREATE TABLE erp.prices ()")
+    replica = await stage.running(4 * _SELL_OUTS)
+    well = [await sell_out(stage, number) for number in range(1, 1 + _SELL_OUTS)]
+    # Far more products than the channel has SKUs, each page slow enough for the reading to outlast the test.
+    for number in range(10_000):
+        stage.simulator.state.put(YMATOU, f"STRANGER-{number}", 1)
+    stage.simulator.faults.add(Delay(partner="ymatou", endpoint=_READ, seconds=0.02))
+    await stage.erp.execute(_NIGHT_IS_DUE)
+    await replica.wait_for("reconcile.run_started", channel=YMATOU)
+    pages = await stage.erp.fetchval(_PAGES)
+    read_back = [await sell_out(stage, number) for number in range(1 + _SELL_OUTS, 1 + 2 * _SELL_OUTS)]
+    assert await stage.erp.fetchval(_PAGES) > pages, "pages were kept meanwhile"
+    assert not replica.find("reconcile.run_finished", channel=YMATOU)
+    await stage.erp.execute(
+        "UPDATE erp.pace SET s = 40; UPDATE erp.stock SET on_hand = 99 WHERE sku = 'SKU-32'"
+    )
+    cut = [await sell_out(stage, number) for number in range(1 + 2 * _SELL_OUTS, 1 + 3 * _SELL_OUTS)]
+    line = await replica.wait_for("intake.listing_failed", channel=YMATOU)
+    assert line["reason"] == "reading the listing takes too long"
+    cut += [await sell_out(stage, number) for number in range(1 + 3 * _SELL_OUTS, 4 * _SELL_OUTS)]
+    print(f"{[statistics.median(each) for each in (well, read_back, cut)]}")  # noqa: T201
+    for trouble in (read_back, cut):
+        assert statistics.median(trouble) < 2 * statistics.median(well) + 0.25
+    assert not replica.find("reconcile.run_finished", channel=YMATOU)
 
 
 _READ_BY_US: Final = """

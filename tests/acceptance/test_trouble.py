@@ -6,7 +6,6 @@ from ipaddress import IPv4Network
 import pytest
 
 from daemon.core.types import SEKORM, YMATOU
-from daemon.simulator import Status
 from tests.acceptance.harness import LISTINGS, Stage, stopped
 from tests.acceptance.writers import writing
 
@@ -49,24 +48,6 @@ async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_t
     assert (await stage18.status())["channels"][SEKORM]["trouble"] is None
     finding = await stage18.judged()
     assert finding.doubts == 0
-
-
-async def test_an_answer_with_a_date_in_the_year_9999_pauses_its_channel_and_ends_nothing(
-    stage18: Stage,
-) -> None:
-    replica = await stage18.running(20)
-    poison = Status(
-        partner="ymatou",
-        status=200,
-        headers={"Date": "Fri, 31 Dec 9999 23:59:59 GMT", "Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"},
-        body='{"code":"0003","message":"illegal request time"}',
-    )
-    stage18.simulator.faults.add(poison)
-    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
-    line = await replica.wait_for("dispatch.channel_paused", channel=YMATOU)
-    assert line["trouble"] == "clock"
-    await replica.wait_for("dispatch.delivery_acknowledged", channel=SEKORM, times=20)
-    assert not replica.find("partner.client_failed", 0)
 
 
 async def test_a_token_lasts_over_restarts_and_is_fetched_once_when_it_is_revoked(stage18: Stage) -> None:

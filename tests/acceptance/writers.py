@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from daemon.core.types import SEKORM
+from tests.acceptance.harness import Stage
 from tests.acceptance.oracle import Connection
 
 _GONE = (
@@ -78,6 +80,16 @@ async def _write(
     finally:
         if connection is not None:
             connection.terminate()
+
+
+async def sell_out(stage: Stage, number: int) -> float:
+    """Sell SKU-`number` out; return the seconds from the commit until Sekorm has the zero."""
+    began = time.monotonic()
+    await stage.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = $1", f"SKU-{number}")
+    await stage.simulator.wait_until(
+        lambda: stage.simulator.state.quantity(SEKORM, (f"PN-{number}", "AMS")) == 0, timeout=30
+    )
+    return time.monotonic() - began
 
 
 async def burst(dsn: str, skus: int, changes: int, seconds: float, *, writers: int = 4) -> tuple[int, float]:

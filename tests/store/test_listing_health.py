@@ -54,6 +54,33 @@ async def test_what_a_listing_reads_unwatched_is_named_until_it_is_accepted(shop
     assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.notice") == 2, "found, and over"
 
 
+async def test_what_no_statement_trigger_sees_is_named(shop: Shop) -> None:
+    await shop.sql.execute(
+        "CREATE MATERIALIZED VIEW erp.avail AS SELECT g.sku, g.quantity FROM shop.goods AS g;"
+        "SET synchronous_commit = off;"
+        "CREATE SUBSCRIPTION feeds_shop CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p "
+        "WITH (connect = false, enabled = false, slot_name = NONE, create_slot = false)"
+    )
+    try:
+        await shop.sql.execute(
+            "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
+            "SELECT s.oid, 'shop.goods'::regclass, 'r' FROM pg_subscription AS s WHERE s.subname = 'feeds_shop'"
+        )
+        listing = f"{LISTING} WHERE sku IN (SELECT a.sku FROM erp.avail AS a)"
+        health = Health(shop, listing)
+        found = {finding.subject: finding for finding in await health.look()}
+        assert found.keys() == {f"listing {CHANNEL}", "shop.goods"}
+        view, subscribed = found[f"listing {CHANNEL}"], found["shop.goods"]
+        assert "it reads erp.avail, a materialized view: its REFRESH fires no trigger" in view.found
+        assert subscribed.check is Check.REPLICATION
+        assert "rows come from a subscription, whose worker fires no statement triggers" in subscribed.found
+        assert "found up to 3600 s late" in subscribed.found
+        accepted = Health(shop, listing, ["erp.avail", "shop.goods"])
+        assert await accepted.look() == []
+    finally:
+        await shop.sql.execute("DROP SUBSCRIPTION feeds_shop")
+
+
 async def test_a_listing_that_fails_leaves_what_was_found_as_it_was(shop: Shop) -> None:
     await shop.sql.execute("CREATE TABLE erp.brand (brand text)")
     listing = f"{LISTING} WHERE brand NOT IN (SELECT b.brand FROM erp.brand AS b)"

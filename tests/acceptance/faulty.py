@@ -1,0 +1,57 @@
+"""A daemon with faults that can be switched on and off: nothing that a partner or a database does reaches such code."""
+
+from pathlib import Path
+from typing import Final
+
+from tests.acceptance.replica import Replica, environment
+
+# Each of these raises while there is a file of its name, for Ymatou where it serves both channels.
+_METHODS: Final = {
+    "Ymatou.push": "daemon.partners.ymatou",
+    "Ymatou.push_many": "daemon.partners.ymatou",
+    "Sekorm._granted": "daemon.partners.sekorm",
+    "Ledger.claim": "daemon.store.ledger",
+    "Intake.drain": "daemon.store.intake",
+}
+_SITE: Final = """
+import importlib, os, pathlib
+from daemon.core import breaker
+from daemon.core.types import YMATOU
+
+here = pathlib.Path(__file__).parent
+
+def faulty(of, name):
+    real, file = getattr(of, name), here / f"{of.__name__}.{name}"
+    async def method(self, *words, **named):
+        if file.exists() and getattr(self, "channel", YMATOU) == YMATOU:
+            raise RuntimeError(f"a bug in {file.name}, near {getattr(self, '_settings', None)!r} " + file.read_text())
+        return await real(self, *words, **named)
+    setattr(of, name, method)
+
+for name, module in @methods@.items():
+    of, method = name.split(".")
+    faulty(getattr(importlib.import_module(module), of), method)
+# What a person mends is tried again after half a minute; a test does not wait that long.
+breaker._SPANS[breaker._Pace.PERSON] = breaker._SPANS[breaker._Pace.SILENCE]
+"""
+
+
+class FaultyReplica(Replica):
+    """The daemon as it is, with the methods above made faulty by the interpreter's own hook for a site."""
+
+    is_forked = False
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        (folder / "sitecustomize.py").write_text(_SITE.replace("@methods@", repr(_METHODS)), "utf-8")
+        way = f"{folder}:{environment()['PYTHONPATH']}"
+        super().__init__("faulty", config, folder, PYTHONPATH=way)
+        self._folder = folder
+
+    def break_(self, method: str, words: str = "") -> None:
+        """Have the method raise an error with these words in its message from now on."""
+        assert method in _METHODS
+        (self._folder / method).write_text(words, "utf-8")
+
+    def mend(self, method: str) -> None:
+        """Let it work again."""
+        (self._folder / method).unlink()

@@ -144,7 +144,7 @@ def _become(out: int, err: int) -> None:
 def main() -> None:
     """Load the program, and serve."""
     # Importing is what takes the time; these are imported only where they are wanted.
-    import alembic.command
+    import alembic.command  # noqa: F401
     import sqlalchemy.dialects.postgresql.asyncpg
     import sqlalchemy.ext.asyncio  # noqa: F401
 

@@ -49,7 +49,7 @@ def arguments(config: Path, *words: str) -> list[str]:
 async def command(config: Path, *words: str, **variables: str) -> Done:
     """Run one command to its end, with these variables in its environment."""
     with TemporaryFile() as out, TemporaryFile() as err:
-        process = await _forker().start(
+        process = await forker().start(
             ["--config", str(config), *words],
             out.fileno(),
             err.fileno(),
@@ -70,11 +70,11 @@ async def command(config: Path, *words: str, **variables: str) -> Done:
 
 
 @cache
-def _forker() -> Forker:
+def forker() -> Forker:
     """The one of this test process."""
-    forker = Forker(_ROOT)
-    atexit.register(forker.close)
-    return forker
+    made = Forker(_ROOT)
+    atexit.register(made.close)
+    return made
 
 
 def at(line: Line) -> float:
@@ -122,7 +122,7 @@ class Replica:
         assert not self.is_running
         with self._out.open("ab") as out, self._err.open("ab") as err:
             if self.is_forked:
-                self._process = await _forker().start(
+                self._process = await forker().start(
                     ["--config", str(self._config), "run"],
                     out.fileno() if to is None else to,
                     err.fileno(),

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from daemon.demo.guarded import Guard
 from daemon.demo.place import free_port
+from tests.acceptance.replica import forker
 from tests.docs.likeness import contains
 from tests.docs.pages import ROOT
 
@@ -103,9 +104,9 @@ class Shell:
         bin_dir = self._notes / "bin"
         bin_dir.mkdir()
         here = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P"
-        for name, rest in (("stockrelay", " -m daemon"), ("python", "")):
-            (bin_dir / name).write_text(f'#!/bin/sh\n{here}{rest} "$@"\n')
-            (bin_dir / name).chmod(0o755)
+        (bin_dir / "python").write_text(f'#!/bin/sh\n{here} "$@"\n')
+        (bin_dir / "python").chmod(0o755)
+        forker().write_command(bin_dir / "stockrelay")
         return bin_dir
 
     def here(self, text: str) -> str:

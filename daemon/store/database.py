@@ -375,6 +375,19 @@ async def savepoint(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncI
 
 
 @asynccontextmanager
+async def taken_back(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    """Inside a transaction: what is done within is taken back at the end, and the locks it took are given back."""
+    with contextlib.suppress(_TakenBack):
+        async with savepoint(connection):
+            yield
+            raise _TakenBack
+
+
+class _TakenBack(Exception):
+    """The end of `taken_back`."""
+
+
+@asynccontextmanager
 async def _rolled_back(
     connection: "PoolConnectionProxy[asyncpg.Record]", transaction: "Transaction"
 ) -> AsyncIterator[None]:

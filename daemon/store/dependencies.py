@@ -28,15 +28,16 @@ class Dependencies:
         """Return what the listing reads, for `sku` or one that the ledger knows.
 
         It is planned, which shows all that it names, and run for one SKU, which shows what its functions read.
+        (Run by itself: `stockrelay.listed` would give the locks back.)
         """
-        statement = listing.statement("read_listing", is_whole=False)
+        portion = listing.portion(is_whole=False)
         async with self._look("looking at what the listing reads") as connection:
             row = await connection.fetchrow(_SQL["begin_looking"], listing.channel)
             assert row is not None
             sku = sku if sku is not None else row["sku"]
-            await one_message.plan(connection, listing.portion(is_whole=False), [], [])
+            await one_message.plan(connection, portion, [], [])
             if sku is not None:
-                await connection.fetch(statement, [sku], [sku])
+                await one_message.fetch(connection, portion, [], [sku])
             rows = await one_message.fetch(connection, _SQL["held"], self._compared_only)
         relations = [Relation(row["name"], Unseen(row["unseen"]) if row["unseen"] else None) for row in rows]
         return Reads(listing.channel, relations)

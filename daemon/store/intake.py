@@ -254,7 +254,6 @@ class Intake:
                 is_apart=is_apart,
                 read_from=news.read_from,
             )
-            # Not before: the marking would be prepared while the ERP's tables are locked.
             refused = await self._ledger.refused_skus(connection, timeout)
             if refused is not None:
                 news.drained.refused += refused.some

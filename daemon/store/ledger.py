@@ -31,7 +31,7 @@ from daemon.core.plan import (
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
-from daemon.store.database import Database, savepoint, transaction_on, translated
+from daemon.store.database import Database, taken_back, transaction_on, translated
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
@@ -42,7 +42,7 @@ _SQL = queries.load("ledger")
 
 _PORTION: Final = 400
 """SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
-statement, and gives its locks on the ERP's tables back, even while this process stands still."""
+statement, and its snapshot, even while this process stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +234,6 @@ class Ledger:
         self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
         self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
         self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
-        self._count_listing = listing.statement("count_listing", is_whole=True)
-        self._count_listing_apart = listing.statement("count_listing", is_whole=True, is_apart=True)
 
     async def mark(
         self,
@@ -296,8 +294,9 @@ class Ledger:
             self._factor,
             timeout=timeout.total_seconds(),
         )
+        assert row is not None
         await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
-        await self._judge_filling(connection, timeout.total_seconds(), is_apart=is_apart)
+        await self._judge_filling(connection, row["listed"], row["zeroes"])
         return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
     async def refused_skus(
@@ -306,7 +305,8 @@ class Ledger:
         """Return the listing's SKUs that the ledger can't hold; None while a row keeps all of them unread."""
         try:
             with translated(f"{self.channel}: reading the listing"):
-                async with savepoint(connection):
+                # Taken back, so that the commit of what was marked does not keep the listing's tables locked.
+                async with taken_back(connection):
                     return await refused_skus(connection, self._listing, timeout)
         except BadRow:
             return None
@@ -314,14 +314,13 @@ class Ledger:
     async def _guarded(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        row: asyncpg.Record | None,
+        row: asyncpg.Record,
         read_from: str | None,
         *,
         is_whole: bool,
         timeout: float | None,
     ) -> Marked:
         """Hold what has become wrong if it is too much at once, before anybody can claim it."""
-        assert row is not None
         held = 0
         if self._guard is not None and row["anomalies"]:
             guard = self._guard
@@ -345,9 +344,8 @@ class Ledger:
     async def _judge_filling(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        timeout: float,
-        *,
-        is_apart: bool,
+        listed: int,
+        zeroes: int,
     ) -> None:
         """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
         guard = self._guard
@@ -357,16 +355,8 @@ class Ledger:
         assert filling is not None
         if filling["is_good"] and filling["has_sent"]:
             return
-        count = self._count_listing_apart if is_apart else self._count_listing
-        counted = await connection.fetchrow(count, timeout=timeout)
-        assert counted is not None
         is_held = await connection.fetchval(
-            _SQL["hold_filling"],
-            self.channel,
-            counted["listed"],
-            counted["zeroes"],
-            guard.zero_share,
-            guard.zero_count,
+            _SQL["hold_filling"], self.channel, listed, zeroes, guard.zero_share, guard.zero_count
         )
         if not is_held and not filling["is_good"]:
             await connection.execute(_SQL["tell_owners"])

@@ -100,7 +100,7 @@ class Syncs:
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
         """Read the whole listing, so many SKUs at a time: memory does not grow with it.
 
-        One snapshot of it: what changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
+        What changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
         while the portions are handed out. Where a row can't be read, that SKU's `Listed` has a fault. Raises
         TableLocked, StoreUnavailable, StoreRefused.
         """

@@ -932,27 +932,56 @@ CREATE TYPE stockrelay.listed_row AS (
 
 -- Run a listing, or any query of the operator's, for some SKUs or as a whole. Its tables are locked when it is run, not
 -- already when the statement around it is prepared: a client that stands still between the two would keep them locked for
--- as long as it stands. `query` has a row's columns without `fault`. The caller's rights and search_path apply.
+-- as long as it stands. They are unlocked when it has run: the block ends with an error, so its locks are given back, and
+-- what it has returned stays. A TRUNCATE in the ERP waits for this reading alone, not for what the statement around it
+-- writes. (`concat` copies a value that may be stored in another place, which a TRUNCATE empties.)
+-- VOLATILE: the snapshot is taken when the tables are locked. In the snapshot of the statement around it, a table that was
+-- emptied and filled again while the lock was waited for is empty.
+-- `query` has a row's columns without `fault`. The caller's rights and search_path apply.
 CREATE FUNCTION stockrelay.listed(query text, wanted text[]) RETURNS SETOF stockrelay.listed_row
-LANGUAGE plpgsql STABLE ROWS 100 AS $$
+LANGUAGE plpgsql VOLATILE ROWS 100 AS $$
+DECLARE
+    is_read boolean := false;
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.concat(
-        'SELECT q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q')
+        'SELECT pg_catalog.concat(q.sku), q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q')
         USING ''::pg_catalog.text, wanted;
+    is_read := true;
+    RAISE SQLSTATE 'SR002';
+EXCEPTION WHEN SQLSTATE 'SR002' THEN
+    IF NOT is_read THEN
+        RAISE;  -- the query's own
+    END IF;
 END $$;
 
 CREATE FUNCTION stockrelay.listed_whole(query text) RETURNS SETOF stockrelay.listed_row
-LANGUAGE plpgsql STABLE ROWS 100000 AS $$
+LANGUAGE plpgsql VOLATILE ROWS 100000 AS $$
+DECLARE
+    is_read boolean := false;
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.concat(
-        'SELECT q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q');
+        'SELECT pg_catalog.concat(q.sku), q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q');
+    is_read := true;
+    RAISE SQLSTATE 'SR002';
+EXCEPTION WHEN SQLSTATE 'SR002' THEN
+    IF NOT is_read THEN
+        RAISE;  -- the query's own
+    END IF;
 END $$;
 
--- The same for the query of a fan-out: the SKUs that changed rows stand for, `most` at most.
+-- The same for a query that gives SKUs: of a fan-out, those that changed rows stand for, `most` at most.
 CREATE FUNCTION stockrelay.resolved(query text, changed jsonb, most integer) RETURNS SETOF text
-LANGUAGE plpgsql STABLE ROWS 100 AS $$
+LANGUAGE plpgsql VOLATILE ROWS 100 AS $$
+DECLARE
+    is_read boolean := false;
 BEGIN
     RETURN QUERY EXECUTE query USING changed, most;
+    is_read := true;
+    RAISE SQLSTATE 'SR002';
+EXCEPTION WHEN SQLSTATE 'SR002' THEN
+    IF NOT is_read THEN
+        RAISE;  -- the query's own
+    END IF;
 END $$;
 
 -- SKUs to read a listing by that can't even name its own: those of the ledger and of the watched tables.
@@ -967,9 +996,9 @@ DECLARE
 BEGIN
     FOR watched IN SELECT w.relation::regclass AS name, w.sku FROM stockrelay.watch AS w LOOP
         BEGIN
-            named_by := format('SELECT pg_catalog.array_agg((%s)::pg_catalog.text) FROM %s', watched.sku, watched.name);
+            named_by := format('SELECT (%s)::pg_catalog.text AS sku FROM %s', watched.sku, watched.name);
             PERFORM pg_catalog.set_config('search_path', path, true);
-            EXECUTE named_by INTO named;
+            named := ARRAY(SELECT stockrelay.resolved(named_by, NULL, NULL));
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             known := known || named;
         EXCEPTION WHEN OTHERS THEN
@@ -981,16 +1010,14 @@ END $$;
 
 -- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
 -- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. The listing runs with the
--- caller's rights and on the caller's `path`, all else on the server's own.
+-- caller's rights and on the caller's `path`, all else on the server's own. Each portion has its own locks and snapshot.
 -- The cost is bounded: after a thousand failures or ten seconds of them, what fails is given out as not read; a claim, which
 -- reads few, finds out. A listing that fails whatever SKU is asked for raises its error.
 CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text)
 RETURNS SETOF stockrelay.listed_row
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     largest integer;
-    query CONSTANT text := format('SELECT pg_catalog.array_agg(ROW(q.sku, q.rows, q.identifiers, q.number, q.quantity, NULL)'
-                                  '::stockrelay.listed_row) FROM (%s) AS q', portion_query);
     -- Classes of errors that no row's values make: connections, transactions, rights and syntax, resources, locks,
     -- cancelling, the system.
     not_of_a_row CONSTANT text[] := '{08,25,26,28,40,42,53,55,57,58,XX}';
@@ -1008,7 +1035,7 @@ BEGIN
     IF names IS NULL THEN
         BEGIN
             PERFORM pg_catalog.set_config('search_path', path, true);
-            EXECUTE names_query INTO names;
+            names := ARRAY(SELECT stockrelay.resolved(names_query, NULL, NULL));
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
@@ -1036,7 +1063,7 @@ BEGIN
             began := clock_timestamp();
             BEGIN
                 PERFORM pg_catalog.set_config('search_path', path, true);
-                EXECUTE query INTO listed USING channel, part;
+                listed := ARRAY(SELECT q FROM stockrelay.listed(portion_query, part) AS q);
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             EXCEPTION WHEN OTHERS OR assert_failure THEN
                 IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
@@ -1053,7 +1080,7 @@ BEGIN
             END IF;
             IF failures = 0 THEN
                 PERFORM pg_catalog.set_config('search_path', path, true);
-                EXECUTE query INTO listed USING channel, ARRAY[]::pg_catalog.text[];
+                PERFORM FROM stockrelay.listed(portion_query, ARRAY[]::pg_catalog.text[]);
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             END IF;
             failures := failures + 1;

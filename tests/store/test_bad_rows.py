@@ -35,6 +35,7 @@ QUANTITIES: Final = {
     "a STRICT query of the ERP's own function": ("erp.looked_up(note)", "returned no rows"),
     "an assertion": ("erp.asserted(note)", "not a number"),
     "an error with a code of the ERP's own": ("erp.coded(note, 'ERP01')", "code ERP01"),
+    "an error with the code that ends a reading of ours": ("erp.coded(note, 'SR002')", "code SR002"),
     "an error of a class that is hardly seen": ("erp.coded(note, '2F005')", "code 2F005"),
     "a limit of the server's": (
         "length(repeat(note, CASE note WHEN 'x' THEN 1100000000 ELSE 1 END))",

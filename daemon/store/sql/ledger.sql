@@ -63,7 +63,7 @@
 
 -- name: listed_names
 -- All SKUs of the listing. The server computes no other column for it, as a rule.
-SELECT array_agg(l.sku::text) FROM (
+SELECT l.sku::text AS sku FROM (
 @listing@
 ) AS l WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@
 
@@ -181,9 +181,14 @@ WITH listed AS (
     -- A number that has moved once more before it was sent is the same anomaly.
     WHERE a.kind <> 'moved' OR excluded.kind <> 'moved' OR a.was <> excluded.was
     RETURNING a.sku
+), counted AS (
+    -- Of a whole listing: its SKUs, and how many of them are 0.
+    SELECT count(*) FILTER (WHERE coalesce(l.carrier = l.sku, true)) AS listed,
+           count(*) FILTER (WHERE l.rows = 1 AND l.quantity = 0) AS zeroes
+    FROM listed AS l WHERE $2::text[] IS NULL
 )
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
-       array_agg(DISTINCT lane) AS lanes,
+       array_agg(DISTINCT lane) AS lanes, (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,
        -- The identifiers that SKUs have got or left; not counted for a comparison of everything.
        (SELECT jsonb_agg(n.identifiers) FROM (
             SELECT m.identifiers FROM moved AS m WHERE $2::text[] IS NOT NULL AND m.rows > 0 AND m.identifiers IS NOT NULL
@@ -207,12 +212,6 @@ SELECT stockrelay.pass_anomalies($1, $2, $3, $4, $5, $6, $7);
 -- Whether the channel's first filling was found good, and whether anything was ever sent.
 SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE g.channel = $1), false) AS is_good,
        EXISTS (SELECT FROM stockrelay.ledger AS l WHERE l.channel = $1 AND l.identifiers IS NOT NULL) AS has_sent;
-
--- name: count_listing
--- How many SKUs the listing has, and how many of them are 0.
-WITH listed AS (
-@listed@
-) SELECT count(*) FILTER (WHERE coalesce(carrier = sku, true)) AS listed, count(*) FILTER (WHERE rows = 1 AND quantity = 0) AS zeroes FROM listed;
 
 -- name: hold_filling
 -- Whether the first filling is held, of so many SKUs and so many zeroes. Not held: it is good from now on.

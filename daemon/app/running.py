@@ -272,9 +272,6 @@ async def _serve(
         settings.run.heartbeat,
         pulse("configurations"),
     )
-    guard = GuardService(
-        Guard(database), list(ledgers), guard_rule(settings), settings.run.poll, pulse("guard")
-    )
     maintenance = Maintenance(
         changelog, settings.history.keep, pulse=pulse("maintenance"), heads=Audit(database).heads
     )
@@ -285,7 +282,12 @@ async def _serve(
         "heartbeat": heartbeat.run,
         "survey": survey.run,
         "configurations": configurations.run,
-        "guard": guard.run,
+        **{
+            f"guard-{name}": GuardService(
+                Guard(database), name, guard_rule(settings), settings.run.poll, pulse(f"guard-{name}")
+            ).run
+            for name in ledgers
+        },
         "pauses": pauses.run,
         "capture-health": health.run,
         "notify": telling.run,

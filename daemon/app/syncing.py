@@ -81,7 +81,7 @@ async def sync(
         )
         dispatcher.read_changes = intake.ring
         dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
-        guard = GuardService(Guard(database), [name], guard_rule(settings), settings.run.poll)
+        guard = GuardService(Guard(database), name, guard_rule(settings), settings.run.poll)
         done = asyncio.Event()
         with first_error():
             async with asyncio.TaskGroup() as group:

@@ -1,11 +1,9 @@
-"""The guard's voice: asks the person once, sees when the numbers are back, lets go what was released.
+"""One channel's guard: asks the person once, sees when the numbers are back, lets go what was released.
 
 Holding is decided where numbers are marked and claimed; nothing here has to run for a held number to stay.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -32,105 +30,87 @@ _DUTY: Final = 20.0
 """A look that takes long is followed by a pause of so many times as long."""
 
 
-@dataclass(slots=True)
-class _Watch:
-    """What this replica knows of one channel: how many are held, since when it is that many, when to look again."""
-
-    held: int | None = None
-    held_at: float = 0.0
-    since: float | None = None
-    look_at: float = 0.0
-
-
 class GuardService:
-    """Runs in every replica; the database sees to it that a person is asked once. `rule` None: switched off."""
+    """Runs in every replica, for each channel by itself; the database sees to it that a person is asked once. `rule`
+    None: switched off."""
 
     def __init__(
         self,
         guard: Guard,
-        channels: Sequence[ChannelName],
+        channel: ChannelName,
         rule: GuardRule | None,
         every: timedelta,
         pulse: Pulse | None = None,
     ) -> None:
         self._guard = guard
+        self._channel = channel
         self._rule = rule
         self._every_s = every.total_seconds()
         self._pulse = pulse or unwatched()
-        self._watches: Mapping[ChannelName, _Watch] = {channel: _Watch() for channel in channels}
-        self._tidy_at = clock.monotonic()
+        self._tidy_at = self._look_at = clock.monotonic()
+        # How many are held, since when it is that many, and since when any are.
+        self._held: int | None = None
+        self._held_at = 0.0
+        self._since: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every so often until told to stop."""
         failures = 0
         with self._pulse:
             while not stop.is_set():
-                failures = 0 if await self._look_at_all() else failures + 1
+                self._pulse.beat(_LONGEST_LOOK_S)
+                try:
+                    await self._look()
+                    await self._tidy()
+                    failures = 0
+                except StockrelayError as error:
+                    failures += 1
+                    log.warning("guard.look_delayed", channel=self._channel, reason=str(error))
                 rest = backoff(failures, timedelta(seconds=1), _LONGEST_REST, clock.jitter())
                 pause_s = self._every_s + rest.total_seconds()
                 self._pulse.beat(pause_s)
                 await clock.wait_any(pause_s, stop)
 
-    async def _look_at_all(self) -> bool:
-        """Look at every channel; say whether the database answered each time."""
-        is_answered = True
-        for channel, watch in self._watches.items():
-            self._pulse.beat(_LONGEST_LOOK_S)
-            try:
-                await self._look(channel, watch)
-            except StockrelayError as error:
-                is_answered = False
-                log.warning("guard.look_delayed", channel=channel, reason=str(error))
-        self._pulse.beat(_LONGEST_LOOK_S)
-        try:
-            await self._tidy()
-        except StockrelayError as error:
-            is_answered = False
-            log.warning("guard.look_delayed", reason=str(error))
-        return is_answered
-
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:
-            for channel in self._watches:
-                await self._guard.tidy(channel, self._rule)
+            await self._guard.tidy(self._channel, self._rule)
             self._tidy_at = clock.monotonic() + _TIDY_EVERY_S
 
-    async def _look(self, channel: ChannelName, watch: _Watch) -> None:
+    async def _look(self) -> None:
         began = clock.monotonic()
-        if began < watch.look_at:
+        if began < self._look_at:
             return
-        state = await self._guard.state(channel)
+        state = await self._guard.state(self._channel)
         if state.held_since is None:
-            watch.held = watch.since = None
+            self._held = self._since = None
             if state.held:
-                await self._guard.let_go(channel)
+                await self._guard.let_go(self._channel)
         elif self._rule is None:
-            await self._guard.disable(channel)
+            await self._guard.disable(self._channel)
         else:
-            await self._follow(channel, watch, state, self._rule, began)
+            await self._follow(state, self._rule, began)
         if not (state.held_since is None and state.released_at is None):
-            await self._tell(channel)
+            await self._tell()
         now = clock.monotonic()
-        watch.look_at = now + _DUTY * (now - began) if now - began > self._every_s / _DUTY else now
+        self._look_at = now + _DUTY * (now - began) if now - began > self._every_s / _DUTY else now
 
-    async def _follow(
-        self, channel: ChannelName, watch: _Watch, state: GuardState, rule: GuardRule, now: float
-    ) -> None:
-        watch.since = now if watch.since is None else watch.since
-        if state.held != watch.held:
-            watch.held, watch.held_at = state.held, now
-        is_calm = now - watch.held_at >= _CALM * rule.window.total_seconds()
+    async def _follow(self, state: GuardState, rule: GuardRule, now: float) -> None:
+        channel = self._channel
+        self._since = now if self._since is None else self._since
+        if state.held != self._held:
+            self._held, self._held_at = state.held, now
+        is_calm = now - self._held_at >= _CALM * rule.window.total_seconds()
         # Asked with numbers that stand still, or soon anyway.
-        if state.asked_at is None and (now > watch.held_at or now - watch.since > _ASK_AFTER_S):
+        if state.asked_at is None and (now > self._held_at or now - self._since > _ASK_AFTER_S):
             question = await self._guard.ask(channel, f"stockrelay release {channel}")
             if question is not None:
                 log.error("guard.numbers_held", channel=channel, **question.data)
         if is_calm or not state.held:
-            found = await self._guard.recover(channel, rule, watch.held)
+            found = await self._guard.recover(channel, rule, self._held)
             if isinstance(found, Released):
                 await self._guard.let_go(channel)
 
-    async def _tell(self, channel: ChannelName) -> None:
-        news = await self._guard.take_news(channel)
+    async def _tell(self) -> None:
+        news = await self._guard.take_news(self._channel)
         if news is not None:
-            log.info("guard.numbers_released", channel=channel, numbers=news.numbers, by=news.by)
+            log.info("guard.numbers_released", channel=self._channel, numbers=news.numbers, by=news.by)

@@ -121,14 +121,17 @@ async def test_a_service_that_raises_is_begun_again_ever_later_while_the_other_c
     await world.other_channel_is_served()
     replica.mend("Ledger.claim")
     await world.has_everything(YMATOU)
+    replica.break_("Guard.state")
     replica.break_("Intake.drain")
     await world.change()
-    failed = await replica.wait_for("run.service_failed", service=f"intake-{YMATOU}", failures=1)
-    assert names_the_bug(failed)
+    services = {f"guard-{YMATOU}", f"intake-{YMATOU}"}
+    for service in services:
+        assert names_the_bug(await replica.wait_for("run.service_failed", service=service, failures=1))
     await world.other_channel_is_served()
+    replica.mend("Guard.state")
     replica.mend("Intake.drain")
     await world.has_everything(YMATOU)
-    assert {line["service"] for line in replica.find("run.service_failed")} == {f"intake-{YMATOU}"}
+    assert {line["service"] for line in replica.find("run.service_failed")} == services
     assert {line["lane"] for line in replica.find("lane.service_failed")} == {YMATOU}
 
 

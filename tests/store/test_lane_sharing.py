@@ -1,13 +1,14 @@
 """A replica's lanes on a real database: what it takes, gives up and leaves to others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
-from daemon.core.types import Lane
+from daemon.core.types import YMATOU, ChannelName, Lane
 from daemon.services.lanes import LaneSharing, Served, Tenure
 from tests.store.place import TIMEOUT, Connection
 from tests.store.shop import CHANNEL, LEASE, Shop
@@ -34,17 +35,19 @@ class Serving:
 
 @asynccontextmanager
 async def sharing(
-    shop: Shop, holder: str, serving: Serving, *, is_guest: bool = False
+    shop: Shop, holder: str, serving: Serving | Mapping[ChannelName, Served], *, is_guest: bool = False
 ) -> AsyncIterator[tuple[asyncio.Task[None], asyncio.Event]]:
-    """One replica that shares the channel's lanes."""
+    """One replica that shares the channel's lanes, or those of several channels."""
     stop = asyncio.Event()
-    replica = LaneSharing(shop.lanes, {CHANNEL: Served(serving, None)}, holder, LEASE, is_guest=is_guest)
+    served = {CHANNEL: Served(serving, None)} if isinstance(serving, Serving) else serving
+    replica = LaneSharing(shop.lanes, served, holder, LEASE, is_guest=is_guest)
     task = asyncio.create_task(replica.run(stop))
     try:
         yield task, stop
     finally:
         stop.set()
-        serving.finish.set()
+        if isinstance(serving, Serving):
+            serving.finish.set()
         await asyncio.wait_for(task, TIMEOUT)
 
 
@@ -105,3 +108,31 @@ async def test_a_lane_whose_service_fails_is_taken_again_and_the_other_lanes_go_
     serving = Failing()
     async with sharing(shop, "one", serving):
         await until(lambda: serving.failed == 2 and serving.lanes == {"sekorm/1", "sekorm/2"})
+
+
+async def test_a_division_that_raises_is_tried_again_and_the_other_channels_lanes_go_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.lanes.give_up(shop.owner)
+    await shop.lanes.want(CHANNEL, 2)
+    await shop.lanes.want(YMATOU, 1)
+    await shop.lanes.divide(YMATOU)
+    other = Serving()
+    divide, divided = shop.lanes.divide, []
+
+    async def failing(channel: ChannelName) -> int | None:
+        divided.append(set(other.lanes))
+        if len(divided) == 1:
+            raise OverflowError("date value out of range")
+        return await divide(channel)
+
+    monkeypatch.setattr(shop.lanes, "divide", failing)
+    serving = Serving()
+    served = {CHANNEL: Served(serving, None), YMATOU: Served(other, None)}
+    with capture_logs() as lines:
+        async with sharing(shop, "one", served):
+            await until(lambda: serving.lanes == {"sekorm/1", "sekorm/2"})
+    (line,) = [line for line in lines if line["event"] == "lane.division_failed"]
+    assert (line["channel"], line["log_level"], line["exc_info"]) == (CHANNEL, "error", True)
+    assert divided[-1] == {"ymatou"}, "served meanwhile"
+    assert len([line for line in lines if line["event"] == "lane.lease_taken"]) == 3, "no lane was lost"

@@ -186,6 +186,10 @@ class LaneSharing:
         except StockrelayError as error:
             log.warning("lane.division_failed", channel=channel, reason=str(error))
             lanes = None
+        except Exception as error:
+            # It would end the lanes of every channel.
+            log.exception("lane.division_failed", channel=channel, reason=type(error).__name__)
+            lanes = None
         finally:
             self._dividing.discard(channel)
         if lanes is not None:

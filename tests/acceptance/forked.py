@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -105,6 +106,13 @@ class Forker:
     @property
     def _address(self) -> str:
         return f"{self._folder.name}/asked"
+
+    @cached_property
+    def command(self) -> Path:
+        """A program that runs as `stockrelay` would."""
+        file = Path(self._folder.name, "stockrelay")
+        self.write_command(file)
+        return file
 
     def write_command(self, file: Path) -> None:
         """Make `file` a program that runs as `stockrelay` would."""

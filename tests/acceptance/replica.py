@@ -43,7 +43,25 @@ def environment(**variables: str) -> dict[str, str]:
 
 def arguments(config: Path, *words: str) -> list[str]:
     """Return the command line of one command."""
+    return [str(forker().command), "--config", str(config), *words]
+
+
+def unforked(config: Path, *words: str) -> list[str]:
+    """Return the command line by which the program is loaded anew, as a supervisor of services would have it."""
     return [sys.executable, "-P", "-m", "daemon", "--config", str(config), *words]
+
+
+async def unheard(config: Path, *words: str) -> Forked:
+    """Start one command; nobody reads what it says."""
+    with Path(os.devnull).open("wb") as null:  # noqa: ASYNC230 - no file of a disk
+        return await forker().start(
+            ["--config", str(config), *words],
+            null.fileno(),
+            null.fileno(),
+            config.parent,
+            environment(),
+            is_session=False,
+        )
 
 
 async def command(config: Path, *words: str, **variables: str) -> Done:
@@ -115,7 +133,7 @@ class Replica:
 
     def words(self) -> list[str]:
         """The command line that is started."""
-        return arguments(self._config, "run")
+        return unforked(self._config, "run")
 
     async def start(self, to: int | None = None) -> None:
         """Start the process; what becomes of it is in the log, unless that goes `to` another descriptor."""

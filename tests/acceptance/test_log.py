@@ -11,7 +11,7 @@ import pytest
 from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.place import free_port
 from tests.acceptance.harness import Stage
-from tests.acceptance.replica import arguments, environment
+from tests.acceptance.replica import environment, unforked
 from tests.ops.scrape import parse
 from tests.ops.wire import asked
 
@@ -60,7 +60,7 @@ async def test_a_log_that_cannot_be_written_is_said_once_and_nothing_else_happen
     await stage18.fill(1)
     await stage18.migrate()
     file, errors = tmp_path / "pid", tmp_path / "errors"
-    words = shlex.join(arguments(stage18.config, "run"))
+    words = shlex.join(unforked(stage18.config, "run"))
     # The shell says who it is before it becomes the daemon.
     line = f"( echo $BASHPID > {file}; exec {words} ) 2>{errors} {redirection}; exit ${{PIPESTATUS[0]}}"
     process = await asyncio.create_subprocess_exec("bash", "-c", line, env=environment())

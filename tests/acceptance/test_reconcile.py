@@ -14,7 +14,7 @@ import pytest
 from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay, Hold, Status
 from tests.acceptance.harness import Stage, stopped
-from tests.acceptance.replica import Done, arguments, environment
+from tests.acceptance.replica import Done, unheard
 
 # A zone where it is about noon, so that no test runs over midnight.
 ZONE = f"Etc/GMT{(datetime.now(UTC).hour - 12):+d}"
@@ -47,12 +47,7 @@ async def killed_half_way(
 ) -> None:
     """Reconcile by hand; SIGKILL while the request is in flight that follows so many of its kind."""
     hold = stage.simulator.faults.add(Hold(partner=partner, endpoint=endpoint, after=after, times=1))
-    process = await asyncio.create_subprocess_exec(
-        *arguments(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=environment(),
-    )
+    process = await unheard(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner)
     await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
     process.kill()
     await process.wait()

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.replica import Replica, environment
+from tests.acceptance.forked import FAULTS
+from tests.acceptance.replica import Replica
 
 # Each of these raises while there is a file of its name; what serves both channels does so for Ymatou alone, which is
 # an attribute of the object or the first argument.
@@ -15,7 +16,7 @@ _METHODS: Final = {
     "Ledger.claim": "daemon.store.ledger",
     "Intake.drain": "daemon.store.intake",
 }
-_SITE: Final = """
+_CODE: Final = """
 import importlib, os, pathlib
 from daemon.core import breaker
 from daemon.core.types import SEKORM
@@ -39,14 +40,12 @@ breaker._SPANS[breaker._Pace.PERSON] = breaker._SPANS[breaker._Pace.SILENCE]
 
 
 class FaultyReplica(Replica):
-    """The daemon as it is, with the methods above made faulty by the interpreter's own hook for a site."""
-
-    is_forked = False
+    """The daemon as it is, with the methods above made faulty before it begins."""
 
     def __init__(self, config: Path, folder: Path) -> None:
-        (folder / "sitecustomize.py").write_text(_SITE.replace("@methods@", repr(_METHODS)), "utf-8")
-        way = f"{folder}:{environment()['PYTHONPATH']}"
-        super().__init__("faulty", config, folder, PYTHONPATH=way)
+        code = folder / "faults.py"
+        code.write_text(_CODE.replace("@methods@", repr(_METHODS)), "utf-8")
+        super().__init__("faulty", config, folder, **{FAULTS: str(code)})
         self._folder = folder
 
     def break_(self, method: str, words: str = "") -> None:

@@ -29,6 +29,8 @@ from typing import Any, Final, NoReturn
 
 import daemon
 
+FAULTS: Final = "TEST_FAULTS"
+"""The variable that names a file of Python to be run before the program: it makes some of its code faulty."""
 _MOST: Final = 1 << 20
 _FILES: Final = 4
 """The three standard streams, and the pipe for the process id and the exit code."""
@@ -231,6 +233,8 @@ def main() -> None:
     os.environ.update(request["env"])
     time.tzset()
     sys.argv = ["stockrelay", *request["words"]]
+    if FAULTS in os.environ:
+        runpy.run_path(os.environ[FAULTS])
     runpy.run_module("daemon", run_name="__main__")
 
 

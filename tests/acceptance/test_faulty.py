@@ -14,7 +14,7 @@ from tests.acceptance.replica import Line, at
 from tests.acceptance.writers import sell_out
 
 SKUS = 40
-SELL_OUTS = 4
+SELL_OUTS = 3
 QUICK = {"run": {"lease_s": 1.5}, "channel": {"timeout_s": 1.0, "settle_s": 2.6}, "guard": {"enabled": False}}
 
 

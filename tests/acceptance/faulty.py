@@ -10,7 +10,6 @@ from tests.acceptance.replica import Replica
 # an attribute of the object or the first argument.
 _METHODS: Final = {
     "Ymatou.push": "daemon.partners.ymatou",
-    "Ymatou.push_many": "daemon.partners.ymatou",
     "Sekorm._granted": "daemon.partners.sekorm",
     "Guard.state": "daemon.store.guard",
     "Ledger.claim": "daemon.store.ledger",

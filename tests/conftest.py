@@ -5,6 +5,7 @@ a new database on both versions, `database18` on 18 alone: a copy of a template 
 All of it is synchronous, so that it belongs to no event loop.
 """
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -128,6 +129,12 @@ def _copy_template(server: PostgresServer) -> Iterator[Database]:
     yield Database(server, name)
     server.start()
     server.run_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded now stays: it is not looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

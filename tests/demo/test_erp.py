@@ -12,7 +12,7 @@ from tests.conftest import Database
 MANY = """
 INSERT INTO erp.warehouses VALUES (1, 'SZX', '深圳'), (2, 'PVG', '上海'), (3, 'HKG', '香港');
 INSERT INTO erp.products (sku, part_no, brand, name, ymatou_code)
-SELECT 'P' || i, 'RC' || i, 'YAGEO', 'Resistor', i FROM generate_series(1, 100000) i;
+SELECT 'P' || i, 'RC' || i, 'YAGEO', 'Resistor', i FROM generate_series(1, 50000) i;
 INSERT INTO erp.stock (product_id, warehouse_id, sku, on_hand)
 SELECT product_id, w, sku, 5 FROM erp.products, generate_series(1, 3) w;
 ANALYZE erp.products, erp.stock;

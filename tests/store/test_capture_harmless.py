@@ -176,6 +176,9 @@ async def test_what_else_is_broken_costs_the_bell_and_not_the_change(
     await doomed.sql.execute(damage)
     await doomed.sells()
     assert await doomed.slots() == ([logged], [])
+    read = await doomed.sql.fetchrow("SELECT * FROM stockrelay.take_changes('sekorm', 100)")
+    assert read is not None
+    assert (read["changes"], read["is_everything"]) == (1, logged is None)
 
 
 async def test_everything_of_ours_locked_lets_the_erp_go_on(place: Place, erp: Erp) -> None:

@@ -97,6 +97,8 @@ class Place:
         self.server = server
         self.name = name
         self._open: list[Connection] = []
+        self.spare: Connection | None = None
+        """A session of the superuser that the first who wants one gets."""
 
     def dsn(self, role: str = "postgres") -> str:
         return self.server.dsn(self.name, role)
@@ -106,6 +108,9 @@ class Place:
 
     async def connect(self, role: str = "postgres") -> Connection:
         """Another session."""
+        if role == "postgres" and self.spare is not None:
+            spare, self.spare = self.spare, None
+            return spare
         connection: Connection = await asyncpg.connect(self.dsn(role), command_timeout=TIMEOUT)
         self._open.append(connection)
         return connection

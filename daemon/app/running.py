@@ -253,9 +253,16 @@ async def _serve(
         )
         for name, dispatcher in dispatchers.items()
     ]
-    heartbeat = Heartbeat(
-        settings.run.heartbeat, watched, lambda: doorbell.is_listening, watch.tell_counted, pulse("heartbeat")
-    )
+    heartbeats = {
+        f"heartbeat-{one.ledger.channel}": Heartbeat(
+            settings.run.heartbeat,
+            one,
+            lambda: doorbell.is_listening,
+            watch.tell_counted,
+            pulse(f"heartbeat-{one.ledger.channel}"),
+        )
+        for one in watched
+    }
     watch.follow(watched, clients, reading, doorbell)
     survey = Survey(
         Answers(database),
@@ -279,7 +286,7 @@ async def _serve(
         "doorbell": doorbell.run,
         **{f"intake-{name}": intake.run for name, intake in reading.services.items()},
         "maintenance": maintenance.run,
-        "heartbeat": heartbeat.run,
+        **{name: heartbeat.run for name, heartbeat in heartbeats.items()},
         "survey": survey.run,
         "configurations": configurations.run,
         **{

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -35,12 +35,12 @@ Tell = Callable[[ChannelName, Backlog], None]
 
 
 class Heartbeat:
-    """Logs `heartbeat.channel_counted` for every channel."""
+    """Logs `heartbeat.channel_counted` for one channel."""
 
     def __init__(
         self,
         every: timedelta,
-        watched: Sequence[Watched],
+        watched: Watched,
         is_listening: Callable[[], bool],
         tell: Tell,
         pulse: Pulse | None = None,
@@ -50,7 +50,7 @@ class Heartbeat:
         self._is_listening = is_listening
         self._tell = tell
         self._pulse = pulse or unwatched()
-        self._last: dict[ChannelName, Counter[str]] = {}
+        self._last: Counter[str] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat until told to stop."""
@@ -59,17 +59,16 @@ class Heartbeat:
             self._pulse.beat(self._every_s)
             while not await clock.wait_any(self._every_s, stop):
                 now = clock.monotonic()
-                for watched in self._watched:
-                    self._pulse.beat(self._every_s)
-                    await self._beat(watched, now - since)
+                self._pulse.beat(self._every_s)
+                await self._beat(self._watched, now - since)
                 since = now
                 self._pulse.beat(self._every_s)
 
     async def _beat(self, watched: Watched, seconds: float) -> None:
         channel = watched.ledger.channel
         counts = Counter(watched.counts)
-        fresh = counts - self._last.get(channel, Counter())
-        self._last[channel] = counts
+        fresh = counts - self._last
+        self._last = counts
         try:
             backlog = await watched.ledger.backlog()
         except StockrelayError as error:

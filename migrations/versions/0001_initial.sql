@@ -175,7 +175,7 @@ BEGIN
             BEGIN
                 own_xid := pg_current_xact_id();
             EXCEPTION WHEN OTHERS THEN
-                own_xid := NULL;  -- the bell alone says it then
+                own_xid := NULL;  -- then the comparison is asked for by the bell alone
             END;
             is_asked := stockrelay.try_bell();
             IF is_asked THEN
@@ -709,15 +709,15 @@ BEGIN
     END IF;
 END $$;
 
--- Whether a capture that could have no slot has asked a reader that read until `then_snapshot` for a comparison of everything.
--- Such a transaction need not have rung: it was prepared, the doorbell is off, or the notification queue was nearly full.
+-- Whether a capture that could lock no slot has asked for a comparison of everything since `then_snapshot`. Its transaction
+-- may not have rung: it was prepared, the doorbell is off, or the notification queue was more than half full.
 CREATE FUNCTION stockrelay.is_asked(then_snapshot pg_snapshot) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM stockrelay.bell AS b WHERE b.xid IS NOT NULL
                    AND pg_visible_in_snapshot(b.xid, pg_current_snapshot()) AND NOT pg_visible_in_snapshot(b.xid, then_snapshot));
 EXCEPTION WHEN undefined_table THEN
-    RETURN false;  -- somebody dropped it, which costs the bell and not the changes
+    RETURN false;  -- the doorbell's table was dropped: changes are read without it
 END $$;
 
 -- Reads what is new to a channel and remembers how far; at most `max_skus` SKUs are named, beyond that `is_everything` is

@@ -2,10 +2,12 @@
 
 import asyncio
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 
 from daemon.core.types import SEKORM, YMATOU
+from tests.acceptance.faulty import FaultyReplica
 from tests.acceptance.harness import LISTINGS, Stage, stopped
 from tests.acceptance.writers import writing
 
@@ -17,9 +19,15 @@ def _allow(stage: Stage, *networks: IPv4Network) -> None:
 
 
 async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_the_list(
-    stage18: Stage,
+    stage18: Stage, tmp_path: Path
 ) -> None:
-    replica = await stage18.running(100)
+    await stage18.fill(100)
+    await stage18.migrate()
+    # What a person mends is tried again after half a minute otherwise.
+    replica = FaultyReplica(stage18.config, tmp_path)
+    stage18._replicas.append(replica)
+    await replica.start()
+    await stage18.converged()
     requests = stage18.simulator.stats.count(SEKORM)
     _allow(stage18, IPv4Network("192.0.2.0/24"))
     async with writing(stage18.database.dsn, 100, stage18.random, per_s=50):
@@ -36,7 +44,7 @@ async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_t
         await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=YMATOU, times=50)
         assert not replica.find("dispatch.delivery_acknowledged", since, channel=SEKORM)
         refused = stage18.simulator.stats.count(SEKORM) - requests
-    assert refused <= 16 + 2, "a channel that is refused is asked once in a while"
+    assert refused <= 16 + 4, "a channel that is refused is asked once in a while"
     counted = await stage18.erp.fetchrow(
         "SELECT max(failures), count(parked_at), count(doubt_at) FROM stockrelay.ledger WHERE channel = 'sekorm'"
     )

@@ -23,7 +23,12 @@ from daemon.demo.place import FOLDER_PREFIX
 from daemon.demo.postgres import PostgresServer
 
 TEMPLATE = "template_stockrelay"
-SETTINGS = {"fsync": "off", "max_connections": "200", "max_prepared_transactions": "10"}
+SETTINGS = {
+    "fsync": "off",
+    "shared_preload_libraries": "plpgsql",
+    "max_connections": "200",
+    "max_prepared_transactions": "10",
+}
 _numbers = count(1)
 
 

@@ -180,7 +180,11 @@ async def reach(
                 arguments["password"] = password
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
             if PINS.keys() <= arguments.get("server_settings", {}).keys():
-                await pins.pin(connection)
+                try:
+                    await pins.pin(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
         except asyncpg.exceptions.ClientConfigurationError:
             raise
         except _UNAVAILABLE as error:

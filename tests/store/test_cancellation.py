@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from daemon.core.errors import StoreUnavailable
-from daemon.store.database import Database, savepoint
+from daemon.store import pins
+from daemon.store.database import Database, connect, savepoint
 from tests.acceptance.proxy import Proxy
 from tests.store.place import TIMEOUT, Place
 
@@ -135,3 +136,28 @@ async def test_a_connection_that_breaks_is_a_database_that_does_not_answer(
     proxy.cut()
     with pytest.raises(StoreUnavailable):
         await asyncio.wait_for(task, TIMEOUT)
+
+
+async def test_cancelled_while_it_connects_leaves_no_session(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_connected = asyncio.Event()
+
+    async def stand_still(_connection: object) -> None:
+        is_connected.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pins, "pin", stand_still)
+    task = asyncio.create_task(connect(place.options()))
+    async with asyncio.timeout(TIMEOUT):
+        await is_connected.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    watcher = await place.connect()
+    async with asyncio.timeout(TIMEOUT):
+        while await watcher.fetchval(  # noqa: ASYNC110 - the server says it only to those who ask
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'stockrelay'"
+        ):
+            await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import configparser
 import difflib
+import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-_HOSTS: Final = re.compile(r"(?:[\w.-]*|%2[Ff][^,@/]*|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
+_HOSTS: Final = re.compile(r"(?:[\w.-]*|%2[Ff][^,@/]*|\[[0-9a-fA-F:.%]+\])(?::[0-9]{1,5})?")
+_WITH_PORT: Final = re.compile(r"(.*?)(?::([0-9]{1,5}))?", re.DOTALL)
+_LONGEST_SOCKET: Final = 90
+"""Bytes of a socket's directory; the kernel takes 107 with the socket's own name."""
 _HINT: Final = (
     "percent-encode what is special in the user name and password (@ is %40, / is %2F, ? is %3F, # is %23, % is %25, "
     "[ is %5B)"
@@ -83,9 +87,14 @@ class Address:
 def problem(dsn: str) -> str | None:
     """Why this is no address of a database, and what to do, in words that show nothing of it; None when it is one."""
     try:
+        dsn.encode()
         parts = urlsplit(dsn)
+    except UnicodeEncodeError:
+        return f"is not UTF-8 text; {_HINT}"
     except ValueError:
         return f"has a host that cannot be; {_HINT}"
+    if "\0" in unquote(dsn):
+        return "has a zero byte (%00) in it: leave it out"
     if parts.scheme not in {"postgres", "postgresql"} or not dsn.startswith(f"{parts.scheme}://"):
         return "is not a PostgreSQL URI; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
     user, _, hosts = parts.netloc.rpartition("@")
@@ -97,9 +106,8 @@ def problem(dsn: str) -> str | None:
     if not all(name and sign for name, sign, _ in pairs):
         return f"has something after the question mark that is no NAME=VALUE; {_HINT}"
     found = _parameters(parts.query)
-    return next(
-        (what for name, value in found.items() if (what := _fault(name, value)) is not None), None
-    ) or (_port_fault(found))
+    faults = (what for name, value in found.items() if (what := _fault(name, value)) is not None)
+    return next(faults, None) or _server_fault(hosts, found) or _certificate_fault(found)
 
 
 def with_environment(dsn: str, environ: Mapping[str, str]) -> str:
@@ -152,7 +160,7 @@ def _service(name: str, environ: Mapping[str, str]) -> Mapping[str, str]:
 
 def for_driver(dsn: str) -> Address:
     """Rewrite an address that has no `problem`: hosts and ports into its first part, what the driver does not know into
-    arguments or out of it."""
+    arguments or out of it. Raises OSError (ssl.SSLError) when a certificate's file has become unusable since."""
     parts = urlsplit(dsn)
     given = _parameters(parts.query)
     arguments: dict[str, Any] = {}
@@ -162,27 +170,46 @@ def for_driver(dsn: str) -> Address:
         arguments["ssl"] = _system_trust(given)
         for name in ("sslcert", "sslkey", "sslmode", "sslpassword", "sslrootcert"):
             given.pop(name, None)
-    if given.get("connect_timeout", "0") not in {"0", ""}:
+    if given.get("connect_timeout", "0").strip("0"):
         # As libpq has it: one second is too short to be meant.
         arguments["timeout"] = max(2.0, float(given["connect_timeout"]))
     for name in _LET_BE:
         given.pop(name, None)
-    netloc = parts.netloc
-    if "," in given.get("host", "") or "," in given.get("port", ""):
-        user, at, hosts = netloc.rpartition("@")
-        netloc = f"{user}{at}{_host_list(hosts, given)}"
-    return Address(_written(f"{parts.scheme}://{netloc}{parts.path}", given), arguments)
+    user, at, hosts = parts.netloc.rpartition("@")
+    servers = _servers(hosts, given)
+    given.pop("host", None)
+    if servers[0][0]:
+        given.pop("port", None)
+        hosts = ",".join(f"{host}:{port}" if port else host for host, port in servers)
+    return Address(_written(f"{parts.scheme}://{user}{at}{hosts}{parts.path}", given), arguments)
 
 
-def _host_list(hosts: str, given: dict[str, str]) -> str:
-    names = hosts.split(",") if hosts else [quote(host, safe="[]:") for host in given.pop("host").split(",")]
-    ports = given.pop("port", "").split(",")
-    ports = ports * len(names) if len(ports) == 1 else ports
-    has_port = re.compile(r"\]?:\d+$")
-    return ",".join(
-        name if has_port.search(name) or not port else f"{name}:{port}"
-        for name, port in zip(names, ports, strict=True)
-    )
+def host_and_port(host: str) -> tuple[str, str]:
+    """Take apart a host as it stands before the path; an empty port is the usual one."""
+    found = _WITH_PORT.fullmatch(host)
+    assert found is not None
+    return found[1], found[2] or ""
+
+
+def _servers(hosts: str, given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each host with its port, as libpq pairs them: `host` and `port` replace what stands before the path, and one port
+    is for all hosts. Raises ValueError when the numbers of hosts and ports differ."""
+    servers = [host_and_port(host) for host in hosts.split(",")]
+    ports = [port for _, port in servers]
+    if given.get("host"):
+        servers = [host_and_port(_before_the_path(host)) for host in given["host"].split(",")]
+    if given.get("port"):
+        ports = given["port"].split(",")
+        servers = [(host, "") for host, _ in servers]
+    ports = ports * len(servers) if len(ports) == 1 else ports
+    return [(host, own or port) for (host, own), port in zip(servers, ports, strict=True)]
+
+
+def _before_the_path(host: str) -> str:
+    """The value of `host` as it is written before the path."""
+    if host.startswith("/"):
+        return quote(host, safe="")
+    return f"[{host}]" if host.count(":") > 1 and "[" not in host else quote(host, safe="[]:")
 
 
 def _system_trust(given: Mapping[str, str]) -> ssl.SSLContext:
@@ -202,7 +229,7 @@ def _fault(name: str, value: str) -> str | None:
         and not Path(value).is_file()
     ):
         return f"{name}: {value} is not there, or is not a file; give the path of a file, or leave {name} out"
-    if name == "connect_timeout" and not value.isdigit():
+    if name == "connect_timeout" and not (value.isascii() and value.isdigit()):
         return "connect_timeout: is not a number of seconds"
     if name in _TAKEN:
         return None
@@ -221,13 +248,55 @@ def _fault(name: str, value: str) -> str | None:
     )
 
 
-def _port_fault(given: Mapping[str, str]) -> str | None:
-    ports = given.get("port", "").split(",") if given.get("port") else []
-    hosts = given.get("host", "").split(",") if given.get("host") else []
-    if not all(port.isdigit() and 0 < int(port) < 65_536 for port in ports):
-        return "port: is not a port, or a list of ports with commas between"
-    if len(ports) > 1 and hosts and len(ports) != len(hosts):
+def _server_fault(hosts: str, given: Mapping[str, str]) -> str | None:
+    try:
+        servers = _servers(hosts, given)
+    except ValueError:
         return "port: give one port for all hosts, or one for each"
+    for host, port in servers:
+        if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
+            return "port: is not a port (1 to 65535), or a list of ports with commas between"
+        if not _is_host(unquote(host)):
+            return "host: is not a host's name, an IP address or the directory of a socket"
+    return None
+
+
+def _is_host(host: str) -> bool:
+    if host.startswith("/"):
+        return len(host.encode()) <= _LONGEST_SOCKET
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+            return host.endswith("]")
+        # As the resolver does it: no part of a name is empty or longer than 63 characters.
+        host.encode("idna")
+    except ValueError:
+        return False
+    return re.fullmatch(r"[\w.-]*", host) is not None
+
+
+def _certificate_fault(given: Mapping[str, str]) -> str | None:
+    """Load what the driver would load: it would fail in the same way at each connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    certificate, key = given.get("sslcert"), given.get("sslkey")
+    is_system = given.get("sslrootcert") == "system"
+    name = ""
+    try:
+        for name in ("sslrootcert", "sslcrl", "sslcert"):
+            if given.get(name) and not (name == "sslrootcert" and is_system):
+                context.load_verify_locations(cafile=given[name])
+        # Without one, the driver may find a key in the home directory.
+        if certificate and (key or is_system):
+            name = "sslkey"
+            context.load_cert_chain(certificate, key or None, given.get("sslpassword", ""))
+    except (OSError, ValueError) as error:
+        reason = (
+            "it is not what is needed" if isinstance(error, ssl.SSLError | ValueError) else error.strerror
+        )
+        return (
+            f"{name}: {given.get(name) or certificate} cannot be used ({reason}); give a "
+            "file in PEM format that this user may read, and for a key the one of sslcert, with its sslpassword"
+        )
     return None
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -104,14 +104,22 @@ def translated(doing: str) -> Iterator[None]:
         raise kind(f"{doing}: {_words(error)}") from error
 
 
+_OF_A_PARAMETER = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.DataError,
+    asyncpg.PostgresSyntaxError,
+)
+
+
 @contextmanager
 def _connecting() -> Iterator[None]:
     """What the server refuses of the address itself, no other try can mend."""
     try:
         with translated("connecting to the database"):
             yield
-    except StoreRefused as error:
-        if isinstance(error.__cause__, asyncpg.UndefinedObjectError | asyncpg.CantChangeRuntimeParamError):
+    except (BadRow, StoreRefused) as error:
+        if isinstance(error.__cause__, _OF_A_PARAMETER):
             raise ConfigError(
                 f"database.dsn: the server refuses one of its parameters ({_words(error.__cause__)}); leave it out"
             ) from error
@@ -171,7 +179,7 @@ async def reach(
     """Connect to the first host of the address that will do: of several, that can be written, unless the address says
     otherwise. Each has the time limit to itself: the driver lets a host that is frozen use it up for all of them."""
     last: BaseException | None = None
-    hosts = _each_host(dsn or "")
+    hosts = each_host(dsn or "")
     if len(hosts) > 1 and "target_session_attrs=" not in (dsn or ""):
         arguments["target_session_attrs"] = "primary"
     for one in hosts:
@@ -189,13 +197,22 @@ async def reach(
             raise
         except _UNAVAILABLE as error:
             last = error
+        except UnicodeDecodeError as error:
+            # The server's words, before it knows which encoding we want.
+            last = OSError(f"it answered in another encoding than UTF-8 ({error.reason})")
+        except (OverflowError, ValueError) as error:
+            # The driver's words may hold the whole address, with its password.
+            raise ConfigError(
+                "database.dsn: this is not a PostgreSQL address; write postgresql://USER@HOST:PORT/DATABASE, and look "
+                "at the environment's PGHOST, PGPORT and PGSSL... variables, which fill in what it leaves out"
+            ) from error
         else:
             return connection
     assert last is not None
     raise last
 
 
-def _each_host(dsn: str) -> list[str]:
+def each_host(dsn: str) -> list[str]:
     """The address once for each of its hosts."""
     before, after = dsn.find("//") + 2, len(dsn)
     for end in "/?#":
@@ -205,16 +222,16 @@ def _each_host(dsn: str) -> list[str]:
     return [f"{dsn[:before]}{user}{at}{host}{dsn[after:]}" for host in hosts.split(",")]
 
 
+def patience_s(arguments: Mapping[str, Any]) -> float:
+    """How long making a connection may take: each host has its time limit to itself."""
+    limit_s: float = arguments["timeout"]
+    return len(each_host(arguments["dsn"])) * limit_s + 1
+
+
 async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
-    try:
-        with _connecting():
-            connection: asyncpg.Connection[asyncpg.Record] = await reach(**options.arguments())
-    except ValueError as error:
-        # The driver's words may hold the whole address, with its password.
-        raise ConfigError(
-            "database.dsn: this is not a PostgreSQL address; postgresql://user@host/database"
-        ) from error
+    with _connecting():
+        connection: asyncpg.Connection[asyncpg.Record] = await reach(**options.arguments())
     keep_alive(connection)
     return connection
 
@@ -257,9 +274,7 @@ class Database:
         self._on_connect = on_connect
         self._options = options
         self._pool_size = pool_size
-        self._patience_s = (
-            len(_each_host(addresses.for_driver(options.dsn).dsn)) * CONNECT_TIMEOUT.total_seconds() + 1
-        )
+        self._patience_s = 0.0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -273,8 +288,10 @@ class Database:
                 await self._on_connect(connection)
 
         with _connecting():
+            arguments = self._options.arguments()
+            self._patience_s = patience_s(arguments)
             pool = await asyncpg.create_pool(
-                **self._options.arguments(),
+                **arguments,
                 # None for its own sake: while the server is away, the pool would log each try to restore it.
                 min_size=0,
                 max_size=self._pool_size,
@@ -292,10 +309,13 @@ class Database:
             self._pool = pool
 
     def use(self, dsn: str) -> None:
-        """Make new connections with this address; those there are stay as they are."""
-        self._options = replace(self._options, dsn=dsn)
+        """Make new connections with this address; those there are stay as they are. Raises OSError as `for_driver`, and
+        then has changed nothing."""
+        options = replace(self._options, dsn=dsn)
+        arguments = options.arguments()
         if self._pool is not None:
-            self._pool.set_connect_args(**self._options.arguments())
+            self._pool.set_connect_args(**arguments)
+        self._options, self._patience_s = options, patience_s(arguments)
 
     async def close(self) -> None:
         """Close the pool; after a few seconds the connections are cut."""

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from daemon.settings.addresses import host_and_port
+
 _FIELD: Final = re.compile(r"((?:[^:\\]|\\.)*)(?::|$)")
 _DEFAULT_PORT: Final = "5432"
 _LONGEST: Final = 1_048_576
 
 
 def password_for(dsn: str) -> str | None:
-    """Return the password for an address of one host that names a password file; None where the driver is to look."""
+    """Return the password for an address of one host, as the driver gets it, that names a password file; None where the
+    driver is to look."""
     parts = urlsplit(dsn)
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     user, _, host = parts.netloc.rpartition("@")
@@ -20,8 +23,8 @@ def password_for(dsn: str) -> str | None:
     name = unquote(name) or given.get("user", "")
     if password or "password" in given or "passfile" not in given or not name:
         return None
-    host = unquote(host) or given.get("host", "localhost")
-    host, _, port = host.partition(":") if not host.startswith(("/", "[")) else (host, "", "")
+    host, port = host_and_port(host)
+    host = unquote(host).strip("[]") or "localhost"
     database = unquote(parts.path.strip("/")) or given.get("dbname", name)
     wanted = (
         "localhost" if host.startswith("/") else host,

@@ -26,9 +26,12 @@ from daemon.store.database import Database
 log = structlog.get_logger(__name__)
 
 _PATIENCE_S: Final = 30.0
+_UNFORESEEN: Final = (
+    "it failed unexpectedly ({}): the old settings stay; send SIGHUP again, and report what `exception` says"
+)
 
 Take = Callable[[Settings, Sequence[Receiver]], None]
-"""Takes over what has changed. It does not fail: everything has been looked at before."""
+"""Takes over what has changed, or fails; then it is called again, with the settings before."""
 _Read = tuple[Settings, Sequence[Receiver]]
 
 
@@ -52,7 +55,7 @@ class Reloading:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Reload when it is asked for, until cancelled."""
+        """Reload when it is asked for, until cancelled. What fails leaves the settings as they were."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -64,6 +67,9 @@ class Reloading:
                 reason = str(error)
             except TimeoutError:
                 reason = f"it could not be read within {_PATIENCE_S:g} s"
+            except Exception as error:
+                # Reloading itself has to go on: the next SIGHUP brings the correction.
+                log.exception("run.configuration_refused", reason=_UNFORESEEN.format(type(error).__name__))
             if reason:
                 log.error("run.configuration_refused", reason=reason)
 
@@ -75,12 +81,20 @@ class Reloading:
         done = reload(self.settings, new)
         # First: from here on a line may hold the new secrets.
         self.log_state.change(done.settings.log.level, done.settings.secrets())
+        try:
+            self._apply(done.settings, told)
+        except Exception:
+            self.log_state.change(self.settings.log.level, ())
+            self._apply(self.settings, receivers(self.settings))
+            raise
         self.settings = done.settings
         self.fingerprints = fingerprints(done.settings)
-        for take in self._takers:
-            take(done.settings, told)
         tell = log.warning if done.needs_restart else log.info
         tell("run.configuration_reloaded", changed=done.changed, needs_restart=done.needs_restart)
+
+    def _apply(self, settings: Settings, told: Sequence[Receiver]) -> None:
+        for take in self._takers:
+            take(settings, told)
 
 
 def take_addresses(pools: Sequence[Database], settings: Settings) -> None:

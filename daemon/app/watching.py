@@ -12,6 +12,7 @@ import structlog
 from daemon import clock
 from daemon.app.reloading import Reloading
 from daemon.app.standing import status
+from daemon.app.supervising import Run, Supervisor
 from daemon.core.types import ChannelName
 from daemon.logs import Log
 from daemon.ops.http import Page, listening
@@ -114,15 +115,22 @@ async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading
     log_state = reloading.log_state
     parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
+    helpers: dict[str, Run] = {
+        "loop-watch": lambda _stop: loop_watch.run(),
+        "log-repeats": lambda _stop: _tell_repeats(log_state),
+        "reload": lambda _stop: reloading.run(),
+    }
+    # They go on after `stop`, until everything else has ended.
+    supervisor, ended = Supervisor(parts.readiness), asyncio.Event()
     async with AsyncExitStack() as stack:
         tasks = {
-            asyncio.create_task(loop_watch.run(), name="loop-watch"),
-            asyncio.create_task(_tell_repeats(log_state), name="log-repeats"),
-            asyncio.create_task(reloading.run(), name="reload"),
+            asyncio.create_task(supervisor.run(name, helper, ended), name=name)
+            for name, helper in helpers.items()
         }
         stack.push_async_callback(asyncio.wait, tasks)
         for task in tasks:
             stack.callback(task.cancel)
+        stack.callback(ended.set)
         await stack.enter_async_context(_told_to_the_service_manager(settings, parts, stop))
         if settings.ops.enabled:
             await stack.enter_async_context(_ops_port(settings, parts, reloading))

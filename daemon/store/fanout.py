@@ -4,6 +4,7 @@ The change log holds the columns that the watch's query reads; the query is run 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,8 +18,13 @@ from daemon.store.database import savepoint, translated
 
 _SQL = queries.load("fanout")
 
-MARK: Final = "\x02"
+_MARK: Final = "\x02"
 """Begins what is captured for a fan-out: then the table's number, a blank, and a JSON object."""
+_ODD: Final = "\x02="
+"""Begins a SKU that itself begins as a fan-out does."""
+_FAN_OUT: Final = re.compile(r"\x02(\d{1,10}) (.*)", re.DOTALL | re.ASCII)
+_MOST_CHARACTERS: Final = 1 << 20
+"""Of one row. Anybody who may write to the change log can write more."""
 _PORTION: Final = 500
 """Changed rows that one statement resolves."""
 _TIMEOUT_S: Final = 10.0
@@ -43,7 +49,7 @@ async def resolve(
 
     A query that fails costs a comparison of everything, and nothing else. Raises StoreUnavailable.
     """
-    resolved = Resolved([each for each in named if not each.startswith(MARK)])
+    resolved = Resolved([sku for each in named if (sku := spelled(each)) is not None])
     if len(resolved.skus) == len(named):
         return resolved
     watches = {watch["relation"]: watch for watch in await connection.fetch(_SQL["fan_outs"])}
@@ -65,13 +71,30 @@ async def resolve(
     return resolved
 
 
+def spelled(named: str) -> str | None:
+    """The SKU that the change log names; None: it is a fan-out."""
+    if named.startswith(_ODD):
+        return named.removeprefix(_ODD)
+    return None if named.startswith(_MARK) else named
+
+
 def _by_relation(named: Sequence[str]) -> dict[int, list[str]]:
+    """The changed rows by the table's number, 0 for what is no fan-out."""
     rows: dict[int, list[str]] = {}
     for each in named:
-        if each.startswith(MARK):
-            relation, _, row = each.removeprefix(MARK).partition(" ")
-            rows.setdefault(int(relation), []).append(row)
+        if spelled(each) is None:
+            found = _FAN_OUT.fullmatch(each) if len(each) <= _MOST_CHARACTERS else None
+            rows.setdefault(int(found[1]) if found else 0, []).append(found[2] if found else "")
     return rows
+
+
+def _has(row: str, keys: set[str]) -> bool:
+    """Whether it is an object with these keys."""
+    try:
+        read = json.loads(row)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(read, dict) and keys <= read.keys()
 
 
 async def _skus(
@@ -79,7 +102,7 @@ async def _skus(
 ) -> set[str] | None:
     """The SKUs of one table's changed rows; None: they are more than `most`, or were captured for another query."""
     keys = set(watch["keys"])
-    if any(not keys <= json.loads(row).keys() for row in rows):
+    if not all(_has(row, keys) for row in rows):
         return None
     query = _SQL["resolving"].replace("@changed@", watch["changed"]).replace("@skus@", watch["skus"])
     statement = _SQL["resolve"].replace("@query@", queries.dollar_quoted(query.rstrip("; \n")))

@@ -12,7 +12,7 @@ from daemon import clock
 from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database, translated
-from daemon.store.fanout import MARK, resolve
+from daemon.store.fanout import resolve, spelled
 from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
 from daemon.store.refused import NO_TEXT, TOO_LONG, RefusedSku, cut, is_too_long
@@ -211,8 +211,8 @@ class Intake:
         skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
         drained.refused = [
             RefusedSku(cut(sku), TOO_LONG)
-            for sku in skus or ()
-            if not sku.startswith(MARK) and is_too_long(sku)
+            for named in skus or ()
+            if (sku := spelled(named)) is not None and is_too_long(sku)
         ]
         drained.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
         return _News(drained, skus, row["pid"], row["read_from"])

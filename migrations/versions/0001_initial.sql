@@ -396,7 +396,7 @@ BEGIN
 END $outer$;
 
 -- What is captured for a fan-out, a watch whose query `skus` says which SKUs a changed row (`changed` in it) stands for: the
--- columns that the query reads, as JSON, under a mark that begins no SKU. The intake runs the query, never the ERP's
+-- columns that the query reads, as JSON, under a mark (see `take_changes`). The intake runs the query, never the ERP's
 -- transaction. Raises what is wrong with the query.
 CREATE FUNCTION stockrelay.fan_out(
     relation regclass, name text, skus text, OUT sku text, OUT changed text, OUT keys text[], OUT reads oid[]
@@ -756,11 +756,20 @@ BEGIN
         RETURN;
     END IF;
     read_from := reader.read_until;
-    WITH fresh AS MATERIALIZED (SELECT u.at, u.sku FROM stockrelay.unread(reader.read_until) AS u),
-    dirty AS (SELECT DISTINCT f.sku FROM fresh AS f WHERE f.sku <> mark LIMIT max_skus + 1)
-    SELECT (SELECT count(*) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
-           (SELECT min(f.at) FROM fresh AS f WHERE f.sku IS DISTINCT FROM mark),
-           (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL)),
+    -- A SKU may be spelled as a canary or a fan-out is. A canary was written for no table, a fan-out for a table with such a
+    -- watch; or that watch is another one now, and everything is compared.
+    WITH fresh AS MATERIALIZED (
+        SELECT u.at, u.sku, u.relation, coalesce(u.sku = mark AND u.relation IS NULL, false) AS is_canary,
+               starts_with(u.sku, E'\x02') AND NOT EXISTS (
+                   SELECT FROM stockrelay.watch AS w WHERE w.relation = u.relation AND w.skus IS NOT NULL) AS is_odd
+        FROM stockrelay.unread(reader.read_until) AS u
+    ), dirty AS (
+        SELECT DISTINCT CASE WHEN f.is_odd THEN E'\x02=' ELSE '' END || f.sku AS sku FROM fresh AS f
+        WHERE f.sku IS NOT NULL AND NOT f.is_canary LIMIT max_skus + 1
+    )
+    SELECT (SELECT count(*) FROM fresh AS f WHERE NOT f.is_canary), (SELECT min(f.at) FROM fresh AS f WHERE NOT f.is_canary),
+           (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL
+                           OR (f.is_odd AND starts_with(f.sku, format(E'\x02%s {', f.relation))))),
            (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
     INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
     IF stockrelay.is_asked(reader.read_until) THEN

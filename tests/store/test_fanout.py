@@ -72,6 +72,46 @@ async def test_only_what_the_query_reads_is_captured(shop: Shop) -> None:
     assert await logged(shop.sql) == [f'\x02{relation} {{"brand" : "B"}}']
 
 
+@pytest.mark.parametrize(
+    "sku",
+    ["\x02", "\x02abc", "\x02=", "\x02=\x02abc", "\x021 {}", "\x02{margin} {{}}", "\x01stockrelay canary"],
+)
+async def test_a_sku_spelled_as_a_fan_out_or_a_canary_is_a_sku(shop: Shop, sku: str) -> None:
+    margin = await shop.sql.fetchval("SELECT 'erp.margin'::regclass::oid")
+    name = sku.format(margin=margin) if "margin" in sku else sku
+    await shop.sells(name, 5)
+    await shop.sells("B1", 6)
+    assert await marked(shop) == sorted([name, "B1"])
+    await shop.sells(name, 4)
+    assert await marked(shop) == [name]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "",
+        "x",
+        "{margin}",
+        "{margin} ",
+        "{margin} x",
+        "{margin} []",
+        "{margin} " + "[" * 9999,
+        "9" * 99 + " {{}}",
+    ],
+)
+async def test_what_is_no_fan_out_where_one_is_expected_has_everything_compared(shop: Shop, row: str) -> None:
+    margin = await shop.sql.fetchval("SELECT 'erp.margin'::regclass::oid")
+    await shop.sql.execute(
+        "INSERT INTO stockrelay.change_0 (xid, at, relation, backend, sku) "
+        "VALUES (pg_current_xact_id(), clock_timestamp(), $1, 1, $2)",
+        margin,
+        "\x02" + row.replace("{margin}", str(margin)),
+    )
+    assert (await shop.drain()).is_everything
+    await shop.sells("B1", 6)
+    assert await marked(shop) == ["B1"], "reading goes on"
+
+
 async def test_a_row_that_stands_for_very_many_has_everything_compared(shop: Shop) -> None:
     await shop.sql.execute(
         "ALTER TABLE shop.goods DISABLE TRIGGER USER;"

@@ -34,10 +34,11 @@ AND array_position($3, NULL) IS NULL AND array_position($3, '') IS NULL
 ORDER BY d.sku COLLATE "C" LIMIT $4;
 
 -- name: intake
--- The database's time; whether the change log names the SKU and channel $2 has not read that far; when everything was
+-- The database's time; whether the change log names the SKU, or may mean it by a fan-out, and channel $2 has not read that far; when everything was
 -- compared. A channel that has never read has everything before it.
 SELECT clock_timestamp() AS now, p.resynced_at, p.channel IS NULL AS is_first_reading, p.channel IS NULL
-       OR EXISTS (SELECT FROM stockrelay.unread(p.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL)
+       OR EXISTS (SELECT FROM stockrelay.unread(p.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL
+                  OR starts_with(u.sku, E'\x02'))
        OR stockrelay.is_asked(p.read_until) AS is_unread
 FROM (SELECT) AS one LEFT JOIN stockrelay.read_position AS p ON p.channel = $2;
 

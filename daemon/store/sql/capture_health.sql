@@ -213,7 +213,7 @@ WITH late AS MATERIALIZED (
     SELECT p.channel, min(u.at) AS at
     FROM stockrelay.read_position AS p CROSS JOIN LATERAL stockrelay.unread(p.read_until) AS u
     WHERE ($4::text[] IS NULL OR p.channel = ANY ($4::text[]))
-    AND u.sku = E'\x01stockrelay canary' AND u.at >= $1::timestamptz AND u.at < clock_timestamp() - $2::interval
+    AND u.sku = E'\x01stockrelay canary' AND u.relation IS NULL AND u.at >= $1::timestamptz AND u.at < clock_timestamp() - $2::interval
     GROUP BY p.channel
 )
 SELECT CASE WHEN EXISTS (SELECT FROM late)

@@ -204,8 +204,10 @@ async def _serve(
         dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
 
     def on_ring(payload: str) -> None:
-        if payload == "marked":
-            for dispatcher in dispatchers.values():
+        kind, _, channel = payload.partition(" ")
+        if kind == "marked":
+            # A channel that this process does not know is another configuration's, or nobody's.
+            if (dispatcher := dispatchers.get(ChannelName(channel))) is not None:
                 dispatcher.hear()
         elif payload == "lane":
             sharing.heeding.hear()

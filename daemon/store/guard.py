@@ -114,7 +114,7 @@ class Guard:
             if row is None or row["held_since"] is None:
                 return None
             released = await self._close(connection, channel, row, COMMAND, held, window)
-            await connection.execute(_SQL["tell_replicas"])
+            await connection.execute(_SQL["tell_replicas"], channel)
         await self.let_go(channel)
         return released
 
@@ -125,7 +125,7 @@ class Guard:
             async with self._database.transaction(f"{channel}: letting numbers go") as connection:
                 done = int((await connection.execute(_SQL["let_go"], channel, _AT_ONCE)).split()[-1])
                 if done:
-                    await connection.execute(_SQL["tell_replicas"])
+                    await connection.execute(_SQL["tell_replicas"], channel)
             gone += done
             if done < _AT_ONCE:
                 return gone

@@ -38,7 +38,7 @@ looking."""
 class Drained:
     """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
-    `refused`: SKUs that the ledger can't hold, of which a comparison counted `refused_in_listing`; `fan_outs_failed`:
+    `refused`: SKUs that the ledger can't hold, of which a resync counted `refused_in_listing`; `fan_outs_failed`:
     tables whose query for SKUs does not work, and why; `wants_resync`: a comparison of everything is still due, here or
     in another replica."""
 
@@ -188,13 +188,15 @@ class Intake:
             elif is_whole:
                 on_comparison()
                 drained.marked = await self._compare(connection, news, timeout, is_apart=is_apart)
+                if is_resync:
+                    await self._count_refused(connection, news, timeout)
                 drained.is_read = drained.is_compared = True
             elif news.skus:
                 drained.marked = await self._mark(connection, news, is_apart=is_apart)
                 drained.is_read = True
             await self._note_comparison(connection, drained, is_whole=is_whole)
             if tells and drained.marked.rows:
-                await connection.execute(_SQL["tell_replicas"])
+                await connection.execute(_SQL["tell_replicas"], self.channel)
         return drained
 
     async def _take(
@@ -246,7 +248,7 @@ class Intake:
     ) -> Marked:
         """Compare everything, which covers what is named."""
         async with self._reading_listing(news.pid, is_apart=is_apart):
-            marked = await self._ledger.mark_all(
+            return await self._ledger.mark_all(
                 connection,
                 self._debounce,
                 postpones=news.drained.changes > 0,
@@ -254,11 +256,16 @@ class Intake:
                 is_apart=is_apart,
                 read_from=news.read_from,
             )
+
+    async def _count_refused(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, timeout: timedelta
+    ) -> None:
+        """Look for SKUs that the ledger can't hold. A second pass over the listing: not after each bulk change."""
+        async with self._reading_listing(news.pid, is_apart=True):
             refused = await self._ledger.refused_skus(connection, timeout)
-            if refused is not None:
-                news.drained.refused += refused.some
-                news.drained.refused_in_listing = refused.many
-            return marked
+        if refused is not None:
+            news.drained.refused += refused.some
+            news.drained.refused_in_listing = refused.many
 
     @asynccontextmanager
     async def _reading_listing(self, pid: int, *, is_apart: bool) -> "AsyncIterator[None]":

@@ -359,7 +359,7 @@ class Ledger:
             _SQL["hold_filling"], self.channel, listed, zeroes, guard.zero_share, guard.zero_count
         )
         if not is_held and not filling["is_good"]:
-            await connection.execute(_SQL["tell_owners"])
+            await connection.execute(_SQL["tell_owners"], self.channel)
 
     async def claim(
         self,

@@ -59,7 +59,7 @@ class Parked:
             rows = await connection.fetch(
                 _SQL["retry_parked"], self.channel, None if skus is None else list(skus), per_s
             )
-            await connection.execute(_SQL["tell_replicas"])
+            await connection.execute(_SQL["tell_replicas"], self.channel)
         return [Sku(row["sku"]) for row in rows]
 
     async def discard(self, skus: Sequence[Sku]) -> list[Sku]:

@@ -90,4 +90,4 @@ async def test_resuming_wakes_whoever_owns_the_lane(shop: Shop) -> None:
     await pauses.pause(CHANNEL, "one", "")
     await pauses.resume(CHANNEL)
     async with asyncio.timeout(20):
-        assert await heard.get() == "marked"
+        assert await heard.get() == f"marked {CHANNEL}"

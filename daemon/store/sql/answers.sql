@@ -123,8 +123,8 @@ WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
 RETURNING d.sku;
 
 -- name: tell_replicas
--- Wakes whoever owns the lane.
-SELECT pg_notify('stockrelay', 'marked');
+-- Wakes the owners of the channel's lanes.
+SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: standing
 -- For `status`: the sync that is open and how many SKUs still have a turn in it, the last reconcile that is over, and how

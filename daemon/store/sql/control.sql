@@ -19,8 +19,8 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at, paused_by, reason;
 
 -- name: tell_replicas
--- Wakes the owners of its lanes.
-SELECT pg_notify('stockrelay', 'marked');
+-- Wakes the owners of the channel's lanes.
+SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: pauses
 -- The channels that are paused.

@@ -28,8 +28,8 @@ ON CONFLICT (channel, sku) DO UPDATE SET
     due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
 
 -- name: tell_replicas
--- Wakes the owners of lanes in other processes.
-SELECT pg_notify('stockrelay', 'marked');
+-- Wakes the owners of the channel's lanes in other processes.
+SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: stay_awake
 -- No capture rings until then: this process polls quickly. 0 seconds: ring again, unless the doorbell is off.

@@ -218,8 +218,8 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
 -- name: tell_owners
--- Wakes the owners of lanes: the channel may be served now.
-SELECT pg_notify('stockrelay', 'marked');
+-- Wakes the owners of the channel's lanes: it may be served now.
+SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: keep_held
 -- A held number that became due (marked without looking, to be confirmed, or a sync's turn): it is still wrong.

@@ -70,7 +70,7 @@ def invoke(args: list[str]) -> int:
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="The TOML file to read. Default: $STOCKRELAY_CONFIG, else ./config.toml, "
-    "else /etc/stockrelay/config.toml. Taken after the command, too, as is --secrets-dir.",
+    "else /etc/stockrelay/config.toml. May also be given after the command, like --secrets-dir.",
 )
 @click.option(
     "--secrets-dir",
@@ -82,7 +82,7 @@ def invoke(args: list[str]) -> int:
 @click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
 @click.pass_obj
 def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
-    """Keep marketplaces told of what an ERP's PostgreSQL says may be sold.
+    """Keep marketplaces' stock in step with an ERP's PostgreSQL database.
 
     \b
     New here:       stockrelay demo
@@ -90,14 +90,14 @@ def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
     One command:    stockrelay COMMAND --help
 
     Every setting can also come from the environment (STOCKRELAY_CHANNELS__SEKORM__APP_SECRET) or from a
-    file in the secrets folder. The environment goes before the secrets folder, and that before the TOML file.
+    file in the secrets folder. The environment overrides the secrets folder, which overrides the TOML file.
 
     Answers go to standard output, in JSON with --json; errors go to standard error, in one line that says what to
-    do. Colours are for terminals only, and not where NO_COLOR is set.
+    do. Colours are used on terminals only, and not with NO_COLOR.
 
     \b
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (another
-    try cannot help), 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (a retry
+    cannot help), 130 interrupted.
     """
     places.look_in(config, secrets_dir)
 
@@ -105,9 +105,9 @@ def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
 @cli.command(
     examples=["run", "--config /etc/stockrelay/config.toml run"],
     exits={
-        DONE: "told to stop (SIGTERM, Ctrl-C), and stopped in order",
-        FAILED: "a part of it failed; to be started again",
-        WRONG_CONFIGURATION: "the configuration is wrong; not to be started again",
+        DONE: "stopped in order by SIGTERM or Ctrl-C",
+        FAILED: "a part of it failed; start it again",
+        WRONG_CONFIGURATION: "the configuration is wrong; a restart cannot help",
     },
 )
 @click.pass_obj
@@ -115,13 +115,14 @@ def run(places: Places) -> int:
     """Run the daemon until SIGTERM or SIGINT.
 
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
-    each lane (a channel, or a part of it) is
-    owned by one of them. When told to stop, what is in flight is finished within run.grace_s.
+    each lane (a channel, or a part of it) is owned by one of them. On a stop signal the daemon finishes the requests
+    in flight within run.grace_s.
 
-    SIGHUP has it read its configuration again. What can be changed while it runs is (the log's level, rates, who is
-    told, secrets); the log says what needs a restart. A wrong configuration is refused, and the old one stays.
+    On SIGHUP it reads its configuration again. Settings that can change at run time (log level, rates, receivers,
+    secrets) take effect at once; the log names those that need a restart. A wrong configuration is refused, and the
+    old one stays.
 
-    Under systemd (Type=notify) it says when it is ready, and gives a sign of life while its loops turn.
+    Under systemd (Type=notify) it reports when it is ready, and feeds the watchdog while its loops run.
     `stockrelay health` asks the same from outside.
     """
     settings = places.read()
@@ -169,8 +170,8 @@ def demo(*, forever: bool, skus: int) -> int:
 def check(places: Places, *, as_json: bool) -> int:
     """Find what keeps the daemon from working.
 
-    A table of what was looked at and what to do about it: configuration, database rights, schema, triggers,
-    listing queries, clock, and whether each marketplace can be reached and takes the credentials. Changes
+    Prints a table of checks and what to do about each: configuration, database rights, schema, triggers,
+    listing queries, clock, and whether each marketplace can be reached and accepts the credentials. Changes
     nothing.
     """
     settings = places.read(log_to=sys.stderr)
@@ -194,10 +195,10 @@ def check(places: Places, *, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(places: Places, *, as_json: bool) -> None:
-    """Show how every channel stands.
+    """Show the state of every channel.
 
-    Who owns it, whether it is paused or in trouble, backlog and the age of its oldest change, what is in flight,
-    in doubt, held and parked, the sync that runs, the last reconcile and the differences that are open.
+    Its owner, whether it is paused or in trouble, backlog and the age of its oldest change, what is in flight,
+    in doubt, held and parked, a running sync, the last reconcile and the differences that are open.
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
     """

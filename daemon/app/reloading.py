@@ -118,7 +118,7 @@ def take_limits(
 
 
 def take_rest(doorbell: Doorbell, notifier: Notifier, settings: Settings, told: Sequence[Receiver]) -> None:
-    """The doorbell's next connection, and the next message."""
+    """Apply the settings to the doorbell's next connection and to the notifier's next message."""
     doorbell.options = connect_options(settings, is_direct=True)
     notifier.use(told, manners(settings))
 

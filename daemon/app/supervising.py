@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
 _FATAL: Final = (ConfigError, SchemaMismatch, ForeignDatabase)
-"""What running again cannot help, for any service: the process ends, and says why."""
+"""Errors that a restart cannot fix: they end the process."""
 _BASE: Final = timedelta(seconds=1)
 _CAP: Final = timedelta(seconds=60)
 _STEADY_S: Final = 60.0
-"""A service that has run for so long has recovered: the next failure is a first one."""
+"""A service that has run this long has recovered: the next failure counts as the first."""
 
 
 class Supervisor:

@@ -302,7 +302,7 @@ def _doubts(tally: _Tally, whole: _Whole, listing: ChannelListing) -> list[tuple
         ),
         (
             whole.names_alike.many,
-            f"times identifiers differ only by blanks or capitals, such as {'; '.join(whole.names_alike.some)}",
+            f"pairs of identifiers differ only by blanks or capitals, such as {'; '.join(whole.names_alike.some)}",
             "to us they are different: if the partner takes them for one, it keeps the number that was sent last",
         ),
         (
@@ -317,7 +317,7 @@ def _doubts(tally: _Tally, whole: _Whole, listing: ChannelListing) -> list[tuple
         ),
         (
             whole.alike.many,
-            f"times SKUs differ only by blanks or capitals, such as {'; '.join(whole.alike.some)}",
+            f"pairs of SKUs differ only by blanks or capitals, such as {'; '.join(whole.alike.some)}",
             "they are different SKUs to us: if they are one product, let the listing give one row for it",
         ),
     )

@@ -16,18 +16,18 @@ def check_notify(findings: Findings, settings: Settings) -> None:
     if not urls:
         findings.warn(
             NOTIFY,
-            "nobody is told when a channel is paused, SKUs are parked or numbers differ",
+            "no notification is sent when a channel is paused, SKUs are parked or numbers differ",
             "set notify.urls (docs/notifications.md), then run `stockrelay notify test`",
         )
         return
     if blind := [schema(url) for url in (each.get_secret_value() for each in urls) if is_unverified(url)]:
         findings.warn(
             NOTIFY,
-            f"{', '.join(blind)} is reached whoever answers (verify=no): somebody between can read along",
+            f"{', '.join(blind)} does not verify certificates (verify=no): a man in the middle can read the messages",
             "take verify=no out of notify.urls; the receiver's certificate must be one that this machine trusts",
         )
         return
     kinds = ", ".join(schema(url.get_secret_value()) for url in urls)
     findings.passed(
-        NOTIFY, f"told in {settings.notify.language} by {kinds}; `stockrelay notify test` proves it"
+        NOTIFY, f"sent in {settings.notify.language} by {kinds}; `stockrelay notify test` proves it"
     )

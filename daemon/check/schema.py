@@ -95,7 +95,7 @@ async def check_identity(findings: Findings, inspector: Inspector) -> None:
             findings.failed(
                 IDENTITY,
                 f"this is a copy of the database that is pushed from ({found}): nothing is sent from it",
-                "if it takes over for good, and no daemon pushes from the other: run `stockrelay adopt`",
+                "if it takes over for good, and no daemon pushes from the original: run `stockrelay adopt`",
             )
 
 
@@ -104,7 +104,7 @@ async def check_change_log(findings: Findings, inspector: Inspector) -> None:
     with findings.guarding(CHANGE_LOG):
         oldest = await inspector.unemptied_since(_EMPTIED)
         if oldest is None:
-            findings.passed(CHANGE_LOG, "is emptied")
+            findings.passed(CHANGE_LOG, "rotates normally")
         else:
             findings.warn(
                 CHANGE_LOG,
@@ -152,4 +152,4 @@ async def check_functions(
         wrong = judge_replication(await inspector.capturing.replicated(), tables, faults)
         subscribed = await Dependencies(inspector.look, settings.run.compared_only).subscribed()
         wrong += judge_subscribed(subscribed, settings.run.resync_s)
-        findings.add(REPLICATION, wrong, "nobody works where triggers do not fire")
+        findings.add(REPLICATION, wrong, "no setting and no subscription keeps the triggers from firing")

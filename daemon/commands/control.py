@@ -30,7 +30,7 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
     """Send nothing to CHANNEL until `resume`.
 
     What is in flight ends as it would have. Changes are still captured and gathered, and nothing is lost:
-    after `stockrelay resume CHANNEL` each SKU is told its newest number. The pause is kept in the database: every
+    after `stockrelay resume CHANNEL` the newest number of each SKU is sent. The pause is kept in the database: every
     replica honours it, and a restart does not end it. Pausing twice keeps the first time and the last reason.
     """
     settings = places.read(log_to=sys.stderr)

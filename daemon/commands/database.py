@@ -24,8 +24,8 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
 
     The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
     no longer watched are taken away. Safe to repeat, and safe when several replicas do it at once. Needs the
-    rights of the schema's owner. Where the daemon runs as another role, --grant-to names it; which rights these
-    are stands in deploy/roles.sql.
+    rights of the schema's owner. Where the daemon runs as another role, name it with --grant-to;
+    deploy/roles.sql lists the rights.
     """
     if sql and as_json:
         raise click.UsageError("--sql prints SQL, not JSON; give one of the two", click.get_current_context())
@@ -54,9 +54,9 @@ def adopt(places: Places, *, as_json: bool) -> None:
     """Accept this database as the one to push from.
 
     After a restore, pg_upgrade, a logical cutover or CREATE DATABASE ... TEMPLATE the database is not the one that was
-    pushed from before, and `stockrelay run` refuses it until this command has run, so that a test copy never sells. Be
-    sure that no daemon pushes from the other: no copy can know. Every number is sent again. Refused while a
-    subscription writes our schema.
+    pushed from before, and `stockrelay run` refuses it until this command has run, so that a test copy never sells.
+    Make sure that no daemon still pushes from the original database: Stockrelay cannot detect that. Every number is
+    sent again, except for parked SKUs. Refused while a subscription writes our schema.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon import app
@@ -87,12 +87,12 @@ def uninstall(places: Places, *, is_confirmed: bool, is_forced: bool, as_json: b
     """Take our triggers and our schema out of the database.
 
     The ERP may go on working meanwhile: the triggers are taken off table by table, waiting for each only briefly, and
-    the schema goes last, with the ledger and the history in it. When a table stays locked, it says by whom; run it
-    again then. The ERP's tables, the numbers at the marketplaces and the two roles stay; it prints the SQL that
-    removes the roles. Stop the daemons first. Needs the rights of the schema's owner.
+    the schema goes last, with the ledger and the history in it. If a table stays locked, the command names the
+    holder; run it again later. The ERP's tables, the numbers at the marketplaces and the two roles stay; it prints the
+    SQL that removes the roles. Stop the daemons first. Needs the rights of the schema's owner.
     """
     if not is_confirmed and (as_json or not sys.stdin.isatty()):
-        raise click.UsageError("nobody can be asked here: give --yes", click.get_current_context())
+        raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
     settings = places.read(log_to=sys.stderr)
     from daemon import app
 

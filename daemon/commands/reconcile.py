@@ -52,7 +52,7 @@ _COLUMNS: Final = (
     ],
     exits={
         DONE: "it was completed, whether or not anything differs",
-        FAILED: "it could not be completed; give the command again to go on",
+        FAILED: "it could not be completed; run the command again to go on",
     },
 )
 @click.option(
@@ -86,8 +86,8 @@ def reconcile(
     """Compare with what the marketplaces hold, now and by hand.
 
     What the daemon does every night, with the same settings: Sekorm is asked about all that changed on the day,
-    Ymatou's numbers are read back. What differs is told again (unless reconcile.heal is off), and the person in
-    charge gets the report. A run that was killed half-way is gone on with when the command is given again.
+    Ymatou's numbers are read back. What differs is sent again (unless reconcile.heal is off), and the receivers
+    of notifications get the report. A run that was killed half-way resumes when you run the command again.
     """
     settings = places.read(log_to=sys.stderr)
     names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def release(places: Places, channel: str, *, as_json: bool) -> None:
     """Send the numbers of CHANNEL that the guard holds.
 
-    They are due at once. For guard.window_s from now further ones pass unasked, so that the rest of the same import
-    does not stop again.
+    They are due at once. For the next guard.window_s, further numbers are sent without asking, so that the rest of the
+    same import is not held again.
     """
     settings = places.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

@@ -23,7 +23,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Something that is not what was written: an attempt (`attempt_id`), or a batch (`number`) of a chain."""
+    """An attempt (`attempt_id`) or a batch (`number`) that does not match the hash chain."""
 
     day: date
     what: str

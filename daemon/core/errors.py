@@ -24,7 +24,7 @@ class StoreUnavailable(StockrelayError):
 
 
 class TableLocked(StoreUnavailable):
-    """Somebody else's transaction has a table locked that has to be read: it works again when that ends."""
+    """Another transaction has locked a table that has to be read: reading works again when it ends."""
 
     advice = "who holds the lock is in pg_locks; pg_blocking_pids() names it"
 
@@ -43,7 +43,7 @@ class SchemaMismatch(StockrelayError):
 
 
 class ForeignDatabase(StockrelayError):
-    """The database is not the one that was pushed from before: a clone or a restore (DESIGN.md 2.2)."""
+    """The database is not the one that was pushed from before: a clone or a restore."""
 
 
 class LeaseLost(StockrelayError):

@@ -29,7 +29,7 @@ class GuardRule:
         return max(self.zero_count, int(self.zero_share * of))
 
     def most_moves(self, of: int) -> int:
-        """How many moved numbers of so many are not held."""
+        """How many moved numbers are not held, `of` being the number on sale."""
         return max(self.zero_count, 5, int(self.move_share * of))
 
 
@@ -41,8 +41,8 @@ def threshold(rule: GuardRule | None, on_sale: int | None) -> str:
         return f"{rule.zero_share:.0%} of what is on sale, at least {rule.zero_count}, may fall to 0"
     minutes = f"{rule.window.total_seconds() / 60:g} min"
     return (
-        f"{rule.most_zeroes(on_sale)} of {on_sale} on sale may fall to 0 within {minutes}, "
-        f"{rule.most_moves(on_sale)} may move {rule.move_factor:g} times over"
+        f"{min(rule.most_zeroes(on_sale), on_sale)} of {on_sale} on sale may fall to 0 within {minutes}, "
+        f"{min(rule.most_moves(on_sale), on_sale)} may move {rule.move_factor:g} times over"
     )
 
 
@@ -50,7 +50,8 @@ def limits_in_short(rule: GuardRule | None, on_sale: int) -> str:
     """Say the same in a few words, for a table."""
     if rule is None:
         return "off"
-    return f"{rule.most_zeroes(on_sale)} zeroes, {rule.most_moves(on_sale)} moves of {on_sale}"
+    zeroes, moves = (min(limit, on_sale) for limit in (rule.most_zeroes(on_sale), rule.most_moves(on_sale)))
+    return f"passes {zeroes} zeroes, {moves} moves of {on_sale}"
 
 
 def is_far(before: int | None, after: int | None, factor: float) -> bool:

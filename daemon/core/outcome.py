@@ -1,4 +1,4 @@
-"""What a push came to: the classes of DESIGN.md section 2.4, as values."""
+"""The outcome of a push, as a value."""
 
 from dataclasses import dataclass
 from datetime import timedelta

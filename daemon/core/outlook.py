@@ -138,13 +138,13 @@ def _differing(facts: Facts, row: Row) -> str:
 def _released(facts: Facts) -> str:
     if facts.filling is Filling.HELD:
         return (
-            "Nothing of this channel is sent until the ERP's numbers are right or somebody lets them go: "
+            "Nothing is sent on this channel until the ERP's numbers are corrected or the hold is released: "
             f"`stockrelay release {facts.channel}`."
         )
     if facts.guard is None:
         return _obstacle(facts) + "The guard holds nothing any more: the number is due within a moment."
     return (
-        "The number is not sent until the ERP's numbers are back or somebody lets it go: "
+        "The number is not sent until the ERP's numbers are back or the hold is released: "
         f"`stockrelay release {facts.channel}`. One that is not wrong goes out as always."
     )
 

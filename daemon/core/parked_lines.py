@@ -1,4 +1,4 @@
-"""Which lines the log has of parked SKUs: each by itself while they are few, and a number where they are many."""
+"""Decides which log lines to write for parked or refused SKUs: one each while they are few, else one for all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Final
 
 _WINDOW_S: Final = 60.0
 _MOST: Final = 3
-"""Lines of single SKUs in a window; what is more is summed up in one, at once or when the window is over."""
+"""Maximum lines of single SKUs in a window; further SKUs share one line, at once or at the window's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """So many SKUs were parked; `sku` is the first of them."""
+    """`skus` SKUs were parked or refused; `sku` is the first of them."""
 
     skus: int
     sku: str
@@ -19,7 +19,7 @@ class Summary:
 
 
 class ParkedLines:
-    """Says what to write of what was parked. Times are monotonic seconds."""
+    """Decides which log lines to write for parked or refused SKUs. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._waiting: list[Mapping[str, object]] = []

@@ -1,4 +1,4 @@
-"""What to do with one due delivery: the claim's decision, pure (DESIGN.md 2.4)."""
+"""What to do with one due delivery: the claim's decision, as a pure function."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -216,7 +216,7 @@ def _unreadable(listed: Listed, sku: Sku) -> str | None:
     if listed.rows > 1:
         return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
     if listed.lacks not in (None, sku):
-        return f"the number of {quoted(listed.lacks)}, which is part of its sum, can't be sent"
+        return f"the quantity of {quoted(listed.lacks)}, which is part of this SKU's sum, can't be sent"
     if listed.quantity is None:
         return quantity_problem(listed.unsendable)
     if not listed.identifiers:

@@ -1,4 +1,4 @@
-"""Dispatch: claims due rows of a channel's lanes, sends them, writes what became of them (DESIGN.md 2.4)."""
+"""Dispatch: claims due rows of a channel's lanes, sends them, records the outcomes."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The doorbell: a connection that listens, watched, and made anew when it is lost (DESIGN.md 2.2, FAULTS 5 and 6)."""
+"""The doorbell: a connection that listens, is probed, and is reopened when it is lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

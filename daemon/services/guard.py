@@ -1,4 +1,4 @@
-"""One channel's guard: asks the person once, sees when the numbers are back, lets go what was released.
+"""One channel's guard: asks an operator once, detects recovery and releases held rows.
 
 Holding is decided where numbers are marked and claimed; nothing here has to run for a held number to stay.
 """

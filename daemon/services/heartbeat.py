@@ -1,4 +1,4 @@
-"""One line a minute that says how it stands, for whoever watches the log (DESIGN.md 2.5)."""
+"""Logs one status line per channel and minute."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Notifications, which anybody who may connect can send: those in vain are followed less and less promptly."""
+"""Throttles reactions to NOTIFY, which any role with CONNECT can send."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _QUIET_GAPS: Final = 10
 
 
 class Heeding:
-    """Calls `follow` for a notification: at once, or at the end of a gap that doubles while following is in vain.
+    """Calls `follow` for a notification: at once, or after a gap that doubles while following finds nothing to do.
 
     The gap is `longest_s` at most. After ten gaps without a notification the next one is followed at once again.
     """

@@ -44,7 +44,7 @@ _LOCKED_RETRY_S: Final = 0.1
 
 
 def _nobody(_error: StockrelayError | None) -> None:
-    """A short command asks nobody to listen."""
+    """Default: discard the report."""
 
 
 class IntakeService:

@@ -14,38 +14,38 @@ class ChannelSettings(Section):
     """What both marketplaces have in common."""
 
     enabled: bool = True
-    """Tell this marketplace. `false`: it is told of nothing, and needs no credentials."""
+    """Send to this marketplace. `false`: nothing is sent, and no credentials are needed."""
     listing: rules.Query = ""
     """One SQL query with a row for each SKU that is sold there: `sku`, the marketplace's names of it (Sekorm:
-    `pn_code` and `brand_name`, at most 50 characters each; Ymatou: `outer_sku_id`), and `quantity`, of
-    which fractions are rounded down and less than nothing is nothing. A SKU that leaves it is set to 0."""
+    `pn_code` and `brand_name`, at most 50 characters each; Ymatou: `outer_sku_id`), and `quantity`:
+    fractions are rounded down, negative values count as 0. A SKU that leaves the listing is set to 0."""
     max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
     """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
     a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""
     duplicates: Duplicates = "park"
-    """What becomes of SKUs with the same identifiers, for which the marketplace keeps one number. `"park"`: they are
-    parked, each names the others, and the marketplace keeps what it has. `"sum"`: it is sent the sum of their
-    quantities."""
+    """How to handle SKUs with the same identifiers, for which the marketplace keeps one number. `"park"`: they are
+    parked, each names the others, and the marketplace keeps its number. `"sum"`: the sum of their quantities is
+    sent."""
     rate_per_s: rules.Rate = 20.0
-    """Requests at most."""
+    """Maximum requests per second."""
     concurrency: rules.Parallel = 8
-    """Requests in flight at most."""
+    """Maximum requests in flight."""
     lanes: rules.Lanes = 1
     """Parts into which the SKUs are divided; each has one owner, replicas share them. At most `concurrency`."""
     timeout_s: rules.Seconds = 5.0
-    """A request is given up after so long, from connecting to the last byte."""
+    """How long a request may take, from connecting to the last byte."""
     settle_s: rules.Seconds = 60.0
-    """How long a request of unknown fate may still take effect at the marketplace; then its SKU is told once
-    more, which ends the doubt. Must be more than `run.lease_s` + `timeout_s`."""
+    """How long a request with an unknown outcome may still take effect at the marketplace. After that its SKU is sent
+    once more, which ends the doubt. Must be more than `run.lease_s` + `timeout_s`."""
     urgent_below: rules.Threshold = 0
     """A quantity that falls below this goes out at once, as a sell-out does. 0: only sell-outs."""
     park_after: rules.Attempts = 5
-    """A SKU that fails so often in a row, while others pass, is parked: it waits for a person."""
+    """A SKU that fails this many times in a row, while others pass, is parked until an operator acts."""
     batch: rules.SekormBatch = 200
-    """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
+    """Maximum SKUs per batched call: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 0
-    """SKUs share calls while more than so many wait. 0: never, each has a call of its own. Sekorm's interface
-    for many SKUs is meant for initialisation, and one answer stands for all of them."""
+    """SKUs share calls while more than this many wait. 0: never, each has a call of its own. Sekorm's batch
+    interface is meant for initialisation, and one answer stands for all SKUs of a call."""
     ca_file: rules.ExistingFile | None = None
     """Certificates to trust beside the system's, as a PEM file."""
 
@@ -78,7 +78,7 @@ class Sekorm(ChannelSettings):
     app_secret: rules.Secret = SecretStr("")
     """The account's password."""
     body: Literal["form", "json"] = "form"
-    """How requests are written."""
+    """How request bodies are encoded."""
     token_key: rules.FernetKey | None = None
     """The access token is shared by all replicas through the database. With this Fernet key it is encrypted
     there; make one with `openssl rand -base64 32 | tr '+/' '-_'`."""
@@ -95,7 +95,7 @@ class Ymatou(ChannelSettings):
     base_url: rules.BaseUrl = "https://open.ymatou.com"
     """Ymatou's host, without a path. `http://` is for the simulator on this machine only."""
     dialect: Literal["path", "gateway"] = "path"
-    """Which of Ymatou's two interfaces is spoken: `"path"` is /api/v1/..., `"gateway"` is /apigateway/v1?..."""
+    """Which of Ymatou's two interfaces is used: `"path"` is /api/v1/..., `"gateway"` is /apigateway/v1?..."""
     app_id: rules.Plain = ""
     """The application's id, as Ymatou assigned it. It stands in the address of every call and is no secret."""
     app_secret: rules.Secret = SecretStr("")
@@ -103,9 +103,9 @@ class Ymatou(ChannelSettings):
     auth_code: rules.Secret = SecretStr("")
     """The shop's authorisation of the application."""
     batch: rules.YmatouBatch = 100
-    """SKUs of one call at most, where many share one: in `sync`, and above `batch_above`."""
+    """Maximum SKUs per batched call: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 500
-    """SKUs share calls while more than so many wait; each has a result of its own. 0: only in `sync`."""
+    """SKUs share calls while more than this many wait; each has its own result. 0: only in `sync`."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ymatou":

@@ -16,7 +16,8 @@ _LENGTH: Final = 16
 def fingerprints(settings: Settings) -> dict[str, str]:
     """The sections that all replicas must have alike, each with its fingerprint.
 
-    All secrets together have one, from a slow function: who reads it can't try words for one of them.
+    All secrets share one fingerprint, from a slow function, so that a reader of the hash cannot brute-force a single
+    secret.
     """
     shown: dict[str, Any] = settings.masked()
     sections = {name: value for name, value in shown.items() if name not in _OF_A_REPLICA}

@@ -171,7 +171,7 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
 
 
 class _UnfitError(Exception):
-    """What is no file to read, in words."""
+    """The path is not a readable regular file."""
 
 
 def _content(file: Path, most: int) -> bytes:

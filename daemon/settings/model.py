@@ -65,21 +65,21 @@ class Settings(BaseSettings):
     debounce: Debounce = Debounce()
     """How long changes of one SKU are gathered."""
     run: Run = Run()
-    """The rhythm of the daemon."""
+    """How often the daemon looks, and how long it waits."""
     channels: Channels
     """The marketplaces, by name."""
     guard: Guard = Guard()
-    """When zeroes are too many to be true."""
+    """When implausible numbers are held."""
     reconcile: Reconcile = Reconcile()
-    """The nightly proof that partners and ERP agree."""
+    """The nightly comparison of the partners' numbers with the ERP's."""
     history: History = History()
     """What is kept of the past."""
     notify: Notify = Notify()
-    """The person in charge, and how often they are told."""
+    """Who receives notifications, and how often."""
     ops: Ops = Ops()
-    """The port on which machines ask how the daemon is."""
+    """The HTTP port for health checks, metrics and status."""
     log: Log = Log()
-    """What is told on standard output."""
+    """The log on standard output."""
 
     @classmethod
     def settings_customise_sources(
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         return self
 
     def enabled_channels(self) -> dict[ChannelName, Sekorm | Ymatou]:
-        """The channels that are told of stock, by name."""
+        """The enabled channels, by name."""
         both: dict[ChannelName, Sekorm | Ymatou] = {
             SEKORM: self.channels.sekorm,
             YMATOU: self.channels.ymatou,

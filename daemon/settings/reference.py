@@ -43,23 +43,23 @@ _HEAD: Final = """# Configuration
 
 <!-- Made from the settings model: STOCKRELAY_WRITE_DOCS=1 python -m pytest tests/docs/test_configuration.py -->
 
-Every setting there is. `config.example.toml` is a file to begin with, which holds them all; only `[database]`, one
-`[[watch]]` and one channel have to be there. `stockrelay check` finds what is wrong, `stockrelay config show` prints
-what is in force, `stockrelay config schema` the JSON Schema for editors.
+All settings. `config.example.toml`, a file to start from, has them all; only `[database]`, one `[[watch]]` and one
+channel are required. `stockrelay check` finds what is wrong, `stockrelay config show` prints the settings in force,
+`stockrelay config schema` the JSON Schema for editors.
 
 A value comes from the first of these that has it:
 
-1. **the environment**: the name that stands with each key below, with two underscores between the parts. Lists and
+1. **the environment**: the variable named with each key below, with two underscores between the parts. Lists and
    whole sections are written as JSON.
-2. **the secrets folder** (`--secrets-dir` or `STOCKRELAY_SECRETS_DIR`): a file for each value, called as the variable
-   without `STOCKRELAY_` and in small letters, such as `channels__sekorm__app_secret`.
+2. **the secrets folder** (`--secrets-dir` or `STOCKRELAY_SECRETS_DIR`): one file per value, named like the variable
+   without `STOCKRELAY_` and in lower case, such as `channels__sekorm__app_secret`.
 3. **the file**: `--config`, else `STOCKRELAY_CONFIG`, else `config.toml` in the working directory, else
    `/etc/stockrelay/config.toml`.
 
-A key that there is not, a value out of range and what contradicts another value are errors: the program names key,
-value and fix, and ends with exit code 78. On SIGHUP a running daemon reads it all again, the environment apart
+An unknown key, an out-of-range value and a value that contradicts another are errors: the program names key, value and
+fix, and ends with exit code 78. On SIGHUP a running daemon reads everything again except the environment
 ([operations.md](operations.md#changing-the-configuration)).
-**Secret** marks what is never shown: not in the log, not by `config show`, not in an error.
+Values marked **secret** are never shown: not in the log, not by `config show`, not in an error.
 """
 
 

@@ -38,14 +38,13 @@ class Database(Section):
     """A direct way to the same database, past a pooler such as PgBouncer: LISTEN does not work through one in
     transaction mode. Left out: the same as `dsn`."""
     pool_size: rules.Parallel = 8
-    """Connections to the database at most, beside the one that listens, one for each channel that reads its changes,
-    and, for leases, two and one for each channel."""
+    """Maximum size of the connection pool. On top of it: 1 connection to listen, 1 per channel to read changes, and 2
+    plus 1 per channel for leases."""
     statement_timeout_s: rules.Seconds = 30.0
     """A statement that takes longer is given up and tried again. A slow listing needs more."""
     doorbell: bool = True
-    """A committed change wakes the daemon at once. `false`: it only looks every `run.poll_s`. A
-    transaction that the ERP prepares (PREPARE TRANSACTION) does not wake it either way. `stockrelay migrate` puts
-    a change of it into effect."""
+    """A committed change wakes the daemon at once. `false`: it only polls every `run.poll_s`. A transaction that the
+    ERP prepares (PREPARE TRANSACTION) never wakes it. Run `stockrelay migrate` after changing this setting."""
     prepared_statements: bool = True
     """Set to `false` for a pooler in transaction mode that cannot keep prepared statements."""
 
@@ -84,12 +83,12 @@ class Watch(Section):
 
 
 class Debounce(Section):
-    """How long changes of one SKU are gathered before a partner is told."""
+    """How long changes of one SKU are gathered before they are sent."""
 
     quiet_s: rules.Window = 2.0
-    """A changed SKU is told when it has not changed again for so long. Sell-outs don't wait. 0: nothing waits."""
+    """A changed SKU is sent once it has been unchanged for this long. Sell-outs don't wait. 0: nothing waits."""
     max_wait_s: rules.Window = 10.0
-    """However often it changes, a SKU is told at the latest so long after its first change."""
+    """The longest time that a SKU waits after its first change, however often it changes."""
 
     @property
     def quiet(self) -> timedelta:
@@ -108,25 +107,24 @@ class Debounce(Section):
 
 
 class Run(Section):
-    """The rhythm of the daemon."""
+    """How often the daemon looks, and how long it waits."""
 
     poll_s: rules.Seconds = 1.0
-    """Look for changes at least so often, even if no doorbell rings."""
+    """How often the daemon looks for changes even if no notification arrives."""
     lease_s: rules.Seconds = 10.0
-    """A replica that has not been heard of for so long loses its lanes to another."""
+    """A replica that has not renewed its lease for this long loses its lanes to another."""
     resync_s: rules.Seconds = 3600.0
-    """Compare the whole listing with what was acknowledged so often. It finds what no trigger can tell: a
-    change in a table that is not watched."""
+    """How often the whole listing is compared with what was acknowledged. This finds changes that no trigger sees,
+    such as those of a table that is not watched."""
     grace_s: rules.Seconds = 10.0
-    """When told to stop, finish what is in flight within so long. Let whoever stops the daemon wait longer
-    than this."""
+    """How long requests in flight may take after a stop is requested. Set the supervisor's stop timeout higher."""
     heartbeat_s: rules.Seconds = 60.0
-    """Log backlog, ages and ownership of each channel so often."""
+    """How often backlog, ages and ownership of each channel are logged."""
     capture_check_s: rules.Seconds = 60.0
-    """See so often that the triggers are as they should be, and that a change is rung for and read."""
+    """How often the daemon checks that the triggers are intact and that a test change is announced and read."""
     compared_only: tuple[rules.Table, ...] = ()
-    """Tables and views that a listing reads and that nobody needs to watch: their changes may wait for the
-    comparison every `resync_s`. Those that are neither here nor watched are named as a fault."""
+    """Tables and views that a listing reads and that need not be watched: their changes may wait for the
+    comparison every `resync_s`. Those that are neither listed here nor watched are reported as a fault."""
 
     @property
     def capture_check(self) -> timedelta:
@@ -166,25 +164,25 @@ class History(Section):
 
 
 class Notify(Section):
-    """The person in charge, and how often they are told."""
+    """Who receives notifications, and how often."""
 
     urls: tuple[rules.Receiver, ...] = ()
-    """Where to tell them, as apprise writes addresses; notifications.md shows how to get one. Empty: nobody is
-    told."""
+    """The receivers' addresses, as apprise writes them; notifications.md shows how to get one. Empty: nothing is
+    sent."""
     language: Annotated[Literal["zh", "en"], rules.Lower] = "zh"
     """The messages' language: `"zh"` is Chinese, `"en"` English."""
     gather_s: rules.Window = 60.0
-    """What is of one kind and comes within this time is told in one message."""
+    """Notices of one kind that come within this time share a message."""
     most_per_hour: rules.Attempts = 30
-    """Messages in an hour at most; more wait and are gathered. The guard's question does not wait."""
+    """Maximum messages per hour; further ones wait and are combined. The guard's question does not wait."""
     timeout_s: rules.Seconds = 20.0
-    """A receiver that has not answered by then is tried again."""
+    """How long a receiver may take to answer before the delivery is retried."""
     retry_s: rules.Seconds = 30.0
     """The first pause after a failed delivery; each further one is twice as long, up to `retry_most_s`."""
     retry_most_s: rules.Seconds = 1800.0
     """The longest pause between two tries of a delivery."""
     give_up_s: rules.Seconds = 86_400.0
-    """A notice that could not be told for so long is given up, which is logged and told."""
+    """A notice that could not be delivered for this long is given up. That is logged, and reported later."""
 
     @property
     def gather(self) -> timedelta:
@@ -215,24 +213,25 @@ class Notify(Section):
 
 
 class Guard(Section):
-    """When numbers are too wrong at once to be true: they are held, and a person is asked."""
+    """When implausible numbers are held until an operator decides."""
 
     enabled: bool = True
-    """Hold wrong numbers that come in bulk. `false`: every number is sent, however many there are at once."""
+    """Hold implausible numbers that come in bulk. `false`: every number is sent, however many change at once."""
     zero_share: rules.Share = 0.3
     """Zeroes are held when more than this share of what a channel has on sale falls to zero within `window_s`,
     and more than `zero_count` SKUs do. A first filling is held when more than this share of its rows is zero."""
     zero_count: rules.Count = 3
-    """So many zeroes within `window_s` are never held, whatever their share is: it matters to shops of a few SKUs."""
+    """Up to this many zeroes within `window_s` do not trip the zero rule, whatever their share. Matters for shops with
+    few SKUs."""
     row_share: rules.Share = 0.5
     """Zeroes are held when more than this share of a listing's rows, and at least ten, is suddenly missing."""
     move_factor: rules.Factor = 5.0
-    """A number that becomes at least so many times as large, or as small, counts as moved."""
+    """A number that grows or shrinks by at least this factor counts as moved."""
     move_share: rules.Share = 0.5
     """Moved numbers are held when more than this share of what a channel has on sale moves or falls to zero within
     `window_s`, and more than five SKUs do."""
     window_s: rules.Seconds = 300.0
-    """What comes within so long is counted together. A release (`stockrelay release`) is valid for as long."""
+    """Changes within this time are counted together. A release (`stockrelay release`) is valid for as long."""
     drip_share: rules.Share = 0.6
     """Zeroes are held when more than this share of what a channel has on sale, and more than ten SKUs, fall to zero
     within `drip_window_s`: a slow drip that is below `zero_share` at each moment."""
@@ -249,37 +248,37 @@ class Guard(Section):
 
 
 class Reconcile(Section):
-    """The nightly proof that partners and ERP agree."""
+    """The nightly comparison of the partners' numbers with the ERP's."""
 
     enabled: bool = True
     """Compare every night. `false`: only `stockrelay reconcile` does it, by hand."""
     cron: rules.Cron = "30 0 * * *"
-    """When: minute, hour, day of month, month, day of week, in `timezone`. A run is for the business day that
-    was over last; what was missed while no daemon ran is caught up."""
+    """When: minute, hour, day of month, month, day of week, in `timezone`. A run is for the last
+    finished business day; days that were missed while no daemon ran are caught up."""
     timezone: rules.Zone = "Asia/Shanghai"
     """The time zone in which a business day begins and ends, by its name. Commands show times in it."""
     heal: bool = True
-    """Tell the right number again where a marketplace's differs. `false`: report only."""
+    """Send the right number again where a marketplace's differs. `false`: report only."""
     contested_after: rules.Attempts = 3
-    """A number that keeps coming back wrong is told again so often, and then named and left alone."""
+    """How often a number that keeps coming back wrong is sent again before it is only reported."""
     rate_per_s: rules.Rate = 5.0
-    """Requests of a reconcile at most, beside those of the channel."""
+    """Maximum requests per second of a reconcile, on top of the channel's own."""
     chunk: rules.Rows = 200
-    """SKUs of one comparison at Sekorm."""
+    """SKUs per comparison at Sekorm."""
     bisect: bool = False
-    """When Sekorm does not say which SKU of a comparison differs: look for it by halves. Else the report names
+    """When Sekorm does not say which SKU of a comparison differs: find it by bisection. `false`: the report names
     the chunk."""
     bisect_calls: rules.Calls = 100
-    """Comparisons that a run spends at most on looking by halves."""
+    """Maximum comparisons that a run spends on bisection."""
     settle_s: rules.Window = 30.0
-    """A number that was told less than so long ago is not judged yet, and a difference is looked at again
-    after as long a pause."""
+    """A number that was sent less than this long ago is not judged yet, and a difference is checked again after the
+    same pause."""
     patience_s: rules.Window = 300.0
-    """How long a run waits in all for SKUs that are just being told something; then they count as unsettled."""
+    """How long a run waits in all for SKUs that are being sent; after that they count as unsettled."""
     give_up_s: rules.Seconds = 21_600.0
-    """A marketplace that gives no answer is asked again for so long; then the run ends incomplete."""
+    """How long a marketplace that does not answer is asked again; after that the run ends incomplete."""
     missed_after_s: rules.Seconds = 10_800.0
-    """A run that is not over so long after its time is reported."""
+    """A run that has not finished this long after its scheduled time is reported."""
 
     @property
     def schedule(self) -> Schedule:
@@ -287,26 +286,24 @@ class Reconcile(Section):
 
 
 class Ops(Section):
-    """The port on which machines ask how the daemon is: /livez, /readyz, /metrics, /status."""
+    """The HTTP port for health checks, metrics and status: /livez, /readyz, /metrics, /status."""
 
     enabled: bool = True
-    """Off: nothing is listened on; `stockrelay health` cannot answer then."""
+    """`false`: the port is not opened, and `stockrelay health` cannot answer."""
     host: rules.Host = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: keep it from
-    strangers."""
+    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: restrict access to it."""
     port: rules.Port = 9464
     """The TCP port. 0: any free one, named in the log."""
     allowed_hosts: tuple[rules.Host, ...] = ()
-    """Names by which the port is asked, such as a Kubernetes Service's. A request whose `Host` is another name is
+    """Host names that requests may use, such as a Kubernetes Service's. A request whose `Host` is another name is
     refused, so that no web page can read the port through a browser on this machine; IP addresses, `localhost`
     and `host` itself always work."""
 
 
 class Log(Section):
-    """What is told on standard output."""
+    """The log on standard output."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], rules.Lower] = "info"
     """The least important line that is written."""
     format: Annotated[Literal["auto", "json", "console"], rules.Lower] = "auto"
-    """`"json"`: a JSON object a line. `"console"`: for people. `"auto"`: for people on a terminal, JSON
-    elsewhere."""
+    """`"json"`: one JSON object per line. `"console"`: for people. `"auto"`: console on a terminal, JSON elsewhere."""

@@ -237,7 +237,7 @@ async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record
 
 
 def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Let TCP notice a peer that is gone: a partition sends no event (PITFALLS: asyncpg)."""
+    """Let TCP notice a peer that is gone: a network partition sends no event to the driver."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -255,7 +255,7 @@ def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 def _heard(task: "asyncio.Task[None]") -> None:
-    """What a clean-up failed of is nobody's business: the connection is cut."""
+    """Ignore a failed clean-up: the connection is closed anyway."""
     if not task.cancelled():
         task.exception()
 
@@ -292,7 +292,7 @@ class Database:
             self._patience_s = patience_s(arguments)
             pool = await asyncpg.create_pool(
                 **arguments,
-                # None for its own sake: while the server is away, the pool would log each try to restore it.
+                # Keep no idle minimum: asyncpg logs every failed attempt to refill it.
                 min_size=0,
                 max_size=self._pool_size,
                 max_inactive_connection_lifetime=300.0,

@@ -122,7 +122,7 @@ class ListingInspector:
 
     async def refused_skus(self) -> RefusedSkus:
         """Return SKUs that the ledger can't hold. It takes our schema."""
-        async with self._inspector.look("looking for SKUs that are no names") as connection:
+        async with self._inspector.look("looking for SKUs that cannot be stored") as connection:
             return await refused_skus(connection, self._listing)
 
     async def duplicates(self, most: int) -> Examples:

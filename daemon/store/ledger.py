@@ -737,8 +737,8 @@ class Ledger:
         )
 
     async def held(self, limit: int) -> list[Held]:
-        """Return held zeroes, those of which the partner shows the most first."""
-        async with self._database.connection(f"{self.channel}: listing held zeroes") as connection:
+        """Return held numbers, those of which the partner shows the most first."""
+        async with self._database.connection(f"{self.channel}: listing held numbers") as connection:
             rows = await connection.fetch(_SQL["held"], self.channel, limit)
         return [Held(Sku(row["sku"]), row["was"], row["held_at"]) for row in rows]
 

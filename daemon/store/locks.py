@@ -1,4 +1,4 @@
-"""Whose lock a statement of ours waits for: asked from another connection while it waits."""
+"""Finds the holder of a lock that one of our statements is waiting for."""
 
 import asyncio
 import contextlib

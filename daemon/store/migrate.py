@@ -108,7 +108,11 @@ async def _migrate(
     lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
     lines += [
         f"watching {row['name']} ({_watched_by(row)})"
-        + ("" if row["is_always"] else "; not in replicated sessions: that wants the table's owner")
+        + (
+            ""
+            if row["is_always"]
+            else "; the triggers do not fire in replicated sessions (only the table's owner can enable that)"
+        )
         for row in rows
     ]
     if has_doorbell and prepared:
@@ -169,7 +173,7 @@ async def _set_watches(
                 raise
             if tries == _TRIES:
                 raise StoreRefused(
-                    "setting the triggers: another session has locked a watched table all the time; see pg_locks, "
+                    "setting the triggers: a watched table stayed locked by another session; see pg_locks, "
                     "and run `stockrelay migrate` again when it has ended"
                 ) from error
         await asyncio.sleep(_PAUSE_S)

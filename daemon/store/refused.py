@@ -12,14 +12,14 @@ from daemon.store.one_message import AnyConnection
 _SQL = queries.load("ledger")
 
 LONGEST_SKU: Final = 1_000
-"""Bytes of an SKU at most, as the statements have it."""
+"""The maximum bytes of a SKU, as in the statements."""
 TOO_LONG: Final = f"longer than {LONGEST_SKU} bytes"
 NO_TEXT: Final = "its bytes are no text in the database's encoding"
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedSku:
-    """One of them, cut or escaped for showing, and why."""
+    """A SKU that can't be stored, cut or escaped for display, and why."""
 
     sku: str
     reason: str

@@ -137,11 +137,11 @@ class Syncs:
     async def refused(self) -> RefusedSkus:
         """Return the listing's SKUs that the ledger can't hold: a pass over all of it.
 
-        None where a row keeps its SKUs from being read. Raises StoreUnavailable, StoreRefused.
+        None are counted where the listing fails on a row. Raises StoreUnavailable, StoreRefused.
         """
         try:
             async with self._reader.connection(
-                f"{self.channel}: looking for SKUs that are no names"
+                f"{self.channel}: looking for SKUs that cannot be stored"
             ) as connection:
                 return await refused_skus(connection, self._listing, LISTING_TIMEOUT)
         except BadRow:

@@ -34,7 +34,7 @@ _LATER: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.ObjectInUseError,
 )
-"""What another try may do without."""
+"""Errors that are worth a retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ async def _say_locked(session: "Connection", step: asyncpg.Record, removed: Sequ
     await session.execute(_SQL["unlimited"])
     holders = [str(Blocker(**row)) for row in await session.fetch(_SQL["holders"], step["relations"])]
     return (
-        f"{'; '.join(holders) or 'somebody has locked what is to be removed'}, all the time. "
-        f"Removed so far: {', '.join(removed) or 'nothing'}. Run `stockrelay uninstall` again when that has ended; "
+        f"could not get a lock: {'; '.join(holders) or 'another session holds it'}. "
+        f"Removed so far: {', '.join(removed) or 'nothing'}. Run `stockrelay uninstall` again once it is released; "
         "`stockrelay migrate` sets everything up again"
     )

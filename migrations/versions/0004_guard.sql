@@ -202,12 +202,13 @@ BEGIN
     most_zeroes := greatest(zero_count, zero_share * sale.skus);
     most_moves := greatest(zero_count, 5, move_share * sale.skus);
     UPDATE stockrelay.guard AS g SET on_sale = sale.skus, listed = rows_once, counted_at = now WHERE g.channel = state.channel;
-    -- An error of the unit makes zeroes of the small numbers; one number that moves beside an import of zeroes is none.
+    -- An error of the unit makes zeroes of the small numbers; a single moved number beside an import of zeroes is not
+    -- a unit error.
     IF seen.moved > greatest(zero_count, 5) AND seen.moved + seen.zeroes > most_moves THEN
         why := 'moves';
         kinds := ARRAY['moved', 'gone', 'zero'];
     END IF;
-    -- New SKUs without stock are everyday's, unless they are a large part of all.
+    -- New SKUs without stock are an everyday event, unless they are a large part of all.
     IF seen.new > greatest(10, zero_count, zero_share * sale.rows_now) THEN
         why := 'new';
         kinds := kinds || ARRAY['new'];

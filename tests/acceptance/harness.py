@@ -256,7 +256,7 @@ class Stage:
         return finding
 
     def _check_log(self, replica: Replica) -> None:
-        """Every line is an event, none is a traceback, and no secret stands in any (I12)."""
+        """Every line is an event, none is a traceback, and no secret stands in any."""
         replica.read()
         assert replica.not_json == [], replica.not_json[:3]
         text = replica.text()

@@ -1,4 +1,4 @@
-"""Requests of unknown fate: recorded, confirmed, and never at rest with an old number (FAULTS 13 and 14)."""
+"""Requests of unknown fate: recorded, confirmed, and never at rest with an old number."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The database fails over to a standby that has not had the last transactions (FAULTS 4)."""
+"""The database fails over to a standby that has not had the last transactions."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Several daemons at once: each lane has one owner, and another takes over (FAULTS 11 and 12)."""
+"""Several daemons at once: each lane has one owner, and another takes over."""
 
 import asyncio
 import time

@@ -1,7 +1,7 @@
 """Secrets are planted wherever one can be set, and all that comes out is searched for them, however they are written.
 
 The real daemon and every command, through success and failure: logs at debug, console and JSON, standard error, the ops
-port, the process list, and a dump of the database. Invariant I12.
+port, the process list, and a dump of the database.
 """
 
 import asyncio

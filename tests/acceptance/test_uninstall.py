@@ -34,7 +34,7 @@ async def test_it_asks_refuses_beside_a_daemon_and_removes_everything_after_it(s
         stage18.stockrelay("uninstall"), stage18.stockrelay("uninstall", "--yes")
     )
     assert unasked.code == 2
-    assert "nobody can be asked here: give --yes" in unasked.err
+    assert "there is no terminal to ask on: give --yes" in unasked.err
     assert beside.code == 1
     assert beside.err.startswith("stockrelay: daemons run: ")
     await stopped(replica)

@@ -32,7 +32,7 @@ async def test_a_receiver_whose_certificate_nobody_looks_at_is_a_warning(office1
     check_notify(findings, office18.settings(notify={"urls": urls}))
     (result,) = findings.results
     assert result.verdict is Verdict.WARNING
-    assert result.found.startswith("jsons is reached whoever answers (verify=no)")
+    assert result.found.startswith("jsons does not verify certificates (verify=no)")
     assert "planted" not in str(result)
 
 

@@ -1,4 +1,4 @@
-"""Invariant I12 for the partners: no secret in a reason, an advice, a log line, a repr or an address."""
+"""No secret of the partners in a reason, an advice, a log line, a repr or an address."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Every way in which a watched table can change names the SKUs in the change log (DESIGN.md 2.1)."""
+"""Every way in which a watched table can change names the SKUs in the change log."""
 
 import asyncpg
 import pytest

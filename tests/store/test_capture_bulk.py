@@ -1,4 +1,4 @@
-"""A statement over more rows than are read one by one leaves one row, and everything is compared (DESIGN.md 5)."""
+"""A statement over more rows than are read one by one leaves one row, and everything is compared."""
 
 import asyncio
 

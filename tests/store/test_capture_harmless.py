@@ -1,4 +1,4 @@
-"""Whatever is wrong with our schema, the ERP's statement neither fails nor waits (FAULTS.md, I11)."""
+"""Whatever is wrong with our schema, the ERP's statement neither fails nor waits."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Claims: in order, fenced, committed before anything is sent (DESIGN.md 2.4)."""
+"""Claims: in order, fenced, committed before anything is sent."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What each outcome leaves behind, from each state; and that nobody else's outcome is written (DESIGN.md 2.4)."""
+"""What each outcome leaves behind, from each state; and that nobody else's outcome is written."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The doorbell rings once for many, at commit, and not at all while somebody is awake (DESIGN.md 2.1)."""
+"""The doorbell rings once for many, at commit, and not at all while somebody is awake."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What is marked, when it is due, and what is left alone (DESIGN.md 2.2)."""
+"""What is marked, when it is due, and what is left alone."""
 
 import asyncio
 from datetime import timedelta

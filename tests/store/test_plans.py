@@ -1,4 +1,4 @@
-"""The hot queries look at what they need, however much there is (DESIGN.md 5). Buffers are counted, not time."""
+"""The hot queries look at what they need, however much there is. Buffers are counted, not time."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is new is what this snapshot shows and the last one did not: whatever order commits have (DESIGN.md 2.2)."""
+"""What is new is what this snapshot shows and the last one did not: whatever order commits have."""
 
 import asyncio
 from collections import Counter

@@ -95,7 +95,7 @@ async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
 
 async def test_with_the_trigger_right_alone_it_works_but_for_replicated_sessions(cast: Cast) -> None:
     lines = await ready(cast, is_member=False)
-    assert len([line for line in lines if "not in replicated sessions" in line]) == 2
+    assert len([line for line in lines if "do not fire in replicated sessions" in line]) == 2
     sql = await cast.place.connect()
     clerk = await cast.place.connect(cast.clerk)
     await clerk.execute("INSERT INTO shop.goods VALUES ('A')")

@@ -327,7 +327,9 @@ async def test_a_sum_without_one_of_its_numbers_is_not_sent_and_names_the_sku(su
     await shop.sells("A", 5, NAME)
     await shop.sells("B", "NaN", NAME)
     assert await settle(shop) == []
-    assert await parked(shop) == {"A": 'the number of "B", which is part of its sum, can\'t be sent'}
+    assert await parked(shop) == {
+        "A": "the quantity of \"B\", which is part of this SKU's sum, can't be sent"
+    }
     await shop.sells("B", 2, NAME)
     assert await settle(shop) == [("A", "PN", 7)]
 

@@ -1,4 +1,4 @@
-"""The claim's decision: a table of what is done, and what holds whatever is put in (DESIGN.md 2.4)."""
+"""The claim's decision: a table of what is done, and what holds whatever is put in."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,7 +90,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
             delivery(5),
             Listed(1, OLD, None, carrier=Sku("A"), lacks=Sku("C")),
             False,
-            Park('the number of "C"'),
+            Park('the quantity of "C"'),
         ),
         (
             delivery(5),

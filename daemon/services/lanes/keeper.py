@@ -1,4 +1,4 @@
-"""One lane: kept and served while it is ours, given up (DESIGN.md 2.4)."""
+"""Keeps the lease of one lane, serves the lane while it is ours, and gives it up."""
 
 import asyncio
 from datetime import timedelta

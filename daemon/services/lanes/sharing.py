@@ -1,4 +1,4 @@
-"""The lanes of one replica: its share of them, and no more; a new division is followed (DESIGN.md 1)."""
+"""Takes one replica's share of the lanes, and follows a new division."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The nightly reconcile (DESIGN.md 2.7): partners and ERP are shown to agree, or a person is told where not."""
+"""The nightly reconcile: compares the partners' numbers with the ERP's and reports the differences."""
 
 from daemon.services.reconcile.engine import Ended, Reconciler
 from daemon.services.reconcile.service import ReconcileService

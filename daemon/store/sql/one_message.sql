@@ -1,6 +1,6 @@
 -- name: block
--- The body of a DO block that runs @query@ with the values @values@; its one value comes back as a notice. All that
--- the transaction has locked by then is let go if this process stands still.
+-- The body of a DO block that runs @query@ with the values @values@; its one value comes back as a notice. If
+-- this process stalls, the server ends the transaction and releases its locks.
 DECLARE
     asked refcursor;
     answer text;
@@ -15,7 +15,7 @@ BEGIN
 END
 
 -- name: prepare
--- The same for a query that is only understood: nobody's rights on its tables are asked for.
+-- The same for a query that is only parsed: this needs no rights on its tables.
 BEGIN
     PERFORM pg_catalog.set_config('idle_in_transaction_session_timeout', '700ms', true);
     PERFORM pg_catalog.set_config('lock_timeout', '500ms', true);
@@ -24,7 +24,8 @@ BEGIN
 END
 
 -- name: plan
--- The same for a query that is only planned, by one who may read its tables. (A utility statement would not even be that.)
+-- The same for a query that is only planned, which needs the right to read its tables. (A utility statement is not
+-- planned at all.)
 DECLARE
     asked refcursor;
 BEGIN

@@ -153,7 +153,7 @@ def _lanes(lanes: Sequence[Mapping[str, Any]]) -> str:
 def _owner(lanes: Sequence[Mapping[str, Any]]) -> str:
     owners = {lane["owner"] for lane in lanes} - {None}
     if not owners:
-        return "nobody: no daemon runs"
+        return "none: no daemon runs"
     return owners.pop() if len(owners) == 1 else f"{len(owners)} replicas"
 
 

@@ -21,7 +21,7 @@ from daemon.store.refused import LONGEST_SKU
 
 _SHOWN: Final = 3
 _ROW_SECURITY: Final = (
-    "the daemon refuses to read where a policy may hide rows: what is hidden would be told as sold out. Let the "
+    "the daemon refuses to read where a policy may hide rows: what is hidden would be sent as sold out. Let the "
     "listing read a view whose owner no policy applies to, such as the table's owner (without security_invoker; "
     "not where the table has FORCE ROW LEVEL SECURITY)."
 )

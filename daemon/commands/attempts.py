@@ -52,7 +52,7 @@ _A_DAY: Final = timedelta(days=1)
     type=click.IntRange(1, 1_000_000),
     default=50,
     show_default=True,
-    help="At most so many.",
+    help="The most attempts to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj

@@ -42,7 +42,7 @@ def audit() -> None:
 def verify(places: Places, *, heads: tuple[str, ...], as_json: bool) -> int:
     """Recompute the hashes of the attempt log and name what was changed.
 
-    Finds attempts that were altered, removed or added by anything but the daemon's own writing. Whoever owns the
+    Finds attempts that were altered, removed or added by anything but the daemon's own writing. The owner of the
     schema could rewrite the hashes as well: compare with heads that were logged before (--head).
     """
     settings = places.read(log_to=sys.stderr)

@@ -32,7 +32,7 @@ _WIDTH: Final = 105
 @click.command(
     cls=Command,
     examples=["explain SKU-1", "explain SKU-1 --channel ymatou --attempts 20", "explain SKU-1 --json"],
-    exits={FAILED: "nobody knows that SKU (similar ones are named), or it could not be read"},
+    exits={FAILED: "the SKU is unknown (similar ones are named), or it could not be read"},
 )
 @click.argument("sku")
 @click.option(
@@ -47,7 +47,7 @@ _WIDTH: Final = 105
     type=click.IntRange(0, 100),
     default=5,
     show_default=True,
-    help="How many of the last attempts are told.",
+    help="How many of the last attempts to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj

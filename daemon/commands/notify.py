@@ -1,4 +1,4 @@
-"""`stockrelay notify`: whether the person in charge can be told."""
+"""`stockrelay notify`: whether notifications arrive."""
 
 import asyncio
 import sys
@@ -9,12 +9,12 @@ import click
 from daemon.commands.manners import FAILED, Group
 from daemon.commands.places import Places, print_json
 
-_NOBODY: Final = "nobody is told: notify.urls is empty; docs/notifications.md shows how to write an address"
+_NOBODY: Final = "no receivers: notify.urls is empty; docs/notifications.md shows how to write an address"
 
 
 @click.group(cls=Group)
 def notify() -> None:
-    """Tell the person in charge."""
+    """Try the notifications."""
 
 
 @notify.command(
@@ -32,7 +32,7 @@ def notify() -> None:
 def test(places: Places, *, language: str | None, as_json: bool) -> int:
     """Send a test message to every address in notify.urls.
 
-    Says for each what became of it, without showing it. Needs no database.
+    Prints the result for each, without the address. Needs no database.
     """
     settings = places.read(log_to=sys.stderr)
     from daemon import app

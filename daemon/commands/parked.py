@@ -39,7 +39,7 @@ def parked() -> None:
     type=click.IntRange(1, 100_000),
     default=50,
     show_default=True,
-    help="At most so many of each channel.",
+    help="The most SKUs to show per channel.",
 )
 @click.option("--all", "with_discarded", is_flag=True, help="Those that were discarded, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -93,9 +93,7 @@ def _print_refused(channel: str, refused: dict[str, Any]) -> None:
 
 @parked.command(
     examples=["parked retry sekorm SKU-1 SKU-2", "parked retry ymatou --all"],
-    exits={
-        FAILED: "one that was named is not parked (the others are tried), or the database cannot be reached"
-    },
+    exits={FAILED: "a named SKU is not parked (the others are tried), or the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)
 @click.argument("skus", metavar="[SKU]...", nargs=-1)
@@ -118,9 +116,7 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
 
 @parked.command(
     examples=["parked discard sekorm SKU-1"],
-    exits={
-        FAILED: "one that was named is not parked (the others are left), or the database cannot be reached"
-    },
+    exits={FAILED: "a named SKU is not parked (the others are left), or the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)
 @click.argument("skus", metavar="SKU...", nargs=-1, required=True)
@@ -129,8 +125,8 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
 def discard(places: Places, channel: str, skus: tuple[str, ...], *, as_json: bool) -> int:
     """Leave parked SKUs of CHANNEL as they are, knowingly.
 
-    Nothing is forgotten and nothing is sent: they stay parked, and the list, the status and the messages to the
-    person in charge leave them out. When the data changes, such a SKU is tried like any other, and if it is parked
+    Nothing is forgotten and nothing is sent: they stay parked, and the list, the status and the
+    notifications leave them out. When the data changes, such a SKU is tried like any other, and if it is parked
     again it is shown again. `parked retry` takes a discard back.
     """
     settings = places.read(log_to=sys.stderr)

@@ -231,11 +231,11 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
             *([f"{answer['agreed']} agree"] if answer["method"] != "assert" else []),
             *(f"{n} {name.replace('_', ' ')}" for name in _TOLD if (n := _many(answer, name))),
             *([f"{n} chunks differ, SKU unknown"] if (n := _many(answer, "unnamed_chunks")) else []),
-            *([f"{answer['unsettled']} were just being told something"] if answer["unsettled"] else []),
+            *([f"{answer['unsettled']} were just being sent"] if answer["unsettled"] else []),
             *([f"{answer['parked']} are parked"] if answer["parked"] else []),
             *([f"{n} malformed products or SKUs" for n in [answer.get("set_aside")] if n]),
             *([f"{n} on sale without an identifier" for n in [answer.get("without_identifier")] if n]),
-            f"{answer['healed']} are told again" if answer["heal"] else "nothing is told again",
+            f"{answer['healed']} are sent again" if answer["heal"] else "nothing is sent again",
             f"{answer['took_s']:g} s",
         ]
         click.echo("; ".join(counts))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def sync(places: Places, channel: str, *, dry_run: bool, as_json: bool) -> int:
     """Send the whole listing to CHANNEL, once.
 
-    For a new channel, or one of which nobody knows what it holds: every number is sent, whatever was acknowledged
+    For a new channel, or one whose contents are unknown: every number is sent, whatever was acknowledged
     before, many SKUs a call, at the channel's rate and behind the changes that happen meanwhile. Parked SKUs are
     left alone. A running daemon does the sending and this command watches; without one, it sends itself.
 

@@ -356,7 +356,7 @@ def canary_unread() -> Finding:
     return Finding(
         Check.READING,
         "change log",
-        "changes are captured, and nobody reads them: nothing new is sent",
+        "changes are captured but not read: nothing new is sent",
         "see intake.reading_failed and intake.reading_delayed in the log; run `stockrelay check`",
         is_lossy=False,
     )

@@ -21,7 +21,7 @@ class Unseen(StrEnum):
 
 
 _FOUND: Final = {
-    Unseen.UNWATCHED: "which nobody watches",
+    Unseen.UNWATCHED: "which is not watched",
     Unseen.MATERIALIZED: "a materialized view: its REFRESH fires no trigger",
     Unseen.FOREIGN: "a foreign table: what is written on its own server fires no trigger here",
     Unseen.SUBSCRIBED: "whose rows come from a subscription: its worker fires no statement triggers",

@@ -91,7 +91,7 @@ def _listing(facts: Facts) -> Iterator[str]:
     if facts.listed is not None and facts.listed.rows == 1:
         raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
         number = facts.listed.quantity
-        made = "" if number is None or raw == str(number) else f"; {raw} is told as {number}"
+        made = "" if number is None or raw == str(number) else f"; {raw} is sent as {number}"
         if not facts.listed.identifiers:
             yield "its identifiers hold bytes that are no text in the database's encoding"
             return
@@ -109,7 +109,7 @@ def _value(value: Any) -> str:  # noqa: ANN401 - whatever a column can hold
 def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
     row = facts.row
     if row is None:
-        yield "nothing: the partner was never told of it, or it left and was forgotten"
+        yield "nothing: it was never sent to the partner, or it left and was forgotten"
         return
     yield _acknowledged(row, moments)
     if facts.listed is None and facts.listing_problem is None:
@@ -171,7 +171,7 @@ def _twin(facts: Facts, twin: Twin) -> str:
 def _acknowledged(row: Row, moments: Moments) -> str:
     if row.acked_quantity is None or row.acked_at is None:
         if row.identifiers is None:
-            return "the partner has not been told of it yet"
+            return "it has not been sent to the partner yet"
         return f"sent as {named(row.identifiers)}; nothing is acknowledged under that yet"
     return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {moments.at(row.acked_at)}"
 

@@ -145,7 +145,7 @@ def _released(facts: Facts) -> str:
         return _obstacle(facts) + "The guard holds nothing any more: the number is due within a moment."
     return (
         "The number is not sent until the ERP's numbers are back or the hold is released: "
-        f"`stockrelay release {facts.channel}`. One that is not wrong goes out as always."
+        f"`stockrelay release {facts.channel}`. A number that is not wrong is sent as always."
     )
 
 
@@ -204,7 +204,7 @@ def _after_the_answer(facts: Facts, row: Row, moments: Moments) -> str:
 def _awaited(facts: Facts, sent_at: datetime, moments: Moments) -> str:
     doubt = f"in doubt until {moments.at(sent_at + facts.rhythm.settle)} and is sent again."
     if not facts.has_owner:
-        return f"Nobody waits for its answer any more: when a daemon owns the lane, the SKU is {doubt}"
+        return f"No daemon waits for its answer any more: when one owns the lane, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
     if facts.now > sent_at + 2 * facts.rhythm.timeout:
         return (
@@ -227,7 +227,7 @@ def _obstacle(facts: Facts, before: str = "") -> str:
     if facts.filling is Filling.AWAITED:
         return f"{before}Not before the whole listing has been compared for the first time.{after}"
     if not facts.has_owner:
-        return f"{before}Not before a daemon runs: nobody owns the channel's lane.{after}"
+        return f"{before}Not before a daemon runs: the channel's lane has no owner.{after}"
     if facts.trouble is not None:
         return f"{before}Not while the channel is in trouble: a request is tried from time to time.{after}"
     return ""

@@ -126,10 +126,10 @@ class Demo:
         self.process.configure(config)
         await self.process.migrate()
         await self._shop.open()
-        self.board.stage(f"stockrelay run: the partners are told of all there is (log: {self.process.log})")
+        self.board.stage(f"stockrelay run: every number is sent to the partners (log: {self.process.log})")
         await self.process.start()
         if not await self._catch_up(skus):
-            self.board.say("The partners were not told of everything in time; going on nevertheless.")
+            self.board.say("Not every number reached the partners in time; going on nevertheless.")
 
     async def run(self, stop: asyncio.Event | None) -> Holdings:
         """Play one day, or days until `stop` is set; return the numbers before the last day."""

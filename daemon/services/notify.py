@@ -39,7 +39,7 @@ _LONGEST_TURN_S: Final = 600.0
 _HOLD_MORE: Final = timedelta(seconds=30)
 _STOP_S: Final = 1.0
 """What a delivery may still take when told to stop; then it counts as failed, and is tried by whoever is next."""
-_LEFT: Final = "the daemon was told to stop before it answered"
+_LEFT: Final = "the daemon stopped before it answered"
 _URGENT: Final = (GUARD_QUESTION,)
 
 

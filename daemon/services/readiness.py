@@ -75,7 +75,7 @@ class Readiness:
         """Return what is missing and why; empty: ready."""
         reasons = dict(self._lacking)
         if self._is_stopping():
-            reasons[STOPPING] = "told to stop; what is in flight is being finished"
+            reasons[STOPPING] = "stopping; what is in flight is being finished"
         if self._answered_at is not None and DATABASE not in reasons:
             silent_s = self._now() - self._answered_at
             if silent_s > self._silence_s:

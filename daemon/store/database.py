@@ -29,7 +29,7 @@ UNPREPARED = (
 )
 _HIDES_ROWS = (
     "database.dsn: it leads through a pooler (database.listen_dsn is set), where the daemon cannot set row_security "
-    "for itself; while it is on, a policy would hide rows, which would be told as sold out. Run as a DBA, for the "
+    "for itself; while it is on, a policy would hide rows, which would be sent as sold out. Run as a DBA, for the "
     "daemon's role (deploy/roles.sql does it): ALTER ROLE ... IN DATABASE ... SET row_security = off; then let the "
     "pooler reconnect"
 )
@@ -37,7 +37,7 @@ _CLEAN_UP_S = 2.0
 """How long a server has to take back what a cancelled task left; then the connection is cut."""
 
 ROW_SECURITY = (
-    "; a policy may hide rows, and what is hidden would be told as sold out: let the listing read a view whose owner "
+    "; a policy may hide rows, and what is hidden would be sent as sold out: let the listing read a view whose owner "
     "no policy applies to (without security_invoker), such as the table's owner"
 )
 

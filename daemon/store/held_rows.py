@@ -65,7 +65,7 @@ async def _hold(connection: AnyConnection, statement: str, timeout: timedelta) -
             await connection.execute("ROLLBACK")
             if clock.monotonic() > give_up_at:
                 raise TableLocked(
-                    "reading the listing: somebody has a table locked (see pg_locks)"
+                    "reading the listing: another session has locked a table (see pg_locks)"
                 ) from error
         except asyncpg.PostgresError:
             await connection.execute("ROLLBACK")

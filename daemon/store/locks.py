@@ -96,5 +96,6 @@ class Waiting:
 
     def __str__(self) -> str:
         return (
-            "; ".join(map(str, self.blockers)) or "somebody has a table locked that it reads (see pg_locks)"
+            "; ".join(map(str, self.blockers))
+            or "another session has locked a table that it reads (see pg_locks)"
         )

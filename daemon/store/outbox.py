@@ -100,7 +100,7 @@ class Outbox:
 
     async def finish(self, taken: Sequence[Taken], told: Told) -> set[int]:
         """Write down what became of them; the ids that were still ours."""
-        async with self._database.connection("noting what was told") as connection:
+        async with self._database.connection("recording what was delivered") as connection:
             rows = await connection.fetch(
                 _SQL["finish"],
                 [each.id for each in taken],

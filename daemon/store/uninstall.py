@@ -117,7 +117,9 @@ def _refusal_of_schema(schema: asyncpg.Record) -> str | None:
 
 def _refusal_of_use(dependents: Sequence[str], replicas: Sequence[str]) -> str | None:
     if dependents:
-        return f"it would take away what somebody else has made: {'; '.join(dependents)}. Drop or change that first"
+        return (
+            f"it would remove objects that are not ours: {'; '.join(dependents)}. Drop or change that first"
+        )
     if replicas:
         return (
             f"daemons run: {', '.join(replicas)}. Stop them first, or give --force; one that was killed counts until "

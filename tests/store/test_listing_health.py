@@ -48,7 +48,7 @@ async def test_what_a_listing_reads_unwatched_is_named_until_it_is_accepted(shop
     listing = f"{LISTING} WHERE brand NOT IN (SELECT b.brand FROM erp.brand AS b)"
     (finding,) = await Health(shop, listing).look()
     assert (finding.check, finding.subject) == (Check.LISTINGS, f"listing {CHANNEL}")
-    assert "it reads erp.brand, which nobody watches" in finding.found
+    assert "it reads erp.brand, which is not watched" in finding.found
     assert not finding.is_error
     assert await Health(shop, listing, ["erp.brand"]).look() == []
     assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.notice") == 2, "found, and over"
@@ -107,7 +107,7 @@ async def test_what_a_listing_reads_is_found_out_beside_a_row_that_fails(shop: S
     )
     await shop.sql.execute("DELETE FROM stockrelay.capture_finding")
     (found,) = await Health(shop, listing).look()
-    assert "it reads erp.brand, which nobody watches" in found.found
+    assert "it reads erp.brand, which is not watched" in found.found
 
 
 @pytest.mark.parametrize(

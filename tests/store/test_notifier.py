@@ -323,7 +323,7 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
             await good.has(1)
     reached, error = (await rows(shop.sql, "reached, last_error"))[0]
     assert reached == ["notify.urls[1] json"]
-    assert "told to stop" in error
+    assert "the daemon stopped" in error
 
 
 async def test_a_fault_of_ours_ends_nothing(

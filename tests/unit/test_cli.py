@@ -307,7 +307,7 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     assert lines[4] == "  what to do: on"
     rows = {line[:18].strip(): line[18:].split("  ") for line in lines[5:]}
     told = {name: [cell.strip() for cell in cells if cell] for name, cells in rows.items()}
-    assert told["owner"] == ["host/1/ab", "nobody: no daemon runs"]
+    assert told["owner"] == ["host/1/ab", "none: no daemon runs"]
     assert told["owned since"] == ["06:59:00 (60 s ago), epoch 3", "-"]
     assert told["paused"] == ["since 06:58:00 (2 min ago) by ann: stocktaking", "no"]
     assert told["trouble"] == ["clock since 06:59:30 (30 s ago)", "no"]

@@ -74,4 +74,4 @@ def test_the_error_says_more_than_the_silence(watch: Watch, ready: Readiness) ->
 
 def test_a_daemon_that_stops_takes_nothing_new(ready: Readiness, stop: asyncio.Event) -> None:
     stop.set()
-    assert ready.reasons() == {"stopping": "told to stop; what is in flight is being finished"}
+    assert ready.reasons() == {"stopping": "stopping; what is in flight is being finished"}

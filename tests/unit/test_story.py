@@ -240,7 +240,7 @@ def chapter(story: Story, about: str) -> str:
         (
             replace(FACTS, row=None, is_unread=True),
             State.NEW,
-            "nothing: the partner was never told of it",
+            "nothing: it was never sent to the partner",
             "Then it waits for the debounce and is sent for the first time.",
         ),
         (
@@ -277,7 +277,7 @@ def chapter(story: Story, about: str) -> str:
             replace(FACTS, row=FLYING, has_owner=False),
             State.IN_FLIGHT,
             "attempt 12",
-            "Nobody waits for its answer any more: when a daemon owns the lane, the SKU is in doubt until 07:00:59",
+            "No daemon waits for its answer any more: when one owns the lane, the SKU is in doubt until 07:00:59",
         ),
         (
             replace(FACTS, row=None, is_unread=True, listed=Listed(1, NAME, None)),
@@ -367,7 +367,7 @@ def test_state_and_what_comes_next(facts: Facts, state: State, ledger: str, comi
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK, has_owner=False),
-            "Not before a daemon runs: nobody owns the channel's lane. Then: at 07:00:01",
+            "Not before a daemon runs: the channel's lane has no owner. Then: at 07:00:01",
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK, trouble=Stop(after(-60), "credential: no; look")),
@@ -404,7 +404,7 @@ KNOWN = "the partner knows it as PN-1 / AMS (pn_code, brand_name)"
             Listed(1, NAME, 5),
             ({"sku": "SKU-1", "quantity": "5.75"},),
             "5",
-            [f"{GIVES} one row for this SKU:", "  sku=SKU-1, quantity=5.75", f"{KNOWN}; 5.75 is told as 5"],
+            [f"{GIVES} one row for this SKU:", "  sku=SKU-1, quantity=5.75", f"{KNOWN}; 5.75 is sent as 5"],
         ),
         (
             Listed(7, NAME, None),

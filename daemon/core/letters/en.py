@@ -30,8 +30,8 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
     "digest.method.compare": "How: the current numbers of what changed that day were given to the partner to compare.",
     "digest.method.read_back": "How: all of the partner's numbers were read back and compared with the ERP.",
-    "digest.method.assert": "How: the partner lets nobody read its numbers, so what changed that day was sent again; "
-    "what it held before is not known.",
+    "digest.method.assert": "How: the partner does not allow reading its numbers back, so what changed that day was "
+    "sent again; what it held before is not known.",
     "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
     "digest.set_aside": "Malformed products and SKUs in the partner's answer: {0}. They were set aside; a SKU that was "
     "not seen may be one of them and does not count as missing.",
@@ -135,7 +135,7 @@ WORDS: Final[Mapping[str, str]] = {
     "of this channel is sent.",
     "guard.rows": "{0} of the {1} rows of the listing query are gone; {3} are left.",
     "guard.zeroes": "The ERP says that {0} of the {1} SKUs on sale ({2}) fall to 0.",
-    "guard.new": "{0} SKUs that this partner was never told of have come into the listing, and all of them are 0.",
+    "guard.new": "{0} SKUs that were never sent to this partner have come into the listing, and all of them are 0.",
     "guard.moves": "{0} of the {1} SKUs on sale have a number that is many times as large, or as small, as before "
     "({2} with those that fell to 0).",
     "guard.also.gone": "SKUs that have left the listing: {0}.",
@@ -163,7 +163,8 @@ WORDS: Final[Mapping[str, str]] = {
     "capture.lossy": "Changes in the ERP may go unnoticed while this lasts. Everything is compared now, when it is "
     "over, and every run.resync_s seconds in between.",
     "capture.not_lossy": "No change is lost by this.",
-    "capture.after": "- No restart is needed; that it is over is told. Look: stockrelay status, stockrelay check",
+    "capture.after": "- No restart is needed; another message says when it is over. Look: stockrelay status, "
+    "stockrelay check",
     "capture.over": "{0} ({1}), since {2}, is over. Nothing to do.",
     "capture.compared": "Everything is compared once more, so what went unnoticed is sent.",
     "capture.tables": "a watched table is not what it was",

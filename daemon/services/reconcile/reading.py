@@ -219,7 +219,7 @@ class AssertRun:
             else:
                 await session.runs.reassert(run, limits.lease, told, limits.heal_per_s, chunk)
             done += len(skus)
-            session.tell("told again", done, total)
+            session.tell("sent again", done, total)
         so_far = await session.runs.progress(run, 1)
         await session.runs.set_stage(
             run, limits.lease, 2, (so_far.asked, so_far.unsettled, so_far.parked), None

@@ -247,7 +247,7 @@ def manners(settings: Settings) -> Manners:
 
 
 def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
-    """Build what tells the person in charge. Raises ConfigError."""
+    """Build the notification service. Raises ConfigError."""
     return Notifier(
         Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners(settings), pulse
     )

@@ -1,4 +1,4 @@
-"""The person in charge: whether anybody is told."""
+"""Checks that notifications have a receiver."""
 
 from typing import Final
 

@@ -14,7 +14,7 @@ from daemon.core.errors import StockrelayError
     cls=Command,
     examples=["simulate", "simulate --host 0.0.0.0 --port 8080"],
     exits={
-        DONE: "stopped by SIGTERM or Ctrl-C",
+        DONE: "stopped by SIGTERM, SIGHUP or Ctrl-C",
         FAILED: "the port cannot be listened on",
         WRONG_CONFIGURATION: None,
     },

@@ -1,4 +1,4 @@
-"""What the person in charge is to be told, as a value. How it reads is for `letters`."""
+"""A notification as a value; `letters` renders it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

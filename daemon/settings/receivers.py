@@ -1,4 +1,4 @@
-"""Addresses of the person in charge, as apprise writes them: whether they are any, and what of them is secret."""
+"""Addresses of receivers, as apprise writes them: whether they are valid, and which parts are secret."""
 
 import logging
 import re

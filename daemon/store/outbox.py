@@ -1,4 +1,4 @@
-"""Notices for the person in charge, on their way: posted by whoever finds something out, told by one replica."""
+"""The outbox of notices: posted by the service that detects a problem, delivered by one replica."""
 
 import json
 from collections.abc import Sequence

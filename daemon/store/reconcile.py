@@ -443,7 +443,7 @@ class Reconciles:
     async def finish(
         self, run: Run, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
     ) -> None:
-        """End a run and tell the person in charge, in one transaction."""
+        """End a run and post its digest, in one transaction."""
         state = "finished" if why is None else "incomplete"
         async with self._database.transaction(f"{run.channel}: ending the reconcile") as connection:
             words, kept = await storable(connection, [why, report])

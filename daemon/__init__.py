@@ -1,3 +1,3 @@
-"""Stockrelay keeps marketplaces told of what an ERP's PostgreSQL says may be sold."""
+"""Stockrelay keeps marketplaces' stock in step with an ERP's PostgreSQL database."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Those who are told, by way of apprise: the only code that uses it to send.
+"""The receivers of notifications, by way of apprise: the only code that uses it to send.
 
 Apprise blocks, logs whole addresses, and takes each HTTP 200 of a group robot for a success. So each delivery runs in
 a thread of its own with a deadline, its words are looked at before anybody sees them, and the answers of DingTalk,

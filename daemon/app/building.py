@@ -232,7 +232,7 @@ def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> Reconcile
 
 
 def manners(settings: Settings) -> Manners:
-    """Return how people are told."""
+    """Return how notifications are sent."""
     notify = settings.notify
     return Manners(
         language=notify.language,
@@ -254,7 +254,7 @@ def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
 
 
 def receivers(settings: Settings) -> Sequence[Receiver]:
-    """Everybody who is told. Raises ConfigError."""
+    """All receivers. Raises ConfigError."""
     if not settings.notify.urls:
         return ()
     # Only who tells somebody waits for the library.

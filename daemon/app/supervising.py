@@ -1,4 +1,4 @@
-"""Runs the services: one that fails in a way nobody foresaw is run again, alone, while the others go on."""
+"""Runs the services: one that fails unexpectedly is restarted alone, while the others go on."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -37,7 +37,7 @@ _SLACK_S: Final = 60.0
 _SILENCE_S: Final = 15.0
 _REPEATS_S: Final = 5.0
 _STOP_S: Final = 30.0
-"""What the service manager has to wait for when the daemon is told to stop, beside run.grace_s."""
+"""What the service manager has to wait for when the daemon is stopped, beside run.grace_s."""
 
 
 class Watching:

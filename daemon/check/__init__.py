@@ -29,7 +29,7 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[C
     every user of this machine may read.
 
     One thing is kept: a token that Sekorm grants for the proof stands in the database for the daemon, so that it
-    need not fetch another (clause S04).
+    need not fetch another.
     """
     findings = Findings()
     privacy.check_files(findings, exposed)

@@ -46,7 +46,7 @@ def make_partner(channel: SekormSettings | YmatouSettings, tokens: TokenStore) -
 
 
 async def check_partner(findings: Findings, partner: Partner, base_url: str) -> None:
-    """Reach the partner, prove the credential, and compare clocks where the partner looks at ours (Y04)."""
+    """Reach the partner, prove the credential, and compare clocks where the partner looks at ours."""
     name, clock_name = names(partner.name)
     outcome = await partner.probe()
     if outcome.kind is Kind.APPLIED:

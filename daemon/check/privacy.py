@@ -29,7 +29,7 @@ def check_files(findings: Findings, exposed: Sequence[Path]) -> None:
 
 
 def check_encryption(findings: Findings, inspector: Inspector, name: str, key: str) -> None:
-    """Warn where passwords' proofs and numbers cross a network in the clear, or to whoever answers."""
+    """Warn where passwords' proofs and numbers cross a network in the clear, or to an unverified server."""
     found, is_private = judged(inspector.line())
     if is_private:
         findings.passed(name, found)
@@ -39,7 +39,7 @@ def check_encryption(findings: Findings, inspector: Inspector, name: str, key: s
 
 
 def judged(line: Line) -> tuple[str, bool]:
-    """What to say of a connection, and whether nobody between can read along."""
+    """What to say of a connection, and whether it is safe from a man in the middle."""
     if line.peer is None:
         return "a socket of this machine", True
     if line.is_encrypted:

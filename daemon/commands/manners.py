@@ -1,4 +1,4 @@
-"""How the command line behaves everywhere: help with examples and exit codes, wrong usage told in one line."""
+"""How the command line behaves everywhere: help with examples and exit codes, wrong usage reported in one line."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

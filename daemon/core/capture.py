@@ -352,7 +352,7 @@ def canary_unheard(replica: str, *, is_listening: bool, poll_s: float) -> Findin
 
 
 def canary_unread() -> Finding:
-    """What nobody reads: the change log."""
+    """The finding that the change log is not read."""
     return Finding(
         Check.READING,
         "change log",
@@ -363,7 +363,7 @@ def canary_unread() -> Finding:
 
 
 def failure_notice(opened: OpenFinding) -> Notice:
-    """What the person is told of it: once for the same words of the same finding."""
+    """The notice of a finding: one per finding and text."""
     finding, since = opened.finding, opened.since.isoformat()
     data = {
         "check": finding.check.value,
@@ -378,7 +378,7 @@ def failure_notice(opened: OpenFinding) -> Notice:
 
 
 def recovery_notice(ended: OpenFinding) -> Notice:
-    """What the person is told when it is over."""
+    """The notice that a finding is over."""
     finding, since = ended.finding, ended.since.isoformat()
     data = {
         "check": finding.check.value,

@@ -25,7 +25,7 @@ class GuardRule:
     drip_window: timedelta = timedelta(days=1)
 
     def most_zeroes(self, of: int) -> int:
-        """How many zeroes of so many are not held."""
+        """How many zeroes are not held, `of` being the number on sale."""
         return max(self.zero_count, int(self.zero_share * of))
 
     def most_moves(self, of: int) -> int:
@@ -34,7 +34,7 @@ class GuardRule:
 
 
 def threshold(rule: GuardRule | None, on_sale: int | None) -> str:
-    """Say in one line what the guard lets pass; `on_sale` is None where nobody has counted yet."""
+    """Say in one line what the guard lets pass; `on_sale` is None before the first count."""
     if rule is None:
         return "off"
     if on_sale is None:

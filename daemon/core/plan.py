@@ -14,7 +14,7 @@ _NAMED_TWINS: Final = 3
 _LONGEST_NAME: Final = 60
 
 Problem = Callable[[Sequence[str | None]], str | None]
-"""Says why identifiers can never be sent to a partner, or None (clauses S15, Y15)."""
+"""Says why identifiers can never be sent to a partner, or None."""
 
 
 class Delivery(NamedTuple):
@@ -79,7 +79,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """It can't be sent; a person is told why."""
+    """It can't be sent; the reason is reported."""
 
     reason: str
 

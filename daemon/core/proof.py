@@ -8,7 +8,7 @@ from daemon.core.types import Sku
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of one comparison (S12).
+    """What became of one comparison.
 
     `agrees` is True when the partner holds the same numbers, False when it says that they differ, None when its
     answer is no answer to the question. `outcome` says why then, and is APPLIED otherwise. `named`: the SKUs that the
@@ -24,7 +24,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ReadSku:
-    """One SKU as the partner holds it (Y12). `identifier` is None where the partner has none. `quantity` is None where
+    """One SKU as the partner holds it. `identifier` is None where the partner has none. `quantity` is None where
     it says no whole number, or none of 32 bits. `is_used` is False where the partner says that the SKU is switched off:
     its number is held, but nothing is sold of it."""
 

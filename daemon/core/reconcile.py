@@ -18,7 +18,7 @@ class Difference(StrEnum):
     PARTNER_DIFFERS = "partner_differs"
     UNKNOWN_AT_PARTNER = "unknown_at_partner"
     MISSING_IN_LISTING = "missing_in_listing"
-    """The partner sells what the listing does not have: never healed, since nobody said what the number is."""
+    """The partner sells what the listing does not have: never healed, since the number is unknown."""
     DUPLICATED_ID = "duplicated_id"
     """One identifier stands for two: telling a number would not say of which."""
 
@@ -32,13 +32,13 @@ class Turn(StrEnum):
     OPENED = "opened"
     STILL_OPEN = "still_open"
     CONTESTED = "contested"
-    """It keeps coming back after our pushes: somebody else writes there, and we stop."""
+    """It keeps coming back after our pushes: something else writes there, and we stop."""
     RESOLVED = "resolved"
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A difference over the runs. `heals` counts how often its number was told again."""
+    """A difference over the runs. `heals` counts how often its number was sent again."""
 
     is_open: bool
     first_seen: datetime
@@ -49,7 +49,7 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A difference after a run that saw it; `is_healed`: its number is to be told again."""
+    """A difference after a run that saw it; `is_healed`: its number is to be sent again."""
 
     life: Life
     turn: Turn

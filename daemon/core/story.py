@@ -64,7 +64,7 @@ class Row:
 
     @property
     def is_discarded(self) -> bool:
-        """Whether somebody has said of this very parking that it is known."""
+        """Whether this very parking was discarded."""
         return (
             self.parked_at is not None
             and self.discarded_at is not None

@@ -6,7 +6,7 @@ Sku = NewType("Sku", str)
 """The ERP's own name of a stock keeping unit, as the listing spells it."""
 
 ChannelName = NewType("ChannelName", str)
-"""A marketplace that is told of stock: `sekorm` or `ymatou`."""
+"""A marketplace that stock is sent to: `sekorm` or `ymatou`."""
 
 Lane = NewType("Lane", str)
 """What one replica owns at a time: a channel, or a part of it."""
@@ -35,7 +35,7 @@ class Push(NamedTuple):
     """One number for one SKU at one partner.
 
     `identifiers` are the partner's names of the SKU, in the order of the channel's identifier columns
-    (Sekorm: part number, brand; Ymatou: outer SKU id). `quantity` is an integer of at least 0 (clauses S16, Y06).
+    (Sekorm: part number, brand; Ymatou: outer SKU id). `quantity` is an integer of at least 0.
     """
 
     sku: Sku

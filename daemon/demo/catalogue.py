@@ -24,7 +24,7 @@ Vishay | Diode | {1N4148W|BAT54S|SMAJ5.0A|SMBJ24CA}-{E3|M3|HE3}{-08|/61|/5A}
 """Brand, name, and the part numbers with their alternatives in braces."""
 
 _DOCUMENTED: Final = ("1211LL的ON2", "世强", "接插件 ON2")
-"""The part number that Sekorm's own document gives as its example (clause S10)."""
+"""The part number that Sekorm's own document gives as its example."""
 
 _Part = tuple[str, str, str]
 

@@ -96,7 +96,7 @@ def judge(
 
 
 def differences(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> int:
-    """Return how many products the partner has yet to be told of."""
+    """Return how many products have yet to be sent to the partner."""
     return sum(map(len, _compare(wanted, held)))
 
 

@@ -1,4 +1,4 @@
-"""A token that is fetched seldom and shared by tasks, replicas and restarts (clauses S02 to S04)."""
+"""A token that is fetched seldom and shared by tasks, replicas and restarts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 AHEAD: Final = timedelta(seconds=60)
 AHEAD_SHARE: Final = 0.1
 """A token is renewed when less than 60 s of it are left, a short one when less than a tenth is: never so
-early that it costs more than one call per validity period (S04)."""
+early that it costs more than one call per validity period."""
 LONGEST_LIFE: Final = timedelta(hours=24)
 """What a partner claims beyond this is not believed."""
 

@@ -1,4 +1,4 @@
-"""Which SKUs the answer to a comparison names (S12). How it names them is documented nowhere, so that they are looked
+"""Which SKUs the answer to a comparison names. How it names them is documented nowhere, so that they are looked
 for in all of it: as rows like those that were sent, as keys, and in running text."""
 
 import json

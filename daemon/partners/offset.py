@@ -1,4 +1,4 @@
-"""How far this machine's clock is from the partner's (clauses Y04, Y14)."""
+"""How far this machine's clock is from the partner's."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ class PartnerClock:
         self._last_date: str | None = None
 
     def timestamp(self) -> str:
-        """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone (Y03)."""
+        """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone."""
         return (self._now() + self._applied + _BEIJING).isoformat(" ", "seconds")[:19]
 
     def measure(self, date: str | None, sent_at: float, received_at: float, *, is_refused: bool) -> None:

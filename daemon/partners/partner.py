@@ -40,7 +40,7 @@ class Partner(Protocol):
         ...
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
-        """Tell many numbers in one call (S08, Y11); one outcome for each push, in their order. As `push` otherwise.
+        """Send many numbers in one call; one outcome for each push, in their order. As `push` otherwise.
 
         What says something of one SKU is said of that one alone: REFUSED only where the partner names the SKU, or
         where the call held no other. A call that failed or was refused as a whole is UNKNOWN for each of its SKUs:
@@ -59,7 +59,7 @@ class Partner(Protocol):
 
 
 class Comparing(Protocol):
-    """A partner that compares numbers with its own (S12)."""
+    """A partner that compares numbers with its own."""
 
     async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
         """Ask whether the partner holds these numbers; changes nothing there. Raises nothing but CancelledError."""
@@ -67,7 +67,7 @@ class Comparing(Protocol):
 
 
 class ReadingBack(Protocol):
-    """A partner whose numbers can be read back (Y12)."""
+    """A partner whose numbers can be read back."""
 
     async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
         """Read page `number` (from 1) of what the partner offers.
@@ -85,7 +85,7 @@ def check_number(pushes: Sequence[Push], most: int) -> None:
 
 
 def field_problem(field: str, value: str | None, limit: int | None) -> str | None:
-    """Why `value` cannot be sent as `field`; `limit` is in characters (clauses S15, Y15)."""
+    """Why `value` cannot be sent as `field`; `limit` is in characters."""
     if value is None or value == "":
         return f"{field} is missing"
     if not value.strip():

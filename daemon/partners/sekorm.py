@@ -1,4 +1,4 @@
-"""Sekorm's serviceGate (clauses S01 to S16)."""
+"""Sekorm's serviceGate."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _JSON: Final = "application/json; charset=utf-8"
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _NO_ANSWER: Final = Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
 
-# S06: one number for every failure, so that the message decides.
+# One number for every failure, so that the message decides.
 _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
     "no permission": (
         Trouble.CREDENTIAL,
@@ -89,7 +89,7 @@ class Sekorm:
         self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
 
     def problem(self, identifiers: Sequence[str | None]) -> str | None:
-        """Why these identifiers can never be sent; None when they can (S15)."""
+        """Why these identifiers can never be sent; None when they can."""
         for position, column in enumerate(self.identifier_columns):
             value = identifiers[position] if position < len(identifiers) else None
             if found := field_problem(column, value, LONGEST_NAME):
@@ -97,11 +97,11 @@ class Sekorm:
         return None
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
-        """Tell one number (S09). A token that is no longer taken is replaced once, within the same time."""
+        """Send one number. A token that is no longer taken is replaced once, within the same time."""
         return await self._told(self._update_url, _row(push), timeout)
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
-        """Tell many numbers in one call (S08). There is one answer for all of them.
+        """Send many numbers in one call. There is one answer for all of them.
 
         A call that fails may have been carried out in part, so that each of its SKUs is in doubt.
         """
@@ -111,10 +111,10 @@ class Sekorm:
         return [await self._told(self._batch_url, _rows(pushes), timeout)] * len(pushes)
 
     async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
-        """Ask whether the partner holds these numbers (S12), in one call for any number of them.
+        """Ask whether the partner holds these numbers, in one call for any number of them.
 
         What it says where they differ is documented nowhere: every code but 0 is taken for a difference, unless its
-        words are those of a failure (S06).
+        words are those of a failure.
         """
         if not pushes:
             return Comparison(agrees=True, outcome=_APPLIED)
@@ -133,7 +133,7 @@ class Sekorm:
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
             return Comparison(None, Outcome(Kind.UNKNOWN, said), words=said)
         named = named_skus(answer.message, answer.data, pushes)
-        # S13: the code alone decides, whatever else a success may say.
+        # The code alone decides, whatever else a success may say.
         return Comparison(answer.code == 0, Outcome(Kind.APPLIED, said), named, said)
 
     async def probe(self) -> Outcome:
@@ -166,7 +166,7 @@ class Sekorm:
         return await contained(SEKORM, self._masked, outcome(), lambda failure: failure)
 
     async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Answer | Outcome:
-        """The answer; an Outcome when there is none, or when it is about the channel (S06)."""
+        """The answer; an Outcome when there is none, or when it is about the channel."""
         deadline = clock.monotonic() + timeout.total_seconds()
         token = self._tokens.current() or await self._tokens.obtain(deadline)
         if isinstance(token, Outcome):
@@ -196,7 +196,7 @@ class Sekorm:
         """What an answer says of a push."""
         if isinstance(answer, Outcome):
             return answer
-        # S13: the code alone decides.
+        # The code alone decides.
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._said(answer))
 
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
@@ -209,7 +209,7 @@ class Sekorm:
         return grant
 
     async def _granted(self, timeout_s: float) -> Grant | Outcome:
-        """S02: by POST, so that the password never stands in a URL."""
+        """By POST, so that the password never stands in a URL."""
         settings = self._settings
         body = self._write({
             settings.account_parameter: settings.account.get_secret_value(),
@@ -226,7 +226,7 @@ class Sekorm:
         return self._trouble(answer) or self._outcome(answer)
 
     def _write(self, fields: Mapping[str, str | int]) -> bytes:
-        """S10, S11, S14: UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
+        """UTF-8, and in a form `+`, `/` and `=` of a token percent-encoded."""
         if self._is_form:
             quote = self._quote
             return "&".join([
@@ -236,7 +236,7 @@ class Sekorm:
         return write_json(fields).encode()
 
     def _trouble(self, answer: Answer) -> Outcome | None:
-        """S06: what a failure says of the channel; None when it says something else."""
+        """What a failure says of the channel; None when it says something else."""
         known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
         if known is None:
             return None
@@ -268,5 +268,5 @@ def _row(push: Push) -> dict[str, str | int]:
 
 
 def _rows(pushes: Sequence[Push]) -> dict[str, str | int]:
-    """S08, S12: a string that holds a JSON array."""
+    """A string that holds a JSON array."""
     return {"data": write_json([_row(push) for push in pushes])}

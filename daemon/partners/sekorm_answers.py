@@ -1,4 +1,4 @@
-"""Reads Sekorm's answers (S03, S05, S13) as strictly as they are documented: what is not as printed is not believed."""
+"""Reads Sekorm's answers as strictly as they are documented: what is not as printed is not believed."""
 
 import re
 from datetime import timedelta
@@ -11,7 +11,7 @@ from daemon.partners.transport import not_sent
 
 LONGEST_TOKEN: Final = 100
 
-# S05: keys without quotes, as printed. The whole body, and a failure only: no success is read loosely.
+# Keys without quotes, as printed. The whole body, and a failure only: no success is read loosely.
 _PRINTED_FAILURE: Final = re.compile(
     r"""\s*\{\s*"?code"?\s*:\s*-1\s*,\s*"?msg"?\s*:\s*"([^"\\]*)"\s*,\s*"?data"?\s*:\s*null\s*\}\s*"""
 )
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(body: bytes) -> Answer | None:
-    """The envelope (S03, S05, S13); None when this is none, or its types are wrong."""
+    """The envelope; None when this is none, or its types are wrong."""
     found = read_object(body)
     if found is not None:
         code, message = found.get("code"), found.get("msg")
@@ -42,7 +42,7 @@ def read_answer(body: bytes) -> Answer | None:
 
 
 def read_grant(data: object) -> Grant | Outcome:
-    """S03: an object, as in the example, or the same in a list, as the table has it."""
+    """An object, as in the example, or the same in a list, as the table has it."""
     if isinstance(data, list) and len(data) == 1:
         (data,) = data
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Ymatou's open API (clauses Y01 to Y15)."""
+"""Ymatou's open API."""
 
 import asyncio
 import secrets
@@ -33,7 +33,7 @@ BAD_NAME: Final = "0005"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
 MOST_PER_CALL: Final = 100
-"""The guide gives no limit. This is the handbook's for a page of products (Y12)."""
+"""The guide gives no limit. This is the handbook's for a page of products."""
 
 PAGE_CAP: Final = 8 * 1024 * 1024
 """Bytes of a page of 100 products. By the handbook's example a product takes about 1 kB and each of its SKUs 300
@@ -68,7 +68,7 @@ _UNREAD_ADVICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    """One method of the API with its address, which also takes part in the signature (Y07)."""
+    """One method of the API with its address, which also takes part in the signature."""
 
     name: str
     url: URL
@@ -102,16 +102,16 @@ class Ymatou:
         self._list = self._method("ymatou.products.list.get")
 
     def problem(self, identifiers: Sequence[str | None]) -> str | None:
-        """Why this identifier can never be sent; None when it can (Y15: the guide gives it no length)."""
+        """Why this identifier can never be sent; None when it can (the guide gives it no length)."""
         return field_problem(self.identifier_columns[0], identifiers[0] if identifiers else None, limit=None)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
-        """Tell one number (Y05, Y06)."""
+        """Send one number."""
         (outcome,) = await self.push_many([push], timeout)
         return outcome
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
-        """Tell many numbers in one call (Y05, Y06); each SKU has its own result (Y11)."""
+        """Send many numbers in one call; each SKU has its own result."""
         check_number(pushes, self.most_per_call)
         if not pushes:
             return []
@@ -120,7 +120,7 @@ class Ymatou:
         )
 
     async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
-        """Read page `number`, from 1, of the shop's products (Y12). Raises ValueError for a page below 1."""
+        """Read page `number`, from 1, of the shop's products. Raises ValueError for a page below 1."""
         if number < 1:
             raise ValueError(f"there is no page {number}, they count from 1")
         return await contained(YMATOU, self._mask, self._read_page(number, timeout), lambda failure: failure)
@@ -134,7 +134,7 @@ class Ymatou:
 
     @property
     def clock_offset(self) -> timedelta | None:
-        """How far Ymatou's clock is ahead of this machine's; None before the first reply (Y04)."""
+        """How far Ymatou's clock is ahead of this machine's; None before the first reply."""
         return self._clock.offset
 
     def use(self, settings: YmatouSettings) -> None:
@@ -182,7 +182,7 @@ class Ymatou:
         if answer.code in REFUSALS:
             self._report(answer, [push.sku for push in pushes])
             if len(pushes) > 1:
-                # One of them may be the reason, and an API without results may have taken the others (Y11).
+                # One of them may be the reason, and an API without results may have taken the others.
                 reason = words(f"all {len(pushes)} SKUs of the call were refused: {outcome.reason}")
                 outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
         return [outcome] * len(pushes)
@@ -190,7 +190,7 @@ class Ymatou:
     async def _call(
         self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
     ) -> Answer | Outcome:
-        """One call; once more when the partner refuses its time and tells its own (Y14)."""
+        """One call; once more when the partner refuses its time and tells its own."""
         answer = await self._attempt(method, content, deadline, cap)
         is_late = isinstance(answer, Answer) and answer.code == BAD_TIME
         if is_late and self._clock.apply():
@@ -212,7 +212,7 @@ class Ymatou:
         return answer or Outcome(Kind.UNKNOWN, "the reply is not an answer of the API")
 
     def _write(self, method: _Method, content: str) -> bytes:
-        """Y03, Y07, Y13: nonce, time and signature are this attempt's own; Y08: what is signed is sent."""
+        """Nonce, time and signature are this attempt's own; what is signed is sent."""
         settings = self._settings
         auth_code = settings.auth_code.get_secret_value()
         timestamp = self._clock.timestamp()
@@ -249,7 +249,7 @@ class Ymatou:
         )
 
     def _results(self, answer: Answer, pushes: Sequence[Push]) -> list[Outcome]:
-        """Y11: `0000` can still refuse single SKUs."""
+        """`0000` can still refuse single SKUs."""
         results = read_results(answer.content, {push.identifiers[0] for push in pushes})
         outcomes = []
         for push in pushes:

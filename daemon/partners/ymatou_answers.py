@@ -1,4 +1,4 @@
-"""Reads Ymatou's answers (Y09, Y11) as strictly as they are documented: what is not as printed is not believed."""
+"""Reads Ymatou's answers as strictly as they are documented: what is not as printed is not believed."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from daemon.partners.reply import read_object
 
 
 class Answer(NamedTuple):
-    """The envelope (Y09)."""
+    """The envelope."""
 
     code: str
     message: str
@@ -19,9 +19,9 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the results of a call say of its SKUs (Y11): success, or a refusal with the partner's words.
+    """What the results of a call say of its SKUs: success, or a refusal with the partner's words.
 
-    `doubt`: why nothing is known of a SKU without a result of its own; None when it was applied (Y11).
+    `doubt`: why nothing is known of a SKU without a result of its own; None when it was applied.
     """
 
     accepted: Set[str]
@@ -43,7 +43,7 @@ _UNREADABLE = "the results cannot be read"
 
 
 def read_answer(body: bytes) -> Answer | None:
-    """The envelope (Y09): `code` a string, `message` and `content` perhaps null; None for all else."""
+    """The envelope: `code` a string, `message` and `content` perhaps null; None for all else."""
     found = read_object(body)
     if found is None:
         return None

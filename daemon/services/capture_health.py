@@ -99,7 +99,7 @@ class CaptureHealth:
         self._bell.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every so often until told to stop; a database that does not answer is asked the next time."""
+        """Look at intervals until stopped; a database that does not answer is asked the next time."""
         with self._pulse:
             while not stop.is_set():
                 self._pulse.beat(self._every.total_seconds() + _LONGEST_LOOK_S)

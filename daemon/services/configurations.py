@@ -38,7 +38,7 @@ class ConfigurationWatch:
         self._differing: dict[str, tuple[str, ...]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every so often until told to stop."""
+        """Look at intervals until stopped."""
         pause_s = min(_FIRST_LOOK_S, self._every_s)
         with self._pulse:
             self._pulse.beat(pause_s)

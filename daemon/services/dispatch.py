@@ -50,10 +50,10 @@ class Observer(Protocol):
     """Counts what was tried, and how long changes took; for metrics."""
 
     def attempted(self, channel: ChannelName, outcome: str, duration_s: float | None) -> None:
-        """An attempt has ended like that after so many seconds; None: nothing was sent."""
+        """An attempt has ended like that, and after how many seconds; None: nothing was sent."""
 
     def delivered(self, channel: ChannelName, latency_s: float) -> None:
-        """A number was acknowledged so many seconds after its oldest change was read."""
+        """A number was acknowledged this many seconds after its oldest change was read."""
 
 
 class TenureLike(Protocol):
@@ -303,7 +303,7 @@ class _Shift:
         self.urgent.set()
 
     def recover(self) -> None:
-        """Look before the next claim for attempts that nobody waits for."""
+        """Look before the next claim for attempts without a waiting owner."""
         self._must_recover = True
         self.wake.set()
 

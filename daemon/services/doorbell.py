@@ -50,7 +50,7 @@ class Doorbell:
         self.is_listening = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen until told to stop. Raises ForeignDatabase when the server turns out to be a copy."""
+        """Listen until stopped. Raises ForeignDatabase when the server turns out to be a copy."""
         with self._pulse:
             await self._listen(stop)
 

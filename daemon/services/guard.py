@@ -54,7 +54,7 @@ class GuardService:
         self._since: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every so often until told to stop."""
+        """Look at intervals until stopped."""
         failures = 0
         with self._pulse:
             while not stop.is_set():

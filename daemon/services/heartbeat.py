@@ -31,7 +31,7 @@ class Watched:
 
 
 Tell = Callable[[ChannelName, Backlog], None]
-"""Who is told what was counted."""
+"""Receives what was counted."""
 
 
 class Heartbeat:
@@ -53,7 +53,7 @@ class Heartbeat:
         self._last: Counter[str] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat until told to stop."""
+        """Beat until stopped."""
         with self._pulse:
             since = clock.monotonic()
             self._pulse.beat(self._every_s)

@@ -1,4 +1,4 @@
-"""Intake: reads the change log into a channel's ledger when the doorbell rings, and every so often anyway."""
+"""Intake: reads the change log into a channel's ledger when the doorbell rings, and at intervals anyway."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +24,7 @@ _ECHOES_S: Final = (0.005, 0.02, 0.1)
 _SHORTEST_GAP_S: Final = 0.01
 _LONGEST_GAP_S: Final = 0.25
 _BUSY_AFTER_S: Final = 0.5
-"""Changes for so long without a pause: from then on nobody needs to ring, this service polls quickly."""
+"""Changes for so long without a pause: from then on this service polls quickly and silences the bell."""
 _AWAKE: Final = timedelta(seconds=3)
 _RESYNC_TIMEOUT: Final = timedelta(minutes=15)
 _LONGEST_LOOK_S: Final = 3 * _RESYNC_TIMEOUT.total_seconds()
@@ -116,7 +116,7 @@ class IntakeService:
             self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until told to stop. A database that does not answer is tried again; nothing is skipped meanwhile."""
+        """Read until stopped. A database that does not answer is tried again; nothing is skipped meanwhile."""
         with self._pulse:
             await self._read_until(stop)
 

@@ -48,7 +48,7 @@ class Maintenance:
         self._pulse = pulse or unwatched()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take a step every minute until told to stop; a failure waits for the next."""
+        """Take a step every minute until stopped; a failure waits for the next."""
         with self._pulse:
             await self._step_until(stop)
 

@@ -1,4 +1,4 @@
-"""Tells the person in charge: finds what is to be told of channels, and carries notices to every receiver.
+"""Notifications: posts notices about channels, and delivers notices to every receiver.
 
 Runs in every replica; the database hands each notice to one of them. A receiver that fails or hangs is tried again
 later and keeps nothing else waiting: no push, no other receiver, not the daemon's stop. A replica that dies between a
@@ -44,7 +44,7 @@ _URGENT: Final = (GUARD_QUESTION,)
 
 
 class Receiver(Protocol):
-    """Somebody who is told. `name` holds no secret."""
+    """A receiver of notifications. `name` holds no secret."""
 
     @property
     def name(self) -> str: ...
@@ -91,7 +91,7 @@ class Notifier:
         self._manners = manners
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tell until told to stop; a database that is away is waited for."""
+        """Tell until stopped; a database that is away is waited for."""
         if not self._receivers:
             log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
         with self._pulse:
@@ -129,7 +129,7 @@ class Notifier:
         return backoff(failures, timedelta(seconds=_POLL_S), _LONGEST_REST, clock.jitter()).total_seconds()
 
     async def _look(self) -> None:
-        """Find out what nobody else posts."""
+        """Post what no other service posts."""
         await self._outbox.tell_troubles(self._channels, self._manners.lasting)
         for channel in self._channels:
             await self._outbox.tell_parked(channel, self._manners.gather, _PARKED_EVERY)

@@ -1,4 +1,4 @@
-"""Tells the log when an operator pauses or resumes a channel, whichever replica he spoke to."""
+"""Logs in every replica when an operator pauses or resumes a channel."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class PauseWatch:
-    """Looks every so often. That nothing is sent does not depend on it: claims look for themselves.
+    """Looks at intervals. That nothing is sent does not depend on it: claims look for themselves.
 
     `told` hears after each look how the database took it: an error, or None.
     """
@@ -39,7 +39,7 @@ class PauseWatch:
         return channel in self._paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until told to stop. A database that does not answer is told of by those who need it more."""
+        """Look until stopped. A database that does not answer is told of by those who need it more."""
         with self._pulse:
             while not stop.is_set():
                 self._pulse.beat(self._every_s)

@@ -1,4 +1,4 @@
-"""Whether this replica can do its work, told by those who find out anyway; it asks nobody itself."""
+"""Whether this replica can do its work, as reported by services that query the database anyway."""
 
 from collections.abc import Callable
 from typing import Final

@@ -50,7 +50,7 @@ class SystemdNotifier:
         self._fed_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tell until told to stop."""
+        """Tell until stopped."""
         with _Line(self._manager.address) as line:
             while not stop.is_set():
                 self._look(line, clock.monotonic())

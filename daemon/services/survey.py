@@ -1,4 +1,4 @@
-"""Looks once a heartbeat at what only the database knows and nobody else counts: for those who watch figures."""
+"""Reads once a heartbeat, for the metrics, what only the database knows and no other service counts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _FINISHED: Final = "finished"
 
 
 class Figures(Protocol):
-    """Who is told. Times are unix seconds."""
+    """Receives the figures. Times are unix seconds."""
 
     def reconciled(self, channel: str, ended_at: float, *, is_complete: bool) -> None: ...
 
@@ -51,7 +51,7 @@ class Survey:
         self._pulse = pulse
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at once and then every so often until told to stop."""
+        """Look at once and then at intervals until stopped."""
         with self._pulse:
             while not stop.is_set():
                 self._pulse.beat(self._every_s)

@@ -61,7 +61,7 @@ def _secret(value: SecretStr) -> SecretStr:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether somebody has left an example's words in the place of a value."""
+    """Whether a value is still an example's words."""
     return _PLACEHOLDER.fullmatch(value.strip()) is not None
 
 

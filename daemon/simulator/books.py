@@ -110,7 +110,7 @@ class State:
         """Rises whenever a product comes or goes."""
 
     def quantity(self, partner: ChannelName, key: Key) -> int | None:
-        """What the partner holds; None when it was never told."""
+        """What the partner holds; None when nothing was ever sent."""
         return self._numbers[partner].get(key)
 
     def of(self, partner: ChannelName) -> dict[Key, int]:

@@ -1,4 +1,4 @@
-"""The products that Ymatou's read-back lists (Y12): by default one for each SKU, in the order they were first seen."""
+"""The products that Ymatou's read-back lists: by default one for each SKU, in the order they were first seen."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Sekorm's serviceGate, clause by clause (S01 to S16), written from the partner's document alone."""
+"""Sekorm's serviceGate, clause by clause, written from the partner's document alone."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ MAX_QUANTITY: Final = 2**31 - 1
 TOKENS_KEPT: Final = 10_000
 
 _OK: Final = Answer("0", b'{"code":0,"msg":"OK","data":null}')
-# S05: the printed example of a failure, to the letter. It is not JSON.
+# The printed example of a failure, to the letter. It is not JSON.
 _FORBIDDEN_TOKEN: Final = Answer(
     "-1 sp already forbidden", b'{"code":-1,msg:"sp already forbidden",data:null}'
 )
@@ -53,7 +53,7 @@ class _RefusedError(Exception):
 
 
 def failure(text: str, code: int | str = -1, data: object = None) -> Answer:
-    """S06: one number for all failures, the message decides."""
+    """One number for all failures, the message decides."""
     body = _compact({"code": code, "msg": text, "data": data})
     return Answer(f"{code} {text}"[:80], body.encode())
 
@@ -112,7 +112,7 @@ class Sekorm:
     def _caller_refusal(
         self, endpoint: str, remote: str, parameters: Mapping[str, Any] | None
     ) -> Answer | None:
-        """The gateway looks at the address first, then at who asks; what is asked comes last (S06, S07)."""
+        """The gateway looks at the address first, then at who asks; what is asked comes last."""
         if not self._is_allowed(remote):
             return failure("ip invalid")
         if parameters is None:
@@ -194,7 +194,7 @@ class Sekorm:
         return failure(text, -1 if code is None else code)
 
     def _tell(self, differences: Sequence[Difference], message: str | None) -> Answer:
-        """S12 says only "if the data is incorrect, notify the person in charge": how it is told is a setting."""
+        """The document says only "if the data is incorrect, notify the person in charge": how is a setting."""
         how = self.settings.compare
         if not differences or how == "silent":
             return _OK
@@ -224,7 +224,7 @@ class Sekorm:
 
 
 def _new_token() -> str:
-    # S11: as in the document's example, `+`, `/` and `=` occur in every token.
+    # As in the document's example, `+`, `/` and `=` occur in every token.
     while True:
         token = base64.b64encode(secrets.token_bytes(64)).decode()
         if "+" in token and "/" in token:
@@ -232,7 +232,7 @@ def _new_token() -> str:
 
 
 def _form(body: bytes) -> Mapping[str, str]:
-    """A form, read strictly: percent-encoded UTF-8, each name once. A bare `+` is a space (S10, S11)."""
+    """A form, read strictly: percent-encoded UTF-8, each name once. A bare `+` is a space."""
     if not body:
         return {}
     try:
@@ -280,7 +280,7 @@ def _rows(endpoint: str, parameters: Mapping[str, Any]) -> tuple[tuple[Key, int]
         raise _RefusedError(flaw)
     if endpoint == SINGLE:
         quantity = parameters["stockQuantity"]
-        # A form is text: only the canonical digits of a non-negative integer are a number (S09, S16).
+        # A form is text: only the canonical digits of a non-negative integer are a number.
         if isinstance(quantity, str) and _DIGITS.fullmatch(quantity):
             quantity = int(quantity)
         return (_row(parameters["pnCode"], parameters["brandName"], quantity),)
@@ -288,7 +288,7 @@ def _rows(endpoint: str, parameters: Mapping[str, Any]) -> tuple[tuple[Key, int]
 
 
 def _batch(data: object) -> list[tuple[Key, int]]:
-    """S08, S12: `data` is a string that holds a JSON array."""
+    """`data` is a string that holds a JSON array."""
     if not isinstance(data, str):
         raise _RefusedError("data must be a string that holds a JSON array")
     try:
@@ -309,7 +309,7 @@ def _batch_row(row: object) -> tuple[Key, int]:
 
 
 def _row(pn_code: object, brand: object, quantity: object) -> tuple[Key, int]:
-    # S15: characters, not bytes.
+    # Characters, not bytes.
     for name, value in (("pnCode", pn_code), ("brandName", brand)):
         if not isinstance(value, str) or not value.strip():
             raise _RefusedError(f"{name} is required")

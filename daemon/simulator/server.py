@@ -288,7 +288,7 @@ class Simulator:
         return self._settings.sekorm.down if partner == SEKORM else self._settings.ymatou.down
 
     def _headers(self) -> dict[str, str]:
-        """The `Date` of every answer is the partners' clock, so that skew can be measured (Y14)."""
+        """The `Date` of every answer is the partners' clock, so that skew can be measured."""
         second = int(self.partner_time())
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True))
@@ -307,7 +307,7 @@ async def serve(
     stop: asyncio.Event,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
-    """Runs until `stop` is set. `on_started` is told the base URL. Raises OSError when the port is taken."""
+    """Runs until `stop` is set. `on_started` gets the base URL. Raises OSError when the port is taken."""
     simulator = Simulator(settings)
     url = await simulator.start(host, port)
     try:

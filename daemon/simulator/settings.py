@@ -22,7 +22,7 @@ class SekormSettings(Frozen):
     account: str = Field(default="SP-DEMO-0001", min_length=1)
     app_secret: str = Field(default="demo-secret-8Kq2mVx4", min_length=1)
     account_parameter: str = Field(default="accessToken", min_length=1)
-    """What the account's parameter of `getAccessToken` is called (S02)."""
+    """What the account's parameter of `getAccessToken` is called."""
     token_validity_s: int = Field(default=3600, ge=1)
     """The `expiresIn` that is announced, in seconds."""
     token_dies_after_s: float | None = Field(default=None, gt=0)
@@ -30,13 +30,13 @@ class SekormSettings(Frozen):
     newest_token_only: bool = False
     """A new token ends the older ones. The document does not say so; a strict gateway might."""
     body: Literal["form", "json"] = "form"
-    """Which request bodies are read (S14); the other kind is refused."""
+    """Which request bodies are read; the other kind is refused."""
     allowed_addresses: tuple[Network, ...] | None = None
-    """Addresses or networks that may call (S07); none given: every address."""
+    """Addresses or networks that may call; none given: every address."""
     disabled: bool = False
-    """The account is "already forbidden" (S05, S06)."""
+    """The account is "already forbidden"."""
     compare: Literal["message", "rows", "text", "names", "code", "silent"] = "message"
-    """How `stock/compare` tells of differences, which is documented nowhere (S12). All but `silent` (always 0) answer
+    """How `stock/compare` tells of differences, which is documented nowhere. All but `silent` (always 0) answer
     -1: `message` names the products in its words, `rows` in `data` as objects like those that were sent, `text` as a
     string of such JSON, `names` as a list of part numbers, `code` names none."""
     strict: bool = False
@@ -54,11 +54,11 @@ class YmatouSettings(Frozen):
     app_secret: str = Field(default="cvxEvN7q2ixmN6Y8DFRJmuP79H2zxctK", min_length=1)
     auth_code: str = Field(default="UkeV6CUfk8OKKv1UkjEmfBDU75ZjunA0", min_length=1, max_length=32)
     omit_results: bool = False
-    """Answers carry no per-SKU results (Y11)."""
+    """Answers carry no per-SKU results."""
     read_back: bool = True
-    """`ymatou.products.list.get` is granted (Y12); otherwise it answers 0005."""
+    """`ymatou.products.list.get` is granted; otherwise it answers 0005."""
     unnamed_products: int = Field(default=0, ge=0, le=100_000)
-    """How many products of the read-back have a SKU without `outer_id` (Y12)."""
+    """How many products of the read-back have a SKU without `outer_id`."""
     skus_per_product: int = Field(default=1, ge=1, le=1_000)
     """How many SKUs of the read-back make a product."""
     duplicated: tuple[str, ...] = ()

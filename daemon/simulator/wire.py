@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a read-back asks for (Y12)."""
+    """What a read-back asks for."""
 
     number: int
     rows: int

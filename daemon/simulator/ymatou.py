@@ -1,4 +1,4 @@
-"""Ymatou's open API, clause by clause (Y01 to Y13), written from the partner's documents alone."""
+"""Ymatou's open API, clause by clause, written from the partner's documents alone."""
 
 import hashlib
 import hmac
@@ -42,14 +42,14 @@ _UNKNOWN_SKU: Final = "商品不存在"
 
 
 def sign(parameters: Mapping[str, str], app_secret: str) -> str:
-    """Y07: what has a value, sorted by name, joined raw, the secret at the end; MD5, upper-case hex."""
+    """What has a value, sorted by name, joined raw, the secret at the end; MD5, upper-case hex."""
     parts = [f"{name}={parameters[name]}" for name in sorted(parameters) if parameters[name] != ""]
     parts.append(f"app_secret={app_secret}")
     return hashlib.md5("&".join(parts).encode(), usedforsecurity=False).hexdigest().upper()
 
 
 def failure(code: str | int, text: str | None) -> Answer:
-    """Y09: the envelope of every answer without content."""
+    """The envelope of every answer without content."""
     body = json.dumps(
         {"code": code, "message": text, "content": None}, ensure_ascii=False, separators=(",", ":")
     )
@@ -126,7 +126,7 @@ class Ymatou:
             raise RefusedError("0002", "非法授权码")
         sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
         now = self._now()
-        # Timestamps are whole seconds, so the partner's clock is read in whole seconds too (Y04).
+        # Timestamps are whole seconds, so the partner's clock is read in whole seconds too.
         if abs(int(now) - sent_at) > WINDOW_S:
             raise RefusedError("0003", "非法请求时间")
         signed = {name: value for name, value in fields.items() if name != "sign"}
@@ -173,7 +173,7 @@ class Ymatou:
                 self._traffic.stats.accepted[YMATOU] += 1
             results.append({"outer_sku_id": key, "success": not is_refused, "msg": text})
         if self.settings.omit_results:
-            # Without results 0000 means success for all (Y11), so a refusal needs another code.
+            # Without results 0000 means success for all, so a refusal needs another code.
             return failure("0001", _UNKNOWN_SKU) if refused else _success(None)
         return _success({"results": results}, f"0000, {refused} refused" if refused else "0000")
 
@@ -189,7 +189,7 @@ def _success(content: object, label: str = "0000") -> Answer:
 
 
 def _address(received: Received) -> tuple[Dialect, str, str]:
-    """The dialect, and the two parameters that stand in the URL (Y01, Y02)."""
+    """The dialect, and the two parameters that stand in the URL."""
     if received.path == GATEWAY_PATH:
         # Names with dots and letters only: what cannot be read is simply not a known app or method.
         pairs = parse_qsl(received.query, keep_blank_values=True, encoding="utf-8", errors="replace")
@@ -201,7 +201,7 @@ def _address(received: Received) -> tuple[Dialect, str, str]:
 
 
 def _fields(received: Received) -> Mapping[str, str]:
-    """Y01, Y03: the six fields, each a string within its length."""
+    """The six fields, each a string within its length."""
     kind, _, options = received.content_type.lower().partition(";")
     if kind.strip() != "application/json" or options.strip() not in {"", "charset=utf-8"}:
         raise RefusedError("0001", "Content-Type 必须是 application/json")

@@ -1,4 +1,4 @@
-"""Ymatou's business content, in both dialects: stock rows (Y05, Y06) and pages of the read-back (Y12)."""
+"""Ymatou's business content, in both dialects: stock rows and pages of the read-back."""
 
 import json
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 class Dialect(NamedTuple):
-    """What differs between the guide (Y01) and the later handbook (Y02, Y06, Y10)."""
+    """What differs between the guide and the later handbook."""
 
     update: str
     rows: str
@@ -44,7 +44,7 @@ def _content(text: str, dialect: Dialect) -> dict[str, Any]:
 
 
 def stock_rows(text: str, dialect: Dialect) -> tuple[tuple[Key, int], ...]:
-    """Y05, Y06: the list's name depends on the dialect, its rows do not."""
+    """The list's name depends on the dialect, its rows do not."""
     content = _content(text, dialect)
     rows = content.get(dialect.rows)
     if content.keys() != {dialect.rows} or not isinstance(rows, list) or not rows:
@@ -66,7 +66,7 @@ def _row(row: object, dialect: Dialect) -> tuple[Key, int]:
 
 
 def page_asked(text: str, dialect: Dialect) -> Page:
-    """Y12: which page, how long, and perhaps of which products."""
+    """Which page, how long, and perhaps of which products."""
     content = _content(text, dialect)
     number, rows = content.get("page_no"), content.get("page_rows")
     products = content.get("productid_list")

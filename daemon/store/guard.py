@@ -83,7 +83,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """So many numbers were let go, `by` command or recovery; `held_since` says which."""
+    """`numbers` were released, `by` command or recovery; `held_since` says which."""
 
     numbers: int
     by: str

@@ -341,7 +341,7 @@ class Inspector:
         return row["pid"], row["is_listening"]
 
     async def notify(self, channel: str) -> None:
-        """Ring a bell that nobody else listens to."""
+        """Ring a bell that only this connection listens to."""
         with translated("ringing a bell of our own"):
             await self._connection.execute(_SQL["notify"], channel)
 

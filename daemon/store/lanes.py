@@ -65,7 +65,7 @@ class Lanes:
         return lanes
 
     async def take(self, lane: Lane, holder: str, lease: timedelta) -> Owner | None:
-        """Take the lane if nobody holds it."""
+        """Take the lane if it has no holder."""
         async with self._database.connection(f"{lane}: taking the lane") as connection:
             row = await connection.fetchrow(_SQL["take"], lane, holder, lease)
         return None if row is None else Owner(lane, Epoch(row["epoch"]), holder, row["number"], row["lanes"])

@@ -244,7 +244,7 @@ class Ledger:
         is_apart: bool = False,
         read_from: str | None = None,
     ) -> Marked:
-        """Mark those of `skus` whose number differs from what the partner was told, inside the caller's transaction.
+        """Mark those of `skus` whose number differs from what the partner was sent, inside the caller's transaction.
 
         `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
         snapshot from which on the change log was read for them, which tells who wrote them.
@@ -684,7 +684,7 @@ class Ledger:
         )
 
     async def recover(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
-        """Turn open attempts that nobody waits for into doubt; return how many there were."""
+        """Turn open attempts without a waiting owner into doubt; return how many there were."""
         async with self._database.connection(f"{self.channel}: recovering attempts") as connection:
             count: int = await connection.fetchval(
                 _SQL["recover"],

@@ -115,12 +115,12 @@ class Outbox:
         return {row["id"] for row in rows}
 
     async def hurry(self, kind: str) -> None:
-        """Let notices of that kind be told now."""
+        """Let notices of that kind be sent now."""
         async with self._database.connection("hurrying notices") as connection:
             await connection.execute(_SQL["hurry"], kind)
 
     async def leave_untold(self) -> list[Notice]:
-        """There is nobody to tell: end what waits, and return it."""
+        """There is no receiver: end what waits, and return it."""
         async with self._database.connection("leaving notices untold") as connection:
             rows = await connection.fetch(_SQL["leave_untold"])
         return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]

@@ -136,7 +136,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A run in numbers; `healed`: SKUs whose number is told again."""
+    """A run in numbers; `healed`: SKUs whose number is sent again."""
 
     checked: int
     unsettled: int
@@ -200,7 +200,7 @@ class Reconciles:
         return [OpenDay(row["day"], row["planned_at"], row["has_begun"], row["why"]) for row in rows]
 
     async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> Run | None:
-        """Take the oldest scheduled run that nobody carries out."""
+        """Take the oldest scheduled run without a holder."""
         async with self._database.connection(f"{channel}: taking a reconcile") as connection:
             row = await connection.fetchrow(_SQL["take"], channel, holder, lease)
         return None if row is None else _run(row)

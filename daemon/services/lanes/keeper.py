@@ -48,7 +48,7 @@ class LaneKeeper:
         return Tenure(owner, asked_at + self._trusted_s)
 
     async def keep(self, tenure: Tenure, stop: asyncio.Event) -> None:
-        """Serve until told to stop, and give the lane up then; or until the lease is lost."""
+        """Serve until stopped, and give the lane up then; or until the lease is lost."""
         lane = tenure.owner.lane
         log.info("lane.lease_taken", lane=lane, epoch=tenure.owner.epoch, holder=tenure.owner.holder)
         serving = asyncio.create_task(self._server.run(tenure, stop), name=f"serve-{lane}")

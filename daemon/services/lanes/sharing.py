@@ -92,11 +92,11 @@ class LaneSharing:
         return sum(state.channel == channel for state in self._known)
 
     def owns_all(self) -> bool:
-        """Whether nobody else serves any of our channels."""
+        """Whether no other replica serves any of our channels."""
         return all(self.owned(name) == self.lanes(name) > 0 for name in self._served)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Share until told to stop; then end what is under way, and give all up."""
+        """Share until stopped; then end what is under way, and give all up."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stop_all(stop), name="stop-lanes")
             with self._pulse:
@@ -169,7 +169,7 @@ class LaneSharing:
         self._beat_at = now + self._lease.total_seconds() / 4
 
     def _divide_what_is_free(self, group: asyncio.TaskGroup) -> None:
-        """Whoever sees that nobody owns a lane of a channel that is to be divided anew does it."""
+        """The first replica to see the channel unowned repartitions it."""
         for channel in self._served:
             states = [state for state in self._known if state.channel == channel]
             if channel in self._dividing or any(state.is_settled or state.holder for state in states):

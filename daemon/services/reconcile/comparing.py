@@ -1,4 +1,4 @@
-"""Reconciling by question: the day's SKUs and their numbers, chunk by chunk, "is this what you hold?" (S12)."""
+"""Reconciling by question: the day's SKUs and their numbers, chunk by chunk, "is this what you hold?"."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Carries one channel's runs out: looks, keeps what became of differences, heals, tells the person in charge."""
+"""Carries one channel's runs out: looks, keeps what became of differences, heals, posts the digest."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

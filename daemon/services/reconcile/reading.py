@@ -1,4 +1,4 @@
-"""Reconciling by reading back: what the partner holds, page by page, held against the whole listing (Y12).
+"""Reconciling by reading back: what the partner holds, page by page, held against the whole listing.
 
 Pages go straight into the database and are judged there: memory does not grow with the number of SKUs.
 """
@@ -186,7 +186,7 @@ class ReadRun:
 
 
 class AssertRun:
-    """Where numbers can't be read back: what changed on the day is told again, whatever was acknowledged."""
+    """Where numbers can't be read back: what changed on the day is sent again, whatever was acknowledged."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""The nightly reconcile in every replica: due days get their runs, each is carried out once, a missed one is told."""
+"""The nightly reconcile in every replica: carries out each due run once, and reports a missed one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,7 +44,7 @@ class ReconcileService:
         self._promises = promises or Promises()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until told to stop; a run that is cut off is gone on with by whoever takes it next."""
+        """Serve until stopped; the next replica resumes a run that is cut off."""
         async with asyncio.TaskGroup() as group:
             for reconciler in self._reconcilers:
                 name = f"reconcile-{reconciler.channel}"
@@ -148,7 +148,7 @@ class ReconcileService:
         await reconciler.runs.postpone(run, wait, str(error))
 
     async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
-        """The dead man's check: a run that should be over and is not is told, whatever keeps it."""
+        """The dead man's check: a run that should be over and is not is reported, whatever the cause."""
         pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
         watched_since: datetime | None = None
         with pulse:

@@ -1,6 +1,6 @@
 -- name: listed
 -- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
--- fraction is rounded down, less than nothing is nothing (S16, Y06). NULL: it can't be sent, as it is NULL, NaN, infinite,
+-- fraction is rounded down, a negative number counts as 0. NULL: it can't be sent, as it is NULL, NaN, infinite,
 -- or above the channel's `max_quantity`. `identifiers` is NULL where the daemon can't read them, in a database that is not
 -- UTF-8. `carrier` and `lacks`: see `summed`.
     SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks,

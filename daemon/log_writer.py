@@ -87,13 +87,13 @@ class ThreadWriter:
         return 0.0 if since is None else clock.monotonic() - since
 
     def info(self, line: str) -> None:
-        """Have a line written; it is one of the first to be dropped."""
+        """Write a line; it is one of the first to be dropped."""
         self._put(line, MOST_BYTES - _KEPT_FOR_WARNINGS)
 
     debug = info
 
     def warning(self, line: str) -> None:
-        """Have a line written that somebody will look for."""
+        """Write a line; it is one of the last to be dropped."""
         self._put(line, MOST_BYTES)
 
     error = critical = msg = warning

@@ -28,11 +28,11 @@ class Pulse:
         self.name = name
 
     def beat(self, within_s: float) -> None:
-        """I turned, and will again within so many seconds: the longest that I may rightly wait."""
+        """The loop ran, and will run again within this many seconds at most."""
         self._progress.promise(self, within_s)
 
     def end(self) -> None:
-        """This loop is over: nobody waits for it. It may begin again with a beat."""
+        """This loop is over: it has no deadline any more. It may begin again with a beat."""
         self._progress.forget(self)
 
     def __enter__(self) -> Self:

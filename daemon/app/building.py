@@ -257,7 +257,7 @@ def receivers(settings: Settings) -> Sequence[Receiver]:
     """All receivers. Raises ConfigError."""
     if not settings.notify.urls:
         return ()
-    # Only who tells somebody waits for the library.
+    # Imported only where there are receivers.
     from daemon.receivers import make_receivers
 
     return make_receivers(settings.notify.urls)

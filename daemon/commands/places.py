@@ -61,7 +61,7 @@ class Places:
         else:
             # Standard output belongs to the command's answer.
             self._log = logs.configure("warning", "console", stream=log_to, secrets=settings.secrets())
-            # After Ctrl-C the driver leaves a future that nobody asks; what matters to a person is raised.
+            # After Ctrl-C the driver leaves a future whose exception is never retrieved; errors that matter are raised.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return settings
 
@@ -87,7 +87,7 @@ class Places:
 
         words = "; ".join(filter(None, [str(error), error.advice]))
         words = words if self._mask is None else self._mask(words)
-        # What is wrong with the configuration is told a line each, of values that were looked at.
+        # Each problem of the configuration has its own line.
         lines = words.split("\n") if isinstance(error, ConfigError) else [words]
         return "\n".join(map(visible, lines))
 
@@ -134,7 +134,7 @@ def local_time(settings: "Settings", time: str) -> str:
 
 
 def print_line(line: str) -> None:
-    """Print one line that may hold a stranger's words: a SKU, a partner's answer, somebody's reason."""
+    """Print one line that may hold foreign text: a SKU, a partner's answer, an operator's reason."""
     from daemon.logs import visible
 
     click.echo(visible(line))

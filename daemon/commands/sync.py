@@ -47,7 +47,7 @@ def sync(places: Places, channel: str, *, dry_run: bool, as_json: bool) -> int:
     if not has_bar:
         from daemon import logs
 
-        # Nobody looks at a bar: the log says how far it is.
+        # No terminal to draw a bar on: the log says how far it is.
         logs.configure(settings.log.level, settings.log.format, stream=sys.stderr, secrets=settings.secrets())
     summary, is_resumed = asyncio.run(_sync(settings, name, has_bar=has_bar))
     answer = _answer(name, summary, is_resumed=is_resumed)

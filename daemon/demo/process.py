@@ -112,7 +112,7 @@ class DaemonProcess:
         self._process = await self._spawn("run")
 
     async def wait(self) -> int:
-        """Return the exit code once the daemon has ended, whoever ended it."""
+        """Return the exit code once the daemon has ended, for whatever reason."""
         return 0 if self._process is None else await self._process.wait()
 
     def check(self) -> None:

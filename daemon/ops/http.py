@@ -21,9 +21,10 @@ from daemon.core.errors import ConfigError
 log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS: Final = 32
-"""Probes and a scraper need three. One more costs the oldest: whoever only holds connections keeps no probe out."""
+"""Probes and a scraper need three. One more closes the oldest, so a client that only
+holds connections keeps no probe out."""
 LONGEST_S: Final = 10.0
-"""A connection ends after so many seconds, however slowly its client writes or reads."""
+"""A connection ends after this many seconds, however slowly its client writes or reads."""
 LONGEST_LINE: Final = 2048
 MOST_HEADERS: Final = 64
 _JSON: Final = "application/json; charset=utf-8"

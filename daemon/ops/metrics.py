@@ -36,7 +36,7 @@ OUTCOMES: Final = (*Kind, GONE)
 
 Read = Callable[[], float | None]
 
-# When each series was made is a series of its own otherwise: twice as many, and nobody asks.
+# Otherwise each series gets a second one with its creation time, which nothing uses.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -155,7 +155,7 @@ class Metrics:
         self._sync_left.labels(channel).set(sync_left)
 
     def notices_counted(self, waiting: int, oldest_s: float, given_up: int) -> None:
-        """How many notices wait to be told, for how long the oldest, and how many were given up lately."""
+        """How many notices wait to be delivered, for how long the oldest, and how many were given up lately."""
         self._notices.set(waiting)
         self._notices_age.set(oldest_s)
         self._notices_lost.set(given_up)
@@ -165,7 +165,7 @@ class Metrics:
         self._clock.set(ahead_s)
 
     def loop_lagged(self, lag_s: float) -> None:
-        """The event loop woke somebody so late."""
+        """The event loop woke a task `lag_s` late."""
         self._lag.observe(lag_s)
 
     def capture_checked(self, check: str, *, is_healthy: bool) -> None:

@@ -64,7 +64,7 @@ class TokenStore(Protocol):
         ...
 
     async def fail_refresh(self, retry_in: timedelta) -> None:
-        """End the refresh; nobody tries before `retry_in` has passed."""
+        """End the refresh; no task tries before `retry_in` has passed."""
         ...
 
     async def invalidate(self, generation: int) -> None:

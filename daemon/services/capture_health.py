@@ -95,7 +95,7 @@ class CaptureHealth:
         self._known: dict[tuple[str, Check, str], OpenFinding] = {}
 
     def heard(self) -> None:
-        """A ring was heard, whoever's."""
+        """A ring was heard, from any session."""
         self._bell.set()
 
     async def run(self, stop: asyncio.Event) -> None:

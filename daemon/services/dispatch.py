@@ -421,7 +421,7 @@ class _Shift:
         due = await self._ledger.next_due(self.number)
         pause = self._limits.poll.total_seconds()
         if due.change is not None:
-            # Overdue and yet not claimed: somebody has the row locked for a moment.
+            # Overdue and yet not claimed: another session has the row locked for a moment.
             pause = min(pause, max(0.02, due.change.total_seconds()))
         return min(pause, await self._serve_sync(due.sync))
 
@@ -460,7 +460,7 @@ class _Shift:
             self._turn = {attempt.attempt_id for attempt in attempts}
             self._turns.put_nowait([_claimed(attempt, claimed_at) for attempt in attempts])
             return self._limits.poll.total_seconds()
-        # All of them were parked: the next have their turn at once. None at all: somebody has them locked.
+        # All of them were parked: the next have their turn at once. None at all: another session has them locked.
         return 0.0 if claim.looked_at else 0.02
 
     async def _end_sync(self) -> None:
@@ -805,6 +805,6 @@ class _Shift:
         if done.conclusion.reason:
             return await self._written([done._replace(conclusion=done.conclusion._replace(reason=""))])
         log.error("dispatch.outcome_lost", channel=self._ledger.channel, sku=done.sku, reason=str(error))
-        # Nobody waits for the attempt any more: recovery turns it into doubt.
+        # The attempt has no waiting owner any more: recovery turns it into doubt.
         self.recover()
         return Written(is_due=False, took_s=())

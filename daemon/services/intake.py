@@ -161,7 +161,7 @@ class IntakeService:
     async def _pause_after(self, error: StockrelayError, failures: int, stop: asyncio.Event) -> None:
         self._busy_since = None
         if isinstance(error, TableLocked):
-            # The database answers, and nothing is lost: this channel waits for somebody's transaction.
+            # The database answers, and nothing is lost: this channel waits for another transaction.
             if not self._is_locked:
                 log.warning("intake.listing_locked", channel=self.channel, reason=str(error))
             self._is_locked = True

@@ -180,13 +180,13 @@ class Notifier:
         )
 
     async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:
-        """Write down who was told; what can't be told for too long is given up, and that is told."""
+        """Record who got the message; what is undelivered for too long is given up, and a notice says so."""
         kind = taken[0].notice.kind
         failures = {name: reason for name, reason in results.items() if reason is not None}
         error = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or None
         reached = {*taken[0].reached, *(results.keys() - failures.keys())}
         pauses = [self._pause(each) for each in taken]
-        # That something was not told is told until it is: there is nobody else to tell that.
+        # A notice about an undelivered notice never expires: nothing else would report it.
         are_over = [each.age >= self._manners.give_up and kind != NOTIFICATION_FAILED for each in taken]
         told = Told(tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over)
         ours = await self._outbox.finish(taken, told)

@@ -25,7 +25,7 @@ _TELL_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How far a sync is, for whoever shows it: SKUs of the listing read so far while they are marked, then progress."""
+    """How far a sync is, for display: SKUs of the listing read so far while they are marked, then progress."""
 
     read: int
     progress: SyncProgress | None

@@ -176,7 +176,7 @@ class _UnfitError(Exception):
 
 def _content(file: Path, most: int) -> bytes:
     """What is in a file, which must be one. Raises OSError, _UnfitError."""
-    # Without waiting: opening a pipe waits until somebody writes to it.
+    # Non-blocking: opening a pipe would wait for a writer.
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
         kind = os.fstat(stream.fileno()).st_mode
         if stat.S_ISFIFO(kind):

@@ -29,7 +29,7 @@ def mute() -> None:
 def problem(url: str) -> str | None:
     """Why this is no address, in words that do not show it; None when it is one."""
     mute()
-    # Only who is told of something waits for the library: it takes a third of a second.
+    # Imported only where there are receivers: it takes a third of a second.
     from apprise import Apprise
 
     name = schema(url)

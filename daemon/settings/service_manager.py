@@ -16,7 +16,8 @@ class ServiceManager:
 
 
 def take_service_manager(environ: MutableMapping[str, str] | None = None) -> ServiceManager | None:
-    """Whom to tell how we stand; None: nobody asked. Its variables are removed: they are not for child processes."""
+    """Where to report the state; None: there is none. Its variables are removed: they are not for
+    child processes."""
     environ = os.environ if environ is None else environ
     address = environ.pop("NOTIFY_SOCKET", "")
     microseconds = environ.pop("WATCHDOG_USEC", "")

@@ -146,7 +146,7 @@ class CaptureHealthStore:
         self.capturing = Capturing(database.transaction)
 
     async def take_turn(self, every: timedelta) -> bool:
-        """Return whether it is for this replica to look: nobody has within `every`."""
+        """Return whether this replica should look: none has within `every`."""
         async with self._database.connection("taking a turn at looking at the capture") as connection:
             return await connection.fetchval(_SQL["take_turn"], every) is not None
 

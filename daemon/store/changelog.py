@@ -29,7 +29,7 @@ class ChangeLog:
         self._database = database
 
     async def stay_awake(self, how_long: timedelta) -> None:
-        """Keep captures from ringing for so long: this process polls quickly meanwhile. Zero: ring again."""
+        """Silence the bell for this long: this process polls quickly meanwhile. Zero: ring again."""
         async with self._database.connection("setting the doorbell") as connection:
             await connection.execute(_SQL["stay_awake"], how_long.total_seconds())
 

@@ -344,7 +344,7 @@ class Database:
                     with contextlib.suppress(asyncpg.InterfaceError):
                         connection.terminate()
                 releasing = asyncio.create_task(pool.release(connection, timeout=_CLEAN_UP_S))
-                # Also of one that nobody waits for any more, as its task was cancelled once more.
+                # Also where the await below was cancelled, which leaves the task alone.
                 releasing.add_done_callback(_heard)
                 with contextlib.suppress(Exception):
                     await asyncio.shield(releasing)

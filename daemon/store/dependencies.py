@@ -15,7 +15,7 @@ _FAN_OUT = queries.load("fanout")
 
 
 class Dependencies:
-    """What the listings read, and what changes call SKUs. `compared_only`: relations that nobody has to watch.
+    """What the listings read, and what changes call SKUs. `compared_only`: relations that need not be watched.
 
     All methods raise StoreUnavailable, StoreRefused.
     """

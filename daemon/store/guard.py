@@ -172,7 +172,7 @@ class Guard:
 
         Returns how many are held (for the next call's `last_held`) while it is not so; None: nothing is.
         """
-        # On its own: a marking locks rows first and the guard then, so nobody may do it the other way round.
+        # On its own: a marking locks rows first and the guard then, so nothing may do it the other way round.
         async with self._database.transaction(f"{channel}: looking at held numbers") as connection:
             await connection.execute(_SQL["without_nested_loops"])
             await connection.execute(_SQL["let_heirs_answer"], channel, timeout=_LONG)

@@ -20,7 +20,7 @@ _DIVISION_TIMEOUT: Final = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """A lane as the database knows it; `holder` is None while nobody has a valid lease. `is_settled`: its channel is
+    """A lane as the database knows it; `holder` is None while there is no valid lease. `is_settled`: its channel is
     divided as it is to be."""
 
     lane: Lane
@@ -50,7 +50,7 @@ class Lanes:
         self._database = database
 
     async def want(self, channel: ChannelName, lanes: int | None) -> None:
-        """Have the channel divided into so many lanes, as soon as nobody owns one of those it has; None: as it is."""
+        """Ask for the channel to be divided into `lanes` lanes once none of its lanes has an owner; None: as it is."""
         async with self._database.connection(
             f"{channel}: saying how many lanes there are to be"
         ) as connection:

@@ -707,7 +707,7 @@ class Ledger:
         return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
 
     async def is_backlog_above(self, rows: int, number: int) -> bool:
-        """Whether more than so many rows are due in the lane of that number."""
+        """Whether more than that many rows are due in the lane of that number."""
         async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
             is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows, number)
         return is_above

@@ -153,7 +153,7 @@ async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
 async def _set_watches(
     guard: "asyncpg.Connection[asyncpg.Record]", watches: Sequence[tuple[str, str]], has_doorbell: bool
 ) -> list[asyncpg.Record]:
-    """Try for a while: a table that somebody writes to for long is not waited for, as its writers would wait too."""
+    """Try for a while: a table that stays locked by a writer is not waited for, as other writers would wait too."""
     for tries in count(1):
         try:
             with translated("setting the triggers"):

@@ -78,7 +78,7 @@ class Outbox:
     async def take(
         self, hold: timedelta, gather: timedelta, most_per_hour: int, urgent: Sequence[str]
     ) -> list[Taken]:
-        """Take what makes the next message, for `hold`: nobody else tells it meanwhile. Empty: nothing is due."""
+        """Take what makes the next message, for `hold`: no other replica sends it meanwhile. Empty: nothing is due."""
         async with self._database.transaction("taking notices") as connection:
             # Alone, so that two replicas do not tell one kind in two messages.
             await LockWatch(self._database).exclude_others(connection, "notices", "taking notices")

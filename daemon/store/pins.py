@@ -28,7 +28,7 @@ PINS: Final = MappingProxyType(
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "60s",
         "idle_session_timeout": "0",
-        # A policy for this role would hide rows, and a SKU without a row is told as sold out: an error instead.
+        # A policy for this role would hide rows, and a SKU without a row is sent as sold out: an error instead.
         "row_security": "off",
         # How a value becomes a text, and a text a value: the same for a SKU in a listing and in a capture.
         "datestyle": "ISO, MDY",

@@ -72,7 +72,7 @@ class Proofs:
         now = "statement_timestamp()"
         self._rows = _filled("rows", listing.as_sent(is_whole=False, is_apart=False), settled, now)
         self._rows_apart = _filled("rows", listing.as_sent(is_whole=False, is_apart=True), settled, now)
-        # What is nowhere to be seen may have been told after the page on which it would be was read.
+        # A missing number may have been sent after its page was read.
         asked_at = "coalesce(h.asked_at, (SELECT b.at FROM begun AS b))"
         self._judge = _filled("judge", listing.as_sent(is_whole=True, is_apart=False), settled, asked_at)
         self._judge_apart = _filled("judge", listing.as_sent(is_whole=True, is_apart=True), settled, asked_at)

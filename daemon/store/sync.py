@@ -49,7 +49,7 @@ class SyncProgress:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why so many SKUs were parked; `sku` is one of them."""
+    """Why `skus` SKUs were parked; `sku` is one of them."""
 
     reason: str
     skus: int

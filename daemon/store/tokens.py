@@ -50,7 +50,7 @@ class Tokens:
         return StoredToken(value, generation, valid_for)
 
     async def fail_refresh(self, retry_in: timedelta) -> None:
-        """End a refresh that failed; nobody tries before `retry_in`."""
+        """End a refresh that failed; no replica tries before `retry_in`."""
         async with self._database.connection(f"{self._channel}: ending a token refresh") as connection:
             await connection.execute(_SQL["fail_refresh"], self._channel, retry_in)
 

@@ -1,24 +1,39 @@
 """Which lines of the log are written: those of the level, and of what repeats itself only a few."""
 
-from typing import Final
+import threading
+from typing import Final, NamedTuple
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from daemon import clock
-from daemon.core.repeats import Repeats, kind_of
+from daemon.core.repeats import Key, Kind, Line, Repeats, Summary, line_of
 
 _ORDER: Final = ("debug", "info", "warning", "error")
+_AGAIN: Final = "_again"
+_MOST_LATER: Final = 64
+
+
+class Later(NamedTuple):
+    """A line that had no room, to be written once there is some."""
+
+    level: str
+    event: EventDict
+    line: Line
+    at: float
 
 
 class Filter:
     """Drops what is below the level, and what repeats a line that was written lately; at level debug, nothing.
 
-    The level can be changed: loggers that have been used keep the processors that they were made with.
+    The level can be changed: loggers that have been used keep the processors that they were made with. Any thread may
+    log.
     """
 
     def __init__(self, level: str) -> None:
-        self.repeats = Repeats()
+        self._repeats = Repeats()
+        self._later: dict[Key, Later] = {}
+        self._lock = threading.Lock()
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
@@ -27,16 +42,51 @@ class Filter:
         self._dropped = frozenset(_ORDER[: _ORDER.index(level)])
 
     def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        is_again = event.pop(_AGAIN, False)
         if level in self._dropped:
             raise structlog.DropEvent
-        if level == "info" or self._is_debug:
+        if self._is_debug:
             return event
-        found = kind_of(level, event)
-        if found is None:
+        line = line_of(level, event)
+        if line is None:
             return event
-        left_out = self.repeats.admit(*found, clock.monotonic())
-        if left_out is None:
-            raise structlog.DropEvent
+        now = clock.monotonic()
+        with self._lock:
+            left_out = self._repeats.admit(line, now, is_again=is_again)
+            if left_out is None:
+                if not is_again:
+                    self._keep(Later(level, event, line, now))
+                raise structlog.DropEvent
+            later = self._later.get(line.group)
+            if later is not None and later.line.key == line.key:
+                del self._later[line.group]
+                if is_again:
+                    event["late_s"] = round(now - later.at, 1)
         if left_out:
             event["left_out"] = left_out
         return event
+
+    def _keep(self, later: Later) -> None:
+        """Keep the last change of state, and the last new error, of each group: nothing may say it again. A traceback
+        is not kept, as it holds what its frames do."""
+        line = later.line
+        is_new_error = line.kind is Kind.ERROR and self._repeats.is_unwritten(line)
+        if not (line.kind is Kind.STATE or is_new_error) or later.event.get("exc_info"):
+            return
+        self._later.pop(line.group, None)
+        if len(self._later) >= _MOST_LATER:
+            del self._later[next(iter(self._later))]
+        self._later[line.group] = later
+
+    def write_later(self) -> None:
+        """Log again what had no room; what has none now either stays."""
+        with self._lock:
+            waiting = sorted(self._later.values(), key=lambda later: later.line.kind is not Kind.STATE)
+        log = structlog.get_logger(__name__)
+        for later in waiting:
+            getattr(log, later.level)(**later.event, **{_AGAIN: True})
+
+    def summary(self, *, is_over: bool, is_last: bool) -> Summary | None:
+        """What was left out, if it is time to say it."""
+        with self._lock:
+            return self._repeats.summary(clock.monotonic(), is_over=is_over, is_last=is_last)

@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from daemon import clock
 from daemon.core.secrecy import MASK, ForeignMask, Mask
 from daemon.log_filter import Filter
 from daemon.log_writer import Gap, LineWriter, writer_to
@@ -58,10 +57,11 @@ class Log:
         """For how long the reader has not taken what waits for it."""
         return self._writer.stalled_s
 
-    def tell_repeats(self, *, is_over: bool = False) -> None:
-        """Log how many lines were left out because they repeated others, if it is time to."""
+    def tell_repeats(self, *, is_over: bool = False, is_last: bool = False) -> None:
+        """Log what had no room before, if there is some now, and how many lines were left out, if it is time to."""
         log = structlog.get_logger(__name__)
-        summary = self._filter.repeats.summary(clock.monotonic(), is_over=is_over)
+        self._filter.write_later()
+        summary = self._filter.summary(is_over=is_over, is_last=is_last)
         if summary is not None:
             lines = sum(summary.of.values())
             log.info("log.repeats_left_out", lines=lines, of=summary.of, lasted_s=round(summary.lasted_s, 1))

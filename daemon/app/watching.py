@@ -144,7 +144,7 @@ async def _tell_repeats(log_state: Log) -> None:
             await asyncio.sleep(_REPEATS_S)
             log_state.tell_repeats()
     finally:
-        log_state.tell_repeats(is_over=True)
+        log_state.tell_repeats(is_last=True)
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
-"""How often a warning or an error that repeats itself is written to the log; time is an argument.
+"""How often changes of state, warnings and errors are written to the log; time is an argument.
 
 In an outage many loops try again and fail in the same way. What is new is written at once; what has been written is
-repeated with growing pauses, and counted meanwhile. All warnings together are bounded as well, however many loops
-there are.
+repeated with growing pauses, and counted meanwhile. All of them together are bounded as well, however many loops there
+are: changes of state always have room, then come errors, then warnings. A change of state and an error that had no room
+are written later.
 """
 
 from collections import Counter, deque
@@ -12,26 +13,34 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 MINUTE_S: Final = 60.0
-MOST_WARNINGS: Final = 12
-"""Warnings in any minute, changes of state apart."""
-_MOST_REPEATS: Final = 6
-"""Those of them that are not the first of their kind: what is new has room left."""
+MOST_LINES: Final = 17
+"""Lines in any minute. With what each channel says of itself once a minute, and a summary, they are 20."""
+_FOR_STATES: Final = 3
+"""Those of them that only changes of state may use."""
+MOST_WARNINGS: Final = 6
+_MOST_REPEATS: Final = 4
+"""Warnings that are not the first of their kind: what is new has room left."""
+_MOST_OF_A_GROUP: Final = 5
+"""Errors of one event and channel, however their words differ."""
 _BURST: Final = 3
 """A line is written so often before pauses begin: what breaks twice in a minute, or is parked again after a person has
 retried it, is news."""
-_MOST_ITEMS: Final = 5
+_MOST_ITEMS: Final = 4
+_MOST_STATES: Final = 6
+_MOST_CHANGES: Final = 10
+"""Changes of all states that are not new."""
 _FIRST_PAUSE_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 900.0
 _MOST_KINDS: Final = 2000
 _SUMMARY_EVERY_S: Final = 900.0
 
 Key = tuple[object, ...]
-"""What makes two lines the same; the first element is the event."""
+"""What makes two lines the same."""
 
 
 class Kind(Enum):
-    """STATE: something has changed, and is not said again while it lasts. WARNING: something failed and will be tried
-    again. ITEM: the same, of one SKU of many. ERROR: a person is needed."""
+    """STATE: something has changed, for the worse or back, and is not said again while it lasts. WARNING: something
+    failed and will be tried again. ITEM: the same, of one SKU of many. ERROR: a person is needed."""
 
     STATE = "state"
     WARNING = "warning"
@@ -40,7 +49,20 @@ class Kind(Enum):
 
 
 _OF_A_WARNING: Final = ("channel", "receiver", "replica", "check", "subject", "service", "logger", "message")
-_STATES: Final = frozenset({"run.database_lost", "doorbell.lost", "control.channel_paused"})
+_STATES: Final[Mapping[tuple[str, str], str]] = {
+    ("warning", "run.database_lost"): "database",
+    ("info", "run.database_recovered"): "database",
+    ("warning", "doorbell.lost"): "doorbell",
+    ("info", "doorbell.listening"): "doorbell",
+    ("warning", "control.channel_paused"): "control",
+    ("info", "control.channel_resumed"): "control",
+    ("error", "dispatch.channel_paused"): "channel",
+    ("info", "dispatch.channel_resumed"): "channel",
+    ("error", "intake.listing_failed"): "listing",
+    ("info", "intake.listing_recovered"): "listing",
+}
+"""What each of these lines says the state of. Both directions are bounded together, so that the last one written is
+how things are."""
 _CHANGING: Final = frozenset(
     {
         "timestamp",
@@ -57,20 +79,33 @@ _CHANGING: Final = frozenset(
 """What differs each time although nothing else does."""
 
 
-def kind_of(level: str, fields: Mapping[str, object]) -> tuple[Key, Kind] | None:
+class Line(NamedTuple):
+    """What bounds a line: lines with the same key are the same, and errors of a group differ only in their words."""
+
+    event: str
+    key: Key
+    kind: Kind
+    group: Key
+
+
+def line_of(level: str, fields: Mapping[str, object]) -> Line | None:
     """What a line repeats if it comes again; None: it is always written.
 
     A warning is the same however its reason is worded, an error only with the same words: each one that differs may
     be another person's.
     """
     event = str(fields["event"])
-    if level in ("debug", "info") or event.startswith("log."):
+    state = _STATES.get((level, event))
+    if state is None and (level in ("debug", "info") or event.startswith("log.")):
         return None
+    origin = tuple(str(fields.get(name)) for name in _OF_A_WARNING)
+    if state is not None:
+        return Line(event, (state, *origin), Kind.STATE, (state, *origin))
+    group = (event, *origin)
     if level == "warning":
-        kind = Kind.STATE if event in _STATES else Kind.ITEM if "sku" in fields else Kind.WARNING
-        return (event, *(str(fields.get(name)) for name in _OF_A_WARNING)), kind
+        return Line(event, group, Kind.ITEM if "sku" in fields else Kind.WARNING, group)
     words = sorted((name, _word(value)) for name, value in fields.items() if name not in _CHANGING)
-    return (event, *words), Kind.ERROR
+    return Line(event, (event, *words), Kind.ERROR, group)
 
 
 def _word(value: object) -> str:
@@ -99,7 +134,8 @@ class _Kind:
 
     def is_due(self, kind: Kind, now: float) -> bool:
         if kind in (Kind.ITEM, Kind.STATE):
-            return self.in_minute < _MOST_ITEMS or now - self.minute_began >= MINUTE_S
+            most = _MOST_STATES if kind is Kind.STATE else _MOST_ITEMS
+            return self.in_minute < most or now - self.minute_began >= MINUTE_S
         return now >= self.next_at
 
     def note_written(self, now: float) -> int:
@@ -123,25 +159,33 @@ class Repeats:
     """What has been written lately, and what was not."""
 
     _kinds: dict[Key, _Kind] = field(default_factory=dict)
-    _warned_at: deque[float] = field(default_factory=deque)
+    _written: deque[tuple[float, Kind, Key]] = field(default_factory=deque)
     _suppressed: Counter[str] = field(default_factory=Counter)
     _since: float = 0.0
     _last: float = 0.0
+    _summed_up_at: float = float("-inf")
 
-    def admit(self, key: Key, kind: Kind, now: float) -> int | None:
-        """Say whether a line is written: None, or how many of its like were not since the last one."""
-        known = self._kinds.get(key)
-        if known is None or known.is_over(now):
-            known = self._begin(key, now)
+    def admit(self, line: Line, now: float, *, is_again: bool = False) -> int | None:
+        """Say whether a line is written: None, or how many of its like were not since the last one. `is_again`: it was
+        not written when it came."""
+        known = self._kinds.get(line.key)
+        if known is None or (known.is_over(now) and not is_again):
+            known = self._begin(line.key, now)
         known.last_at = now
-        has_room = kind in (Kind.ERROR, Kind.STATE) or self._has_room(now, is_new=known.written == 0)
-        if not (has_room and known.is_due(kind, now)):
-            known.suppressed += 1
-            self._count(str(key[0]), now)
+        if not (self._has_room(line, now, is_new=known.written == 0) and known.is_due(line.kind, now)):
+            if not is_again:
+                known.suppressed += 1
+                self._count(line.event, now)
             return None
-        if kind in (Kind.WARNING, Kind.ITEM):
-            self._warned_at.append(now)
+        if is_again:
+            self._uncount(line.event, known)
+        self._written.append((now, line.kind, line.group))
         return known.note_written(now)
+
+    def is_unwritten(self, line: Line) -> bool:
+        """Whether no line with this key was written since it began to come."""
+        known = self._kinds.get(line.key)
+        return known is None or known.written == 0
 
     def _begin(self, key: Key, now: float) -> _Kind:
         self._kinds.pop(key, None)
@@ -150,10 +194,18 @@ class Repeats:
         self._kinds[key] = _Kind(now)
         return self._kinds[key]
 
-    def _has_room(self, now: float, *, is_new: bool) -> bool:
-        while self._warned_at and now - self._warned_at[0] >= MINUTE_S:
-            self._warned_at.popleft()
-        return len(self._warned_at) < (MOST_WARNINGS if is_new else _MOST_REPEATS)
+    def _has_room(self, line: Line, now: float, *, is_new: bool) -> bool:
+        while self._written and now - self._written[0][0] >= MINUTE_S:
+            self._written.popleft()
+        if line.kind is Kind.STATE:
+            states = sum(kind is Kind.STATE for _, kind, _ in self._written)
+            return len(self._written) < MOST_LINES and (is_new or states < _MOST_CHANGES)
+        if len(self._written) >= MOST_LINES - _FOR_STATES:
+            return False
+        if line.kind is Kind.ERROR:
+            return sum(group == line.group for _, _, group in self._written) < _MOST_OF_A_GROUP
+        warnings = sum(kind in (Kind.WARNING, Kind.ITEM) for _, kind, _ in self._written)
+        return warnings < (MOST_WARNINGS if is_new else _MOST_REPEATS)
 
     def _count(self, event: str, now: float) -> None:
         if not self._suppressed:
@@ -161,13 +213,19 @@ class Repeats:
         self._last = now
         self._suppressed[event] += 1
 
-    def summary(self, now: float, *, is_over: bool = False) -> Summary | None:
+    def _uncount(self, event: str, known: _Kind) -> None:
+        known.suppressed = max(0, known.suppressed - 1)
+        self._suppressed -= Counter({event: 1})
+
+    def summary(self, now: float, *, is_over: bool = False, is_last: bool = False) -> Summary | None:
         """What was not written, once nothing was held back for a minute or the caller knows that it `is_over`; from
-        time to time while it goes on. Counting begins anew."""
-        if not self._suppressed:
+        time to time while it goes on, but once a minute at most. `is_last`: at any rate. Counting begins anew."""
+        if not self._suppressed or (now - self._summed_up_at < MINUTE_S and not is_last):
             return None
-        if not is_over and now - self._last < MINUTE_S and now - self._since < _SUMMARY_EVERY_S:
+        is_calm = now - self._last >= MINUTE_S
+        if not (is_over or is_last or is_calm or now - self._since >= _SUMMARY_EVERY_S):
             return None
+        self._summed_up_at = now
         summary = Summary(dict(self._suppressed), self._last - self._since)
         self._suppressed.clear()
         return summary

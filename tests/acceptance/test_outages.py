@@ -17,7 +17,10 @@ OUTAGE_S = 60.0 if IS_LONG else 10.0
 NOTICED_WITHIN_S = 10.0
 
 
-@pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 3.0})
+# At level debug each change of state is written, however many there are.
+@pytest.mark.settings(
+    run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 3.0}, log={"level": "debug"}
+)
 async def test_restarts_of_the_database_under_load_lose_nothing(stage: Stage) -> None:
     replica = await stage.running(300)
     stage.simulator.faults.add(Delay(seconds=0.1, probability=0.3, seed=stage.seed))

@@ -43,14 +43,15 @@ def verify(places: Places, *, heads: tuple[str, ...], as_json: bool) -> int:
     """Recompute the hashes of the attempt log and name what was changed.
 
     Finds attempts that were altered, removed or added by anything but the daemon's own writing. The owner of the
-    schema could rewrite the hashes as well: compare with heads that were logged before (--head).
+    schema could rewrite the hashes as well: compare with heads that were logged before (--head). A head whose day is
+    older than history.keep_days is listed as not verified, and is no failure.
     """
     settings = places.read(log_to=sys.stderr)
     found = asyncio.run(_verify(settings, [_head(text) for text in heads]))
     if as_json:
         print_json(found)
     else:
-        for line in found["broken"]:
+        for line in (*found["broken"], *found["not_kept"]):
             print_line(line)
         much = f"{found['days']} days, {found['batches']} batches, {found['attempts']} attempts"
         result = "the log is not what was written" if found["broken"] else "nothing was changed"
@@ -73,6 +74,7 @@ async def _verify(settings: "Settings", heads: Sequence[Head]) -> dict[str, Any]
 
     days = batches = attempts = 0
     broken: list[str] = []
+    not_kept: list[str] = []
     async with app.opened(settings) as database:
         audit = Audit(database)
         async with aclosing(audit.verify()) as verified:
@@ -80,8 +82,19 @@ async def _verify(settings: "Settings", heads: Sequence[Head]) -> dict[str, Any]
                 days, batches, attempts = days + 1, batches + one.batches, attempts + one.attempts
                 broken += [str(each) for each in one.breaks]
         for head in heads:
-            if not await audit.holds(head):
-                broken.append(
-                    f"{head.day}: chain {head.chain}, batch {head.number}: not the one that was recorded"
+            place = f"{head.day}: chain {head.chain}, batch {head.number}"
+            is_held = await audit.holds(head, settings.history.keep)
+            if is_held is None:
+                keep_days = settings.history.keep_days
+                not_kept.append(
+                    f"{place}: no longer kept (history.keep_days is {keep_days}), so not verified"
                 )
-    return {"days": days, "batches": batches, "attempts": attempts, "broken": broken}
+            elif not is_held:
+                broken.append(f"{place}: not the one that was recorded")
+    return {
+        "days": days,
+        "batches": batches,
+        "attempts": attempts,
+        "broken": broken,
+        "not_kept": not_kept,
+    }

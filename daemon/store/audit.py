@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from daemon.core.audit import Break, Head
@@ -64,8 +64,11 @@ class Audit:
             rows = await connection.fetch(_SQL["heads"])
         return [Head(row["day"], row["chain"], row["number"], row["hash"]) for row in rows]
 
-    async def holds(self, head: Head) -> bool:
-        """Whether the log still has that batch with that hash."""
+    async def holds(self, head: Head, keep: timedelta) -> bool | None:
+        """Whether the log has that batch with that hash. None: it is gone, and its day is older than what is kept."""
         async with self._database.connection("looking for a head of the attempt log") as connection:
-            found = await connection.fetchval(_SQL["hash_of"], head.day, head.chain, head.number)
-        return bool(found == head.hash)
+            found = await connection.fetchrow(_SQL["hash_of"], head.day, head.chain, head.number, keep)
+        assert found is not None
+        if found["hash"] is None and found["is_past"]:
+            return None
+        return bool(found["hash"] == head.hash)

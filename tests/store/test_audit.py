@@ -1,7 +1,8 @@
 """What is done to the attempt log behind the daemon's back is found, and named."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from daemon.store.audit import Audit
 from tests.store.shop import LANE, Shop
 
 LOG = "stockrelay.attempt"
+KEEP = timedelta(days=30)
 DAY = "(now() AT TIME ZONE 'UTC')::date"
 
 
@@ -121,11 +123,24 @@ async def test_a_chain_that_was_rewritten_as_a_whole_no_longer_holds_its_recorde
     recorded = await audit.heads()
     assert [(head.chain, head.number) for head in recorded] == [("sekorm", 2), ("sekorm", 3), ("ymatou", 1)]
     await log(shop, 60, 60)
-    assert all([await audit.holds(head) for head in recorded])
+    assert all([await audit.holds(head, KEEP) for head in recorded])
     await shop.sql.execute(f"TRUNCATE {LOG}, stockrelay.attempt_batch, stockrelay.attempt_chain")
     await fill(shop)
     assert await broken(shop) == []
-    assert not any([await audit.holds(head) for head in recorded])
+    assert [await audit.holds(head, KEEP) for head in recorded] == [False] * 3
+
+
+async def test_a_head_that_is_gone_with_a_day_past_its_keeping_is_no_sign_of_tampering(shop: Shop) -> None:
+    await log(shop, 1, 3, days_ago=1)
+    audit, today = Audit(shop.database), datetime.now(UTC).date()
+    (kept,) = await audit.heads()
+
+    def at(days_ago: int) -> Head:
+        return replace(kept, day=today - timedelta(days=days_ago), hash="0" * 64)
+
+    assert [await audit.holds(at(days), KEEP) for days in (1, 29, 32)] == [False, False, None]
+    assert await audit.holds(kept, timedelta(0)) is True
+    assert await audit.holds(at(1), timedelta(0)) is False
 
 
 async def test_lanes_and_sessions_append_at_once(shop: Shop) -> None:

@@ -66,5 +66,7 @@ SELECT c.day, c.chain, c.number, encode(c.hash, 'hex') AS hash FROM stockrelay.a
 WHERE c.day >= (clock_timestamp() AT TIME ZONE 'UTC')::date - 1 ORDER BY c.day, c.chain;
 
 -- name: hash_of
--- The hash of one batch.
-SELECT encode(b.hash, 'hex') FROM stockrelay.attempt_batch AS b WHERE b.day = $1::date AND b.chain = $2 AND b.number = $3;
+-- The hash of one batch, and whether its day ($1) may be gone because it is older than is kept ($4).
+SELECT (SELECT encode(b.hash, 'hex') FROM stockrelay.attempt_batch AS b
+        WHERE b.day = $1::date AND b.chain = $2 AND b.number = $3) AS hash,
+       $1::date < ((clock_timestamp() - $4::interval) AT TIME ZONE 'UTC')::date AS is_past;

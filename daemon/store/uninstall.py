@@ -26,6 +26,7 @@ _SQL: Final = queries.load("uninstall")
 _PHASES: Final = (("triggers", 1_000), ("partitions", 10_000), ("schema", 60_000))
 """What is removed, in this order, and how many milliseconds a step may take. A step of the first kind has a table of
 the ERP locked."""
+_MARGIN_S: Final = 5.0
 _TRIES: Final = 30
 _PAUSE_S: Final = 1.0
 _LATER: Final = (
@@ -150,7 +151,8 @@ async def _try_all(session: "Connection", removed: list[str]) -> asyncpg.Record 
         await session.fetchrow(_SQL["limits"], limit_ms)
         for step in steps:
             try:
-                await session.execute(step["statement"])
+                # The server ends a step that takes too long: the session's own limit is shorter.
+                await session.execute(step["statement"], timeout=limit_ms / 1000 + _MARGIN_S)
             except _LATER:
                 locked = step
             else:

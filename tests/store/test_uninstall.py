@@ -5,6 +5,8 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -191,6 +193,18 @@ async def test_a_schema_that_came_without_its_rows_is_named_by_migrate_and_can_b
     with pytest.raises(StoreRefused, match=r"came here without its rows .* run `stockrelay uninstall`"):
         await migrate(migrated.options(), WATCHES, has_doorbell=True)
     await uninstall(migrated.options(), is_forced=False)
+    assert await left(observer) == []
+
+
+@on_18
+async def test_a_step_may_take_longer_than_the_daemons_statements(migrated: Place) -> None:
+    observer = await migrated.connect()
+    await observer.execute("""
+        CREATE FUNCTION shop.slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); END';
+        CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('DROP SCHEMA') EXECUTE FUNCTION shop.slow();
+    """)
+    options = replace(migrated.options(), statement_timeout=timedelta(seconds=0.4))
+    assert (await uninstall(options, is_forced=False)).parts == EVERYTHING
     assert await left(observer) == []
 
 

@@ -274,9 +274,9 @@ class IntakeService:
                 self._refused_lines.add({"sku": refused.sku, "reason": f"{refused.reason}: it is not sent"})
         due = self._refused_lines.due(now)
         if isinstance(due, Summary):
-            log.error(
-                "intake.skus_refused", channel=self.channel, skus=due.skus, sku=due.sku, reason=due.reason
-            )
+            # A comparison names some of those that it counts.
+            skus = max(due.skus, drained.refused_in_listing or 0)
+            log.error("intake.skus_refused", channel=self.channel, skus=skus, sku=due.sku, reason=due.reason)
             return
         for fields in due:
             log.error("intake.sku_refused", channel=self.channel, **fields)

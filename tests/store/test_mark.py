@@ -398,6 +398,19 @@ async def test_many_skus_that_cannot_be_followed_are_one_line_and_counted(shop: 
     assert (found.many, len(found.some)) == (30, 20)
 
 
+async def test_a_comparison_counts_all_skus_that_cannot_be_followed_and_names_one(shop: Shop) -> None:
+    await shop.drain()
+    await shop.sql.execute(
+        "TRUNCATE shop.goods; INSERT INTO shop.goods (sku, pn, brand, quantity) "
+        "SELECT i || repeat('x', 1000), 'P' || i, 'b', 1 FROM generate_series(1, 30) AS i"
+    )
+    await shop.sql.execute(
+        "DELETE FROM stockrelay.change_0 WHERE sku IS NOT NULL; DELETE FROM stockrelay.change_1 WHERE sku IS NOT NULL"
+    )
+    lines = await lines_of_an_intake(shop, until_compared=True)
+    assert ("intake.skus_refused", "longer than 1000 bytes: it is not sent", 30) in lines
+
+
 async def test_two_channels_are_marked_each_by_its_own_listing(shop: Shop) -> None:
     assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.ledger") == 0
     await shop.sells("A", 5)

@@ -125,7 +125,7 @@ def _unsent(sku: Sku, listed: Listed, problem: Problem, duplicates: Duplicates) 
     reason = problem(listed.identifiers) if listed.fault is None and listed.rows == 1 else None
     if duplicates == "park" and listed.carrier is not None and listed.rows == 1:
         return reason or twins_problem(listed.identifiers, [listed.carrier] if listed.carrier != sku else [])
-    return unsendable(sku, listed, problem)
+    return unsendable(listed, problem)
 
 
 async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:

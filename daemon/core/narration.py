@@ -9,7 +9,7 @@ from daemon.core.conclusion import GONE
 from daemon.core.moments import Moments
 from daemon.core.outcome import Kind
 from daemon.core.outlook import coming
-from daemon.core.plan import Problem, quantity_problem
+from daemon.core.plan import Listed, Problem, quantity_problem, sum_problem
 from daemon.core.story import Facts, Filling, PastAttempt, Row, State, Twin, is_debouncing, named, state
 
 _OUTCOMES: Final[dict[str, str]] = {
@@ -68,10 +68,23 @@ def _number(facts: Facts) -> Iterator[str]:
         yield "unknown: its row in the listing can't be read"
     elif facts.listed.rows > 1:
         yield f"unknown: {facts.listed.rows} rows for one SKU"
+    elif facts.listed.carrier is not None:
+        yield _number_of_sum(facts, facts.listed)
     elif facts.listed.quantity is None:
         yield f"unknown: {quantity_problem(facts.listed.unsendable)}"
     else:
         yield str(facts.listed.quantity)
+
+
+def _number_of_sum(facts: Facts, listed: Listed) -> str:
+    """The SKU's own number, as the listing has it, and the sum that it is part of."""
+    own = _value(facts.listing[0].get("quantity")) if facts.listing else "its number"
+    problem = sum_problem(listed)
+    if problem is not None:
+        return f"{own}, part of a sum that can't be sent: {problem}"
+    if listed.carrier != facts.sku:
+        return f"{own}, part of {listed.carrier}'s sum"
+    return f"{listed.quantity}, the sum of all SKUs with its identifiers ({own} of its own)"
 
 
 def _listing(facts: Facts) -> Iterator[str]:
@@ -91,7 +104,8 @@ def _listing(facts: Facts) -> Iterator[str]:
     if facts.listed is not None and facts.listed.rows == 1:
         raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
         number = facts.listed.quantity
-        made = "" if number is None or raw == str(number) else f"; {raw} is sent as {number}"
+        is_as_listed = number is None or raw == str(number) or facts.listed.carrier is not None
+        made = "" if is_as_listed else f"; {raw} is sent as {number}"
         if not facts.listed.identifiers:
             yield "its identifiers hold bytes that are no text in the database's encoding"
             return
@@ -111,7 +125,7 @@ def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
     if row is None:
         yield "nothing: it was never sent to the partner, or it left and was forgotten"
         return
-    yield _acknowledged(row, moments)
+    yield _acknowledged(facts, row, moments)
     if facts.listed is None and facts.listing_problem is None:
         yield "it has left the listing"
     if row.parked_at is not None:
@@ -162,16 +176,19 @@ def _shared(facts: Facts, moments: Moments) -> Iterator[str]:
 def _twin(facts: Facts, twin: Twin) -> str:
     if facts.duplicates == "sum":
         is_carrier = facts.listed is not None and twin.sku == facts.listed.carrier
-        return twin.sku + (", whose number is the sum" if is_carrier else "")
+        parked = "" if twin.parked_reason is None else ", and is parked"
+        return twin.sku + (f", which has the sum{parked}" if is_carrier else "")
     quantity = "no number that can be sent" if twin.quantity is None else str(twin.quantity)
     acked = "" if twin.acked_quantity is None else f"; acknowledged: {twin.acked_quantity}"
     return f"{twin.sku}, listed with {quantity}{acked}"
 
 
-def _acknowledged(row: Row, moments: Moments) -> str:
+def _acknowledged(facts: Facts, row: Row, moments: Moments) -> str:
     if row.acked_quantity is None or row.acked_at is None:
+        if row.identifiers is None and facts.attempts:
+            return "nothing that was sent for it counts any more"
         if row.identifiers is None:
-            return "it has not been sent to the partner yet"
+            return "nothing is acknowledged for it"
         return f"sent as {named(row.identifiers)}; nothing is acknowledged under that yet"
     return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {moments.at(row.acked_at)}"
 

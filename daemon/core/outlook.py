@@ -23,6 +23,7 @@ from daemon.core.plan import (
     Settled,
     Wait,
     decide,
+    sum_problem,
     unseen_anomaly,
 )
 from daemon.core.story import (
@@ -37,6 +38,7 @@ from daemon.core.story import (
     is_wrong,
     named,
 )
+from daemon.core.types import Sku
 
 
 class Step(StrEnum):
@@ -106,6 +108,8 @@ def _nothing(facts: Facts, row: Row | None, problem: Problem) -> str:
             "Nothing is sent while other SKUs have its identifiers; when it has them for itself, its number is sent at "
             f"once. Or let the sum of them be sent: channels.{facts.channel}.duplicates.{about_to}"
         )
+    if row.parked_at is not None and (lacking := _lacking(facts)) is not None:
+        return f"Nothing is sent until the listing has {lacking} that can be sent.{about_to}"
     if row.parked_at is not None:
         return (
             "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
@@ -113,8 +117,27 @@ def _nothing(facts: Facts, row: Row | None, problem: Problem) -> str:
         )
     decision = decided(facts, row, problem)
     if isinstance(decision, Leave):
-        return f"Nothing is sent for it: {decision.carrier} has the sum of all that have its identifiers.{about_to}"
+        return f"Nothing is sent for it: {_carried(facts, decision.carrier)}.{about_to}"
     return _differing(facts, row) + about_to
+
+
+def _lacking(facts: Facts) -> str | None:
+    """What the listing would have to give, where all that it lacks is a number that can be sent."""
+    listed = facts.listed
+    if listed is None or listed.rows != 1 or listed.quantity is not None or listed.fault is not None:
+        return None
+    return "a quantity" if listed.carrier is None else "a sum"
+
+
+def _carried(facts: Facts, carrier: Sku) -> str:
+    """Why nothing is sent for a SKU whose number is part of the carrier's, and whether that one can be sent."""
+    problem = None if facts.listed is None else sum_problem(facts.listed)
+    if problem is not None:
+        return f"its number is part of {carrier}'s sum, which can't be sent: {problem}"
+    reason = next((twin.parked_reason for twin in facts.twins if twin.sku == carrier), None)
+    if reason is not None:
+        return f"its number is part of {carrier}'s sum, which is parked: {reason}"
+    return f"{carrier} has the sum of all that have its identifiers"
 
 
 def _differing(facts: Facts, row: Row) -> str:
@@ -167,7 +190,7 @@ def _read(facts: Facts, row: Row | None, problem: Problem, moments: Moments) -> 
         if isinstance(decision, Park):
             return f"{found} Then it is parked: {decision.reason}."
         if isinstance(decision, Leave):
-            return f"{found} Then {decision.carrier}'s number has it in it: nothing is sent for this one."
+            return f"{found} Then nothing is sent for it: {_carried(facts, decision.carrier)}."
         return f"{found} Then it waits for the debounce and is sent for the first time."
     if row.parked_at is not None:
         decision = decided(facts, row, problem)
@@ -253,7 +276,7 @@ def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
                 return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
         case Leave(carrier):
-            return f"{when}, nothing is sent for it: {carrier} has the sum of all that have its identifiers."
+            return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
         case Hold() | PutOff():
             return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:

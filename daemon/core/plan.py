@@ -45,7 +45,9 @@ class Listed:
     """What the listing says now. `quantity` is None where it can't be sent, and `unsendable` how it reads then (None:
     NULL); `rows` is 2 or more for a SKU that stands there twice. `identifiers` is empty where their bytes are no text.
     `fault`: reading the SKU's row fails with these words of the server. `carrier`: the SKU that has the sum of those
-    with the same identifiers, where they are sold as one; `lacks`: one of them whose number can't be sent, nor the sum.
+    with the same identifiers, where they are sold as one. `lacks`: one of them whose own quantity can't be sent, so the
+    sum can't be either; `unsendable` is that quantity, and `lacks_rows` how many rows that SKU has. Without `lacks`,
+    `unsendable` is a sum that is too large.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Listed:
     fault: str | None = None
     carrier: Sku | None = None
     lacks: Sku | None = None
+    lacks_rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
         return _farewell(delivery, delivery.identifiers)
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
     is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
-    if not is_carried and (wrong := _unreadable(listed, delivery.sku)) is not None:
+    if not is_carried and (wrong := _unreadable(listed)) is not None:
         return Park(wrong)
     if has_moved and not is_quiet_zero and not has_heir:
         # The partner still offers it under the old identifiers: take it off sale there first.
@@ -205,18 +208,18 @@ def _leave(delivery: Delivery, listed: Listed, *, has_heir: bool) -> Leave | Wai
     return Leave(listed.carrier, keeps_name=keeps_name)
 
 
-def unsendable(sku: Sku, listed: Listed, problem: Problem) -> str | None:
+def unsendable(listed: Listed, problem: Problem) -> str | None:
     """Say why what the listing says of a SKU can't be sent, or None when it can."""
-    return _unreadable(listed, sku) or problem(listed.identifiers)
+    return _unreadable(listed) or problem(listed.identifiers)
 
 
-def _unreadable(listed: Listed, sku: Sku) -> str | None:
+def _unreadable(listed: Listed) -> str | None:
     if listed.fault is not None:
         return f"the listing fails on this SKU: {listed.fault}"
     if listed.rows > 1:
         return f"the listing has {listed.rows} rows for this SKU: make it one row per SKU"
-    if listed.lacks not in (None, sku):
-        return f"the quantity of {quoted(listed.lacks)}, which is part of this SKU's sum, can't be sent"
+    if listed.carrier is not None and (wrong := sum_problem(listed)) is not None:
+        return wrong
     if listed.quantity is None:
         return quantity_problem(listed.unsendable)
     if not listed.identifiers:
@@ -226,14 +229,26 @@ def _unreadable(listed: Listed, sku: Sku) -> str | None:
     return None
 
 
-def quantity_problem(unsendable: str | None) -> str:
-    """Say what is wrong with a quantity that can't be sent, given how it reads (None: NULL)."""
+def quantity_problem(unsendable: str | None, quantity: str = "the listing's quantity") -> str:
+    """Say what is wrong with a quantity that can't be sent, given how it reads (None: NULL) and what it is called."""
     if unsendable is None:
-        return "the listing's quantity is NULL: let the query say 0 where nothing may be sold"
+        return f"{quantity} is NULL: let the query say 0 where nothing may be sold"
     if unsendable in ("NaN", "Infinity", "-Infinity"):
-        return f"the listing's quantity is {unsendable}: let the query say how many may be sold"
+        return f"{quantity} is {unsendable}: let the query say how many may be sold"
     shown = unsendable if len(unsendable) <= _LONGEST_NUMBER else unsendable[:_LONGEST_NUMBER] + "..."
-    return f"the listing's quantity is {shown}, which is more than the channel's max_quantity"
+    return f"{quantity} is {shown}, which is more than the channel's max_quantity"
+
+
+def sum_problem(listed: Listed) -> str | None:
+    """Say why the sum that a SKU is part of can't be sent, and which SKU is the reason; None: it can be sent."""
+    if listed.lacks is not None:
+        part = f"{quoted(listed.lacks)}, which is part of the sum"
+        if listed.lacks_rows > 1:
+            return f"the listing has {listed.lacks_rows} rows for {part}: make it one row per SKU"
+        return quantity_problem(listed.unsendable, f"the quantity of {part},")
+    if listed.unsendable is not None:
+        return quantity_problem(listed.unsendable, "the sum of all SKUs with these identifiers")
+    return None
 
 
 def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> str:

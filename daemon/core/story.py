@@ -111,6 +111,7 @@ class Twin:
     acked_at: datetime | None
     is_unclear: bool
     """In flight, or in doubt."""
+    parked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

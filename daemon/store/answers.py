@@ -153,7 +153,14 @@ class Answers:
         async with self._database.connection(f"{listing.channel}: looking for an identifier") as connection:
             rows = await connection.fetch(_SQL["twins"], listing.channel, sku, list(names), _MOST_TWINS)
         return tuple(
-            Twin(Sku(one["sku"]), one["quantity"], one["acked_quantity"], one["acked_at"], one["is_unclear"])
+            Twin(
+                Sku(one["sku"]),
+                one["quantity"],
+                one["acked_quantity"],
+                one["acked_at"],
+                one["is_unclear"],
+                one["parked_reason"],
+            )
             for one in rows
         )
 

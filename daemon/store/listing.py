@@ -117,6 +117,7 @@ def listed_of(row: asyncpg.Record) -> Listed:
         row.get("fault"),
         None if carrier is None else Sku(carrier),
         None if lacks is None else Sku(lacks),
+        row["lacks_rows"] or 1,
     )
 
 

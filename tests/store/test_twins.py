@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
-from daemon.core.types import Duplicates
+from daemon.core.plan import sum_problem
+from daemon.core.story import Facts
+from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates, Sku
 from daemon.store import queries
+from daemon.store.answers import Answers
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Proofs
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, LISTING, Shop, opened
+from tests.store.test_answers import KEPT
 from tests.store.test_histories import DEBOUNCE, SKUS, History, is_clean
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
@@ -321,17 +325,45 @@ async def test_when_the_first_of_them_goes_the_next_has_the_sum(summing: Shop, l
     assert leaves or ("A", "PN-A", 1) in sent
 
 
+PART = 'the quantity of "{}", which is part of the sum, is {}'
+TOO_MUCH = "which is more than the channel's max_quantity"
+
+
 @ON_18
-async def test_a_sum_without_one_of_its_numbers_is_not_sent_and_names_the_sku(summing: Shop) -> None:
+async def test_a_sum_that_cannot_be_sent_names_the_sku_and_its_quantity(summing: Shop) -> None:
     shop = summing
-    await shop.sells("A", 5, NAME)
-    await shop.sells("B", "NaN", NAME)
-    assert await settle(shop) == []
-    assert await parked(shop) == {
-        "A": "the quantity of \"B\", which is part of this SKU's sum, can't be sent"
-    }
-    await shop.sells("B", 2, NAME)
-    assert await settle(shop) == [("A", "PN", 7)]
+    twice, most = "INSERT INTO shop.goods SELECT * FROM shop.goods WHERE sku = 'B'", DEFAULT_MAX_QUANTITY
+    reading = "let the query say how many may be sold"
+    for first, second, reason in (
+        (5, "NaN", PART.format("B", f"NaN: {reading}")),
+        (5, "-Infinity", PART.format("B", f"-Infinity: {reading}")),
+        ("NaN", 5, PART.format("A", f"NaN: {reading}")),
+        (5, None, PART.format("B", "NULL: let the query say 0 where nothing may be sold")),
+        ("Infinity", None, PART.format("A", f"Infinity: {reading}")),
+        (5, most + 1, PART.format("B", f"{most + 1}, {TOO_MUCH}")),
+        (-5, most + 1, PART.format("B", f"{most + 1}, {TOO_MUCH}")),
+        (most, most, f"the sum of all SKUs with these identifiers is {2 * most}, {TOO_MUCH}"),
+        (5, "twice", 'the listing has 2 rows for "B", which is part of the sum: make it one row per SKU'),
+    ):
+        await shop.sells("A", first, NAME)
+        await shop.sells("B", 5 if second == "twice" else second, NAME)
+        if second == "twice":
+            await shop.sql.execute(twice)
+        await settle(shop)
+        assert (await parked(shop))["A"] == reason, (first, second)
+        facts = {sku: await _facts(shop, sku) for sku in "AB"}
+        assert {sku: one.listed and sum_problem(one.listed) for sku, one in facts.items()} == dict.fromkeys(
+            "AB", reason
+        )
+        await shop.sql.execute("DELETE FROM shop.goods WHERE sku = 'B'")
+        await shop.sells("B", 2, NAME)
+        await shop.sells("A", 3, NAME)
+        await settle(shop)
+        assert await parked(shop) == {}, (first, second)
+
+
+async def _facts(shop: Shop, sku: str) -> Facts:
+    return await Answers(shop.database).facts(shop.listing, Sku(sku), KEPT, 5)
 
 
 @ON_18

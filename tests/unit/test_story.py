@@ -480,3 +480,80 @@ def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
     assert "which one is not clear just now" in chapter(told(unclear), "shared")
     neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
     assert chapter(told(neither), "shared").endswith("was sent none of theirs")
+
+
+SUM = replace(
+    FACTS,
+    listed=Listed(1, NAME, 8, carrier=Sku("SKU-1")),
+    twins=(replace(TWIN, acked_quantity=None, acked_at=None),),
+    duplicates="sum",
+)
+SPOILT = Listed(1, NAME, None, "NaN", carrier=Sku("SKU-1"), lacks=Sku("SKU-2"))
+REASON = 'the quantity of "SKU-2", which is part of the sum, is NaN: let the query say how many may be sold'
+MEMBER = replace(
+    SUM,
+    sku=Sku("SKU-2"),
+    row=replace(ROW, identifiers=None, acked_quantity=None, acked_at=None, listed_quantity=None),
+    listed=Listed(1, NAME, None, carrier=Sku("SKU-1")),
+    twins=(replace(TWIN, sku=Sku("SKU-1")),),
+    attempts=(PastAttempt(after(-80), 3, ("PN-2", "AMS"), 0, "applied", "", 5.0),),
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "number", "ledger", "shared", "coming"),
+    [
+        (SUM, "8, the sum of all SKUs with its identifiers (5 of its own)", "acknowledged: 5", "  SKU-2", ""),
+        (
+            replace(SUM, listed=SPOILT, row=replace(PARKED, parked_reason=REASON, listed_quantity=None)),
+            f"5, part of a sum that can't be sent: {REASON}",
+            f"because {REASON}",
+            "  SKU-2",
+            "Nothing is sent until the listing has a sum that can be sent.",
+        ),
+        (
+            MEMBER,
+            "5, part of SKU-1's sum",
+            "nothing that was sent for it counts any more",
+            "  SKU-1, which has the sum",
+            "Nothing is sent for it: SKU-1 has the sum of all that have its identifiers.",
+        ),
+        (
+            replace(
+                MEMBER,
+                listing=({"quantity": "NaN"},),
+                listed=SPOILT,
+                twins=(replace(TWIN, sku=Sku("SKU-1"), parked_reason=REASON),),
+            ),
+            f"NaN, part of a sum that can't be sent: {REASON}",
+            "nothing that was sent for it counts any more",
+            "  SKU-1, which has the sum, and is parked",
+            f"Nothing is sent for it: its number is part of SKU-1's sum, which can't be sent: {REASON}.",
+        ),
+        (
+            replace(
+                MEMBER, attempts=(), twins=(replace(TWIN, sku=Sku("SKU-1"), parked_reason="no such part"),)
+            ),
+            "5, part of SKU-1's sum",
+            "nothing is acknowledged for it\n",
+            "  SKU-1, which has the sum, and is parked",
+            "Nothing is sent for it: its number is part of SKU-1's sum, which is parked: no such part.",
+        ),
+        (
+            replace(SUM, listed=Listed(1, NAME, None, "9" * 10, carrier=Sku("SKU-1"))),
+            f"5, part of a sum that can't be sent: the sum of all SKUs with these identifiers is {'9' * 10}, which",
+            "acknowledged: 5",
+            "  SKU-2",
+            "",
+        ),
+    ],
+)
+def test_a_sum_is_called_a_sum_and_says_which_sku_keeps_it_from_being_sent(
+    facts: Facts, number: str, ledger: str, shared: str, coming: str
+) -> None:
+    story = told(facts)
+    assert chapter(story, "ERP now").startswith(number)
+    assert ledger in chapter(story, "ledger")
+    assert shared in chapter(story, "shared").splitlines()
+    assert story.next.startswith(coming)
+    assert "sent as" not in chapter(story, "listing")

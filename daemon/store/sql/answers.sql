@@ -26,7 +26,7 @@ FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.l
 -- Other listed SKUs with identifiers $3, the first by name, and what was sent for them under these.
 SELECT d.sku, d.listed_quantity AS quantity, CASE WHEN d.identifiers = $3 THEN d.acked_quantity END AS acked_quantity,
        CASE WHEN d.identifiers = $3 THEN d.acked_at END AS acked_at,
-       d.identifiers = $3 AND (d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL) IS TRUE AS is_unclear
+       d.identifiers = $3 AND (d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL) IS TRUE AS is_unclear, d.parked_reason
 FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.sku <> $2 AND d.listed_rows > 0 AND d.listed_identifiers = $3
 AND hash_array_extended(d.listed_identifiers, 0) = hash_array_extended($3::text[], 0)

@@ -2,8 +2,8 @@
 -- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
 -- fraction is rounded down, a negative number counts as 0. NULL: it can't be sent, as it is NULL, NaN, infinite,
 -- or above the channel's `max_quantity`. `identifiers` is NULL where the daemon can't read them, in a database that is not
--- UTF-8. `carrier` and `lacks`: see `summed`.
-    SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks,
+-- UTF-8. `carrier`, `lacks` and `lacks_rows`: see `summed`.
+    SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows,
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(x.number), 0)::integer END AS quantity
     FROM (
@@ -25,40 +25,47 @@
 
 -- name: listed_some
 -- The same, run by the server when the statement is run (see stockrelay.listed).
-    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows, a.quantity
     FROM stockrelay.listed(@portion@, $2::text[]) AS a
 
 -- name: listed_whole
 -- The same for all of it.
-    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows, a.quantity
     FROM stockrelay.listed_whole(@portion@) AS a
 
 -- name: listed_apart
 -- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
-    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, a.quantity, a.fault
+    SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows, a.quantity, a.fault
     FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
 
 -- name: summed
 -- The listing where SKUs with the same identifiers are sold as one. The first of them by name is their `carrier`: it has the
--- sum, and the others have no number. `lacks`: one of them without a number, which leaves the sum without one. For some SKUs,
--- $2 has to have all of those that share their identifiers.
-    SELECT s.sku, s.rows, s.identifiers, s.number, s.carrier, s.lacks,
+-- sum, and the others have no number. `lacks`: one of them whose own quantity can't be sent, so there is no sum; all of them
+-- then have its `number`, and `lacks_rows` is how many rows it has. A sum that is too large is the `number` of all of them as
+-- well. For some SKUs, $2 has to have all of those that share their identifiers.
+    SELECT s.sku, s.rows, s.identifiers, s.number, s.carrier, s.lacks, s.lacks_rows,
            CASE WHEN s.number > '-Infinity' AND s.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(s.number), 0)::integer END AS quantity@fault@
     FROM (
-        SELECT l.sku, l.rows, l.identifiers, g.carrier, CASE WHEN g.carrier = l.sku THEN g.lacks END AS lacks@l_fault@,
-               CASE WHEN g.carrier IS NULL THEN l.number WHEN g.carrier = l.sku AND g.lacks IS NULL THEN g.number END AS number
+        SELECT l.sku, l.rows, l.identifiers, c.carrier@l_fault@,
+               CASE WHEN c.carrier IS NOT NULL AND l.has_unsendable THEN l.worst_sku END AS lacks,
+               CASE WHEN c.carrier IS NOT NULL AND l.has_unsendable THEN l.worst_rows END AS lacks_rows,
+               CASE WHEN c.carrier IS NULL THEN l.number
+                    WHEN l.has_unsendable THEN CASE WHEN l.worst_rows = 1 THEN l.worst_number END
+                    WHEN c.carrier = l.sku OR l.sum >= @max_quantity@::numeric + 1 THEN l.sum END AS number
         FROM (SELECT r.*, count(*) OVER w AS skus, sum(r.number) OVER w AS sum, min(r.sku COLLATE "C") OVER w AS first,
-                     min(r.sku COLLATE "C") FILTER (
-                         WHERE r.rows <> 1 OR (r.number > '-Infinity' AND r.number < 'Infinity') IS NOT TRUE) OVER w AS unnumbered
-              FROM (
+                     bool_or(r.is_unsendable) OVER w AS has_unsendable, first_value(r.sku) OVER worst AS worst_sku,
+                     first_value(r.rows) OVER worst AS worst_rows, first_value(r.number) OVER worst AS worst_number
+              FROM (SELECT o.*, o.rows <> 1 OR (o.number > '-Infinity' AND o.number < @max_quantity@::numeric + 1) IS NOT TRUE
+                                AS is_unsendable
+                    FROM (
 @listed@
-              ) AS r WINDOW w AS (PARTITION BY r.identifiers)) AS l
+                    ) AS o) AS r
+              WINDOW w AS (PARTITION BY r.identifiers), worst AS (w ORDER BY r.is_unsendable DESC, r.sku COLLATE "C")) AS l
         CROSS JOIN LATERAL (
-            SELECT x.carrier, CASE WHEN x.carrier IS NOT NULL THEN l.unnumbered END AS lacks, l.sum AS number
-            FROM (SELECT CASE WHEN l.skus > 1 AND l.identifiers IS NOT NULL AND array_position(l.identifiers, NULL) IS NULL
-                              AND array_position(l.identifiers, '') IS NULL THEN l.first END AS carrier) AS x
-        ) AS g
+            SELECT CASE WHEN l.skus > 1 AND l.identifiers IS NOT NULL AND array_position(l.identifiers, NULL) IS NULL
+                        AND array_position(l.identifiers, '') IS NULL THEN l.first END AS carrier
+        ) AS c
     ) AS s
 
 -- name: listed_names
@@ -270,7 +277,7 @@ AND (NOT $7 OR g.filled_at IS NOT NULL);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks, lacks_rows@fault@
 FROM listed WHERE sku = ANY ($1::text[]);
 
 -- name: read_whole_listing
@@ -278,7 +285,7 @@ FROM listed WHERE sku = ANY ($1::text[]);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks, lacks_rows@fault@
 FROM listed ORDER BY sku;
 
 -- name: own_lane

@@ -52,9 +52,10 @@ class Supervisor:
                     retry_s=round(pause.total_seconds(), 1),
                 )
                 why = f"it failed ({type(error).__name__}) and is begun again; the log has the traceback"
-                self._readiness.lacks(name, why)
+                # A name of its own: the service itself may say what it lacks under its name.
+                self._readiness.lacks(f"service {name}", why)
                 await clock.wait_any(pause.total_seconds(), stop)
-                self._readiness.has(name)
+                self._readiness.has(f"service {name}")
                 if stop.is_set():
                     return
             else:

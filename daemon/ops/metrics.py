@@ -200,7 +200,7 @@ class Metrics:
         )
         live.gauge(
             "stockrelay_intake_read_timestamp_seconds",
-            "When this replica read the change log last, unix time.",
+            "When this replica read the change log last, or began to, unix time.",
         )
         live.counter("stockrelay_intake_changes", "Changes that this replica read from the change log.")
         live.counter("stockrelay_intake_resyncs", "Comparisons of everything that this replica made.")

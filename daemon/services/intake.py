@@ -52,8 +52,8 @@ class IntakeService:
 
     `ring()` wakes it; `request_resync()` has everything compared at the next turn. `on_marked` is called after every
     reading, so that the channel's dispatcher looks for what is due; `told` how the database took it: an error, or
-    None. Since the start: `changes` were read, `resyncs` made; `read_at` is when it was read last, in unix seconds of
-    this machine. `failure`: why the listing does not work, if so.
+    None. Since the start: `changes` were read, `resyncs` made; `read_at` is when it was read last, or reading
+    began, in unix seconds of this machine. `failure`: why the listing does not work, if so.
     """
 
     def __init__(
@@ -123,6 +123,9 @@ class IntakeService:
     async def _read_until(self, stop: asyncio.Event) -> None:
         failures = 0
         echoes: tuple[float, ...] = ()
+        if self.read_at is None:
+            # A channel that never gets to read must not hide how long that has lasted.
+            self.read_at = clock.now().timestamp()
         while not stop.is_set():
             self._bell.clear()
             self._pulse.beat(_LONGEST_LOOK_S)
@@ -150,7 +153,7 @@ class IntakeService:
             if drained.changes:
                 echoes = _ECHOES_S
                 self._vain_rings = 0
-                # The ERP comes first: however fast it writes, reading takes a fifth of the time.
+                # The ERP comes first: however fast it writes, a short reading takes a fifth of the time.
                 await clock.wait_any(min(_LONGEST_GAP_S, max(_SHORTEST_GAP_S, 4 * took)), stop)
             elif echoes:
                 await clock.wait_any(echoes[0], self._bell, stop)
@@ -369,7 +372,7 @@ class Intakes:
 
     @property
     def read_at(self) -> float | None:
-        """When the channel that is behind most has read last; None: one of them has not read yet."""
+        """When the channel that is behind most has read last; None: one of them has not begun."""
         times = [service.read_at for service in self.services.values()]
         return None if None in times else min(time for time in times if time is not None)
 

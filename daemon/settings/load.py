@@ -181,7 +181,10 @@ def _content(file: Path, most: int) -> bytes:
         kind = os.fstat(stream.fileno()).st_mode
         if stat.S_ISFIFO(kind):
             raise _UnfitError("is a pipe and not a file; write it to a file")
-        content = stream.read(most + 1)
+        # None: a terminal on which nothing was typed.
+        content: bytes | None = stream.read(most + 1)
+    if content is None:
+        raise _UnfitError("is a terminal and not a file; write it to a file")
     if len(content) > most:
         raise _UnfitError(f"is larger than {most} bytes; is it the right file?")
     return content

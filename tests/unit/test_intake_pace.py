@@ -8,9 +8,10 @@ from typing import cast
 
 import pytest
 
+from daemon.core.errors import StoreUnavailable
 from daemon.core.types import SEKORM
 from daemon.services import intake
-from daemon.services.intake import IntakeService
+from daemon.services.intake import Intakes, IntakeService
 from daemon.store.changelog import ChangeLog
 from daemon.store.intake import Drained, Intake
 
@@ -77,3 +78,35 @@ async def test_comparisons_that_notifications_ask_for_in_vain_are_made_ever_furt
     reading, _ = await _bothered(lambda service: service.heeding.hear())
     # That at the start, at once, and after 10, 20, 40, 80, 160, 320 ms.
     assert reading.comparisons <= 9
+
+
+class Unreadable(Reading):
+    """A change log that can never be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_been_asked = asyncio.Event()
+
+    async def drain(self, **_: object) -> Drained:
+        self.has_been_asked.set()
+        raise StoreUnavailable("the listing's table is locked")
+
+
+async def test_a_channel_that_has_never_read_counts_from_when_it_began() -> None:
+    unreadable = Unreadable()
+    service = IntakeService(
+        cast("Intake", unreadable),
+        cast("ChangeLog", None),
+        POLL,
+        timedelta(hours=1),
+        lambda _drained: None,
+        lambda: True,
+    )
+    stop, began = asyncio.Event(), time.time()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(service.run(stop))
+        await unreadable.has_been_asked.wait()
+        stop.set()
+    read_at = Intakes({SEKORM: service}).read_at
+    assert read_at is not None
+    assert began <= read_at <= time.time()

@@ -81,6 +81,6 @@ async def test_a_part_that_watches_the_daemon_and_fails_is_named_and_run_again(
     reloading = Reloading(without_port, lambda: without_port, log_state)
     with capture_logs() as lines:
         async with watching.watching(without_port, asyncio.Event(), reloading) as parts, asyncio.timeout(5):
-            while "log-repeats" not in parts.readiness.reasons():  # noqa: ASYNC110 - readiness tells nobody
+            while "service log-repeats" not in parts.readiness.reasons():  # noqa: ASYNC110 - readiness tells nobody
                 await asyncio.sleep(0)
     assert ("run.service_failed", "log-repeats") in [(line["event"], line.get("service")) for line in lines]

@@ -304,13 +304,17 @@ def test_what_is_no_file_or_has_no_end_is_refused_in_place_of_a_secret(write: Wr
 
 def test_what_is_no_file_or_has_no_end_is_refused_as_a_configuration(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    terminal, other_side = os.openpty()
     for file, said in (
+        (Path(os.ttyname(other_side)), "is a terminal and not a file"),
         (tmp_path / "pipe", "is a pipe and not a file; write it to a file"),
         (Path("/dev/zero"), "is larger than 1048576 bytes"),
         (tmp_path, "Is a directory"),
     ):
         with pytest.raises(ConfigError, match=f"cannot read the configuration {file}: (it )?{said}"):
             read(file)
+    os.close(terminal)
+    os.close(other_side)
 
 
 def test_files_with_secrets_that_everybody_may_read_are_found(write: Writer, secrets: Path) -> None:

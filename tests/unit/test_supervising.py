@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from daemon.app.supervising import Supervisor
 from daemon.core.errors import ConfigError
-from daemon.services.readiness import Readiness
+from daemon.services.readiness import LANES, Readiness
 
 
 class Service:
@@ -59,12 +59,12 @@ async def test_a_service_that_waits_to_be_run_again_is_named_by_readiness_and_ca
         Supervisor(readiness, timedelta(hours=1)).run("guard", Service(KeyError("x")).run, stop)
     )
     async with asyncio.timeout(5):
-        while "guard" not in readiness.reasons():  # noqa: ASYNC110 - readiness tells nobody
+        while "service guard" not in readiness.reasons():  # noqa: ASYNC110 - readiness tells nobody
             await asyncio.sleep(0)
-    assert "KeyError" in readiness.reasons()["guard"]
+    assert "KeyError" in readiness.reasons()["service guard"]
     stop.set()
     await running
-    assert "guard" not in readiness.reasons()
+    assert "service guard" not in readiness.reasons()
 
 
 @pytest.mark.parametrize("is_grouped", [False, True])
@@ -74,3 +74,16 @@ async def test_what_cannot_be_helped_ends_the_process(readiness: Readiness, *, i
     with pytest.raises((ConfigError, ExceptionGroup)):
         await Supervisor(readiness).run("guard", service.run, asyncio.Event())
     assert service.runs == 1
+
+
+async def test_running_a_service_again_does_not_say_that_it_has_what_it_lacks(readiness: Readiness) -> None:
+    stop = asyncio.Event()
+    service = Service(KeyError("x"))
+    running = asyncio.create_task(
+        Supervisor(readiness, timedelta(milliseconds=1)).run(LANES, service.run, stop)
+    )
+    async with asyncio.timeout(5):
+        await service.is_steady.wait()
+    assert LANES in readiness.reasons()
+    stop.set()
+    await running

@@ -135,7 +135,7 @@ async def test_a_killed_sync_goes_on_where_it_stopped(stage18: Stage) -> None:
 
 @pytest.mark.settings(sekorm={"batch": CHUNK})
 async def test_a_kill_while_the_listing_is_marked_loses_nothing_and_repeats_nothing(stage18: Stage) -> None:
-    await stage18.fill(20_000)
+    await stage18.fill(8_000)
     await stage18.migrate()
     marked = "SELECT (SELECT state FROM stockrelay.sync_run), count(sync_at) FROM stockrelay.ledger"
     async with syncing(stage18.config, SEKORM) as one, asyncio.timeout(30):
@@ -145,11 +145,11 @@ async def test_a_kill_while_the_listing_is_marked_loses_nothing_and_repeats_noth
             await asyncio.sleep(0)
         await one.kill()
     state, turns = await stage18.erp.fetchrow(marked) or (None, 0)
-    print(f"killed while {state}: {turns} of 20000")  # noqa: T201
-    assert (state, turns < 20_000) == ("marking", True)
+    print(f"killed while {state}: {turns} of 8000")  # noqa: T201
+    assert (state, turns < 8_000) == ("marking", True)
     async with syncing(stage18.config, SEKORM) as one:
         answer = await one.answer()
-    assert (answer["is_resumed"], answer["listed"], answer["accepted"]) == (True, 20_000, 20_000)
+    assert (answer["is_resumed"], answer["listed"], answer["accepted"]) == (True, 8_000, 8_000)
     assert set(arrivals(list(stage18.simulator.journal)).values()) == {1}
     assert stage18.simulator.stats.count(SEKORM, SINGLE) == 0
 

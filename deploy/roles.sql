@@ -87,7 +87,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.capture_health TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.canary, stockrelay.adopt TO :"daemon";
-    GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen,
+    GRANT EXECUTE ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen, stockrelay.is_renamed,
         stockrelay.last_sent, stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
         stockrelay.hold_bulk, stockrelay.hold_anomalies, stockrelay.pass_anomalies, stockrelay.hold_filling TO :"daemon";
     \echo 'The roles have their rights.'

@@ -10,9 +10,10 @@ class GuardRule:
 
     Zeroes of the last `window` are held when they are more than `zero_count` and more than `zero_share` of what was on
     sale, or when more than `row_share` of the listing's rows are gone. Numbers that moved by `move_factor`, up or down,
-    are held when they and the zeroes are more than `move_share` of what was on sale. Numbers that rise from 0 are
-    held only with these, in the same bulk. Zeroes of the last `drip_window` are held when they are more than
-    `drip_share` of it. A first filling is held when more than `zero_share` of it, and more than `zero_count`, are zero.
+    and those of SKUs that got other identifiers while they were on sale, are held when they and the zeroes are more
+    than `move_share` of what was on sale. Numbers that rise from 0 are held only with these, in the same bulk. Zeroes
+    of the last `drip_window` are held when they are more than `drip_share` of it. A first filling is held when more
+    than `zero_share` of what can be sent of it, and more than `zero_count`, are zero.
     """
 
     zero_share: float

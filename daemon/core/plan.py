@@ -22,8 +22,9 @@ class Delivery(NamedTuple):
 
     `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
     `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: the
-    guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` is what
-    the last marking saw. `twins`: some of the other SKUs with the same identifiers, where these are not sent.
+    guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` and
+    `listed_identifiers` are what the last marking saw. `twins`: some of the other SKUs with the same identifiers, where
+    these are not sent.
     """
 
     sku: Sku
@@ -37,6 +38,7 @@ class Delivery(NamedTuple):
     is_held: bool = False
     is_zero_known: bool = False
     listed_quantity: int | None = None
+    listed_identifiers: tuple[str | None, ...] | None = None
     twins: tuple[Sku, ...] = ()
 
 
@@ -122,7 +124,8 @@ def is_zero(listed: Listed | None) -> bool:
 
 
 Anomaly = Literal["gone", "zero", "new", "moved"]
-"""It left the listing; it fell to zero; it was never sent, and is zero; it is far from what was sent last."""
+"""It left the listing; it fell to zero; it was never sent, and is zero; it is far from what was sent last, or has
+other identifiers."""
 
 
 def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> Anomaly | None:
@@ -130,7 +133,11 @@ def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> 
     if not is_zero(listed):
         is_new = listed is not None and is_far(delivery.acked_quantity, listed.quantity, factor)
         was_seen = is_far(delivery.acked_quantity, delivery.listed_quantity, factor)
-        return "moved" if is_new and not was_seen else None
+        is_new_name = is_renamed(delivery, listed) and delivery.listed_identifiers in (
+            None,
+            delivery.identifiers,
+        )
+        return "moved" if (is_new and not was_seen) or is_new_name else None
     if delivery.is_zero_known:
         return None
     if delivery.identifiers is None:
@@ -151,8 +158,8 @@ def decide(
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
     `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
-    would overwrite that one's number. A held number (a zero, one by the guard's `factor` away, or one above a
-    zero that was sent last) is not sent; all else of the same SKU is.
+    would overwrite that one's number. A held number (a zero, one by the guard's `factor` away, one above a
+    zero that was sent last, or one of other identifiers) is not sent; all else of the same SKU is.
     """
     decision = _decide(delivery, listed, has_heir=has_heir, problem=problem)
     if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
@@ -164,7 +171,18 @@ def _is_held(delivery: Delivery, listed: Listed | None, factor: float) -> bool:
     if listed is None or is_zero(listed):
         return True
     before, after = delivery.acked_quantity, listed.quantity
-    return is_far(before, after, factor) or is_risen(before, after)
+    return is_far(before, after, factor) or is_risen(before, after) or is_renamed(delivery, listed)
+
+
+def is_renamed(delivery: Delivery, listed: Listed | None) -> bool:
+    """Say whether what is on sale under one name is listed under another one: the old name falls to zero."""
+    return (
+        listed is not None
+        and listed.rows == 1
+        and bool(listed.identifiers)
+        and bool(delivery.acked_quantity)
+        and delivery.identifiers not in (None, listed.identifiers)
+    )
 
 
 def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:

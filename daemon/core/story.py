@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.core.guard import is_far, is_risen
-from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled, decide, is_zero
+from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled, decide, is_renamed, is_zero
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -228,8 +228,8 @@ def is_unparked(facts: Facts, row: Row) -> bool:
 
 
 def is_wrong(facts: Facts, row: Row) -> bool:
-    """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, or above a zero
-    that was sent last."""
+    """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
+    that was sent last, or under other identifiers."""
     if facts.listed is None or is_zero(facts.listed):
         # One that was held for another reason is counted anew, or is what the partner has already.
         return row.zero_at is not None
@@ -238,7 +238,11 @@ def is_wrong(facts: Facts, row: Row) -> bool:
     return (
         facts.listed.rows == 1
         and is_counted
-        and (is_far(before, quantity, facts.factor) or is_risen(before, quantity))
+        and (
+            is_far(before, quantity, facts.factor)
+            or is_risen(before, quantity)
+            or is_renamed(delivery_of(facts, row), facts.listed)
+        )
     )
 
 
@@ -285,6 +289,7 @@ def delivery_of(facts: Facts, row: Row) -> Delivery:
         is_held=row.held_at is not None and facts.guard is not None,
         is_zero_known=row.zero_at is not None,
         listed_quantity=row.listed_quantity,
+        listed_identifiers=row.listed_identifiers,
         twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
     )
 

@@ -757,6 +757,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         row["is_held"],
         row["is_zero_known"],
         row["listed_quantity"],
+        None if row["listed_identifiers"] is None else tuple(row["listed_identifiers"]),
         tuple(row["twins"] or ()),
     )
 

@@ -74,19 +74,26 @@ RETURN coalesce(before > 0 AND after > 0 AND (after >= factor * before OR before
 CREATE FUNCTION stockrelay.is_risen(before integer, after integer) RETURNS boolean
 LANGUAGE sql IMMUTABLE RETURN coalesce(before = 0 AND after > 0, false);
 
+-- Whether what is on sale under one name is listed under another one: the old name falls to zero.
+CREATE FUNCTION stockrelay.is_renamed(d stockrelay.ledger, rows integer, identifiers text[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN coalesce(rows = 1 AND d.identifiers <> identifiers AND greatest(d.acked_quantity, d.attempt_quantity) > 0, false);
+
 -- The number that was sent last.
 CREATE FUNCTION stockrelay.last_sent(d stockrelay.ledger) RETURNS integer
 LANGUAGE sql IMMUTABLE RETURN coalesce(d.attempt_quantity, d.acked_quantity);
 
--- Whether a held row stays held with this number: it is held for being zero, for being far from what was sent last, or for
--- being above a zero that was sent last.
-CREATE FUNCTION stockrelay.stays_held(d stockrelay.ledger, rows integer, quantity integer, factor float8) RETURNS boolean
+-- Whether a held row stays held with this number: it is held for being zero, for being far from what was sent last, for
+-- being above a zero that was sent last, or for having other identifiers.
+CREATE FUNCTION stockrelay.stays_held(d stockrelay.ledger, rows integer, quantity integer, identifiers text[], factor float8)
+RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN d.held_at IS NOT NULL
        AND CASE WHEN stockrelay.is_zero(rows, quantity) THEN d.zero_at IS NOT NULL
                 ELSE d.zero_at IS NULL AND rows = 1
                      AND (stockrelay.is_far(stockrelay.last_sent(d), quantity, factor)
-                          OR stockrelay.is_risen(stockrelay.last_sent(d), quantity)) END;
+                          OR stockrelay.is_risen(stockrelay.last_sent(d), quantity)
+                          OR stockrelay.is_renamed(d, rows, identifiers)) END;
 
 -- A channel's guard, locked until the end of the transaction: who counts after that sees what others have counted.
 CREATE FUNCTION stockrelay.locked_guard(channel text) RETURNS stockrelay.guard
@@ -173,7 +180,8 @@ DECLARE
 BEGIN
     DELETE FROM stockrelay.anomaly AS a USING stockrelay.ledger AS l
     WHERE a.channel = state.channel AND l.channel = a.channel AND l.sku = a.sku AND l.zero_at IS NULL
-    AND NOT (a.kind = 'moved' AND stockrelay.is_far(a.was, l.listed_quantity, move_factor))
+    AND NOT (a.kind = 'moved' AND (stockrelay.is_far(a.was, l.listed_quantity, move_factor)
+                                   OR stockrelay.is_renamed(l, l.listed_rows, l.listed_identifiers)))
     AND NOT (a.kind = 'risen' AND stockrelay.is_risen(a.was, l.listed_quantity));
     DELETE FROM stockrelay.anomaly AS a USING stockrelay.ledger AS l, stockrelay.ledger AS h
     WHERE a.channel = state.channel AND a.kind = 'gone' AND l.channel = a.channel AND l.sku = a.sku
@@ -235,7 +243,8 @@ BEGIN
         JOIN stockrelay.ledger AS l ON l.channel = state.channel AND l.sku = b.sku
         WHERE b.kind = ANY (kinds) AND l.held_at IS NULL AND l.parked_at IS NULL
         AND (l.due_at IS NOT NULL OR l.attempt_id IS NOT NULL)
-        AND CASE b.kind WHEN 'moved' THEN l.zero_at IS NULL AND stockrelay.is_far(b.was, l.listed_quantity, move_factor)
+        AND CASE b.kind WHEN 'moved' THEN l.zero_at IS NULL AND (stockrelay.is_far(b.was, l.listed_quantity, move_factor)
+                                                                 OR stockrelay.is_renamed(l, l.listed_rows, l.listed_identifiers))
                         WHEN 'risen' THEN l.zero_at IS NULL AND stockrelay.is_risen(b.was, l.listed_quantity)
                         ELSE l.zero_at IS NOT NULL AND coalesce(l.acked_quantity, 1) > 0 END
         FOR UPDATE OF l SKIP LOCKED
@@ -364,6 +373,6 @@ BEGIN
     RETURN true;
 END $$;
 
-REVOKE ALL ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen, stockrelay.last_sent,
-    stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
+REVOKE ALL ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen, stockrelay.is_renamed,
+    stockrelay.last_sent, stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
     stockrelay.hold_bulk, stockrelay.hold_anomalies, stockrelay.pass_anomalies, stockrelay.hold_filling FROM PUBLIC;

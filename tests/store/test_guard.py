@@ -546,14 +546,6 @@ async def test_held_skus_whose_identifiers_another_sku_is_given_are_let_go_unsen
     assert await guarded.sql.fetchval("SELECT count(*) FROM stockrelay.attempt WHERE quantity = 0") == 0
 
 
-async def test_new_identifiers_for_everything_flow(guarded: Shop) -> None:
-    await fill(guarded, 20)
-    await guarded.sql.execute("UPDATE shop.goods SET pn = 'new-' || pn")
-    assert await deliver(guarded) == dict.fromkeys(skus(1, 20), 7)
-    zeroes = await guarded.sql.fetchval("SELECT count(*) FROM stockrelay.attempt WHERE quantity = 0")
-    assert zeroes == 20, "they are taken off sale under the old ones"
-
-
 async def test_new_identifiers_and_zero_are_held(guarded: Shop) -> None:
     await fill(guarded, 20)
     await guarded.sql.execute("UPDATE shop.goods SET pn = 'new-' || pn, quantity = 0")
@@ -651,6 +643,61 @@ async def test_a_number_that_arrived_while_it_was_being_held_is_not_held(guarded
     )
     await guarded.complete(attempt, "applied")
     assert await held(guarded) == skus(1, 20) - {str(attempt.push.sku)}, "the partner has this zero"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "pn = NULL",
+        "pn = ''",
+        "pn = 'SAME'",
+        "pn = repeat('x', 60) || sku",
+        "pn = pn || ' '",
+        "pn = brand, brand = pn",
+    ],
+)
+async def test_identifiers_that_change_in_bulk_are_held_and_heal(guarded: Shop, change: str) -> None:
+    await fill(guarded, 20)
+    await guarded.sql.execute("CREATE TABLE erp.before AS TABLE shop.goods")
+    await guarded.sql.execute(f"UPDATE shop.goods SET {change} WHERE sku <> 'S20'")
+    await guarded.sells("S20", 0, ("P20", "b"))
+    assert await deliver(guarded) == {"S20": 0}, "a sale beside it"
+    assert await held(guarded) == skus(1, 19)
+    assert (await Guard(guarded.database).state(CHANNEL)).cause == "moves"
+    await guarded.sql.execute("TRUNCATE shop.goods; INSERT INTO shop.goods TABLE erp.before")
+    assert await deliver(guarded) == {"S20": 7}
+    assert await held(guarded) == set()
+    assert {row["acked_quantity"] for row in await guarded.sql.fetch("TABLE stockrelay.ledger")} == {7}
+
+
+async def test_identifiers_that_changed_in_bulk_are_sent_once_a_person_says_so(guarded: Shop) -> None:
+    await fill(guarded, 20)
+    await guarded.sql.execute("UPDATE shop.goods SET pn = 'N' || pn")
+    assert await deliver(guarded) == {}
+    assert await Guard(guarded.database).release(CHANNEL, WINDOW) is not None
+    assert await deliver(guarded) == dict.fromkeys(skus(1, 20), 7)
+    names = await guarded.sql.fetch("SELECT identifiers FROM stockrelay.ledger")
+    assert {name for row in names for name in row["identifiers"]} == {f"NP{i}" for i in range(1, 21)} | {"b"}
+
+
+async def test_a_sync_of_a_listing_with_other_identifiers_takes_nothing_off_sale(guarded: Shop) -> None:
+    await fill(guarded, 20)
+    async with opened(guarded.place, LISTING.replace("pn AS", "'X' || pn AS"), guard=RULE) as mistaken:
+        mistaken.owner = guarded.owner
+        await mistaken.sync()
+        for _ in range(3):
+            claim = await mistaken.claim_turn()
+            assert len(claim.attempts) <= RULE.most_moves(20)
+            await send(mistaken, claim.attempts)
+            await mistaken.resync()
+        assert len(await held(mistaken)) >= 20 - RULE.most_moves(20)
+
+
+async def test_a_few_skus_with_other_identifiers_go_at_once(guarded: Shop) -> None:
+    await fill(guarded, 20)
+    await guarded.sql.execute("UPDATE shop.goods SET pn = 'N' || pn WHERE sku IN ('S1', 'S2', 'S3')")
+    assert await deliver(guarded) == {"S1": 7, "S2": 7, "S3": 7}
+    assert await held(guarded) == set()
 
 
 async def test_nothing_slips_out_between_marking_and_holding(guarded: Shop, place: Place) -> None:

@@ -18,7 +18,8 @@ LEFT JOIN stockrelay.ledger AS l ON l.channel = a.channel AND l.sku = a.sku
 WHERE g.channel = $1 AND g.cause <> 'first'
 AND a.kind <> 'risen'
 AND CASE WHEN a.kind = 'new' THEN g.cause = 'new' ELSE g.cause <> 'new' END
-AND CASE WHEN a.kind = 'moved' THEN g.cause = 'moves' AND stockrelay.is_far(a.was, l.listed_quantity, $2)
+AND CASE WHEN a.kind = 'moved' THEN g.cause = 'moves' AND (stockrelay.is_far(a.was, l.listed_quantity, $2)
+                                                          OR stockrelay.is_renamed(l, l.listed_rows, l.listed_identifiers))
          WHEN l.sku IS NULL THEN a.kind = 'gone' ELSE l.zero_at IS NOT NULL END
 HAVING (SELECT f.cause FROM stockrelay.guard AS f WHERE f.channel = $1) <> 'first'
 UNION ALL

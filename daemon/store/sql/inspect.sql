@@ -115,6 +115,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'in_bulk', '{EXECUTE}'),
     ('FUNCTION', 'is_asked', '{EXECUTE}'),
     ('FUNCTION', 'is_far', '{EXECUTE}'),
+    ('FUNCTION', 'is_renamed', '{EXECUTE}'),
     ('FUNCTION', 'is_named_alike', '{EXECUTE}'),
     ('FUNCTION', 'is_readable', '{EXECUTE}'),
     ('FUNCTION', 'is_risen', '{EXECUTE}'),

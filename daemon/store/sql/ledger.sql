@@ -127,7 +127,9 @@ WITH listed AS (
                          THEN $7 AND (stockrelay.falls(e) OR (e.held_at IS NOT NULL AND e.zero_at IS NULL))
                      WHEN stockrelay.is_far(stockrelay.last_sent(e), t.quantity, $8)
                           OR stockrelay.is_risen(stockrelay.last_sent(e), t.quantity)
-                         THEN $7 AND t.quantity IS DISTINCT FROM e.listed_quantity
+                          OR stockrelay.is_renamed(e, t.rows, t.identifiers)
+                         THEN $7 AND (t.quantity IS DISTINCT FROM e.listed_quantity
+                                      OR t.identifiers IS DISTINCT FROM e.listed_identifiers)
                      ELSE e.held_at IS NOT NULL END
         -- Another SKU's number has this one's in it already.
         WHEN t.carrier <> t.sku AND coalesce(e.identifiers = t.identifiers, true) AND e.listed_identifiers = t.identifiers
@@ -158,14 +160,14 @@ WITH listed AS (
         zero_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN
             coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
                                      THEN excluded.first_dirty_at END) END,
-        held_at = CASE WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8) THEN d.held_at END,
-        urgent = NOT stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8)
+        held_at = CASE WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, excluded.listed_identifiers, $8) THEN d.held_at END,
+        urgent = NOT stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, excluded.listed_identifiers, $8)
             AND (d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)),
         -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
         parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
         parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,
         due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL
-                      WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, $8) THEN NULL
+                      WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, excluded.listed_identifiers, $8) THEN NULL
                       ELSE greatest(d.retry_at,
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
@@ -174,7 +176,8 @@ WITH listed AS (
               greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
               coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
               $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
-                  AND stockrelay.is_far(stockrelay.last_sent(d), d.listed_quantity, $8) AS is_far,
+                  AND (stockrelay.is_far(stockrelay.last_sent(d), d.listed_quantity, $8)
+                       OR stockrelay.is_renamed(d, d.listed_rows, d.listed_identifiers)) AS is_far,
               $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
                   AND stockrelay.is_risen(stockrelay.last_sent(d), d.listed_quantity) AS is_risen
 ), noted AS (

@@ -165,14 +165,15 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
                         names = dict(zip(listing.identifier_columns, listed.identifiers, strict=True))
                         first.append({"sku": sku, **names, "quantity": listed.quantity})
         together = min(channel.batch, client.most_per_call)
-    calls = -(-(count - wrong - summed) // together)
+    sendable = count - wrong - summed
+    calls = -(-sendable // together)
     rule = guard_rule(settings)
     return {
         "channel": name,
         "rows": count,
-        "sendable": count - wrong - summed,
+        "sendable": sendable,
         "zeroes": zeroes,
-        "held_as_first_filling": rule is not None and zeroes > rule.most_zeroes(count),
+        "held_as_first_filling": rule is not None and zeroes > rule.most_zeroes(sendable),
         "cannot_be_sent": wrong,
         **({"in_other_skus_sums": summed} if listing.duplicates == "sum" else {}),
         "problems": problems,

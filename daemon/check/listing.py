@@ -160,6 +160,7 @@ class _Tally:
     fractional: _Some = field(default_factory=_Some)
     refused: _Some = field(default_factory=_Some)
     blank: _Some = field(default_factory=_Some)
+    sendable: int = 0
     zeroes: int = 0
 
 
@@ -208,7 +209,6 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         tally.unreadable.add(f"{quoted(row.sku)} ({row.fault or 'not looked at: too many rows fail'})")
         return
     _sample(tally, row.sku)
-    tally.zeroes += row.is_zero
     if row.is_fractional:
         tally.fractional.add(f"{quoted(row.sku)} ({row.number})")
     if row.number in (None, "NaN"):
@@ -217,8 +217,11 @@ def _count(tally: _Tally, row: Row, problem: Problem) -> None:
         tally.unsendable.add(f"{quoted(row.sku)} ({row.number})")
     elif reason := problem(row.identifiers):
         tally.refused.add(f"{quoted(row.sku)} ({reason})")
-    elif blank := blank_at_an_end((row.sku, *row.identifiers)):
-        tally.blank.add(quoted(blank))
+    else:
+        tally.sendable += 1
+        tally.zeroes += row.is_zero
+        if blank := blank_at_an_end((row.sku, *row.identifiers)):
+            tally.blank.add(quoted(blank))
 
 
 def _sample(tally: _Tally, sku: str) -> None:
@@ -240,12 +243,12 @@ async def _judge_rows(
         for found, advice in bad:
             findings.failed(name, found, advice)
         doubtful = _doubts(tally, whole, listing)
-        if rule is not None and tally.zeroes > rule.most_zeroes(tally.rows):
+        if rule is not None and tally.zeroes > rule.most_zeroes(tally.sendable):
             advice = (
                 f"if that is wrong, correct channels.{listing.channel}.listing; a first filling like this is held "
                 f"until `stockrelay release {listing.channel}`"
             )
-            doubtful.append((f"{tally.zeroes:,} of {tally.rows:,} quantities are 0", advice))
+            doubtful.append((f"{tally.zeroes:,} of {tally.sendable:,} quantities are 0", advice))
         if unlooked is not None:
             doubtful.append((unlooked, "correct the rows that can't be read, then run this check again"))
         for found, advice in doubtful:
@@ -258,7 +261,7 @@ async def _judge_rows(
                 name, "the listing is empty: nothing is sold", "check the conditions of the listing"
             )
         elif not bad and not doubtful:
-            zeroes = f"; {tally.zeroes:,} of {tally.rows:,} quantities are 0" if tally.zeroes else ""
+            zeroes = f"; {tally.zeroes:,} of {tally.sendable:,} quantities are 0" if tally.zeroes else ""
             findings.passed(
                 name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers{zeroes}"
             )

@@ -251,6 +251,7 @@ class Ledger:
         """
         is_change = True
         skus = await self._twins.complete(connection, skus)
+        is_filling = False  # of which only the whole listing tells
         row = await connection.fetchrow(
             self._mark_some_apart if is_apart else self._mark_some,
             self.channel,
@@ -261,6 +262,7 @@ class Ledger:
             is_change,
             self._guard is not None,
             self._factor,
+            is_filling,
         )
         assert row is not None
         if row["names"] is not None:
@@ -282,6 +284,7 @@ class Ledger:
         `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change. `is_apart`
         as above.
         """
+        is_filling, was_good = await self._is_filling(connection)
         row = await connection.fetchrow(
             self._mark_all_apart if is_apart else self._mark_all,
             self.channel,
@@ -292,11 +295,13 @@ class Ledger:
             postpones,
             self._guard is not None,
             self._factor,
+            is_filling,
             timeout=timeout.total_seconds(),
         )
         assert row is not None
         await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
-        await self._judge_filling(connection, row["listed"], row["zeroes"])
+        if is_filling and not await self._holds_filling(connection, row) and not was_good:
+            await connection.execute(_SQL["tell_owners"], self.channel)
         return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
     async def refused_skus(
@@ -341,25 +346,26 @@ class Ledger:
             )
         return Marked(row["marked"], row["urgent"], held, tuple(row["lanes"] or ()))
 
-    async def _judge_filling(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        listed: int,
-        zeroes: int,
-    ) -> None:
+    async def _is_filling(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    ) -> tuple[bool, bool]:
+        """Whether a first filling is to be judged, and whether one was found good already."""
+        if self._guard is None:
+            return False, False
+        row = await connection.fetchrow(_SQL["filling"], self.channel)
+        assert row is not None
+        return not (row["is_good"] and row["has_sent"]), row["is_good"]
+
+    async def _holds_filling(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", row: asyncpg.Record
+    ) -> bool:
         """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
-        guard = self._guard
-        if guard is None:
-            return
-        filling = await connection.fetchrow(_SQL["filling"], self.channel)
-        assert filling is not None
-        if filling["is_good"] and filling["has_sent"]:
-            return
-        is_held = await connection.fetchval(
-            _SQL["hold_filling"], self.channel, listed, zeroes, guard.zero_share, guard.zero_count
+        assert self._guard is not None
+        rule = self._guard
+        is_held: bool = await connection.fetchval(
+            _SQL["hold_filling"], self.channel, row["listed"], row["zeroes"], rule.zero_share, rule.zero_count
         )
-        if not is_held and not filling["is_good"]:
-            await connection.execute(_SQL["tell_owners"], self.channel)
+        return is_held
 
     async def claim(
         self,

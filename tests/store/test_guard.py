@@ -646,6 +646,27 @@ async def test_a_number_that_arrived_while_it_was_being_held_is_not_held(guarded
 
 
 @pytest.mark.parametrize(
+    ("quantity", "pn"),
+    [("1e12", "sku"), ("'-Infinity'", "sku"), ("'NaN'", "sku"), ("9", "'SAME'"), ("9", "NULL"), ("9", "''")],
+)
+async def test_a_first_filling_is_judged_by_what_can_be_sent_of_it(
+    place: Place, quantity: str, pn: str
+) -> None:
+    async with opened(place, guard=RULE) as shop:
+        await shop.take()
+        await shop.sql.execute(
+            f"INSERT INTO shop.goods SELECT x.sku, {pn}, 'b', {quantity} "
+            "FROM (SELECT 'X' || i FROM generate_series(1, 60) AS i) AS x (sku);"
+            "INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', -3 FROM generate_series(1, 19) AS i;"
+            "INSERT INTO shop.goods VALUES ('S20', 'P20', 'b', 5)"
+        )
+        await shop.resync()
+        assert await deliver(shop) == {}
+        state = await Guard(shop.database).state(CHANNEL)
+        assert (state.cause, state.zeroes, state.skus) == ("first", 19, 20)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         "pn = NULL",

@@ -102,7 +102,7 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 -- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
 -- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync), $7 whether
 -- numbers are guarded: then each that falls to zero, rises from it, or moves by the factor $8, is noted; `anomalies` says how many there
--- were.
+-- were. $9: whether this may be the channel's first filling.
 -- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
 WITH listed AS (
 @listed@
@@ -192,10 +192,11 @@ WITH listed AS (
     WHERE a.kind <> 'moved' OR excluded.kind <> 'moved' OR a.was <> excluded.was
     RETURNING a.sku
 ), counted AS (
-    -- Of a whole listing: its SKUs, and how many of them are 0.
-    SELECT count(*) FILTER (WHERE coalesce(l.carrier = l.sku, true)) AS listed,
-           count(*) FILTER (WHERE l.rows = 1 AND l.quantity = 0) AS zeroes
-    FROM listed AS l WHERE $2::text[] IS NULL
+    -- Of a first filling: its SKUs that can be sent, and how many of them are 0.
+    SELECT count(*) AS listed, count(*) FILTER (WHERE l.quantity = 0) AS zeroes
+    FROM (SELECT a.*, count(*) OVER (PARTITION BY a.identifiers) AS alike FROM listed AS a WHERE $9 AND $2::text[] IS NULL) AS l
+    WHERE l.rows = 1 AND l.quantity IS NOT NULL AND (l.alike = 1 OR l.carrier = l.sku)
+    AND array_position(l.identifiers, NULL) IS NULL AND array_position(l.identifiers, '') IS NULL
 )
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
        array_agg(DISTINCT lane) AS lanes, (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,

@@ -108,7 +108,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     )
     assert looked_at < 4000
     skus = [f"S{number}" for number in range(3, 60, 3)]
-    is_change = True
+    is_change, is_filling = True, False
     _, looked_at = await explained(
         sql,
         shop.ledger._mark_some,
@@ -120,6 +120,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         is_change,
         is_change,
         shop.ledger._factor,
+        is_filling,
     )
     assert looked_at < 1500
     assert await names_cost(sql) < 1500

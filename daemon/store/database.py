@@ -19,6 +19,7 @@ from daemon.settings import addresses
 from daemon.store import pins, queries
 from daemon.store.passfile import password_for
 from daemon.store.pins import PINS
+from daemon.store.row_errors import is_of_server, may_be_of_a_row
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
@@ -55,8 +56,6 @@ _UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.exceptions.InternalClientError,
 )
-# Classes of errors that no row's values make; all others may be an ERP function's own. As in stockrelay.listed_apart.
-_NOT_OF_A_ROW = frozenset({"08", "25", "26", "28", "40", "42", "53", "55", "57", "58", "XX"})
 _SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionError)
 """Of a session that will go on refusing: a server that has become a standby, a transaction that nobody ended."""
 _NO_SCHEMA = (
@@ -74,7 +73,8 @@ def translated(doing: str) -> Iterator[None]:
     Raises StoreUnavailable (try again), SchemaMismatch, or StoreRefused (a person has to look).
     """
     try:
-        yield
+        with _rows_errors(doing):
+            yield
     except _NO_SCHEMA as error:
         if "stockrelay." in str(error) or 'schema "stockrelay"' in str(error):
             raise SchemaMismatch(
@@ -100,8 +100,19 @@ def translated(doing: str) -> Iterator[None]:
         hint = ROW_SECURITY if "row-level security policy" in str(error) else ""
         raise StoreRefused(f"{doing}: {_words(error)}{hint}") from error
     except asyncpg.PostgresError as error:
-        kind = StoreRefused if (error.sqlstate or "XX")[:2] in _NOT_OF_A_ROW else BadRow
+        kind = StoreRefused if is_of_server(error) else BadRow
         raise kind(f"{doing}: {_words(error)}") from error
+
+
+@contextmanager
+def _rows_errors(doing: str) -> Iterator[None]:
+    """Find the errors of the server's classes that a function of the ERP's may have raised for one row."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if is_of_server(error) and may_be_of_a_row(error):
+            raise BadRow(f"{doing}: {_words(error)}") from error
+        raise
 
 
 _OF_A_PARAMETER = (

@@ -10,6 +10,7 @@ from daemon import clock
 from daemon.core.errors import TableLocked
 from daemon.store import queries
 from daemon.store.one_message import AnyConnection
+from daemon.store.row_errors import may_be_of_a_row
 
 if TYPE_CHECKING:
     from asyncpg.prepared_stmt import PreparedStatement
@@ -63,6 +64,8 @@ async def _hold(connection: AnyConnection, statement: str, timeout: timedelta) -
             await connection.execute(text, timeout=timeout.total_seconds())
         except asyncpg.LockNotAvailableError as error:
             await connection.execute("ROLLBACK")
+            if may_be_of_a_row(error):
+                raise
             if clock.monotonic() > give_up_at:
                 raise TableLocked(
                     "reading the listing: another session has locked a table (see pg_locks)"

@@ -16,6 +16,7 @@ from daemon.core.errors import ConfigError, StockrelayError, StoreRefused
 from daemon.store import held_rows, one_message, queries
 from daemon.store.capture_health import Capturing
 from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.row_errors import may_be_of_a_row
 
 _SQL = queries.load("inspect")
 _SESSION = queries.load("session")
@@ -395,7 +396,11 @@ class Inspector:
 def _explained(doing: str) -> Iterator[None]:
     try:
         yield
-    except (asyncpg.QueryCanceledError, TimeoutError) as error:
+    except TimeoutError as error:
         raise TookTooLong(f"{doing}: cut by the time limit") from error
-    except asyncpg.InsufficientPrivilegeError as error:
+    except (asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError) as error:
+        if may_be_of_a_row(error):
+            raise
+        if isinstance(error, asyncpg.QueryCanceledError):
+            raise TookTooLong(f"{doing}: cut by the time limit") from error
         raise Denied(f"{doing}: {error}") from error

@@ -36,6 +36,7 @@ from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
 from daemon.store.refused import RefusedSkus, refused_skus
+from daemon.store.row_errors import may_be_of_a_row
 from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
@@ -413,6 +414,8 @@ class Ledger:
                 try:
                     work.listed = await self._listed(connection, work.skus, is_apart=is_careful)
                 except asyncpg.LockNotAvailableError as error:
+                    if may_be_of_a_row(error):
+                        raise
                     raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
             # A row that fails, and was not found in time, stays due.
             work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")

@@ -1017,19 +1017,55 @@ BEGIN
     RETURN known;
 END $$;
 
+-- Whether an error is of a class that the server raises by itself: connections, transactions, rights and syntax,
+-- resources, locks, cancelling, the system. All others are made by a row's values.
+CREATE FUNCTION stockrelay.is_class_of_server(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN left(state, 2) = ANY ('{08,25,26,28,40,42,53,55,57,58,XX}');
+
+-- Whether a row of a listing may have raised an error: any that a RAISE in the ERP's function made, and of the server's
+-- classes those that are no cancelling, lock timeout or lost connection. As in daemon/store/row_errors.py.
+CREATE FUNCTION stockrelay.may_be_of_a_row(state text, origin text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN NOT stockrelay.is_class_of_server(state) OR left(state, 2) IN ('40', '42', '53')
+       OR (split_part(origin, E'\n', 1) LIKE '%RAISE' AND strpos(split_part(origin, E'\n', 1), 'stockrelay.') = 0);
+
+-- Whether a SKU other than these can be read: then the server works, the query and the rights too.
+CREATE FUNCTION stockrelay.is_another_readable(channel text, portion_query text, but text[], path text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    other text;
+    is_read boolean;
+BEGIN
+    FOR other IN SELECT l.sku FROM stockrelay.ledger AS l
+                 WHERE l.channel = is_another_readable.channel AND l.listed_identifiers IS NOT NULL AND NOT l.sku = ANY (but)
+                 LIMIT 5 LOOP
+        BEGIN
+            PERFORM pg_catalog.set_config('search_path', path, true);
+            is_read := EXISTS (SELECT FROM stockrelay.listed(portion_query, ARRAY[other]));
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            IF is_read THEN
+                RETURN true;
+            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            NULL;  -- it is no witness
+        END;
+    END LOOP;
+    RETURN false;
+END $$;
+
 -- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
 -- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. The listing runs with the
 -- caller's rights and on the caller's `path`, all else on the server's own. Each portion has its own locks and snapshot.
 -- The cost is bounded: after a thousand failures or ten seconds of them, what fails is given out as not read; a claim, which
--- reads few, finds out. A listing that fails whatever SKU is asked for raises its error.
+-- reads few, finds out. A listing that fails whatever SKU is asked for raises its error. So does one of which no SKU can be
+-- read, if the error may be the server's or the query's: a missing right, say.
 CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text)
 RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     largest integer;
-    -- Classes of errors that no row's values make: connections, transactions, rights and syntax, resources, locks,
-    -- cancelling, the system.
-    not_of_a_row CONSTANT text[] := '{08,25,26,28,40,42,53,55,57,58,XX}';
+    first_doubt text;
+    origin text;
+    is_any_read boolean := false;
     names text[] := wanted;
     portion text[];
     part text[];
@@ -1046,10 +1082,14 @@ BEGIN
             PERFORM pg_catalog.set_config('search_path', path, true);
             names := ARRAY(SELECT stockrelay.resolved(names_query, NULL, NULL));
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+            GET STACKED DIAGNOSTICS origin = PG_EXCEPTION_CONTEXT;
+            IF NOT stockrelay.may_be_of_a_row(SQLSTATE, origin) THEN
                 RAISE;
             END IF;
+            PERFORM pg_catalog.set_config('search_path', path, true);
+            PERFORM FROM stockrelay.listed(portion_query, ARRAY[]::pg_catalog.text[]);
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             names := stockrelay.known_skus(channel, path);
         END;
     END IF;
@@ -1074,9 +1114,16 @@ BEGIN
                 PERFORM pg_catalog.set_config('search_path', path, true);
                 listed := ARRAY(SELECT q FROM stockrelay.listed(portion_query, part) AS q);
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            EXCEPTION WHEN OTHERS OR assert_failure THEN
-                IF left(SQLSTATE, 2) = ANY (not_of_a_row) THEN
+                is_any_read := is_any_read OR cardinality(listed) > 0;
+            EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+                GET STACKED DIAGNOSTICS origin = PG_EXCEPTION_CONTEXT;
+                IF NOT stockrelay.may_be_of_a_row(SQLSTATE, origin)
+                   -- A function that repeats an error in its own words may have waited for a lock.
+                   OR (SQLSTATE = '55P03' AND clock_timestamp() - began > '400 ms') THEN
                     RAISE;
+                END IF;
+                IF first_doubt IS NULL AND stockrelay.is_class_of_server(SQLSTATE) THEN
+                    first_doubt := SQLERRM;
                 END IF;
                 fault := left(CASE WHEN stockrelay.is_readable(SQLERRM) THEN SQLERRM
                                    ELSE encode(convert_to(SQLERRM, getdatabaseencoding()), 'escape') END, 300);
@@ -1104,6 +1151,11 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
+    IF first_doubt IS NOT NULL AND NOT is_any_read
+       AND NOT stockrelay.is_another_readable(channel, portion_query, names, path) THEN
+        -- With a code of our own: the daemon would take the first one's for an outage of the server.
+        RAISE SQLSTATE 'SR003' USING MESSAGE = first_doubt;
+    END IF;
 END $$;
 
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured

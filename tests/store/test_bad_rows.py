@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from daemon.core.errors import BadRow
+from daemon.core.errors import BadRow, StoreRefused
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.types import Sku
 from daemon.store.ledger import Debounce
@@ -37,6 +37,14 @@ QUANTITIES: Final = {
     "an error with a code of the ERP's own": ("erp.coded(note, 'ERP01')", "code ERP01"),
     "an error with the code that ends a reading of ours": ("erp.coded(note, 'SR002')", "code SR002"),
     "an error of a class that is hardly seen": ("erp.coded(note, '2F005')", "code 2F005"),
+    **{
+        f"an error of the ERP's own function with the code {code}": (
+            f"erp.coded(note, '{code}')",
+            f"code {code}",
+        )
+        for code in ("42501", "53200", "40001", "57014", "57P01", "55P03")
+    },
+    "a function that is missing": ("erp.incomplete(note)", "does not exist"),
     "a limit of the server's": (
         "length(repeat(note, CASE note WHEN 'x' THEN 1100000000 ELSE 1 END))",
         "too large",
@@ -53,6 +61,8 @@ CREATE FUNCTION erp.asserted(note text) RETURNS integer LANGUAGE plpgsql AS
 $$ BEGIN ASSERT note <> 'x', 'not a number'; RETURN 1; END $$;
 CREATE FUNCTION erp.coded(note text, code text) RETURNS integer LANGUAGE plpgsql AS
 $$ BEGIN IF note = 'x' THEN RAISE 'code %', code USING ERRCODE = code; END IF; RETURN 1; END $$;
+CREATE FUNCTION erp.incomplete(note text) RETURNS integer LANGUAGE plpgsql AS
+$$ BEGIN IF note = 'x' THEN PERFORM erp.not_there(); END IF; RETURN 1; END $$;
 """
 
 
@@ -216,3 +226,61 @@ async def test_the_cost_of_many_rows_that_fail_is_bounded_and_claims_find_out_th
             sent, parked = sent + len(claim.attempts), parked + len(claim.parked)
         assert (sent, parked) == (1500, 1500)
         assert (await shop.resync(NO_QUIET)).marked.rows == 0
+
+
+RAISED: Final = ("42883", "40001", "57014", "55P03")
+
+
+async def test_an_error_of_the_servers_parks_nothing_while_no_sku_can_be_read(place: Place) -> None:
+    """It may be a right that is missing, or a memory that is full, and nothing of the SKUs'."""
+    sql = await place.connect()
+    await sql.execute(SETUP)
+    for code in RAISED:
+        async with opened(place, listing(f"erp.coded(note, '{code}')")) as shop:
+            await stock(shop, [f"{sku}x" for sku in GOOD])
+            await shop.sql.execute("DELETE FROM shop.goods WHERE note = '2'")
+            await shop.take()
+            drained = await shop.drain(NO_QUIET)
+            assert (drained.is_read, drained.failed) == (
+                False,
+                f"{CHANNEL}: reading the listing: code {code}",
+            )
+            with pytest.raises(BadRow, match=f"code {code}"):
+                await shop.claim()
+            assert await shop.sql.fetchval("SELECT count(parked_at) FROM stockrelay.ledger") == 0
+
+
+async def test_a_row_is_parked_for_an_error_of_the_servers_if_another_that_is_not_asked_for_can_be_read(
+    place: Place,
+) -> None:
+    async with opened(place, listing("erp.coded(note, '40001')")) as shop:
+        await shop.sql.execute(SETUP)
+        await stock(shop, [])
+        await shop.take()
+        await shop.drain(NO_QUIET)
+        for attempt in (await shop.claim()).attempts:
+            await shop.complete(attempt, "applied")
+        await shop.sql.execute("UPDATE shop.goods SET note = 'x' WHERE sku = 'S03'")
+        await shop.drain(NO_QUIET)
+        assert list((await shop.claim()).parked) == ["S03"]
+
+
+async def test_a_row_that_waits_for_a_locked_table_is_not_parked(place: Place) -> None:
+    """Only this row's function reads the table, and another function repeats its error with its code."""
+    async with opened(place, listing("erp.wrapped(note)")) as shop:
+        await shop.sql.execute(
+            "CREATE TABLE erp.prices (price integer); GRANT SELECT ON erp.prices TO PUBLIC;"
+            "CREATE FUNCTION erp.wrapped(note text) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN "
+            "IF note = 'x' THEN PERFORM FROM erp.prices; END IF; RETURN 1; "
+            "EXCEPTION WHEN lock_not_available THEN RAISE 'no price' USING ERRCODE = SQLSTATE; END $$"
+        )
+        await stock(shop, ["S03x"])
+        await shop.take()
+        other = await place.connect()
+        async with other.transaction():
+            await other.execute("LOCK TABLE erp.prices")
+            await shop.drain(NO_QUIET)
+            with pytest.raises(StoreRefused, match="no price"):
+                await shop.claim()
+        assert await shop.sql.fetchval("SELECT count(parked_at) FROM stockrelay.ledger") == 0
+        assert len((await shop.claim()).attempts) == len(GOOD) + 1

@@ -14,8 +14,20 @@ _STANDARD_OUTPUT: Final = 1
 _STANDARD_ERROR: Final = 2
 
 
+_INTERRUPTED: Final = 130
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        # Ctrl-C while the commands are imported.
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _run() -> int:
     # Before everything else is imported, which takes a moment.
     for number in HARMLESS:
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -28,7 +40,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     from daemon.cli import invoke
 
-    sys.exit(invoke(sys.argv[1:]))
+    return invoke(sys.argv[1:])
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from daemon import clock
-from daemon.commands.manners import DONE, FAILED, Command, channels
+from daemon.commands.manners import DONE, EARLIEST, FAILED, LATEST, Command, channels
 from daemon.commands.places import Places, known_channel, print_json
 from daemon.core.conclusion import GONE
 from daemon.core.outcome import Kind
@@ -103,15 +103,23 @@ def attempts(
 
 def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
     """What `--since` means. Raises BadParameter (exit code 2)."""
-    if match := _AGO.fullmatch(text.strip()):
-        return now - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     try:
-        time = datetime.fromisoformat(text.strip())
+        if match := _AGO.fullmatch(text.strip()):
+            time = now - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        else:
+            time = datetime.fromisoformat(text.strip())
+    except OverflowError:
+        time = None
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is no time; write 90s, 30m, 2h, 7d, 2026-11-21 or 2026-11-21T08:30",
             param_hint="--since",
         ) from None
+    if time is None or not EARLIEST <= time.date() <= LATEST:
+        raise click.BadParameter(
+            f"{text!r} is not between {EARLIEST} and {LATEST}",
+            param_hint="--since",
+        )
     return time if time.tzinfo else time.replace(tzinfo=zone)
 
 

@@ -1,5 +1,6 @@
 """`stockrelay health`: whether the daemon on this machine is well, for a container's health check and for scripts."""
 
+import math
 import sys
 from typing import Any
 
@@ -40,6 +41,9 @@ def health(places: Places, *, ready: bool, port: int | None, timeout_s: float, a
     Asks its ops port (ops.host, ops.port). It is alive while its loops turn, whatever the database and the
     marketplaces do; it is ready (--ready) when it can do its work. Meant for a container's health check, too.
     """
+    if math.isnan(timeout_s):
+        # Neither above nor below any bound.
+        raise click.BadParameter("nan is no number of seconds.", param_hint="--timeout")
     settings = places.read(log_to=sys.stderr)
     from daemon.core.errors import StockrelayError
     from daemon.ops.asking import ask

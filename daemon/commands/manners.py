@@ -1,6 +1,7 @@
 """How the command line behaves everywhere: help with examples and exit codes, wrong usage reported in one line."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,10 @@ FAILED: Final = 1
 USAGE: Final = 2
 WRONG_CONFIGURATION: Final = 78
 INTERRUPTED: Final = 130
+
+EARLIEST: Final = date(1970, 1, 1)
+LATEST: Final = date(2999, 12, 31)
+"""Dates that are taken: those of other centuries overflow in some time zone."""
 
 _EXIT_CODES: Final[Mapping[int, str | None]] = {
     DONE: "done",

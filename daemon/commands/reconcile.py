@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Command, channels
+from daemon.commands.manners import DONE, EARLIEST, FAILED, Command, channels
 from daemon.commands.places import Places, known_channel, print_json, print_line
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.types import ChannelName
@@ -98,6 +98,10 @@ def reconcile(
     if wanted > today:
         raise click.UsageError(
             f"--date {wanted} has not begun yet; today is {today}", click.get_current_context()
+        )
+    if wanted < EARLIEST:
+        raise click.UsageError(
+            f"--date {wanted} is not between {EARLIEST} and {today}", click.get_current_context()
         )
     if file is not None:
         # Now, and not after an hour.

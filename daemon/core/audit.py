@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-_HEAD: Final = re.compile(r"(\d{4}-\d\d-\d\d):(.+):(\d+):([0-9a-f]{64})")
+_HEAD: Final = re.compile(r"(\d{4}-\d\d-\d\d):(.+):(\d{1,9}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,38 @@ def test_an_interrupt_is_no_traceback() -> None:
     assert (done.returncode, done.stderr.strip()) == (130, "")
 
 
+def test_an_interrupt_while_the_commands_are_imported_is_no_traceback() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "daemon", "explain", "SKU-1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd="/", env=environment(CONFIG=str(EXAMPLE))
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rstrip().endswith(" click.exceptions"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert [line for line in rest.splitlines() if not line.startswith("import time:")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("attempts --since 99999999d", "'99999999d' is not between 1970-01-01 and 2999-12-31"),
+        ("attempts --since 0001-01-01", "'0001-01-01' is not between"),
+        ("attempts --since 9999-12-31T23:59", "is not between"),
+        ("reconcile --date 0001-01-01 --dry-run", "--date 0001-01-01 is not between 1970-01-01 and"),
+        (f"audit verify --head 2026-11-21:a:{'9' * 30}:{'0' * 64}", "write it as audit.head_recorded"),
+        ("health --timeout nan", "nan"),
+    ],
+)
+def test_a_number_or_date_out_of_range_is_wrong_usage_and_named(command: str, told: str) -> None:
+    done = stockrelay(*command.split(), CONFIG=str(EXAMPLE), **CREDENTIALS)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr
+
+
 # Tables
 
 

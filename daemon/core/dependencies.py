@@ -46,10 +46,11 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What one channel's listing reads."""
+    """What one channel's listing reads; `watches`: the watched tables among it, as they are called there."""
 
     channel: ChannelName
     relations: Sequence[Relation]
+    watches: frozenset[str] = frozenset()
 
 
 def listing_subject(channel: ChannelName) -> str:

@@ -16,6 +16,7 @@ from daemon import clock
 from daemon.core import capture
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
 from daemon.core.dependencies import (
+    Reads,
     judge_fan_outs,
     judge_reads,
     judge_subscribed,
@@ -23,7 +24,8 @@ from daemon.core.dependencies import (
     reads_unlooked,
 )
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnavailable
-from daemon.core.spelling import judge_spellings
+from daemon.core.spelling import judge_spellings, subject
+from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
 from daemon.store.capture_health import CaptureHealthStore, Capturing
 from daemon.store.dependencies import Dependencies
@@ -225,19 +227,35 @@ async def listing_findings(
     Of a listing that can't be read now, what was found `before` still holds.
     """
     findings: list[Finding] = []
+    all_reads: list[Reads] = []
     for listing in of.listings:
         try:
             reads = await of.dependencies.reads(listing)
         except StockrelayError as error:
-            subject = listing_subject(listing.channel)
-            known = [each.finding for each in before if each.finding.subject == subject]
+            about = listing_subject(listing.channel)
+            known = [each.finding for each in before if each.finding.subject == about]
             # Of a listing that fails as a whole the intake says so, and why.
             unlooked = [reads_unlooked(listing.channel, str(error))] if isinstance(error, BadRow) else []
             findings += known or unlooked
         else:
             findings += judge_reads(reads, of.resync_s)
+            all_reads.append(reads)
     findings += judge_fan_outs(await of.dependencies.broken_fan_outs())
     findings += judge_subscribed(await of.dependencies.subscribed(), of.resync_s)
+    channels = [listing.channel for listing in of.listings]
+    spellings = await of.dependencies.spellings(channels, all_reads)
     watched = [table.name for table in await capturing.tables()]
-    spellings = await of.dependencies.spellings([listing.channel for listing in of.listings])
-    return findings + judge_spellings(spellings, watched, before)
+    return findings + judge_spellings(spellings, _judged(watched, channels, all_reads), before)
+
+
+def _judged(watched: Sequence[str], channels: Sequence[ChannelName], all_reads: Sequence[Reads]) -> set[str]:
+    """The subjects of findings about spelling. Of a channel whose reads are unknown, what was found still holds."""
+    known = {reads.channel: reads.watches for reads in all_reads}
+    are_read = frozenset[str]().union(*known.values())
+    by_channel = {
+        subject(table, channel)
+        for table in watched
+        for channel in channels
+        if table in known.get(channel, watched)
+    }
+    return by_channel | {table for table in watched if table not in are_read}

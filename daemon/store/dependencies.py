@@ -1,10 +1,13 @@
 """What a listing reads (the server has it locked when the listing has been run), and how changes spell SKUs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import asyncpg
 
 from daemon.core.dependencies import Reads, Relation, Unseen
-from daemon.core.errors import StoreRefused
-from daemon.core.spelling import Spelling
+from daemon.core.errors import StockrelayError, StoreRefused
+from daemon.core.spelling import Spelling, needs_proof
 from daemon.core.types import ChannelName
 from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
@@ -12,6 +15,7 @@ from daemon.store.one_message import Look
 
 _SQL = queries.load("dependencies")
 _FAN_OUT = queries.load("fanout")
+_CAPTURE = queries.load("capture_health")
 
 
 class Dependencies:
@@ -40,7 +44,8 @@ class Dependencies:
                 await one_message.fetch(connection, portion, [], [sku])
             rows = await one_message.fetch(connection, _SQL["held"], self._compared_only)
         relations = [Relation(row["name"], Unseen(row["unseen"]) if row["unseen"] else None) for row in rows]
-        return Reads(listing.channel, relations)
+        watches = frozenset(name for row in rows for name in row["watches"])
+        return Reads(listing.channel, relations, watches)
 
     async def subscribed(self) -> list[str]:
         """Return the watched tables whose rows come from a subscription."""
@@ -48,14 +53,34 @@ class Dependencies:
             rows = await connection.fetch(_SQL["subscribed"], self._compared_only)
         return [row["name"] for row in rows]
 
-    async def spellings(self, channels: Sequence[ChannelName]) -> list[Spelling]:
-        """Return what the last changes of each watched table call SKUs."""
+    async def spellings(self, channels: Sequence[ChannelName], reads: Sequence[Reads]) -> list[Spelling]:
+        """Return what the last changes of each watched table call SKUs, judged by each listing that reads the table;
+        where none does, by all of them together."""
+        are_read = {table for each in reads for table in each.watches}
         async with self._look("looking at how changes spell SKUs") as connection:
-            rows = await connection.fetch(_SQL["spellings"], list(channels))
-        return [
-            Spelling(row["name"], row["known"], row["unknown"], row["example"], row["alike"], row["listed"])
+            together = await connection.fetch(_SQL["spellings"], list(channels))
+            by_channel = [(each, await connection.fetch(_SQL["spellings"], [each.channel])) for each in reads]
+        return [_spelling(row, None) for row in together if row["name"] not in are_read] + [
+            await self._judged(row, each.channel)
+            for each, rows in by_channel
             for row in rows
+            if row["name"] in each.watches
         ]
+
+    async def _judged(self, row: asyncpg.Record, channel: ChannelName) -> Spelling:
+        spelling = _spelling(row, channel)
+        if not needs_proof(spelling):
+            return spelling
+        statement = _SQL["has_listed"].replace("@table@", row["relation"]).replace("@sku@", row["sku"])
+        try:
+            async with self._look("looking for listed SKUs in a watched table") as connection:
+                await connection.fetchrow(_SQL["begin_looking"], channel)
+                await connection.execute(_CAPTURE["plain_path"])
+                (answer,) = await one_message.fetch(connection, statement, channel, row["relation"])
+        except StockrelayError:
+            # The table may be locked, or this role may not read it: nothing is proven.
+            return replace(spelling, is_part=True)
+        return replace(spelling, is_part=answer["has_listed"])
 
     async def try_fan_out(self, table: str, skus: str) -> None:
         """Have the server understand a watch's query for SKUs. Raises StoreRefused with its words."""
@@ -74,3 +99,9 @@ class Dependencies:
             except StoreRefused as error:
                 broken.append((watch["name"], str(error)))
         return broken
+
+
+def _spelling(row: asyncpg.Record, channel: ChannelName | None) -> Spelling:
+    return Spelling(
+        row["name"], row["known"], row["unknown"], row["example"], row["alike"], row["listed"], channel
+    )

@@ -303,12 +303,12 @@ class Inspector:
             else Table(row["relation"], row["is_table"], row["name"], tuple(row["columns"]))
         )
 
-    async def sample_skus(self, table: Table, sku: str, most: int) -> list[str]:
+    async def sample_skus(self, table: Table, sku: str, most: int, most_rows: int = 1_000) -> list[str]:
         """Return some of the SKUs that rows of a watched table have; `sku` is the expression."""
         statement = _SQL["sample_skus"].replace("@table@", table.name).replace("@sku@", sku)
         async with self.look(f"reading SKUs of {table.name}") as connection:
             await connection.execute(_PLAIN_PATH)
-            rows = await one_message.fetch(connection, statement, table.relation, most)
+            rows = await one_message.fetch(connection, statement, table.relation, most, most_rows)
         return [row["sku"] for row in rows]
 
     async def policies(self, table: str) -> list[tuple[str, str]]:

@@ -184,6 +184,15 @@ class ListingInspector:
             return None
         return (rows[0]["alike"], rows[0]["listed"]) if rows else None
 
+    async def has_some(self, skus: Sequence[str]) -> bool:
+        """Return whether the listing has one of these SKUs. True, too, where they can't be read because of a row."""
+        try:
+            async with self._inspector.look("reading the listing") as connection:
+                (row,) = await one_message.fetch(connection, self._filled("has_some"), skus)
+        except BadRow:
+            return True
+        return bool(row["has_some"])
+
     async def unreadable(self) -> list[str]:
         """Return the GRANTs for tables and schemas that the listing names and this role may not read."""
         async with self._inspector.look("looking at the rights on the ERP's tables") as connection:

@@ -4,6 +4,7 @@ import pytest
 
 from daemon.app import migrate
 from daemon.core.checks import Verdict
+from daemon.settings import Settings
 from tests.check.conftest import Office
 
 
@@ -97,9 +98,9 @@ async def test_a_partition_that_was_made_after_the_migration_fails(office: Offic
     ("listing_sku", "watch_sku", "found"),
     [
         ("'00' || sku", "sku", 'calls a SKU "SKU'),
-        ("lower(sku)", "sku", 'that the listing calls "p'),
+        ("lower(sku)", "sku", 'that the listing of ymatou calls "p'),
         ("sku || ' '", "sku", ' "'),
-        ("sku", "'x' || sku", "none of its SKUs is known to a listing"),
+        ("sku", "'x' || sku", "none of its SKUs is known to the listing of ymatou"),
     ],
 )
 async def test_a_watched_table_that_spells_skus_otherwise_than_the_listing_is_named(
@@ -112,10 +113,39 @@ async def test_a_watched_table_that_spells_skus_otherwise_than_the_listing_is_na
     )
     if listing_sku.startswith("'00'"):
         office18.database.run_sql("UPDATE erp.products SET sku = '7' || product_id")
-        found = 'calls a SKU "71" that the listing calls "0071"'
+        found = 'calls a SKU "71" that the listing of ymatou calls "0071"'
     warned = (await office18.check(settings)).warned("skus erp.stock")
     assert found in warned.found
     assert "watch.sku" in warned.advice
+
+
+async def test_each_listing_that_reads_a_table_has_to_know_its_skus(office18: Office) -> None:
+    def listing(sku: str, table: str = "erp.stock", where: str = "true") -> dict[str, object]:
+        quantity = f"(SELECT sum(s.on_hand) FROM {table} AS s WHERE s.sku = p.sku) AS quantity"
+        columns = f"{sku} AS sku, p.ymatou_code AS outer_sku_id, {quantity}"
+        return {"ymatou": {"listing": f"SELECT {columns} FROM erp.products AS p WHERE {where}"}}
+
+    def settings(channels: dict[str, object]) -> Settings:
+        return office18.settings(channels=channels)
+
+    quoted = await office18.check(settings(listing("to_json(p.sku)::text")))
+    for table in ("erp.stock", "erp.products"):
+        found = quoted.warned(f"skus {table}").found
+        assert "none of its SKUs is known to the listing of ymatou" in found
+        assert "sekorm" not in found
+    office18.database.run_sql("""
+        ALTER TABLE erp.stock DROP CONSTRAINT stock_pkey, DROP CONSTRAINT stock_sku_fkey;
+        INSERT INTO erp.stock (product_id, warehouse_id, sku, on_hand, reserved)
+            SELECT s.product_id, s.warehouse_id, 'A' || i, 1, 0
+            FROM (SELECT * FROM erp.stock ORDER BY sku LIMIT 1) AS s, generate_series(1, 2000) AS i;
+        CREATE TABLE erp.other AS SELECT * FROM erp.stock;
+        ANALYZE erp.stock;
+    """)
+    last = "p.sku = (SELECT max(o.sku) FROM erp.products AS o)"
+    part = await office18.check(settings(listing("p.sku", where=last)))
+    assert part.of("skus erp.stock").verdict is Verdict.PASSED, "one SKU that is beyond the sample"
+    other = await office18.check(settings(listing("to_json(p.sku)::text", "erp.other")))
+    assert other.of("skus erp.stock").verdict is Verdict.PASSED, "this listing does not read the table"
 
 
 async def test_a_query_for_skus_is_tried_and_run_for_some_rows(office18: Office) -> None:

@@ -1,11 +1,12 @@
 """The running daemon names what a listing reads unseen, and tables whose changes come under SKUs that nobody lists."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from daemon.core.capture import Check, Finding
-from daemon.core.types import CHANNELS
+from daemon.core.types import CHANNELS, ChannelName
 from daemon.services.capture_health import Listings, listing_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.dependencies import Dependencies
@@ -151,6 +152,36 @@ async def test_a_table_whose_skus_are_all_unknown_is_named_until_some_are_known(
     assert await health.look() == [found], "that nothing changes proves nothing"
     await shop.sql.execute("INSERT INTO erp.stock VALUES ('A')")
     assert await health.look() == []
+
+
+async def test_each_listing_that_reads_a_table_is_judged_by_itself(shop: Shop) -> None:
+    """The second channel's listing has the SKUs in quotes; then only one of them, as they are."""
+    health = Health(shop)
+    whole = health.listings.listings[0]
+    quoted = replace(whole, channel=CHANNELS[1], sql=LISTING.replace("sku", "to_json(sku) AS sku", 1))
+    health.listings = replace(health.listings, listings=(whole, quoted))
+
+    async def is_read_by(channel: ChannelName, skus: str) -> None:
+        await shop.sql.execute(
+            "INSERT INTO stockrelay.ledger (channel, sku, want_seq, acked_seq, listed_rows) "
+            f"SELECT $1, {skus}, 1, 1, 1 FROM shop.goods ON CONFLICT DO NOTHING",
+            channel,
+        )
+
+    await shop.sql.execute("INSERT INTO shop.goods (sku) SELECT 'x' || i FROM generate_series(1, 12) AS i")
+    await is_read_by(CHANNELS[0], "sku")
+    await is_read_by(CHANNELS[1], "to_json(sku)::text")
+    (found,) = await health.look()
+    assert found.subject == f"shop.goods, listing {CHANNELS[1]}"
+    assert f'none of its SKUs is known to the listing of {CHANNELS[1]}, such as "x1"' in found.found
+    assert await health.look() == [found]
+
+    await shop.sql.execute("DELETE FROM stockrelay.ledger WHERE channel = $1", CHANNELS[1])
+    await shop.sql.execute(
+        "ALTER TABLE shop.goods DISABLE TRIGGER ALL; INSERT INTO shop.goods (sku) VALUES ('y')"
+    )
+    await is_read_by(CHANNELS[1], "'y'")
+    assert await health.look() == [], "a part of the catalogue, of which nothing has changed"
 
 
 async def test_nothing_is_said_of_skus_before_any_is_known(shop: Shop) -> None:

@@ -1,6 +1,6 @@
 -- name: held
 -- The relations that this transaction has locked: all that a statement has read, in its views and functions as well; and why
--- no trigger sees a change of it. $1: those that the operator does not want to be watched. A table is watched by itself, by
+-- no trigger sees a change of it; the watches that see one (`watches`). $1: those that the operator does not want to be watched. A table is watched by itself, by
 -- its parent, or as a parent whose rows are its parts'.
 WITH RECURSIVE held AS (
     SELECT c.oid, c.relkind, format('%I.%I', n.nspname, c.relname) AS name
@@ -10,9 +10,9 @@ WITH RECURSIVE held AS (
     JOIN pg_class AS c ON c.oid = k.relation AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'stockrelay')
-), watched (id) AS (
-    SELECT w.relation FROM stockrelay.watch AS w
-    UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN watched AS t ON i.inhparent = t.id
+), watched (name, id) AS (
+    SELECT w.name, w.relation FROM stockrelay.watch AS w
+    UNION SELECT t.name, i.inhrelid FROM pg_inherits AS i JOIN watched AS t ON i.inhparent = t.id
 ), parts (root, id) AS (
     SELECT h.oid, h.oid FROM held AS h WHERE h.relkind IN ('r', 'p')
     UNION SELECT p.root, i.inhrelid FROM pg_inherits AS i JOIN parts AS p ON i.inhparent = p.id
@@ -32,7 +32,8 @@ SELECT h.name, CASE
         OR EXISTS (SELECT FROM pg_inherits AS i JOIN held AS o ON o.oid = i.inhparent WHERE i.inhrelid = h.oid) THEN NULL
     WHEN EXISTS (SELECT FROM pg_subscription_rel AS s JOIN parts AS p ON p.id = s.srrelid WHERE p.root = h.oid)
         THEN 'subscribed'
-    ELSE 'unwatched' END AS unseen
+    ELSE 'unwatched' END AS unseen,
+    ARRAY(SELECT w.name FROM watched AS w WHERE w.id = h.oid) AS watches
 FROM held AS h ORDER BY h.name;
 
 -- name: begin_looking
@@ -55,7 +56,8 @@ ORDER BY w.name;
 
 -- name: spellings
 -- What the last changes call SKUs: for each watched table how many of them stand in no channel's ledger ($1: the channels),
--- how many do, one that does not, and one that is spelled almost like one that does. Nothing while the ledger is empty.
+-- how many do, one that does not, and one that is spelled almost like one that does; the table (`relation`) and its SKU
+-- expression. Nothing while the ledger is empty.
 -- Spellings are tried one by one, as the ledger is large and its index can only be asked for a whole SKU.
 WITH recent AS (
     SELECT c.relation, c.sku, c.at FROM stockrelay.change AS c ORDER BY c.xid DESC LIMIT 10000
@@ -84,11 +86,22 @@ WITH recent AS (
     JOIN stockrelay.ledger AS d ON d.channel = ANY ($1::text[]) AND d.sku = v.spelling
     ORDER BY u.relation, u.sku
 )
-SELECT w.name, c.known, c.unknown, c.example, a.sku AS alike, a.listed
+SELECT w.name, c.known, c.unknown, c.example, a.sku AS alike, a.listed, w.sku,
+       format('%I.%I', n.nspname, t.relname) AS relation
 FROM counted AS c JOIN stockrelay.watch AS w ON w.relation = c.relation
+JOIN pg_class AS t ON t.oid = w.relation JOIN pg_namespace AS n ON n.oid = t.relnamespace
 LEFT JOIN alike AS a ON a.relation = c.relation
 WHERE EXISTS (SELECT FROM stockrelay.ledger AS d WHERE d.channel = ANY ($1::text[]))
 ORDER BY w.name;
+
+-- name: has_listed
+-- Whether some rows of a watched table, from all over it, have SKUs of the channel's listing, as the ledger knows them.
+SELECT EXISTS (
+    SELECT FROM (
+        SELECT (@sku@)::text COLLATE "C" AS sku FROM @table@ TABLESAMPLE SYSTEM (
+            (SELECT least(100, 100000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = to_regclass($2)))
+        LIMIT 200000) AS x
+    JOIN stockrelay.ledger AS d ON d.channel = $1 AND d.sku = x.sku AND d.listed_rows > 0) AS has_listed;
 
 -- name: fan_outs
 -- The watched tables that are there, whose rows stand for many SKUs.

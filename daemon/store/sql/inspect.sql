@@ -227,7 +227,7 @@ ORDER BY min(x.name) LIMIT $1;
 SELECT DISTINCT x.sku FROM (
     SELECT (@sku@)::text COLLATE "C" AS sku FROM @table@ TABLESAMPLE SYSTEM (
         (SELECT least(100, 100000 / greatest(c.reltuples, 1)) FROM pg_class AS c WHERE c.oid = $1::oid)) REPEATABLE (1)
-    LIMIT 1000) AS x
+    LIMIT $3) AS x
 WHERE x.sku IS NOT NULL ORDER BY x.sku LIMIT $2;
 
 -- name: listing_sku
@@ -250,6 +250,12 @@ WITH unknown AS (
 )
 SELECT u.sku AS alike, min(x.sku) AS listed FROM unknown AS u JOIN listed AS x ON x.plain = u.plain
 GROUP BY u.sku ORDER BY u.sku LIMIT 1;
+
+-- name: has_some
+-- Whether the listing has one of these SKUs.
+SELECT EXISTS (SELECT FROM (
+@listing@
+) AS l JOIN unnest($1::text[]) AS s (sku) ON s.sku COLLATE "C" = l.sku::text) AS has_some;
 
 -- name: listing_alike
 -- SKUs of the listing that differ only by blanks or capitals: how many pairs or more there are, and some of them.

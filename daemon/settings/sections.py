@@ -219,14 +219,16 @@ class Guard(Section):
     """Hold implausible numbers that come in bulk. `false`: every number is sent, however many change at once."""
     zero_share: rules.Share = 0.3
     """Zeroes are held when more than this share of what a channel has on sale falls to zero within `window_s`,
-    and more than `zero_count` SKUs do. A first filling is held when more than this share of its rows is zero."""
+    and more than `zero_count` SKUs do. A first filling is held when more than this share of what can be sent of it is
+    zero."""
     zero_count: rules.Count = 3
     """Up to this many zeroes within `window_s` do not trip the zero rule, whatever their share. Matters for shops with
     few SKUs."""
     row_share: rules.Share = 0.5
     """Zeroes are held when more than this share of a listing's rows, and at least ten, is suddenly missing."""
     move_factor: rules.Factor = 5.0
-    """A number that grows or shrinks by at least this factor counts as moved."""
+    """A number that grows or shrinks by at least this factor counts as moved, as does that of a SKU on sale that gets
+    other identifiers."""
     move_share: rules.Share = 0.5
     """Moved numbers are held when more than this share of what a channel has on sale moves or falls to zero within
     `window_s`, and more than five SKUs do."""

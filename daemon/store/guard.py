@@ -69,7 +69,7 @@ class GuardState:
             case "new":
                 return f"{self.zeroes} SKUs that were never sent came into the listing with 0"
             case "moves":
-                return f"{self.moved} of {self.skus} numbers moved far at once"
+                return f"{self.moved} of {self.skus} numbers moved far, or got other identifiers, at once"
             case _:
                 return f"{self.zeroes} of {self.skus} numbers fell to zero at once"
 

@@ -130,17 +130,17 @@ WORDS: Final[Mapping[str, str]] = {
     "guard.title.rows": "{0}: {1} of {2} rows have left the listing; held, please decide",
     "guard.title.zeroes": "{0}: {1} of {2} numbers fall to 0; held, please decide",
     "guard.title.new": "{0}: {1} new SKUs are 0; held, please decide",
-    "guard.title.moves": "{0}: {1} of {2} numbers change many times over; held, please decide",
+    "guard.title.moves": "{0}: {1} of {2} SKUs change too much at once; held, please decide",
     "guard.first": "The listing says 0 for {0} of its {1} SKUs ({2}). What the partner holds is not known, so nothing "
     "of this channel is sent.",
     "guard.rows": "{0} of the {1} rows of the listing query are gone; {3} are left.",
     "guard.zeroes": "The ERP says that {0} of the {1} SKUs on sale ({2}) fall to 0.",
     "guard.new": "{0} SKUs that were never sent to this partner have come into the listing, and all of them are 0.",
-    "guard.moves": "{0} of the {1} SKUs on sale have a number that is many times as large, or as small, as before "
-    "({2} with those that fell to 0).",
+    "guard.moves": "{0} of the {1} SKUs on sale have a number that is many times as large, or as small, as before, "
+    "or other identifiers ({2} with those that fell to 0).",
     "guard.also.gone": "SKUs that have left the listing: {0}.",
     "guard.also.zeroes": "Numbers that fall to 0: {0}.",
-    "guard.also.moved": "Numbers that are many times as large, or as small: {0}.",
+    "guard.also.moved": "Numbers that are many times as large, or as small, or SKUs with other identifiers: {0}.",
     "guard.also.risen": "SKUs at 0 that get a number in the same change: {0}.",
     "guard.held": "That may be a mistake. Held, and not sent: {0}.",
     "guard.examples": "For example:",

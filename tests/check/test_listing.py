@@ -100,19 +100,22 @@ async def test_rows_that_will_not_be_sent_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("quantity", "condition", "is_compared"),
+    ("quantity", "condition", "code", "is_compared"),
     [
-        ("erp.checked(p.sku)", "true", True),
-        ("7", "erp.checked(p.sku) > 0", False),
+        ("erp.checked(p.sku)", "true", "ERP01", True),
+        ("7", "erp.checked(p.sku) > 0", "ERP01", False),
+        ("7", "erp.checked(p.sku) > 0", "42501", False),
+        ("erp.checked(p.sku)", "true", "57014", True),
+        ("erp.checked(p.sku)", "true", "55P03", True),
     ],
-    ids=["a quantity", "a condition"],
+    ids=["a quantity", "a condition", "a right", "a cancelling", "a lock"],
 )
 async def test_a_row_that_fails_is_named_and_leaves_the_other_answers_as_they_are(
-    office18: Office, quantity: str, condition: str, is_compared: bool
+    office18: Office, quantity: str, condition: str, code: str, is_compared: bool
 ) -> None:
     first = office18.database.run_sql("SELECT sku FROM erp.products LIMIT 1").strip()
     office18.database.run_sql(f"""CREATE FUNCTION erp.checked(sku text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
-        BEGIN IF sku = '{first}' THEN RAISE 'not this one' USING ERRCODE = 'ERP01'; END IF; RETURN 7; END $$""")
+        BEGIN IF sku = '{first}' THEN RAISE 'not this one' USING ERRCODE = '{code}'; END IF; RETURN 7; END $$""")
     sql = f"SELECT p.sku, p.ymatou_code AS outer_sku_id, {quantity} AS quantity FROM erp.products AS p"
     answers = await office18.check(office18.listing(f"{sql} WHERE {condition}"))
     rows = [

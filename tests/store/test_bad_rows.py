@@ -143,6 +143,16 @@ async def test_a_dry_run_reads_on_behind_a_row_that_fails_in_the_middle(shop: Sh
     assert {sku for sku, fault in read.items() if fault} == set(BAD)
 
 
+async def test_a_dry_run_reads_on_behind_a_row_with_an_error_of_the_servers(place: Place) -> None:
+    async with opened(place, listing("erp.coded(note, '55P03')")) as shop:
+        await shop.sql.execute(SETUP)
+        await stock(shop, ["S03x"])
+        assert await shop.syncs.alike(10) == []
+        async with aclosing(shop.syncs.portions(20)) as portions:
+            read = {sku: listed.fault async for portion in portions for sku, listed in portion}
+        assert {sku: fault for sku, fault in read.items() if fault} == {"S03x": "code 55P03"}
+
+
 async def test_skus_are_not_held_against_each_other_while_a_condition_fails_on_a_row(place: Place) -> None:
     async with opened(place, listing("1", " WHERE erp.coded(note, 'ERP01') > 0")) as shop:
         await shop.sql.execute(SETUP)

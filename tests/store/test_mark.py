@@ -405,7 +405,8 @@ async def test_a_comparison_counts_all_skus_that_cannot_be_followed_and_names_on
         "SELECT i || repeat('x', 1000), 'P' || i, 'b', 1 FROM generate_series(1, 30) AS i"
     )
     await shop.sql.execute(
-        "DELETE FROM stockrelay.change_0 WHERE sku IS NOT NULL; DELETE FROM stockrelay.change_1 WHERE sku IS NOT NULL"
+        "DELETE FROM stockrelay.change_0; DELETE FROM stockrelay.change_1;"
+        "UPDATE stockrelay.read_position SET resynced_at = NULL"
     )
     lines = await lines_of_an_intake(shop, until_compared=True)
     assert ("intake.skus_refused", "longer than 1000 bytes: it is not sent", 30) in lines

@@ -46,6 +46,8 @@ PINS: Final = MappingProxyType(
         # How it is planned. Compiling a plan that runs for a millisecond only costs.
         "jit": "off",
         "plan_cache_mode": "auto",
+        # A large one has a hash of a handful of rows begin with gigabytes.
+        "hash_mem_multiplier": "2",
         "from_collapse_limit": "8",
         "join_collapse_limit": "8",
         **dict.fromkeys(

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Final
 
+import pytest
+
 from daemon.core.types import SEKORM, YMATOU, ChannelName
 from tests.acceptance.harness import Stage
 from tests.acceptance.proxy import Proxy
@@ -21,6 +23,7 @@ UPDATE stockrelay.ledger SET want_seq = nextval('stockrelay.want_seq'), first_di
 """
 
 
+@pytest.mark.settings(log={"level": "debug"})
 async def test_nothing_is_sent_from_a_copy_that_takes_the_place_of_the_database(stage18: Stage) -> None:
     server, name = stage18.database.server, stage18.database.name
     async with Proxy(server.port) as proxy:

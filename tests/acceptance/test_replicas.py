@@ -58,7 +58,7 @@ async def test_another_replica_takes_over_from_a_killed_owner_in_time(stage18: S
     await other.wait_for("doorbell.listening")
     # The two lanes are shared: the first gives one up.
     await other.wait_for("lane.lease_taken")
-    stage18.simulator.faults.add(Delay(seconds=0.1, probability=0.5, seed=stage18.seed))
+    stage18.simulator.faults.add(Delay(seconds=0.3, probability=0.8, seed=stage18.seed))
     async with writing(stage18.database.dsn, 200, stage18.random, per_s=100):
         written = len(stage18.simulator.journal)
         await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 100, timeout=30)

@@ -77,12 +77,12 @@ class Reloading:
         new = self._reread()
         return new, receivers(new)
 
-    def _take(self, new: Settings, told: Sequence[Receiver]) -> None:
+    def _take(self, new: Settings, recipients: Sequence[Receiver]) -> None:
         done = reload(self.settings, new)
         # First: from here on a line may hold the new secrets.
         self.log_state.change(done.settings.log.level, done.settings.secrets())
         try:
-            self._apply(done.settings, told)
+            self._apply(done.settings, recipients)
         except Exception:
             self.log_state.change(self.settings.log.level, ())
             self._apply(self.settings, receivers(self.settings))
@@ -92,9 +92,9 @@ class Reloading:
         tell = log.warning if done.needs_restart else log.info
         tell("run.configuration_reloaded", changed=done.changed, needs_restart=done.needs_restart)
 
-    def _apply(self, settings: Settings, told: Sequence[Receiver]) -> None:
+    def _apply(self, settings: Settings, recipients: Sequence[Receiver]) -> None:
         for take in self._takers:
-            take(settings, told)
+            take(settings, recipients)
 
 
 def take_addresses(pools: Sequence[Database], settings: Settings) -> None:
@@ -117,10 +117,12 @@ def take_limits(
         dispatchers[name].use(limits(settings, channel))
 
 
-def take_rest(doorbell: Doorbell, notifier: Notifier, settings: Settings, told: Sequence[Receiver]) -> None:
+def take_rest(
+    doorbell: Doorbell, notifier: Notifier, settings: Settings, recipients: Sequence[Receiver]
+) -> None:
     """Apply the settings to the doorbell's next connection and to the notifier's next message."""
     doorbell.options = connect_options(settings, is_direct=True)
-    notifier.use(told, manners(settings))
+    notifier.use(recipients, manners(settings))
 
 
 async def _in_thread(work: Callable[[], _Read]) -> _Read:

@@ -206,7 +206,7 @@ async def _serve(
     def on_ring(payload: str) -> None:
         kind, _, channel = payload.partition(" ")
         if kind == "marked":
-            # A channel that this process does not know is another configuration's, or nobody's.
+            # This process may not serve the channel: anybody who may connect can name one.
             if (dispatcher := dispatchers.get(ChannelName(channel))) is not None:
                 dispatcher.hear()
         elif payload == "lane":
@@ -227,7 +227,7 @@ async def _serve(
 
     doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
     telling = notifier(settings, database, pulse("notify"))
-    reloading.follow(lambda now, _told: take_limits(clients, dispatchers, now))
+    reloading.follow(lambda now, _recipients: take_limits(clients, dispatchers, now))
     reloading.follow(partial(take_rest, doorbell, telling))
     health = CaptureHealth(
         CaptureHealthStore(database, list(ledgers)),

@@ -24,7 +24,7 @@ _ECHOES_S: Final = (0.005, 0.02, 0.1)
 _SHORTEST_GAP_S: Final = 0.01
 _LONGEST_GAP_S: Final = 0.25
 _BUSY_AFTER_S: Final = 0.5
-"""Changes for so long without a pause: from then on this service polls quickly and silences the bell."""
+"""Seconds of changes without a pause after which this service polls quickly and silences the bell."""
 _AWAKE: Final = timedelta(seconds=3)
 _RESYNC_TIMEOUT: Final = timedelta(minutes=15)
 _LONGEST_LOOK_S: Final = 3 * _RESYNC_TIMEOUT.total_seconds()

@@ -39,7 +39,7 @@ class PauseWatch:
         return channel in self._paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until stopped. A database that does not answer is told of by those who need it more."""
+        """Look until stopped. Other services report a database that does not answer."""
         with self._pulse:
             while not stop.is_set():
                 self._pulse.beat(self._every_s)

@@ -1,4 +1,4 @@
-"""What the reconcile interface was told, and how it differs from what the partner holds."""
+"""What the reconcile interface received, and how it differs from what the partner holds."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -11,7 +11,7 @@ _REPEATABLE: Final = frozenset({"40", "42", "53"})
 """Of these, reading SKU by SKU tells whether the server, the query or a row is the cause. It does not for the others:
 locks, cancelling and lost connections pass."""
 _FRAME: Final = re.compile(r"PL/pgSQL.*\(", re.IGNORECASE)
-"""A line about a function, in whatever language the server speaks; a DO block has no signature."""
+"""A context line about a function, in any language of the server; a DO block has no signature."""
 
 
 def is_of_server(error: asyncpg.PostgresError) -> bool:

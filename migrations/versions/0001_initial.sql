@@ -946,7 +946,8 @@ CREATE TYPE stockrelay.listed_row AS (
 -- writes. (`concat` copies a value that may be stored in another place, which a TRUNCATE empties.)
 -- VOLATILE: the snapshot is taken when the tables are locked. In the snapshot of the statement around it, a table that was
 -- emptied and filled again while the lock was waited for is empty.
--- `query` has a row's columns without `fault`. The caller's rights and search_path apply.
+-- `query` has a row's columns without `fault`. The caller's rights and search_path apply. The whole listing and the fan-outs
+-- have functions of their own below: the planner takes how many rows to expect from the function.
 CREATE FUNCTION stockrelay.listed(query text, wanted text[]) RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql VOLATILE ROWS 100 AS $$
 DECLARE

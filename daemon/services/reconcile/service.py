@@ -148,7 +148,7 @@ class ReconcileService:
         await reconciler.runs.postpone(run, wait, str(error))
 
     async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
-        """The dead man's check: a run that should be over and is not is reported, whatever the cause."""
+        """Report a run that should be over and is not, for any cause (a dead man's switch)."""
         pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
         watched_since: datetime | None = None
         with pulse:

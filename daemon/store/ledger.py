@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -147,15 +147,6 @@ class Backlog:
     oldest: timedelta | None
     held: int = 0
     on_sale: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A number that is held, since when, and what the partner still shows (None: not known)."""
-
-    sku: Sku
-    was: int | None
-    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -744,12 +735,6 @@ class Ledger:
             row["held"],
             row["on_sale"],
         )
-
-    async def held(self, limit: int) -> list[Held]:
-        """Return held numbers, those of which the partner shows the most first."""
-        async with self._database.connection(f"{self.channel}: listing held numbers") as connection:
-            rows = await connection.fetch(_SQL["held"], self.channel, limit)
-        return [Held(Sku(row["sku"]), row["was"], row["held_at"]) for row in rows]
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:

@@ -164,6 +164,14 @@ class Shop:
             sku,
         )
 
+    async def held(self) -> set[str]:
+        """The SKUs whose numbers the guard holds."""
+        rows = await self.sql.fetch(
+            "SELECT sku FROM stockrelay.ledger WHERE channel = $1 AND held_at IS NOT NULL AND parked_at IS NULL",
+            CHANNEL,
+        )
+        return {row["sku"] for row in rows}
+
     async def pass_time(self, seconds: float) -> None:
         """All that the ledger remembers happened so much earlier."""
         ago = timedelta(seconds=seconds)

@@ -88,7 +88,7 @@ class Guarded(History):
     async def watched(self, claiming: Awaitable[None]) -> None:
         """Nothing that is held now may be claimed as a zero."""
         state = await Guard(self.shop.database).state(CHANNEL)
-        held = {str(one.sku) for one in await self.shop.ledger.held(100)} if state.held_since else set()
+        held = await self.shop.held() if state.held_since else set()
         before = len(self.waiting)
         await claiming
         listed = {

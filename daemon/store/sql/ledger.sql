@@ -592,9 +592,3 @@ FROM (
                    AND EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.cause = 'first')) AS is_held
     FROM stockrelay.ledger AS l WHERE l.channel = $1
 ) AS x;
-
-
--- name: held
--- The held numbers of a channel with what the partner still shows, the most first.
-SELECT sku, acked_quantity AS was, held_at FROM stockrelay.ledger
-WHERE channel = $1 AND held_at IS NOT NULL AND parked_at IS NULL ORDER BY acked_quantity DESC NULLS LAST, sku LIMIT $2;

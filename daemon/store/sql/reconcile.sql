@@ -305,10 +305,6 @@ SELECT EXISTS (
     AND NOT EXISTS (SELECT FROM stockrelay.difference AS d
                     WHERE d.channel = $2 AND d.sku = f.sku AND d.class = f.class AND d.state = 'open'));
 
--- name: count_findings
--- How many SKUs differ after a look.
-SELECT count(*) FROM stockrelay.reconcile_finding AS f WHERE f.run_id = $1 AND f.look = $2 AND f.differs;
-
 -- name: only_look
 -- Nothing differs after the first look: what it says of open differences is final.
 UPDATE stockrelay.reconcile_finding SET look = 2 WHERE run_id = $1 AND look = 1;

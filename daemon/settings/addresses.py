@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 _HOSTS: Final = re.compile(r"(?:[\w.-]*|%2[Ff][^,@/]*|\[[0-9a-fA-F:.%]+\])(?::[0-9]{1,5})?")
 _WITH_PORT: Final = re.compile(r"(.*?)(?::([0-9]{1,5}))?", re.DOTALL)
@@ -88,11 +88,9 @@ def problem(dsn: str) -> str | None:
     """Why this is no address of a database, and what to do, in words that show nothing of it; None when it is one."""
     try:
         dsn.encode()
-        parts = urlsplit(dsn)
     except UnicodeEncodeError:
         return f"is not UTF-8 text; {_HINT}"
-    except ValueError:
-        return f"has a host that cannot be; {_HINT}"
+    parts = _split(dsn)
     if "\0" in unquote(dsn):
         return "has a zero byte (%00) in it: leave it out"
     if parts.scheme not in {"postgres", "postgresql"} or not dsn.startswith(f"{parts.scheme}://"):
@@ -100,6 +98,11 @@ def problem(dsn: str) -> str | None:
     user, _, hosts = parts.netloc.rpartition("@")
     if parts.fragment or "@" in parts.path or "@" in user or not all(map(_HOSTS.fullmatch, hosts.split(","))):
         return f"has a host, port or database that cannot be; {_HINT}"
+    try:
+        for host in hosts.split(","):
+            urlsplit(f"{parts.scheme}://{user}@{host}")
+    except ValueError:
+        return f"has a host that cannot be; {_HINT}"
     if re.search(r"%(?![0-9A-Fa-f]{2})", parts.netloc + parts.path + parts.query):
         return f"has a % that begins no percent-encoding; {_HINT}"
     pairs = [pair.partition("=") for pair in parts.query.split("&") if parts.query]
@@ -110,15 +113,23 @@ def problem(dsn: str) -> str | None:
     return next(faults, None) or _server_fault(hosts, found) or _certificate_fault(found)
 
 
+def _split(dsn: str) -> SplitResult:
+    """As urlsplit, which in newer Pythons refuses several hosts of which not the first is an IPv6 address."""
+    scheme, sign, rest = dsn.partition("://")
+    if not sign:
+        return SplitResult("", "", dsn, "", "")
+    rest, _, fragment = rest.partition("#")
+    rest, _, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    return SplitResult(scheme.lower(), netloc, slash + path, query, fragment)
+
+
 def with_environment(dsn: str, environ: Mapping[str, str]) -> str:
     """The address with what its service adds (`service=`, PGSERVICE), as libpq does it.
 
     Raises ValueError, in words that show nothing of the address.
     """
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
-        return dsn
+    parts = _split(dsn)
     given = _parameters(parts.query)
     service = given.pop("service", None) or environ.get("PGSERVICE")
     if not service or problem(dsn) is not None:
@@ -161,7 +172,7 @@ def _service(name: str, environ: Mapping[str, str]) -> Mapping[str, str]:
 def for_driver(dsn: str) -> Address:
     """Rewrite an address that has no `problem`: hosts and ports into its first part, what the driver does not know into
     arguments or out of it. Raises OSError (ssl.SSLError) when a certificate's file has become unusable since."""
-    parts = urlsplit(dsn)
+    parts = _split(dsn)
     given = _parameters(parts.query)
     arguments: dict[str, Any] = {}
     if given.get("ssl") == "true" or given.get("requiressl") == "1":
@@ -178,6 +189,8 @@ def for_driver(dsn: str) -> Address:
     user, at, hosts = parts.netloc.rpartition("@")
     servers = _servers(hosts, given)
     given.pop("host", None)
+    if not given.get("port", "").strip(","):
+        given.pop("port", None)
     if servers[0][0]:
         given.pop("port", None)
         hosts = ",".join(f"{host}:{port}" if port else host for host, port in servers)

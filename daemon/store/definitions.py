@@ -35,7 +35,7 @@ class Definition:
 def definitions() -> tuple[Definition, ...]:
     """Return what all migrations together make, by name."""
     found: dict[str, Definition] = {}
-    for file in sorted((scripts() / "versions").glob("*.sql")):
+    for file in sorted((scripts() / "versions").rglob("*.sql")):
         for match in _FUNCTION.finditer(file.read_text(encoding="utf-8")):
             name, head, source, dropped = match.group("name", "head", "source", "dropped")
             if dropped is not None:

@@ -50,13 +50,13 @@ def _config(**attributes: object) -> "Config":
 
 
 def head() -> str:
-    """Return the schema version that this program wants: the newest of the migrations, whose names begin with it."""
+    """Return the schema version that this program wants: the newest of the migrations, whose folders begin with it."""
     return versions()[-1]
 
 
 def versions() -> list[str]:
     """Return the schema versions that this program knows, oldest first."""
-    return sorted(path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*.sql"))
+    return sorted(path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*"))
 
 
 async def migrate(

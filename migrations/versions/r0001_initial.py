@@ -1,4 +1,4 @@
-"""The change log, the ledger, leases and tokens."""
+"""The first schema: one SQL file for each part of it, run in the order of their names."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Run the SQL file beside this one."""
+    """Run the SQL files in the folder of this revision."""
     run_script = context.config.attributes["run_script"]
-    run_script(Path(__file__).with_name("0001_initial.sql").read_text(encoding="utf-8"))
+    for file in sorted(Path(__file__).with_name("0001_initial").glob("*.sql")):
+        run_script(file.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from tests.store.place import Connection
 
 _ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = (
-    *sorted((_ROOT / "migrations" / "versions").glob("*.sql")),
+    *sorted((_ROOT / "migrations" / "versions").rglob("*.sql")),
     *sorted((_ROOT / "daemon" / "store" / "sql").glob("*.sql")),
 )
 

@@ -372,7 +372,3 @@ BEGIN
     WHERE g.channel = state.channel;
     RETURN true;
 END $$;
-
-REVOKE ALL ON FUNCTION stockrelay.is_zero, stockrelay.falls, stockrelay.is_far, stockrelay.is_risen, stockrelay.is_renamed,
-    stockrelay.last_sent, stockrelay.stays_held, stockrelay.locked_guard, stockrelay.worse_cause, stockrelay.few, stockrelay.in_bulk,
-    stockrelay.hold_bulk, stockrelay.hold_anomalies, stockrelay.pass_anomalies, stockrelay.hold_filling FROM PUBLIC;

@@ -1,11 +1,5 @@
 -- One-time initialisation of a channel: the whole listing is asserted, in calls of many SKUs.
 
--- When this SKU's turn in the sync is; NULL: it has none, or has had it. It waits behind all that is due, and is sent
--- whatever the partner has acknowledged. A row that is due (a change came) goes the way of changes, which answers the
--- sync, too. While an attempt is open, it is set only if the attempt is the sync's.
-ALTER TABLE stockrelay.ledger ADD COLUMN sync_at timestamptz;
-CREATE INDEX ledger_sync ON stockrelay.ledger (channel, lane, sync_at) WHERE sync_at IS NOT NULL;
-
 -- One sync of a channel at a time. `total`: the SKUs that had a turn; `listed`: those that the listing had.
 CREATE TABLE stockrelay.sync_run (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -30,4 +24,3 @@ BEGIN
                  AND l.due_at IS NULL AND l.attempt_id IS NULL AND l.parked_at IS NULL
                  ORDER BY l.sync_at LIMIT most;
 END $$;
-REVOKE ALL ON FUNCTION stockrelay.due_sync(text, integer, integer) FROM PUBLIC;

@@ -1,0 +1,178 @@
+-- The delivery ledger: what each marketplace is to be sent, and what it has acknowledged.
+
+CREATE SEQUENCE stockrelay.want_seq AS bigint;
+CREATE SEQUENCE stockrelay.attempt_id AS bigint;
+
+CREATE TABLE stockrelay.ledger (
+    channel              text        NOT NULL,
+    sku                  text        NOT NULL,
+    -- Who sends it: one of the channel's lanes, counted from 0 (see `division`).
+    lane                 smallint    NOT NULL DEFAULT 0,
+    -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
+    -- has left the listing and more than 1 for one that is in it twice.
+    want_seq             bigint      NOT NULL,
+    listed_rows          integer     NOT NULL,
+    listed_identifiers   text[],
+    listed_quantity      integer,
+    first_dirty_at       timestamptz,
+    unacked_since        timestamptz,
+    urgent               boolean     NOT NULL DEFAULT false,
+    -- When to claim it; NULL: nothing to do, in flight, parked, or held.
+    due_at               timestamptz,
+    -- What the partner has acknowledged, under which identifiers it was last sent.
+    acked_seq            bigint      NOT NULL DEFAULT 0,
+    acked_quantity       integer,
+    acked_at             timestamptz,
+    identifiers          text[],
+    -- The open attempt: written and committed before the first byte is sent.
+    attempt_id           bigint,
+    attempt_epoch        bigint,
+    attempt_seq          bigint,
+    attempt_quantity     integer,
+    attempt_at           timestamptz,
+    attempt_settles      boolean,
+    -- In doubt: an attempt ended unknown at `doubt_at`; it can land until `doubt_until`. Only the acknowledgement of a
+    -- push that was claimed after `doubt_until` clears it.
+    doubt_at             timestamptz,
+    doubt_until          timestamptz,
+    failures             integer     NOT NULL DEFAULT 0,
+    retry_at             timestamptz,
+    parked_reason        text,
+    parked_at            timestamptz,
+    -- When somebody said of a parked SKU that it is known. It holds for that parking: parked again later, it is news again.
+    discarded_at         timestamptz,
+    -- When this SKU's turn in the sync is; NULL: it has none, or has had it. It waits behind all that is due, and is sent
+    -- whatever the partner has acknowledged. A row that is due (a change came) goes the way of changes, which answers the
+    -- sync, too. While an attempt is open, it is set only if the attempt is the sync's.
+    sync_at              timestamptz,
+    -- For the guard: since when its number is known to be zero, NULL while the partner was last told more, or
+    -- nothing; and since when that zero is held.
+    zero_at              timestamptz,
+    held_at              timestamptz,
+    -- Other listed SKUs with the same identifiers, the first four by name; NULL: there are none. `duplicates` is the
+    -- channel's setting of that name as it was when they were noted.
+    twins                text[],
+    duplicates           text        CHECK (duplicates IN ('park', 'sum')),
+    PRIMARY KEY (channel, sku),
+    CHECK ((twins IS NULL) = (duplicates IS NULL)),
+    CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
+           AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
+    CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX ledger_due ON stockrelay.ledger (channel, lane, urgent, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
+CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
+CREATE INDEX ledger_sync ON stockrelay.ledger (channel, lane, sync_at) WHERE sync_at IS NOT NULL;
+
+-- By a hash, as identifiers may be longer than an index takes.
+CREATE INDEX ledger_identifiers ON stockrelay.ledger (channel, hash_array_extended(listed_identifiers, 0)) WHERE listed_rows > 0;
+
+-- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
+-- against the highest number the partner may hold. Leaving the listing is falling to zero.
+CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
+       AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
+                                        ELSE 2147483647 END;
+
+-- The due rows of one lane that nobody is sending: urgent ones first, then so many others, each kind in the order in which
+-- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly growing
+-- table say: any other plan reads the whole backlog for every claim. Nothing is locked; `version` changes with every write
+-- of the row (what is STABLE reads the caller's snapshot).
+CREATE FUNCTION stockrelay.due(channel text, lane integer, most integer, most_patient integer)
+RETURNS TABLE (version xid, entry stockrelay.ledger)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    urgent_ones integer;
+BEGIN
+    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
+                 WHERE l.channel = due.channel AND l.lane = due.lane AND l.urgent AND l.due_at <= statement_timestamp()
+                 AND l.attempt_id IS NULL
+                 ORDER BY l.due_at LIMIT most;
+    GET DIAGNOSTICS urgent_ones = ROW_COUNT;
+    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
+                 WHERE l.channel = due.channel AND l.lane = due.lane AND NOT l.urgent AND l.due_at <= statement_timestamp()
+                 AND l.attempt_id IS NULL
+                 ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones);
+END $$;
+
+-- A parked row waits for a change of what was wrong with it, not for another number.
+CREATE FUNCTION stockrelay.stays_parked(d stockrelay.ledger, wanted stockrelay.ledger)
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN d.parked_at IS NOT NULL
+       AND (d.listed_rows, d.listed_identifiers, d.listed_quantity IS NULL)
+           IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL);
+
+-- Whether a row's SKU is listed, or is not, as before, and under the same identifiers.
+CREATE FUNCTION stockrelay.is_named_alike(d stockrelay.ledger, wanted stockrelay.ledger)
+RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN (d.listed_rows > 0) = (wanted.listed_rows > 0) AND d.listed_identifiers IS NOT DISTINCT FROM wanted.listed_identifiers;
+
+-- Listed SKUs of a channel with the same identifiers are noted as each other's twins. `names`: the identifiers to look at, a
+-- JSON array of arrays; NULL: all of the channel. A row whose twins are other ones than before is due, and no longer parked:
+-- its claim decides anew. One that has its identifiers for itself again is sent whatever was acknowledged, as another SKU may
+-- have been sent under them since. Identifiers of which one is missing are nobody's. Returns how many rows it changed.
+-- Named ones are looked up one by one, whatever the statistics of a new table say.
+CREATE FUNCTION stockrelay.note_twins(channel text, names jsonb, duplicates text, quiet interval) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on
+SET enable_indexscan = on SET enable_sort = on AS $$
+DECLARE
+    now CONSTANT timestamptz := clock_timestamp();
+    noted bigint;
+BEGIN
+    -- (Settings that are changed here are so until the function ends.)
+    IF names IS NULL THEN
+        PERFORM set_config('enable_indexscan', 'off', true), set_config('enable_sort', 'off', true);
+        SELECT jsonb_agg(DISTINCT l.listed_identifiers) INTO names FROM stockrelay.ledger AS l
+        WHERE l.channel = note_twins.channel AND l.listed_rows > 0 AND hash_array_extended(l.listed_identifiers, 0) = ANY (ARRAY(
+            SELECT hash_array_extended(k.listed_identifiers, 0) FROM stockrelay.ledger AS k
+            WHERE k.channel = note_twins.channel AND k.listed_rows > 0
+            GROUP BY 1 HAVING count(*) > 1 OR bool_or(k.twins IS NOT NULL)));
+    END IF;
+    IF names IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM set_config('enable_indexscan', 'on', true), set_config('enable_sort', 'on', true),
+            set_config('enable_seqscan', 'off', true),
+            set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+    WITH asked AS MATERIALIZED (
+        SELECT DISTINCT ARRAY(SELECT e.part FROM jsonb_array_elements_text(n.identifiers) WITH ORDINALITY AS e (part, place)
+                              ORDER BY e.place) AS identifiers
+        FROM jsonb_array_elements(note_twins.names) AS n (identifiers)
+        WHERE jsonb_typeof(n.identifiers) = 'array'
+    ), found AS (
+        SELECT array_agg(l.sku) AS skus, (array_agg(l.sku ORDER BY l.sku COLLATE "C"))[1:5] AS first
+        FROM asked AS a JOIN stockrelay.ledger AS l
+            ON l.channel = note_twins.channel AND l.listed_rows > 0 AND l.listed_identifiers = a.identifiers
+            AND hash_array_extended(l.listed_identifiers, 0) = hash_array_extended(a.identifiers, 0)
+        WHERE array_position(a.identifiers, NULL) IS NULL AND array_position(a.identifiers, '') IS NULL
+        GROUP BY a.identifiers HAVING count(*) > 1 OR bool_or(l.twins IS NOT NULL)
+    ), wanted AS MATERIALIZED (
+        SELECT u.sku, n.twins, CASE WHEN n.twins IS NOT NULL THEN note_twins.duplicates END AS duplicates
+        FROM found AS f CROSS JOIN LATERAL unnest(f.skus) AS u (sku)
+        CROSS JOIN LATERAL (SELECT nullif((array_remove(f.first, u.sku))[1:4], '{}') AS twins) AS n
+    ), changed AS MATERIALIZED (
+        SELECT l.sku, w.twins, w.duplicates
+        FROM wanted AS w JOIN stockrelay.ledger AS l ON l.channel = note_twins.channel AND l.sku = w.sku
+        WHERE (l.twins, l.duplicates) IS DISTINCT FROM (w.twins, w.duplicates)
+        ORDER BY l.sku FOR UPDATE OF l
+    )
+    UPDATE stockrelay.ledger AS l SET
+        twins = c.twins,
+        duplicates = c.duplicates,
+        want_seq = nextval('stockrelay.want_seq'),
+        first_dirty_at = coalesce(l.first_dirty_at, now),
+        unacked_since = coalesce(l.unacked_since, now),
+        parked_at = NULL,
+        parked_reason = NULL,
+        doubt_at = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN now ELSE l.doubt_at END,
+        doubt_until = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN greatest(l.doubt_until, now)
+                           ELSE l.doubt_until END,
+        attempt_settles = CASE WHEN l.attempt_id IS NOT NULL THEN l.attempt_settles AND c.twins IS NOT NULL END,
+        due_at = CASE WHEN l.held_at IS NULL THEN greatest(l.retry_at, least(l.due_at, now + note_twins.quiet)) END
+    FROM changed AS c WHERE l.channel = note_twins.channel AND l.sku = c.sku;
+    GET DIAGNOSTICS noted = ROW_COUNT;
+    RETURN noted;
+END $$;

@@ -37,7 +37,7 @@ async def measure(place: Place) -> Result:
         for number in range(place.size.rounds):
             for who, send in (("bare", _bare), ("ours", _ours))[:: 1 if number % 2 else -1]:
                 await end.reset()
-                used = await send(end, writer, daemon, skus, 5_000 + number)
+                used = await send(end, writer, daemon, skus, 1_100 + number)
                 cpu[who].append(used / skus * 1e6)
                 rate[who].append(rate_of(await end.journal(), skus))
     ours, ours_cpu = (

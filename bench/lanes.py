@@ -50,7 +50,7 @@ async def measure(place: Place) -> Result:
             for number in range(max(1, place.size.rounds // 3)):
                 await end.reset()
                 before = _server_cpu_s(place)
-                await writer.execute("UPDATE erp.stock SET on_hand = $1", 5_000 + number)
+                await writer.execute("UPDATE erp.stock SET on_hand = $1", 1_100 + number)
                 await end.wait_for(skus, _LONGEST_S, daemons[0])
                 for daemon in daemons:
                     await written(writer, daemon)

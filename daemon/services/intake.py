@@ -11,6 +11,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.parked_lines import ParkedLines, Summary
+from daemon.core.reading_pace import ReadingPace
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
 from daemon.services.heeding import Heeding
@@ -22,7 +23,8 @@ log = structlog.get_logger(__name__)
 _ECHOES_S: Final = (0.005, 0.02, 0.1)
 """A transaction that lost the try for the bell commits a moment after the one that rang it: look again so soon."""
 _SHORTEST_GAP_S: Final = 0.01
-_LONGEST_GAP_S: Final = 0.25
+_PAUSE_BEATS_S: Final = 1.0
+"""For the liveness: a pause after a reading is shorter than this."""
 _BUSY_AFTER_S: Final = 0.5
 """Seconds of changes without a pause after which this service polls quickly and silences the bell."""
 _AWAKE: Final = timedelta(seconds=3)
@@ -84,6 +86,7 @@ class IntakeService:
         self._may_compare_at = 0.0
         # For a capture that could not write.
         self.heeding = Heeding(lambda: self.request_resync("a capture could not write"), _LONGEST_HEEDING_S)
+        self._pace = ReadingPace()
         self._vain_rings = 0
         self._is_locked = False
         self._is_comparing = False
@@ -148,14 +151,16 @@ class IntakeService:
             self.read_at = clock.now().timestamp()
             self._told(None)
             self._on_marked(drained)
-            self._pulse.beat(self._poll_s + _LONGEST_GAP_S)
-            took = clock.monotonic() - began
+            self._pulse.beat(self._poll_s + _PAUSE_BEATS_S)
             if drained.changes:
                 echoes = _ECHOES_S
                 self._vain_rings = 0
-                # The ERP comes first: however fast it writes, a short reading takes a fifth of the time.
-                await clock.wait_any(min(_LONGEST_GAP_S, max(_SHORTEST_GAP_S, 4 * took)), stop)
-            elif echoes:
+                now = clock.monotonic()
+                self._pace = self._pace.after(now - began, now)
+                if self._pace.pause_s:
+                    await clock.wait_any(self._pace.pause_s, stop)
+                    continue
+            if echoes:
                 await clock.wait_any(echoes[0], self._bell, stop)
                 echoes = echoes[1:]
             else:

@@ -35,7 +35,7 @@ def row(label: str, unit: str, values: Sequence[float], yardstick: Sequence[floa
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A ratio that is promised (DESIGN.md section 5). A floor is kept from above, a ceiling from below.
+    """A ratio that is promised. A floor is kept from above, a ceiling from below.
 
     `must` is the looser bound that has to hold even on a poor day, where there is one.
     """

@@ -263,7 +263,7 @@ class Ymatou:
         return outcomes
 
     def _failure(self, answer: Answer) -> Outcome:
-        """The table of `ymatou.md` for every code but success."""
+        """What every code but success means (clause Y10)."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code in REFUSALS:
             return Outcome(Kind.REFUSED, reason, advice=_REFUSED_ADVICE)

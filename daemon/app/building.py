@@ -22,7 +22,8 @@ from daemon.services.reconcile import Reconciler
 from daemon.settings import ChannelSettings, Settings
 from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
-from daemon.store.database import ConnectOptions, Database
+from daemon.store.connecting import ConnectOptions
+from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
 from daemon.store.identity import refuse_copy
 from daemon.store.ledger import Debounce, Ledger

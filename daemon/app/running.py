@@ -37,6 +37,7 @@ from daemon.services.capture_health import CaptureHealth
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
+from daemon.services.gauges import GaugeReader
 from daemon.services.guard import GuardService
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import Intakes, IntakeService
@@ -45,7 +46,6 @@ from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
 from daemon.services.reconcile import ReconcileService
-from daemon.services.survey import Survey
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.answers import Answers
@@ -186,7 +186,7 @@ async def _serve(
         {
             name: IntakeService(
                 Intake(pools.intakes[name], ledger, debounces(settings)[name], LockWatch(database)),
-                changelog,
+                changelog.stay_awake,
                 settings.run.poll,
                 settings.run.resync,
                 partial(_wake, dispatchers[name]),
@@ -266,13 +266,13 @@ async def _serve(
         for one in watched
     }
     watch.follow(watched, clients, reading, doorbell)
-    survey = Survey(
+    gauges = GaugeReader(
         Answers(database),
         Outbox(database),
         list(ledgers),
         watch.metrics,
         settings.run.heartbeat,
-        pulse("survey"),
+        pulse("gauges"),
     )
     configurations = ConfigurationWatch(
         Replicas(database),
@@ -289,7 +289,7 @@ async def _serve(
         **{f"intake-{name}": intake.run for name, intake in reading.services.items()},
         "maintenance": maintenance.run,
         **{name: heartbeat.run for name, heartbeat in heartbeats.items()},
-        "survey": survey.run,
+        "gauges": gauges.run,
         "configurations": configurations.run,
         **{
             f"guard-{name}": GuardService(

@@ -8,7 +8,7 @@ from daemon.app.building import guard_rule, listings, opened
 from daemon.core.guard import limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
-from daemon.store.answers import Answers, Standing
+from daemon.store.answers import Answers, ChannelState
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
 from daemon.store.control import Pauses
@@ -25,7 +25,7 @@ async def status(settings: Settings) -> dict[str, Any]:
     async with opened(settings) as database:
         enabled = listings(settings)
         reading = await ChangeLog(database).states(list(enabled))
-        telling = await Outbox(database).standing()
+        notices = await Outbox(database).backlog()
         lanes = await Lanes(database).all()
         troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
         pauses = await Pauses(database).all()
@@ -67,7 +67,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                     {"sku": one.sku, "reason": one.reason}
                     for one in await parked.all(20, with_discarded=False)
                 ],
-                **_standing(await Answers(database).standing(name)),
+                **_channel_state(await Answers(database).channel_state(name)),
             }
         capture = await _capture(CaptureHealthStore(database))
     return {
@@ -77,11 +77,11 @@ async def status(settings: Settings) -> dict[str, Any]:
         "replicas": replicas,
         "notices": {
             "receivers": len(settings.notify.urls),
-            "waiting": telling.waiting,
-            "waiting_since": telling.oldest and telling.oldest.isoformat(),
-            "why": telling.error,
-            "given_up_in_7_days": telling.given_up,
-            "told_at": telling.told_at and telling.told_at.isoformat(),
+            "waiting": notices.waiting,
+            "waiting_since": notices.oldest and notices.oldest.isoformat(),
+            "why": notices.error,
+            "given_up_in_7_days": notices.given_up,
+            "told_at": notices.told_at and notices.told_at.isoformat(),
         },
     }
 
@@ -142,8 +142,8 @@ async def _capture(store: CaptureHealthStore) -> dict[str, Any]:
     }
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
-    sync, last = standing.sync, standing.reconciled
+def _channel_state(state: ChannelState) -> dict[str, Any]:
+    sync, last = state.sync, state.reconciled
     return {
         "sync": sync and {"since": sync.since.isoformat(), "total": sync.total, "left": sync.left},
         "reconciled": last
@@ -153,5 +153,5 @@ def _standing(standing: Standing) -> dict[str, Any]:
             "state": last.state,
             "ended_at": last.ended_at.isoformat(),
         },
-        "open_differences": standing.open_differences,
+        "open_differences": state.open_differences,
     }

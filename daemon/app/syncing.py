@@ -73,7 +73,7 @@ async def sync(
         job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake)
         intake = IntakeService(
             Intake(database, ledgers[name], debounces(settings)[name]),
-            ChangeLog(database),
+            ChangeLog(database).stay_awake,
             settings.run.poll,
             settings.run.resync,
             lambda _drained: dispatcher.wake(),

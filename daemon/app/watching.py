@@ -116,7 +116,7 @@ async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading
     parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
     helpers: dict[str, Run] = {
-        "loop-watch": lambda _stop: loop_watch.run(),
+        "loop-watch": loop_watch.run,
         "log-repeats": lambda _stop: _tell_repeats(log_state),
         "reload": lambda _stop: reloading.run(),
     }

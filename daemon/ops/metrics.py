@@ -1,7 +1,7 @@
 """What Prometheus reads. Every metric stands in docs/metrics.md; a label never holds an SKU or other people's words.
 
 What happens is counted when it happens. What is so is either told by those who count it anyway (the heartbeat, the
-survey) or asked for when it is read (`live`), from memory alone: a scrape never waits.
+gauge reader) or asked for when it is read (`live`), from memory alone: a scrape never waits.
 """
 
 from collections.abc import Callable, Iterable
@@ -99,8 +99,8 @@ class Live(Collector):
 class Metrics:
     """All metrics of this process, in a registry of its own.
 
-    Told by dispatch after every attempt, by the heartbeat, the survey, the loop watch and the capture's checks. What is
-    counted of `channels` begins at 0: a rate needs a series from before its first increase.
+    Set by dispatch after every attempt, by the heartbeat, the gauge reader, the loop watch and the capture's checks.
+    What is counted of `channels` begins at 0: a rate needs a series from before its first increase.
     """
 
     def __init__(self, channels: Iterable[str]) -> None:
@@ -149,7 +149,7 @@ class Metrics:
         self._reconcile_ended.labels(channel).set(ended_at)
         self._reconcile_complete.labels(channel).set(is_complete)
 
-    def surveyed(self, channel: str, *, open_differences: int, sync_left: int) -> None:
+    def differences_counted(self, channel: str, *, open_differences: int, sync_left: int) -> None:
         """What else goes on with a channel."""
         self._differences.labels(channel).set(open_differences)
         self._sync_left.labels(channel).set(sync_left)

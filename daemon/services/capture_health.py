@@ -14,6 +14,7 @@ import structlog
 
 from daemon import clock
 from daemon.core import capture
+from daemon.core.backoff import Delay
 from daemon.core.capture import SHARED, Check, Finding, OpenFinding
 from daemon.core.dependencies import (
     Reads,
@@ -27,6 +28,7 @@ from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnava
 from daemon.core.spelling import judge_spellings, subject
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
+from daemon.services.loop import Pace, run_loop
 from daemon.store.capture_health import CaptureHealthStore, Capturing
 from daemon.store.dependencies import Dependencies
 from daemon.store.listing import ChannelListing
@@ -102,18 +104,20 @@ class CaptureHealth:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped; a database that does not answer is asked the next time."""
-        with self._pulse:
-            while not stop.is_set():
-                self._pulse.beat(self._every.total_seconds() + _LONGEST_LOOK_S)
-                try:
-                    await self._look(stop)
-                except StockrelayError as error:
-                    # What was unread before an outage says nothing about who reads after it.
-                    self._since, self._unheard = None, 0
-                    tell = log.warning if isinstance(error, StoreUnavailable) else log.error
-                    tell("capture.check_delayed", reason=str(error))
-                soon = self._heard_within if self._unheard == _SUSPICIOUS - 1 else self._every
-                await clock.wait_any(min(soon, self._every).total_seconds(), stop)
+
+        async def step() -> Delay:
+            await self._look(stop)
+            soon = self._heard_within if self._unheard == _SUSPICIOUS - 1 else self._every
+            return Delay(min(soon, self._every).total_seconds())
+
+        pace = Pace(self._every.total_seconds(), _LONGEST_LOOK_S)
+        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        # What was unread before an outage says nothing about who reads after it.
+        self._since, self._unheard = None, 0
+        tell = log.warning if isinstance(error, StoreUnavailable) else log.error
+        tell("capture.check_delayed", reason=str(error))
 
     async def _look(self, stop: asyncio.Event) -> None:
         self._since = self._since or await self._store.now()

@@ -7,9 +7,9 @@ from typing import Final
 
 import structlog
 
-from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.progress import Pulse
+from daemon.services.loop import Pace, run_loop
 from daemon.settings.fingerprints import differing
 from daemon.store.replicas import Replicas
 
@@ -39,17 +39,12 @@ class ConfigurationWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped."""
-        pause_s = min(_FIRST_LOOK_S, self._every_s)
-        with self._pulse:
-            self._pulse.beat(pause_s)
-            while not await clock.wait_any(pause_s, stop):
-                self._pulse.beat(self._every_s)
-                try:
-                    await self._look()
-                except StockrelayError as error:
-                    log.debug("run.configurations_unread", reason=str(error))
-                pause_s = self._every_s
-                self._pulse.beat(pause_s)
+        first_s = min(_FIRST_LOOK_S, self._every_s)
+        pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=first_s)
+        await run_loop(self._look, stop, self._pulse, pace, self._on_failure)
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.debug("run.configurations_unread", reason=str(error))
 
     async def _look(self) -> None:
         ours = self._ours()

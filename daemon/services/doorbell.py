@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import backoff
+from daemon.core.backoff import Delay, backoff
 from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailable
 from daemon.progress import Pulse, unwatched
-from daemon.store.database import ConnectOptions
+from daemon.services.loop import Pace, run_loop
+from daemon.store.connecting import ConnectOptions
 from daemon.store.listener import listening
 
 log = structlog.get_logger(__name__)
@@ -48,47 +50,46 @@ class Doorbell:
         self._on_connected = on_connected
         self._pulse = pulse or unwatched()
         self.is_listening = False
+        self._failures = 0
+        self._losses = 0
+        self._since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until stopped. Raises ForeignDatabase when the server turns out to be a copy."""
-        with self._pulse:
-            await self._listen(stop)
+        step, pace = partial(self._listen, stop), Pace(0.0, _CONNECT_S)
+        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+        self.is_listening = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        failures = losses = 0
-        since = 0.0
-        while not stop.is_set():
-            self._pulse.beat(_CONNECT_S)
-            try:
-                async with listening(self.options, self._ring) as listener:
-                    self._pulse.beat(_COMPARED_S)
-                    await self._on_connected()
-                    log.info("doorbell.listening", pid=listener.pid)
-                    self.is_listening = True
-                    failures = 0
-                    since = clock.monotonic()
-                    while not await clock.wait_any(BEAT.total_seconds(), stop):
-                        self._pulse.beat(3 * BEAT.total_seconds())
-                        if not await listener.beat(BEAT):
-                            raise StoreUnavailable(
-                                "the server forgot our LISTEN: a pooler in transaction mode stands between; set "
-                                "database.listen_dsn to a direct address"
-                            )
-            except ForeignDatabase:
-                raise
-            except StockrelayError as error:
-                if self.is_listening or failures == 0:
-                    log.warning("doorbell.lost", reason=str(error))
-                if self.is_listening:
-                    losses = 1 if clock.monotonic() - since > _STEADY_S else losses + 1
-                self.is_listening = False
-                failures += 1
-                pause = backoff(failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
-                if failures == 1:
-                    # Each new connection has everything compared: one that is lost at once is made less often.
-                    pause += backoff(losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
-                await clock.wait_any(pause.total_seconds(), stop)
+        async with listening(self.options, self._ring) as listener:
+            self._pulse.beat(_COMPARED_S)
+            await self._on_connected()
+            log.info("doorbell.listening", pid=listener.pid)
+            self.is_listening = True
+            self._failures = 0
+            self._since = clock.monotonic()
+            while not await clock.wait_any(BEAT.total_seconds(), stop):
+                self._pulse.beat(3 * BEAT.total_seconds())
+                if not await listener.beat(BEAT):
+                    raise StoreUnavailable(
+                        "the server forgot our LISTEN: a pooler in transaction mode stands between; set "
+                        "database.listen_dsn to a direct address"
+                    )
+
+    def _on_failure(self, error: StockrelayError) -> Delay:
+        if isinstance(error, ForeignDatabase):
+            raise error
+        if self.is_listening or self._failures == 0:
+            log.warning("doorbell.lost", reason=str(error))
+        if self.is_listening:
+            self._losses = 1 if clock.monotonic() - self._since > _STEADY_S else self._losses + 1
         self.is_listening = False
+        self._failures += 1
+        pause = backoff(self._failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+        if self._failures == 1:
+            # Each new connection has everything compared: one that is lost at once is made less often.
+            pause += backoff(self._losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
+        return Delay(pause.total_seconds())
 
     def _ring(self, _pid: int, payload: str) -> None:
         self._on_ring(payload)

@@ -5,17 +5,17 @@ Holding is decided where numbers are marked and claimed; nothing here has to run
 
 import asyncio
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
-from daemon.store.guard import Guard, GuardState, Released
+from daemon.services.loop import Pace, run_loop
+from daemon.store.guard import GuardState, Question, Released
 
 log = structlog.get_logger(__name__)
 
@@ -23,20 +23,41 @@ _TIDY_EVERY_S: Final = 60.0
 _CALM: Final = 0.1
 """The part of the window for which the number of held ones must have stood still before it counts as recovered."""
 _ASK_AFTER_S: Final = 10.0
-_LONGEST_REST: Final = timedelta(seconds=30)
+_BACKOFF_BASE: Final = timedelta(seconds=1)
+_BACKOFF_CAP: Final = timedelta(seconds=30)
 _LONGEST_LOOK_S: Final = 900.0
-"""A look at a channel counts and lets go, and each of its statements may take two minutes."""
+"""A look at a channel counts and releases, and each of its statements may take two minutes."""
 _DUTY: Final = 20.0
-"""A look that takes long is followed by a pause of so many times as long."""
+"""A look that takes long is followed by a pause of twenty times as long."""
+
+
+class Holds(Protocol):
+    """What the database keeps of held numbers; each step is taken once, however many replicas ask for it."""
+
+    async def state(self, channel: ChannelName) -> GuardState: ...
+
+    async def ask(self, channel: ChannelName, command: str) -> Question | None: ...
+
+    async def recover(
+        self, channel: ChannelName, rule: GuardRule, last_held: int | None
+    ) -> Released | int | None: ...
+
+    async def let_go(self, channel: ChannelName) -> int: ...
+
+    async def disable(self, channel: ChannelName) -> None: ...
+
+    async def take_news(self, channel: ChannelName) -> Released | None: ...
+
+    async def tidy(self, channel: ChannelName, rule: GuardRule) -> None: ...
 
 
 class GuardService:
-    """Runs in every replica, for each channel by itself; the database sees to it that a person is asked once. `rule`
-    None: switched off."""
+    """Runs in every replica, one for each channel. The database makes sure that an operator is asked once. `rule` None:
+    switched off."""
 
     def __init__(
         self,
-        guard: Guard,
+        guard: Holds,
         channel: ChannelName,
         rule: GuardRule | None,
         every: timedelta,
@@ -46,6 +67,7 @@ class GuardService:
         self._channel = channel
         self._rule = rule
         self._every_s = every.total_seconds()
+        self._pace = Pace(self._every_s, _LONGEST_LOOK_S, base=_BACKOFF_BASE, cap=_BACKOFF_CAP)
         self._pulse = pulse or unwatched()
         self._tidy_at = self._look_at = clock.monotonic()
         # How many are held, since when it is that many, and since when any are.
@@ -55,21 +77,14 @@ class GuardService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped."""
-        failures = 0
-        with self._pulse:
-            while not stop.is_set():
-                self._pulse.beat(_LONGEST_LOOK_S)
-                try:
-                    await self._look()
-                    await self._tidy()
-                    failures = 0
-                except StockrelayError as error:
-                    failures += 1
-                    log.warning("guard.look_delayed", channel=self._channel, reason=str(error))
-                rest = backoff(failures, timedelta(seconds=1), _LONGEST_REST, clock.jitter())
-                pause_s = self._every_s + rest.total_seconds()
-                self._pulse.beat(pause_s)
-                await clock.wait_any(pause_s, stop)
+        await run_loop(self._step, stop, self._pulse, self._pace, self._on_failure)
+
+    async def _step(self) -> None:
+        await self._look()
+        await self._tidy()
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.warning("guard.look_delayed", channel=self._channel, reason=str(error))
 
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:

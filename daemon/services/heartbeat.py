@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -12,9 +13,19 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
-from daemon.store.ledger import Backlog, Ledger
+from daemon.services.loop import Pace, run_loop
+from daemon.store.ledger import Backlog
 
 log = structlog.get_logger(__name__)
+
+
+class CountedLedger(Protocol):
+    """One channel's ledger, which counts its backlog."""
+
+    @property
+    def channel(self) -> ChannelName: ...
+
+    async def backlog(self) -> Backlog: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,7 @@ class Watched:
     """One channel: its ledger, the dispatcher's counts since the start, its lanes and how many of them are ours,
     whether it is paused, its trouble."""
 
-    ledger: Ledger
+    ledger: CountedLedger
     counts: Counter[str]
     lanes: Callable[[], int]
     lanes_owned: Callable[[], int]
@@ -51,29 +62,26 @@ class Heartbeat:
         self._tell = tell
         self._pulse = pulse or unwatched()
         self._last: Counter[str] = Counter()
+        self._since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat until stopped."""
-        with self._pulse:
-            since = clock.monotonic()
-            self._pulse.beat(self._every_s)
-            while not await clock.wait_any(self._every_s, stop):
-                now = clock.monotonic()
-                self._pulse.beat(self._every_s)
-                await self._beat(self._watched, now - since)
-                since = now
-                self._pulse.beat(self._every_s)
+        self._since = clock.monotonic()
+        pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=self._every_s)
+        await run_loop(self._beat, stop, self._pulse, pace, self._on_failure)
 
-    async def _beat(self, watched: Watched, seconds: float) -> None:
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.warning("heartbeat.counting_failed", channel=self._watched.ledger.channel, reason=str(error))
+
+    async def _beat(self) -> None:
+        watched = self._watched
         channel = watched.ledger.channel
+        now = clock.monotonic()
+        seconds, self._since = now - self._since, now
         counts = Counter(watched.counts)
         fresh = counts - self._last
         self._last = counts
-        try:
-            backlog = await watched.ledger.backlog()
-        except StockrelayError as error:
-            log.warning("heartbeat.counting_failed", channel=channel, reason=str(error))
-            return
+        backlog = await watched.ledger.backlog()
         self._tell(channel, backlog)
         log.info(
             "heartbeat.channel_counted",

@@ -15,18 +15,19 @@ import structlog
 
 from daemon import clock
 from daemon.core import letters
-from daemon.core.backoff import backoff
+from daemon.core.backoff import AT_ONCE, Delay, backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.letters import Language, Letter
 from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
+from daemon.services.loop import Pace, run_loop
 from daemon.store.outbox import Outbox, Taken, Told
 
 log = structlog.get_logger(__name__)
 
 _POLL_S: Final = 2.0
-_LONGEST_REST: Final = timedelta(seconds=60)
+_BACKOFF_CAP: Final = timedelta(seconds=60)
 _LOOK_S: Final = 10.0
 """How often channels are looked at."""
 _LASTING: Final = timedelta(seconds=60)
@@ -84,6 +85,7 @@ class Notifier:
         self._channels = channels
         self._manners = manners
         self._pulse = pulse or unwatched()
+        self._look_at = self._forget_at = float("-inf")
 
     def use(self, receivers: Sequence[Receiver], manners: Manners) -> None:
         """Tell the next message like this."""
@@ -94,39 +96,27 @@ class Notifier:
         """Tell until stopped; a database that is away is waited for."""
         if not self._receivers:
             log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
-        with self._pulse:
-            await self._tell_until(stop)
 
-    async def _tell_until(self, stop: asyncio.Event) -> None:
-        look_at = forget_at = clock.monotonic()
-        failures = 0
-        while not stop.is_set():
-            is_busy = False
-            self._pulse.beat(_LONGEST_TURN_S + self._manners.timeout.total_seconds())
-            try:
-                if clock.monotonic() >= look_at:
-                    look_at = clock.monotonic() + _LOOK_S
-                    await self._look()
-                if clock.monotonic() >= forget_at:
-                    forget_at = clock.monotonic() + _FORGET_S
-                    await self._outbox.forget(_KEEP)
-                is_busy = await self._carry(stop)
-                failures = 0
-            except StockrelayError as error:
-                failures += 1
-                log.warning("notify.step_failed", reason=str(error))
-            except Exception:
-                # Whatever is wrong with telling must not end the pushes.
-                failures += 1
-                log.exception("notify.step_failed")
-            if not is_busy:
-                rest_s = _POLL_S + self._rest_s(failures)
-                self._pulse.beat(rest_s)
-                await clock.wait_any(rest_s, stop)
+        async def step() -> Delay | None:
+            return AT_ONCE if await self._step(stop) else None
 
-    @staticmethod
-    def _rest_s(failures: int) -> float:
-        return backoff(failures, timedelta(seconds=_POLL_S), _LONGEST_REST, clock.jitter()).total_seconds()
+        longest_step_s = _LONGEST_TURN_S + self._manners.timeout.total_seconds()
+        pace = Pace(_POLL_S, longest_step_s, base=timedelta(seconds=_POLL_S), cap=_BACKOFF_CAP)
+        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+
+    async def _step(self, stop: asyncio.Event) -> bool:
+        """Post what is due and deliver the next message; whether there was one."""
+        now = clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            await self._look()
+        if now >= self._forget_at:
+            self._forget_at = now + _FORGET_S
+            await self._outbox.forget(_KEEP)
+        return await self._carry(stop)
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.warning("notify.step_failed", reason=str(error))
 
     async def _look(self) -> None:
         """Post what no other service posts."""

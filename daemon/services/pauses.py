@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import structlog
 
-from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
+from daemon.services.loop import Pace, run_loop
 from daemon.store.control import Pause, Pauses
 
 log = structlog.get_logger(__name__)
@@ -40,20 +40,16 @@ class PauseWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until stopped. Other services report a database that does not answer."""
-        with self._pulse:
-            while not stop.is_set():
-                self._pulse.beat(self._every_s)
-                await self._look()
-                await clock.wait_any(self._every_s, stop)
+        pace = Pace(self._every_s, longest_step_s=self._every_s)
+        await run_loop(self._look, stop, self._pulse, pace, self._on_failure)
 
     async def _look(self) -> None:
-        try:
-            self._note(await self._pauses.all())
-        except StockrelayError as error:
-            log.debug("control.pauses_unread", reason=str(error))
-            self._told(error)
-        else:
-            self._told(None)
+        self._note(await self._pauses.all())
+        self._told(None)
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.debug("control.pauses_unread", reason=str(error))
+        self._told(error)
 
     def _note(self, paused: dict[ChannelName, Pause]) -> None:
         for channel, pause in paused.items():

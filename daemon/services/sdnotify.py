@@ -14,8 +14,10 @@ from typing import Final, Self
 import structlog
 
 from daemon import clock
+from daemon.core.errors import StockrelayError
 from daemon.logs import visible
-from daemon.progress import Stalled
+from daemon.progress import Stalled, unwatched
+from daemon.services.loop import Pace, run_loop
 from daemon.settings import ServiceManager
 
 log = structlog.get_logger(__name__)
@@ -52,9 +54,11 @@ class SystemdNotifier:
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until stopped."""
         with _Line(self._manager.address) as line:
-            while not stop.is_set():
+
+            async def step() -> None:
                 self._look(line, clock.monotonic())
-                await clock.wait_any(self._look_s, stop)
+
+            await run_loop(step, stop, unwatched(), Pace(self._look_s, self._look_s), _raise)
             line.tell("STOPPING=1", "STATUS=finishing what is in flight", _extended(self._stop_within))
 
     def _look(self, line: "_Line", now: float) -> None:
@@ -81,6 +85,10 @@ def _status(reasons: Mapping[str, str], stalled: Sequence[Stalled]) -> str:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return visible(f"not ready: {told}")[:_LONGEST_STATUS]
     return "serving"
+
+
+def _raise(error: StockrelayError) -> None:
+    raise error
 
 
 def _extended(time: timedelta) -> str:

@@ -22,6 +22,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.lanes import Lanes
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
 _SQL = queries.load("answers")
@@ -30,7 +31,6 @@ _MOST_ROWS: Final = 5
 _MOST_CANDIDATES: Final = 200
 _MOST_NAMESAKES: Final = 20
 _MOST_TWINS: Final = 20
-_COLUMNS: Final = tuple(Row.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What else goes on with a channel, beside its backlog."""
+class ChannelState:
+    """A channel's open sync, last reconcile and open differences."""
 
     sync: Sync | None
     reconciled: Reconciled | None
@@ -95,7 +95,7 @@ class Answers:
             past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
             differences = await connection.fetch(_SQL["differences"], channel, sku)
         assert intake is not None
-        row = None if record is None else _row(record)
+        row = None if record is None else row_as(Row, record)
         # As a claim does: what the listing says is read after the ledger.
         listed, rows, problem = await self._listed(listing, sku)
         heir = None
@@ -120,8 +120,8 @@ class Answers:
             listed=listed,
             row=row,
             heir=heir,
-            attempts=tuple(_attempt(one) for one in past),
-            differences=tuple(_difference(one) for one in differences),
+            attempts=tuple(row_as(PastAttempt, one) for one in past),
+            differences=tuple(row_as(Difference, one) for one in differences),
             guard=_guard(guard),
             filling=_filling(guard, kept),
             threshold=threshold(kept.guard, guard.on_sale) if kept.guard else "",
@@ -150,19 +150,15 @@ class Answers:
         names = row and row.listed_identifiers if listed is None else listed.identifiers
         if not names:
             return ()
-        async with self._database.connection(f"{listing.channel}: looking for an identifier") as connection:
-            rows = await connection.fetch(_SQL["twins"], listing.channel, sku, list(names), _MOST_TWINS)
-        return tuple(
-            Twin(
-                Sku(one["sku"]),
-                one["quantity"],
-                one["acked_quantity"],
-                one["acked_at"],
-                one["is_unclear"],
-                one["parked_reason"],
-            )
-            for one in rows
+        rows = await self._database.fetch(
+            f"{listing.channel}: looking for an identifier",
+            _SQL["twins"],
+            listing.channel,
+            sku,
+            list(names),
+            _MOST_TWINS,
         )
+        return tuple(row_as(Twin, one) for one in rows)
 
     async def _listed(
         self, listing: ChannelListing, sku: Sku
@@ -221,15 +217,15 @@ class Answers:
             yield connection
 
     async def _heir(self, channel: ChannelName, sku: Sku) -> Sku | None:
-        async with self._database.connection(f"{channel}: looking for heirs") as connection:
-            rows = await connection.fetch(_LEDGER["heirs"], channel, [sku])
+        rows = await self._database.fetch(f"{channel}: looking for heirs", _LEDGER["heirs"], channel, [sku])
         return next((Sku(row["heir"]) for row in rows if row["takes_over"]), None)
 
     async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
         """Return the SKUs that the partner knows by this (first) identifier, at most twenty."""
         channel = listing.channel
-        async with self._database.connection(f"{channel}: looking for an identifier") as connection:
-            rows = await connection.fetch(_SQL["sold_as"], channel, identifier, _MOST_NAMESAKES)
+        rows = await self._database.fetch(
+            f"{channel}: looking for an identifier", _SQL["sold_as"], channel, identifier, _MOST_NAMESAKES
+        )
         found = [Sku(row["sku"]) for row in rows]
         return found or await self._ask_listing(listing, "listed_as", identifier, _MOST_NAMESAKES)
 
@@ -237,8 +233,9 @@ class Answers:
         """Return SKUs that may have been meant, from ledger and listing."""
         channel = listing.channel
         near = _SQL["near"].replace("@source@", _SQL["near_in_ledger"].rstrip(";"))
-        async with self._database.connection(f"{channel}: looking for names like it") as connection:
-            rows = await connection.fetch(near, asked, _MOST_CANDIDATES, channel)
+        rows = await self._database.fetch(
+            f"{channel}: looking for names like it", near, asked, _MOST_CANDIDATES, channel
+        )
         listed = await self._ask_listing(listing, "near", asked, _MOST_CANDIDATES, channel)
         return list(dict.fromkeys([*(Sku(row["sku"]) for row in rows), *listed]))
 
@@ -265,12 +262,10 @@ class Answers:
             there: datetime = await connection.fetchval(_SQL["now"])
             return there - (before + (clock.now() - before) / 2)
 
-    async def standing(self, channel: ChannelName) -> Standing:
-        """Return what else goes on with a channel."""
-        async with self._database.connection(f"{channel}: reading what goes on") as connection:
-            row = await connection.fetchrow(_SQL["standing"], channel)
-        assert row is not None
-        return Standing(
+    async def channel_state(self, channel: ChannelName) -> ChannelState:
+        """Return the state of a channel beside its backlog."""
+        row = await self._database.fetch_one(f"{channel}: reading its state", _SQL["channel_state"], channel)
+        return ChannelState(
             None
             if row["sync_since"] is None
             else Sync(row["sync_since"], row["sync_total"], row["sync_left"]),
@@ -290,48 +285,25 @@ class Answers:
         limit: int,
     ) -> list[LoggedAttempt]:
         """Return attempts of these channels, the newest first. No `outcomes`: any."""
-        async with self._database.connection("reading the attempt log") as connection:
-            rows = await connection.fetch(
-                _SQL["attempts"], since, list(channels), sku, list(outcomes) or None, limit
-            )
-        return [LoggedAttempt(ChannelName(row["channel"]), Sku(row["sku"]), _attempt(row)) for row in rows]
+        rows = await self._database.fetch(
+            "reading the attempt log",
+            _SQL["attempts"],
+            since,
+            list(channels),
+            sku,
+            list(outcomes) or None,
+            limit,
+        )
+        return [
+            LoggedAttempt(ChannelName(row["channel"]), Sku(row["sku"]), row_as(PastAttempt, row))
+            for row in rows
+        ]
 
 
 def _with(listing: ChannelListing, name: str) -> str:
     """The named query with this listing in place."""
     text = _SQL[name].replace("@source@", _SQL["near_in_listing"].rstrip(";"))
     return text.replace("@identifier@", listing.identifier_columns[0]).replace("@listing@", listing.query())
-
-
-def _row(record: asyncpg.Record) -> Row:
-    values = {column: record[column] for column in _COLUMNS if column in record}
-    lists = ("identifiers", "listed_identifiers", "twins")
-    return Row(**values | {name: None if values[name] is None else tuple(values[name]) for name in lists})
-
-
-def _attempt(record: asyncpg.Record) -> PastAttempt:
-    return PastAttempt(
-        record["at"],
-        record["attempt_id"],
-        tuple(record["identifiers"] or ()),
-        record["quantity"],
-        record["outcome"],
-        record["reason"],
-        record["duration_ms"],
-    )
-
-
-def _difference(record: asyncpg.Record) -> Difference:
-    return Difference(
-        record["class"],
-        record["last_turn"],
-        record["ours"],
-        record["theirs"],
-        record["first_seen"],
-        record["last_seen"],
-        record["times_seen"],
-        record["is_open"],
-    )
 
 
 def _guard(state: GuardState) -> Stop | None:

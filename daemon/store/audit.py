@@ -34,8 +34,9 @@ class Audit:
 
     async def verify(self) -> AsyncGenerator[VerifiedDay, None]:
         """Verify day after day, the oldest first."""
-        async with self._database.connection("listing the attempt log's days") as connection:
-            days = [row["day"] for row in await connection.fetch(_SQL["days"])]
+        days = [
+            row["day"] for row in await self._database.fetch("listing the attempt log's days", _SQL["days"])
+        ]
         for day in days:
             yield await self._verified(day)
 
@@ -60,15 +61,13 @@ class Audit:
 
     async def heads(self) -> list[Head]:
         """Return where the chains of today and yesterday stand."""
-        async with self._database.connection("reading the attempt log's heads") as connection:
-            rows = await connection.fetch(_SQL["heads"])
-        return [Head(row["day"], row["chain"], row["number"], row["hash"]) for row in rows]
+        return await self._database.fetch_all(Head, "reading the attempt log's heads", _SQL["heads"])
 
     async def holds(self, head: Head, keep: timedelta) -> bool | None:
         """Whether the log has that batch with that hash. None: it is gone, and its day is older than what is kept."""
-        async with self._database.connection("looking for a head of the attempt log") as connection:
-            found = await connection.fetchrow(_SQL["hash_of"], head.day, head.chain, head.number, keep)
-        assert found is not None
+        found = await self._database.fetch_one(
+            "looking for a head of the attempt log", _SQL["hash_of"], head.day, head.chain, head.number, keep
+        )
         if found["hash"] is None and found["is_past"]:
             return None
         return bool(found["hash"] == head.hash)

@@ -28,6 +28,7 @@ from daemon.store.definitions import definitions
 from daemon.store.migrate import head
 from daemon.store.one_message import Look
 from daemon.store.outbox import post_within
+from daemon.store.rows import row_as
 
 _SQL = queries.load("capture_health")
 _LONGEST_READING: Final = timedelta(minutes=20)
@@ -87,7 +88,7 @@ class Capturing:
         """Return our triggers on watched tables and their parts that are missing or do not fire for each change."""
         async with self._look("looking at the triggers") as connection:
             rows = await connection.fetch(_SQL["triggers"])
-        return [TriggerFault(r["root"], r["relation"], r["is_root"], r["name"], r["fault"]) for r in rows]
+        return [row_as(TriggerFault, row) for row in rows]
 
     async def functions(self) -> list[FunctionFault]:
         """Return our functions that are not what this program's migrations make them, nor what `migrate` generated."""
@@ -126,7 +127,7 @@ class Capturing:
         async with self._look("looking at the doorbell") as connection:
             row = await connection.fetchrow(_SQL["doorbell"])
         assert row is not None
-        return Bell(row["is_on"], row["silenced_s"], row["fault"], row["is_queue_full"], row["prepared"])
+        return row_as(Bell, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,30 +148,30 @@ class CaptureHealthStore:
 
     async def take_turn(self, every: timedelta) -> bool:
         """Return whether this replica should look: none has within `every`."""
-        async with self._database.connection("taking a turn at looking at the capture") as connection:
-            return await connection.fetchval(_SQL["take_turn"], every) is not None
+        return (
+            await self._database.fetch_value(
+                "taking a turn at looking at the capture", _SQL["take_turn"], every
+            )
+            is not None
+        )
 
     async def has_touched_triggers(self) -> bool:
         """Return whether a trigger was made, switched or dropped since this was asked last, by any replica."""
-        async with self._database.connection("noting the triggers") as connection:
-            is_touched: bool = await connection.fetchval(_SQL["note_triggers"])
+        is_touched: bool = await self._database.fetch_value("noting the triggers", _SQL["note_triggers"])
         return is_touched
 
     async def unsilence(self) -> None:
         """Have captures ring again."""
-        async with self._database.connection("setting the doorbell") as connection:
-            await connection.execute(_SQL["unsilence"])
+        await self._database.execute("setting the doorbell", _SQL["unsilence"])
 
     async def now(self) -> datetime:
         """Return the database's time."""
-        async with self._database.connection("reading the database's clock") as connection:
-            now: datetime = await connection.fetchval(_SQL["now"])
+        now: datetime = await self._database.fetch_value("reading the database's clock", _SQL["now"])
         return now
 
     async def send_canary(self) -> str:
         """Let a canary fly: a change of nothing. Return what became of the bell: asked, awake or off."""
-        async with self._database.connection("sending a canary") as connection:
-            bell: str = await connection.fetchval(_SQL["canary"])
+        bell: str = await self._database.fetch_value("sending a canary", _SQL["canary"])
         return bell
 
     async def is_reading_late(self, since: datetime, within: timedelta) -> bool | None:
@@ -178,14 +179,14 @@ class CaptureHealthStore:
 
         A reader at work may take longer: up to twenty minutes, as a comparison of everything may.
         """
-        async with self._database.connection("looking whether the change log is read") as connection:
-            is_late: bool | None = await connection.fetchval(
-                _SQL["is_reading_late"],
-                since,
-                within,
-                max(within, _LONGEST_READING),
-                self._channels,
-            )
+        is_late: bool | None = await self._database.fetch_value(
+            "looking whether the change log is read",
+            _SQL["is_reading_late"],
+            since,
+            within,
+            max(within, _LONGEST_READING),
+            self._channels,
+        )
         return is_late
 
     async def keep(self, reporter: str, checks: Sequence[Check], findings: Sequence[Finding]) -> Changed:
@@ -211,14 +212,14 @@ class CaptureHealthStore:
 
     async def open(self) -> list[OpenFinding]:
         """Return what is wrong now, oldest first."""
-        async with self._database.connection("reading what is wrong with the capture") as connection:
-            rows = await connection.fetch(_SQL["open"])
+        rows = await self._database.fetch("reading what is wrong with the capture", _SQL["open"])
         return _open_findings(rows)
 
     async def checked_at(self) -> datetime | None:
         """Return when a replica looked last; None: none has yet."""
-        async with self._database.connection("reading when the capture was looked at") as connection:
-            at: datetime | None = await connection.fetchval(_SQL["checked_at"])
+        at: datetime | None = await self._database.fetch_value(
+            "reading when the capture was looked at", _SQL["checked_at"]
+        )
         return at
 
 

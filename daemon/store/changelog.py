@@ -30,8 +30,7 @@ class ChangeLog:
 
     async def stay_awake(self, how_long: timedelta) -> None:
         """Silence the bell for this long: this process polls quickly meanwhile. Zero: ring again."""
-        async with self._database.connection("setting the doorbell") as connection:
-            await connection.execute(_SQL["stay_awake"], how_long.total_seconds())
+        await self._database.execute("setting the doorbell", _SQL["stay_awake"], how_long.total_seconds())
 
     async def rotate(self, min_age: timedelta) -> str:
         """Take one step of the change log's rotation; return what it was."""
@@ -49,8 +48,7 @@ class ChangeLog:
 
     async def states(self, channels: Sequence[ChannelName]) -> dict[ChannelName, ReadingState]:
         """Return how far these channels have read; one that has never read has nothing."""
-        async with self._database.connection("reading the intake's state") as connection:
-            rows = await connection.fetch(_SQL["reading_state"], channels)
+        rows = await self._database.fetch("reading the intake's state", _SQL["reading_state"], channels)
         return {
             ChannelName(row["channel"]): ReadingState(row["resynced_at"], row["unread"], row["refused"])
             for row in rows

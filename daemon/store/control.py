@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.rows import row_as
 
 _SQL = queries.load("control")
 
@@ -55,7 +54,7 @@ class Pauses:
                     f"{channel} is paused, but a claim that began before still runs: it may send some more numbers"
                 ) from error
             in_flight: int = await connection.fetchval(_SQL["in_flight"], channel)
-        return _pause(row), in_flight
+        return row_as(Pause, row), in_flight
 
     async def resume(self, channel: ChannelName) -> Pause | None:
         """End the channel's pause and wake its owner; return the pause that was, None if there was none."""
@@ -63,14 +62,10 @@ class Pauses:
             row = await connection.fetchrow(_SQL["resume"], channel)
             if row is not None:
                 await connection.execute(_SQL["tell_replicas"], channel)
-        return None if row is None else _pause(row)
+        return None if row is None else row_as(Pause, row)
 
     async def all(self) -> dict[ChannelName, Pause]:
         """Return the pauses in force."""
-        async with self._database.connection("reading which channels are paused") as connection:
-            rows = await connection.fetch(_SQL["pauses"])
-        return {pause.channel: pause for pause in map(_pause, rows)}
-
-
-def _pause(row: asyncpg.Record) -> Pause:
-    return Pause(ChannelName(row["channel"]), row["paused_at"], row["paused_by"], row["reason"])
+        doing = "reading which channels are paused"
+        pauses = await self._database.fetch_all(Pause, doing, _SQL["pauses"])
+        return {pause.channel: pause for pause in pauses}

@@ -14,7 +14,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.store import queries
-from daemon.store.database import savepoint, translated
+from daemon.store.database import savepoint
+from daemon.store.driver_errors import translated
 
 _SQL = queries.load("fanout")
 

@@ -98,8 +98,7 @@ class Guard:
 
     async def state(self, channel: ChannelName) -> GuardState:
         """Return how it stands."""
-        async with self._database.connection(f"{channel}: reading the guard") as connection:
-            row = await connection.fetchrow(_SQL["state"], channel)
+        row = await self._database.fetch_row(f"{channel}: reading the guard", _SQL["state"], channel)
         return GuardState(channel) if row is None else _state(channel, row)
 
     async def release(self, channel: ChannelName, window: timedelta) -> Released | None:
@@ -135,8 +134,7 @@ class Guard:
         doing = f"{channel}: asking about held numbers"
         # Counted before the guard is locked: a marking does not wait long for it.
         held = (await self.state(channel)).held
-        async with self._database.connection(doing) as connection:
-            examples = await connection.fetch(_SQL["examples"], channel, _EXAMPLES, timeout=_LONG)
+        examples = await self._database.fetch(doing, _SQL["examples"], channel, _EXAMPLES, timeout=_LONG)
         if not held:
             return None
         async with self._database.transaction(doing) as connection:
@@ -243,8 +241,7 @@ class Guard:
 
     async def take_news(self, channel: ChannelName) -> Released | None:
         """Return what was let go and the log does not know yet; the next who asks gets None."""
-        async with self._database.connection(f"{channel}: reading the guard") as connection:
-            row = await connection.fetchrow(_SQL["take_news"], channel)
+        row = await self._database.fetch_row(f"{channel}: reading the guard", _SQL["take_news"], channel)
         return None if row is None else Released(row["released"], row["released_by"])
 
     async def tidy(self, channel: ChannelName, rule: GuardRule) -> None:

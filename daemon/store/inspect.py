@@ -15,7 +15,8 @@ from daemon import clock
 from daemon.core.errors import ConfigError, StockrelayError, StoreRefused
 from daemon.store import held_rows, one_message, queries
 from daemon.store.capture_health import Capturing
-from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.connecting import ConnectOptions, connect
+from daemon.store.driver_errors import translated
 from daemon.store.row_errors import may_be_of_a_row
 
 _SQL = queries.load("inspect")

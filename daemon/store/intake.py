@@ -11,7 +11,8 @@ import asyncpg
 from daemon import clock
 from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
-from daemon.store.database import Database, translated
+from daemon.store.database import Database
+from daemon.store.driver_errors import translated
 from daemon.store.fanout import resolve, spelled
 from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
@@ -157,8 +158,9 @@ class Intake:
             if drained is not None:
                 drained.rows_failed = rows_failed if drained.is_read else None
                 return drained
-            async with self._database.connection("beginning to read the change log") as connection:
-                await connection.execute(_SQL["begin_reading"], self.channel)
+            await self._database.execute(
+                "beginning to read the change log", _SQL["begin_reading"], self.channel
+            )
             is_resync = may_compare
 
     async def _drain(

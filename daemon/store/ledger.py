@@ -31,7 +31,8 @@ from daemon.core.plan import (
 )
 from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
 from daemon.store import queries
-from daemon.store.database import Database, taken_back, transaction_on, translated
+from daemon.store.database import Database, taken_back, transaction_on
+from daemon.store.driver_errors import translated
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch

@@ -7,7 +7,8 @@ from datetime import timedelta
 import asyncpg
 
 from daemon.store import queries
-from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.connecting import ConnectOptions, connect
+from daemon.store.driver_errors import translated
 
 _SQL = queries.load("listener")
 CHANNEL = "stockrelay"

@@ -12,7 +12,8 @@ import asyncpg
 
 from daemon.core.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from daemon.store import queries
-from daemon.store.database import ConnectOptions, connect, keep_alive, reach, translated
+from daemon.store.connecting import ConnectOptions, connect, keep_alive, reach
+from daemon.store.driver_errors import translated
 from daemon.store.grants import daemon_grants
 from daemon.store.locks import Blocker
 

@@ -14,6 +14,7 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.locks import LockWatch
+from daemon.store.rows import row_as
 
 _SQL = queries.load("outbox")
 
@@ -53,9 +54,9 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How telling stands. `oldest`: since when the oldest waits; `error`: why the newest that waits was not told;
-    `given_up`: within a week; `told_at`: when somebody was told last."""
+class NoticeBacklog:
+    """The notices that wait. `oldest`: since when the oldest waits; `error`: why the newest was not delivered;
+    `given_up`: how many were, within a week; `told_at`: when a notification was delivered last."""
 
     waiting: int
     oldest: datetime | None
@@ -116,26 +117,21 @@ class Outbox:
 
     async def hurry(self, kind: str) -> None:
         """Let notices of that kind be sent now."""
-        async with self._database.connection("hurrying notices") as connection:
-            await connection.execute(_SQL["hurry"], kind)
+        await self._database.execute("hurrying notices", _SQL["hurry"], kind)
 
     async def leave_untold(self) -> list[Notice]:
         """There is no receiver: end what waits, and return it."""
-        async with self._database.connection("leaving notices untold") as connection:
-            rows = await connection.fetch(_SQL["leave_untold"])
+        rows = await self._database.fetch("leaving notices untold", _SQL["leave_untold"])
         return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
 
-    async def standing(self) -> Standing:
-        """Return how telling stands."""
-        async with self._database.connection("reading the notices") as connection:
-            row = await connection.fetchrow(_SQL["standing"])
-        assert row is not None
-        return Standing(row["waiting"], row["oldest"], row["error"], row["given_up"], row["told_at"])
+    async def backlog(self) -> NoticeBacklog:
+        """Count the notices that wait."""
+        row = await self._database.fetch_one("reading the notices", _SQL["backlog"])
+        return row_as(NoticeBacklog, row)
 
     async def forget(self, keep: timedelta) -> None:
         """Delete some of what is older than `keep`."""
-        async with self._database.connection("forgetting notices") as connection:
-            await connection.execute(_SQL["forget"], keep)
+        await self._database.execute("forgetting notices", _SQL["forget"], keep)
 
     async def tell_troubles(self, channels: Sequence[ChannelName], lasting: timedelta) -> None:
         """Post the trouble of channels that has lasted so long, and its end when that has lasted so long."""
@@ -146,5 +142,6 @@ class Outbox:
     async def tell_parked(self, channel: ChannelName, gather: timedelta, every: timedelta) -> None:
         """Post what was parked since the last summary: once the oldest of it has waited `gather`, at most each
         `every`."""
-        async with self._database.connection(f"{channel}: telling of parked SKUs") as connection:
-            await connection.execute(_SQL["tell_parked"], channel, gather, every)
+        await self._database.execute(
+            f"{channel}: telling of parked SKUs", _SQL["tell_parked"], channel, gather, every
+        )

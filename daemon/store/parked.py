@@ -32,25 +32,16 @@ class Parked:
 
     async def all(self, limit: int, *, with_discarded: bool) -> list[ParkedSku]:
         """Return parked SKUs, the newest first; discarded ones only on request."""
-        async with self._database.connection(f"{self.channel}: listing parked SKUs") as connection:
-            rows = await connection.fetch(_SQL["parked"], self.channel, limit, with_discarded)
-        return [
-            ParkedSku(
-                Sku(row["sku"]),
-                row["reason"],
-                row["parked_at"],
-                tuple(row["identifiers"] or ()),
-                row["quantity"],
-                row["is_discarded"],
-            )
-            for row in rows
-        ]
+        doing = f"{self.channel}: listing parked SKUs"
+        return await self._database.fetch_all(
+            ParkedSku, doing, _SQL["parked"], self.channel, limit, with_discarded
+        )
 
     async def count(self) -> tuple[int, int]:
         """Return how many are parked, and how many of these were discarded."""
-        async with self._database.connection(f"{self.channel}: counting parked SKUs") as connection:
-            row = await connection.fetchrow(_SQL["count_parked"], self.channel)
-        assert row is not None
+        row = await self._database.fetch_one(
+            f"{self.channel}: counting parked SKUs", _SQL["count_parked"], self.channel
+        )
         return row["parked"], row["discarded"]
 
     async def retry(self, skus: Sequence[Sku] | None, per_s: float) -> list[Sku]:
@@ -64,6 +55,7 @@ class Parked:
 
     async def discard(self, skus: Sequence[Sku]) -> list[Sku]:
         """Leave these parked, knowingly; return those that were parked."""
-        async with self._database.connection(f"{self.channel}: discarding parked SKUs") as connection:
-            rows = await connection.fetch(_SQL["discard_parked"], self.channel, list(skus))
+        rows = await self._database.fetch(
+            f"{self.channel}: discarding parked SKUs", _SQL["discard_parked"], self.channel, list(skus)
+        )
         return [Sku(row["sku"]) for row in rows]

@@ -15,6 +15,7 @@ from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Chunk, Reconciles, Run
+from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
 _SQL = queries.load("reconcile")
@@ -58,7 +59,7 @@ class WithoutIdentifier:
     """Numbers on sale at the partner that have no identifier of ours, and some of their products."""
 
     skus: int
-    products: list[str]
+    products: tuple[str, ...]
 
 
 class Proofs:
@@ -81,16 +82,26 @@ class Proofs:
 
     async def day_count(self, window: tuple[datetime, datetime]) -> int:
         """Count the SKUs that changed: a pass over the day's attempts."""
-        async with self._database.connection(f"{self.channel}: counting what changed") as connection:
-            count: int = await connection.fetchval(_SQL["day_count"], self.channel, *window, timeout=_LONG_S)
+        count: int = await self._database.fetch_value(
+            f"{self.channel}: counting what changed",
+            _SQL["day_count"],
+            self.channel,
+            *window,
+            timeout=_LONG_S,
+        )
         return count
 
     async def day_skus(self, window: tuple[datetime, datetime], after: str, limit: int) -> list[Sku]:
         """Return the next SKUs, by name, that changed."""
-        async with self._database.connection(f"{self.channel}: reading what changed") as connection:
-            rows = await connection.fetch(
-                _SQL["day_skus"], self.channel, *window, after, limit, timeout=_LONG_S
-            )
+        rows = await self._database.fetch(
+            f"{self.channel}: reading what changed",
+            _SQL["day_skus"],
+            self.channel,
+            *window,
+            after,
+            limit,
+            timeout=_LONG_S,
+        )
         return [Sku(row["sku"]) for row in rows]
 
     async def rows(self, skus: Sequence[str], rest: timedelta) -> list[Row]:
@@ -99,17 +110,7 @@ class Proofs:
             rows = await self._read_rows(self._rows, skus, rest)
         except BadRow:
             rows = await self._read_rows(self._rows_apart, skus, rest)
-        return [
-            Row(
-                Sku(row["sku"]),
-                tuple(row["identifiers"] or ()),
-                row["quantity"],
-                row["is_listed"],
-                row["is_parked"],
-                row["is_settled"],
-            )
-            for row in rows
-        ]
+        return [row_as(Row, row) for row in rows]
 
     async def _read_rows(self, statement: str, skus: Sequence[str], rest: timedelta) -> list[asyncpg.Record]:
         async with (
@@ -123,8 +124,9 @@ class Proofs:
 
     async def pending(self, rest: timedelta) -> int:
         """Count the SKUs that are being told something just now, or were a moment ago."""
-        async with self._database.connection(f"{self.channel}: counting the backlog") as connection:
-            count: int = await connection.fetchval(_SQL["pending"], self.channel, rest)
+        count: int = await self._database.fetch_value(
+            f"{self.channel}: counting the backlog", _SQL["pending"], self.channel, rest
+        )
         return count
 
     # Numbers read back
@@ -171,28 +173,34 @@ class Proofs:
             )
 
     async def drop_pages_after(self, run: Run, page: int) -> None:
-        async with self._database.connection(f"{self.channel}: keeping what was read") as connection:
-            await connection.execute(_SQL["drop_pages_after"], run.run_id, page)
+        await self._database.execute(
+            f"{self.channel}: keeping what was read", _SQL["drop_pages_after"], run.run_id, page
+        )
 
     async def held(self, run: Run, look: int) -> "Held":
         """Count what is kept of a run's reading."""
-        async with self._database.connection(f"{self.channel}: counting what was read") as connection:
-            row = await connection.fetchrow(_SQL["held_numbers"], run.run_id, look, timeout=_LONG_S)
-        assert row is not None
-        return Held(row["numbers"], row["products"])
+        row = await self._database.fetch_one(
+            f"{self.channel}: counting what was read", _SQL["held_numbers"], run.run_id, look, timeout=_LONG_S
+        )
+        return row_as(Held, row)
 
     async def told_skus(self) -> int:
         """Count the SKUs that the channel has itself."""
-        async with self._database.connection(f"{self.channel}: counting its SKUs") as connection:
-            count: int = await connection.fetchval(_SQL["told_skus"], self.channel, timeout=_LONG_S)
+        count: int = await self._database.fetch_value(
+            f"{self.channel}: counting its SKUs", _SQL["told_skus"], self.channel, timeout=_LONG_S
+        )
         return count
 
     async def without_identifier(self, run: Run, shown: int) -> WithoutIdentifier:
         """Find what the partner sells under no identifier of ours, as the run's reading shows it."""
-        async with self._database.connection(f"{self.channel}: counting what was read") as connection:
-            row = await connection.fetchrow(_SQL["without_identifier"], run.run_id, shown, timeout=_LONG_S)
-        assert row is not None
-        return WithoutIdentifier(row["skus"], row["products"])
+        row = await self._database.fetch_one(
+            f"{self.channel}: counting what was read",
+            _SQL["without_identifier"],
+            run.run_id,
+            shown,
+            timeout=_LONG_S,
+        )
+        return row_as(WithoutIdentifier, row)
 
     async def forget_looks(self, runs: Reconciles, run: Run, lease: timedelta) -> None:
         """Begin reading anew."""
@@ -231,17 +239,27 @@ class Proofs:
                 await connection.execute(_SQL["keep_both"], run.run_id, timeout=_LONG_S)
             elif row["differing"] == 0:
                 await connection.execute(_SQL["only_look"], run.run_id)
-        return Judged(row["checked"], row["unsettled"], row["parked"], row["differing"])
+        return row_as(Judged, row)
 
     async def suspect_pages(self, run: Run) -> list[int]:
         """Return the pages that are to be read again."""
-        async with self._database.connection(f"{self.channel}: reading what was found") as connection:
-            return [row["page"] for row in await connection.fetch(_SQL["suspect_pages"], run.run_id)]
+        return [
+            row["page"]
+            for row in await self._database.fetch(
+                f"{self.channel}: reading what was found", _SQL["suspect_pages"], run.run_id
+            )
+        ]
 
     async def has_news_of_absence(self, run: Run) -> bool:
         """Whether something is missing at the partner that was not missing before."""
-        async with self._database.connection(f"{self.channel}: reading what was found") as connection:
-            return bool(await connection.fetchval(_SQL["has_news_of_absence"], run.run_id, self.channel))
+        return bool(
+            await self._database.fetch_value(
+                f"{self.channel}: reading what was found",
+                _SQL["has_news_of_absence"],
+                run.run_id,
+                self.channel,
+            )
+        )
 
 
 def _filled(name: str, listed: str, settled: str, asked_at: str) -> str:

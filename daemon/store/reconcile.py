@@ -17,6 +17,7 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.outbox import post_within
+from daemon.store.rows import row_as
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -153,20 +154,6 @@ class Told:
     items: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """A channel's newest run that is over, for `status`."""
-
-    run_id: int
-    day: date
-    kind: str
-    method: str | None
-    state: str
-    ended_at: datetime
-    open_differences: int
-    report: Mapping[str, Any]
-
-
 class Reconciles:
     """The runs of all channels."""
 
@@ -183,7 +170,7 @@ class Reconciles:
                 await connection.execute(_SQL["arm"], channel)
                 row = await connection.fetchrow(_SQL["owed"], channel)
         assert row is not None
-        return Owed(row["now"], row["since"], row["last"])
+        return row_as(Owed, row)
 
     async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
         """Give these days their runs; return those that had none. `supersedes`: older ones are given up for them."""
@@ -195,15 +182,16 @@ class Reconciles:
 
     async def open_days(self, channel: ChannelName) -> list[OpenDay]:
         """Return scheduled runs that are not over, oldest first."""
-        async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
-            rows = await connection.fetch(_SQL["open_days"], channel)
-        return [OpenDay(row["day"], row["planned_at"], row["has_begun"], row["why"]) for row in rows]
+        return await self._database.fetch_all(
+            OpenDay, f"{channel}: looking for a reconcile", _SQL["open_days"], channel
+        )
 
     async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> Run | None:
         """Take the oldest scheduled run without a holder."""
-        async with self._database.connection(f"{channel}: taking a reconcile") as connection:
-            row = await connection.fetchrow(_SQL["take"], channel, holder, lease)
-        return None if row is None else _run(row)
+        row = await self._database.fetch_row(
+            f"{channel}: taking a reconcile", _SQL["take"], channel, holder, lease
+        )
+        return None if row is None else row_as(Run, row)
 
     async def begin_by_hand(
         self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
@@ -219,18 +207,20 @@ class Reconciles:
                 kind = "dry" if is_dry else "manual"
                 row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
         assert row is not None
-        return _run(row)
+        return row_as(Run, row)
 
     async def renew(self, run: Run, lease: timedelta) -> bool:
         """Keep a run; False: another has it."""
-        async with self._database.connection(f"{run.channel}: keeping the reconcile") as connection:
-            held = await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease)
+        held = await self._database.fetch_value(
+            f"{run.channel}: keeping the reconcile", _SQL["hold"], run.run_id, run.holder, run.turn, lease
+        )
         return held is not None
 
     async def release(self, run: Run) -> None:
         """Let another go on with it at once."""
-        async with self._database.connection(f"{run.channel}: releasing the reconcile") as connection:
-            await connection.execute(_SQL["release"], run.run_id, run.holder, run.turn)
+        await self._database.execute(
+            f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.turn
+        )
 
     async def postpone(self, run: Run, wait: timedelta, why: str) -> None:
         """Try it again after `wait`: the partner gives no answer."""
@@ -238,27 +228,9 @@ class Reconciles:
             words = await storable(connection, why)
             await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, words)
 
-    async def last(self, channel: ChannelName) -> LastRun | None:
-        """Return the newest run that is over."""
-        async with self._database.connection(f"{channel}: reading the last reconcile") as connection:
-            row = await connection.fetchrow(_SQL["last"], channel)
-        if row is None:
-            return None
-        return LastRun(
-            row["run_id"],
-            row["day"],
-            row["kind"],
-            row["method"],
-            row["state"],
-            row["ended_at"],
-            row["open"],
-            json.loads(row["report"] or "{}"),
-        )
-
     async def tidy(self, channel: ChannelName) -> None:
         """Drop runs that are past their keeping."""
-        async with self._database.connection(f"{channel}: tidying reconciles") as connection:
-            await connection.execute(_SQL["tidy_old"], channel, KEEP_RUNS)
+        await self._database.execute(f"{channel}: tidying reconciles", _SQL["tidy_old"], channel, KEEP_RUNS)
 
     # One run's progress. Every write is refused with LeaseLost once another has the run.
 
@@ -289,12 +261,10 @@ class Reconciles:
             )
 
     async def progress(self, run: Run, look: int) -> LookProgress:
-        async with self._database.connection(
-            f"{run.channel}: reading the reconcile's progress"
-        ) as connection:
-            row = await connection.fetchrow(_SQL["progress"], run.run_id, look)
-        assert row is not None
-        return LookProgress(**row)
+        row = await self._database.fetch_one(
+            f"{run.channel}: reading the reconcile's progress", _SQL["progress"], run.run_id, look
+        )
+        return row_as(LookProgress, row)
 
     async def note_chunk(
         self,
@@ -343,22 +313,30 @@ class Reconciles:
 
     async def differing_chunks(self, run: Run) -> list[DifferingChunk]:
         """Return chunks that are to be looked at once more: the next few."""
-        async with self._database.connection(f"{run.channel}: reading the reconcile's chunks") as connection:
-            rows = await connection.fetch(_SQL["differing_chunks"], run.run_id, 20)
+        rows = await self._database.fetch(
+            f"{run.channel}: reading the reconcile's chunks", _SQL["differing_chunks"], run.run_id, 20
+        )
         return [_differing(row) for row in rows]
 
     async def unnamed_chunks(self, run: Run) -> list[DifferingChunk]:
         """Return chunks that differ without anybody knowing where."""
-        async with self._database.connection(f"{run.channel}: reading the reconcile's chunks") as connection:
-            rows = await connection.fetch(_SQL["unnamed_chunks"], run.run_id)
+        rows = await self._database.fetch(
+            f"{run.channel}: reading the reconcile's chunks", _SQL["unnamed_chunks"], run.run_id
+        )
         return [_differing(row) for row in rows]
 
     # What comes of it
 
     async def next_findings(self, run: Run, after: tuple[str, str], limit: int) -> list[Finding]:
         """Return the next findings (by class and SKU) that this run has made nothing of yet."""
-        async with self._database.connection(f"{run.channel}: reading what was found") as connection:
-            rows = await connection.fetch(_SQL["next_findings"], run.run_id, run.channel, *after, limit)
+        rows = await self._database.fetch(
+            f"{run.channel}: reading what was found",
+            _SQL["next_findings"],
+            run.run_id,
+            run.channel,
+            *after,
+            limit,
+        )
         return [_finding(row) for row in rows]
 
     async def keep(
@@ -433,12 +411,10 @@ class Reconciles:
 
     async def counts(self, run: Run) -> "Counts":
         """Return what the run came to in numbers."""
-        async with self._database.connection(
-            f"{run.channel}: reading the reconcile's progress"
-        ) as connection:
-            row = await connection.fetchrow(_SQL["counts"], run.run_id)
-        assert row is not None
-        return Counts(**row)
+        row = await self._database.fetch_one(
+            f"{run.channel}: reading the reconcile's progress", _SQL["counts"], run.run_id
+        )
+        return row_as(Counts, row)
 
     async def finish(
         self, run: Run, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
@@ -459,29 +435,12 @@ class Reconciles:
 
     async def drop(self, run: Run) -> None:
         """Forget a dry run."""
-        async with self._database.connection(f"{run.channel}: forgetting a dry run") as connection:
-            await connection.execute(_SQL["drop_run"], run.run_id, timeout=_LONG.total_seconds())
-
-
-def _run(row: asyncpg.Record) -> Run:
-    return Run(
-        row["run_id"],
-        ChannelName(row["channel"]),
-        row["day"],
-        row["kind"],
-        row["method"],
-        row["holder"],
-        row["turn"],
-        row["stage"],
-        row["total"],
-        row["is_shifted"],
-        row["tries"],
-        timedelta(seconds=row["age_s"]),
-        row["checked"],
-        row["unsettled"],
-        row["parked"],
-        row["why"],
-    )
+        await self._database.execute(
+            f"{run.channel}: forgetting a dry run",
+            _SQL["drop_run"],
+            run.run_id,
+            timeout=_LONG.total_seconds(),
+        )
 
 
 def _differing(row: asyncpg.Record) -> DifferingChunk:

@@ -17,11 +17,14 @@ class Replicas:
 
     async def tell(self, holder: str, sections: Mapping[str, str]) -> None:
         """Say what this replica is configured with."""
-        async with self._database.connection("saying what this replica is configured with") as connection:
-            await connection.execute(_SQL["tell_configuration"], holder, json.dumps(sections, sort_keys=True))
+        await self._database.execute(
+            "saying what this replica is configured with",
+            _SQL["tell_configuration"],
+            holder,
+            json.dumps(sections, sort_keys=True),
+        )
 
     async def configurations(self) -> dict[str, dict[str, str]]:
         """Return the fingerprints of each replica's sections, by its holder."""
-        async with self._database.connection("reading what replicas are configured with") as connection:
-            rows = await connection.fetch(_SQL["configurations"])
+        rows = await self._database.fetch("reading what replicas are configured with", _SQL["configurations"])
         return {row["holder"]: json.loads(row["sections"]) for row in rows}

@@ -15,6 +15,7 @@ from daemon.store.database import Database
 from daemon.store.held_rows import held_rows
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.refused import RefusedSkus, refused_skus
+from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
 _SQL = queries.load("sync")
@@ -91,10 +92,11 @@ class Syncs:
     async def begin(self) -> SyncRun:
         """Open a sync, or find the one that is open."""
         for _ in range(3):
-            async with self._database.connection(f"{self.channel}: opening a sync") as connection:
-                row = await connection.fetchrow(_SQL["begin_sync"], self.channel)
+            row = await self._database.fetch_row(
+                f"{self.channel}: opening a sync", _SQL["begin_sync"], self.channel
+            )
             if row is not None:
-                return SyncRun(row["id"], row["started_at"], row["state"] == "sending", row["is_new"])
+                return row_as(SyncRun, row)
         raise StoreUnavailable(f"{self.channel}: others open and end syncs all the time; try again")
 
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
@@ -175,17 +177,10 @@ class Syncs:
 
     async def progress(self, run: SyncRun) -> SyncProgress:
         """How far it is; a pass over the SKUs whose turn is to come."""
-        async with self._database.connection(f"{self.channel}: looking at a sync") as connection:
-            row = await connection.fetchrow(_SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S)
-        assert row is not None
-        return SyncProgress(
-            row["state"] == "finished",
-            row["total"],
-            row["waiting"],
-            row["confirming"],
-            tuple(row["holders"]),
-            row["trouble"],
+        row = await self._database.fetch_one(
+            f"{self.channel}: looking at a sync", _SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S
         )
+        return row_as(SyncProgress, row)
 
     async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:
         """What it came to, so far."""
@@ -193,23 +188,11 @@ class Syncs:
             row = await connection.fetchrow(_SQL["sync_summary"], run.number, timeout=_COUNT_TIMEOUT_S)
             reasons = await connection.fetch(_SQL["sync_reasons"], run.number, most_reasons)
         assert row is not None
-        return SyncSummary(
-            row["state"] == "finished",
-            timedelta(seconds=row["took_s"]),
-            row["listed"],
-            row["total"],
-            row["accepted"],
-            row["refused"],
-            row["parked_before"],
-            row["held"],
-            row["in_doubt"],
-            row["left"],
-            tuple(Refused(r["reason"], r["skus"], Sku(r["sku"])) for r in reasons),
-        )
+        return row_as(SyncSummary, row, reasons=tuple(row_as(Refused, reason) for reason in reasons))
 
     async def before(self) -> tuple[int, datetime | None]:
         """How many SKUs are parked, and since when a sync is open."""
-        async with self._database.connection(f"{self.channel}: looking for a sync") as connection:
-            row = await connection.fetchrow(_SQL["sync_before"], self.channel, timeout=_COUNT_TIMEOUT_S)
-        assert row is not None
+        row = await self._database.fetch_one(
+            f"{self.channel}: looking for a sync", _SQL["sync_before"], self.channel, timeout=_COUNT_TIMEOUT_S
+        )
         return row["parked"], row["open_since"]

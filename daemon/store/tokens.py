@@ -24,8 +24,9 @@ class Tokens:
 
     async def load(self) -> StoredToken | None:
         """Return the token, or None when there is none that is valid."""
-        async with self._database.connection(f"{self._channel}: reading the token") as connection:
-            row = await connection.fetchrow(_SQL["load"], self._channel)
+        row = await self._database.fetch_row(
+            f"{self._channel}: reading the token", _SQL["load"], self._channel
+        )
         if row is None:
             return None
         value = self._opened(row["value"])
@@ -38,26 +39,31 @@ class Tokens:
         """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
         # A token that can't be read is no newer one: it would keep everybody from fetching until it runs out.
         seen = max(seen_generation, self._unreadable)
-        async with self._database.connection(f"{self._channel}: refreshing the token") as connection:
-            return await connection.fetchrow(_SQL["begin_refresh"], self._channel, seen, hold) is not None
+        return (
+            await self._database.fetch_row(
+                f"{self._channel}: refreshing the token", _SQL["begin_refresh"], self._channel, seen, hold
+            )
+            is not None
+        )
 
     async def save(self, value: str, valid_for: timedelta) -> StoredToken:
         """Keep a new token."""
-        async with self._database.connection(f"{self._channel}: keeping the token") as connection:
-            generation = await connection.fetchval(
-                _SQL["save"], self._channel, self._sealed(value), valid_for
-            )
+        generation = await self._database.fetch_value(
+            f"{self._channel}: keeping the token", _SQL["save"], self._channel, self._sealed(value), valid_for
+        )
         return StoredToken(value, generation, valid_for)
 
     async def fail_refresh(self, retry_in: timedelta) -> None:
         """End a refresh that failed; no replica tries before `retry_in`."""
-        async with self._database.connection(f"{self._channel}: ending a token refresh") as connection:
-            await connection.execute(_SQL["fail_refresh"], self._channel, retry_in)
+        await self._database.execute(
+            f"{self._channel}: ending a token refresh", _SQL["fail_refresh"], self._channel, retry_in
+        )
 
     async def invalidate(self, generation: int) -> None:
         """Drop the token, if it is still that one."""
-        async with self._database.connection(f"{self._channel}: dropping the token") as connection:
-            await connection.execute(_SQL["invalidate"], self._channel, generation)
+        await self._database.execute(
+            f"{self._channel}: dropping the token", _SQL["invalidate"], self._channel, generation
+        )
 
     def _sealed(self, value: str) -> str:
         return value if self._cipher is None else "fernet:" + self._cipher.encrypt(value.encode()).decode()

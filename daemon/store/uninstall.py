@@ -16,7 +16,8 @@ import asyncpg
 
 from daemon.core.errors import StoreRefused
 from daemon.store import queries
-from daemon.store.database import ConnectOptions, connect, translated
+from daemon.store.connecting import ConnectOptions, connect
+from daemon.store.driver_errors import translated
 from daemon.store.locks import Blocker
 
 if TYPE_CHECKING:

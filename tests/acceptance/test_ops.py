@@ -127,7 +127,7 @@ LOOPS = {
     "reconcile-watch-sekorm",
     "reconcile-watch-ymatou",
     "reconcile-ymatou",
-    "survey",
+    "gauges",
 }
 
 

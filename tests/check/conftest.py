@@ -14,7 +14,7 @@ from daemon.demo import erp
 from daemon.demo.catalogue import make_catalogue
 from daemon.settings import Settings
 from daemon.simulator import Simulator
-from daemon.store.database import ConnectOptions
+from daemon.store.connecting import ConnectOptions
 from daemon.store.migrate import migrate
 from tests.conftest import Database
 

@@ -8,7 +8,7 @@ from daemon.check import server
 from daemon.check.findings import Findings
 from daemon.core.checks import Verdict
 from daemon.core.errors import ConfigError
-from daemon.store.database import connect
+from daemon.store.connecting import connect
 from tests.check.conftest import Office, options
 from tests.check.pooler import Pooler
 

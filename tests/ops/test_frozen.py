@@ -75,7 +75,9 @@ async def test_a_loop_that_waits_for_ever_is_named_and_the_others_are_not(
     port: int, watch: Watch, progress: Progress
 ) -> None:
     turned: asyncio.Queue[float] = asyncio.Queue()
-    well = asyncio.create_task(LoopWatch(progress.pulse("event-loop"), turned.put_nowait, 0.001).run())
+    well = asyncio.create_task(
+        LoopWatch(progress.pulse("event-loop"), turned.put_nowait, 0.001).run(asyncio.Event())
+    )
     hangs = asyncio.create_task(_hang(progress))
     assert (await asked(port)).is_well
     watch.now += 31.0

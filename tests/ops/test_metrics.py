@@ -25,7 +25,7 @@ def told_everything() -> Metrics:
         metrics.live.follow(name, lambda: 1.0, *("sekorm" for _ in labels))
     metrics.counted("sekorm", 1e9, COUNTED)
     metrics.reconciled("sekorm", 1e9, is_complete=True)
-    metrics.surveyed("sekorm", open_differences=2, sync_left=3)
+    metrics.differences_counted("sekorm", open_differences=2, sync_left=3)
     metrics.notices_counted(1, 60.0, 0)
     metrics.database_clock_measured(-0.5)
     metrics.capture_checked("triggers", is_healthy=True)

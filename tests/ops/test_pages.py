@@ -115,26 +115,28 @@ async def test_a_reading_that_hangs_is_ended_with_the_page() -> None:
         await asking
 
 
-async def test_the_loop_watch_beats_and_measures_until_it_is_cancelled() -> None:
+async def test_the_loop_watch_beats_and_measures_until_it_is_stopped() -> None:
     progress = Progress()
     lags: asyncio.Queue[float] = asyncio.Queue()
-    watch = asyncio.create_task(LoopWatch(progress.pulse("event-loop"), lags.put_nowait, 0.001).run())
+    stop = asyncio.Event()
+    watch = asyncio.create_task(LoopWatch(progress.pulse("event-loop"), lags.put_nowait, 0.001).run(stop))
     async with asyncio.timeout(20):
         assert [await lags.get() >= 0.0 for _ in range(3)] == [True, True, True]
-    assert progress.stalled() == []
-    watch.cancel()
-    await asyncio.wait({watch})
+    stop.set()
+    await watch
+    assert progress.watched() == []
 
 
 async def test_a_loop_that_was_blocked_is_late_by_as_much() -> None:
     lags: asyncio.Queue[float] = asyncio.Queue()
-    watch = asyncio.create_task(LoopWatch(Progress().pulse("event-loop"), lags.put_nowait, 0.001).run())
+    stop, pulse = asyncio.Event(), Progress().pulse("event-loop")
+    watch = asyncio.create_task(LoopWatch(pulse, lags.put_nowait, 0.001).run(stop))
     await asyncio.sleep(0)  # it has begun to wait
     _block(0.2)
     async with asyncio.timeout(20):
         assert await lags.get() >= 0.19
-    watch.cancel()
-    await asyncio.wait({watch})
+    stop.set()
+    await watch
 
 
 def _block(seconds: float) -> None:

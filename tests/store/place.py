@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import asyncpg
 
 from daemon.demo.postgres import PostgresServer
-from daemon.store.database import ConnectOptions
+from daemon.store.connecting import ConnectOptions
 from daemon.store.migrate import watches_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import pytest
 
 from daemon.core.errors import ConfigError
 from daemon.demo.postgres import PostgresServer
-from daemon.store.database import ConnectOptions, Database, connect, patience_s
+from daemon.store.connecting import ConnectOptions, connect, patience_s
+from daemon.store.database import Database
 
 SECRET = "hunter2-but-long"
 

@@ -8,7 +8,8 @@ import pytest
 
 from daemon.core.errors import StoreUnavailable
 from daemon.store import pins
-from daemon.store.database import Database, connect, savepoint
+from daemon.store.connecting import connect
+from daemon.store.database import Database, savepoint
 from tests.acceptance.proxy import Proxy
 from tests.store.place import TIMEOUT, Place
 

@@ -2,13 +2,8 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import structlog
-
-from daemon.services.maintenance import Maintenance
 from daemon.store.answers import Answers
-from daemon.store.changelog import ChangeLog
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
@@ -89,21 +84,3 @@ async def test_somebody_who_reads_the_log_is_not_waited_for_and_outcomes_are_not
         await shop.deliver("B", 1)
     await transaction.rollback()
     assert await shop.changelog.roll_attempts(timedelta(days=KEPT)) == DAYS - KEPT
-
-
-async def test_other_histories_are_pruned_beside_it(shop: Shop) -> None:
-    asked: list[timedelta] = []
-    stop = asyncio.Event()
-
-    async def prune(keep: timedelta) -> int:
-        asked.append(keep)
-        stop.set()
-        return 3
-
-    with structlog.testing.capture_logs() as logs:
-        keep = timedelta(days=9)
-        maintenance = Maintenance(ChangeLog(shop.database), keep, {"notices": prune})
-        await asyncio.wait_for(maintenance.run(stop), 20)
-    assert asked == [keep]
-    pruned: list[Any] = [line for line in logs if line["event"] == "maintenance.history_pruned"]
-    assert [(line["history"], line["removed"]) for line in pruned] == [("notices", 3)]

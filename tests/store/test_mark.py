@@ -365,7 +365,7 @@ async def lines_of_an_intake(shop: Shop, *, until_compared: bool) -> list[tuple[
     stop = asyncio.Event()
     intake = IntakeService(
         shop.reader(NO_QUIET),
-        shop.changelog,
+        shop.changelog.stay_awake,
         timedelta(seconds=5),
         timedelta(hours=1),
         lambda drained: stop.set() if drained.is_compared or not until_compared else None,

@@ -9,8 +9,9 @@ from daemon.core.errors import StockrelayError
 from daemon.progress import Progress
 from daemon.services.doorbell import Doorbell
 from daemon.services.pauses import PauseWatch
+from daemon.store.connecting import ConnectOptions
 from daemon.store.control import Pauses
-from daemon.store.database import ConnectOptions, Database
+from daemon.store.database import Database
 from tests.store.place import Connection, Place
 
 

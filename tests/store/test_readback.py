@@ -113,7 +113,7 @@ async def test_a_malformed_product_is_counted_and_what_it_may_be_is_not_missing(
     assert (line["page"], line["set_aside"], line["reason"]) == (1, 2, "a product is no object")
     assert (await night.runs.progress(run, 1)).set_aside == 2
     found = await night.reading.without_identifier(run, 10)
-    assert (found.skus, found.products) == (1, ["P-9"])
+    assert (found.skus, found.products) == (1, ("P-9",))
 
 
 async def test_where_nothing_can_be_read_the_reading_says_so(night: Night) -> None:

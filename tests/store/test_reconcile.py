@@ -11,6 +11,7 @@ from daemon.core.errors import LeaseLost
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.reconcile import Difference, Seen, Turn, seen
 from daemon.core.types import YMATOU, Epoch, Lane
+from daemon.store.answers import Answers
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Judged, Proofs
@@ -29,6 +30,7 @@ class Night:
     """Runs of one channel, in one session beside the store's own."""
 
     def __init__(self, database: Database, sql: Connection) -> None:
+        self.database = database
         self.runs = Reconciles(database)
         self.sql = sql
         self.proofs = Proofs(database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
@@ -182,18 +184,14 @@ async def test_a_run_by_hand_that_was_killed_is_gone_on_with_and_one_that_runs_i
     assert await night.sql.fetchval("SELECT count(*) FROM stockrelay.reconcile_run") == 2
 
 
-async def test_the_last_run_is_told_for_the_status(night: Night) -> None:
-    assert await night.runs.last(CHANNEL) is None
+async def test_the_state_of_a_channel_has_its_last_run(night: Night) -> None:
+    answers = Answers(night.database)
+    assert (await answers.channel_state(CHANNEL)).reconciled is None
     run = await night.begun()
     await night.runs.finish(run, why="because", report={"checked": 3}, notice=None)
-    last = await night.runs.last(CHANNEL)
-    assert last is not None
-    assert (last.day, last.state, last.report, last.open_differences) == (
-        DAY,
-        "incomplete",
-        {"checked": 3},
-        0,
-    )
+    state = await answers.channel_state(CHANNEL)
+    assert state.reconciled is not None
+    assert (state.reconciled.day, state.reconciled.state, state.open_differences) == (DAY, "incomplete", 0)
 
 
 # What changed on a day

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.settings.addresses import for_driver, problem, with_environment
-from daemon.store.database import each_host
+from daemon.store.connecting import each_host
 from daemon.store.passfile import password_for
 from tests.partners.authority import Authority
 

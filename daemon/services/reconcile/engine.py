@@ -166,7 +166,7 @@ class Reconciler:
         return {
             "set_aside": max(look.set_aside for look in looks),
             "without_identifier": found.skus,
-            "without_identifier_in": found.products,
+            "without_identifier_in": list(found.products),
         }
 
     async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, Told]:

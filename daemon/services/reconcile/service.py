@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import backoff
+from daemon.core.backoff import AT_ONCE, Delay, backoff
 from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
 from daemon.core.reconcile import is_overdue
+from daemon.core.types import ChannelName
 from daemon.progress import Progress as Promises
 from daemon.progress import Pulse
+from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import PartnerSilent, Progress
 from daemon.store.reconcile import Run
@@ -53,24 +56,14 @@ class ReconcileService:
                 group.create_task(self._watch(reconciler, stop, self._promises.pulse(name)), name=name)
 
     async def _serve(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
-        with pulse:
-            await self._serve_until(reconciler, stop, pulse)
+        async def step() -> Delay | None:
+            await self._plan(reconciler)
+            run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
+            has_worked = run is not None and await self._carry_out(reconciler, run, stop, pulse)
+            return AT_ONCE if has_worked else None
 
-    async def _serve_until(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
-        pause = reconciler.limits.lease.total_seconds() / 2
-        while not stop.is_set():
-            pulse.beat(_TURN_S)
-            has_worked = False
-            try:
-                await self._plan(reconciler)
-                run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
-                if run is not None:
-                    has_worked = await self._carry_out(reconciler, run, stop, pulse)
-            except StockrelayError as error:
-                log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
-            if not has_worked:
-                pulse.beat(pause)
-                await clock.wait_any(pause, stop)
+        pace = Pace(reconciler.limits.lease.total_seconds() / 2, _TURN_S)
+        await run_loop(step, stop, pulse, pace, partial(_log_delay, reconciler.channel))
 
     async def _plan(self, reconciler: Reconciler) -> None:
         days = await _due(reconciler)
@@ -149,19 +142,16 @@ class ReconcileService:
 
     async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
         """Report a run that should be over and is not, for any cause (a dead man's switch)."""
-        pause = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
         watched_since: datetime | None = None
-        with pulse:
-            while not stop.is_set():
-                pulse.beat(_TURN_S)
-                try:
-                    now = (await reconciler.runs.owed(reconciler.channel)).now
-                    watched_since = watched_since or now
-                    await self._look_for_missed(reconciler, watched_since, now)
-                except StockrelayError as error:
-                    log.warning("reconcile.looking_delayed", channel=reconciler.channel, reason=str(error))
-                pulse.beat(pause)
-                await clock.wait_any(pause, stop)
+
+        async def step() -> None:
+            nonlocal watched_since
+            now = (await reconciler.runs.owed(reconciler.channel)).now
+            watched_since = watched_since or now
+            await self._look_for_missed(reconciler, watched_since, now)
+
+        pause_s = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
+        await run_loop(step, stop, pulse, Pace(pause_s, _TURN_S), partial(_log_delay, reconciler.channel))
 
     async def _look_for_missed(self, reconciler: Reconciler, watched_since: datetime, now: datetime) -> None:
         channel, limits = reconciler.channel, reconciler.limits
@@ -183,6 +173,10 @@ class ReconcileService:
                     due_at=due_at.isoformat(),
                     reason=reason,
                 )
+
+
+def _log_delay(channel: ChannelName, error: StockrelayError) -> None:
+    log.warning("reconcile.looking_delayed", channel=channel, reason=str(error))
 
 
 async def _due(reconciler: Reconciler) -> list[date]:

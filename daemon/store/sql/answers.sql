@@ -14,12 +14,12 @@ SELECT row_to_json(stockrelay_row)::text AS row FROM (
 
 -- name: last_attempts
 -- The last attempts of one SKU, the newest first. What is still in flight is not among them.
-SELECT a.at, a.attempt_id, a.identifiers, a.quantity, a.outcome, a.reason, a.duration_ms::float8 AS duration_ms
+SELECT a.at, a.attempt_id, coalesce(a.identifiers, '{}') AS identifiers, a.quantity, a.outcome, a.reason, a.duration_ms::float8 AS duration_ms
 FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at DESC, a.attempt_id DESC LIMIT $3;
 
 -- name: differences
 -- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the partner's name.
-SELECT d.class, d.last_turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
+SELECT d.class AS kind, d.last_turn AS turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 
 -- name: twins
@@ -82,7 +82,7 @@ LIMIT $2;
 
 -- name: attempts
 -- The attempt log, the newest first. Only the days that are asked for are looked at.
-SELECT a.at, a.attempt_id, a.channel, a.sku, a.identifiers, a.quantity, a.outcome, a.reason,
+SELECT a.at, a.attempt_id, a.channel, a.sku, coalesce(a.identifiers, '{}') AS identifiers, a.quantity, a.outcome, a.reason,
        a.duration_ms::float8 AS duration_ms
 FROM stockrelay.attempt AS a
 WHERE a.at >= coalesce($1::timestamptz, '-infinity') AND a.channel = ANY ($2::text[])
@@ -91,7 +91,8 @@ ORDER BY a.at DESC, a.attempt_id DESC LIMIT $5;
 
 -- name: parked
 -- Parked SKUs of a channel, the newest first; those that were discarded only where $3 says so.
-SELECT d.sku, d.parked_reason AS reason, d.parked_at, d.listed_identifiers AS identifiers, d.listed_quantity AS quantity,
+SELECT d.sku, d.parked_reason AS reason, d.parked_at AS since, coalesce(d.listed_identifiers, '{}') AS identifiers,
+       d.listed_quantity AS quantity,
        coalesce(d.discarded_at >= d.parked_at, false) AS is_discarded
 FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND ($3::boolean OR NOT coalesce(d.discarded_at >= d.parked_at, false))
@@ -126,7 +127,7 @@ RETURNING d.sku;
 -- Wakes the owners of the channel's lanes.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
--- name: standing
+-- name: channel_state
 -- For `status`: the sync that is open and how many SKUs still have a turn in it, the last reconcile that is over, and how
 -- many differences are open.
 SELECT s.started_at AS sync_since, s.total AS sync_total,

@@ -2,7 +2,7 @@
 -- Pauses a channel. Who pauses it again gives it another reason; it is paused since the first time.
 INSERT INTO stockrelay.pause AS p (channel, paused_by, reason) VALUES ($1, $2, $3)
 ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason
-RETURNING channel, paused_at, paused_by, reason;
+RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
 -- name: has_no_claim
 -- Whether no claim is under way: each holds its lane's row until it is committed. Asked again and again, because who waited
@@ -16,7 +16,7 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 
 -- name: resume
 -- Ends a pause; no row: there was none.
-DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at, paused_by, reason;
+DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
 -- name: tell_replicas
 -- Wakes the owners of the channel's lanes.
@@ -24,4 +24,4 @@ SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: pauses
 -- The channels that are paused.
-SELECT channel, paused_at, paused_by, reason FROM stockrelay.pause ORDER BY channel;
+SELECT channel, paused_at AS since, paused_by AS by, reason FROM stockrelay.pause ORDER BY channel;

@@ -52,7 +52,7 @@ WHERE kind = $1 AND state = 'waiting' AND next_try_at > clock_timestamp();
 UPDATE stockrelay.notice SET state = 'untold', taken_until = NULL WHERE state = 'waiting'
 RETURNING kind, channel, key;
 
--- name: standing
+-- name: backlog
 -- How telling stands, for `status`: what waits, since when, and what was given up within a week.
 SELECT count(*) FILTER (WHERE n.state = 'waiting') AS waiting,
        min(n.created_at) FILTER (WHERE n.state = 'waiting') AS oldest,

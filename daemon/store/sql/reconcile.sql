@@ -38,7 +38,7 @@ UPDATE stockrelay.reconcile_run AS r SET
 WHERE r.run_id = (SELECT o.run_id FROM stockrelay.reconcile_run AS o
                   WHERE o.channel = $1 AND o.kind = 'scheduled' AND o.state = 'running' ORDER BY o.day LIMIT 1)
 AND r.state = 'running' AND r.until < clock_timestamp() AND coalesce(r.retry_at <= clock_timestamp(), true)
-RETURNING r.*, extract(epoch FROM clock_timestamp() - r.began_at)::float8 AS age_s;
+RETURNING r.*, clock_timestamp() - r.began_at AS age;
 
 -- name: take_by_hand
 -- Goes on with a run of that day that stopped half-way: a scheduled one first, or one by hand of the last day.
@@ -51,13 +51,13 @@ WHERE r.run_id = (SELECT o.run_id FROM stockrelay.reconcile_run AS o
                   AND (o.kind = 'scheduled' OR o.planned_at > clock_timestamp() - interval '1 day')
                   ORDER BY o.kind = 'scheduled' DESC, o.run_id DESC LIMIT 1)
 AND r.state = 'running' AND r.until < clock_timestamp()
-RETURNING r.*, extract(epoch FROM clock_timestamp() - r.began_at)::float8 AS age_s;
+RETURNING r.*, clock_timestamp() - r.began_at AS age;
 
 -- name: begin_by_hand
 -- A run by hand ($5 manual or dry), beside the scheduled ones.
 INSERT INTO stockrelay.reconcile_run AS r (channel, day, kind, holder, turn, until, began_at)
 VALUES ($1, $4, $5, $2, 1, clock_timestamp() + $3::interval, clock_timestamp())
-RETURNING r.*, 0::float8 AS age_s;
+RETURNING r.*, interval '0' AS age;
 
 -- name: hold
 -- Keeps a run; no row: another has it.
@@ -135,7 +135,7 @@ e.sku IS NOT NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND coalesce(e
 WITH listed AS (
 @listed@
 )
-SELECT o.sku, o.identifiers, o.quantity, o.rows > 0 AND coalesce(o.carrier = o.sku, true) AS is_listed, e.parked_at IS NOT NULL OR o.rows > 1 AS is_parked,
+SELECT o.sku, coalesce(o.identifiers, '{}') AS identifiers, o.quantity, o.rows > 0 AND coalesce(o.carrier = o.sku, true) AS is_listed, e.parked_at IS NOT NULL OR o.rows > 1 AS is_parked,
        coalesce(@settled@, false) AS is_settled
 FROM (SELECT s.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity,
              l.carrier
@@ -397,10 +397,3 @@ WITH gone AS (
     RETURNING r.run_id
 )
 DELETE FROM stockrelay.reconcile_read AS d USING gone AS g WHERE d.run_id = g.run_id;
-
--- name: last
--- A channel's newest run that is over, and how many differences are open.
-SELECT r.run_id, r.day, r.kind, r.method, r.state, r.ended_at, r.report,
-       (SELECT count(*) FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.state = 'open') AS open
-FROM stockrelay.reconcile_run AS r
-WHERE r.channel = $1 AND r.state IN ('finished', 'incomplete') AND r.kind <> 'dry' ORDER BY r.ended_at DESC LIMIT 1;

@@ -4,9 +4,9 @@ WITH made AS (
     INSERT INTO stockrelay.sync_run (channel) VALUES ($1) ON CONFLICT (channel) WHERE state <> 'finished' DO NOTHING
     RETURNING id, state, started_at
 )
-SELECT m.id, m.state, m.started_at, true AS is_new FROM made AS m
+SELECT m.id AS number, m.started_at, m.state = 'sending' AS is_marked, true AS is_new FROM made AS m
 UNION ALL
-SELECT r.id, r.state, r.started_at, false FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished';
+SELECT r.id, r.started_at, r.state = 'sending', false FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished';
 
 -- name: mark_sync
 -- Gives SKUs a turn: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
@@ -41,7 +41,7 @@ WHERE r.id = $1 AND r.state = 'marking';
 -- name: sync_progress
 -- How far a sync is: `waiting` have not been accepted yet, `confirming` have, and are asked once more after a doubt.
 -- `trouble`: why nothing is sent just now.
-SELECT r.state, r.total, d.waiting, d.confirming,
+SELECT r.state = 'finished' AS is_finished, r.total, d.waiting, d.confirming,
        ARRAY(SELECT DISTINCT l.holder FROM stockrelay.lease AS l
              WHERE l.channel = r.channel AND l.holder IS NOT NULL AND l.until >= clock_timestamp()) AS holders,
        CASE WHEN EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = r.channel) THEN 'paused by an operator'
@@ -58,7 +58,8 @@ WHERE r.id = $1;
 
 -- name: sync_summary
 -- What a sync came to, so far: a pass over the channel's rows.
-SELECT r.state, r.listed, r.total, extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 AS took_s,
+SELECT r.state = 'finished' AS is_finished, r.listed, r.total,
+       coalesce(r.finished_at, clock_timestamp()) - r.started_at AS took,
        d.*
 FROM stockrelay.sync_run AS r
 CROSS JOIN LATERAL (

@@ -1,0 +1,126 @@
+"""What an intake logs: each problem once when it begins, and once when it is over."""
+
+from typing import Final
+
+import structlog
+
+from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
+from daemon.core.parked_lines import ParkedLines, Summary
+from daemon.core.types import ChannelName
+from daemon.store.intake import Drained
+
+log = structlog.get_logger(__name__)
+
+_NAMED_AGAIN_S: Final = 3600.0
+_MOST_REFUSED: Final = 100
+
+
+class IntakeJournal:
+    """One channel's. `failure` is why its listing does not work, or None."""
+
+    def __init__(self, channel: ChannelName) -> None:
+        self._log = log.bind(channel=channel)
+        self._is_locked = False
+        self._is_comparing = False
+        self._has_failing_rows = False
+        self._refused: dict[str, float] = {}
+        self._refused_lines = ParkedLines()
+        self._failing_queries: dict[str, str] = {}
+        self.failure: str | None = None
+
+    def comparison_started(self, reason: str) -> None:
+        """One that fails and is tried again has started once."""
+        if not self._is_comparing:
+            self._log.info("intake.resync_started", reason=reason)
+        self._is_comparing = True
+
+    def comparison_finished(self, drained: Drained, reason: str, took_s: float) -> None:
+        self._log.info(
+            "intake.resync_finished",
+            reason=reason,
+            marked=drained.marked.rows,
+            duration_ms=round(took_s * 1000, 1),
+        )
+
+    def read(self, drained: Drained, now: float) -> None:
+        """A reading succeeded."""
+        self._is_comparing = False
+        self._note_refused(drained, now)
+        self._note_failing_rows(drained)
+        self._note_queries(drained)
+        self._note_listing(drained)
+        if drained.changes:
+            oldest = drained.oldest
+            self._log.debug(
+                "intake.changes_read",
+                changes=drained.changes,
+                oldest_ms=None if oldest is None else round(oldest.total_seconds() * 1000, 1),
+                marked=drained.marked.rows,
+            )
+
+    def locked(self, error: TableLocked) -> None:
+        """The listing waits for another transaction's lock."""
+        if not self._is_locked:
+            self._log.warning("intake.listing_locked", reason=str(error))
+        self._is_locked = True
+
+    def unlocked(self) -> None:
+        if self._is_locked:
+            self._log.info("intake.listing_unlocked")
+        self._is_locked = False
+
+    def failed(self, error: StockrelayError) -> None:
+        """A reading failed."""
+        if isinstance(error, StoreUnavailable):
+            self._log.warning("intake.reading_delayed", reason=str(error))
+        else:
+            self._log.error("intake.reading_failed", reason=str(error))
+
+    def restarted(self, waited_s: float) -> None:
+        """A reading was cut off and begins again."""
+        self._log.warning("intake.reading_begun_again", waited_s=round(waited_s, 1))
+
+    def _note_refused(self, drained: Drained, now: float) -> None:
+        """Name SKUs that the ledger can't hold, each once in a while however often it changes; many in one line."""
+        self._refused = {sku: until for sku, until in self._refused.items() if until > now}
+        for refused in drained.refused:
+            if refused.sku not in self._refused and len(self._refused) < _MOST_REFUSED:
+                self._refused[refused.sku] = now + _NAMED_AGAIN_S
+                self._refused_lines.add({"sku": refused.sku, "reason": f"{refused.reason}: it is not sent"})
+        due = self._refused_lines.due(now)
+        if isinstance(due, Summary):
+            # A comparison names some of those that it counts.
+            skus = max(due.skus, drained.refused_in_listing or 0)
+            self._log.error("intake.skus_refused", skus=skus, sku=due.sku, reason=due.reason)
+            return
+        for fields in due:
+            self._log.error("intake.sku_refused", **fields)
+
+    def _note_failing_rows(self, drained: Drained) -> None:
+        """Rows of the listing that can't be read: their SKUs are parked."""
+        if drained.rows_failed is not None:
+            if not self._has_failing_rows:
+                self._log.error("intake.rows_failing", reason=drained.rows_failed)
+            self._has_failing_rows = True
+        elif drained.is_compared and self._has_failing_rows:
+            self._has_failing_rows = False
+            self._log.info("intake.rows_recovered")
+
+    def _note_queries(self, drained: Drained) -> None:
+        """Queries that find the SKUs of a changed row (`watch.skus`)."""
+        for table, reason in drained.fan_outs_failed.items():
+            if self._failing_queries.get(table) != reason:
+                self._log.error("intake.fan_out_failed", table=table, reason=reason)
+            self._failing_queries[table] = reason
+        for table in drained.fan_outs_worked & self._failing_queries.keys():
+            del self._failing_queries[table]
+            self._log.info("intake.fan_out_recovered", table=table)
+
+    def _note_listing(self, drained: Drained) -> None:
+        if drained.failed is not None:
+            if self.failure != drained.failed:
+                self._log.error("intake.listing_failed", reason=drained.failed)
+            self.failure = drained.failed
+        elif drained.is_read and self.failure is not None:
+            self.failure = None
+            self._log.info("intake.listing_recovered")

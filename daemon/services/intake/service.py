@@ -1,0 +1,206 @@
+"""One channel's intake: reads the change log into its ledger, and compares the listing as a whole when that is due."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final, Protocol
+
+from daemon import clock
+from daemon.core.backoff import AT_ONCE, Delay
+from daemon.core.errors import StockrelayError, TableLocked
+from daemon.core.intake import BellSilence, ComparisonSchedule, IntakePace
+from daemon.core.types import ChannelName
+from daemon.progress import Pulse, unwatched
+from daemon.services.heeding import Heeding
+from daemon.services.intake.journal import IntakeJournal
+from daemon.services.loop import Pace, run_loop
+from daemon.store.intake import Drained
+
+_TIMEOUT: Final = timedelta(minutes=15)
+_LONGEST_STEP_S: Final = 3 * _TIMEOUT.total_seconds()
+"""A reading begins again without a listing that takes too long, and once more for a channel that is new."""
+_PACE: Final = Pace(
+    every_s=0.0, longest_step_s=_LONGEST_STEP_S, base=timedelta(seconds=0.2), cap=timedelta(seconds=15)
+)
+_REQUEST_GAP_MOST_S: Final = 600.0
+"""Comparisons that a notification asks for and that mark nothing: as far apart at most."""
+_LOCKED: Final = Delay(0.1, is_wakeable=False)
+"""A listing whose table is locked is read again soon: it waits for the lock a while each time."""
+
+
+class ChangeReader(Protocol):
+    """Reads the change log into one channel's ledger."""
+
+    @property
+    def channel(self) -> ChannelName: ...
+
+    async def drain(
+        self,
+        *,
+        tells_replicas: bool,
+        timeout: timedelta,
+        may_compare: bool,
+        on_comparison: Callable[[], None],
+    ) -> Drained: ...
+
+    async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained: ...
+
+
+def _discard(_error: StockrelayError | None) -> None:
+    """Default: nobody wants the report."""
+
+
+class IntakeService:
+    """Keeps one channel's ledger up with the change log.
+
+    `ring()` wakes it; `request_resync()` has everything compared next. `silence_bell(for_how_long)` has captures not
+    ring. `on_marked` is called after every reading, so that the channel's dispatcher looks for what is due; `report`
+    after every reading with its error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is
+    when the last reading succeeded, or the first one began, in unix seconds of this machine.
+    """
+
+    def __init__(
+        self,
+        reader: ChangeReader,
+        silence_bell: Callable[[timedelta], Awaitable[None]],
+        poll: timedelta,
+        resync_every: timedelta,
+        on_marked: Callable[[Drained], None],
+        owns_every_lane: Callable[[], bool],
+        report: Callable[[StockrelayError | None], None] = _discard,
+        pulse: Pulse | None = None,
+    ) -> None:
+        self._reader = reader
+        self._silence_bell = silence_bell
+        self._on_marked = on_marked
+        self._owns_every_lane = owns_every_lane
+        self._report = report
+        self._pulse = pulse or unwatched()
+        self._bell = clock.Signal()
+        self._pace = IntakePace(poll.total_seconds())
+        self._schedule = ComparisonSchedule(resync_every.total_seconds(), clock.monotonic())
+        self._silence = BellSilence()
+        self._journal = IntakeJournal(reader.channel)
+        # For a capture that could not write.
+        self.heeding = Heeding(lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S)
+        self._reading: asyncio.Timeout | None = None
+        self.changes = 0
+        self.resyncs = 0
+        self.read_at: float | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the listing does not work, or None."""
+        return self._journal.failure
+
+    def ring(self) -> None:
+        """Something has changed: read now."""
+        self._bell.set()
+
+    def request_resync(self, reason: str) -> None:
+        """Compare the listing as a whole as soon as the gap between comparisons allows."""
+        self._schedule.request(clock.monotonic(), reason)
+        self._bell.set()
+
+    def begin_again(self) -> None:
+        """Another server has taken over: cut off the current reading, which may wait for the server that is gone. A
+        comparison has the time limit of a very large listing, and a server that is frozen closes no connection."""
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until stopped. A database that does not answer is tried again; nothing is skipped meanwhile."""
+        if self.read_at is None:
+            # A channel that never gets to read must not hide how long that has lasted.
+            self.read_at = clock.now().timestamp()
+
+        async def step() -> Delay | None:
+            return await self._step(stop)
+
+        await run_loop(step, stop, self._pulse, _PACE, self._on_failure, self._bell)
+
+    async def _step(self, stop: asyncio.Event) -> Delay:
+        wait_s = self._pace.wait_before(is_rung=self._bell.is_set())
+        if await clock.wait_any(wait_s, stop):
+            return AT_ONCE
+        self._bell.clear()
+        began = clock.monotonic()
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                drained = await self._read(began)
+        except TimeoutError:
+            self._journal.restarted(clock.monotonic() - began)
+            return AT_ONCE
+        except TableLocked as error:
+            # The database answers, and nothing is lost: this channel waits for another transaction.
+            self._silence.reset()
+            self._journal.locked(error)
+            self._report(None)
+            return _LOCKED
+        finally:
+            self._reading = None
+        self._journal.unlocked()
+        self.read_at = clock.now().timestamp()
+        self._report(None)
+        self._on_marked(drained)
+        now = clock.monotonic()
+        return self._pace.pause_after(drained.changes, now - began, now, self._schedule.until_next_s(now))
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        self._silence.reset()
+        self._journal.failed(error)
+        self._report(error)
+
+    async def _read(self, now: float) -> Drained:
+        tells_replicas = not self._owns_every_lane()
+        if self._schedule.is_due(now):
+            drained = await self._compare(now, tells_replicas=tells_replicas)
+        else:
+            drained = await self._drain(now, tells_replicas=tells_replicas)
+        self.changes += drained.changes
+        was_failing = self.failure is not None
+        self._journal.read(drained, now)
+        self._plan_comparison(drained, has_recovered=was_failing and self.failure is None)
+        silence = self._silence.after(drained.changes, now)
+        if silence is not None:
+            await self._silence_bell(silence)
+        return drained
+
+    async def _compare(self, now: float, *, tells_replicas: bool) -> Drained:
+        reason = self._schedule.begin(now)
+        self._journal.comparison_started(reason)
+        try:
+            drained = await self._reader.resync(tells_replicas=tells_replicas, timeout=_TIMEOUT)
+        except BaseException:
+            self.request_resync(reason)
+            raise
+        self._note_comparison(drained, reason, clock.monotonic() - now)
+        return drained
+
+    async def _drain(self, now: float, *, tells_replicas: bool) -> Drained:
+        drained = await self._reader.drain(
+            tells_replicas=tells_replicas,
+            timeout=_TIMEOUT,
+            may_compare=self._schedule.may_compare(now),
+            on_comparison=lambda: self._journal.comparison_started("bulk change"),
+        )
+        if drained.is_compared:
+            self._note_comparison(drained, "bulk change", clock.monotonic() - now)
+        elif drained.is_everything and drained.failed is None:
+            self._schedule.postpone("bulk change")
+        return drained
+
+    def _note_comparison(self, drained: Drained, reason: str, took_s: float) -> None:
+        self.resyncs += 1
+        gap_s = self._schedule.finish(clock.monotonic(), took_s)
+        if drained.is_compared:
+            self.heeding.followed(is_vain=not drained.marked.rows, shortest_gap_s=gap_s)
+            self._journal.comparison_finished(drained, reason, took_s)
+
+    def _plan_comparison(self, drained: Drained, *, has_recovered: bool) -> None:
+        if has_recovered and drained.wants_resync:
+            self.request_resync("the listing works again")
+        if self.failure is None and not drained.wants_resync:
+            self._schedule.recover()
+        else:
+            self._schedule.retry(clock.monotonic())

@@ -1,0 +1,58 @@
+"""The loop of a service: it takes a step, reports that it is alive, waits, and backs off after failures."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from daemon import clock
+from daemon.core.backoff import Delay, backoff
+from daemon.core.errors import StockrelayError
+from daemon.progress import Pulse
+
+Step = Callable[[], Awaitable[Delay | None]]
+"""Returns the pause until the next step; None: the usual one."""
+OnFailure = Callable[[StockrelayError], Delay | None]
+"""Logs the failure; returns the pause until the next step, None: the back-off. May raise the error to end the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`every_s` is the usual pause between two steps, and the shortest one after a failure; `first_s` comes before the
+    first step. A step ends within `longest_step_s`, or the loop counts as stalled. After failures in a row the pause
+    doubles from `base` up to `cap`."""
+
+    every_s: float
+    longest_step_s: float
+    first_s: float = 0.0
+    base: timedelta = timedelta(0)
+    cap: timedelta = timedelta(0)
+
+
+async def run_loop(
+    step: Step, stop: asyncio.Event, pulse: Pulse, pace: Pace, on_failure: OnFailure, *wakes: asyncio.Event
+) -> None:
+    """Take steps until `stop`. A signal of `wakes` ends a pause early; the step clears it.
+
+    Only StockrelayError counts as a failure of a step; any other error ends the loop and is raised.
+    """
+    failures = 0
+    pause = Delay(pace.first_s)
+    with pulse:
+        while True:
+            pulse.beat(pause.seconds)
+            await clock.wait_any(pause.seconds, stop, *(wakes if pause.is_wakeable else ()))
+            if stop.is_set():
+                return
+            pulse.beat(pace.longest_step_s)
+            try:
+                pause = await step() or Delay(pace.every_s)
+                failures = 0
+            except StockrelayError as error:
+                failures += 1
+                pause = on_failure(error) or _after(failures, pace)
+
+
+def _after(failures: int, pace: Pace) -> Delay:
+    pause = backoff(failures, pace.base, pace.cap, clock.jitter())
+    return Delay(max(pace.every_s, pause.total_seconds()), is_wakeable=False)

@@ -1,0 +1,99 @@
+"""How the driver's errors become ours."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from daemon.core.errors import BadRow, ConfigError, SchemaMismatch, StoreRefused, StoreUnavailable
+from daemon.store.row_errors import is_of_server, may_be_of_a_row
+
+UNPREPARED = (
+    "a pooler in transaction mode keeps no prepared statements: set database.prepared_statements = false"
+)
+ROW_SECURITY = (
+    "; a policy may hide rows, and what is hidden would be sent as sold out: let the listing read a view whose owner "
+    "no policy applies to (without security_invoker), such as the table's owner"
+)
+
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,  # shutting down, starting up, terminated
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,  # this process stood still inside a transaction
+    asyncpg.TooManyConnectionsError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.exceptions.InternalClientError,
+)
+_NO_SCHEMA = (
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the driver's errors into ours; `doing` says in a few words what was tried.
+
+    Raises StoreUnavailable (try again), SchemaMismatch, or StoreRefused (a person has to look).
+    """
+    try:
+        with _rows_errors(doing):
+            yield
+    except _NO_SCHEMA as error:
+        if "stockrelay." in str(error) or 'schema "stockrelay"' in str(error):
+            raise SchemaMismatch(
+                f"{doing}: the schema stockrelay is missing or not of this version ({error}); "
+                "run `stockrelay migrate`"
+            ) from error
+        raise StoreRefused(f"{doing}: {words(error)}") from error
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        # Its words name what is wrong with the address, and not the address.
+        raise ConfigError(f"database.dsn: {words(error)}") from error
+    except ssl.SSLError as error:
+        raise StoreUnavailable(
+            f"{doing}: no encrypted connection to the database ({words(error)}); the host in database.dsn must be the "
+            "certificate's, and sslrootcert there the file of its authority"
+        ) from error
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"{doing}: the database does not answer ({words(error)})") from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise StoreRefused(
+            f"{doing}: {words(error)}; if the server is a standby, let database.dsn lead to the primary"
+        ) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        hint = ROW_SECURITY if "row-level security policy" in str(error) else ""
+        raise StoreRefused(f"{doing}: {words(error)}{hint}") from error
+    except asyncpg.PostgresError as error:
+        kind = StoreRefused if is_of_server(error) else BadRow
+        raise kind(f"{doing}: {words(error)}") from error
+
+
+@contextmanager
+def _rows_errors(doing: str) -> Iterator[None]:
+    """Find the errors of the server's classes that a function of the ERP's may have raised for one row."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if is_of_server(error) and may_be_of_a_row(error):
+            raise BadRow(f"{doing}: {words(error)}") from error
+        raise
+
+
+def words(error: BaseException) -> str:
+    """Return the first line of the driver's message, with its hint."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
+        # The driver's hint names an argument of its own.
+        return f"{text}; {UNPREPARED}"
+    hint = " ".join((getattr(error, "hint", None) or "").split())
+    return f"{text}; {hint}" if hint else text

@@ -1,0 +1,151 @@
+"""The loop of a service: steps and pauses, liveness, back-off, stop."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from daemon import clock
+from daemon.core.backoff import AT_ONCE, Delay
+from daemon.core.errors import ConfigError, StockrelayError, StoreUnavailable
+from daemon.progress import Progress
+from daemon.services.loop import Pace, run_loop
+from tests.unit.virtual_time import in_virtual_time
+
+Result = Delay | Exception | None
+PACE = Pace(every_s=10.0, longest_step_s=60.0, base=timedelta(seconds=4), cap=timedelta(seconds=60))
+
+
+class Script:
+    """A step that returns or raises each of these in turn, and stops the loop after the last. `at`: when each began."""
+
+    def __init__(self, *results: Result) -> None:
+        self.stop = clock.Signal()
+        self.at: list[float] = []
+        self.failures: list[str] = []
+        self._began = clock.monotonic()
+        self._left = list(results)
+
+    async def step(self) -> Delay | None:
+        self.at.append(round(clock.monotonic() - self._began, 3))
+        result = self._left.pop(0)
+        if not self._left:
+            self.stop.set()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def failed(self, error: StockrelayError) -> Delay | None:
+        self.failures.append(str(error))
+        return None
+
+    async def run(self, pace: Pace = PACE, *wakes: asyncio.Event) -> None:
+        await run_loop(self.step, self.stop, Progress().pulse("loop"), pace, self.failed, *wakes)
+
+
+DOWN = StoreUnavailable("the database does not answer")
+
+
+@pytest.mark.parametrize(
+    ("results", "at"),
+    [
+        ([None, None, None], [0, 10, 20]),
+        ([AT_ONCE, Delay(3.0), None], [0, 0, 3]),
+        # Without jitter the back-off is half of 4, 8, 16, 32, 60, 60 seconds, and never shorter than the usual pause.
+        ([DOWN, DOWN, DOWN, DOWN, DOWN, DOWN, None], [0, 10, 20, 30, 46, 76, 106]),
+        # A step that succeeds ends the row of failures.
+        ([DOWN, DOWN, DOWN, DOWN, None, DOWN, None], [0, 10, 20, 30, 46, 56, 66]),
+    ],
+)
+def test_each_step_begins_after_its_pause(results: list[Result], at: list[float]) -> None:
+    @in_virtual_time
+    async def runs() -> None:
+        script = Script(*results)
+        await script.run()
+        assert script.at == at
+        assert script.failures == [str(one) for one in results if isinstance(one, Exception)]
+
+    runs()
+
+
+@in_virtual_time
+async def test_the_first_step_may_have_a_pause_of_its_own() -> None:
+    script = Script(None, None)
+    await script.run(Pace(every_s=10.0, longest_step_s=1.0, first_s=2.0))
+    assert script.at == [2, 12]
+
+
+@in_virtual_time
+async def test_a_failure_may_choose_its_pause_or_end_the_loop() -> None:
+    script, stop = Script(DOWN, ConfigError("wrong"), None), asyncio.Event()
+
+    def failed(error: StockrelayError) -> Delay | None:
+        if isinstance(error, ConfigError):
+            raise error
+        return Delay(1.5)
+
+    with pytest.raises(ConfigError):
+        await run_loop(script.step, stop, Progress().pulse("loop"), PACE, failed)
+    assert script.at == [0, 1.5]
+
+
+@in_virtual_time
+async def test_an_unexpected_error_ends_the_loop_and_its_watch() -> None:
+    progress, script = Progress(), Script(KeyError("x"), None)
+    with pytest.raises(KeyError):
+        await run_loop(script.step, script.stop, progress.pulse("loop"), PACE, script.failed)
+    assert progress.watched() == []
+
+
+async def _woken(step: Result, wake: Callable[[clock.Signal], None]) -> list[float]:
+    signal = clock.Signal()
+    script = Script(step, None)
+    asyncio.get_running_loop().call_later(1.0, wake, signal)
+    await script.run(PACE, signal)
+    return script.at
+
+
+@in_virtual_time
+async def test_a_signal_ends_a_pause_early_but_not_a_back_off_nor_one_that_is_not_wakeable() -> None:
+    assert await _woken(None, clock.Signal.set) == [0, 1]
+    assert await _woken(DOWN, clock.Signal.set) == [0, 10]
+    assert await _woken(Delay(5.0, is_wakeable=False), clock.Signal.set) == [0, 5]
+
+
+@pytest.mark.parametrize("result", [None, DOWN, Delay(3600.0, is_wakeable=False)])
+def test_a_stop_ends_every_pause_at_once(result: Result) -> None:
+    @in_virtual_time
+    async def runs() -> None:
+        script, began = Script(result, None), clock.monotonic()
+        asyncio.get_running_loop().call_later(1.0, script.stop.set)
+        await script.run()
+        assert clock.monotonic() - began == pytest.approx(1.0)
+        assert len(script.at) == 1
+
+    runs()
+
+
+@in_virtual_time
+async def test_a_step_or_a_pause_that_takes_longer_than_it_may_is_a_stall() -> None:
+    progress = Progress(now=clock.monotonic)
+    stop, hangs = asyncio.Event(), asyncio.Event()
+
+    async def step() -> None:
+        await hangs.wait()
+
+    def failed(_error: StockrelayError) -> None:
+        """Nothing fails."""
+
+    pulse = progress.pulse("loop")
+    running = asyncio.create_task(run_loop(step, stop, pulse, PACE, failed))
+    await asyncio.sleep(59)
+    assert progress.stalled() == []
+    await asyncio.sleep(2)
+    assert [one.name for one in progress.stalled()] == ["loop"]
+    hangs.set()
+    await asyncio.sleep(1)
+    assert progress.stalled() == []
+    stop.set()
+    await running
+    assert progress.watched() == []

@@ -37,7 +37,7 @@ class Event:
 def tables(section: str) -> list[list[str]]:
     """The rows of the tables in a section of the document, without their heads."""
     rows = [
-        [cell.strip() for cell in line.strip("| \n").split(" | ")]
+        [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
         for line in section.splitlines()
         if line.startswith("| ")
     ]

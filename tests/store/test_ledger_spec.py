@@ -52,6 +52,12 @@ TABLES: Final = (
 )
 
 
+_COLUMNS: Final = (
+    "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute "
+    "WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+)
+
+
 def lives() -> Mapping[State, Life]:
     """How a row comes into each state."""
     known = life() >> stock(7)
@@ -117,8 +123,9 @@ class Spec:
     async def restore(self) -> None:
         """Every state again, as old as when it was kept, and nothing unread."""
         for table in TABLES:
+            kept, columns = f"kept.{table.partition('.')[2]}", await self.sql.fetchval(_COLUMNS, table)
             await self.sql.execute(
-                f"DELETE FROM {table}; INSERT INTO {table} TABLE kept.{table.partition('.')[2]}"
+                f"DELETE FROM {table}; INSERT INTO {table} ({columns}) SELECT {columns} FROM {kept}"
             )
         await self.sql.execute(
             "DELETE FROM stockrelay.change_0; DELETE FROM stockrelay.change_1; DELETE FROM stockrelay.sync_run;"

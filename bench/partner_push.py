@@ -21,7 +21,7 @@ from daemon import clock, settings
 from daemon.core.outcome import Kind
 from daemon.core.tokens import StoredToken
 from daemon.core.types import Push, Sku
-from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.marketplaces import Client, SekormClient, YmatouClient
 
 IN_FLIGHT = 32
 ROUNDS = 9
@@ -86,7 +86,7 @@ async def _measure(one: Callable[[], Awaitable[None]], requests: int) -> tuple[f
     return requests / (clock.monotonic() - began_at), (time.process_time() - cpu) / requests * 1e6
 
 
-def _pushing(partner: Partner, push: Push) -> Callable[[], Awaitable[None]]:
+def _pushing(partner: Client, push: Push) -> Callable[[], Awaitable[None]]:
     async def one() -> None:
         outcome = await partner.push(push, timedelta(seconds=5))
         if outcome.kind is not Kind.APPLIED:
@@ -98,7 +98,7 @@ def _pushing(partner: Partner, push: Push) -> Callable[[], Awaitable[None]]:
 async def _run(port: int, requests: int) -> None:
     base = f"http://127.0.0.1:{port}"
     secret = SecretStr("x" * 32)
-    sekorm = Sekorm(
+    sekorm = SekormClient(
         settings.Sekorm(
             base_url=f"{base}/serviceGate",
             account=secret,
@@ -108,7 +108,7 @@ async def _run(port: int, requests: int) -> None:
         ),
         _Tokens(),
     )
-    ymatou = Ymatou(
+    ymatou = YmatouClient(
         settings.Ymatou(
             base_url=base,
             app_id="x" * 18,

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
-from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.marketplaces import Client, SekormClient, YmatouClient
 from daemon.progress import Pulse
 from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
@@ -34,8 +34,8 @@ from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
 IDENTIFIER_COLUMNS: Final = {
-    ChannelName("sekorm"): Sekorm.identifier_columns,
-    ChannelName("ymatou"): Ymatou.identifier_columns,
+    ChannelName("sekorm"): SekormClient.identifier_columns,
+    ChannelName("ymatou"): YmatouClient.identifier_columns,
 }
 
 
@@ -118,17 +118,17 @@ def listing_health(settings: Settings, database: Database) -> ListingHealth:
 
 
 @asynccontextmanager
-async def partners(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Partner]]:
+async def partners(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Client]]:
     """Build the client of every enabled channel; closed at the end."""
     async with AsyncExitStack() as stack:
-        built: dict[ChannelName, Partner] = {}
+        built: dict[ChannelName, Client] = {}
         for name, channel in settings.enabled_channels().items():
-            client: Partner
+            client: Client
             if isinstance(channel, SekormSettings):
                 key = channel.token_key.get_secret_value() if channel.token_key else None
-                client = Sekorm(channel, Tokens(database, name, key))
+                client = SekormClient(channel, Tokens(database, name, key))
             else:
-                client = Ymatou(channel)
+                client = YmatouClient(channel)
             stack.push_async_callback(client.close)
             built[name] = client
         yield built
@@ -182,7 +182,7 @@ def ledgers_of(
     settings: Settings,
     database: Database,
     claims: Mapping[ChannelName, Database],
-    clients: Mapping[ChannelName, Partner],
+    clients: Mapping[ChannelName, Client],
 ) -> dict[ChannelName, Ledger]:
     return {
         name: Ledger(database, listing, clients[name].problem, guard_rule(settings), claims.get(name))
@@ -198,7 +198,7 @@ def debounces(settings: Settings) -> dict[ChannelName, Debounce]:
 
 
 def reconcilers(
-    settings: Settings, database: Database, clients: Mapping[ChannelName, Partner]
+    settings: Settings, database: Database, clients: Mapping[ChannelName, Client]
 ) -> dict[ChannelName, Reconciler]:
     """Build what reconciles every enabled channel, by schedule or by hand."""
     runs = Reconciles(database)

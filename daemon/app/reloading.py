@@ -12,7 +12,7 @@ from daemon.app.building import connect_options, limits, manners, receivers
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.logs import Log
-from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.marketplaces import Client, SekormClient, YmatouClient
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.notify import Notifier, Receiver
@@ -105,14 +105,14 @@ def take_addresses(pools: Sequence[Database], settings: Settings) -> None:
 
 
 def take_limits(
-    clients: Mapping[ChannelName, Partner], dispatchers: Mapping[ChannelName, Dispatcher], settings: Settings
+    clients: Mapping[ChannelName, Client], dispatchers: Mapping[ChannelName, Dispatcher], settings: Settings
 ) -> None:
     """New requests are made with the new secrets, at the new rate."""
     for name, channel in settings.enabled_channels().items():
         match clients[name], channel:
-            case (Sekorm() as client, SekormSettings()):
+            case (SekormClient() as client, SekormSettings()):
                 client.use(channel)
-            case (Ymatou() as client, YmatouSettings()):
+            case (YmatouClient() as client, YmatouSettings()):
                 client.use(channel)
         dispatchers[name].use(limits(settings, channel))
 

@@ -32,7 +32,7 @@ from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.logs import Log
-from daemon.partners import Partner
+from daemon.marketplaces import Client
 from daemon.services.capture_health import CaptureHealth
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.dispatch import Dispatcher
@@ -152,7 +152,7 @@ async def _wait_for_database(
 async def _serve(
     reloading: Reloading,
     pools: Pools,
-    clients: dict[ChannelName, Partner],
+    clients: dict[ChannelName, Client],
     holder: str,
     watch: Watching,
     stop: asyncio.Event,
@@ -308,7 +308,7 @@ async def _serve(
 def _nightly(
     settings: Settings,
     database: Database,
-    clients: Mapping[ChannelName, Partner],
+    clients: Mapping[ChannelName, Client],
     holder: str,
     watch: Watching,
 ) -> dict[str, Run]:

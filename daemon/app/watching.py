@@ -18,7 +18,7 @@ from daemon.logs import Log
 from daemon.ops.http import Page, listening
 from daemon.ops.metrics import Counted, Metrics
 from daemon.ops.pages import StatusPage, alive, measured, ready
-from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.marketplaces import Client, SekormClient, YmatouClient
 from daemon.progress import Progress
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
@@ -60,7 +60,7 @@ class Watching:
     def follow(
         self,
         watched: Sequence[Watched],
-        clients: Mapping[ChannelName, Partner],
+        clients: Mapping[ChannelName, Client],
         intake: Intakes,
         doorbell: Doorbell,
     ) -> None:
@@ -73,9 +73,9 @@ class Watching:
         for each in watched:
             self._follow_channel(each, intake)
         for name, client in clients.items():
-            if isinstance(client, Sekorm):
+            if isinstance(client, SekormClient):
                 live.follow("stockrelay_token_remaining_seconds", partial(_token_remaining, client), name)
-            elif isinstance(client, Ymatou):
+            elif isinstance(client, YmatouClient):
                 live.follow("stockrelay_partner_clock_offset_seconds", partial(_clock_offset, client), name)
 
     def _follow_channel(self, watched: Watched, intake: Intakes) -> None:
@@ -101,11 +101,11 @@ class Watching:
         self.metrics.counted(channel, clock.now().timestamp(), counted)
 
 
-def _token_remaining(client: Sekorm) -> float | None:
+def _token_remaining(client: SekormClient) -> float | None:
     return client.token_remaining_s
 
 
-def _clock_offset(client: Ymatou) -> float | None:
+def _clock_offset(client: YmatouClient) -> float | None:
     return None if client.clock_offset is None else client.clock_offset.total_seconds()
 
 

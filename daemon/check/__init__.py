@@ -13,7 +13,7 @@ from daemon.core.capture import TriggerFault
 from daemon.core.checks import CheckResult
 from daemon.core.errors import ConfigError, StockrelayError
 from daemon.core.types import SEKORM, ChannelName
-from daemon.partners import Partner, TokenStore
+from daemon.marketplaces import Client, TokenStore
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.inspect import Inspector, Server
@@ -148,8 +148,8 @@ async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> TokenStore:
     return Tokens(database, SEKORM, key.get_secret_value() if key is not None else None)
 
 
-def _partners(findings: Findings, settings: Settings, tokens: TokenStore) -> dict[ChannelName, Partner]:
-    built: dict[ChannelName, Partner] = {}
+def _partners(findings: Findings, settings: Settings, tokens: TokenStore) -> dict[ChannelName, Client]:
+    built: dict[ChannelName, Client] = {}
     for name, channel in settings.enabled_channels().items():
         try:
             built[name] = partner.make_partner(channel, tokens)
@@ -159,7 +159,7 @@ def _partners(findings: Findings, settings: Settings, tokens: TokenStore) -> dic
 
 
 async def _check_listings(
-    findings: Findings, settings: Settings, inspector: Inspector, partners: dict[ChannelName, Partner]
+    findings: Findings, settings: Settings, inspector: Inspector, partners: dict[ChannelName, Client]
 ) -> None:
     limit = settings.database.statement_timeout
     for name, its_listing in listings(settings).items():
@@ -173,12 +173,12 @@ async def _check_listings(
 
 
 async def _check_partners(
-    findings: Findings, settings: Settings, partners: dict[ChannelName, Partner]
+    findings: Findings, settings: Settings, partners: dict[ChannelName, Client]
 ) -> None:
     """All at once: one that does not answer takes its time."""
     channels = settings.enabled_channels()
 
-    async def look(name: ChannelName, client: Partner) -> Findings:
+    async def look(name: ChannelName, client: Client) -> Findings:
         its_findings = Findings()
         await partner.check_partner(its_findings, client, channels[name].base_url)
         return its_findings

@@ -8,7 +8,7 @@ from daemon.check.server import check_clock
 from daemon.core.outcome import Kind
 from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName
-from daemon.partners import Partner, Sekorm, TokenStore, Ymatou
+from daemon.marketplaces import Client, SekormClient, TokenStore, YmatouClient
 from daemon.settings import Sekorm as SekormSettings
 from daemon.settings import Ymatou as YmatouSettings
 
@@ -40,12 +40,12 @@ class PassingTokens:
         """Nothing is kept."""
 
 
-def make_partner(channel: SekormSettings | YmatouSettings, tokens: TokenStore) -> Partner:
+def make_partner(channel: SekormSettings | YmatouSettings, tokens: TokenStore) -> Client:
     """Return the client of a channel. Raises ConfigError."""
-    return Sekorm(channel, tokens) if isinstance(channel, SekormSettings) else Ymatou(channel)
+    return SekormClient(channel, tokens) if isinstance(channel, SekormSettings) else YmatouClient(channel)
 
 
-async def check_partner(findings: Findings, partner: Partner, base_url: str) -> None:
+async def check_partner(findings: Findings, partner: Client, base_url: str) -> None:
     """Reach the partner, prove the credential, and compare clocks where the partner looks at ours."""
     name, clock_name = names(partner.name)
     outcome = await partner.probe()
@@ -56,7 +56,7 @@ async def check_partner(findings: Findings, partner: Partner, base_url: str) -> 
             outcome.advice or f"check channels.{partner.name}.base_url, and ask the partner if this goes on"
         )
         findings.failed(name, f"{base_url}: {outcome.reason}", advice)
-    if not isinstance(partner, Ymatou):
+    if not isinstance(partner, YmatouClient):
         return
     if partner.clock_offset is None:
         findings.skip(name, clock_name)

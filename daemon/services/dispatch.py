@@ -20,7 +20,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.parked_lines import ParkedLines, Summary
 from daemon.core.ratelimit import RateLimit
 from daemon.core.types import AttemptId, ChannelName, Sku
-from daemon.partners.partner import Partner
+from daemon.marketplaces.client import Client
 from daemon.progress import Progress, Pulse
 from daemon.services.heeding import Heeding
 from daemon.store.ledger import Attempt, Claim, Completion, Ledger, Owner, Written
@@ -93,7 +93,7 @@ class Dispatcher:
     def __init__(
         self,
         ledger: Ledger,
-        partner: Partner,
+        partner: Client,
         limits: Limits,
         tell_trouble: Callable[[Owner, ChannelName, Outcome | None], Awaitable[None]],
         observer: Observer | None = None,

@@ -9,8 +9,8 @@ from tests.acceptance.replica import Replica
 # Each of these raises while there is a file of its name; what serves both channels does so for Ymatou alone, which is
 # an attribute of the object or the first argument.
 _METHODS: Final = {
-    "Ymatou.push": "daemon.partners.ymatou",
-    "Sekorm._granted": "daemon.partners.sekorm",
+    "Ymatou.push": "daemon.marketplaces.ymatou.client",
+    "Sekorm._granted": "daemon.marketplaces.sekorm.client",
     "Guard.state": "daemon.store.guard",
     "Ledger.claim": "daemon.store.ledger",
     "Intake.drain": "daemon.store.intake",

@@ -49,8 +49,8 @@ from tests.acceptance.planted import (
 )
 from tests.acceptance.replica import Done, Replica, command, environment
 from tests.notify.inbox import Inbox, inbox
-from tests.partners.authority import Authority
-from tests.partners.scripted import Request, Scripted, wire
+from tests.marketplaces.authority import Authority
+from tests.marketplaces.scripted import Request, Scripted, wire
 
 ANSWERS: Final = (
     ("check",),
@@ -258,7 +258,7 @@ async def test_where_all_is_well_no_secret_comes_out(
 
 
 SOME: Final = 8
-"""Requests that are waited for: a trouble makes the daemon pause. tests/partners/test_secrets.py tries all answers."""
+"""Requests that are waited for: a trouble makes the daemon pause. tests/marketplaces/test_secrets.py tries all answers."""
 
 
 class Parrot:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from daemon.core.checks import Verdict
 from tests.check.conftest import Office
-from tests.partners.authority import Authority
+from tests.marketplaces.authority import Authority
 
 
 def change(office: Office, **sections: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from daemon.core.checks import Verdict
 from daemon.demo.postgres import PostgresServer
 from daemon.store.inspect import Line
 from tests.check.conftest import Office
-from tests.partners.authority import Authority
+from tests.marketplaces.authority import Authority
 
 HERE = ("127.0.0.1", "::1", "127.8.0.1")
 THERE = ("192.0.2.7", "10.0.0.1", "2001:db8::1")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.settings.addresses import for_driver, problem, with_environment
 from daemon.store.connecting import each_host
 from daemon.store.passfile import password_for
-from tests.partners.authority import Authority
+from tests.marketplaces.authority import Authority
 
 U = "postgresql://u:p%40ss@h"
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from daemon.core.types import SEKORM, Epoch, Lane
-from daemon.partners.partner import Partner
+from daemon.marketplaces.client import Client
 from daemon.services.dispatch import Dispatcher, Limits
 from daemon.store.ledger import Claim, Due, Ledger, Owner
 
@@ -66,7 +66,7 @@ async def _told_nothing(*_: object) -> None:
 
 async def _claims(due: int) -> int:
     ledger = Claiming(due)
-    dispatcher = Dispatcher(cast("Ledger", ledger), cast("Partner", Silent()), LIMITS, _told_nothing)
+    dispatcher = Dispatcher(cast("Ledger", ledger), cast("Client", Silent()), LIMITS, _told_nothing)
     stop = asyncio.Event()
     serving = asyncio.create_task(dispatcher.run(Tenure(), stop))
     began = time.monotonic()

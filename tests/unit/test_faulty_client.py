@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import SEKORM, AttemptId, Epoch, Lane, Push, Sku
-from daemon.partners.partner import Partner
+from daemon.marketplaces.client import Client
 from daemon.services.dispatch import Dispatcher, Limits
 from daemon.store.ledger import Attempt, Claim, Completion, Due, Ledger, Owner, Written
 
@@ -91,7 +91,7 @@ async def _told_nothing(*_: object) -> None:
 
 async def test_a_call_of_many_whose_client_raises_is_unknown_for_each_and_parks_none() -> None:
     ledger = Syncing()
-    dispatcher = Dispatcher(cast("Ledger", ledger), cast("Partner", FailsForMany()), LIMITS, _told_nothing)
+    dispatcher = Dispatcher(cast("Ledger", ledger), cast("Client", FailsForMany()), LIMITS, _told_nothing)
     stop = asyncio.Event()
     with capture_logs() as lines:
         serving = asyncio.create_task(dispatcher.run(Tenure(), stop))

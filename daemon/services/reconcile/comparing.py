@@ -7,7 +7,7 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import Comparison
 from daemon.core.reconcile import Bisected, bisect
 from daemon.core.types import Push, Sku
-from daemon.partners.partner import Comparing
+from daemon.marketplaces.client import Comparing
 from daemon.services.reconcile.session import Session
 from daemon.store.proof import Row
 from daemon.store.reconcile import Chunk, DifferingChunk

@@ -13,7 +13,7 @@ from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.notice import RECONCILE_DIGEST, Notice
 from daemon.core.reconcile import REMEMBERED, Difference, Seen, Turn, seen
 from daemon.core.types import ChannelName
-from daemon.partners.partner import Comparing, Partner, ReadingBack
+from daemon.marketplaces.client import Comparing, Client, ReadingBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
@@ -42,7 +42,7 @@ class Reconciler:
     """One channel's: finds out how its partner can be reconciled, and does it."""
 
     def __init__(
-        self, channel: ChannelName, partner: Partner, runs: Reconciles, proofs: Proofs, limits: Limits
+        self, channel: ChannelName, partner: Client, runs: Reconciles, proofs: Proofs, limits: Limits
     ) -> None:
         self.channel = channel
         self.partner = partner

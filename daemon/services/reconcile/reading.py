@@ -13,7 +13,7 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import ReadPage
 from daemon.core.readback import ReadLimit
-from daemon.partners.partner import ReadingBack
+from daemon.marketplaces.client import ReadingBack
 from daemon.services.reconcile.session import Session
 from daemon.store.reconcile import Chunk
 

@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.types import Push, Sku
-from daemon.partners import Partner, Sekorm, Ymatou
-from daemon.partners.reply import words
-from tests.partners.conftest import LONG
-from tests.partners.memory import MemoryTokens
-from tests.partners.scripted import Behaviour, Scripted, hang_up, reply
+from daemon.marketplaces import Client, SekormClient, YmatouClient
+from daemon.marketplaces.reply import words
+from tests.marketplaces.conftest import LONG
+from tests.marketplaces.memory import MemoryTokens
+from tests.marketplaces.scripted import Behaviour, Scripted, hang_up, reply
 
 TOKEN = "tok/SECRET+TOKEN=="
 ACCOUNT = "acc-SECRET-ACCOUNT"
@@ -60,16 +60,16 @@ def parrots(*known: str) -> list[Behaviour]:
     ]
 
 
-async def listen(partner: Partner, store: MemoryTokens) -> None:
+async def listen(partner: Client, store: MemoryTokens) -> None:
     """Let the partner talk, and look at all that comes of it."""
     with capture_logs() as lines:
         assert_clean(repr(await partner.push(PUSH, LONG)))
         store.held_until = 0.0
         assert_clean(repr(await partner.probe()))
         assert_clean(repr(await partner.push_many([PUSH, PUSH], LONG)))
-        if isinstance(partner, Sekorm):
+        if isinstance(partner, SekormClient):
             assert_clean(repr(await partner.compare([PUSH], LONG)))
-        if isinstance(partner, Ymatou):
+        if isinstance(partner, YmatouClient):
             assert_clean(repr(await partner.read_page(1, LONG)))
     assert_clean(repr(partner) + repr(vars(partner)))
     assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
@@ -78,7 +78,7 @@ async def listen(partner: Partner, store: MemoryTokens) -> None:
 @pytest.mark.parametrize("answers", [(behave,) for behave in parrots(ACCOUNT, PASSWORD)]
                          + [(GRANT, behave) for behave in parrots(ACCOUNT, PASSWORD, TOKEN)])  # fmt: skip
 async def test_what_sekorm_repeats_of_our_secrets_is_not_shown(
-    make_sekorm: Callable[..., Sekorm], caplog: pytest.LogCaptureFixture, answers: tuple[Behaviour, ...]
+    make_sekorm: Callable[..., SekormClient], caplog: pytest.LogCaptureFixture, answers: tuple[Behaviour, ...]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     store = MemoryTokens()
@@ -90,7 +90,7 @@ async def test_what_sekorm_repeats_of_our_secrets_is_not_shown(
 
 @pytest.mark.parametrize("answer", parrots(PASSWORD, AUTH_CODE))
 async def test_what_ymatou_repeats_of_our_secrets_is_not_shown(
-    make_ymatou: Callable[..., Ymatou], caplog: pytest.LogCaptureFixture, answer: Behaviour
+    make_ymatou: Callable[..., YmatouClient], caplog: pytest.LogCaptureFixture, answer: Behaviour
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with Scripted(answer) as server:

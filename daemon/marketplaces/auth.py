@@ -14,7 +14,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome, Trouble
 from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName
-from daemon.partners.transport import not_sent
+from daemon.marketplaces.transport import not_sent
 
 log = structlog.get_logger(__name__)
 

@@ -14,13 +14,13 @@ from daemon.core.outcome import Kind
 from daemon.core.proof import Comparison
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, Push, Sku
-from daemon.partners import Sekorm, Ymatou
-from daemon.partners.contained import contained
-from daemon.partners.reply import DEEPEST, NotDecodedError, decoded, read_object
-from daemon.partners.ymatou import PAGE_CAP
-from tests.partners.conftest import LONG
-from tests.partners.memory import MemoryTokens
-from tests.partners.scripted import Request, Scripted, reply
+from daemon.marketplaces import SekormClient, YmatouClient
+from daemon.marketplaces.contained import contained
+from daemon.marketplaces.reply import DEEPEST, NotDecodedError, decoded, read_object
+from daemon.marketplaces.ymatou.client import PAGE_CAP
+from tests.marketplaces.conftest import LONG
+from tests.marketplaces.memory import MemoryTokens
+from tests.marketplaces.scripted import Request, Scripted, reply
 
 PUSHES = [Push(Sku("a"), ("A", "B"), 1), Push(Sku("b"), ("B", "B"), 2)]
 CODES = [b'"code":0', b'"code":"0000"']
@@ -133,7 +133,7 @@ def test_a_body_that_is_not_what_its_encoding_says_is_not_decoded(body: bytes, e
         decoded(body, encoding, 100)
 
 
-async def test_a_reply_that_says_twice_where_it_ends_is_unknown(make_ymatou: Callable[..., Ymatou]) -> None:
+async def test_a_reply_that_says_twice_where_it_ends_is_unknown(make_ymatou: Callable[..., YmatouClient]) -> None:
     body = b'{"code":"0000"}'
     chunked = b"f\r\n" + body + b"\r\n0\r\n\r\n"
     raws = [
@@ -176,7 +176,7 @@ async def test_whatever_a_client_raises_is_an_unknown_outcome_with_its_traceback
     assert line["exception"].endswith("OverflowError: date value out of range, said [masked]")
 
 
-async def test_no_method_of_ymatou_raises(make_ymatou: Callable[..., Ymatou]) -> None:
+async def test_no_method_of_ymatou_raises(make_ymatou: Callable[..., YmatouClient]) -> None:
     def now() -> datetime:
         raise OverflowError("date value out of range")
 
@@ -197,7 +197,7 @@ class _Broken(MemoryTokens):
         raise RuntimeError("nobody foresaw this")
 
 
-async def test_no_method_of_sekorm_raises(make_sekorm: Callable[..., Sekorm]) -> None:
+async def test_no_method_of_sekorm_raises(make_sekorm: Callable[..., SekormClient]) -> None:
     sekorm = make_sekorm(store=_Broken())
     with capture_logs() as lines:
         outcomes = [
@@ -212,7 +212,7 @@ async def test_no_method_of_sekorm_raises(make_sekorm: Callable[..., Sekorm]) ->
 
 
 async def test_a_token_answer_that_breaks_the_client_sends_nothing_and_is_tried_again_later(
-    make_sekorm: Callable[..., Sekorm], tokens: MemoryTokens
+    make_sekorm: Callable[..., SekormClient], tokens: MemoryTokens
 ) -> None:
     async with Scripted(reply(b'{"code":0,"data":{"accessToken":"abc","expiresIn":1e400}}')) as server:
         outcome = await make_sekorm(server.url).push(PUSHES[0], LONG)

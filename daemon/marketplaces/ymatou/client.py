@@ -14,15 +14,15 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage
 from daemon.core.secrecy import ForeignMask
-from daemon.core.signature import sign
+from daemon.marketplaces.ymatou.signature import sign
 from daemon.core.types import YMATOU, ChannelName, Push, Sku
-from daemon.partners.contained import contained
-from daemon.partners.offset import PartnerClock
-from daemon.partners.partner import check_number, field_problem
-from daemon.partners.products import PAGE_ROWS, NotAPageError, read_page
-from daemon.partners.reply import foreign_words, words, write_json
-from daemon.partners.transport import RESPONSE_CAP, Transport
-from daemon.partners.ymatou_answers import Answer, read_answer, read_results
+from daemon.marketplaces.contained import contained
+from daemon.marketplaces.clock_offset import PartnerClock
+from daemon.marketplaces.client import check_number, field_problem
+from daemon.marketplaces.ymatou.products import PAGE_ROWS, NotAPageError, read_page
+from daemon.marketplaces.reply import foreign_words, words, write_json
+from daemon.marketplaces.transport import RESPONSE_CAP, Transport
+from daemon.marketplaces.ymatou.answers import Answer, read_answer, read_results
 from daemon.settings.model import Ymatou as YmatouSettings
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class _Method:
     url: URL
 
 
-class Ymatou:
+class YmatouClient:
     """The client. `now` gives this machine's time, aware, in UTC.
 
     Raises ConfigError when `settings.ca_file` cannot be used.

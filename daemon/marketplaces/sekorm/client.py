@@ -17,13 +17,13 @@ from daemon.core.proof import Comparison
 from daemon.core.secrecy import ForeignMask
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM, ChannelName, Push
-from daemon.partners.auth import Grant, TokenSource, TokenStore
-from daemon.partners.contained import contained
-from daemon.partners.naming import named_skus
-from daemon.partners.partner import check_number, field_problem
-from daemon.partners.reply import foreign_words, write_json
-from daemon.partners.sekorm_answers import LONGEST_TOKEN, Answer, read_answer, read_grant
-from daemon.partners.transport import Transport
+from daemon.marketplaces.auth import Grant, TokenSource, TokenStore
+from daemon.marketplaces.contained import contained
+from daemon.marketplaces.sekorm.naming import named_skus
+from daemon.marketplaces.client import check_number, field_problem
+from daemon.marketplaces.reply import foreign_words, write_json
+from daemon.marketplaces.sekorm.answers import LONGEST_TOKEN, Answer, read_answer, read_grant
+from daemon.marketplaces.transport import Transport
 from daemon.settings.model import Sekorm as SekormSettings
 
 LONGEST_NAME: Final = 50
@@ -56,7 +56,7 @@ _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
 _SYSTEM_ERROR: Final = "system error"
 
 
-class Sekorm:
+class SekormClient:
     """The client. Tokens come from `tokens`, which all replicas share.
 
     Raises ConfigError when `settings.ca_file` cannot be used.

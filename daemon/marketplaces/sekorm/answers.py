@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from daemon.core.outcome import Outcome
-from daemon.partners.auth import LONGEST_LIFE, Grant
-from daemon.partners.reply import read_object
-from daemon.partners.transport import not_sent
+from daemon.marketplaces.auth import LONGEST_LIFE, Grant
+from daemon.marketplaces.reply import read_object
+from daemon.marketplaces.transport import not_sent
 
 LONGEST_TOKEN: Final = 100
 

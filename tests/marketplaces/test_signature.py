@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.signature import sign
+from daemon.marketplaces.ymatou.signature import sign
 
 SECRET = "cvxEvN7q2ixmN6Y8DFRJmuP79H2zxctK"
 COMMON = {

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from daemon import clock, settings
 from daemon.core.types import SEKORM, YMATOU, ChannelName, Push, Sku
-from daemon.partners import Partner, Sekorm, Ymatou
+from daemon.marketplaces import Client, SekormClient, YmatouClient
 from daemon.simulator import Fault, Key, SekormSettings, Simulator, YmatouSettings
 from daemon.simulator.faults import FAULT
-from tests.partners.memory import MemoryTokens
+from tests.marketplaces.memory import MemoryTokens
 
 LONG = timedelta(seconds=10)
 SEKORM_DEMO = SekormSettings()
@@ -48,7 +48,7 @@ class Line:
     """One partner and the simulator it speaks to."""
 
     name: ChannelName
-    partner: Partner
+    partner: Client
     simulator: Simulator
 
     def push(self, quantity: int, number: int = 1) -> Push:
@@ -97,12 +97,12 @@ def tokens() -> MemoryTokens:
 
 
 @pytest.fixture
-async def make_sekorm(simulator: Simulator, tokens: MemoryTokens) -> AsyncIterator[Callable[..., Sekorm]]:
+async def make_sekorm(simulator: Simulator, tokens: MemoryTokens) -> AsyncIterator[Callable[..., SekormClient]]:
     """Makes clients of the simulated gateway, or of the one at `base`; closes them."""
     async with AsyncExitStack() as stack:
 
-        def make(base: str = "", store: MemoryTokens | None = None, **changes: object) -> Sekorm:
-            client = Sekorm(sekorm_settings(base or simulator.url, **changes), store or tokens)
+        def make(base: str = "", store: MemoryTokens | None = None, **changes: object) -> SekormClient:
+            client = SekormClient(sekorm_settings(base or simulator.url, **changes), store or tokens)
             stack.push_async_callback(client.close)
             return client
 
@@ -110,12 +110,12 @@ async def make_sekorm(simulator: Simulator, tokens: MemoryTokens) -> AsyncIterat
 
 
 @pytest.fixture
-async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., Ymatou]]:
+async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., YmatouClient]]:
     """Makes clients of the simulated API, or of the one at `base`; closes them."""
     async with AsyncExitStack() as stack:
 
-        def make(base: str = "", now: Callable[[], datetime] = clock.now, **changes: object) -> Ymatou:
-            client = Ymatou(ymatou_settings(base or simulator.url, **changes), now)
+        def make(base: str = "", now: Callable[[], datetime] = clock.now, **changes: object) -> YmatouClient:
+            client = YmatouClient(ymatou_settings(base or simulator.url, **changes), now)
             stack.push_async_callback(client.close)
             return client
 
@@ -126,8 +126,8 @@ async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., Ymato
 async def line(
     request: pytest.FixtureRequest,
     simulator: Simulator,
-    make_sekorm: Callable[..., Sekorm],
-    make_ymatou: Callable[..., Ymatou],
+    make_sekorm: Callable[..., SekormClient],
+    make_ymatou: Callable[..., YmatouClient],
 ) -> Line:
     """Each partner in turn; Sekorm has its token already."""
     if request.param == YMATOU:

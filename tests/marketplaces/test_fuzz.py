@@ -1,10 +1,10 @@
-"""A part of what `python -m tests.partners.fuzz` does, with a seed, and shows that the strict reader tells apart."""
+"""A part of what `python -m tests.marketplaces.fuzz` does, with a seed, and shows that the strict reader tells apart."""
 
 import pytest
 import structlog
 
-from tests.partners import strict
-from tests.partners.fuzz import METHODS, fuzz
+from tests.marketplaces import strict
+from tests.marketplaces.fuzz import METHODS, fuzz
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 

@@ -12,9 +12,9 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.tokens import StoredToken
 from daemon.core.types import SEKORM
-from daemon.partners.auth import Grant, TokenSource
-from daemon.partners.transport import not_sent
-from tests.partners.memory import MemoryTokens
+from daemon.marketplaces.auth import Grant, TokenSource
+from daemon.marketplaces.transport import not_sent
+from tests.marketplaces.memory import MemoryTokens
 
 FETCH_TIMEOUT = timedelta(seconds=0.3)
 DOWN = not_sent("nobody answers")

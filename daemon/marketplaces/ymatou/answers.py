@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from daemon.core.outcome import Kind
-from daemon.partners.reply import read_object
+from daemon.marketplaces.reply import read_object
 
 
 class Answer(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from daemon.core.types import ChannelName
-from daemon.partners.reply import parse_http_date
+from daemon.marketplaces.reply import parse_http_date
 
 log = structlog.get_logger(__name__)
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.partners import Sekorm, Ymatou
+from daemon.marketplaces import SekormClient, YmatouClient
 from daemon.settings import rules
 
 
 @pytest.mark.parametrize(
     ("batch", "most"),
-    [(rules.SekormBatch, Sekorm.most_per_call), (rules.YmatouBatch, Ymatou.most_per_call)],
+    [(rules.SekormBatch, SekormClient.most_per_call), (rules.YmatouBatch, YmatouClient.most_per_call)],
 )
 def test_batch_ends_where_the_client_does(batch: Any, most: int) -> None:  # noqa: ANN401 - an annotated type
     number: TypeAdapter[int] = TypeAdapter(batch)

@@ -12,7 +12,7 @@ import pytest
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import SEKORM, YMATOU, Push, Sku
-from tests.partners.conftest import LONG, Line
+from tests.marketplaces.conftest import LONG, Line
 
 SHORT = timedelta(seconds=0.4)
 

@@ -17,11 +17,11 @@ from daemon import clock
 from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import SEKORM
-from daemon.partners.transport import RESPONSE_CAP, Reply, Transport
+from daemon.marketplaces.transport import RESPONSE_CAP, Reply, Transport
 from daemon.settings import Sekorm as SekormSettings
 from daemon.settings import Ymatou as YmatouSettings
-from tests.partners.authority import Authority
-from tests.partners.scripted import Behaviour, Request, Scripted, hang_up, reply, reset, stay_silent, wire
+from tests.marketplaces.authority import Authority
+from tests.marketplaces.scripted import Behaviour, Request, Scripted, hang_up, reply, reset, stay_silent, wire
 
 OK = reply(b"{}")
 

@@ -7,12 +7,12 @@ from typing import Protocol
 from daemon.core.outcome import Outcome
 from daemon.core.proof import Comparison, ReadPage
 from daemon.core.types import ChannelName, Push
-from daemon.partners.reply import words
+from daemon.marketplaces.reply import words
 
 _SHOWN = 40
 
 
-class Partner(Protocol):
+class Client(Protocol):
     """One marketplace. Made and used in one event loop; `close` ends it."""
 
     @property

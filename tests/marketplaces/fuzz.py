@@ -1,4 +1,4 @@
-"""Answers that no marketplace should give, at the clients: `python -m tests.partners.fuzz --answers 200000 --seed 1`.
+"""Answers that no marketplace should give, at the clients: `python -m tests.marketplaces.fuzz --answers 200000 --seed 1`.
 
 Real answers are mutated in their structure, their headers and their bytes. Whatever comes of it, no method may raise or
 outlast its deadline, and none may call applied what the reader in `strict.py`, which shares no code with the clients,
@@ -21,11 +21,11 @@ import structlog
 from daemon.core.outcome import Outcome
 from daemon.core.proof import Comparison, ReadPage
 from daemon.core.types import Push, Sku
-from daemon.partners import Sekorm, Ymatou
-from tests.partners import strict
-from tests.partners.answers import Answers
-from tests.partners.conftest import sekorm_settings, ymatou_settings
-from tests.partners.memory import MemoryTokens
+from daemon.marketplaces import SekormClient, YmatouClient
+from tests.marketplaces import strict
+from tests.marketplaces.answers import Answers
+from tests.marketplaces.conftest import sekorm_settings, ymatou_settings
+from tests.marketplaces.memory import MemoryTokens
 
 TIMEOUT: Final = timedelta(seconds=1)
 GRACE_S: Final = 1.0
@@ -113,8 +113,8 @@ class Fuzz:
         """Give `answers` answers to the methods in turn. Raises Failed."""
         while self.figures.answers < answers:
             base = f"http://127.0.0.1:{self._wire.port}"
-            sekorm = Sekorm(sekorm_settings(base, timeout_s=TIMEOUT.total_seconds()), self._tokens)
-            ymatou = Ymatou(ymatou_settings(base, timeout_s=TIMEOUT.total_seconds()))
+            sekorm = SekormClient(sekorm_settings(base, timeout_s=TIMEOUT.total_seconds()), self._tokens)
+            ymatou = YmatouClient(ymatou_settings(base, timeout_s=TIMEOUT.total_seconds()))
             try:
                 for _ in range(min(500, answers - self.figures.answers)):
                     await self._step(sekorm, ymatou, METHODS[self.figures.answers % len(METHODS)])
@@ -124,7 +124,7 @@ class Fuzz:
                 await ymatou.close()
         return self.figures
 
-    async def _step(self, sekorm: Sekorm, ymatou: Ymatou, method: str) -> None:
+    async def _step(self, sekorm: SekormClient, ymatou: YmatouClient, method: str) -> None:
         raw, is_closed = self._answers.of(method)
         self._wire.raw, self._wire.is_closed, self._wire.requests = raw, is_closed, 0
         if method == "sekorm.token":
@@ -150,7 +150,7 @@ class Fuzz:
         self._tokens.held_until = 0.0
 
     async def _call(
-        self, sekorm: Sekorm, ymatou: Ymatou, method: str
+        self, sekorm: SekormClient, ymatou: YmatouClient, method: str
     ) -> Sequence[Outcome | Comparison | ReadPage]:
         match method:
             case "sekorm.push":

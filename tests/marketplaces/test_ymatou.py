@@ -13,19 +13,19 @@ from structlog.testing import capture_logs
 from daemon import clock, settings
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage, ReadSku
-from daemon.core.signature import sign
+from daemon.marketplaces.ymatou.signature import sign
 from daemon.core.types import YMATOU, Push, Sku
-from daemon.partners import Ymatou
+from daemon.marketplaces import YmatouClient
 from daemon.simulator import Simulator
 from daemon.simulator.faults import FAULT
-from tests.partners.conftest import LONG, YMATOU_DEMO
-from tests.partners.scripted import Scripted, reply
+from tests.marketplaces.conftest import LONG, YMATOU_DEMO
+from tests.marketplaces.scripted import Scripted, reply
 
 PUSH = Push(Sku("a"), ("393992",), 10)
 DONE = reply(b'{"code":"0000","message":null,"content":null}')
 APP_ID = YMATOU_DEMO.app_id
 
-Make = Callable[..., Ymatou]
+Make = Callable[..., YmatouClient]
 
 
 def change(simulator: Simulator, **values: object) -> None:

@@ -12,12 +12,12 @@ from daemon import clock, settings
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import Comparison
 from daemon.core.types import SEKORM, Push, Sku
-from daemon.partners import Sekorm
+from daemon.marketplaces import SekormClient
 from daemon.simulator import Simulator
 from daemon.simulator.faults import FAULT
-from tests.partners.conftest import LONG
-from tests.partners.memory import MemoryTokens
-from tests.partners.scripted import Scripted, reply
+from tests.marketplaces.conftest import LONG
+from tests.marketplaces.memory import MemoryTokens
+from tests.marketplaces.scripted import Scripted, reply
 
 PRINTED_TOKEN = "sgOQYs6UKqp/6EUP6e7QEgzcbYgow2KMYveuQnjHtKVeUIh0rJ0DrJE9/X5A0lohTQ7o37JbrOTeHsYbdpOPMw=="
 PRINTED_GRANT = json.dumps(
@@ -28,7 +28,7 @@ DONE = reply(b'{"code":0,"msg":"OK","data":null}')
 GRANT = reply(PRINTED_GRANT)
 PUSH = Push(Sku("a"), ("1211LL的ON2", "AMS"), 100)
 
-Make = Callable[..., Sekorm]
+Make = Callable[..., SekormClient]
 
 
 def change(simulator: Simulator, **values: object) -> None:

@@ -23,7 +23,7 @@ from daemon import __version__, clock
 from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import ChannelName
-from daemon.partners.reply import NotDecodedError, decoded, parse_retry_after, words
+from daemon.marketplaces.reply import NotDecodedError, decoded, parse_retry_after, words
 
 RESPONSE_CAP: Final = 256 * 1024
 """Bytes of a reply after decompression; both partners answer in a few hundred."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.types import Push, Sku
-from daemon.partners.naming import named_skus
+from daemon.marketplaces.sekorm.naming import named_skus
 
 
 def asked(*names: str) -> list[Push]:

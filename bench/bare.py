@@ -15,13 +15,14 @@ import aiohttp
 import asyncpg
 
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 async def fetch_token(session: aiohttp.ClientSession, url: str) -> str:
     """Ask for a token once."""
-    account = SimulatorSettings().sekorm
+    account = SimulatorSettings().of(SekormShop)
     data = {"accessToken": account.account, "appSecret": account.app_secret}
     async with session.post(f"{url}/serviceGate/getAccessToken", data=data) as response:
         token: str = json.loads(await response.read())["data"]["accessToken"]

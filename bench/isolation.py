@@ -12,6 +12,7 @@ from bench.partner import PartnerEnd, partner_end
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.results import Promise, Result, Row
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 
 NAME: Final = "isolation"
 _SKUS: Final = 500
@@ -53,7 +54,7 @@ async def measure(place: Place) -> Result:
 
 
 def _sections(url: str) -> Mapping[str, Mapping[str, Any]]:
-    account = SimulatorSettings().ymatou
+    account = SimulatorSettings().of(YmatouShop)
     other = {
         "base_url": url,
         "app_id": account.app_id,

@@ -17,11 +17,15 @@ import aiohttp
 from pydantic import SecretStr
 
 from bench.answering import Answering
-from daemon import clock, settings
+from daemon import clock
 from daemon.core.outcome import Kind
 from daemon.core.tokens import StoredToken
-from daemon.core.types import Push, Sku
-from daemon.marketplaces import Client, SekormClient, YmatouClient
+from daemon.core.types import ChannelName, Push, Sku
+from daemon.marketplaces.client import Client
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.sekorm.settings import SekormSettings
+from daemon.marketplaces.ymatou.client import YmatouClient
+from daemon.marketplaces.ymatou.settings import YmatouSettings
 
 IN_FLIGHT = 32
 ROUNDS = 9
@@ -86,11 +90,11 @@ async def _measure(one: Callable[[], Awaitable[None]], requests: int) -> tuple[f
     return requests / (clock.monotonic() - began_at), (time.process_time() - cpu) / requests * 1e6
 
 
-def _pushing(partner: Client, push: Push) -> Callable[[], Awaitable[None]]:
+def _pushing(client: Client, push: Push) -> Callable[[], Awaitable[None]]:
     async def one() -> None:
-        outcome = await partner.push(push, timedelta(seconds=5))
+        outcome = await client.push(push, timedelta(seconds=5))
         if outcome.kind is not Kind.APPLIED:
-            raise SystemExit(f"{partner.name}: {outcome}")
+            raise SystemExit(f"{client.channel}: {outcome}")
 
     return one
 
@@ -99,7 +103,8 @@ async def _run(port: int, requests: int) -> None:
     base = f"http://127.0.0.1:{port}"
     secret = SecretStr("x" * 32)
     sekorm = SekormClient(
-        settings.Sekorm(
+        ChannelName("sekorm"),
+        SekormSettings(
             base_url=f"{base}/serviceGate",
             account=secret,
             app_secret=secret,
@@ -109,14 +114,15 @@ async def _run(port: int, requests: int) -> None:
         _Tokens(),
     )
     ymatou = YmatouClient(
-        settings.Ymatou(
+        ChannelName("ymatou"),
+        YmatouSettings(
             base_url=base,
             app_id="x" * 18,
             app_secret=secret,
             auth_code=secret,
             listing="SELECT",
             concurrency=IN_FLIGHT,
-        )
+        ),
     )
     connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
     async with aiohttp.ClientSession(connector=connector) as session:

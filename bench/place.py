@@ -13,6 +13,7 @@ import asyncpg
 from bench.programs import Program, answer_of, running
 from daemon.demo.postgres import PostgresServer
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
 
 SERVER: Final[Mapping[str, str]] = {
     "fsync": "on",
@@ -100,7 +101,7 @@ def daemon_setup(
 ) -> Iterator[DaemonSetup]:
     """The configuration of a daemon that watches erp.stock and tells Sekorm at `url`, without debounce. `more`: other
     sections."""
-    account = SimulatorSettings().sekorm
+    account = SimulatorSettings().of(SekormShop)
     sections: dict[str, dict[str, Any]] = {
         "database": {"dsn": dsn},
         "[watch]": {"table": "erp.stock", "sku": "sku"},

@@ -76,7 +76,7 @@ def invoke(args: list[str]) -> int:
     "--secrets-dir",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="A folder with one file for each secret, such as channels__sekorm__app_secret. "
+    help="A folder with one file for each secret, such as channels__tokyo__app_secret. "
     "Default: $STOCKRELAY_SECRETS_DIR.",
 )
 @click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
@@ -89,7 +89,7 @@ def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
     Setting it up:  stockrelay migrate, stockrelay check, stockrelay run
     One command:    stockrelay COMMAND --help
 
-    Every setting can also come from the environment (STOCKRELAY_CHANNELS__SEKORM__APP_SECRET) or from a
+    Every setting can also come from the environment (STOCKRELAY_CHANNELS__TOKYO__APP_SECRET) or from a
     file in the secrets folder. The environment overrides the secrets folder, which overrides the TOML file.
 
     Answers go to standard output, in JSON with --json; errors go to standard error, in one line that says what to

@@ -166,7 +166,7 @@ def _since(lanes: Sequence[Mapping[str, Any]], moments: Moments) -> str:
 
 
 def print_settings(answer: Mapping[str, Any], above: str = "") -> None:
-    """A line for each key, as it is called in messages: `channels.sekorm.rate_per_s = 20.0`."""
+    """A line for each key, as it is called in messages: `channels.tokyo.rate_per_s = 20.0`."""
     for name, value in answer.items():
         if isinstance(value, Mapping):
             print_settings(value, f"{above}{name}.")

@@ -6,10 +6,12 @@ from daemon.app.building import (
     lease_connections,
     listings,
     opened,
+    opened_clients,
     operators_zone,
-    partners,
+    problems_of,
     reconcilers,
 )
+from daemon.app.configuration import exposed_files, load, settings_of, settings_schema
 from daemon.app.running import run, serve
 from daemon.app.standing import status
 from daemon.app.syncing import plan_sync, sync
@@ -18,20 +20,25 @@ from daemon.app.upkeep import adopt, installation, migrate, migration_sql, send_
 __all__ = [
     "adopt",
     "connect_options",
+    "exposed_files",
     "guard_rule",
     "installation",
     "lease_connections",
     "listings",
+    "load",
     "migrate",
     "migration_sql",
     "opened",
+    "opened_clients",
     "operators_zone",
-    "partners",
     "plan_sync",
+    "problems_of",
     "reconcilers",
     "run",
     "send_test",
     "serve",
+    "settings_of",
+    "settings_schema",
     "status",
     "sync",
     "uninstall",

@@ -1,4 +1,4 @@
-"""Builds the parts from the settings: listings, partners, ledgers, limits, connections."""
+"""Builds the parts from the settings: listings, clients, ledgers, limits, connections."""
 
 import os
 import socket
@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from functools import partial
 from zoneinfo import ZoneInfo
 
+from daemon.app.configuration import titles
 from daemon.core.guard import GuardRule
+from daemon.core.plan import Problem
 from daemon.core.types import ChannelName
-from daemon.marketplaces import Client, SekormClient, YmatouClient
+from daemon.marketplaces.client import Client
+from daemon.marketplaces.registry import spec_of
 from daemon.progress import Pulse
 from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
@@ -20,7 +23,6 @@ from daemon.services.notify import Manners, Notifier, Receiver
 from daemon.services.reconcile import Limits as ReconcileLimits
 from daemon.services.reconcile import Reconciler
 from daemon.settings import ChannelSettings, Settings
-from daemon.settings import Sekorm as SekormSettings
 from daemon.store import migrate as migrations
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
@@ -32,11 +34,6 @@ from daemon.store.outbox import Outbox
 from daemon.store.proof import Proofs
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
-
-IDENTIFIER_COLUMNS: Final = {
-    ChannelName("sekorm"): SekormClient.identifier_columns,
-    ChannelName("ymatou"): YmatouClient.identifier_columns,
-}
 
 
 def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
@@ -105,7 +102,11 @@ def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
     """Return the listing of every enabled channel."""
     return {
         name: ChannelListing(
-            name, channel.listing, IDENTIFIER_COLUMNS[name], channel.max_quantity, channel.duplicates
+            name,
+            channel.listing,
+            spec_of(channel).identifier_columns,
+            channel.max_quantity,
+            channel.duplicates,
         )
         for name, channel in settings.enabled_channels().items()
     }
@@ -118,20 +119,19 @@ def listing_health(settings: Settings, database: Database) -> ListingHealth:
 
 
 @asynccontextmanager
-async def partners(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Client]]:
-    """Build the client of every enabled channel; closed at the end."""
+async def opened_clients(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Client]]:
+    """Make the client of every enabled channel; closed at the end."""
     async with AsyncExitStack() as stack:
-        built: dict[ChannelName, Client] = {}
+        clients: dict[ChannelName, Client] = {}
         for name, channel in settings.enabled_channels().items():
-            client: Client
-            if isinstance(channel, SekormSettings):
-                key = channel.token_key.get_secret_value() if channel.token_key else None
-                client = SekormClient(channel, Tokens(database, name, key))
-            else:
-                client = YmatouClient(channel)
-            stack.push_async_callback(client.close)
-            built[name] = client
-        yield built
+            clients[name] = spec_of(channel).client(name, channel, partial(Tokens, database, name))
+            stack.push_async_callback(clients[name].close)
+        yield clients
+
+
+def problems_of(settings: Settings) -> dict[ChannelName, Problem]:
+    """Why a SKU with given identifiers can never be sent, for each channel."""
+    return {name: spec_of(channel).problem for name, channel in settings.enabled_channels().items()}
 
 
 def confirmed_per_s(settings: Settings) -> float:
@@ -182,10 +182,10 @@ def ledgers_of(
     settings: Settings,
     database: Database,
     claims: Mapping[ChannelName, Database],
-    clients: Mapping[ChannelName, Client],
 ) -> dict[ChannelName, Ledger]:
+    problems = problems_of(settings)
     return {
-        name: Ledger(database, listing, clients[name].problem, guard_rule(settings), claims.get(name))
+        name: Ledger(database, listing, problems[name], guard_rule(settings), claims.get(name))
         for name, listing in listings(settings).items()
     }
 
@@ -237,6 +237,7 @@ def manners(settings: Settings) -> Manners:
     notify = settings.notify
     return Manners(
         language=notify.language,
+        titles=titles(settings, notify.language),
         zone=operators_zone(settings),
         gather=notify.gather,
         most_per_hour=notify.most_per_hour,

@@ -12,13 +12,11 @@ from daemon.app.building import connect_options, limits, manners, receivers
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.logs import Log
-from daemon.marketplaces import Client, SekormClient, YmatouClient
+from daemon.marketplaces.client import Client
 from daemon.services.dispatch import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.notify import Notifier, Receiver
-from daemon.settings import Sekorm as SekormSettings
 from daemon.settings import Settings
-from daemon.settings import Ymatou as YmatouSettings
 from daemon.settings.fingerprints import fingerprints
 from daemon.settings.reload import reload
 from daemon.store.database import Database
@@ -109,11 +107,7 @@ def take_limits(
 ) -> None:
     """New requests are made with the new secrets, at the new rate."""
     for name, channel in settings.enabled_channels().items():
-        match clients[name], channel:
-            case (SekormClient() as client, SekormSettings()):
-                client.use(channel)
-            case (YmatouClient() as client, YmatouSettings()):
-                client.use(channel)
+        clients[name].use(channel)
         dispatchers[name].use(limits(settings, channel))
 
 

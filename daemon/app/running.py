@@ -22,7 +22,7 @@ from daemon.app.building import (
     longest_settle,
     new_holder,
     notifier,
-    partners,
+    opened_clients,
     reconcilers,
 )
 from daemon.app.reloading import Reloading, take_addresses, take_limits, take_rest
@@ -32,7 +32,7 @@ from daemon.app.watching import Watching, watching
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.logs import Log
-from daemon.marketplaces import Client
+from daemon.marketplaces.client import Client
 from daemon.services.capture_health import CaptureHealth
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.dispatch import Dispatcher
@@ -119,7 +119,7 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading:
         reloading.follow(lambda now, _told: take_addresses(pools.all(), now))
         if not await _wait_for_database(reloading, pools.all(), watch.readiness, stop):
             return
-        clients = await stack.enter_async_context(partners(reloading.settings, pools.shared))
+        clients = await stack.enter_async_context(opened_clients(reloading.settings, pools.shared))
         await _serve(reloading, pools, clients, holder, watch, stop)
 
 
@@ -161,7 +161,7 @@ async def _serve(
     readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
     database, lanes = pools.shared, Lanes(pools.leases)
-    ledgers = ledgers_of(settings, database, pools.claims, clients)
+    ledgers = ledgers_of(settings, database, pools.claims)
     dispatchers: dict[ChannelName, Dispatcher] = {}
     for name in ledgers:
         dispatchers[name] = Dispatcher(

@@ -20,7 +20,8 @@ from daemon.app.building import (
     longest_settle,
     new_holder,
     opened,
-    partners,
+    opened_clients,
+    problems_of,
 )
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.core.plan import Listed, Problem, twins_problem, unsendable
@@ -60,12 +61,12 @@ async def sync(
         leases = lease_pool(settings)
         stack.push_async_callback(leases.close)
         await leases.open()
-        clients = await stack.enter_async_context(partners(settings, database))
+        clients = await stack.enter_async_context(opened_clients(settings, database))
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         lanes = Lanes(leases)
         syncs = Syncs(database, listing, await _direct(settings, stack))
-        ledgers = ledgers_of(settings, database, {}, clients)
+        ledgers = ledgers_of(settings, database, {})
         dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
         sharing = LaneSharing(
             lanes, {name: Served(dispatcher, None)}, holder, settings.run.lease, is_guest=True
@@ -133,7 +134,8 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, 2))
-        client = (await stack.enter_async_context(partners(settings, database)))[name]
+        client = (await stack.enter_async_context(opened_clients(settings, database)))[name]
+        problem = problems_of(settings)[name]
         # Read as if it were summed: that shows which SKUs share identifiers.
         syncs = Syncs(database, replace(listing, duplicates="sum"), await _direct(settings, stack))
         parked, open_since = await syncs.before()
@@ -152,7 +154,7 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
                     if listing.duplicates == "sum" and listed.carrier not in (None, sku):
                         summed += 1
                         continue
-                    reason = _unsent(sku, listed, client.problem, listing.duplicates)
+                    reason = _unsent(sku, listed, problem, listing.duplicates)
                     if reason is not None:
                         wrong += 1
                         if len(problems) < _SHOWN:

@@ -1,11 +1,11 @@
 """What watches the daemon itself: its loops, whether it is ready, its metrics, and the port on which machines ask."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 import structlog
 
@@ -15,10 +15,10 @@ from daemon.app.standing import status
 from daemon.app.supervising import Run, Supervisor
 from daemon.core.types import ChannelName
 from daemon.logs import Log
+from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 from daemon.ops.http import Page, listening
 from daemon.ops.metrics import Counted, Metrics
 from daemon.ops.pages import StatusPage, alive, measured, ready
-from daemon.marketplaces import Client, SekormClient, YmatouClient
 from daemon.progress import Progress
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
@@ -73,10 +73,14 @@ class Watching:
         for each in watched:
             self._follow_channel(each, intake)
         for name, client in clients.items():
-            if isinstance(client, SekormClient):
-                live.follow("stockrelay_token_remaining_seconds", partial(_token_remaining, client), name)
-            elif isinstance(client, YmatouClient):
-                live.follow("stockrelay_partner_clock_offset_seconds", partial(_clock_offset, client), name)
+            match client.authorisation:
+                case UsesToken(remaining_s):
+                    live.follow("stockrelay_token_remaining_seconds", remaining_s, name)
+                case SignsRequests(clock_offset):
+                    follow = partial(_seconds, clock_offset)
+                    live.follow("stockrelay_partner_clock_offset_seconds", follow, name)
+                case _ as unknown:
+                    assert_never(unknown)
 
     def _follow_channel(self, watched: Watched, intake: Intakes) -> None:
         live, name = self.metrics.live, watched.ledger.channel
@@ -101,12 +105,9 @@ class Watching:
         self.metrics.counted(channel, clock.now().timestamp(), counted)
 
 
-def _token_remaining(client: SekormClient) -> float | None:
-    return client.token_remaining_s
-
-
-def _clock_offset(client: YmatouClient) -> float | None:
-    return None if client.clock_offset is None else client.clock_offset.total_seconds()
+def _seconds(offset: Callable[[], timedelta | None]) -> float | None:
+    found = offset()
+    return None if found is None else found.total_seconds()
 
 
 @asynccontextmanager

@@ -1,19 +1,22 @@
 """`stockrelay check`: looks at everything the daemon relies on, as the daemon would, and changes nothing."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options, guard_rule, listings
+from daemon.app import connect_options, guard_rule, listings, problems_of
 from daemon.check import coverage, listing, notify, partner, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
 from daemon.core.checks import CheckResult
 from daemon.core.errors import ConfigError, StockrelayError
-from daemon.core.types import SEKORM, ChannelName
-from daemon.marketplaces import Client, TokenStore
+from daemon.core.types import ChannelName
+from daemon.marketplaces.auth import TokenStore
+from daemon.marketplaces.client import Client
+from daemon.marketplaces.registry import spec_of
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.inspect import Inspector, Server
@@ -21,6 +24,7 @@ from daemon.store.tokens import Tokens
 
 __all__ = ["run_checks"]
 
+_Tokens = Callable[[ChannelName, str | None], TokenStore]
 _CAPTURE: Final = (schema.FUNCTIONS, schema.OWNER, schema.REPLICATION)
 
 
@@ -28,31 +32,31 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[C
     """Look at everything; what depends on a check that failed is skipped. `exposed` are files with secrets in them that
     every user of this machine may read.
 
-    One thing is kept: a token that Sekorm grants for the proof stands in the database for the daemon, so that it
+    One thing is kept: a token that a marketplace grants for the proof is stored in the database, so that the daemon
     need not fetch another.
     """
     findings = Findings()
     privacy.check_files(findings, exposed)
     is_ready = False
     async with AsyncExitStack() as stack:
-        tokens: TokenStore = partner.PassingTokens()
+        tokens: _Tokens = partner.passing_tokens
         connection = await stack.enter_async_context(server.connected(findings, settings))
         if connection is None:
             _skip_database(findings, settings)
         elif is_ready := await _check_database(findings, settings, *connection):
             tokens = await _kept_tokens(stack, settings)
-        partners = _partners(findings, settings, tokens)
-        for client in partners.values():
+        clients = _clients(findings, settings, tokens)
+        for client in clients.values():
             stack.push_async_callback(client.close)
         if connection is not None:
-            await _check_listings(findings, settings, connection[0], partners)
+            await _check_listings(findings, settings, connection[0])
         if connection is not None and is_ready:
             await coverage.check_coverage(findings, settings, connection[0])
         else:
             findings.skip(
                 server.CONNECTION if connection is None else schema.SCHEMA, *coverage.names(settings)
             )
-        await _check_partners(findings, settings, partners)
+        await _check_partners(findings, settings, clients)
     notify.check_notify(findings, settings)
     return findings.results
 
@@ -135,46 +139,41 @@ async def _check_watches(
     await schema.check_functions(findings, settings, inspector, list(watched.values()), faults)
 
 
-async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> TokenStore:
-    """The store that the daemon uses."""
-    key = settings.channels.sekorm.token_key
+async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> _Tokens:
+    """The stores that the daemon uses."""
     database = Database(connect_options(settings, is_direct=False), 1)
     stack.push_async_callback(database.close)
     try:
         await database.open()
     except StockrelayError:
-        # It answered a moment ago; the token can be proven without it.
-        return partner.PassingTokens()
-    return Tokens(database, SEKORM, key.get_secret_value() if key is not None else None)
+        # It answered a moment ago; a token can be proven without it.
+        return partner.passing_tokens
+    return partial(Tokens, database)
 
 
-def _partners(findings: Findings, settings: Settings, tokens: TokenStore) -> dict[ChannelName, Client]:
+def _clients(findings: Findings, settings: Settings, tokens: _Tokens) -> dict[ChannelName, Client]:
     built: dict[ChannelName, Client] = {}
     for name, channel in settings.enabled_channels().items():
         try:
-            built[name] = partner.make_partner(channel, tokens)
+            built[name] = spec_of(channel).client(name, channel, partial(tokens, name))
         except ConfigError as error:
             findings.failed(f"partner {name}", str(error), f"check channels.{name}.ca_file")
     return built
 
 
-async def _check_listings(
-    findings: Findings, settings: Settings, inspector: Inspector, partners: dict[ChannelName, Client]
-) -> None:
-    limit = settings.database.statement_timeout
+async def _check_listings(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    limit, problems = settings.database.statement_timeout, problems_of(settings)
     for name, its_listing in listings(settings).items():
         query, *_ = listing.names(name)
         with findings.guarding(query):
-            client = partners.get(name)
-            problem = client.problem if client is not None else lambda _identifiers: None
             rate_per_s = settings.enabled_channels()[name].rate_per_s
             rule = guard_rule(settings)
-            await listing.check_listing(findings, inspector, its_listing, problem, limit, rate_per_s, rule)
+            await listing.check_listing(
+                findings, inspector, its_listing, problems[name], limit, rate_per_s, rule
+            )
 
 
-async def _check_partners(
-    findings: Findings, settings: Settings, partners: dict[ChannelName, Client]
-) -> None:
+async def _check_partners(findings: Findings, settings: Settings, clients: dict[ChannelName, Client]) -> None:
     """All at once: one that does not answer takes its time."""
     channels = settings.enabled_channels()
 
@@ -183,5 +182,5 @@ async def _check_partners(
         await partner.check_partner(its_findings, client, channels[name].base_url)
         return its_findings
 
-    for each in await asyncio.gather(*(look(name, client) for name, client in partners.items())):
+    for each in await asyncio.gather(*(look(name, client) for name, client in clients.items())):
         findings.results += each.results

@@ -13,8 +13,7 @@ from daemon.core.dependencies import Reads, judge_reads
 from daemon.core.errors import BadRow
 from daemon.core.spelling import ADVICE, Spelling, misspelling, needs_proof
 from daemon.core.types import ChannelName
-from daemon.settings import Settings
-from daemon.settings.model import Watch
+from daemon.settings import Settings, Watch
 from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Denied, Inspector, Table
 from daemon.store.inspect_listing import ListingInspector

@@ -1,16 +1,15 @@
 """The marketplaces: reached, the credential accepted, their clocks."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, assert_never
 
 from daemon.check.findings import Findings
 from daemon.check.server import check_clock
 from daemon.core.outcome import Kind
 from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName
-from daemon.marketplaces import Client, SekormClient, TokenStore, YmatouClient
-from daemon.settings import Sekorm as SekormSettings
-from daemon.settings import Ymatou as YmatouSettings
+from daemon.marketplaces.auth import TokenStore
+from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 
 _DATE_ACCURACY: Final = timedelta(seconds=1)
 """A Date header is cut to whole seconds."""
@@ -40,25 +39,29 @@ class PassingTokens:
         """Nothing is kept."""
 
 
-def make_partner(channel: SekormSettings | YmatouSettings, tokens: TokenStore) -> Client:
-    """Return the client of a channel. Raises ConfigError."""
-    return SekormClient(channel, tokens) if isinstance(channel, SekormSettings) else YmatouClient(channel)
+def passing_tokens(_channel: ChannelName, _key: str | None) -> TokenStore:
+    """Make such a store for any channel."""
+    return PassingTokens()
 
 
-async def check_partner(findings: Findings, partner: Client, base_url: str) -> None:
-    """Reach the partner, prove the credential, and compare clocks where the partner looks at ours."""
-    name, clock_name = names(partner.name)
-    outcome = await partner.probe()
+async def check_partner(findings: Findings, client: Client, base_url: str) -> None:
+    """Reach the marketplace, prove the credential, and compare clocks where it looks at ours."""
+    name, clock_name = names(client.channel)
+    outcome = await client.probe()
     if outcome.kind is Kind.APPLIED:
         findings.passed(name, f"{base_url}: {outcome.reason}")
     else:
         advice = (
-            outcome.advice or f"check channels.{partner.name}.base_url, and ask the partner if this goes on"
+            outcome.advice or f"check channels.{client.channel}.base_url, and ask the partner if this goes on"
         )
         findings.failed(name, f"{base_url}: {outcome.reason}", advice)
-    if not isinstance(partner, YmatouClient):
-        return
-    if partner.clock_offset is None:
-        findings.skip(name, clock_name)
-    else:
-        check_clock(findings, clock_name, "the partner", partner.clock_offset, _DATE_ACCURACY)
+    match client.authorisation:
+        case UsesToken():
+            return
+        case SignsRequests(clock_offset):
+            if (offset := clock_offset()) is None:
+                findings.skip(name, clock_name)
+            else:
+                check_clock(findings, clock_name, "the partner", offset, _DATE_ACCURACY)
+        case _ as unknown:
+            assert_never(unknown)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from daemon.check.findings import Findings
 from daemon.core.capture import MIGRATE, TriggerFault, WatchedTable, judge_triggers
 from daemon.core.errors import StoreRefused
-from daemon.settings import Settings
-from daemon.settings.model import Watch
+from daemon.settings import Settings, Watch
 from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Denied, Inspector, Server, Table
 

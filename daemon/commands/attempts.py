@@ -30,7 +30,7 @@ _A_DAY: Final = timedelta(days=1)
     cls=Command,
     examples=[
         "attempts --sku SKU-1",
-        "attempts --channel ymatou --outcome refused --since 7d",
+        "attempts --channel tokyo --outcome refused --since 7d",
         "attempts --since 2026-11-21T08:30 --limit 1000 --json",
     ],
     exits={DONE: "it was read, whether or not there is an attempt", FAILED: "the database cannot be reached"},

@@ -13,7 +13,7 @@ def config() -> None:
     """Look at the settings."""
 
 
-@config.command(examples=["config show", "config show --json | jq .channels.sekorm.rate_per_s"])
+@config.command(examples=["config show", "config show --json | jq .channels.tokyo.rate_per_s"])
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(places: Places, *, as_json: bool) -> None:
@@ -38,6 +38,6 @@ def schema() -> None:
 
     For editors that check and complete TOML files by a schema. Needs no configuration.
     """
-    from daemon.settings import Settings
+    from daemon import app
 
-    print_json(Settings.model_json_schema())
+    print_json(app.settings_schema())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    examples=["pause sekorm --reason 'their maintenance, until 06:00'", "pause ymatou --by ann --json"],
+    examples=["pause tokyo --reason 'their maintenance, until 06:00'", "pause tokyo --by ann --json"],
     exits={DONE: "it is paused, and was perhaps before", FAILED: "the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)
@@ -51,7 +51,7 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
 
 @click.command(
     cls=Command,
-    examples=["resume sekorm"],
+    examples=["resume tokyo"],
     exits={DONE: "it goes on, and was perhaps not paused", FAILED: "the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)

@@ -31,7 +31,7 @@ _WIDTH: Final = 105
 
 @click.command(
     cls=Command,
-    examples=["explain SKU-1", "explain SKU-1 --channel ymatou --attempts 20", "explain SKU-1 --json"],
+    examples=["explain SKU-1", "explain SKU-1 --channel tokyo --attempts 20", "explain SKU-1 --json"],
     exits={FAILED: "the SKU is unknown (similar ones are named), or it could not be read"},
 )
 @click.argument("sku")
@@ -58,7 +58,7 @@ def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_
     knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the partner's words,
     what reconcile saw, and what happens next, by the rules that the daemon goes by.
 
-    SKU is the ERP's name. A partner's own (Sekorm: pn_code; Ymatou: outer_sku_id) is taken, too. Reads only, and
+    SKU is the ERP's name. A marketplace's own name of it is taken, too. Reads only, and
     works whether a daemon runs or not.
     """
     settings = places.read(log_to=sys.stderr)
@@ -160,7 +160,8 @@ async def explained(settings: "Settings", asked: Sku, channel: ChannelName | Non
     from daemon.store.answers import Answers
 
     listings = {name: listing for name, listing in app.listings(settings).items() if channel in (None, name)}
-    async with app.opened(settings) as database, app.partners(settings, database) as partners:
+    problems = app.problems_of(settings)
+    async with app.opened(settings) as database:
         answers = Answers(database)
         sku, meaning = asked, None
         found = await _facts(settings, answers, listings, sku, attempts)
@@ -168,7 +169,7 @@ async def explained(settings: "Settings", asked: Sku, channel: ChannelName | Non
             sku, meaning = await _namesake(answers, listings, asked)
             found = await _facts(settings, answers, listings, sku, attempts)
         moments = Moments(found[-1].now, app.operators_zone(settings))
-        told = [(facts, tell(facts, partners[facts.channel].problem, moments)) for facts in found]
+        told = [(facts, tell(facts, problems[facts.channel], moments)) for facts in found]
     return Answer(asked, sku, meaning, moments, told)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from daemon.core.types import CHANNELS
+from daemon.core.errors import StockrelayError
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -123,9 +123,16 @@ class Group(click.Group):
 Group.group_class = Group
 
 
-def channels(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer a shell the channels there are; whether one is enabled is the settings' to say."""
-    return [CompletionItem(name) for name in CHANNELS if name.startswith(incomplete)]
+def channels(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer a shell the enabled channels of the configuration; none where it can't be read."""
+    from daemon import app
+
+    given = context.find_root().params
+    try:
+        settings = app.load(given.get("config"), given.get("secrets_dir"))
+    except StockrelayError:
+        return []
+    return [CompletionItem(name) for name in settings.enabled_channels() if name.startswith(incomplete)]
 
 
 def usage_line(error: click.UsageError) -> str:

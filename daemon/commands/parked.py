@@ -29,7 +29,7 @@ def parked() -> None:
 
 @parked.command(
     "list",
-    examples=["parked list", "parked list sekorm --limit 500 --json"],
+    examples=["parked list", "parked list tokyo --limit 500 --json"],
     exits={DONE: "it was read, whether or not any is parked", FAILED: "the database cannot be reached"},
 )
 @click.argument("channel", required=False, shell_complete=channels)
@@ -92,7 +92,7 @@ def _print_refused(channel: str, refused: dict[str, Any]) -> None:
 
 
 @parked.command(
-    examples=["parked retry sekorm SKU-1 SKU-2", "parked retry ymatou --all"],
+    examples=["parked retry tokyo SKU-1 SKU-2", "parked retry tokyo --all"],
     exits={FAILED: "a named SKU is not parked (the others are tried), or the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)
@@ -115,7 +115,7 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
 
 
 @parked.command(
-    examples=["parked discard sekorm SKU-1"],
+    examples=["parked discard tokyo SKU-1"],
     exits={FAILED: "a named SKU is not parked (the others are left), or the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)

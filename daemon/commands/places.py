@@ -48,10 +48,9 @@ class Places:
 
         Raises ConfigError, also where an example's words stand in place of a secret, but for `takes_placeholders`.
         """
-        from daemon import logs
-        from daemon.settings import load
+        from daemon import app, logs
 
-        settings = load(self._config, self._secrets_dir)
+        settings = app.load(self._config, self._secrets_dir)
         self._settings = settings
         self._mask = Mask(settings.secrets())
         if not takes_placeholders:
@@ -67,9 +66,9 @@ class Places:
 
     def reread(self) -> "Settings":
         """The settings as they are now, for a daemon that runs. Raises ConfigError."""
-        from daemon.settings import load
+        from daemon import app
 
-        settings = load(self._config, self._secrets_dir)
+        settings = app.load(self._config, self._secrets_dir)
         known = self._settings.secrets() if self._settings is not None else ()
         self._mask = Mask({*known, *settings.secrets()})
         _refuse_placeholders(settings)
@@ -77,9 +76,9 @@ class Places:
 
     def exposed_files(self) -> list[Path]:
         """The files with secrets that everybody on this machine may read."""
-        from daemon.settings.load import exposed_files
+        from daemon import app
 
-        return exposed_files(self._config, self._secrets_dir)
+        return app.exposed_files(self._config, self._secrets_dir)
 
     def told(self, error: StockrelayError) -> str:
         """An error's words as a terminal may show them: no secret, nothing that moves the cursor or begins a line."""

@@ -47,7 +47,7 @@ _COLUMNS: Final = (
     cls=Command,
     examples=[
         "reconcile --dry-run",
-        "reconcile --channel ymatou --date 2026-11-21 --csv differences.csv",
+        "reconcile --channel tokyo --date 2026-11-21 --csv differences.csv",
         "reconcile --json",
     ],
     exits={
@@ -85,9 +85,10 @@ def reconcile(
 ) -> int:
     """Compare with what the marketplaces hold, now and by hand.
 
-    What the daemon does every night, with the same settings: Sekorm is asked about all that changed on the day,
-    Ymatou's numbers are read back. What differs is sent again (unless reconcile.heal is off), and the receivers
-    of notifications get the report. A run that was killed half-way resumes when you run the command again.
+    What the daemon does every night, with the same settings: a marketplace that compares is asked about all that
+    changed on the day, one that can be read is read back. What differs is sent again (unless reconcile.heal is off),
+    and the receivers of notifications get the report. A run that was killed half-way resumes when you run the
+    command again.
     """
     settings = places.read(log_to=sys.stderr)
     names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())
@@ -132,7 +133,7 @@ async def _reconcile(
     answers: dict[ChannelName, dict[str, Any]] = {}
     async with (
         app.opened(settings, 3) as database,
-        app.partners(settings, database) as clients,
+        app.opened_clients(settings, database) as clients,
     ):
         built = app.reconcilers(settings, database, clients)
         for name in names:

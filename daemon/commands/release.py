@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    examples=["release sekorm"],
+    examples=["release tokyo"],
     exits={DONE: "they are sent, or none were held", FAILED: "the database cannot be reached"},
 )
 @click.argument("channel", shell_complete=channels)

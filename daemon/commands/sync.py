@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    examples=["sync sekorm --dry-run", "sync sekorm", "sync ymatou --json 2>sync.log"],
+    examples=["sync tokyo --dry-run", "sync tokyo", "sync tokyo --json 2>sync.log"],
     exits={INTERRUPTED: "interrupted; give the command again to go on"},
 )
 @click.argument("channel", shell_complete=channels)

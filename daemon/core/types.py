@@ -5,8 +5,11 @@ from typing import Final, Literal, NamedTuple, NewType
 Sku = NewType("Sku", str)
 """The ERP's own name of a stock keeping unit, as the listing spells it."""
 
+MarketplaceName = NewType("MarketplaceName", str)
+"""A marketplace that this program can send to, by the name of its package."""
+
 ChannelName = NewType("ChannelName", str)
-"""A marketplace that stock is sent to: `sekorm` or `ymatou`."""
+"""One shop at a marketplace, as the operator has named it in the configuration."""
 
 Lane = NewType("Lane", str)
 """What one replica owns at a time: a channel, or a part of it."""
@@ -19,12 +22,8 @@ AttemptId = NewType("AttemptId", int)
 Duplicates = Literal["park", "sum"]
 """What becomes of SKUs that are listed with the same identifiers: none of them is sent, or their sum is."""
 
-SEKORM: Final = ChannelName("sekorm")
-YMATOU: Final = ChannelName("ymatou")
-CHANNELS: Final = (SEKORM, YMATOU)
-
 MAX_QUANTITY: Final = 2_147_483_647
-"""The largest number that can be sent: both partners document an integer and give it no limit, so 32 bits."""
+"""The largest number that can be sent: the marketplaces document an integer and give it no limit, so 32 bits."""
 
 DEFAULT_MAX_QUANTITY: Final = 100_000_000
 """The largest number that is sent unless the operator says otherwise. Components are sold by the piece and stocked in
@@ -32,10 +31,10 @@ tens of millions; what is above that is a mistake in the data, such as a word fo
 
 
 class Push(NamedTuple):
-    """One number for one SKU at one partner.
+    """One number for one SKU of one channel.
 
-    `identifiers` are the partner's names of the SKU, in the order of the channel's identifier columns
-    (Sekorm: part number, brand; Ymatou: outer SKU id). `quantity` is an integer of at least 0.
+    `identifiers` are the marketplace's names of the SKU, in the order of its identifier columns. `quantity` is an
+    integer of at least 0.
     """
 
     sku: Sku

@@ -7,8 +7,12 @@ from typing import Final
 
 import asyncpg
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.demo.catalogue import Product
+
+SEKORM: Final = ChannelName("sekorm")
+YMATOU: Final = ChannelName("ymatou")
+CHANNELS: Final = (SEKORM, YMATOU)
 
 WAREHOUSES: Final = ((1, "SZX", "深圳"), (2, "PVG", "上海"), (3, "HKG", "香港"))
 

@@ -16,6 +16,8 @@ from daemon.core.errors import StockrelayError
 from daemon.demo import erp
 from daemon.demo.guarded import Guard
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 
 _STOP_S: Final = 20.0
 _MIGRATE_S: Final = 60.0
@@ -53,8 +55,8 @@ lease_s = 5
 
 [channels.sekorm]
 base_url = "{url}/serviceGate"
-account = "{partners.sekorm.account}"
-app_secret = "{partners.sekorm.app_secret}"
+account = "{partners.of(SekormShop).account}"
+app_secret = "{partners.of(SekormShop).app_secret}"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''
@@ -63,9 +65,9 @@ listing = '''
 
 [channels.ymatou]
 base_url = "{url}"
-app_id = "{partners.ymatou.app_id}"
-app_secret = "{partners.ymatou.app_secret}"
-auth_code = "{partners.ymatou.auth_code}"
+app_id = "{partners.of(YmatouShop).app_id}"
+app_secret = "{partners.of(YmatouShop).app_secret}"
+auth_code = "{partners.of(YmatouShop).auth_code}"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''

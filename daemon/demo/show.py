@@ -13,7 +13,7 @@ import asyncpg
 from rich.console import Console
 
 from daemon import clock
-from daemon.core.types import CHANNELS, ChannelName
+from daemon.core.types import ChannelName
 from daemon.demo import erp
 from daemon.demo.binaries import embedded_bin
 from daemon.demo.board import Board, Glance
@@ -110,7 +110,7 @@ class Demo:
         self._connection = connection
         self._simulator = simulator
         self._seed = seed
-        self._requests_before = dict.fromkeys(CHANNELS, 0)
+        self._requests_before = dict.fromkeys(erp.CHANNELS, 0)
         self._shop = Shop(connection, seed)
         self._glances: list[Glance] = []
         self._look_again_at = 0.0
@@ -137,7 +137,7 @@ class Demo:
             initial = self._new_page()
             await self._day(stop)
             self.board.stage("the shop has closed; the partners catch up")
-            is_quiet = await self._catch_up(len(initial[CHANNELS[0]]))
+            is_quiet = await self._catch_up(len(initial[erp.CHANNELS[0]]))
             if stop is None or stop.is_set() or not is_quiet:
                 return initial
             self.board.stage("a quiet moment: all agree; the next day begins")
@@ -190,7 +190,7 @@ class Demo:
         """Forget what was noted so far; return what the partners should hold now."""
         self._shop.new_page()
         self._simulator.journal.drain()
-        self._requests_before = {channel: self._simulator.stats.count(channel) for channel in CHANNELS}
+        self._requests_before = {channel: self._simulator.stats.count(channel) for channel in erp.CHANNELS}
         return self._shop.wanted()
 
     async def _catch_up(self, skus: int) -> bool:
@@ -233,9 +233,9 @@ class Demo:
         diary = self._shop.diary
         await self._shop.open()
         wanted = self._shop.wanted()
-        held = {channel: self._held(channel) for channel in CHANNELS}
+        held = {channel: self._held(channel) for channel in erp.CHANNELS}
         writes = [
-            Write(entry.applied_at, entry.partner, _key(entry.key), entry.quantity)
+            Write(entry.applied_at, ChannelName(entry.shop), _key(entry.key), entry.quantity)
             for entry in self._simulator.journal
         ]
         return [
@@ -248,7 +248,7 @@ class Demo:
                 held,
                 self._simulator.stats.count(channel) - self._requests_before[channel],
             )
-            for channel in CHANNELS
+            for channel in erp.CHANNELS
         ]
 
 

@@ -1,56 +1,107 @@
-"""What every partner can do, whatever its protocol looks like."""
+"""What every client of a marketplace can do, whatever its protocol looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from daemon.core.outcome import Outcome
 from daemon.core.proof import Comparison, ReadPage
 from daemon.core.types import ChannelName, Push
-from daemon.marketplaces.reply import words
+from daemon.settings import ChannelSettings
 
-_SHOWN = 40
+
+@dataclass(frozen=True, slots=True)
+class Compares:
+    """The marketplace compares numbers with its own.
+
+    `compare` asks whether it holds these numbers and changes nothing there. It raises nothing but CancelledError.
+    """
+
+    compare: Callable[[Sequence[Push], timedelta], Awaitable[Comparison]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsBack:
+    """The marketplace lets its numbers be read.
+
+    `read_page` reads page `number` (from 1) of what it offers. An Outcome when there is no page: REFUSED when reading
+    is not allowed, else as for a push. It raises nothing but CancelledError.
+    """
+
+    read_page: Callable[[int, timedelta], Awaitable[ReadPage | Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Neither:
+    """The marketplace neither compares nor lets its numbers be read: at night the day's changes are sent again."""
+
+
+Verification = Compares | ReadsBack | Neither
+"""How the numbers that a marketplace holds can be verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsesToken:
+    """Requests carry a token, which is fetched. `remaining_s`: how long the one at hand is valid; None without one."""
+
+    remaining_s: Callable[[], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SignsRequests:
+    """Each request is signed and carries a time.
+
+    `clock_offset`: how far the marketplace's clock is ahead of this machine's; None before its first answer.
+    """
+
+    clock_offset: Callable[[], timedelta | None]
+
+
+Authorisation = UsesToken | SignsRequests
+"""How a marketplace recognises its caller."""
 
 
 class Client(Protocol):
-    """One marketplace. Made and used in one event loop; `close` ends it."""
+    """One channel's client. Made and used in one event loop; `close` ends it."""
 
     @property
-    def name(self) -> ChannelName: ...
+    def channel(self) -> ChannelName: ...
 
     @property
-    def identifier_columns(self) -> tuple[str, ...]:
-        """The listing's columns that name a SKU to this partner, in the order of `Push.identifiers`."""
-        ...
+    def verification(self) -> Verification: ...
 
-    def problem(self, identifiers: Sequence[str | None]) -> str | None:
-        """Why these identifiers can never be sent: field, value and limit; None when they can. Pure."""
+    @property
+    def authorisation(self) -> Authorisation: ...
+
+    @property
+    def most_per_call(self) -> int:
+        """The maximum number of SKUs of one `push_many`; 1: the marketplace takes one a call."""
         ...
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
-        """Tell the partner one number within `timeout`, all waiting, retrying and authorising included.
+        """Send one number within `timeout`, which includes all waiting, retrying and authorising.
 
         Raises nothing but CancelledError. The caller logs the attempt.
         """
         ...
 
-    @property
-    def most_per_call(self) -> int:
-        """How many SKUs `push_many` may be given at once."""
-        ...
-
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
-        """Send many numbers in one call; one outcome for each push, in their order. As `push` otherwise.
+        """Send many numbers in one call; return one outcome for each push, in their order. As `push` otherwise.
 
-        What says something of one SKU is said of that one alone: REFUSED only where the partner names the SKU, or
-        where the call held no other. A call that failed or was refused as a whole is UNKNOWN for each of its SKUs:
-        a part of it may have been carried out, and none of them has failed by itself. Whoever retries them sends
-        each alone. A trouble is the channel's, and happened once. Raises ValueError for more than `most_per_call`.
+        REFUSED is said of one SKU alone: where the marketplace names it, or where the call held no other. A call that
+        failed or was refused as a whole is UNKNOWN for each of its SKUs: a part of it may have been carried out, and
+        none of them has failed by itself. A retry sends each alone. A trouble is the channel's, and counts once.
+        Raises ValueError for more than `most_per_call`.
         """
         ...
 
     async def probe(self) -> Outcome:
-        """Reach the partner and prove the credential without changing stock: APPLIED when both are right."""
+        """Reach the marketplace and prove the credential without changing stock: APPLIED when both are right."""
+        ...
+
+    def use(self, settings: ChannelSettings) -> None:
+        """Take over credentials that have changed. `settings` are of the section that the client was made with."""
         ...
 
     async def close(self) -> None:
@@ -58,47 +109,7 @@ class Client(Protocol):
         ...
 
 
-class Comparing(Protocol):
-    """A partner that compares numbers with its own."""
-
-    async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
-        """Ask whether the partner holds these numbers; changes nothing there. Raises nothing but CancelledError."""
-        ...
-
-
-class ReadingBack(Protocol):
-    """A partner whose numbers can be read back."""
-
-    async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
-        """Read page `number` (from 1) of what the partner offers.
-
-        An Outcome when there is no page to be had: REFUSED when this app may not read (0005), else as for a push.
-        Raises nothing but CancelledError.
-        """
-        ...
-
-
 def check_number(pushes: Sequence[Push], most: int) -> None:
-    """Raises ValueError for more than `most` pushes: the caller has a bug."""
+    """Raise ValueError for more than `most` pushes: the caller has a bug."""
     if len(pushes) > most:
         raise ValueError(f"{len(pushes)} SKUs in one call, at most {most} are sent")
-
-
-def field_problem(field: str, value: str | None, limit: int | None) -> str | None:
-    """Why `value` cannot be sent as `field`; `limit` is in characters."""
-    if value is None or value == "":
-        return f"{field} is missing"
-    if not value.strip():
-        return f"{field} holds blanks only"
-    if limit is not None and len(value) > limit:
-        return f"{field} has {len(value)} characters, at most {limit} are allowed: {_shortened(value)}"
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return f"{field} cannot be written as UTF-8: {_shortened(value)}"
-    return None
-
-
-def _shortened(value: str) -> str:
-    shown = words(value, _SHOWN)
-    return f"'{shown}…'" if len(value) > _SHOWN else f"'{shown}'"

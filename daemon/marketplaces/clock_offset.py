@@ -17,7 +17,6 @@ FARTHEST: Final = timedelta(hours=24)
 _NOISE: Final = timedelta(seconds=5)
 """Differences below this, and below half a round trip, are the measurement's own."""
 _HALF_SECOND: Final = timedelta(seconds=0.5)
-_BEIJING: Final = timedelta(hours=8)
 
 
 class PartnerClock:
@@ -35,9 +34,9 @@ class PartnerClock:
         self._applied = timedelta(0)
         self._last_date: str | None = None
 
-    def timestamp(self) -> str:
-        """`yyyy-MM-dd HH:mm:ss` in GMT+8, whatever the machine's zone."""
-        return (self._now() + self._applied + _BEIJING).isoformat(" ", "seconds")[:19]
+    def now(self) -> datetime:
+        """The corrected time, aware, in UTC."""
+        return self._now() + self._applied
 
     def measure(self, date: str | None, sent_at: float, received_at: float, *, is_refused: bool) -> None:
         """Take a reply's Date header, and when (monotonic) it was asked for and came; log notable changes.

@@ -7,7 +7,7 @@ the partner had already closed included: from here it cannot be told from one th
 
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -69,8 +69,9 @@ _FAILURES: Final = tuple(kind for kind, *_ in _NOT_SENT) + tuple(kind for kind, 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply with status 200. `date` is its Date header; the other times are monotonic."""
+    """A complete reply. `date` is its Date header; the other times are monotonic."""
 
+    status: int
     body: bytes = field(repr=False)
     date: str | None
     sent_at: float
@@ -97,7 +98,8 @@ class _InTime(aiohttp.BytesPayload):
 class Transport:
     """The connections to one partner: at most `connections`, certificates always verified, one host.
 
-    `throttled` lists the statuses that, with a Retry-After, mean that the partner did not take the request.
+    `throttled` lists the statuses that, with a Retry-After, mean that the marketplace did not take the request.
+    `read_statuses` are those that mean something to the marketplace's client: it gets the whole reply.
     Raises ConfigError when `ca_file` cannot be used.
     """
 
@@ -109,11 +111,13 @@ class Transport:
         connections: int,
         ca_file: Path | None = None,
         throttled: frozenset[int] = frozenset({_TOO_MANY}),
+        read_statuses: Container[int] = frozenset({_OK}),
     ) -> None:
         self._channel = channel
         self._base_url = base_url.rstrip("/")
         self._connections = connections
         self._throttled = throttled
+        self._read_statuses = read_statuses
         self._headers = {
             "Content-Type": content_type,
             "Accept": "application/json",
@@ -132,12 +136,19 @@ class Transport:
             text += "?" + "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in query.items())
         return URL(text, encoded=True)
 
-    async def post(self, url: URL, body: bytes, timeout_s: float, cap: int = RESPONSE_CAP) -> Reply | Outcome:
+    async def post(
+        self,
+        url: URL,
+        body: bytes,
+        timeout_s: float,
+        cap: int = RESPONSE_CAP,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply | Outcome:
         """Send `body` and read the reply, all within `timeout_s` seconds, the wait for a connection included.
 
-        `cap` is the longest reply that is read, in bytes after decompression.
-        A reply with status 200 comes back as it is, everything else as its outcome. Raises nothing but
-        CancelledError.
+        `cap` is the longest reply that is read, in bytes after decompression. `headers` are this request's own.
+        A reply with a status that the marketplace gives a meaning comes back as it is, every other as its outcome.
+        Raises nothing but CancelledError.
         """
         if timeout_s <= 0:
             return not_sent("no time was left to send it")
@@ -150,28 +161,32 @@ class Transport:
         sent_at = clock.monotonic()
         try:
             response = await (self._session or self._open()).post(
-                url, data=_InTime(body, sent_at + timeout_s), allow_redirects=False, timeout=timeout
+                url,
+                data=_InTime(body, sent_at + timeout_s),
+                headers=headers,
+                allow_redirects=False,
+                timeout=timeout,
             )
-            if response.status != _OK:
+            if response.status not in self._read_statuses:
                 # The body could be without end and would change nothing.
                 response.release()
                 return self._refused(response.status, response.headers)
             raw = await _read(response, cap)
         except _FAILURES as error:
             return self._translate(error)
-        headers = response.headers
+        received = response.headers
         # The HTTP library lets NUL pass in the status line, where it can hide the header that follows.
-        if not (response.reason or "").isprintable() or not _is_framed_once(headers):
+        if not (response.reason or "").isprintable() or not _is_framed_once(received):
             return Outcome(Kind.UNKNOWN, "the reply does not say where it ends")
         try:
             content = (
-                None if raw is None else decoded(raw, ",".join(headers.getall("Content-Encoding", [])), cap)
+                None if raw is None else decoded(raw, ",".join(received.getall("Content-Encoding", [])), cap)
             )
         except NotDecodedError:
             return Outcome(Kind.UNKNOWN, "the reply cannot be decoded")
         if content is None:
             return Outcome(Kind.UNKNOWN, f"the reply is longer than {cap} bytes")
-        return Reply(content, headers.get("Date"), sent_at, clock.monotonic())
+        return Reply(response.status, content, received.get("Date"), sent_at, clock.monotonic())
 
     async def close(self) -> None:
         """Close all connections; requests in flight end as unknown, later ones are not sent."""

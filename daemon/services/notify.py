@@ -6,7 +6,7 @@ delivery and writing it down makes that notice come twice, which is the lesser e
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from typing import Final, Protocol
@@ -56,9 +56,10 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How people are told. Times in letters are told in `zone`."""
+    """How people are notified. `titles` are the channels' names for people; messages show times in `zone`."""
 
     language: Language
+    titles: Mapping[str, str]
     zone: tzinfo
     gather: timedelta
     most_per_hour: int
@@ -163,10 +164,10 @@ class Notifier:
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
     def _letter(self, taken: Sequence[Taken]) -> Letter:
-        language, zone = self._manners.language, self._manners.zone
+        language, zone, titles = self._manners.language, self._manners.zone, self._manners.titles
         notices = [each.notice for each in taken]
         return letters.gather(
-            [letters.render(n.kind, n.channel, n.data, language, zone) for n in notices], language
+            [letters.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices], language
         )
 
     async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:

@@ -1,14 +1,12 @@
 """Everything an operator can set: what it may be, where it is read from, what is wrong with it."""
 
-from daemon.settings.channels import Channels, ChannelSettings, Sekorm, Ymatou
-from daemon.settings.load import load
+from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
 from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Ops, Reconcile, Run, Watch
 from daemon.settings.service_manager import ServiceManager, take_service_manager
 
 __all__ = [
     "ChannelSettings",
-    "Channels",
     "Database",
     "Debounce",
     "Guard",
@@ -17,11 +15,8 @@ __all__ = [
     "Ops",
     "Reconcile",
     "Run",
-    "Sekorm",
     "ServiceManager",
     "Settings",
     "Watch",
-    "Ymatou",
-    "load",
     "take_service_manager",
 ]

@@ -1,24 +1,37 @@
-"""The marketplaces: what both have, and what each needs of its own."""
+"""The settings that every channel has, and which section a channel is read with."""
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import Any, ClassVar, Final
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import SecretStr, model_validator
 
+from daemon.core.near import nearest
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
 from daemon.settings.sections import Contradiction, Place, Section
 
+LONGEST_NAME: Final = 40
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+
 
 class ChannelSettings(Section):
-    """What both marketplaces have in common."""
+    """What all channels have in common. Each marketplace adds its own; every key that it changes, too."""
 
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+    """What an enabled channel must have, beside the listing."""
+    LIVE: ClassVar[frozenset[str]] = frozenset()
+    """The credentials that a running daemon takes over on SIGHUP."""
+
+    marketplace: str
+    """The marketplace. May be left out where the channel's name is the marketplace's."""
     enabled: bool = True
-    """Send to this marketplace. `false`: nothing is sent, and no credentials are needed."""
+    """Send to this channel. `false`: nothing is sent, and no credentials are needed."""
+    base_url: rules.BaseUrl = ""
+    """The marketplace's address."""
     listing: rules.Query = ""
-    """One SQL query with a row for each SKU that is sold there: `sku`, the marketplace's names of it (Sekorm:
-    `pn_code` and `brand_name`, at most 50 characters each; Ymatou: `outer_sku_id`), and `quantity`:
-    fractions are rounded down, negative values count as 0. A SKU that leaves the listing is set to 0."""
+    """One SQL query with a row for each SKU that is sold there."""
     max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
     """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
     a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""
@@ -41,11 +54,10 @@ class ChannelSettings(Section):
     """A quantity that falls below this goes out at once, as a sell-out does. 0: only sell-outs."""
     park_after: rules.Attempts = 5
     """A SKU that fails this many times in a row, while others pass, is parked until an operator acts."""
-    batch: rules.SekormBatch = 200
+    batch: rules.Batch = 1
     """Maximum SKUs per batched call: in `sync`, and above `batch_above`."""
     batch_above: rules.Threshold = 0
-    """SKUs share calls while more than this many wait. 0: never, each has a call of its own. Sekorm's batch
-    interface is meant for initialisation, and one answer stands for all SKUs of a call."""
+    """SKUs share calls while more than this many wait. 0: never, each has a call of its own."""
     ca_file: rules.ExistingFile | None = None
     """Certificates to trust beside the system's, as a PEM file."""
 
@@ -57,74 +69,56 @@ class ChannelSettings(Section):
     def settle(self) -> timedelta:
         return timedelta(seconds=self.settle_s)
 
-    def _require(self, *keys: str) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> "ChannelSettings":
         if self.enabled:
             missing: list[tuple[Place, str]] = [
-                ((key,), "missing") for key in keys if not _text(getattr(self, key))
+                ((key,), "missing") for key in (*self.REQUIRED, "listing") if not _text(getattr(self, key))
             ]
             if missing:
                 raise Contradiction(missing)
-
-
-class Sekorm(ChannelSettings):
-    """Sekorm (electronic components)."""
-
-    base_url: rules.BaseUrl = "https://wwww.sekorm.com/serviceGate"
-    """Sekorm's gateway. Four w's are right. `http://` is for the simulator on this machine only."""
-    account: rules.Secret = SecretStr("")
-    """The account that Sekorm assigned; its document calls it `accessToken`."""
-    account_parameter: rules.Plain = "accessToken"
-    """What the account's parameter is called when a token is asked for."""
-    app_secret: rules.Secret = SecretStr("")
-    """The account's password."""
-    body: Literal["form", "json"] = "form"
-    """How request bodies are encoded."""
-    token_key: rules.FernetKey | None = None
-    """The access token is shared by all replicas through the database. With this Fernet key it is encrypted
-    there; make one with `openssl rand -base64 32 | tr '+/' '-_'`."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Sekorm":
-        self._require("account", "app_secret", "listing")
         return self
 
 
-class Ymatou(ChannelSettings):
-    """Ymatou 洋码头 (cross-border retail)."""
-
-    base_url: rules.BaseUrl = "https://open.ymatou.com"
-    """Ymatou's host, without a path. `http://` is for the simulator on this machine only."""
-    dialect: Literal["path", "gateway"] = "path"
-    """Which of Ymatou's two interfaces is used: `"path"` is /api/v1/..., `"gateway"` is /apigateway/v1?..."""
-    app_id: rules.Plain = ""
-    """The application's id, as Ymatou assigned it. It stands in the address of every call and is no secret."""
-    app_secret: rules.Secret = SecretStr("")
-    """The application's secret, as Ymatou assigned it: what requests are signed with."""
-    auth_code: rules.Secret = SecretStr("")
-    """The shop's authorisation of the application."""
-    batch: rules.YmatouBatch = 100
-    """Maximum SKUs per batched call: in `sync`, and above `batch_above`."""
-    batch_above: rules.Threshold = 500
-    """SKUs share calls while more than this many wait; each has its own result. 0: only in `sync`."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Ymatou":
-        self._require("app_id", "app_secret", "auth_code", "listing")
-        return self
-
-
-class Channels(Section):
-    """The marketplaces."""
-
-    sekorm: Sekorm = Field(default_factory=lambda: Sekorm(enabled=False))
-    ymatou: Ymatou = Field(default_factory=lambda: Ymatou(enabled=False))
-
-    @model_validator(mode="after")
-    def _check(self) -> "Channels":
-        if not (self.sekorm.enabled or self.ymatou.enabled):
-            raise Contradiction([((), "no channel is enabled; write [channels.sekorm] or [channels.ymatou]")])
-        return self
+Sections = Mapping[str, type[ChannelSettings]]
+"""The section of each marketplace's channels, by the marketplace's name."""
 
 
 def _text(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a channel's name."""
+    if len(name) <= LONGEST_NAME and _NAME.fullmatch(name):
+        return None
+    return f"is no name for a channel; write lower-case letters and digits, with - or _ between, at most {LONGEST_NAME}"
+
+
+def section_of(name: str, values: object, sections: Sections) -> type[ChannelSettings] | None:
+    """The section of the channel `name`, by its key `marketplace` or by its name; None where neither is known."""
+    named = values.get("marketplace") if isinstance(values, Mapping) else None
+    return sections.get(named if isinstance(named, str) else name)
+
+
+def marketplace_problem(name: str, values: Mapping[str, Any], sections: Sections) -> tuple[Place, str] | None:
+    """Why no marketplace is known for the channel `name`, or a wrong one: where, and what to write."""
+    known = ", ".join(sorted(sections))
+    if "marketplace" not in values:
+        if name in sections:
+            return None
+        example = (nearest(name, sections, 1) or sorted(sections))[0]
+        fix = f'write marketplace = "{example}" (one of: {known})'
+        return (), f"is no marketplace's name, and has no key marketplace; {fix}"
+    named = values["marketplace"]
+    if not isinstance(named, str):
+        return ("marketplace",), "must be text, in quotes"
+    if named not in sections:
+        near = nearest(named, sections, 1)
+        meant = f"did you mean {near[0]}?" if near else f"there is: {known}"
+        return ("marketplace",), f"there is no such marketplace; {meant}"
+    if name in sections and named != name:
+        return (
+            "marketplace",
+        ), f"a channel that is called {name} is at {name}; give the channel another name"
+    return None

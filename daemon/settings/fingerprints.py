@@ -24,7 +24,12 @@ def fingerprints(settings: Settings) -> dict[str, str]:
     channels = sections.pop("channels")
     sections |= {f"channels.{name}": value for name, value in channels.items()}
     found = {name: _of(value) for name, value in sections.items()}
-    secrets = "\0".join([*secrets_in(settings.channels), *secrets_in(settings.notify)])
+    secrets = "\0".join(
+        [
+            *(secret for channel in settings.channels.values() for secret in secrets_in(channel)),
+            *secrets_in(settings.notify),
+        ]
+    )
     slow = hashlib.scrypt(
         secrets.encode(), salt=b"stockrelay replicas", n=2**14, r=8, p=1, dklen=_LENGTH // 2
     )

@@ -1,7 +1,7 @@
 """The keys there are, read off the model, and what a wrong one may have been meant to be."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
+from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import ENV_PREFIX, Settings
 
 Path = tuple[str, ...]
@@ -35,8 +36,8 @@ class Key:
 
     @property
     def file(self) -> str:
-        """Its file in the secrets folder."""
-        return "__".join(self.path)
+        """Its file in the secrets folder. No variable's name holds a hyphen, which a channel's may."""
+        return "__".join(self.path).replace("-", "_")
 
     @property
     def has_default(self) -> bool:
@@ -56,17 +57,31 @@ def _walk(model: type[BaseModel], above: Path, *, in_list: bool) -> Iterator[Key
         leaves = list(_leaves(field.annotation))
         section = next((t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)), None)
         is_list = get_origin(field.annotation) is tuple
-        yield Key((*above, name), SecretStr in leaves, section is not None or is_list, in_list, field.default)
+        is_whole = section is not None or is_list or get_origin(field.annotation) is dict
+        yield Key((*above, name), SecretStr in leaves, is_whole, in_list, field.default)
         if section is not None:
             yield from _walk(section, (*above, name), in_list=in_list or is_list)
 
 
-KEYS = {key.path: key for key in _walk(Settings, (), in_list=False)}
+_FIXED = {key.path: key for key in _walk(Settings, (), in_list=False)}
+
+Keys = Mapping[Path, Key]
+"""The keys of one configuration, by their place."""
 
 
-def named_keys() -> dict[Path, Key]:
+def keys_of(channels: Mapping[str, type[ChannelSettings]]) -> Keys:
+    """The keys of a configuration with these channels, each with its section."""
+    keys = dict(_FIXED)
+    for name, section in channels.items():
+        path = ("channels", name)
+        keys[path] = Key(path, is_secret=False, is_whole=True, is_in_list=False, default=None)
+        keys |= {key.path: key for key in _walk(section, path, in_list=False)}
+    return keys
+
+
+def named_keys(keys: Keys) -> list[Key]:
     """The keys that a variable or a file of the secrets folder can name."""
-    return {path: key for path, key in KEYS.items() if not key.is_in_list}
+    return [key for key in keys.values() if not key.is_in_list]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

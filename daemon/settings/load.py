@@ -4,68 +4,133 @@ import json
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource
 
 from daemon.core.errors import ConfigError
 from daemon.settings import addresses, rules
-from daemon.settings.keys import Key, named_keys, suggestion
+from daemon.settings.channel_sections import read_channels
+from daemon.settings.channels import ChannelSettings, Sections, section_of
+from daemon.settings.files import config_file, files_in, path_or_none, read_toml, secret_text, setting_of
+from daemon.settings.keys import Key, Keys, keys_of, named_keys, suggestion
 from daemon.settings.model import ENV_PREFIX, Settings
 from daemon.settings.problems import NO_SUCH_KEY, Problems, unknown
 
 DEFAULT_PLACES: Final = (Path("config.toml"), Path("/etc/stockrelay/config.toml"))
-_LARGEST_SECRET = 65_536
-_LARGEST_FILE = 1_048_576
+_MARKETPLACE_OF: Final = re.compile(r"channels__(.+)__marketplace")
 
 
-def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    sections: Sections,
+    config: Path | None,
+    secrets_dir: Path | None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
     """The settings from the environment, over the secrets folder, over the TOML file.
 
-    `config` and `secrets_dir` go before STOCKRELAY_CONFIG and STOCKRELAY_SECRETS_DIR. Raises ConfigError; its
-    message has one line for each problem, with key, value (never a secret), reason and fix.
+    `sections` are the marketplaces' own. `config` and `secrets_dir` go before STOCKRELAY_CONFIG and
+    STOCKRELAY_SECRETS_DIR. Raises ConfigError; its message has one line for each problem, with key, value (never a
+    secret), reason and fix.
     """
     environ = os.environ if environ is None else environ
-    problems = Problems()
-    file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
-    folder = secrets_dir or _path_or_none(environ.get("STOCKRELAY_SECRETS_DIR"))
+    places = _places(config, secrets_dir, environ)
+    in_file = read_toml(places.file) if places.file else {}
+    keys = keys_of(_declared(sections, in_file, places.folder, environ))
+    problems = Problems(keys)
 
     values: dict[str, Any] = {"database": {}, "channels": {}}
     for layer in (
-        _read_toml(file) if file else {},
-        _from_folder(folder, problems) if folder else {},
-        _from_environment(environ, problems),
+        in_file,
+        _from_folder(places.folder, keys, problems) if places.folder else {},
+        _from_environment(environ, keys, problems),
     ):
         problems.hide(layer)
         values = _over(values, layer)
 
     _add_services(values, environ, problems)
-    settings = validated(values, problems)
+    settings = validated(values, sections, problems)
     if settings is None or problems.lines:
-        source = str(file) if file else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
+        source = (
+            str(places.file)
+            if places.file
+            else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
+        )
         raise ConfigError("\n  ".join([f"the configuration is wrong ({source}):", *problems.lines]))
     return settings
 
 
+class _Places(NamedTuple):
+    file: Path | None
+    folder: Path | None
+
+
+def _places(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str]) -> _Places:
+    file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
+    return _Places(file, secrets_dir or path_or_none(environ.get("STOCKRELAY_SECRETS_DIR")))
+
+
+def _declared(
+    sections: Sections, in_file: Mapping[str, Any], folder: Path | None, environ: Mapping[str, str]
+) -> dict[str, type[ChannelSettings]]:
+    """The channels whose keys may be given, each with its section: those of the file, those that a variable or a
+    secrets file names a marketplace for, and each marketplace's own name."""
+    found: dict[str, type[ChannelSettings]] = dict(sections)
+    in_json = [
+        _json_or_none(text) for name, text in environ.items() if name.upper() == f"{ENV_PREFIX}CHANNELS"
+    ]
+    for given in (in_file.get("channels"), *in_json):
+        for name, values in given.items() if isinstance(given, Mapping) else ():
+            found[name] = section_of(name, values, sections) or found.get(name, ChannelSettings)
+    written = {name.replace("-", "_"): name for name in found}
+    texts: dict[str, str | None] = {}
+    for file in files_in(folder) if folder is not None else ():
+        if _MARKETPLACE_OF.fullmatch(setting_of(file)):
+            texts[setting_of(file)] = _text_or_none(file)
+    texts |= {name.lower().removeprefix(ENV_PREFIX.lower()): text for name, text in environ.items()}
+    for setting, text in texts.items():
+        if (declared := _MARKETPLACE_OF.fullmatch(setting)) is not None:
+            name = written.get(declared[1], declared[1])
+            found[name] = section_of(name, {"marketplace": text}, sections) or found.get(
+                name, ChannelSettings
+            )
+    return found
+
+
+def _json_or_none(text: str) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None  # it is named when the layer is read
+
+
+def _text_or_none(file: Path) -> str | None:
+    try:
+        return secret_text(file)
+    except ValueError:
+        return None  # it is named when the layer is read
+
+
 def exposed_files(
-    config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None
+    sections: Sections,
+    config: Path | None,
+    secrets_dir: Path | None,
+    environ: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """The files with secrets in them that every user of this machine may read: configuration and secrets folder."""
     environ = os.environ if environ is None else environ
-    secret = {key for key in named_keys().values() if key.is_secret}
-    file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
-    folder = secrets_dir or _path_or_none(environ.get("STOCKRELAY_SECRETS_DIR"))
-    found = [file] if file is not None and any(_holds(_read_toml(file), key.path) for key in secret) else []
-    files = {key.file for key in secret}
-    found += (
-        [each for each in folder.iterdir() if each.name.lower().removeprefix(ENV_PREFIX.lower()) in files]
-        if folder is not None
-        else []
+    places = _places(config, secrets_dir, environ)
+    in_file = read_toml(places.file) if places.file is not None else {}
+    keys = keys_of(_declared(sections, in_file, places.folder, environ))
+    secret = [key for key in named_keys(keys) if key.is_secret]
+    found = (
+        [places.file] if places.file is not None and any(_holds(in_file, key.path) for key in secret) else []
     )
+    files = {key.file for key in secret}
+    if places.folder is not None:
+        found += [file for file in places.folder.iterdir() if setting_of(file) in files]
     return sorted(each for each in found if _is_open_to_all(each))
 
 
@@ -85,44 +150,8 @@ def _is_open_to_all(file: Path) -> bool:
     )
 
 
-def config_file(config: Path | None, variable: str | None, places: tuple[Path, ...]) -> Path | None:
-    """The file to read: the one that is named, else the first of `places` that is there."""
-    named = config or _path_or_none(variable)
-    return named or next((place for place in places if place.exists()), None)
-
-
-def _path_or_none(text: str | None) -> Path | None:
-    return Path(text) if text else None
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        # Editors on Windows put a byte order mark in front, which TOML does not know.
-        return tomllib.loads(_content(file, _LARGEST_FILE).decode("utf-8-sig"))
-    except _UnfitError as error:
-        raise ConfigError(
-            f"cannot read the configuration {file}: it {error}; --config or STOCKRELAY_CONFIG names another"
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the configuration {file}: {error.strerror}; --config or STOCKRELAY_CONFIG names another"
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        column = error.start - error.object.rfind(b"\n", 0, error.start)
-        what = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError(f"{file}, line {line}, column {column}: {what}") from error
-    except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(
-            r"(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)", str(error), re.DOTALL
-        )
-        where = f"line {found[2]}, column {found[3]}" if found and found[2] else "at its end"
-        what = found[1] if found else str(error)
-        raise ConfigError(f"{file}, {where}: {what}; this is not TOML (are strings in quotes?)") from error
-
-
-def _from_environment(environ: Mapping[str, str], problems: Problems) -> dict[str, Any]:
-    known = {key.variable: key for key in named_keys().values()}
+def _from_environment(environ: Mapping[str, str], keys: Keys, problems: Problems) -> dict[str, Any]:
+    known = {key.variable: key for key in named_keys(keys)}
     flat = {variable.replace("__", "_"): variable for variable in known}
     given: dict[Key, tuple[str, str]] = {}
     for name, text in environ.items():
@@ -139,20 +168,11 @@ def _from_environment(environ: Mapping[str, str], problems: Problems) -> dict[st
     return _nested(given, problems)
 
 
-def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
-    known = {key.file: key for key in named_keys().values()}
+def _from_folder(folder: Path, keys: Keys, problems: Problems) -> dict[str, Any]:
+    known = {key.file: key for key in named_keys(keys)}
     given: dict[Key, tuple[str, str]] = {}
-    try:
-        # Kubernetes and Docker keep links and folders whose names begin with a dot beside the secrets.
-        files = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the secrets folder {folder}: {error.strerror}; --secrets-dir or STOCKRELAY_SECRETS_DIR "
-            "names another"
-        ) from error
-    for file in files:
-        # A folder that systemd loads as credentials puts its own name in front of each.
-        name = file.name.lower().removeprefix(ENV_PREFIX.lower())
+    for file in files_in(folder):
+        name = setting_of(file)
         if name not in known:
             if "__" in name and file.is_file():
                 problems.add(unknown("secrets file", file.name, known))
@@ -164,61 +184,30 @@ def _from_folder(folder: Path, problems: Problems) -> dict[str, Any]:
             )
             continue
         try:
-            given[key] = (_secret_text(file), f"secrets file {file.name}")
+            given[key] = (secret_text(file), f"secrets file {file.name}")
         except ValueError as error:
             problems.add(f"secrets file {file.name}: {error}")
     return _nested(given, problems)
 
 
-class _UnfitError(Exception):
-    """The path is not a readable regular file."""
-
-
-def _content(file: Path, most: int) -> bytes:
-    """What is in a file, which must be one. Raises OSError, _UnfitError."""
-    # Non-blocking: opening a pipe would wait for a writer.
-    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
-        kind = os.fstat(stream.fileno()).st_mode
-        if stat.S_ISFIFO(kind):
-            raise _UnfitError("is a pipe and not a file; write it to a file")
-        # None: a terminal on which nothing was typed.
-        content: bytes | None = stream.read(most + 1)
-    if content is None:
-        raise _UnfitError("is a terminal and not a file; write it to a file")
-    if len(content) > most:
-        raise _UnfitError(f"is larger than {most} bytes; is it the right file?")
-    return content
-
-
-def _secret_text(file: Path) -> str:
-    try:
-        # Editors on Windows put a byte order mark in front.
-        return _content(file, _LARGEST_SECRET).decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except _UnfitError as error:
-        raise ValueError(str(error)) from error
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError("is not UTF-8 text") from error
-
-
 def _nested(given: Mapping[Key, tuple[str, str]], problems: Problems) -> dict[str, Any]:
-    """One layer out of named texts; pydantic-settings knows which of them are JSON."""
-    texts: dict[str, str | None] = {}
-    for key, (text, origin) in given.items():
+    """One layer out of named texts: a section or a list is given as JSON, a single key goes over its section."""
+    layer: dict[str, Any] = {}
+    for key, (text, origin) in sorted(given.items(), key=lambda item: len(item[0].path)):
+        value: Any = text
         if key.is_whole:
             try:
-                json.loads(text)
+                value = json.loads(text)
             except ValueError as error:
                 problems.add(
                     f"{key.dotted} (from {origin}): is not JSON: {error}; or set its keys one by one"
                 )
                 continue
         problems.origins[key.path] = origin
-        texts[key.variable.lower()] = text
-    source = EnvSettingsSource(Settings)
-    source.env_vars = texts
-    return source()
+        for part in reversed(key.path):
+            value = {part: value}
+        layer = _over(layer, value)
+    return layer
 
 
 def _add_services(values: Mapping[str, Any], environ: Mapping[str, str], problems: Problems) -> None:
@@ -250,14 +239,30 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def validated(values: dict[str, Any], problems: Problems) -> Settings | None:
+def validated(values: Mapping[str, Any], sections: Sections, problems: Problems) -> Settings | None:
     """The settings; None where there are problems, which are added to `problems`."""
     # BaseSettings takes arguments that begin with an underscore for its own.
     own = {name: value for name, value in values.items() if name in Settings.model_fields}
     for name in values.keys() - own.keys():
         problems.add(f"{name}: {NO_SUCH_KEY}{suggestion(name, Settings.model_fields)}")
+    channels = read_channels(values.get("channels", {}), sections, problems)
+    settings: Settings | None = None
     try:
-        return Settings(**own)
+        settings = Settings(**{**own, "channels": channels or {}})
     except ValidationError as error:
-        problems.add_invalid(error, own)
-        return None
+        problems.add_invalid(error, values)
+    if channels is None:
+        problems.add_short_settles(values)
+    elif not any(channel.enabled for channel in channels.values()):
+        examples = " or ".join(f"[channels.{name}]" for name in sorted(sections))
+        problems.add(f"channels: no channel is enabled; write {examples}")
+    return settings
+
+
+def settings_of(values: Mapping[str, Any], sections: Sections) -> Settings:
+    """The settings of values that have been read, without other sources. Raises ConfigError."""
+    problems = Problems(keys_of(_declared(sections, values, None, {})))
+    settings = validated(values, sections, problems)
+    if settings is None or problems.lines:
+        raise ConfigError("\n  ".join(["the configuration is wrong:", *problems.lines]))
+    return settings

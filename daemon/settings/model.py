@@ -1,15 +1,16 @@
 """All settings in one, and what sections may not say against each other."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, SecretStr, SerializeAsAny, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.core.secrecy import MASK
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.settings import receivers, rules
-from daemon.settings.channels import Channels, Sekorm, Ymatou
+from daemon.settings.channels import ChannelSettings
 from daemon.settings.sections import (
     Contradiction,
     Database,
@@ -25,19 +26,7 @@ from daemon.settings.sections import (
     Watch,
 )
 
-__all__ = [
-    "ENV_PREFIX",
-    "Sekorm",
-    "Settings",
-    "Watch",
-    "Ymatou",
-    "duplicate_watches",
-    "secrets_in",
-    "settle_problem",
-]
-
 ENV_PREFIX = "STOCKRELAY_"
-_CREDENTIALS = frozenset({"account", "app_id", "app_secret", "auth_code", "token_key"})
 
 
 def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
@@ -47,7 +36,7 @@ def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set."""
+    """Everything an operator can set. The channels are validated before, each by its marketplace's section."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -66,8 +55,8 @@ class Settings(BaseSettings):
     """How long changes of one SKU are gathered."""
     run: Run = Run()
     """How often the daemon looks, and how long it waits."""
-    channels: Channels
-    """The marketplaces, by name."""
+    channels: dict[ChannelName, SerializeAsAny[ChannelSettings]]
+    """The channels, by the operator's names of them: shops at marketplaces."""
     guard: Guard = Guard()
     """When implausible numbers are held."""
     reconcile: Reconcile = Reconcile()
@@ -106,13 +95,9 @@ class Settings(BaseSettings):
             raise Contradiction(problems)
         return self
 
-    def enabled_channels(self) -> dict[ChannelName, Sekorm | Ymatou]:
+    def enabled_channels(self) -> dict[ChannelName, ChannelSettings]:
         """The enabled channels, by name."""
-        both: dict[ChannelName, Sekorm | Ymatou] = {
-            SEKORM: self.channels.sekorm,
-            YMATOU: self.channels.ymatou,
-        }
-        return {name: channel for name, channel in both.items() if channel.enabled}
+        return {name: channel for name, channel in self.channels.items() if channel.enabled}
 
     def secrets(self) -> tuple[str, ...]:
         """Every value that must not be shown, for the mask of the logs."""
@@ -129,7 +114,8 @@ class Settings(BaseSettings):
             for name in type(section).model_fields:
                 value = getattr(section, name)
                 text = value.get_secret_value() if isinstance(value, SecretStr) else value
-                if name in _CREDENTIALS and text and rules.is_placeholder(text):
+                is_credential = isinstance(value, SecretStr) or name in section.REQUIRED
+                if is_credential and text and rules.is_placeholder(text):
                     found.append(f"channels.{channel}.{name}")
         return found
 
@@ -169,6 +155,8 @@ def secrets_in(model: BaseModel) -> tuple[str, ...]:
         elif isinstance(value, tuple):
             for item in value:
                 found += receivers.secrets(item.get_secret_value()) if isinstance(item, SecretStr) else []
+        elif isinstance(value, Mapping):
+            found += [secret for section in value.values() for secret in secrets_in(section)]
         elif isinstance(value, BaseModel):
             found += secrets_in(value)
     return tuple(dict.fromkeys(s for s in found if s))
@@ -187,6 +175,8 @@ def _shown_value(name: str, value: object) -> Any:  # noqa: ANN401 - whatever JS
             return rules.masked_dsn(text) if name.endswith("dsn") else MASK if text else ""
         case BaseModel():
             return _shown(value)
+        case Mapping():
+            return {key: _shown_value(key, item) for key, item in value.items()}
         case tuple():
             return [_shown_value(name, item) for item in value]
         case Path():

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from daemon.core.secrecy import MASK, Mask
-from daemon.settings.keys import KEYS, Key, Path, suggestion
+from daemon.settings.keys import Key, Keys, Path, suggestion
 from daemon.settings.model import settle_problem
 from daemon.settings.sections import Contradiction, Place
 
@@ -39,10 +39,12 @@ _WITHOUT_DEFAULT = {
 class Problems:
     """Gathers what is wrong; `origins` tells which variable or secrets file gave a value."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
         self.lines: list[str] = []
         self.origins: dict[Path, str] = {}
         self._secrets: list[str] = []
+        self._failed = set[Path]()
 
     def add(self, line: str) -> None:
         if line not in self.lines:
@@ -51,33 +53,64 @@ class Problems:
     def hide(self, values: Mapping[str, Any], above: Path = ()) -> None:
         """Learn the secrets among the values, so that no other value shows them."""
         for name, value in values.items():
-            key = KEYS.get((*above, name))
+            key = self._keys.get((*above, name))
             if isinstance(value, Mapping):
                 self.hide(value, (*above, name))
             elif key and key.is_secret and value:
                 self._secrets += [str(item) for item in (value if isinstance(value, list) else [value])]
 
-    def add_invalid(self, error: ValidationError, values: Mapping[str, Any]) -> None:
-        """What the model refused, and what it did not come to: a settle time that is too short."""
+    def add_wrong(self, place: Place, value: object, what: str) -> None:
+        """One value is wrong; it is shown unless it is secret."""
+        self._failed.add(_path(place))
+        self.add(
+            f"{_dotted(place)}{self._shown(self._keys.get(_path(place)), value)}{self._origin(place)}: {what}"
+        )
+
+    def add_invalid(
+        self, error: ValidationError, values: Mapping[str, Any] | None, above: Place = ()
+    ) -> None:
+        """What a section refused, `above` its place; with all `values`, settle times that are too short, too."""
         failed = set[Path]()
         for detail in error.errors(include_url=False):
-            failed.add(_path(detail["loc"]))
-            for line in self._lines(detail):
+            loc = (*above, *detail["loc"])
+            failed.add(_path(loc))
+            for line in self._lines(loc, detail):
                 self.add(line)
-        for line in _short_settles(values, failed):
-            self.add(line)
+        self._failed |= failed
+        if values is not None:
+            self.add_short_settles(values)
 
-    def _lines(self, detail: ErrorDetails) -> Iterator[str]:
-        loc, kind = detail["loc"], detail["type"]
+    def add_short_settles(self, values: Mapping[str, Any]) -> None:
+        """The model compares sections only when each is sound by itself; this looks at the values of those that are."""
+        given = values.get("channels")
+        channels: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        for name in channels:
+            paths = [("channels", name, "settle_s"), ("run", "lease_s"), ("channels", name, "timeout_s")]
+            section = channels[name]
+            place = ("channels", name)
+            unsound = {*paths, place, (*place, "marketplace")}
+            is_off = not isinstance(section, Mapping) or section.get("enabled", True) in (False, "false")
+            if is_off or paths[0] not in self._keys or self._failed & unsound:
+                continue
+            what = settle_problem(*(self._number(values, path) for path in paths))
+            if what:
+                self.add_wrong(paths[0], _at(values, paths[0]), what)
+
+    def _number(self, values: Mapping[str, Any], path: Path) -> float:
+        given = _at(values, path)
+        return float(self._keys[path].default if given is None else given)  # type: ignore[arg-type] # a number's key
+
+    def _lines(self, loc: Place, detail: ErrorDetails) -> Iterator[str]:
+        kind = detail["type"]
         cause = detail.get("ctx", {}).get("error")
-        key = KEYS.get(_path(loc))
+        key = self._keys.get(_path(loc))
         if isinstance(cause, Contradiction):
             for place, what in cause.problems:
                 yield self._contradiction((*loc, *place), what, _at(detail["input"], place))
         elif kind == "missing" and key:
             yield missing(key, _dotted(loc))
         elif kind == "extra_forbidden":
-            siblings = [k.path[-1] for k in KEYS.values() if k.path[:-1] == _path(loc)[:-1]]
+            siblings = [k.path[-1] for k in self._keys.values() if k.path[:-1] == _path(loc)[:-1]]
             yield f"{_dotted(loc)}{self._origin(loc)}: {NO_SUCH_KEY}{suggestion(str(loc[-1]), siblings)}"
         else:
             what = str(cause) if cause else _in_words(detail)
@@ -85,7 +118,7 @@ class Problems:
             yield f"{_dotted(loc)}{self._shown(key, detail['input'])}{self._origin(loc)}: {what}{default}"
 
     def _contradiction(self, loc: Place, what: str, value: Any) -> str:  # noqa: ANN401
-        key = KEYS.get(_path(loc))
+        key = self._keys.get(_path(loc))
         if what == "missing" and key:
             if key.path in _WITHOUT_DEFAULT:
                 return missing(key, _dotted(loc))
@@ -142,29 +175,9 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _short_settles(values: Mapping[str, Any], failed: set[Path]) -> Iterator[str]:
-    """The model compares sections only when each is sound by itself; this looks at those that are."""
-    for channel in ("sekorm", "ymatou"):
-        paths = [("channels", channel, "settle_s"), ("run", "lease_s"), ("channels", channel, "timeout_s")]
-        section = _at(values, ("channels", channel))
-        if (
-            not isinstance(section, Mapping)
-            or section.get("enabled", True) in (False, "false")
-            or failed & set(paths)
-        ):
-            continue
-        what = settle_problem(*(_number(values, path) for path in paths))
-        if what:
-            yield f"channels.{channel}.settle_s = {_number(values, paths[0]):g}: {what}"
-
-
 def _at(value: Any, place: Iterable[str | int]) -> Any:  # noqa: ANN401 - whatever stands in the file
     for part in place:
+        value = dict(value) if isinstance(value, BaseModel) else value
         is_there = isinstance(value, Mapping) or (isinstance(value, list) and isinstance(part, int))
         value = (value.get(part) if isinstance(value, Mapping) else value[part]) if is_there else None
     return value
-
-
-def _number(values: Any, path: Path) -> float:  # noqa: ANN401 - whatever stands in the file
-    given = _at(values, path)
-    return float(KEYS[path].default if given is None else given)  # type: ignore[arg-type] # a number's key

@@ -1,17 +1,17 @@
-"""The reference of all settings (docs/configuration.md), made from the model itself.
-
-`python -m daemon.settings.reference` prints it.
-"""
+"""The JSON Schema of all settings, and the reference (docs/configuration.md), made from the model itself."""
 
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from daemon.settings.keys import KEYS, Key
+from pydantic import Field, create_model
+
+from daemon.settings.channels import LONGEST_NAME, Sections
+from daemon.settings.keys import Key, Keys, keys_of
 from daemon.settings.model import Settings
+from daemon.settings.sections import Section
 
 _WIDTH: Final = 120
 _UNITS: Final = {
@@ -28,17 +28,14 @@ _FOR_SHOW: Final = {
     "watch.table": '"erp.stock"',
     "watch.skus": '"SELECT p.sku FROM erp.products AS p WHERE p.template_id = changed.id"',
     "watch.sku": "\"brand || '/' || part_no\"",
-    "listing": '"SELECT sku, part_no AS pn_code, brand AS brand_name, on_hand AS quantity FROM erp.stock"',
-    "channels.ymatou.listing": '"SELECT sku, ymatou_code AS outer_sku_id, on_hand AS quantity FROM erp.stock"',
     "ca_file": '"/etc/stockrelay/ca.pem"',
-    "account": '"change-me"',
-    "app_secret": '"change-me"',
-    "app_id": '"change-me"',
-    "auth_code": '"change-me"',
-    "token_key": '"change-me-change-me-change-me-change-me-000="',
     "notify.urls": '["dingtalk://SECRET@TOKEN"]',
 }
 """Examples for what has no default that shows how it is written."""
+_CHANNELS: Final = """\
+The channels, by the operator's names of them: each is one shop, or one account, at a marketplace. The name may be the
+marketplace's own; with another name the channel says which one: `marketplace = "..."`. Names: lower-case letters and
+digits, with - or _ between, at most 40 characters. In a variable and in a secrets file a - is written as _."""
 _HEAD: Final = """# Configuration
 
 <!-- Made from the settings model: STOCKRELAY_WRITE_DOCS=1 python -m pytest tests/docs/test_configuration.py -->
@@ -52,7 +49,7 @@ A value comes from the first of these that has it:
 1. **the environment**: the variable named with each key below, with two underscores between the parts. Lists and
    whole sections are written as JSON.
 2. **the secrets folder** (`--secrets-dir` or `STOCKRELAY_SECRETS_DIR`): one file per value, named like the variable
-   without `STOCKRELAY_` and in lower case, such as `channels__sekorm__app_secret`.
+   without `STOCKRELAY_` and in lower case, such as `database__dsn`.
 3. **the file**: `--config`, else `STOCKRELAY_CONFIG`, else `config.toml` in the working directory, else
    `/etc/stockrelay/config.toml`.
 
@@ -63,31 +60,53 @@ Values marked **secret** are never shown: not in the log, not by `config show`, 
 """
 
 
-def reference() -> str:
+def schema(sections: Sections) -> dict[str, Any]:
+    """The JSON Schema of all settings with the marketplaces' `sections`."""
+    # A default for each: none of them has to be written.
+    own: Any = {name: (section, Field(default_factory=dict)) for name, section in sections.items()}
+    channels = create_model("Channels", __base__=Section, __doc__=_CHANNELS, **own)
+    found = create_model("AllSettings", __base__=Settings, channels=(channels, ...)).model_json_schema()
+    found["title"], found["description"] = "Settings", Settings.__doc__
+    found["$defs"]["Channels"] |= {
+        "propertyNames": {"maxLength": LONGEST_NAME, "pattern": "^[a-z0-9]+([-_][a-z0-9]+)*$"},
+        # A channel with a name of its own says which marketplace it is at.
+        "additionalProperties": {
+            "required": ["marketplace"],
+            "anyOf": [{"$ref": f"#/$defs/{section.__name__}"} for section in sections.values()],
+        },
+    }
+    return found
+
+
+def reference(sections: Sections) -> str:
     """The whole document."""
-    schema = Settings.model_json_schema()
-    sections = [
-        part for name, field in schema["properties"].items() for part in _section((name,), field, schema)
+    found, keys = schema(sections), keys_of(sections)
+    parts = [
+        part for name, field in found["properties"].items() for part in _section((name,), field, found, keys)
     ]
-    heads = re.findall(r"^## (\S+)$", "\n".join(sections), re.MULTILINE)
+    heads = re.findall(r"^## (\S+)$", "\n".join(parts), re.MULTILINE)
     links = [f"[`{head.strip('[]')}`](#{re.sub('[^a-z]', '', head)})" for head in heads]
-    return "\n".join([_HEAD, _wrapped(f"Sections: {', '.join(links)}."), *sections]).rstrip() + "\n"
+    return "\n".join([_HEAD, _wrapped(f"Sections: {', '.join(links)}."), *parts]).rstrip() + "\n"
 
 
-def _section(path: tuple[str, ...], field: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+def _section(
+    path: tuple[str, ...], field: dict[str, Any], schema: dict[str, Any], keys: Keys
+) -> Iterator[str]:
     inner = _resolved(field.get("items", field), schema)
     head = ".".join(path)
     if path == ("channels",):
+        yield "## [channels.NAME]\n"
+        yield _wrapped(_CHANNELS)
         for name, channel in inner["properties"].items():
-            yield from _section((*path, name), channel, schema)
+            yield from _section((*path, name), channel, schema, keys)
         return
     yield f"## [{head}]\n" if "items" not in field else f"## [[{head}]]\n"
     yield _wrapped(field.get("description") or inner["description"])
     if "items" in field:
-        whole = KEYS[path]
+        whole = keys[path]
         yield _wrapped(f"One for each. As a whole: `{whole.variable}`, a JSON list.")
     for name, key in inner["properties"].items():
-        yield from _key(KEYS[(*path, name)], key, is_required=name in inner.get("required", ()))
+        yield from _key(keys[(*path, name)], key, is_required=name in inner.get("required", ()))
 
 
 def _key(key: Key, field: dict[str, Any], *, is_required: bool) -> Iterator[str]:
@@ -109,9 +128,17 @@ def _key(key: Key, field: dict[str, Any], *, is_required: bool) -> Iterator[str]
     if not key.is_in_list:
         facts.append(f"`{key.variable}`")
     yield _wrapped(" · ".join(facts))
-    example = _FOR_SHOW.get(key.dotted) or _FOR_SHOW.get(key.path[-1])
+    example = _example(key, field)
     if example and (default is None or default == "[]"):
         yield f"```toml\n{key.path[-1]} = {example}\n```\n"
+
+
+def _example(key: Key, field: dict[str, Any]) -> str | None:
+    if (shown := _FOR_SHOW.get(key.dotted) or _FOR_SHOW.get(key.path[-1])) is not None:
+        return shown
+    if "examples" in field:
+        return json.dumps(field["examples"][0], ensure_ascii=False)
+    return '"change-me"' if _is_needed(key) else None
 
 
 def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +189,3 @@ def _wrapped(text: str) -> str:
     whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(text.split()))
     lines = textwrap.fill(whole, _WIDTH, break_long_words=False, break_on_hyphens=False)
     return lines.replace("\0", " ") + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

@@ -1,22 +1,26 @@
 """What a running daemon can take over from a configuration that was read again, and what needs a restart."""
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
+from daemon.core.types import ChannelName
 from daemon.settings import rules
+from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
 
 _LIVE: Final = re.compile(
     r"""
     log\.level
     | notify\.\w+
-    | channels\.\w+\.(rate_per_s|batch|batch_above|park_after|account|app_secret|auth_code)
     """,
     re.VERBOSE,
 )
 
+
+_LIVE_OF_A_CHANNEL: Final = frozenset({"rate_per_s", "batch", "batch_above", "park_after"})
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -46,12 +50,36 @@ def _merged(old: _Model, new: _Model, prefix: str, changed: list[str], needs_res
         key = f"{prefix}{name}"
         if isinstance(before, BaseModel) and isinstance(after, BaseModel):
             taken[name] = _merged(before, after, f"{key}.", changed, needs_restart)
-        elif _LIVE.fullmatch(key) or _is_other_password(before, after):
+        elif isinstance(before, Mapping) and isinstance(after, Mapping):
+            taken[name] = _merged_channels(before, after, f"{key}.", changed, needs_restart)
+        elif (
+            (isinstance(old, ChannelSettings) and name in _LIVE_OF_A_CHANNEL | old.LIVE)
+            or _LIVE.fullmatch(key)
+            or _is_other_password(before, after)
+        ):
             taken[name] = after
             changed.append(key)
         else:
             needs_restart.append(key)
     return old.model_copy(update=taken)
+
+
+def _merged_channels(
+    old: Mapping[ChannelName, ChannelSettings],
+    new: Mapping[ChannelName, ChannelSettings],
+    prefix: str,
+    changed: list[str],
+    needs_restart: list[str],
+) -> dict[ChannelName, ChannelSettings]:
+    """The channels that run now; one that has come, has gone or has moved to another marketplace needs a restart."""
+    merged = dict(old)
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name), new.get(name)
+        if before is not None and after is not None and type(before) is type(after):
+            merged[name] = _merged(before, after, f"{prefix}{name}.", changed, needs_restart)
+        else:
+            needs_restart.append(f"{prefix}{name}")
+    return merged
 
 
 def _is_other_password(before: object, after: object) -> bool:

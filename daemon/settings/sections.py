@@ -266,10 +266,10 @@ class Reconcile(Section):
     rate_per_s: rules.Rate = 5.0
     """Maximum requests per second of a reconcile, on top of the channel's own."""
     chunk: rules.Rows = 200
-    """SKUs per comparison at Sekorm."""
+    """SKUs per comparison, where the marketplace compares."""
     bisect: bool = False
-    """When Sekorm does not say which SKU of a comparison differs: find it by bisection. `false`: the report names
-    the chunk."""
+    """When the marketplace does not say which SKU of a comparison differs: find it by bisection. `false`: the report
+    names the chunk."""
     bisect_calls: rules.Calls = 100
     """Maximum comparisons that a run spends on bisection."""
     settle_s: rules.Window = 30.0

@@ -1,4 +1,4 @@
-"""Both partners, strict to the clause, on one port: a place to try, and the oracle of the tests."""
+"""Shops at the marketplaces, strict to the clause, on one port: a place to try, and the oracle of the tests."""
 
 from daemon.simulator.banner import banner
 from daemon.simulator.books import Entry, Journal, Key, State
@@ -21,7 +21,8 @@ from daemon.simulator.faults import (
 )
 from daemon.simulator.rules import Faults, Rule
 from daemon.simulator.server import Simulator, serve
-from daemon.simulator.settings import SekormSettings, SimulatorSettings, YmatouSettings
+from daemon.simulator.settings import ShopSettings
+from daemon.simulator.shops import SimulatorSettings
 from daemon.simulator.traffic import Overlap, Stats
 
 __all__ = [
@@ -44,14 +45,13 @@ __all__ = [
     "ResetAfter",
     "ResetBefore",
     "Rule",
-    "SekormSettings",
+    "ShopSettings",
     "Simulator",
     "SimulatorSettings",
     "State",
     "Stats",
     "Status",
     "Throttle",
-    "YmatouSettings",
     "banner",
     "serve",
 ]

@@ -1,15 +1,15 @@
-"""What the partners hold: a journal of accepted writes, in the order of application, and the numbers."""
+"""What the shops hold: a journal of accepted writes, in the order of application, and the numbers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final, NamedTuple
 
 from daemon import clock
-from daemon.core.types import CHANNELS, ChannelName
 
 Key = str | tuple[str, str]
-"""A partner's name of a product: Ymatou's `outer_sku_id`; Sekorm's part number and brand."""
+"""A marketplace's name of a product: one identifier, or two."""
 
 
 class Entry(NamedTuple):
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     n: int
     applied_at: float
     received_at: float
-    partner: ChannelName
+    shop: str
     key: Key
     quantity: int
     request: int
@@ -49,7 +49,7 @@ class Journal:
         """The number of the newest write there ever was; 0 before the first."""
         return self._last
 
-    def append(self, partner: ChannelName, key: Key, quantity: int, origin: "Origin") -> None:
+    def append(self, shop: str, key: Key, quantity: int, origin: "Origin") -> None:
         self._last += 1
         applied_at = clock.now().timestamp()
         self._entries.append(
@@ -57,7 +57,7 @@ class Journal:
                 self._last,
                 applied_at,
                 origin.received_at,
-                partner,
+                shop,
                 key,
                 quantity,
                 origin.request,
@@ -70,7 +70,7 @@ class Journal:
             self.dropped += surplus
             del self._entries[:surplus]
 
-    def since(self, n: int = 0, partner: ChannelName | None = None, limit: int | None = None) -> list[Entry]:
+    def since(self, n: int = 0, shop: str | None = None, limit: int | None = None) -> list[Entry]:
         """Writes with a number above `n`, oldest first, at most `limit`."""
         if not self._entries:
             return []
@@ -79,13 +79,13 @@ class Journal:
         for entry in self._entries[start:]:
             if limit is not None and len(found) >= limit:
                 break
-            if partner is None or entry.partner == partner:
+            if shop is None or entry.shop == shop:
                 found.append(entry)
         return found
 
-    def of(self, partner: ChannelName, key: Key) -> list[Entry]:
+    def of(self, shop: str, key: Key) -> list[Entry]:
         """The writes of one product, oldest first."""
-        return [entry for entry in self._entries if entry.partner == partner and entry.key == key]
+        return [entry for entry in self._entries if entry.shop == shop and entry.key == key]
 
     def drain(self) -> list[Entry]:
         """All that is kept, which is then forgotten; numbers go on rising."""
@@ -105,31 +105,31 @@ class State:
     """The current number of every product."""
 
     def __init__(self) -> None:
-        self._numbers: dict[ChannelName, dict[Key, int]] = {name: {} for name in CHANNELS}
+        self._numbers: defaultdict[str, dict[Key, int]] = defaultdict(dict)
         self.generation = 0
         """Rises whenever a product comes or goes."""
 
-    def quantity(self, partner: ChannelName, key: Key) -> int | None:
-        """What the partner holds; None when nothing was ever sent."""
-        return self._numbers[partner].get(key)
+    def quantity(self, shop: str, key: Key) -> int | None:
+        """What the shop holds; None when nothing was ever sent."""
+        return self._numbers[shop].get(key)
 
-    def of(self, partner: ChannelName) -> dict[Key, int]:
-        """All numbers of one partner, in the order in which the products were first seen. A copy."""
-        return dict(self._numbers[partner])
+    def of(self, shop: str) -> dict[Key, int]:
+        """All numbers of one shop, in the order in which the products were first seen. A copy."""
+        return dict(self._numbers[shop])
 
-    def count(self, partner: ChannelName) -> int:
-        return len(self._numbers[partner])
+    def count(self, shop: str) -> int:
+        return len(self._numbers[shop])
 
-    def put(self, partner: ChannelName, key: Key, quantity: int) -> None:
-        """Sets a number without a journal entry: what somebody does in the partner's back office."""
-        numbers = self._numbers[partner]
+    def put(self, shop: str, key: Key, quantity: int) -> None:
+        """Sets a number without a journal entry: what somebody does in the marketplace's back office."""
+        numbers = self._numbers[shop]
         if key not in numbers:
             self.generation += 1
         numbers[key] = quantity
 
-    def remove(self, partner: ChannelName, key: Key) -> None:
-        """Takes a product out, as somebody in the partner's back office would; one that is not held is no matter."""
-        if self._numbers[partner].pop(key, None) is not None:
+    def remove(self, shop: str, key: Key) -> None:
+        """Takes a product out, as somebody in the back office would; one that is not held is no matter."""
+        if self._numbers[shop].pop(key, None) is not None:
             self.generation += 1
 
     def clear(self) -> None:
@@ -145,13 +145,9 @@ class Books:
         self.journal: Final = Journal(journal_limit)
         self.state: Final = State()
 
-    def write(self, partner: ChannelName, key: Key, quantity: int, origin: Origin) -> None:
-        self.journal.append(partner, key, quantity, origin)
-        self.state.put(partner, key, quantity)
-
-    def write_all(self, partner: ChannelName, rows: Iterable[tuple[Key, int]], origin: Origin) -> None:
-        for key, quantity in rows:
-            self.write(partner, key, quantity, origin)
+    def write(self, shop: str, key: Key, quantity: int, origin: Origin) -> None:
+        self.journal.append(shop, key, quantity, origin)
+        self.state.put(shop, key, quantity)
 
 
 class Bell:

@@ -1,11 +1,10 @@
-"""What the reconcile interface received, and how it differs from what the partner holds."""
+"""What the reconcile interface received, and how it differs from what the shop holds."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from daemon.core.types import ChannelName
 from daemon.simulator.books import Key, Origin, State
 
 KEPT: Final = 1_000
@@ -14,7 +13,7 @@ DIFFERENCES_KEPT: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One product whose number was told differently from what the partner holds (None: it holds none)."""
+    """One product whose number was told differently from what the shop holds (None: it holds none)."""
 
     key: Key
     told: int
@@ -25,6 +24,7 @@ class Difference:
 class Comparison:
     """One reconcile call. At most the first 1,000 differences are kept."""
 
+    shop: str
     request: int
     received_at: float
     rows: int
@@ -45,7 +45,7 @@ class Comparisons:
 
     def add(
         self,
-        partner: ChannelName,
+        shop: str,
         rows: Iterable[tuple[Key, int]],
         state: State,
         origin: Origin,
@@ -56,10 +56,12 @@ class Comparisons:
         differences = [
             Difference(key, quantity, held)
             for key, quantity in told
-            if (held := state.quantity(partner, key)) != quantity or key in refused
+            if (held := state.quantity(shop, key)) != quantity or key in refused
         ]
         self._kept.append(
-            Comparison(origin.request, origin.received_at, len(told), tuple(differences[:DIFFERENCES_KEPT]))
+            Comparison(
+                shop, origin.request, origin.received_at, len(told), tuple(differences[:DIFFERENCES_KEPT])
+            )
         )
         return differences
 

@@ -10,7 +10,6 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from daemon import clock
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator.settings import MIB
 
 if TYPE_CHECKING:
@@ -39,11 +38,8 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self.arrived:
             self.arrived = clock.monotonic()
-            start = data[:24]
-            if b" /serviceGate/" in start:
-                self.traffic.began(self, SEKORM)
-            elif b" /api" in start:
-                self.traffic.began(self, YMATOU)
+            if b" /_sim/" not in data[:24]:
+                self.traffic.began(self)
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -4,17 +4,18 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, fields
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from pydantic import Field, ValidationError
 
 from daemon.core.callers import is_cross_origin, is_foreign_host
-from daemon.core.types import CHANNELS, SEKORM, ChannelName
 from daemon.simulator.books import Entry, Key
-from daemon.simulator.faults import FAULT
-from daemon.simulator.settings import Frozen, SimulatorSettings
+from daemon.simulator.faults import FAULT, WrongFault
+from daemon.simulator.marketplaces import MARKETPLACES
+from daemon.simulator.settings import Frozen
+from daemon.simulator.shops import SimulatorSettings, WrongShop
 
 if TYPE_CHECKING:
     from daemon.simulator.server import Simulator
@@ -25,13 +26,13 @@ MAX_PAGE: Final = 100_000
 class JournalQuery(Frozen):
     """Which part of the journal: numbers above `since`, oldest first."""
 
-    partner: Literal["sekorm", "ymatou"] | None = None
+    shop: str | None = None
     since: int = Field(default=0, ge=0)
     limit: int = Field(default=1_000, ge=1, le=MAX_PAGE)
 
 
 class StateQuery(Frozen):
-    partner: Literal["sekorm", "ymatou"] | None = None
+    shop: str | None = None
 
 
 class Nothing(Frozen):
@@ -46,9 +47,9 @@ class Quantity(Frozen):
 
 
 class StateChange(Frozen):
-    """Numbers that somebody sets in the partner's back office: they are not in the journal."""
+    """Numbers that somebody sets in the marketplace's back office: they are not in the journal."""
 
-    partner: Literal["sekorm", "ymatou"]
+    shop: str
     quantities: tuple[Quantity, ...] = Field(min_length=1)
 
 
@@ -157,44 +158,53 @@ class Control:
 
     async def _get_state(self, request: web.BaseRequest) -> object:
         query = StateQuery.model_validate(_query(request))
-        wanted = [query.partner] if query.partner else CHANNELS
         return {
             name: [
-                {"key": key, "quantity": quantity}
-                for key, quantity in self._simulator.state.of(ChannelName(name)).items()
+                {"key": key, "quantity": quantity} for key, quantity in self._simulator.state.of(name).items()
             ]
-            for name in wanted
+            for name in self._shops(query.shop)
         }
+
+    def _shops(self, asked: str | None) -> list[str]:
+        """The shop that is asked for, or all of them."""
+        known = list(self._simulator.settings.shops)
+        if asked is None:
+            return known
+        if asked not in known:
+            problem = f"there is no such shop; there is: {', '.join(known)}"
+            raise _RefusedError(400, "fields are wrong", [{"field": "shop", "problem": problem}])
+        return [asked]
 
     async def _post_state(self, request: web.BaseRequest) -> object:
         change = StateChange.model_validate_json(await _body(request))
-        wanted = tuple if change.partner == SEKORM else str
+        (shop,) = self._shops(change.shop)
+        marketplace = MARKETPLACES[self._simulator.settings.shops[shop].marketplace]
         for row in change.quantities:
-            if not isinstance(row.key, wanted):
-                text = "a key is [pn_code, brand] at sekorm and a string at ymatou"
-                raise _RefusedError(400, "fields are wrong", [{"field": "quantities.key", "problem": text}])
+            if not isinstance(row.key, marketplace.keys):
+                problem = {"field": "quantities.key", "problem": f"a key is {marketplace.key_words}"}
+                raise _RefusedError(400, "fields are wrong", [problem])
         for row in change.quantities:
             if row.quantity is None:
-                self._simulator.state.remove(ChannelName(change.partner), row.key)
+                self._simulator.state.remove(shop, row.key)
             else:
-                self._simulator.state.put(ChannelName(change.partner), row.key, row.quantity)
+                self._simulator.state.put(shop, row.key, row.quantity)
         return {"set": len(change.quantities)}
 
     async def _get_journal(self, request: web.BaseRequest) -> object:
         query = JournalQuery.model_validate(_query(request))
-        partner = ChannelName(query.partner) if query.partner else None
+        self._shops(query.shop)
         journal = self._simulator.journal
-        entries = journal.since(query.since, partner, query.limit)
+        entries = journal.since(query.since, query.shop, query.limit)
         return {"last": journal.last, "dropped": journal.dropped, "entries": [_entry(e) for e in entries]}
 
     async def _get_stats(self, request: web.BaseRequest) -> object:
         Nothing.model_validate(_query(request))
         stats = self._simulator.stats
-        requests: dict[str, dict[str, dict[str, int]]] = {name: {} for name in CHANNELS}
-        for (partner, endpoint, answer), count in stats.requests.items():
-            requests[partner].setdefault(endpoint, {})[answer] = count
+        requests: dict[str, dict[str, dict[str, int]]] = {name: {} for name in self._shops(None)}
+        for (shop, endpoint, answer), count in stats.requests.items():
+            requests.setdefault(shop, {}).setdefault(endpoint, {})[answer] = count
         plain = {field.name: getattr(stats, field.name) for field in fields(stats)}
-        products = {name: self._simulator.state.count(name) for name in CHANNELS}
+        products = {name: self._simulator.state.count(name) for name in self._shops(None)}
         overlaps = [asdict(overlap) for overlap in stats.overlaps]
         return plain | {"requests": requests, "overlaps": overlaps, "products": products}
 
@@ -227,6 +237,9 @@ class Control:
         fault = FAULT.validate_json(await _body(request))
         try:
             return self._simulator.faults.add(fault).as_json()
+        except WrongFault as wrong:
+            problem = {"field": f"{fault.kind}.{wrong.field}", "problem": str(wrong)}
+            raise _RefusedError(400, "fields are wrong", [problem]) from wrong
         except ValueError as error:
             raise _RefusedError(409, str(error)) from error
 
@@ -277,6 +290,8 @@ def _merged(current: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 def _problems(error: ValidationError) -> list[dict[str, str]]:
     problems: list[dict[str, str]] = []
     for problem in error.errors():
-        parts = [str(part) for part in problem["loc"]]
-        problems.append({"field": ".".join(parts), "problem": problem["msg"]})
+        cause = problem.get("ctx", {}).get("error")
+        place = (*problem["loc"], *(cause.place if isinstance(cause, WrongShop) else ()))
+        text = cause.problem if isinstance(cause, WrongShop) else problem["msg"]
+        problems.append({"field": ".".join(map(str, place)), "problem": text})
     return problems

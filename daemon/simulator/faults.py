@@ -2,15 +2,18 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator.books import Key
-from daemon.simulator.sekorm import Sekorm
 from daemon.simulator.settings import Frozen
-from daemon.simulator.ymatou import Ymatou
 
-ENDPOINTS: Final = {SEKORM: Sekorm.endpoints, YMATOU: Ymatou.endpoints}
+
+class WrongFault(ValueError):
+    """No request can meet a fault: `field` says why."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 class FaultSpec(Frozen):
@@ -20,30 +23,13 @@ class FaultSpec(Frozen):
     `times` were met (None: no end). With a `seed` the same requests are met in every run.
     """
 
-    partner: Literal["sekorm", "ymatou"] | None = None
+    shop: str | None = None
     endpoint: str | None = None
     key: Key | None = None
     times: int | None = Field(default=None, ge=1)
     after: int = Field(default=0, ge=0)
     probability: float = Field(default=1.0, gt=0, le=1)
     seed: int | None = None
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_known(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
-        partner = info.data.get("partner")
-        known = ENDPOINTS[partner] if partner else ENDPOINTS[SEKORM] | ENDPOINTS[YMATOU]
-        if endpoint is not None and endpoint not in known:
-            raise ValueError(f"not one of {', '.join(sorted(known))}")
-        return endpoint
-
-    @field_validator("key")
-    @classmethod
-    def _suits_partner(cls, key: Key | None, info: ValidationInfo) -> Key | None:
-        wanted = {"sekorm": tuple, "ymatou": str}.get(info.data.get("partner") or "")
-        if key is not None and wanted is not None and not isinstance(key, wanted):
-            raise ValueError("a key is [pn_code, brand] at sekorm and a string at ymatou")
-        return key
 
 
 class Delay(FaultSpec):
@@ -67,7 +53,7 @@ class Hold(FaultSpec):
 
 
 class RefuseSku(FaultSpec):
-    """Refuses the product of `key` (without one: every product of the request) in the partner's words."""
+    """Refuses the product of `key` (without one: every product of the request) in the marketplace's words."""
 
     kind: Literal["refuse_sku"] = "refuse_sku"
     message: str | None = None
@@ -133,7 +119,7 @@ class Garbage(AnsweringFault):
     """Answers 200 with what no client should take for a success.
 
     `html`, `empty`, `truncated` (JSON that ends early), `cut_off` (the connection ends inside the body),
-    `wrong_types`, `other_code_type` (the code 0 as text at Sekorm, as a number at Ymatou), `array`,
+    `wrong_types`, `other_code_type` (the code of a success in another type than is documented), `array`,
     `deep` (100,000 nested arrays), `not_utf8`, `huge_headers` (64 kB); and the right answer with `duplicate_keys` (each
     twice), a `byte_order_mark`, `not_a_number` or `trailing` text.
     """
@@ -179,7 +165,7 @@ class Bomb(AnsweringFault):
 
 
 class Message(AnsweringFault):
-    """Answers with any code and words in the partner's envelope; -1 and 0009 if no code is given."""
+    """Answers with any code and words in the marketplace's envelope; without a code, with one to try again."""
 
     kind: Literal["message"] = "message"
     apply: bool = False

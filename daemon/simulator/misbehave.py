@@ -13,7 +13,6 @@ from typing import Final, assert_never
 
 from aiohttp import web
 
-from daemon.core.types import SEKORM, ChannelName
 from daemon.simulator.books import Key
 from daemon.simulator.faults import (
     AnsweringFault,
@@ -128,7 +127,7 @@ async def _instead(
     scene: Scene, fault: AnsweringFault, answer: Answer | None
 ) -> tuple[web.StreamResponse, str]:
     headers = scene.headers()
-    right = answer or scene.desk.message(0 if scene.desk.name == SEKORM else "0000", "ok")
+    right = answer or scene.desk.success()
     match fault:
         case ResetAfter():
             return cut(scene.request), "reset_after"
@@ -154,7 +153,7 @@ async def _instead(
             return await _oversized(scene, fault), "oversized"
         case Bomb():
             headers |= {"Content-Type": JSON, "Content-Encoding": "gzip"}
-            body = await asyncio.to_thread(_bomb, scene.desk.name, fault.megabytes)
+            body = await asyncio.to_thread(_bomb, scene.desk.shell(), fault.megabytes)
             return web.Response(headers=headers, body=body), "bomb"
         case _:
             raise AssertionError(fault)
@@ -176,12 +175,7 @@ async def _garbage(scene: Scene, fault: Garbage, right: Answer) -> web.StreamRes
         case "wrong_types":
             body = b'{"code":[0],"msg":{},"message":{},"data":"none","content":[]}'
         case "other_code_type":
-            is_sekorm = scene.desk.name == SEKORM
-            body = (
-                b'{"code":"0","msg":"ok","data":null}'
-                if is_sekorm
-                else b'{"code":0,"message":null,"content":null}'
-            )
+            body = scene.desk.other_code_type()
         case "array":
             body = b"[" + right.body + b"]"
         case "deep":
@@ -222,15 +216,8 @@ async def _drip(scene: Scene, fault: Drip, right: Answer) -> web.StreamResponse:
     return response
 
 
-def _shell(partner: ChannelName) -> tuple[bytes, bytes]:
-    """What stands before and after the padding of an answer that would be a success."""
-    if partner == SEKORM:
-        return b'{"code":0,"data":null,"msg":"', b'"}'
-    return b'{"code":"0000","content":null,"message":"', b'"}'
-
-
 async def _oversized(scene: Scene, fault: Oversized) -> web.StreamResponse:
-    head, tail = _shell(scene.desk.name)
+    head, tail = scene.desk.shell()
     response = await _begin(scene, len(head) + fault.megabytes * MIB + len(tail))
     await response.write(head)
     block = b"x" * (MIB // 16)
@@ -241,8 +228,8 @@ async def _oversized(scene: Scene, fault: Oversized) -> web.StreamResponse:
 
 
 @lru_cache(maxsize=4)
-def _bomb(partner: ChannelName, megabytes: int) -> bytes:
-    head, tail = _shell(partner)
+def _bomb(shell: tuple[bytes, bytes], megabytes: int) -> bytes:
+    head, tail = shell
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream:
         stream.write(head)

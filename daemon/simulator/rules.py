@@ -2,11 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from daemon.core.types import ChannelName
 from daemon.simulator.books import Key
 from daemon.simulator.faults import Delay, DelayAfter, Fault, Hold, RefuseSku
 
@@ -26,13 +25,13 @@ class Rule:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     chance: random.Random = field(default_factory=random.Random)
 
-    def meets(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> bool:
+    def meets(self, shop: str, endpoint: str, keys: frozenset[Key]) -> bool:
         """Whether this request is met; counts it."""
         fault = self.fault
         if fault.times is not None and self.met >= fault.times:
             return False
         is_match = (
-            fault.partner in {None, partner}
+            fault.shop in {None, shop}
             and fault.endpoint in {None, endpoint}
             and (fault.key is None or fault.key in keys)
         )
@@ -67,9 +66,13 @@ class Fired:
 
 
 class Faults:
-    """The faults that are set, in that order. At most 10,000; ids are not used twice."""
+    """The faults that are set, in that order. At most 10,000; ids are not used twice.
 
-    def __init__(self) -> None:
+    `check` raises WrongFault for a fault that no shop can meet.
+    """
+
+    def __init__(self, check: Callable[[Fault], None]) -> None:
+        self._check = check
         self._rules: dict[int, Rule] = {}
         self._last_id = 0
 
@@ -83,7 +86,8 @@ class Faults:
         return self._rules[fault_id]
 
     def add(self, fault: Fault) -> Rule:
-        """Sets a fault; its rule counts what it meets. Raises ValueError when there are too many."""
+        """Sets a fault; its rule counts what it meets. Raises WrongFault, ValueError when there are too many."""
+        self._check(fault)
         if len(self._rules) >= FAULTS_KEPT:
             raise ValueError(f"{FAULTS_KEPT} faults are set: remove some")
         self._last_id += 1
@@ -106,13 +110,13 @@ class Faults:
         """Lets go what a fault holds; returns how many. Raises KeyError."""
         return self._rules[fault_id].release()
 
-    def fire(self, partner: ChannelName, endpoint: str, keys: frozenset[Key]) -> Fired | None:
+    def fire(self, shop: str, endpoint: str, keys: frozenset[Key]) -> Fired | None:
         """What a request meets. Every step that matches, and the first other fault that matches."""
         steps: list[Rule] = []
         answer: Rule | None = None
         for rule in self._rules.values():
             is_step = isinstance(rule.fault, _STEPS)
-            if (is_step or answer is None) and rule.meets(partner, endpoint, keys):
+            if (is_step or answer is None) and rule.meets(shop, endpoint, keys):
                 if is_step:
                     steps.append(rule)
                 else:

@@ -1,4 +1,4 @@
-"""Both partners on one port."""
+"""All shops on one port."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,16 +9,17 @@ from typing import Any, Final
 from aiohttp import web
 
 from daemon import clock
-from daemon.core.types import SEKORM, YMATOU, ChannelName
-from daemon.simulator import misbehave, sekorm, ymatou
+from daemon.simulator import misbehave
 from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
 from daemon.simulator.comparisons import Comparisons
 from daemon.simulator.connections import Connection, Server
 from daemon.simulator.control import Control
+from daemon.simulator.faults import Fault, WrongFault
+from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.rules import Faults, Fired
-from daemon.simulator.settings import SimulatorSettings
+from daemon.simulator.shops import SimulatorSettings
 from daemon.simulator.traffic import Stats, Traffic
-from daemon.simulator.wire import Answer, Call, Received
+from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace, Received
 
 CONTROL_PREFIX: Final = "/_sim/"
 STOP_GRACE: Final = timedelta(seconds=2)
@@ -27,7 +28,7 @@ _NOT_FOUND: Final = Answer("404", b"Not Found", 404, "text/plain")
 
 
 class Simulator:
-    """Both partners, strict to the clause, with a journal of accepted writes and faults on demand.
+    """Shops at the marketplaces, strict to the clause, with a journal of accepted writes and faults on demand.
 
     Everything is in memory and bounded: see `SimulatorSettings` and the classes behind the properties.
     """
@@ -38,17 +39,22 @@ class Simulator:
         self._bell = Bell()
         self._traffic = Traffic(on_gone=self._bell.ring)
         self.comparisons: Final = Comparisons()
-        self.faults: Final = Faults()
-        self._sekorm = sekorm.Sekorm(self._settings.sekorm, self._books, self._traffic, self.comparisons)
-        self._ymatou = ymatou.Ymatou(
-            self._settings.ymatou, self._books, self._traffic, self.partner_time, self._settings.nonce_limit
+        self.faults: Final = Faults(self._check_fault)
+        self._ground = Ground(
+            self._books,
+            self._traffic,
+            self.comparisons,
+            self.marketplaces_time,
+            lambda: self._settings.nonce_limit,
         )
+        self._desks: dict[str, Desk] = {}
         self._control = Control(self)
         self._runner: web.ServerRunner | None = None
         self._stopping = asyncio.Event()
         self._slow: set[asyncio.Task[Any]] = set()
         self._date = (0, "")
         self.url = ""
+        self.configure(self._settings)
 
     # For tests, in the same process
 
@@ -72,25 +78,34 @@ class Simulator:
         return self._traffic.stats
 
     def configure(self, settings: SimulatorSettings) -> None:
-        """Takes other settings over at once. A partner that goes down drops its connections."""
+        """Takes other settings over at once. A shop that goes down, or away, drops its connections."""
         self._settings = settings
-        self._sekorm.configure(settings.sekorm)
-        self._ymatou.configure(settings.ymatou)
-        self._ymatou.nonce_limit = settings.nonce_limit
+        for name, shop in settings.shops.items():
+            if name in self._desks and self._desks[name].settings.marketplace == shop.marketplace:
+                self._desks[name].configure(shop)
+            else:
+                self._desks[name] = MARKETPLACES[shop.marketplace].desk(name, shop, self._ground)
+        for name in self._desks.keys() - settings.shops.keys():
+            del self._desks[name]
+            self._traffic.drop_connections(name)
         self._books.journal.limit = settings.journal_limit
         self._date = (0, "")
-        for name in (SEKORM, YMATOU):
-            if self._is_down(name):
+        for name, shop in settings.shops.items():
+            if shop.down:
                 self._traffic.drop_connections(name)
 
-    def set_down(self, partner: ChannelName, *, down: bool = True) -> None:
-        """Switches a partner off or on: while it is down it drops every connection without an answer."""
-        part = {"sekorm": self._settings.sekorm, "ymatou": self._settings.ymatou}[partner]
-        self.configure(self._settings.model_copy(update={partner: part.model_copy(update={"down": down})}))
+    def change(self, shop: str, **values: Any) -> None:  # noqa: ANN401 - whatever a shop has
+        """Gives one shop other values."""
+        self.configure(self._settings.changed(shop, **values))
+
+    def set_down(self, shop: str, *, down: bool = True) -> None:
+        """Switches a shop off or on: while it is down it drops every connection without an answer."""
+        self.change(shop, down=down)
 
     def revoke_tokens(self) -> None:
-        """Every Sekorm token that is out becomes "no permission"."""
-        self._sekorm.revoke_tokens()
+        """Every token that is out is refused from now on."""
+        for desk in self._desks.values():
+            desk.forget(tokens=True)
 
     def reset(
         self,
@@ -113,9 +128,10 @@ class Simulator:
         if stats:
             self._traffic.reset()
         if tokens:
-            self._sekorm.revoke_tokens()
+            self.revoke_tokens()
         if nonces:
-            self._ymatou.forget_nonces()
+            for desk in self._desks.values():
+                desk.forget(nonces=True)
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
         """Returns once `condition()` is true; it is looked at after every event here. Raises TimeoutError."""
@@ -144,17 +160,15 @@ class Simulator:
         await self.wait_until(look, timeout)
         return found[0]
 
-    async def wait_for_state(
-        self, partner: ChannelName, wanted: dict[Key, int], timeout: float = 10.0
-    ) -> None:
-        """Waits until the partner holds these numbers (others may be there too). Raises TimeoutError."""
+    async def wait_for_state(self, shop: str, wanted: dict[Key, int], timeout: float = 10.0) -> None:
+        """Waits until the shop holds these numbers (others may be there too). Raises TimeoutError."""
         await self.wait_until(
-            lambda: all(self.state.quantity(partner, key) == number for key, number in wanted.items()),
+            lambda: all(self.state.quantity(shop, key) == number for key, number in wanted.items()),
             timeout,
         )
 
-    def partner_time(self) -> float:
-        """The partners' clock, unix seconds: this machine's with the offset."""
+    def marketplaces_time(self) -> float:
+        """The marketplaces' clock, unix seconds: this machine's with the offset."""
         return clock.now().timestamp() + self._settings.clock_offset_s
 
     # Starting and stopping
@@ -193,30 +207,22 @@ class Simulator:
         assert isinstance(connection, Connection)
         try:
             path = request.path
-            if path.startswith(sekorm.PREFIX):
-                return await self._serve(self._sekorm, request, connection, path)
-            if path.startswith(ymatou.PATH_PREFIX) or path == ymatou.GATEWAY_PATH:
-                return await self._serve(self._ymatou, request, connection, path)
             if path.startswith(CONTROL_PREFIX):
                 return await self._control.handle(request)
+            desks = [desk for desk in self._desks.values() if self._marketplace(desk.shop).serves(path)]
+            if desks:
+                return await self._serve(desks, request, connection, path)
             return self._respond(_NOT_FOUND)
         finally:
             connection.arrived = 0.0
 
     async def _serve(
-        self,
-        desk: sekorm.Sekorm | ymatou.Ymatou,
-        request: web.BaseRequest,
-        connection: Connection,
-        path: str,
+        self, desks: list[Desk], request: web.BaseRequest, connection: Connection, path: str
     ) -> web.StreamResponse:
-        now = clock.now().timestamp()
-        exchange = self._traffic.arrived(desk.name, connection, now, clock.monotonic())
-        endpoint, label = "unknown", "broken off"
+        now, tick = clock.now().timestamp(), clock.monotonic()
+        exchange = self._traffic.arrived(connection, now, tick)
+        desk, endpoint, label = desks[0], "unknown", "broken off"
         try:
-            if desk.settings.down:
-                label = "down"
-                return misbehave.cut(request)
             try:
                 body = await request.read()
             except (ConnectionError, web.RequestPayloadError):
@@ -230,12 +236,19 @@ class Simulator:
                 remote=request.remote or "",
                 number=exchange.number,
                 received_at=now,
+                headers={name.lower(): value for name, value in request.headers.items()},
             )
+            if len(desks) > 1:
+                desk = next((each for each in desks if each.claims(received)), desk)
+            self._traffic.recognised(exchange, desk.shop, tick)
+            if desk.settings.down:
+                label = "down"
+                return misbehave.cut(request)
             call = desk.read(received)
             endpoint = call.endpoint
             keys = [key for key, _ in call.rows]
             self._traffic.keyed(exchange, keys)
-            fired = self.faults.fire(desk.name, endpoint, frozenset(keys)) if len(self.faults) else None
+            fired = self.faults.fire(desk.shop, endpoint, frozenset(keys)) if len(self.faults) else None
             if fired is not None:
                 response, label = await self._meet(desk, request, call, fired)
                 return response
@@ -243,11 +256,12 @@ class Simulator:
             label = answer.label
             return self._respond(answer)
         finally:
+            exchange.shop = exchange.shop or desk.shop
             self._traffic.answered(exchange, endpoint, label, clock.monotonic())
             self._bell.ring()
 
     async def _meet(
-        self, desk: sekorm.Sekorm | ymatou.Ymatou, request: web.BaseRequest, call: Call, fired: Fired
+        self, desk: Desk, request: web.BaseRequest, call: Call, fired: Fired
     ) -> tuple[web.StreamResponse, str]:
         scene = misbehave.Scene(
             request, desk, call, self._respond, self._headers, self._pause, self._hold, self._bell.ring
@@ -284,12 +298,24 @@ class Simulator:
         if self._stopping.is_set():
             raise misbehave.StoppingError
 
-    def _is_down(self, partner: ChannelName) -> bool:
-        return self._settings.sekorm.down if partner == SEKORM else self._settings.ymatou.down
+    def _marketplace(self, shop: str) -> Marketplace:
+        return MARKETPLACES[self._settings.shops[shop].marketplace]
+
+    def _check_fault(self, fault: Fault) -> None:
+        """Raises WrongFault for a fault that no request of these shops can meet."""
+        shops = list(self._settings.shops) if fault.shop is None else [fault.shop]
+        if fault.shop is not None and fault.shop not in self._settings.shops:
+            raise WrongFault("shop", f"there is no such shop; there is: {', '.join(self._settings.shops)}")
+        marketplaces = [self._marketplace(shop) for shop in shops]
+        known = sorted({endpoint for marketplace in marketplaces for endpoint in marketplace.endpoints})
+        if fault.endpoint is not None and fault.endpoint not in known:
+            raise WrongFault("endpoint", f"not one of {', '.join(known)}")
+        if fault.key is not None and not any(isinstance(fault.key, each.keys) for each in marketplaces):
+            raise WrongFault("key", f"a key is {marketplaces[0].key_words}")
 
     def _headers(self) -> dict[str, str]:
-        """The `Date` of every answer is the partners' clock, so that skew can be measured."""
-        second = int(self.partner_time())
+        """The `Date` of every answer is the marketplaces' clock, so that skew can be measured."""
+        second = int(self.marketplaces_time())
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True))
         return {"Date": self._date[1]}

@@ -1,17 +1,24 @@
-"""What passes between the server and a simulated partner."""
+"""What passes between the server and a simulated shop."""
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
 
-from daemon.core.types import ChannelName
-from daemon.simulator.books import Key, Origin
+from daemon.simulator.books import Books, Key, Origin
+from daemon.simulator.comparisons import Comparisons
+from daemon.simulator.settings import ShopSettings
+from daemon.simulator.traffic import Traffic
 
 JSON: Final = "application/json;charset=UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came in. `path` is percent-decoded, `query` is not; `remote` is the address."""
+    """A request as it came in. `path` is percent-decoded, `query` is not; `remote` is the address.
+
+    The names of `headers` are in lower case.
+    """
 
     method: str
     path: str
@@ -21,6 +28,7 @@ class Received:
     remote: str
     number: int
     received_at: float
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Call:
 class Interference:
     """What a fault changes in carrying a call out.
 
-    Products in `refused` are refused in the partner's words, with `message`; with `rows`, only the first rows
+    Products in `refused` are refused in the marketplace's words, with `message`; with `rows`, only the first rows
     of a batch are applied.
     """
 
@@ -73,17 +81,80 @@ class Interference:
 NO_INTERFERENCE: Final = Interference()
 
 
-class Desk(Protocol):
-    """One simulated partner."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all shops of a simulator share. `now` gives their clock in unix seconds."""
 
-    name: ChannelName
-    endpoints: frozenset[str]
+    books: Books
+    traffic: Traffic
+    comparisons: Comparisons
+    now: Callable[[], float]
+    nonce_limit: Callable[[], int]
 
+
+class Desk(ABC):
+    """Answers the requests of one shop."""
+
+    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
+        self.shop = shop
+        self.settings = settings
+        self.ground = ground
+        self.configure(settings)
+
+    @abstractmethod
+    def configure(self, settings: ShopSettings) -> None:
+        """Takes other settings over. What has been granted stays valid."""
+
+    @abstractmethod
+    def claims(self, received: Received) -> bool:
+        """Whether a request comes with this shop's credentials. One that no shop claims goes to the first."""
+
+    @abstractmethod
     def read(self, received: Received) -> Call:
         """Checks a request against every clause. Carries nothing out, but a nonce is used up by it."""
 
+    @abstractmethod
     def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
         """Carries out a call that was not refused."""
 
+    @abstractmethod
     def message(self, code: int | str | None, text: str) -> Answer:
-        """An answer with any code and words, in the partner's envelope."""
+        """An answer with any code and words, in the marketplace's envelope."""
+
+    @abstractmethod
+    def success(self) -> Answer:
+        """The answer to a request of which nothing more is known."""
+
+    @abstractmethod
+    def shell(self) -> tuple[bytes, bytes]:
+        """What stands before and after the padding of an answer that would be a success."""
+
+    @abstractmethod
+    def other_code_type(self) -> bytes:
+        """A success whose code has another type than is documented."""
+
+    def write(self, key: Key, quantity: int, origin: Origin) -> None:
+        """Accepts a number."""
+        self.ground.books.write(self.shop, key, quantity, origin)
+        self.ground.traffic.stats.accepted[self.shop] += 1
+
+    def forget(self, *, tokens: bool = False, nonces: bool = False) -> None:  # noqa: B027 - some have neither
+        """Ends every token that is out, and lets nonces be used again, where there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marketplace:
+    """What one module of `daemon.simulator.marketplaces` says of itself.
+
+    `serves` says whether a path is its own. `keys` is the type of its products' names and `key_words` describes them.
+    `banner` shows how to reach a shop, by the simulator's URL, the shop's name and its settings.
+    """
+
+    name: str
+    settings: type[ShopSettings]
+    desk: type[Desk]
+    endpoints: frozenset[str]
+    serves: Callable[[str], bool]
+    keys: type[str] | type[tuple[str, str]]
+    key_words: str
+    banner: Callable[[str, str, ShopSettings], str]

@@ -14,10 +14,13 @@ from typing import Any, Final, Self
 
 import asyncpg
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Key, Simulator, SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.acceptance import oracle
 from tests.acceptance.replica import LOOK_S, Done, Replica, command
+from tests.channels import SEKORM, YMATOU
 from tests.conftest import Database
 
 IS_LONG: Final = os.environ.get("STOCKRELAY_LONG_TESTS") == "1"
@@ -116,7 +119,7 @@ class Stage:
         }
         merged = {name: {**values, **self._settings[name]} for name, values in SETTINGS.items()}
         common, sekorm, ymatou = (merged.pop(name) for name in ("channel", "sekorm", "ymatou"))
-        url, here, there = self.simulator.url, self.partners.sekorm, self.partners.ymatou
+        url, here, there = self.simulator.url, self.partners.of(SekormShop), self.partners.of(YmatouShop)
         sections = {
             "database": {"dsn": self.database.dsn, **merged.pop("database")},
             "[watch]": {"table": "erp.stock", "sku": "sku"},
@@ -263,7 +266,7 @@ class Stage:
         traces = [line for line in text.splitlines() if "Traceback" in line]
         assert traces == [], traces[0][:5000]
         assert "exception" not in {line.get("level") for line in replica.lines}
-        here, there = self.partners.sekorm, self.partners.ymatou
+        here, there = self.partners.of(SekormShop), self.partners.of(YmatouShop)
         for secret in (here.account, here.app_secret, there.app_secret, there.auth_code):
             assert secret not in text, f"a secret stands in the log of {replica.name}"
 

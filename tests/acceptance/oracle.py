@@ -94,7 +94,7 @@ async def unconverged(
     connection: Connection,
     simulator: Simulator,
     wanted: dict[ChannelName, dict[Key, int]],
-    spared: Collection[tuple[ChannelName, Key]] = (),
+    spared: Collection[tuple[str, Key]] = (),
 ) -> str | None:
     """Say why ERP, ledger and partners do not agree yet; None: they do, and nothing is left to do (I1, I2, I7).
 
@@ -138,11 +138,11 @@ def judge(
 
 def _check_sent_is_written(entries: Sequence[Entry], log: Sequence[Attempt]) -> None:
     """I5: what arrived at the partner is an attempt that was written before; what was acknowledged has arrived."""
-    arrived = Counter((entry.partner, entry.key, entry.quantity) for entry in entries)
-    outcomes: defaultdict[tuple[ChannelName, Key, int], Counter[str]] = defaultdict(Counter)
-    first: dict[tuple[ChannelName, Key, int], float] = {}
+    arrived = Counter[tuple[str, Key, int]]((entry.shop, entry.key, entry.quantity) for entry in entries)
+    outcomes: defaultdict[tuple[str, Key, int], Counter[str]] = defaultdict(Counter)
+    first: dict[tuple[str, Key, int], float] = {}
     for attempt in log:
-        name = (attempt.channel, attempt.key, attempt.quantity)
+        name = (str(attempt.channel), attempt.key, attempt.quantity)
         outcomes[name][attempt.outcome] += 1
         first.setdefault(name, attempt.at)
     for name, count in arrived.items():
@@ -153,7 +153,7 @@ def _check_sent_is_written(entries: Sequence[Entry], log: Sequence[Attempt]) -> 
     for name, counts in outcomes.items():
         assert counts["applied"] <= arrived[name], f"{name}: {dict(counts)} and {arrived[name]} arrivals"
     for entry in entries:
-        claimed_at = first[entry.partner, entry.key, entry.quantity]
+        claimed_at = first[entry.shop, entry.key, entry.quantity]
         assert claimed_at <= entry.received_at + _CLOCK_S, f"{entry} arrived before its claim at {claimed_at}"
 
 
@@ -168,17 +168,17 @@ def _check_epochs(log: Sequence[Attempt]) -> None:
 
 def _check_order(entries: Sequence[Entry], log: Sequence[Attempt], settle_s: float) -> int:
     """I4: a number goes back only while an attempt with that very number is in doubt. Return how often one did."""
-    doubts: defaultdict[tuple[ChannelName, Key, int], list[float]] = defaultdict(list)
+    doubts: defaultdict[tuple[str, Key, int], list[float]] = defaultdict(list)
     for attempt in log:
         if attempt.outcome == "unknown":
             doubts[attempt.channel, attempt.key, attempt.quantity].append(attempt.at)
-    highest: dict[tuple[ChannelName, Key], int] = {}
-    last: dict[tuple[ChannelName, Key], int] = {}
+    highest: dict[tuple[str, Key], int] = {}
+    last: dict[tuple[str, Key], int] = {}
     went_back = 0
     for entry in entries:
-        name = (entry.partner, entry.key)
+        name = (entry.shop, entry.key)
         if entry.quantity < highest.get(name, 0):
-            windows = doubts[entry.partner, entry.key, entry.quantity]
+            windows = doubts[entry.shop, entry.key, entry.quantity]
             is_doubted = any(at - _CLOCK_S <= entry.applied_at <= at + settle_s for at in windows)
             assert is_doubted, f"{entry} went back from {highest[name]} without a recorded doubt ({windows})"
             went_back += 1

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import RefuseSku, ResetAfter
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Done
+from tests.channels import SEKORM, YMATOU
 
 
 async def asked(stage: Stage, *words: str) -> Any:  # noqa: ANN401 - whatever JSON can hold
@@ -91,8 +91,8 @@ async def test_every_replica_honours_a_pause(stage18: Stage) -> None:
 async def test_parked_skus_are_retried_when_the_partner_no_longer_refuses_them(stage18: Stage) -> None:
     await stage18.fill(20)
     await stage18.migrate()
-    sekorm = stage18.simulator.faults.add(RefuseSku(partner="sekorm", key=("PN-1", "AMS")))
-    ymatou = stage18.simulator.faults.add(RefuseSku(partner="ymatou", key="SKU-2"))
+    sekorm = stage18.simulator.faults.add(RefuseSku(shop="sekorm", key=("PN-1", "AMS")))
+    ymatou = stage18.simulator.faults.add(RefuseSku(shop="ymatou", key="SKU-2"))
     replica = await stage18.started()
     await stage18.converged(spared={(SEKORM, ("PN-1", "AMS")), (YMATOU, "SKU-2")})
     await replica.wait_for("dispatch.delivery_parked", times=2)
@@ -128,7 +128,7 @@ async def test_parked_skus_are_retried_when_the_partner_no_longer_refuses_them(s
 
 
 async def test_attempts_are_asked_for_by_sku_time_and_outcome(stage18: Stage) -> None:
-    stage18.simulator.faults.add(ResetAfter(partner="sekorm", key=("PN-3", "AMS"), times=1))
+    stage18.simulator.faults.add(ResetAfter(shop="sekorm", key=("PN-3", "AMS"), times=1))
     await stage18.running(20)
     everything = await asked(stage18, "attempts", "--limit", "1000")
     assert {one["outcome"] for one in everything} == {"applied", "unknown"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.postgres import PostgresServer
 from daemon.simulator import RefuseSku
 from tests.acceptance.harness import LISTINGS, Stage
+from tests.channels import SEKORM, YMATOU
 from tests.conftest import Database
 
 # Bytes that the encoding takes and that are no text.
@@ -33,7 +33,7 @@ async def encoded(
 async def test_what_an_encoding_lacks_stops_neither_reading_nor_writing(encoded: tuple[Stage, str]) -> None:
     stage, garbled = encoded
     for key, words in (("SKU-7", "庫存錯誤 😀"), ("SKU-8", "poison")):
-        stage.simulator.faults.add(RefuseSku(partner="ymatou", key=key, message=words))
+        stage.simulator.faults.add(RefuseSku(shop="ymatou", key=key, message=words))
     await stage.fill(20)
     await stage.migrate()
     # The database may refuse a row for any other reason, too.

@@ -5,11 +5,11 @@ from math import ceil
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay, Hold, Message, RefuseSku, Throttle
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 UPDATE = "ymatou.skus.stock.update"
 BATCH = 100
@@ -46,7 +46,7 @@ async def test_a_backlog_goes_out_in_calls_of_many_and_normal_life_in_calls_of_o
 
 @pytest.mark.settings(ymatou={"batch_above": 100}, channel={"rate_per_s": 500})
 async def test_what_a_partner_refuses_in_a_call_of_many_is_parked_alone(stage18: Stage) -> None:
-    stage18.simulator.faults.add(RefuseSku(partner="ymatou", key="SKU-77"))
+    stage18.simulator.faults.add(RefuseSku(shop="ymatou", key="SKU-77"))
     await stage18.fill(600)
     await stage18.migrate()
     await stage18.started()
@@ -64,7 +64,7 @@ async def test_a_call_refused_as_a_whole_parks_nothing_and_its_skus_go_in_smalle
     stage18: Stage,
 ) -> None:
     """One that the partner chokes on makes every call fail that it is in."""
-    stage18.simulator.faults.add(Message(partner="ymatou", key="SKU-77", code="1001", message="biz_content"))
+    stage18.simulator.faults.add(Message(shop="ymatou", key="SKU-77", code="1001", message="biz_content"))
     await stage18.fill(600)
     await stage18.migrate()
     await stage18.started()
@@ -85,7 +85,7 @@ async def test_a_stock_out_is_in_the_next_call_whatever_waits(stage18: Stage) ->
     replica = await stage18.running(2000)
     simulator = stage18.simulator
     await replica.wait_for("dispatch.batches_ended", channel=YMATOU)
-    slow = simulator.faults.add(Delay(partner="ymatou", seconds=0.3))
+    slow = simulator.faults.add(Delay(shop="ymatou", seconds=0.3))
     before = simulator.stats.accepted[YMATOU]
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 200")
     await simulator.wait_until(lambda: simulator.stats.accepted[YMATOU] > before + 100)
@@ -105,7 +105,7 @@ async def test_a_kill_in_the_middle_of_a_call_puts_each_of_its_skus_in_doubt_and
 ) -> None:
     await stage18.fill(800)
     await stage18.migrate()
-    held = stage18.simulator.faults.add(Hold(partner="ymatou", after=3, times=1))
+    held = stage18.simulator.faults.add(Hold(shop="ymatou", after=3, times=1))
     replica = await stage18.started()
     await stage18.simulator.wait_until(lambda: held.held == 1)
     async with writing(stage18.database.dsn, 800, stage18.random):
@@ -122,7 +122,7 @@ async def test_a_kill_in_the_middle_of_a_call_puts_each_of_its_skus_in_doubt_and
 
 @pytest.mark.settings(ymatou={"batch_above": 100}, channel={"rate_per_s": 50})
 async def test_a_throttled_call_costs_no_sku_an_attempt(stage18: Stage) -> None:
-    stage18.simulator.faults.add(Throttle(partner="ymatou", after=3, times=2, retry_after=1))
+    stage18.simulator.faults.add(Throttle(shop="ymatou", after=3, times=2, retry_after=1))
     await stage18.running(1000)
     counted = await outcomes(stage18, YMATOU)
     print(counted)  # noqa: T201

@@ -5,11 +5,12 @@ from math import ceil
 
 import pytest
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Key, RefuseSku
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import burst
+from tests.channels import CHANNELS, SEKORM, YMATOU
 
 CHANGES = 100_000
 HOT_SKUS = 100
@@ -49,8 +50,8 @@ async def test_skus_that_cannot_be_delivered_are_parked_and_the_others_flow(stag
     await stage18.erp.execute("UPDATE erp.stock SET part_no = $1 WHERE sku = 'SKU-4711'", too_long)
     await stage18.migrate()
     faults = stage18.simulator.faults
-    faults.add(RefuseSku(partner="sekorm", key=refused))
-    faults.add(RefuseSku(partner="ymatou", key="SKU-77"))
+    faults.add(RefuseSku(shop="sekorm", key=refused))
+    faults.add(RefuseSku(shop="ymatou", key="SKU-77"))
     replica = await stage18.started()
     spared: set[tuple[ChannelName, Key]] = {
         (SEKORM, (too_long, "AMS")),

@@ -5,10 +5,11 @@ from typing import Final
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from tests.acceptance.harness import Stage
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.replica import Replica
+from tests.channels import SEKORM, YMATOU
 
 COPY: Final = "is a copy of the one that is pushed from"
 SWAP: Final = """

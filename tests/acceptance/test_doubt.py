@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Hold, ResetAfter, ResetBefore
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 QUICK = {"run": {"lease_s": 1.0}, "channel": {"timeout_s": 0.9, "settle_s": 3.0}}
 
@@ -16,7 +16,7 @@ QUICK = {"run": {"lease_s": 1.0}, "channel": {"timeout_s": 0.9, "settle_s": 3.0}
 @pytest.mark.settings(**QUICK)
 async def test_a_lost_reply_is_recorded_as_doubt_and_confirmed(stage18: Stage) -> None:
     replica = await stage18.running(20)
-    fault = stage18.simulator.faults.add(ResetAfter(partner="sekorm", key=("PN-1", "AMS"), times=1))
+    fault = stage18.simulator.faults.add(ResetAfter(shop="sekorm", key=("PN-1", "AMS"), times=1))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-1'")
     await replica.wait_for("dispatch.delivery_in_doubt", channel=SEKORM, sku="SKU-1", quantity=500)
     async with asyncio.timeout(20):
@@ -45,7 +45,7 @@ async def test_a_lost_reply_is_recorded_as_doubt_and_confirmed(stage18: Stage) -
 @pytest.mark.settings(**QUICK)
 async def test_a_held_request_that_lands_after_a_newer_number_does_not_stay(stage18: Stage) -> None:
     replica = await stage18.running(20)
-    held = stage18.simulator.faults.add(Hold(partner="ymatou", key="SKU-1", times=1))
+    held = stage18.simulator.faults.add(Hold(shop="ymatou", key="SKU-1", times=1))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-1'")
     await replica.wait_for("dispatch.delivery_in_doubt", channel=YMATOU, sku="SKU-1", quantity=500)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 501 WHERE sku = 'SKU-1'")

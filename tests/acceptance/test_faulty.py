@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Status
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.acceptance.faulty import FaultyReplica
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Line, at
 from tests.acceptance.writers import sell_out
+from tests.channels import SEKORM, YMATOU
 
 SKUS = 40
 SELL_OUTS = 3
@@ -69,7 +72,7 @@ async def world(stage18: Stage, tmp_path: Path) -> AsyncIterator[World]:
         yield made
         assert len(replica.find("run.started")) == 1
         await stopped(replica)
-        here, there = stage18.partners.sekorm, stage18.partners.ymatou
+        here, there = stage18.partners.of(SekormShop), stage18.partners.of(YmatouShop)
         for secret in (here.account, here.app_secret, there.app_secret, there.auth_code):
             assert secret not in replica.text()
     finally:
@@ -84,8 +87,8 @@ def names_the_bug(line: Line) -> bool:
 
 @pytest.mark.settings(**QUICK)
 async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(world: World) -> None:
-    replica, secret = world.replica, world.stage.partners.ymatou.app_secret
-    replica.break_("Ymatou.push", secret)
+    replica, secret = world.replica, world.stage.partners.of(YmatouShop).app_secret
+    replica.break_("YmatouClient.push", secret)
     await world.change()
     assert names_the_bug(await replica.wait_for("dispatch.client_failed", channel=YMATOU))
     paused = await replica.wait_for("dispatch.channel_paused", channel=YMATOU)
@@ -93,16 +96,16 @@ async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(w
     await world.other_channel_is_served()
     # A request for each worker, and a probe now and then.
     assert len(replica.find("dispatch.client_failed")) <= 16 + 8
-    replica.mend("Ymatou.push")
+    replica.mend("YmatouClient.push")
     await replica.wait_for("dispatch.channel_resumed", channel=YMATOU)
     await world.has_everything(YMATOU)
     # The token, of the channel that has one.
-    replica.break_("Sekorm._granted", world.stage.partners.sekorm.app_secret)
+    replica.break_("SekormClient._granted", world.stage.partners.of(SekormShop).app_secret)
     world.stage.simulator.revoke_tokens()
     await world.change()
     assert names_the_bug(await replica.wait_for("partner.client_failed", channel=SEKORM))
     await world.has_everything(YMATOU)
-    replica.mend("Sekorm._granted")
+    replica.mend("SekormClient._granted")
     await world.has_everything(SEKORM)
 
 
@@ -141,7 +144,7 @@ async def test_a_partner_whose_date_was_in_the_year_9999_is_served_again_when_it
 ) -> None:
     replica, simulator = world.replica, world.stage.simulator
     poison = Status(
-        partner="ymatou",
+        shop="ymatou",
         status=200,
         headers={"Date": "Fri, 31 Dec 9999 23:59:59 GMT", "Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"},
         body='{"code":"0003","message":"illegal request time"}',

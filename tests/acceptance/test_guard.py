@@ -6,9 +6,10 @@ import json
 import asyncpg
 import pytest
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Replica
+from tests.channels import CHANNELS, SEKORM, YMATOU
 
 SKUS = 200
 GUARD = {"window_s": 20}
@@ -17,9 +18,7 @@ GUARD = {"window_s": 20}
 def zeroes(stage: Stage, channel: ChannelName | None = None) -> int:
     """How many zeroes the partners were told."""
     return sum(
-        entry.quantity == 0
-        for entry in stage.simulator.journal
-        if channel in (None, ChannelName(entry.partner))
+        entry.quantity == 0 for entry in stage.simulator.journal if channel in (None, ChannelName(entry.shop))
     )
 
 

@@ -74,7 +74,7 @@ async def _hostile(stage: Stage, *skus: str) -> None:
 async def test_hostile_words_stay_words_wherever_they_are_shown(stage18: Stage, box: Inbox) -> None:
     words = " ".join(HOSTILE)
     for partner in ("sekorm", "ymatou"):
-        stage18.simulator.faults.add(RefuseSku(partner=partner, message=words, probability=0.5, seed=1))
+        stage18.simulator.faults.add(RefuseSku(shop=partner, message=words, probability=0.5, seed=1))
     stage18.configure(notify={"urls": [box.url()], "gather_s": 0, "language": "en"})
     await _hostile(stage18, *HOSTILE)
     await stage18.erp.execute("INSERT INTO erp.stock VALUES ('plain', 'PN', 'AMS', 7)")

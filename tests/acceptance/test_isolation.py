@@ -9,12 +9,12 @@ from typing import Final
 import asyncpg
 import pytest
 
-from daemon.core.types import YMATOU
 from daemon.simulator import Delay
 from tests.acceptance.forked import Forked
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import unheard
 from tests.acceptance.writers import sell_out, writing
+from tests.channels import YMATOU
 
 _TROUBLED: Final = (
     "SELECT sku, sku AS outer_sku_id, on_hand AS quantity FROM erp.stock"
@@ -82,7 +82,7 @@ async def test_neither_a_read_back_without_end_nor_a_listing_beyond_its_limit_de
     # Far more products than the channel has SKUs, each page slow enough for the reading to outlast the test.
     for number in range(10_000):
         stage.simulator.state.put(YMATOU, f"STRANGER-{number}", 1)
-    stage.simulator.faults.add(Delay(partner="ymatou", endpoint=_READ, seconds=0.02))
+    stage.simulator.faults.add(Delay(shop="ymatou", endpoint=_READ, seconds=0.02))
     await stage.erp.execute(_NIGHT_IS_DUE)
     await replica.wait_for("reconcile.run_started", channel=YMATOU)
     pages = await stage.erp.fetchval(_PAGES)

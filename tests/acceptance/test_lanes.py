@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Entry, Hold, Throttle
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Replica
 from tests.acceptance.writers import writing
+from tests.channels import CHANNELS, SEKORM, YMATOU
 
 RATE_PER_S = 60.0
 REBALANCED_WITHIN_S = 20.0
@@ -45,7 +46,7 @@ def _most_above(entries: Sequence[Entry], rate_per_s: float) -> float:
 
 
 def _of(stage: Stage, channel: ChannelName) -> list[Entry]:
-    return [entry for entry in stage.simulator.journal if entry.partner == channel]
+    return [entry for entry in stage.simulator.journal if entry.shop == channel]
 
 
 # The lease is the default.
@@ -172,10 +173,10 @@ async def test_a_lane_that_is_lost_with_the_channels_probe_does_not_hold_up_the_
     await replica.start()
     await stage18.converged()
     simulator = stage18.simulator
-    shut = simulator.faults.add(Throttle(partner="sekorm"))
+    shut = simulator.faults.add(Throttle(shop="sekorm"))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 55")
     await replica.wait_for("dispatch.channel_paused", channel=SEKORM)
-    probe = simulator.faults.add(Hold(partner="sekorm", times=1))
+    probe = simulator.faults.add(Hold(shop="sekorm", times=1))
     simulator.faults.remove(shut.id)
     await simulator.wait_until(lambda: probe.met == 1, timeout=30)
     claimed = "SELECT lane, sku FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT NULL"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.place import free_port
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Replica, environment, unforked
+from tests.channels import SEKORM, YMATOU
 from tests.ops.scrape import parse
 from tests.ops.wire import asked
 

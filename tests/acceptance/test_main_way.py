@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 SPECIAL = "1211LL的ON2"
 

@@ -9,8 +9,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from tests.acceptance.harness import Stage, stopped
+from tests.channels import SEKORM, YMATOU
 from tests.notify.inbox import Inbox, inbox, mailbox
 
 SECRET = "hunter2Zq8planted"
@@ -73,8 +73,9 @@ async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_i
 ) -> None:
     _tell(stage18, box.url(), language="en")
     await stage18.running(20)
-    sekorm = stage18.partners.sekorm.model_copy(update={"allowed_addresses": (IPv4Network("192.0.2.0/24"),)})
-    stage18.simulator.configure(stage18.partners.model_copy(update={"sekorm": sekorm}))
+    stage18.simulator.configure(
+        stage18.partners.changed("sekorm", allowed_addresses=(IPv4Network("192.0.2.0/24"),))
+    )
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
     await _in_trouble(stage18, is_in_trouble=True)
     # A minute of it need not be waited for.

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay
 from tests.acceptance.harness import IS_LONG, Stage
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.replica import at
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 OUTAGE_S = 60.0 if IS_LONG else 10.0
 NOTICED_WITHIN_S = 10.0
@@ -106,7 +106,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
         arrived = next(
             entry.applied_at
             for entry in simulator.journal
-            if entry.partner == YMATOU and entry.key == sku and entry.quantity >= number
+            if entry.shop == YMATOU and entry.key == sku and entry.quantity >= number
         )
         if at_s < up_at - 1 and not down_at - 1 < at_s < down_at:
             latencies[at_s > down_at].append(arrived - at_s)

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay, Hold, Status
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Done, unheard
+from tests.channels import SEKORM, YMATOU
 
 # A zone where it is about noon, so that no test runs over midnight.
 ZONE = f"Etc/GMT{(datetime.now(UTC).hour - 12):+d}"
@@ -46,7 +46,7 @@ async def killed_half_way(
     stage: Stage, partner: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
 ) -> None:
     """Reconcile by hand; SIGKILL while the request is in flight that follows so many of its kind."""
-    hold = stage.simulator.faults.add(Hold(partner=partner, endpoint=endpoint, after=after, times=1))
+    hold = stage.simulator.faults.add(Hold(shop=partner, endpoint=endpoint, after=after, times=1))
     process = await unheard(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner)
     await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
     process.kill()
@@ -84,7 +84,7 @@ async def test_a_scripted_day_is_reported_healed_and_resolved_to_the_sku(
     unknown = ["SKU-4990", "SKU-4995", "SKU-5000"]
     for sku in unknown:
         stage18.simulator.state.remove(YMATOU, sku)
-    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=502, after=30, times=1))
+    stage18.simulator.faults.add(Status(shop="ymatou", endpoint=READ, status=502, after=30, times=1))
     before = stage18.simulator.journal.last
     file = tmp_path / "differences.csv"
     answers = await reconciled(stage18, "--csv", str(file))
@@ -101,7 +101,7 @@ async def test_a_scripted_day_is_reported_healed_and_resolved_to_the_sku(
         assert len(list(csv.DictReader(stream))) == 43
     await stage18.converged()
     # Those are told again, and none else.
-    healed = Counter(entry.partner for entry in stage18.simulator.journal.since(before))
+    healed = Counter(entry.shop for entry in stage18.simulator.journal.since(before))
     assert healed == {SEKORM: 20, YMATOU: 23}
     again = await reconciled(stage18)
     assert told(again[SEKORM], "resolved") == differing
@@ -164,8 +164,7 @@ async def test_with_heal_off_differences_are_told_and_left(stage18: Stage) -> No
 @pytest.mark.settings(reconcile={**QUICK, "chunk": 16})
 async def test_an_answer_that_names_no_sku_is_reported_by_chunk_or_searched_by_halves(stage18: Stage) -> None:
     await stage18.running(40)
-    sekorm = stage18.partners.sekorm.model_copy(update={"compare": "code"})
-    stage18.simulator.configure(stage18.partners.model_copy(update={"sekorm": sekorm}))
+    stage18.simulator.configure(stage18.partners.changed("sekorm", compare="code"))
     for n in (3, 4):
         stage18.simulator.state.put(SEKORM, (f"PN-{n}", "AMS"), 7)
     answer = (await reconciled(stage18, "--channel", "sekorm", "--dry-run"))[SEKORM]
@@ -184,8 +183,7 @@ async def test_an_answer_that_names_no_sku_is_reported_by_chunk_or_searched_by_h
 @pytest.mark.settings(reconcile=QUICK)
 async def test_where_reading_back_is_refused_the_day_is_asserted_again(stage18: Stage) -> None:
     await stage18.running(50)
-    ymatou = stage18.partners.ymatou.model_copy(update={"read_back": False})
-    stage18.simulator.configure(stage18.partners.model_copy(update={"ymatou": ymatou}))
+    stage18.simulator.configure(stage18.partners.changed("ymatou", read_back=False))
     tamper(stage18, [3, 4])
     before = stage18.simulator.journal.last
     answer = (await reconciled(stage18, "--channel", "ymatou"))[YMATOU]
@@ -199,7 +197,7 @@ async def test_a_partner_that_gives_no_answer_makes_the_run_incomplete_and_nothi
     stage18: Stage,
 ) -> None:
     await stage18.running(250)
-    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=401, after=1))
+    stage18.simulator.faults.add(Status(shop="ymatou", endpoint=READ, status=401, after=1))
     answer = (await reconciled(stage18, "--channel", "ymatou", code=1))[YMATOU]
     assert answer["incomplete"]
     assert (answer["opened"], answer["healed"]) == ([], 0)
@@ -283,7 +281,7 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
     await stage18.erp.execute(
         "UPDATE stockrelay.attempt SET at = at - interval '1 day', since = since - interval '1 day'"
     )
-    hold = stage18.simulator.faults.add(Hold(partner="sekorm", endpoint=COMPARE, after=10, times=1))
+    hold = stage18.simulator.faults.add(Hold(shop="sekorm", endpoint=COMPARE, after=10, times=1))
     one, two = stage18._replicas[0], stage18.replica("two")
     await _missed(stage18, 1)
     await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
@@ -302,7 +300,7 @@ async def test_a_partner_without_an_answer_is_asked_again_later_and_given_up_in_
     stage18: Stage,
 ) -> None:
     replica = await stage18.running(10)
-    stage18.simulator.faults.add(Status(partner="ymatou", endpoint=READ, status=401))
+    stage18.simulator.faults.add(Status(shop="ymatou", endpoint=READ, status=401))
     await _missed(stage18, 1)
     await replica.wait_for("reconcile.run_postponed", channel=YMATOU)
     await replica.wait_for("reconcile.run_missed", channel=YMATOU)
@@ -321,7 +319,7 @@ async def test_a_partner_without_an_answer_is_asked_again_later_and_given_up_in_
 @pytest.mark.settings(reconcile=QUICK)
 async def test_changes_that_flow_meanwhile_are_no_differences(stage18: Stage) -> None:
     await stage18.running(300)
-    stage18.simulator.faults.add(Delay(partner="ymatou", endpoint=READ, seconds=0.3))
+    stage18.simulator.faults.add(Delay(shop="ymatou", endpoint=READ, seconds=0.3))
     running = asyncio.create_task(reconciled(stage18))
     for n in range(60):
         await stage18.erp.execute(

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.core.types import CHANNELS
 from daemon.simulator import Delay, Hold
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.oracle import Attempt
 from tests.acceptance.replica import Line, Replica, at
 from tests.acceptance.writers import writing
+from tests.channels import CHANNELS
 
 TAKEN_OVER_WITHIN_S = 15.0
 
@@ -45,7 +45,7 @@ def _check_sendings(stage: Stage, takings: Sequence[Line], log: Sequence[Attempt
             if one.channel == line["lane"] and one.epoch >= line["epoch"]
         }
         for entry in stage.simulator.journal:
-            if entry.partner == line["lane"] and entry.received_at > at(line) + 0.05:
+            if entry.shop == line["lane"] and entry.received_at > at(line) + 0.05:
                 assert (entry.key, entry.quantity) in later, f"{entry} is of an owner before {line}"
 
 

@@ -25,7 +25,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from daemon.cli import invoke
-from daemon.core.types import SEKORM, YMATOU
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.acceptance import planted
 from tests.acceptance.harness import LISTINGS, SETTINGS, Stage
 from tests.acceptance.planted import (
@@ -48,9 +48,10 @@ from tests.acceptance.planted import (
     receiver_urls,
 )
 from tests.acceptance.replica import Done, Replica, command, environment
-from tests.notify.inbox import Inbox, inbox
+from tests.channels import SEKORM, YMATOU
 from tests.marketplaces.authority import Authority
 from tests.marketplaces.scripted import Request, Scripted, wire
+from tests.notify.inbox import Inbox, inbox
 
 ANSWERS: Final = (
     ("check",),
@@ -112,10 +113,9 @@ class World:
         for role, password in (("one", DATABASE), ("two", LISTENER)):
             name = f"{stage.database.name}_{role}"
             await stage.erp.execute(f"CREATE ROLE \"{name}\" LOGIN SUPERUSER PASSWORD '{password}'")
-        settings = stage.partners
-        sekorm = settings.sekorm.model_copy(update={"account": ACCOUNT, "app_secret": PASSWORD})
-        ymatou = settings.ymatou.model_copy(update={"app_secret": SIGNER, "auth_code": SHOP})
-        stage.partners = settings.model_copy(update={"sekorm": sekorm, "ymatou": ymatou})
+        stage.partners = stage.partners.changed(SEKORM, account=ACCOUNT, app_secret=PASSWORD).changed(
+            YMATOU, app_secret=SIGNER, auth_code=SHOP
+        )
         stage.simulator.configure(stage.partners)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -133,7 +133,8 @@ class World:
             "ops": {"port": self.port},
             "channels.sekorm": {"base_url": f"{url}/serviceGate", "listing": LISTINGS[SEKORM], **common},
             "channels.ymatou": {
-                "base_url": url, "app_id": self.stage.partners.ymatou.app_id, "listing": LISTINGS[YMATOU], **common,
+                "base_url": url, "app_id": self.stage.partners.of(YmatouShop).app_id,
+                "listing": LISTINGS[YMATOU], **common,
             },
         }  # fmt: skip
         for name, values in settings.items():
@@ -258,7 +259,7 @@ async def test_where_all_is_well_no_secret_comes_out(
 
 
 SOME: Final = 8
-"""Requests that are waited for: a trouble makes the daemon pause. tests/marketplaces/test_secrets.py tries all answers."""
+"""Requests that are waited for: a trouble makes the daemon pause. All answers are tried in tests/marketplaces."""
 
 
 class Parrot:
@@ -534,7 +535,7 @@ def test_a_secrets_file_that_is_wrong_is_told_without_secrets(told: Told, name: 
 # What cannot be brought about from outside: an error that nobody foresaw, and a message that quotes all it can.
 BROKEN: Final = """
 import asyncio, sys
-from daemon import settings as module
+from daemon import app as module
 from daemon.store import ledger, outbox
 from daemon.__main__ import main
 

@@ -14,17 +14,17 @@ import asyncpg
 import pytest
 
 from daemon import app
+from daemon.app import load
 from daemon.core.errors import ForeignDatabase
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.binaries import system_bin
 from daemon.demo.postgres import PostgresServer
-from daemon.settings import load
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database as Pool
 from daemon.store.identity import Identity
 from tests.acceptance.copies import cloned, cut_over, made_from_template, restored, upgraded
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Line, Replica
+from tests.channels import SEKORM, YMATOU
 from tests.conftest import SETTINGS, Database
 
 SKUS: Final = 10

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.simulator import Delay, Entry, Garbage, Hold, Message, RefuseSku
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import arguments, environment
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 BATCH = "pnarttnumber/pnStock"
 SINGLE = "stock/updQuantity"
@@ -112,7 +113,7 @@ async def test_a_killed_sync_goes_on_where_it_stopped(stage18: Stage) -> None:
     await stage18.fill(1000)
     await stage18.migrate()
     simulator = stage18.simulator
-    held = simulator.faults.add(Hold(partner="sekorm", endpoint=BATCH, after=9, times=1))
+    held = simulator.faults.add(Hold(shop="sekorm", endpoint=BATCH, after=9, times=1))
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: held.held == 1, timeout=30)
         await one.kill()
@@ -159,7 +160,7 @@ async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) 
     await stage18.fill(2000)
     await stage18.migrate()
     simulator = stage18.simulator
-    simulator.faults.add(Delay(partner="sekorm", seconds=0.05))
+    simulator.faults.add(Delay(shop="sekorm", seconds=0.05))
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: len(simulator.journal) >= 5 * CHUNK, timeout=30)
         one.process.send_signal(signal.SIGINT)
@@ -170,7 +171,7 @@ async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) 
     assert answer["in_doubt"] == 0, "what was in flight has ended in order"
     replica = await stage18.started()
     await replica.wait_for("dispatch.sync_ended", channel=SEKORM)
-    assert set(arrivals([e for e in simulator.journal if e.partner == SEKORM]).values()) == {1}
+    assert set(arrivals([e for e in simulator.journal if e.shop == SEKORM]).values()) == {1}
     await stage18.converged()
     await stage18.judged()
 
@@ -179,7 +180,7 @@ async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) 
 async def test_when_the_daemon_that_sends_dies_the_command_goes_on_by_itself(stage18: Stage) -> None:
     replica = await stage18.running(1500)
     simulator = stage18.simulator
-    held = simulator.faults.add(Hold(partner="sekorm", endpoint=BATCH, after=5, times=1))
+    held = simulator.faults.add(Hold(shop="sekorm", endpoint=BATCH, after=5, times=1))
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: held.held == 1, timeout=30)
         await replica.kill()
@@ -199,7 +200,7 @@ async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stag
     replica = await stage18.running(2000)
     simulator = stage18.simulator
     owners = await stage18.erp.fetch("SELECT lane, epoch FROM stockrelay.lease ORDER BY lane")
-    simulator.faults.add(Delay(partner="sekorm", endpoint=BATCH, seconds=0.2))
+    simulator.faults.add(Delay(shop="sekorm", endpoint=BATCH, seconds=0.2))
     before = simulator.stats.accepted[SEKORM]
     async with (
         writing(stage18.database.dsn, 2000, stage18.random, per_s=200) as load,
@@ -227,7 +228,7 @@ async def test_s08_a_sku_that_makes_its_chunk_fail_is_found_and_parked_alone(sta
     await stage18.erp.execute("UPDATE erp.stock SET part_no = repeat('X', 51) WHERE sku = 'SKU-123'")
     await stage18.migrate()
     simulator = stage18.simulator
-    simulator.faults.add(RefuseSku(partner="sekorm", key=("PN-77", "AMS")))
+    simulator.faults.add(RefuseSku(shop="sekorm", key=("PN-77", "AMS")))
     plan = json.loads((await stage18.stockrelay("sync", "sekorm", "--dry-run", "--json")).out)
     assert plan["cannot_be_sent"] == 3
     problems = {one["sku"]: one["reason"] for one in plan["problems"]}
@@ -249,7 +250,7 @@ async def test_y11_what_ymatou_refuses_is_parked_alone_and_parked_skus_are_left_
     await stage18.fill(500)
     await stage18.migrate()
     simulator = stage18.simulator
-    simulator.faults.add(RefuseSku(partner="ymatou", key="SKU-77"))
+    simulator.faults.add(RefuseSku(shop="ymatou", key="SKU-77"))
     async with syncing(stage18.config, YMATOU) as one:
         answer = await one.answer()
     assert (answer["accepted"], answer["refused"]) == (499, 1)
@@ -273,7 +274,7 @@ async def test_a_sync_keeps_the_channels_rate_and_does_not_slow_the_other_channe
             await one.answer()
     await stage18.started()
     simulator = stage18.simulator
-    simulator.faults.add(Delay(partner="sekorm", seconds=0.5))
+    simulator.faults.add(Delay(shop="sekorm", seconds=0.5))
     calls = simulator.stats.count(SEKORM, BATCH)
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: simulator.stats.count(SEKORM, BATCH) >= calls + 2, timeout=30)
@@ -301,8 +302,8 @@ async def test_an_answer_that_is_none_puts_its_whole_chunk_in_doubt_and_it_is_co
     await stage18.fill(300)
     await stage18.migrate()
     simulator = stage18.simulator
-    simulator.faults.add(Garbage(partner="sekorm", endpoint=BATCH, after=2, times=1))
-    simulator.faults.add(Message(partner="sekorm", endpoint=BATCH, after=4, times=1, message="stock busy"))
+    simulator.faults.add(Garbage(shop="sekorm", endpoint=BATCH, after=2, times=1))
+    simulator.faults.add(Message(shop="sekorm", endpoint=BATCH, after=4, times=1, message="stock busy"))
     async with syncing(stage18.config, SEKORM) as one:
         answer = await one.answer()
     assert (answer["accepted"], answer["in_doubt"], answer["refused"]) == (300, 0, 0)

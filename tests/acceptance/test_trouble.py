@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from tests.acceptance.faulty import FaultyReplica
 from tests.acceptance.harness import LISTINGS, Stage, stopped
 from tests.acceptance.writers import writing
+from tests.channels import SEKORM, YMATOU
 
 
 def _allow(stage: Stage, *networks: IPv4Network) -> None:
     """Put addresses on Sekorm's list; none: every address may call."""
-    sekorm = stage.partners.sekorm.model_copy(update={"allowed_addresses": networks or None})
-    stage.simulator.configure(stage.partners.model_copy(update={"sekorm": sekorm}))
+    stage.simulator.configure(stage.partners.changed("sekorm", allowed_addresses=networks or None))
 
 
 async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_the_list(

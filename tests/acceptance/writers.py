@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from daemon.core.types import SEKORM
 from tests.acceptance.harness import Stage
 from tests.acceptance.oracle import Connection
+from tests.channels import SEKORM
 
 _GONE = (
     OSError,

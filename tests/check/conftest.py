@@ -8,12 +8,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from daemon.app import settings_of
 from daemon.check import run_checks
 from daemon.core.checks import CheckResult, Verdict
 from daemon.demo import erp
 from daemon.demo.catalogue import make_catalogue
 from daemon.settings import Settings
 from daemon.simulator import Simulator
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from daemon.store.connecting import ConnectOptions
 from daemon.store.migrate import migrate
 from tests.conftest import Database
@@ -56,22 +59,22 @@ class Office:
             "channels": {
                 "sekorm": {
                     "base_url": f"{self.simulator.url}/serviceGate",
-                    "account": partners.sekorm.account,
-                    "app_secret": partners.sekorm.app_secret,
+                    "account": partners.of(SekormShop).account,
+                    "app_secret": partners.of(SekormShop).app_secret,
                     "listing": erp.SEKORM_LISTING,
                     "timeout_s": 1,
                 },
                 "ymatou": {
                     "base_url": self.simulator.url,
-                    "app_id": partners.ymatou.app_id,
-                    "app_secret": partners.ymatou.app_secret,
-                    "auth_code": partners.ymatou.auth_code,
+                    "app_id": partners.of(YmatouShop).app_id,
+                    "app_secret": partners.of(YmatouShop).app_secret,
+                    "auth_code": partners.of(YmatouShop).auth_code,
                     "listing": erp.YMATOU_LISTING,
                     "timeout_s": 1,
                 },
             },
         }
-        return Settings.model_validate(merged(base, changes))
+        return settings_of(merged(base, changes))
 
     def listing(self, sql: str, **changes: object) -> Settings:
         """The settings with another listing for Ymatou alone."""

@@ -14,11 +14,8 @@ from tests.marketplaces.authority import Authority
 
 def change(office: Office, **sections: dict[str, Any]) -> None:
     """Let the partners be otherwise."""
-    settings = office.simulator.settings
-    update: dict[str, Any] = {
-        name: getattr(settings, name).model_copy(update=values) for name, values in sections.items()
-    }
-    office.simulator.configure(settings.model_copy(update=update))
+    for name, values in sections.items():
+        office.simulator.change(name, **values)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon.app import load
 from daemon.core.errors import StockrelayError
-from daemon.core.types import CHANNELS
 from daemon.demo import erp
 from daemon.demo.process import DaemonProcess, configuration
-from daemon.settings import load
 from daemon.simulator import SimulatorSettings
+from tests.channels import CHANNELS
 
 DSN = "postgresql://postgres@127.0.0.1:5999/postgres"
 

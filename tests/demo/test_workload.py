@@ -6,11 +6,11 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from daemon.core.types import CHANNELS, SEKORM, YMATOU
 from daemon.demo import erp
 from daemon.demo.catalogue import make_catalogue
 from daemon.demo.records import Change, Holdings
 from daemon.demo.workload import NEVER_COMMITTED, Shop
+from tests.channels import CHANNELS, SEKORM, YMATOU
 from tests.conftest import Database
 
 AT_ONCE = timedelta(0)

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import yaml
 
+from daemon.app import load
 from daemon.cli import invoke
-from daemon.settings import Settings, load
+from daemon.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"

@@ -12,6 +12,8 @@ import yaml
 from daemon.app.running import STOP_S
 from daemon.settings import Settings
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.deploy.manifests import DEPLOY, is_understood, loaded
 
 FOLDER: Final = DEPLOY / "compose"
@@ -96,14 +98,15 @@ def test_health_is_asked_by_the_programs_own_command() -> None:
 
 
 def test_partners_are_the_simulator(tmp_path: Path) -> None:
-    channels, simulated = settings_of("daemon", tmp_path).channels, SimulatorSettings()
-    assert channels.sekorm.account.get_secret_value() == simulated.sekorm.account
-    assert channels.sekorm.app_secret.get_secret_value() == simulated.sekorm.app_secret
-    assert channels.ymatou.app_id == simulated.ymatou.app_id
-    assert channels.ymatou.app_secret.get_secret_value() == simulated.ymatou.app_secret
-    assert channels.ymatou.auth_code.get_secret_value() == simulated.ymatou.auth_code
+    channels: Any = settings_of("daemon", tmp_path).channels
+    sekorm, ymatou, simulated = channels["sekorm"], channels["ymatou"], SimulatorSettings()
+    assert sekorm.account.get_secret_value() == simulated.of(SekormShop).account
+    assert sekorm.app_secret.get_secret_value() == simulated.of(SekormShop).app_secret
+    assert ymatou.app_id == simulated.of(YmatouShop).app_id
+    assert ymatou.app_secret.get_secret_value() == simulated.of(YmatouShop).app_secret
+    assert ymatou.auth_code.get_secret_value() == simulated.of(YmatouShop).auth_code
     port = int(SERVICES["simulator"]["command"][-1])
-    addresses = {urlsplit(url).netloc for url in (channels.sekorm.base_url, channels.ymatou.base_url)}
+    addresses = {urlsplit(url).netloc for url in (sekorm.base_url, ymatou.base_url)}
     assert addresses == {f"127.0.0.1:{port}"}
     assert SERVICES["daemon"]["network_mode"] == "service:simulator"
     assert f"127.0.0.1:{port}/" in SERVICES["simulator"]["healthcheck"]["test"][-1]

@@ -10,10 +10,10 @@ import aiohttp
 import asyncpg
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.postgres import PostgresServer
 from daemon.simulator import Simulator
 from tests.acceptance.replica import Replica, command
+from tests.channels import SEKORM, YMATOU
 from tests.deploy.conftest import SECRETS, SERVICES, placed
 from tests.deploy.test_kubernetes import DAEMON, POD
 

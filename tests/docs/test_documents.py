@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.app import load
 from daemon.demo.binaries import embedded_bin
-from daemon.settings.load import load
 from tests.acceptance.harness import Stage
 from tests.conftest import Database
 from tests.docs.pages import ROOT, RUN, Block, blocks, documents

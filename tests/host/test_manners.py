@@ -18,7 +18,7 @@ import pytest
 
 from daemon.cli import cli, invoke
 from daemon.commands.manners import Command, Group
-from daemon.core.types import CHANNELS
+from tests.channels import CHANNELS
 from tests.example import VARIABLES
 
 ROOT = Path(__file__).parents[2]

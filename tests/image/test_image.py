@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from daemon import __version__
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.place import children
 from daemon.demo.postgres import PostgresServer
 from daemon.simulator import Simulator
+from tests.channels import SEKORM, YMATOU
 from tests.deploy.conftest import SERVICES, example, placed
 from tests.image.container import Contained, Image
 from tests.notify.inbox import inbox, mailbox

@@ -4,23 +4,33 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from daemon import clock, settings
-from daemon.core.types import SEKORM, YMATOU, ChannelName, Push, Sku
-from daemon.marketplaces import Client, SekormClient, YmatouClient
-from daemon.simulator import Fault, Key, SekormSettings, Simulator, YmatouSettings
+from daemon import clock
+from daemon.core.types import ChannelName, Push, Sku
+from daemon.marketplaces import registry
+from daemon.marketplaces.client import Client
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.sekorm.settings import SekormSettings
+from daemon.marketplaces.spec import MarketplaceSpec
+from daemon.marketplaces.ymatou.client import YmatouClient
+from daemon.marketplaces.ymatou.settings import YmatouSettings
+from daemon.simulator import Fault, Key, Simulator
 from daemon.simulator.faults import FAULT
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.channels import SEKORM, YMATOU
 from tests.marketplaces.memory import MemoryTokens
 
 LONG = timedelta(seconds=10)
-SEKORM_DEMO = SekormSettings()
-YMATOU_DEMO = YmatouSettings()
+SEKORM_DEMO = SekormShop()
+YMATOU_DEMO = YmatouShop()
 
 
-def sekorm_settings(base: str, **changes: object) -> settings.Sekorm:
+def sekorm_settings(base: str, **changes: object) -> SekormSettings:
     """What reaches the simulated gateway at `base`."""
     values: dict[str, object] = {
         "base_url": f"{base}/serviceGate",
@@ -28,10 +38,10 @@ def sekorm_settings(base: str, **changes: object) -> settings.Sekorm:
         "app_secret": SecretStr(SEKORM_DEMO.app_secret),
         "listing": "SELECT",
     }
-    return settings.Sekorm.model_validate(values | changes)
+    return SekormSettings.model_validate(values | changes)
 
 
-def ymatou_settings(base: str, **changes: object) -> settings.Ymatou:
+def ymatou_settings(base: str, **changes: object) -> YmatouSettings:
     """What reaches the simulated API at `base`."""
     values: dict[str, object] = {
         "base_url": base,
@@ -40,7 +50,7 @@ def ymatou_settings(base: str, **changes: object) -> settings.Ymatou:
         "auth_code": SecretStr(YMATOU_DEMO.auth_code),
         "listing": "SELECT",
     }
-    return settings.Ymatou.model_validate(values | changes)
+    return YmatouSettings.model_validate(values | changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,12 @@ class Line:
     """One partner and the simulator it speaks to."""
 
     name: ChannelName
-    partner: Client
+    client: Client
     simulator: Simulator
+
+    @property
+    def spec(self) -> MarketplaceSpec[Any]:
+        return next(spec for spec in registry.MARKETPLACES if str(spec.name) == self.name)
 
     def push(self, quantity: int, number: int = 1) -> Push:
         """A push for the n-th product."""
@@ -70,7 +84,7 @@ class Line:
         """Sets a fault for this partner's stock calls; returns its id."""
         endpoint = "stock/updQuantity" if self.name == SEKORM else "ymatou.skus.stock.update"
         fault: Fault = FAULT.validate_python(
-            {"kind": kind, "partner": self.name, "endpoint": endpoint, **values}
+            {"kind": kind, "shop": self.name, "endpoint": endpoint, **values}
         )
         return self.simulator.faults.add(fault).id
 
@@ -97,12 +111,14 @@ def tokens() -> MemoryTokens:
 
 
 @pytest.fixture
-async def make_sekorm(simulator: Simulator, tokens: MemoryTokens) -> AsyncIterator[Callable[..., SekormClient]]:
+async def make_sekorm(
+    simulator: Simulator, tokens: MemoryTokens
+) -> AsyncIterator[Callable[..., SekormClient]]:
     """Makes clients of the simulated gateway, or of the one at `base`; closes them."""
     async with AsyncExitStack() as stack:
 
         def make(base: str = "", store: MemoryTokens | None = None, **changes: object) -> SekormClient:
-            client = SekormClient(sekorm_settings(base or simulator.url, **changes), store or tokens)
+            client = SekormClient(SEKORM, sekorm_settings(base or simulator.url, **changes), store or tokens)
             stack.push_async_callback(client.close)
             return client
 
@@ -115,7 +131,7 @@ async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., Ymato
     async with AsyncExitStack() as stack:
 
         def make(base: str = "", now: Callable[[], datetime] = clock.now, **changes: object) -> YmatouClient:
-            client = YmatouClient(ymatou_settings(base or simulator.url, **changes), now)
+            client = YmatouClient(YMATOU, ymatou_settings(base or simulator.url, **changes), now)
             stack.push_async_callback(client.close)
             return client
 

@@ -1,4 +1,4 @@
-"""Answers that no marketplace should give, at the clients: `python -m tests.marketplaces.fuzz --answers 200000 --seed 1`.
+"""Answers that no marketplace should give: `python -m tests.marketplaces.fuzz --answers 200000 --seed 1`.
 
 Real answers are mutated in their structure, their headers and their bytes. Whatever comes of it, no method may raise or
 outlast its deadline, and none may call applied what the reader in `strict.py`, which shares no code with the clients,
@@ -21,7 +21,9 @@ import structlog
 from daemon.core.outcome import Outcome
 from daemon.core.proof import Comparison, ReadPage
 from daemon.core.types import Push, Sku
-from daemon.marketplaces import SekormClient, YmatouClient
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.ymatou.client import YmatouClient
+from tests.channels import SEKORM, YMATOU
 from tests.marketplaces import strict
 from tests.marketplaces.answers import Answers
 from tests.marketplaces.conftest import sekorm_settings, ymatou_settings
@@ -113,8 +115,10 @@ class Fuzz:
         """Give `answers` answers to the methods in turn. Raises Failed."""
         while self.figures.answers < answers:
             base = f"http://127.0.0.1:{self._wire.port}"
-            sekorm = SekormClient(sekorm_settings(base, timeout_s=TIMEOUT.total_seconds()), self._tokens)
-            ymatou = YmatouClient(ymatou_settings(base, timeout_s=TIMEOUT.total_seconds()))
+            sekorm = SekormClient(
+                SEKORM, sekorm_settings(base, timeout_s=TIMEOUT.total_seconds()), self._tokens
+            )
+            ymatou = YmatouClient(YMATOU, ymatou_settings(base, timeout_s=TIMEOUT.total_seconds()))
             try:
                 for _ in range(min(500, answers - self.figures.answers)):
                     await self._step(sekorm, ymatou, METHODS[self.figures.answers % len(METHODS)])

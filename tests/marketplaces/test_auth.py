@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.tokens import StoredToken
-from daemon.core.types import SEKORM
 from daemon.marketplaces.auth import Grant, TokenSource
 from daemon.marketplaces.transport import not_sent
+from tests.channels import SEKORM
 from tests.marketplaces.memory import MemoryTokens
 
 FETCH_TIMEOUT = timedelta(seconds=0.3)

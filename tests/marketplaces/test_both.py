@@ -11,25 +11,26 @@ import pytest
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.types import SEKORM, YMATOU, Push, Sku
+from daemon.core.types import Push, Sku
+from tests.channels import SEKORM, YMATOU
 from tests.marketplaces.conftest import LONG, Line
 
 SHORT = timedelta(seconds=0.4)
 
 
 async def test_a_push_is_applied_and_the_partner_holds_the_number(line: Line) -> None:
-    assert await line.partner.push(line.push(7), LONG) == Outcome(Kind.APPLIED)
+    assert await line.client.push(line.push(7), LONG) == Outcome(Kind.APPLIED)
     assert line.held() == 7
 
 
 async def test_zero_is_a_number_like_any_other(line: Line) -> None:
-    await line.partner.push(line.push(7), LONG)
-    assert (await line.partner.push(line.push(0), LONG)).kind is Kind.APPLIED
+    await line.client.push(line.push(7), LONG)
+    assert (await line.client.push(line.push(0), LONG)).kind is Kind.APPLIED
     assert line.held() == 0
 
 
 async def test_the_largest_number_is_taken(line: Line) -> None:
-    assert (await line.partner.push(line.push(2**31 - 1), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(2**31 - 1), LONG)).kind is Kind.APPLIED
     assert line.held() == 2**31 - 1
 
 
@@ -38,7 +39,7 @@ async def test_the_largest_number_is_taken(line: Line) -> None:
 )
 async def test_identifiers_arrive_as_they_are(line: Line, name: str) -> None:
     identifiers = (name, name) if line.name == SEKORM else (name,)
-    outcome = await line.partner.push(Push(Sku("x"), identifiers, 3), LONG)
+    outcome = await line.client.push(Push(Sku("x"), identifiers, 3), LONG)
     assert outcome.kind is Kind.APPLIED
     key = (name, name) if line.name == SEKORM else name
     assert line.simulator.state.quantity(line.name, key) == 3
@@ -71,11 +72,11 @@ async def test_whatever_leaves_the_fate_open_is_unknown(
     line: Line, kind: str, values: dict[str, Any], is_applied: bool
 ) -> None:
     line.fault(kind, times=1, **values)
-    outcome = await line.partner.push(line.push(7), LONG)
+    outcome = await line.client.push(line.push(7), LONG)
     assert (outcome.kind, outcome.trouble, outcome.retry_after) == (Kind.UNKNOWN, None, None)
     assert outcome.reason
     assert line.held() == (7 if is_applied else None)
-    assert (await line.partner.push(line.push(8), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
     await line.simulator.wait_until(lambda: line.calls() >= 2)
     assert line.calls() == 2, "a request whose fate is open is not sent again behind the ledger's back"
 
@@ -94,18 +95,18 @@ async def test_no_complete_reply_within_the_deadline_is_unknown(
 ) -> None:
     line.fault(kind, times=1, **values)
     began_at = clock.monotonic()
-    outcome = await line.partner.push(line.push(7), SHORT)
+    outcome = await line.client.push(line.push(7), SHORT)
     assert clock.monotonic() - began_at < 2 * SHORT.total_seconds()
     assert outcome.kind is Kind.UNKNOWN
     assert "in time" in outcome.reason
     assert line.held() == (7 if is_applied else None)
-    assert (await line.partner.push(line.push(8), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
 
 
 async def test_a_held_request_lands_after_it_was_given_up(line: Line) -> None:
     held = line.fault("hold", times=1)
-    assert (await line.partner.push(line.push(7), SHORT)).kind is Kind.UNKNOWN
-    assert (await line.partner.push(line.push(8), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(7), SHORT)).kind is Kind.UNKNOWN
+    assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
     line.simulator.faults.release(held)
     entry = await line.simulator.wait_for_journal(2)
     assert entry.quantity == 7, "the older number landed last: this is what doubt is for"
@@ -124,7 +125,7 @@ async def test_a_redirect_to_another_host_sends_nothing_there(line: Line) -> Non
         port = other.sockets[0].getsockname()[1]
         for status in (301, 302, 303, 307, 308):
             line.fault("redirect", times=1, status=status, location=f"http://127.0.0.1:{port}/serviceGate/x")
-            outcome = await line.partner.push(line.push(7), LONG)
+            outcome = await line.client.push(line.push(7), LONG)
             assert outcome.kind is Kind.UNKNOWN
             assert "base_url" in outcome.advice
     assert arrived == 0
@@ -139,7 +140,7 @@ async def test_429_is_throttling_and_its_wait_is_honoured_up_to_a_cap(
     line: Line, retry_after: int | str | None, expected_s: float | None
 ) -> None:
     line.fault("throttle", times=1, status=429, retry_after=retry_after)
-    outcome = await line.partner.push(line.push(7), LONG)
+    outcome = await line.client.push(line.push(7), LONG)
     assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.THROTTLED)
     assert outcome.retry_after == (None if expected_s is None else timedelta(seconds=expected_s))
     assert "rate_per_s" in outcome.advice
@@ -150,7 +151,7 @@ async def test_retry_after_as_a_date_counts_from_the_partners_clock(line: Line) 
     line.simulator.configure(line.simulator.settings.model_copy(update={"clock_offset_s": 7_200}))
     at = datetime.now(UTC) + timedelta(seconds=7_200 + 100)
     line.fault("throttle", times=1, status=429, retry_after=format_datetime(at, usegmt=True))
-    outcome = await line.partner.push(line.push(7), LONG)
+    outcome = await line.client.push(line.push(7), LONG)
     assert outcome.retry_after is not None
     assert 97 <= outcome.retry_after.total_seconds() <= 101
 
@@ -158,18 +159,18 @@ async def test_retry_after_as_a_date_counts_from_the_partners_clock(line: Line) 
 async def test_503_with_retry_after_follows_each_partners_table(line: Line) -> None:
     # Sekorm's table calls it throttled; Ymatou's knows only "5xx", which is unknown. Both waits are told.
     line.fault("throttle", times=1, status=503, retry_after=30)
-    outcome = await line.partner.push(line.push(7), LONG)
+    outcome = await line.client.push(line.push(7), LONG)
     assert outcome.kind is {SEKORM: Kind.TROUBLE, YMATOU: Kind.UNKNOWN}[line.name]
     assert outcome.retry_after == timedelta(seconds=30)
 
 
 async def test_a_decompression_bomb_costs_no_memory(line: Line) -> None:
     line.fault("bomb", times=1, megabytes=256)
-    await line.partner.push(line.push(7), LONG)  # lets the simulator build its bomb
+    await line.client.push(line.push(7), LONG)  # lets the simulator build its bomb
     line.fault("bomb", times=1, megabytes=256)
     tracemalloc.start()
     try:
-        outcome = await line.partner.push(line.push(7), LONG)
+        outcome = await line.client.push(line.push(7), LONG)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -179,23 +180,23 @@ async def test_a_decompression_bomb_costs_no_memory(line: Line) -> None:
 
 async def test_no_time_left_means_not_sent(line: Line) -> None:
     for timeout in (timedelta(0), timedelta(seconds=-1)):
-        outcome = await line.partner.push(line.push(7), timeout)
+        outcome = await line.client.push(line.push(7), timeout)
         assert outcome.kind is Kind.NOT_SENT
     assert line.calls() == 0
 
 
 async def test_a_cancelled_push_passes_the_cancellation_on_and_harms_nobody(line: Line) -> None:
     line.fault("hold", times=1)
-    task = asyncio.create_task(line.partner.push(line.push(7), LONG))
+    task = asyncio.create_task(line.client.push(line.push(7), LONG))
     await line.simulator.wait_until(lambda: any(rule.held for rule in line.simulator.faults))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await line.partner.push(line.push(8, number=2), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(8, number=2), LONG)).kind is Kind.APPLIED
 
 
 async def test_many_pushes_at_once_keep_to_the_connection_limit(line: Line) -> None:
-    pushes = [line.partner.push(line.push(n, number=n), LONG) for n in range(1, 101)]
+    pushes = [line.client.push(line.push(n, number=n), LONG) for n in range(1, 101)]
     assert {outcome.kind for outcome in await asyncio.gather(*pushes)} == {Kind.APPLIED}
     assert line.simulator.stats.max_in_flight <= 9
     assert line.held(100) == 100
@@ -203,7 +204,7 @@ async def test_many_pushes_at_once_keep_to_the_connection_limit(line: Line) -> N
 
 async def test_a_push_that_waits_in_vain_for_a_connection_was_not_sent(line: Line) -> None:
     held = line.fault("hold")
-    pushes = [line.partner.push(line.push(n, number=n), SHORT) for n in range(1, 13)]
+    pushes = [line.client.push(line.push(n, number=n), SHORT) for n in range(1, 13)]
     outcomes = await asyncio.gather(*pushes)
     sent = sum(rule.met for rule in line.simulator.faults if rule.id == held)
     assert [outcome.kind for outcome in outcomes].count(Kind.UNKNOWN) == sent
@@ -212,15 +213,15 @@ async def test_a_push_that_waits_in_vain_for_a_connection_was_not_sent(line: Lin
 
 async def test_a_partner_that_is_down_and_comes_back_is_served_again(line: Line) -> None:
     line.simulator.set_down(line.name)
-    assert (await line.partner.push(line.push(7), LONG)).kind is Kind.UNKNOWN
+    assert (await line.client.push(line.push(7), LONG)).kind is Kind.UNKNOWN
     line.simulator.set_down(line.name, down=False)
-    assert (await line.partner.push(line.push(7), LONG)).kind is Kind.APPLIED
+    assert (await line.client.push(line.push(7), LONG)).kind is Kind.APPLIED
 
 
 async def test_a_partner_that_went_away_refuses_the_connection_and_nothing_is_sent(line: Line) -> None:
-    await line.partner.push(line.push(6), LONG)
+    await line.client.push(line.push(6), LONG)
     await line.simulator.stop()
-    outcomes = [await line.partner.push(line.push(7), LONG) for _ in range(3)]
+    outcomes = [await line.client.push(line.push(7), LONG) for _ in range(3)]
     assert outcomes[-1].kind is Kind.NOT_SENT
     assert outcomes[-1].trouble is Trouble.UNREACHABLE
     assert "127.0.0.1" in outcomes[-1].reason
@@ -228,47 +229,47 @@ async def test_a_partner_that_went_away_refuses_the_connection_and_nothing_is_se
 
 
 async def test_after_closing_nothing_is_sent(line: Line) -> None:
-    await line.partner.close()
-    assert (await line.partner.push(line.push(7), LONG)).kind is Kind.NOT_SENT
-    await line.partner.close()
+    await line.client.close()
+    assert (await line.client.push(line.push(7), LONG)).kind is Kind.NOT_SENT
+    await line.client.close()
 
 
 async def test_reasons_are_one_short_line(line: Line) -> None:
     text = json.dumps("first\r\nsecond\x1b[31m\u202e\ud800" + "x" * 10_000)
     body = f'{{"code":-1,"msg":{text}}}' if line.name == SEKORM else f'{{"code":"0009","message":{text}}}'
     line.fault("status", status=200, body=body)
-    reason = (await line.partner.push(line.push(7), LONG)).reason
+    reason = (await line.client.push(line.push(7), LONG)).reason
     assert "first second" in reason
     assert len(reason) <= 300
     assert reason.isprintable()
 
 
 async def test_probe_proves_the_credential_and_changes_no_stock(line: Line) -> None:
-    outcome = await line.partner.probe()
+    outcome = await line.client.probe()
     assert outcome.kind is Kind.APPLIED
     assert len(line.simulator.journal) == 0
 
 
 async def test_probe_tells_that_nobody_answers(line: Line) -> None:
     await line.simulator.stop()
-    outcome = await line.partner.probe()
+    outcome = await line.client.probe()
     assert outcome.kind is Kind.NOT_SENT
 
 
 async def test_identifiers_that_can_be_sent_have_no_problem(line: Line) -> None:
-    assert line.partner.problem(line.identifiers()) is None
-    assert len(line.partner.identifier_columns) == len(line.identifiers())
+    assert line.spec.problem(line.identifiers()) is None
+    assert len(line.spec.identifier_columns) == len(line.identifiers())
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "\t\n", "\u3000"])
 async def test_a_missing_identifier_is_named(line: Line, value: str | None) -> None:
-    for position, column in enumerate(line.partner.identifier_columns):
+    for position, column in enumerate(line.spec.identifier_columns):
         identifiers: list[str | None] = list(line.identifiers())
         identifiers[position] = value
-        problem = line.partner.problem(identifiers)
+        problem = line.spec.problem(identifiers)
         assert problem is not None
         assert problem.startswith(column)
-    assert line.partner.problem([]) is not None
+    assert line.spec.problem([]) is not None
 
 
 BATCH = {SEKORM: "pnarttnumber/pnStock", YMATOU: "ymatou.skus.stock.update"}
@@ -279,13 +280,13 @@ def pushes(line: Line, quantity: int = 7) -> list[Push]:
 
 
 async def test_many_numbers_go_in_one_call_and_have_an_outcome_each(line: Line) -> None:
-    assert await line.partner.push_many(pushes(line), LONG) == [Outcome(Kind.APPLIED)] * 5
+    assert await line.client.push_many(pushes(line), LONG) == [Outcome(Kind.APPLIED)] * 5
     assert [line.held(number) for number in range(1, 6)] == [8, 9, 10, 11, 12]
     assert line.simulator.stats.count(line.name, BATCH[line.name]) == 1
 
 
 async def test_a_call_of_one_is_a_push(line: Line) -> None:
-    assert await line.partner.push_many([line.push(7)], LONG) == [Outcome(Kind.APPLIED)]
+    assert await line.client.push_many([line.push(7)], LONG) == [Outcome(Kind.APPLIED)]
     assert line.held() == 7
 
 
@@ -307,22 +308,22 @@ async def test_what_a_call_of_many_comes_to_is_so_for_each(
     line: Line, kind: str, values: dict[str, object], wanted: Kind
 ) -> None:
     line.fault(kind, endpoint=BATCH[line.name], **values)
-    outcomes = await line.partner.push_many(pushes(line), LONG)
+    outcomes = await line.client.push_many(pushes(line), LONG)
     assert [outcome.kind for outcome in outcomes] == [wanted] * 5
 
 
 async def test_a_call_of_many_keeps_to_its_time(line: Line) -> None:
     line.fault("hold", endpoint=BATCH[line.name], times=1)
     began_at = clock.monotonic()
-    outcomes = await line.partner.push_many(pushes(line), SHORT)
+    outcomes = await line.client.push_many(pushes(line), SHORT)
     assert clock.monotonic() - began_at < 2 * SHORT.total_seconds()
     assert [outcome.kind for outcome in outcomes] == [Kind.UNKNOWN] * 5
-    outcomes = await line.partner.push_many(pushes(line), timedelta(0))
+    outcomes = await line.client.push_many(pushes(line), timedelta(0))
     assert [outcome.kind for outcome in outcomes] == [Kind.NOT_SENT] * 5
 
 
 async def test_more_than_one_call_takes_is_the_callers_mistake(line: Line) -> None:
-    most = line.partner.most_per_call
-    assert await line.partner.push_many([], LONG) == []
+    most = line.client.most_per_call
+    assert await line.client.push_many([], LONG) == []
     with pytest.raises(ValueError, match=f"at most {most}"):
-        await line.partner.push_many([line.push(1)] * (most + 1), LONG)
+        await line.client.push_many([line.push(1)] * (most + 1), LONG)

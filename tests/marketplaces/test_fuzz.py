@@ -1,4 +1,4 @@
-"""A part of what `python -m tests.marketplaces.fuzz` does, with a seed, and shows that the strict reader tells apart."""
+"""A part of what `python -m tests.marketplaces.fuzz` does, with a seed, and what the strict reader tells apart."""
 
 import pytest
 import structlog

@@ -3,18 +3,20 @@
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from daemon.marketplaces import SekormClient, YmatouClient
-from daemon.settings import rules
+from daemon.marketplaces import registry
+from daemon.marketplaces.spec import MarketplaceSpec
+from tests.marketplaces.conftest import Line
 
 
-@pytest.mark.parametrize(
-    ("batch", "most"),
-    [(rules.SekormBatch, SekormClient.most_per_call), (rules.YmatouBatch, YmatouClient.most_per_call)],
-)
-def test_batch_ends_where_the_client_does(batch: Any, most: int) -> None:  # noqa: ANN401 - an annotated type
-    number: TypeAdapter[int] = TypeAdapter(batch)
-    assert number.validate_python(most) == most
+def test_batch_ends_where_the_client_does(line: Line) -> None:
+    most = line.client.most_per_call
+    assert line.spec.section(enabled=False, batch=most).batch == most
     with pytest.raises(ValidationError):
-        number.validate_python(most + 1)
+        line.spec.section(enabled=False, batch=most + 1)
+
+
+@pytest.mark.parametrize("spec", registry.MARKETPLACES, ids=lambda spec: spec.name)
+def test_a_section_is_its_marketplaces(spec: MarketplaceSpec[Any]) -> None:
+    assert spec.section(enabled=False).marketplace == spec.name

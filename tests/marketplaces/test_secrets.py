@@ -9,8 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.types import Push, Sku
-from daemon.marketplaces import Client, SekormClient, YmatouClient
+from daemon.marketplaces.client import Client
 from daemon.marketplaces.reply import words
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.ymatou.client import YmatouClient
 from tests.marketplaces.conftest import LONG
 from tests.marketplaces.memory import MemoryTokens
 from tests.marketplaces.scripted import Behaviour, Scripted, hang_up, reply

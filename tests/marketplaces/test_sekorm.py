@@ -8,13 +8,16 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from daemon import clock, settings
+from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import Comparison
-from daemon.core.types import SEKORM, Push, Sku
-from daemon.marketplaces import SekormClient
+from daemon.core.types import Push, Sku
+from daemon.marketplaces.sekorm import SPEC
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.sekorm.settings import SekormSettings
 from daemon.simulator import Simulator
 from daemon.simulator.faults import FAULT
+from tests.channels import SEKORM
 from tests.marketplaces.conftest import LONG
 from tests.marketplaces.memory import MemoryTokens
 from tests.marketplaces.scripted import Scripted, reply
@@ -32,12 +35,11 @@ Make = Callable[..., SekormClient]
 
 
 def change(simulator: Simulator, **values: object) -> None:
-    sekorm = simulator.settings.sekorm.model_copy(update=values)
-    simulator.configure(simulator.settings.model_copy(update={"sekorm": sekorm}))
+    simulator.configure(simulator.settings.changed("sekorm", **values))
 
 
 def message(simulator: Simulator, text: str, times: int | None = None, **values: object) -> None:
-    fault = {"kind": "message", "partner": "sekorm", "endpoint": "stock/updQuantity", "message": text}
+    fault = {"kind": "message", "shop": "sekorm", "endpoint": "stock/updQuantity", "message": text}
     simulator.faults.add(FAULT.validate_python(fault | {"times": times} | values))
 
 
@@ -48,7 +50,7 @@ async def answered(make: Make, body: bytes) -> Outcome:
 
 
 def test_s01_the_default_address_is_as_printed_with_four_ws() -> None:
-    assert settings.Sekorm(enabled=False).base_url == "https://wwww.sekorm.com/serviceGate"
+    assert SekormSettings(enabled=False).base_url == "https://wwww.sekorm.com/serviceGate"
 
 
 async def test_s02_the_token_is_asked_for_by_post_with_the_account_under_its_odd_name(
@@ -321,7 +323,7 @@ MANY = [Push(Sku(f"sku-{n}"), (f"PN{n}", "AMS"), n) for n in range(1, 6)]
 async def test_s08_a_call_that_stops_half_way_leaves_all_of_its_skus_in_doubt(
     simulator: Simulator, make_sekorm: Make
 ) -> None:
-    fault = {"kind": "refuse_sku", "partner": "sekorm", "key": ["PN3", "AMS"]}
+    fault = {"kind": "refuse_sku", "shop": "sekorm", "key": ["PN3", "AMS"]}
     simulator.faults.add(FAULT.validate_python(fault))
     outcomes = await make_sekorm().push_many(MANY, LONG)
     assert [(outcome.kind, outcome.reason) for outcome in outcomes] == [(Kind.UNKNOWN, "-1 pn not found")] * 5
@@ -586,24 +588,24 @@ async def test_s14_bodies_are_forms_unless_json_is_set(simulator: Simulator, mak
 async def test_s15_lengths_are_counted_in_characters(simulator: Simulator, make_sekorm: Make) -> None:
     sekorm = make_sekorm()
     longest = "零" * 50
-    assert sekorm.problem((longest, longest)) is None
+    assert SPEC.problem((longest, longest)) is None
     assert (await sekorm.push(Push(Sku("a"), (longest, longest), 1), LONG)).kind is Kind.APPLIED
-    assert simulator.state.quantity(sekorm.name, (longest, longest)) == 1
+    assert simulator.state.quantity(sekorm.channel, (longest, longest)) == 1
 
 
-async def test_s15_what_is_too_long_is_named_with_field_value_and_limit(make_sekorm: Make) -> None:
-    problem = make_sekorm().problem(("ABC", "x\n" * 1_000))
+async def test_s15_what_is_too_long_is_named_with_field_value_and_limit() -> None:
+    problem = SPEC.problem(("ABC", "x\n" * 1_000))
     assert problem is not None
     assert all(part in problem for part in ("brand_name", "2000 characters", "at most 50", "x x x"))
     assert len(problem) < 150
     assert problem.isprintable()
-    problem = make_sekorm().problem(("x" * 51, "AMS"))
+    problem = SPEC.problem(("x" * 51, "AMS"))
     assert problem is not None
     assert problem.startswith("pn_code has 51 characters")
 
 
-async def test_s15_what_cannot_be_utf8_is_named(make_sekorm: Make) -> None:
-    problem = make_sekorm().problem(("ab\ud800", "AMS"))
+async def test_s15_what_cannot_be_utf8_is_named() -> None:
+    problem = SPEC.problem(("ab\ud800", "AMS"))
     assert problem is not None
     assert "UTF-8" in problem
 

@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 from daemon.core.outcome import Kind
 from daemon.core.proof import Comparison
 from daemon.core.tokens import StoredToken
-from daemon.core.types import SEKORM, Push, Sku
-from daemon.marketplaces import SekormClient, YmatouClient
+from daemon.core.types import Push, Sku
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import DEEPEST, NotDecodedError, decoded, read_object
-from daemon.marketplaces.ymatou.client import PAGE_CAP
+from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.ymatou.client import PAGE_CAP, YmatouClient
+from tests.channels import SEKORM
 from tests.marketplaces.conftest import LONG
 from tests.marketplaces.memory import MemoryTokens
 from tests.marketplaces.scripted import Request, Scripted, reply
@@ -133,7 +134,9 @@ def test_a_body_that_is_not_what_its_encoding_says_is_not_decoded(body: bytes, e
         decoded(body, encoding, 100)
 
 
-async def test_a_reply_that_says_twice_where_it_ends_is_unknown(make_ymatou: Callable[..., YmatouClient]) -> None:
+async def test_a_reply_that_says_twice_where_it_ends_is_unknown(
+    make_ymatou: Callable[..., YmatouClient],
+) -> None:
     body = b'{"code":"0000"}'
     chunked = b"f\r\n" + body + b"\r\n0\r\n\r\n"
     raws = [

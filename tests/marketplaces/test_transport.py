@@ -16,10 +16,10 @@ from yarl import URL
 from daemon import clock
 from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.types import SEKORM
+from daemon.marketplaces.sekorm.settings import SekormSettings
 from daemon.marketplaces.transport import RESPONSE_CAP, Reply, Transport
-from daemon.settings import Sekorm as SekormSettings
-from daemon.settings import Ymatou as YmatouSettings
+from daemon.marketplaces.ymatou.settings import YmatouSettings
+from tests.channels import SEKORM
 from tests.marketplaces.authority import Authority
 from tests.marketplaces.scripted import Behaviour, Request, Scripted, hang_up, reply, reset, stay_silent, wire
 

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon import clock, settings
+from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.types import Push, Sku
+from daemon.marketplaces.ymatou import SPEC
+from daemon.marketplaces.ymatou.client import YmatouClient
+from daemon.marketplaces.ymatou.settings import YmatouSettings
 from daemon.marketplaces.ymatou.signature import sign
-from daemon.core.types import YMATOU, Push, Sku
-from daemon.marketplaces import YmatouClient
 from daemon.simulator import Simulator
 from daemon.simulator.faults import FAULT
+from tests.channels import YMATOU
 from tests.marketplaces.conftest import LONG, YMATOU_DEMO
 from tests.marketplaces.scripted import Scripted, reply
 
@@ -29,8 +32,7 @@ Make = Callable[..., YmatouClient]
 
 
 def change(simulator: Simulator, **values: object) -> None:
-    ymatou = simulator.settings.ymatou.model_copy(update=values)
-    simulator.configure(simulator.settings.model_copy(update={"ymatou": ymatou}))
+    simulator.configure(simulator.settings.changed("ymatou", **values))
 
 
 def shift_partner(simulator: Simulator, seconds: float) -> None:
@@ -63,7 +65,7 @@ async def sent(make: Make, push: Push = PUSH, **changes: object) -> tuple[str, d
 
 
 def test_y01_the_default_host_and_dialect_are_the_guides() -> None:
-    defaults = settings.Ymatou(enabled=False)
+    defaults = YmatouSettings(enabled=False)
     assert (defaults.base_url, defaults.dialect) == ("https://open.ymatou.com", "path")
 
 
@@ -79,7 +81,7 @@ async def test_y02_the_gateway_dialect_has_them_in_the_query(simulator: Simulato
     line, _ = await sent(make_ymatou, dialect="gateway")
     assert line == f"POST /apigateway/v1?app_id={APP_ID}&method=ymatou.sku.stock.update HTTP/1.1"
     assert (await make_ymatou(dialect="gateway").push(PUSH, LONG)).kind is Kind.APPLIED
-    assert simulator.state.quantity(make_ymatou().name, "393992") == 10
+    assert simulator.state.quantity(make_ymatou().channel, "393992") == 10
 
 
 async def test_y03_the_body_has_six_string_fields_and_the_time_is_gmt8(make_ymatou: Make) -> None:
@@ -124,7 +126,7 @@ async def test_y07_app_id_and_method_of_the_url_are_signed_too(make_ymatou: Make
 async def test_y08_what_is_signed_is_what_is_sent(simulator: Simulator, make_ymatou: Make, name: str) -> None:
     assert (await make_ymatou().push(Push(Sku("a"), (name,), 3), LONG)).kind is Kind.APPLIED
     assert simulator.stats.signature_failures == 0
-    assert simulator.state.quantity(make_ymatou().name, name) == 3
+    assert simulator.state.quantity(make_ymatou().channel, name) == 3
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ async def test_y11_a_0000_can_still_refuse_the_sku(make_ymatou: Make, body: byte
 async def test_y11_the_refused_sku_carries_the_partners_words(
     simulator: Simulator, make_ymatou: Make
 ) -> None:
-    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393992", "message": "商品已下架"}
+    fault = {"kind": "refuse_sku", "shop": "ymatou", "key": "393992", "message": "商品已下架"}
     simulator.faults.add(FAULT.validate_python(fault))
     ymatou = make_ymatou()
     outcome = await ymatou.push(PUSH, LONG)
@@ -269,7 +271,7 @@ MANY = [Push(Sku(f"sku-{n}"), (f"39399{n}",), n) for n in range(1, 6)]
 async def test_y11_many_numbers_go_in_one_call_with_a_result_each(
     simulator: Simulator, make_ymatou: Make, dialect: str
 ) -> None:
-    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393993", "message": "商品已下架"}
+    fault = {"kind": "refuse_sku", "shop": "ymatou", "key": "393993", "message": "商品已下架"}
     simulator.faults.add(FAULT.validate_python(fault))
     outcomes = await make_ymatou(dialect=dialect).push_many(MANY, LONG)
     kinds = [outcome.kind for outcome in outcomes]
@@ -318,7 +320,7 @@ async def test_y11_an_api_without_results_may_have_taken_the_others_of_a_refused
     change(simulator, omit_results=True)
     ymatou = make_ymatou()
     assert {outcome.kind for outcome in await ymatou.push_many(MANY, LONG)} == {Kind.APPLIED}
-    fault = {"kind": "refuse_sku", "partner": "ymatou", "key": "393993"}
+    fault = {"kind": "refuse_sku", "shop": "ymatou", "key": "393993"}
     simulator.faults.add(FAULT.validate_python(fault))
     newer = [Push(push.sku, push.identifiers, push.quantity + 10) for push in MANY]
     assert {outcome.kind for outcome in await ymatou.push_many(newer, LONG)} == {Kind.UNKNOWN}
@@ -561,7 +563,7 @@ async def test_y12_a_wrong_clock_is_measured_and_the_page_asked_for_once_more(
 @pytest.mark.parametrize("kind", ["garbage", "reset_before", "reset_after", "status", "drip", "bomb"])
 async def test_y12_a_broken_reply_is_no_page(simulator: Simulator, make_ymatou: Make, kind: str) -> None:
     own: dict[str, dict[str, object]] = {"status": {"status": 500}, "garbage": {"shape": "truncated"}}
-    fault = {"kind": kind, "partner": "ymatou", "endpoint": LIST, **own.get(kind, {})}
+    fault = {"kind": kind, "shop": "ymatou", "endpoint": LIST, **own.get(kind, {})}
     simulator.faults.add(FAULT.validate_python(fault))
     found = await make_ymatou().read_page(1, timedelta(seconds=1))
     assert isinstance(found, Outcome)
@@ -620,7 +622,7 @@ async def test_y14_a_clock_that_steps_back_by_itself_is_followed(make_ymatou: Ma
 
 
 async def test_y14_a_second_refusal_is_a_matter_of_the_clock(simulator: Simulator, make_ymatou: Make) -> None:
-    fault = {"kind": "message", "partner": "ymatou", "code": "0003", "message": "非法请求时间"}
+    fault = {"kind": "message", "shop": "ymatou", "code": "0003", "message": "非法请求时间"}
     simulator.faults.add(FAULT.validate_python(fault))
     outcome = await make_ymatou().push(PUSH, LONG)
     assert (outcome.kind, outcome.trouble) == (Kind.TROUBLE, Trouble.CLOCK)
@@ -715,10 +717,10 @@ async def test_y14_the_offset_is_not_applied_while_the_partner_takes_our_time(ma
 async def test_y15_a_long_outer_sku_id_is_sent_as_no_limit_is_printed(make_ymatou: Make) -> None:
     ymatou = make_ymatou()
     name = "x" * 500
-    assert ymatou.problem((name,)) is None
+    assert SPEC.problem((name,)) is None
     assert (await ymatou.push(Push(Sku("a"), (name,), 1), LONG)).kind is Kind.APPLIED
 
 
-async def test_y15_a_missing_outer_sku_id_is_named(make_ymatou: Make) -> None:
-    assert make_ymatou().problem((None,)) == "outer_sku_id is missing"
-    assert make_ymatou().problem(("  ",)) == "outer_sku_id holds blanks only"
+async def test_y15_a_missing_outer_sku_id_is_named() -> None:
+    assert SPEC.problem((None,)) == "outer_sku_id is missing"
+    assert SPEC.problem(("  ",)) == "outer_sku_id holds blanks only"

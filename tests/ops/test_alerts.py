@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from daemon.core.types import CHANNELS
 from daemon.ops.metrics import Metrics
+from tests.channels import CHANNELS
 from tests.ops import promtool
 from tests.ops.named import ALERTS, ALERTS_TEST, DASHBOARD, alerts, dashboard_queries, named, panels
 from tests.ops.scrape import parse

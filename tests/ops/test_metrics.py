@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.types import CHANNELS
 from daemon.ops.metrics import LATENCY_S, OUTCOMES, Counted, Metrics
+from tests.channels import CHANNELS
 from tests.ops.scrape import Scrape, parse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -7,15 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options
+from daemon.app import connect_options, load
 from daemon.app.building import listings
 from daemon.app.upkeep import migrate
-from daemon.core.types import YMATOU
 from daemon.settings import Settings
-from daemon.settings.load import load
 from daemon.store.database import Database
 from daemon.store.intake import Intake
 from daemon.store.ledger import Debounce, Ledger
+from tests.channels import YMATOU
 from tests.docs.pages import ROOT, blocks
 
 PAGE: Final = ROOT / "docs" / "recipes.md"

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 import aiohttp
 
 from daemon.simulator import SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 
 DEMO = SimulatorSettings()
 Json = Any
@@ -52,7 +54,9 @@ class SekormClient:
 
     async def token(self) -> str:
         reply = await self.form(
-            "getAccessToken", accessToken=DEMO.sekorm.account, appSecret=DEMO.sekorm.app_secret
+            "getAccessToken",
+            accessToken=DEMO.of(SekormShop).account,
+            appSecret=DEMO.of(SekormShop).app_secret,
         )
         return str(reply.json["data"]["accessToken"])
 
@@ -80,19 +84,19 @@ class YmatouClient:
     def method(self) -> str:
         return "ymatou.skus.stock.update" if self.dialect == "path" else "ymatou.sku.stock.update"
 
-    def address(self, method: str, app_id: str = DEMO.ymatou.app_id) -> str:
+    def address(self, method: str, app_id: str = DEMO.of(YmatouShop).app_id) -> str:
         if self.dialect == "path":
             return f"{self.url}/api/v1/{app_id}/{method}"
         return f"{self.url}/apigateway/v1?app_id={app_id}&method={method}"
 
     def fields(
-        self, method: str, content: object, app_id: object = DEMO.ymatou.app_id, **changes: object
+        self, method: str, content: object, app_id: object = DEMO.of(YmatouShop).app_id, **changes: object
     ) -> dict[str, Json]:
         """A signed body. Changes are made before it is signed; a change to None leaves the field out."""
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         values: dict[str, Any] = {
             "sign_method": "MD5",
-            "auth_code": DEMO.ymatou.auth_code,
+            "auth_code": DEMO.of(YmatouShop).auth_code,
             "timestamp": beijing(),
             "nonce_str": secrets.token_hex(16),
             "biz_content": text,
@@ -101,7 +105,7 @@ class YmatouClient:
         values = {name: value for name, value in values.items() if value is not None}
         signed = {**values, "app_id": app_id, "method": method}
         text = "&".join(f"{name}={signed[name]}" for name in sorted(signed) if signed[name])
-        text += f"&app_secret={DEMO.ymatou.app_secret}"
+        text += f"&app_secret={DEMO.of(YmatouShop).app_secret}"
         values.setdefault("sign", hashlib.md5(text.encode()).hexdigest().upper())
         return values
 

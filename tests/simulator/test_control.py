@@ -8,8 +8,10 @@ from ipaddress import ip_address
 import aiohttp
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Simulator, SimulatorSettings, banner, serve
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.channels import SEKORM, YMATOU
 from tests.simulator.clients import DEMO, Reply, SekormClient, YmatouClient, send
 
 Control = Callable[..., Awaitable[Reply]]
@@ -34,11 +36,11 @@ async def test_state_lists_every_product(
         "sekorm": [{"key": ["的", "AMS"], "quantity": 4}],
         "ymatou": [{"key": "A", "quantity": 5}],
     }
-    assert (await control("GET", "state?partner=ymatou")).json.keys() == {"ymatou"}
+    assert (await control("GET", "state?shop=ymatou")).json.keys() == {"ymatou"}
 
 
 async def test_state_can_be_set_behind_the_journal(simulator: Simulator, control: Control) -> None:
-    body = '{"partner": "sekorm", "quantities": [{"key": ["A", "AMS"], "quantity": 9}]}'
+    body = '{"shop": "sekorm", "quantities": [{"key": ["A", "AMS"], "quantity": 9}]}'
     assert (await control("POST", "state", body)).json == {"set": 1}
     assert simulator.state.quantity(SEKORM, ("A", "AMS")) == 9
     assert len(simulator.journal) == 0
@@ -48,7 +50,7 @@ async def test_state_can_be_set_behind_the_journal(simulator: Simulator, control
 
 async def test_a_product_can_be_taken_out(simulator: Simulator, control: Control) -> None:
     simulator.state.put(SEKORM, ("A", "AMS"), 9)
-    body = '{"partner": "sekorm", "quantities": [{"key": ["A", "AMS"], "quantity": null}]}'
+    body = '{"shop": "sekorm", "quantities": [{"key": ["A", "AMS"], "quantity": null}]}'
     for _ in range(2):
         assert (await control("POST", "state", body)).json == {"set": 1}
         assert simulator.state.of(SEKORM) == {}
@@ -57,13 +59,13 @@ async def test_a_product_can_be_taken_out(simulator: Simulator, control: Control
 async def test_journal_is_read_in_parts(control: Control, ymatou: YmatouClient) -> None:
     for number in range(5):
         await ymatou.update("A", number)
-    reply = (await control("GET", "journal?since=2&limit=2&partner=ymatou")).json
+    reply = (await control("GET", "journal?since=2&limit=2&shop=ymatou")).json
     assert [entry["n"] for entry in reply["entries"]] == [3, 4]
     assert reply["last"] == 5
     assert reply["entries"][0].keys() == {
-        *("n", "applied_at", "received_at", "partner", "key", "quantity", "request", "endpoint")
+        *("n", "applied_at", "received_at", "shop", "key", "quantity", "request", "endpoint")
     }
-    assert (await control("GET", "journal?partner=sekorm")).json["entries"] == []
+    assert (await control("GET", "journal?shop=sekorm")).json["entries"] == []
 
 
 async def test_stats_are_json(control: Control, sekorm: SekormClient) -> None:
@@ -82,7 +84,7 @@ async def test_comparisons_are_listed(control: Control, sekorm: SekormClient) ->
 
 
 async def test_fault_is_set_listed_and_taken_back(control: Control, ymatou: YmatouClient) -> None:
-    body = '{"kind": "status", "status": 500, "partner": "ymatou", "times": 2}'
+    body = '{"kind": "status", "status": 500, "shop": "ymatou", "times": 2}'
     fault = (await control("POST", "faults", body)).json
     assert (await ymatou.update()).status == 500
     (listed,) = (await control("GET", "faults")).json["faults"]
@@ -108,13 +110,13 @@ async def test_held_request_is_released(simulator: Simulator, control: Control, 
         ('{"kind": "delay", "seconds": 1, "secs": 2}', "delay.secs"),
         ('{"kind": "delay"}', "delay.seconds"),
         ('{"kind": "delay", "seconds": -1}', "delay.seconds"),
-        ('{"kind": "status", "status": 500, "partner": "amazon"}', "status.partner"),
+        ('{"kind": "status", "status": 500, "shop": "amazon"}', "status.shop"),
         (
-            '{"kind": "status", "status": 500, "partner": "ymatou", "endpoint": "stock/compare"}',
+            '{"kind": "status", "status": 500, "shop": "ymatou", "endpoint": "stock/compare"}',
             "status.endpoint",
         ),
-        ('{"kind": "hold", "partner": "ymatou", "key": ["A", "B"]}', "hold.key"),
-        ('{"kind": "hold", "partner": "sekorm", "key": "A"}', "hold.key"),
+        ('{"kind": "hold", "shop": "ymatou", "key": ["A", "B"]}', "hold.key"),
+        ('{"kind": "hold", "shop": "sekorm", "key": "A"}', "hold.key"),
         ('{"kind": "hold", "times": 0}', "hold.times"),
         ('{"kind": "redirect", "location": "/", "status": 304}', "redirect.status"),
         ('{"kind": "garbage", "shape": "x"}', "garbage.shape"),
@@ -133,14 +135,16 @@ async def test_body_that_is_no_fault_is_refused(control: Control, body: str) -> 
 
 
 async def test_config_is_merged_and_answered(simulator: Simulator, control: Control) -> None:
-    body = '{"sekorm": {"disabled": true, "allowed_addresses": ["10.0.0.0/8"]}, "clock_offset_s": 60}'
+    body = (
+        '{"shops": {"sekorm": {"disabled": true, "allowed_addresses": ["10.0.0.0/8"]}}, "clock_offset_s": 60}'
+    )
     reply = (await control("POST", "config", body)).json
-    assert reply["sekorm"]["disabled"] is True
-    assert reply["sekorm"]["account"] == DEMO.sekorm.account
+    assert reply["shops"]["sekorm"]["disabled"] is True
+    assert reply["shops"]["sekorm"]["account"] == DEMO.of(SekormShop).account
     assert simulator.settings.clock_offset_s == 60
     assert (await control("GET", "config")).json == reply
-    reply = (await control("POST", "config", '{"sekorm": {"allowed_addresses": null}}')).json
-    assert reply["sekorm"]["allowed_addresses"] is None
+    reply = (await control("POST", "config", '{"shops": {"sekorm": {"allowed_addresses": null}}}')).json
+    assert reply["shops"]["sekorm"]["allowed_addresses"] is None
 
 
 async def test_config_revokes_tokens(control: Control, sekorm: SekormClient) -> None:
@@ -152,12 +156,12 @@ async def test_config_revokes_tokens(control: Control, sekorm: SekormClient) -> 
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        ("config", '{"sekorm": {"acount": "x"}}', "sekorm.acount"),
+        ("config", '{"shops": {"sekorm": {"acount": "x"}}}', "shops.sekorm.acount"),
         ("config", '{"offset": 1}', "offset"),
         ("config", '{"revoke_tokens": 1}', "revoke_tokens"),
-        ("config", '{"ymatou": 1}', "ymatou"),
+        ("config", '{"shops": {"ymatou": 1}}', "shops.ymatou"),
         ("reset", '{"journals": true}', "journals"),
-        ("state", '{"partner": "ymatou", "quantities": []}', "quantities"),
+        ("state", '{"shop": "ymatou", "quantities": []}', "quantities"),
     ],
 )
 async def test_unknown_or_wrong_field_is_named(
@@ -278,5 +282,6 @@ def _own_address() -> str | None:
 
 def test_banner_shows_addresses_credentials_and_calls() -> None:
     text = banner("http://127.0.0.1:8080", DEMO)
-    wanted: list[str] = [DEMO.sekorm.account, DEMO.ymatou.auth_code, "/serviceGate", "curl", "/_sim/faults"]
+    credentials = [DEMO.of(SekormShop).account, DEMO.of(YmatouShop).auth_code]
+    wanted: list[str] = [*credentials, "/serviceGate", "curl", "/_sim/faults"]
     assert all(word in text for word in wanted)

@@ -10,7 +10,6 @@ from typing import Literal
 import aiohttp
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import (
     Bomb,
     Delay,
@@ -29,6 +28,7 @@ from daemon.simulator import (
     Status,
     Throttle,
 )
+from tests.channels import SEKORM, YMATOU
 from tests.simulator.clients import SekormClient, YmatouClient
 
 OUTSIDE = "http://127.0.0.1:1/elsewhere"
@@ -55,7 +55,7 @@ async def test_delay_after_applies_before_the_wait(simulator: Simulator, ymatou:
 async def test_held_write_lands_on_release_after_a_newer_one(
     simulator: Simulator, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold(partner="ymatou", key="A", times=1))
+    rule = simulator.faults.add(Hold(shop="ymatou", key="A", times=1))
     old = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     assert (await ymatou.update("A", 2)).json["code"] == "0000"
@@ -244,8 +244,8 @@ async def test_bomb_is_small_on_the_wire_and_large_inside(simulator: Simulator, 
 async def test_message_with_unknown_words(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
-    simulator.faults.add(Message(partner="sekorm", message="库存服务繁忙"))
-    simulator.faults.add(Message(partner="ymatou", code="8888", message="未知"))
+    simulator.faults.add(Message(shop="sekorm", message="库存服务繁忙"))
+    simulator.faults.add(Message(shop="ymatou", code="8888", message="未知"))
     assert (await sekorm.update("token")).json == {"code": -1, "msg": "库存服务繁忙", "data": None}
     assert (await ymatou.update()).json == {"code": "8888", "message": "未知", "content": None}
     assert len(simulator.journal) == 0
@@ -263,8 +263,8 @@ async def test_refuse_sku_refuses_that_one_alone(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     token = await sekorm.token()
-    simulator.faults.add(RefuseSku(partner="ymatou", key="B", message="已下架"))
-    simulator.faults.add(RefuseSku(partner="sekorm", key=("B", "AMS")))
+    simulator.faults.add(RefuseSku(shop="ymatou", key="B", message="已下架"))
+    simulator.faults.add(RefuseSku(shop="sekorm", key=("B", "AMS")))
     reply = await ymatou.update_all([("A", 1), ("B", 2), ("C", 3)])
     assert [row["success"] for row in reply.json["content"]["results"]] == [True, False, True]
     assert reply.json["content"]["results"][1]["msg"] == "已下架"
@@ -277,7 +277,7 @@ async def test_refuse_sku_refuses_that_one_alone(
 async def test_down_partner_drops_connections_and_the_other_goes_on(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold(partner="ymatou"))
+    rule = simulator.faults.add(Hold(shop="ymatou"))
     call = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     simulator.set_down(YMATOU)
@@ -294,7 +294,7 @@ async def test_down_partner_drops_connections_and_the_other_goes_on(
 async def test_fault_meets_partner_endpoint_and_key_only(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
-    simulator.faults.add(Status(partner="sekorm", endpoint="stock/updQuantity", key=("A", "AMS"), status=500))
+    simulator.faults.add(Status(shop="sekorm", endpoint="stock/updQuantity", key=("A", "AMS"), status=500))
     token = await sekorm.token()
     statuses = [(await sekorm.update(token, pn)).status for pn in ("B", "A")]
     assert [*statuses, (await ymatou.update("A")).status] == [200, 500, 200]

@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from daemon.core.types import SEKORM
-from daemon.simulator import RefuseSku, SekormSettings, Simulator, SimulatorSettings
+from daemon.simulator import RefuseSku, Simulator, SimulatorSettings
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from tests.channels import SEKORM
 from tests.simulator.clients import DEMO, FORM, SekormClient
 
 OK = {"code": 0, "msg": "OK", "data": None}
@@ -19,12 +20,12 @@ def failed(text: str) -> dict[str, Any]:
 
 
 def configure(simulator: Simulator, **changes: object) -> None:
-    simulator.configure(SimulatorSettings(sekorm=SekormSettings.model_validate(changes)))
+    simulator.configure(SimulatorSettings().changed(SEKORM, **changes))
 
 
 async def test_s02_token_is_given_to_post_and_get(sekorm: SekormClient) -> None:
     assert await sekorm.token()
-    query = f"accessToken={DEMO.sekorm.account}&appSecret={DEMO.sekorm.app_secret}"
+    query = f"accessToken={DEMO.of(SekormShop).account}&appSecret={DEMO.of(SekormShop).app_secret}"
     reply = await sekorm.raw(f"getAccessToken?{query}", b"", method="GET")
     assert reply.json["code"] == 0
     # A secret in the URL of a POST is not read.
@@ -36,13 +37,15 @@ async def test_s02_account_parameter_can_have_another_name(
     simulator: Simulator, sekorm: SekormClient
 ) -> None:
     configure(simulator, account_parameter="account")
-    reply = await sekorm.form("getAccessToken", account=DEMO.sekorm.account, appSecret=DEMO.sekorm.app_secret)
+    reply = await sekorm.form(
+        "getAccessToken", account=DEMO.of(SekormShop).account, appSecret=DEMO.of(SekormShop).app_secret
+    )
     assert reply.json["code"] == 0
     assert (await sekorm.form("getAccessToken", accessToken="x", appSecret="y")).json["code"] == -1
 
 
 @pytest.mark.parametrize(
-    ("account", "secret"), [("SP-OTHER", DEMO.sekorm.app_secret), (DEMO.sekorm.account, "no")]
+    ("account", "secret"), [("SP-OTHER", DEMO.of(SekormShop).app_secret), (DEMO.of(SekormShop).account, "no")]
 )
 async def test_s02_wrong_account_or_secret_is_refused(
     sekorm: SekormClient, account: str, secret: str
@@ -53,7 +56,7 @@ async def test_s02_wrong_account_or_secret_is_refused(
 
 async def test_s03_token_answer_tells_the_validity_in_seconds(sekorm: SekormClient) -> None:
     reply = await sekorm.form(
-        "getAccessToken", accessToken=DEMO.sekorm.account, appSecret=DEMO.sekorm.app_secret
+        "getAccessToken", accessToken=DEMO.of(SekormShop).account, appSecret=DEMO.of(SekormShop).app_secret
     )
     assert reply.status == 200
     assert reply.json["msg"] == "ok"
@@ -95,7 +98,7 @@ async def test_s05_disabled_account_gets_the_printed_answer_that_is_not_json(
 ) -> None:
     configure(simulator, disabled=True)
     reply = await sekorm.form(
-        "getAccessToken", accessToken=DEMO.sekorm.account, appSecret=DEMO.sekorm.app_secret
+        "getAccessToken", accessToken=DEMO.of(SekormShop).account, appSecret=DEMO.of(SekormShop).app_secret
     )
     assert reply.body == b'{"code":-1,msg:"sp already forbidden",data:null}'
     with pytest.raises(json.JSONDecodeError):
@@ -295,7 +298,7 @@ async def test_s12_a_refused_product_differs_whatever_it_holds(
 ) -> None:
     token = await sekorm.token()
     await sekorm.update(token, "A", "B", 1)
-    simulator.faults.add(RefuseSku(partner="sekorm", endpoint="stock/compare", key=("A", "B"), message="no"))
+    simulator.faults.add(RefuseSku(shop="sekorm", endpoint="stock/compare", key=("A", "B"), message="no"))
     assert (await sekorm.rows("stock/compare", token, [TOLD])).json == failed("no: A B")
 
 

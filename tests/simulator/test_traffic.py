@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from daemon import clock
-from daemon.core.types import SEKORM, YMATOU
 from daemon.simulator import Delay, DelayAfter, Hold, Simulator, SimulatorSettings
+from tests.channels import SEKORM, YMATOU
 from tests.simulator.clients import SekormClient, YmatouClient
 
 
@@ -23,7 +23,7 @@ async def test_journal_tells_what_was_applied_in_order(
     await ymatou.update_all([("B", 3), ("C", 4)])
     await ymatou.update("D", -1)
     entries = list(simulator.journal)
-    assert [(e.n, e.partner, e.key, e.quantity, e.request) for e in entries] == [
+    assert [(e.n, e.shop, e.key, e.quantity, e.request) for e in entries] == [
         (1, SEKORM, ("A", "AMS"), 1, 2),
         (2, YMATOU, "A", 2, 3),
         (3, YMATOU, "B", 3, 4),
@@ -112,7 +112,7 @@ async def test_two_requests_for_one_product_overlap(simulator: Simulator, ymatou
     rule.release()
     await first
     (overlap,) = simulator.stats.overlaps
-    assert (overlap.partner, overlap.key, overlap.first, overlap.second) == (YMATOU, "A", 1, 3)
+    assert (overlap.shop, overlap.key, overlap.first, overlap.second) == (YMATOU, "A", 1, 3)
     assert simulator.stats.overlap_count == 1
     assert simulator.stats.max_in_flight == simulator.stats.max_in_flight_per_key == 2
 
@@ -144,7 +144,7 @@ async def test_requests_one_after_the_other_do_not_overlap(
     assert simulator.stats.overlaps == []
     assert simulator.stats.max_in_flight_per_key == 1
     assert 2 <= simulator.stats.max_in_flight <= 8
-    assert max(simulator.stats.max_in_flight_by_partner.values()) <= 8
+    assert max(simulator.stats.max_in_flight_by_shop.values()) <= 8
 
 
 async def test_request_of_a_client_that_gave_up_is_no_longer_in_flight(

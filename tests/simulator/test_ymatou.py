@@ -6,9 +6,10 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from daemon import clock
-from daemon.core.types import YMATOU
-from daemon.simulator import Simulator, SimulatorSettings, YmatouSettings
-from daemon.simulator.ymatou import sign
+from daemon.simulator import Simulator, SimulatorSettings
+from daemon.simulator.marketplaces.ymatou import sign
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.channels import YMATOU
 from tests.simulator.clients import DEMO, YmatouClient, beijing, send
 
 COMMON = {
@@ -25,14 +26,14 @@ PUBLISHED = (
 
 
 def configure(simulator: Simulator, **changes: object) -> None:
-    simulator.configure(SimulatorSettings(ymatou=YmatouSettings.model_validate(changes)))
+    simulator.configure(SimulatorSettings().changed(YMATOU, **changes))
 
 
 async def test_y01_path_dialect_takes_its_method(simulator: Simulator, ymatou: YmatouClient) -> None:
     assert (await ymatou.update("393992", 10)).json["code"] == "0000"
     assert simulator.state.of(YMATOU) == {"393992": 10}
     (entry,) = simulator.journal
-    assert (entry.partner, entry.endpoint) == (YMATOU, "ymatou.skus.stock.update")
+    assert (entry.shop, entry.endpoint) == (YMATOU, "ymatou.skus.stock.update")
 
 
 async def test_y01_other_content_types_are_refused(ymatou: YmatouClient) -> None:
@@ -197,7 +198,7 @@ async def test_y07_wrong_signature_is_refused(simulator: Simulator, either: Ymat
     assert simulator.stats.signature_failures == 2
 
 
-@pytest.mark.parametrize("signed_as", ["other", DEMO.ymatou.app_id])
+@pytest.mark.parametrize("signed_as", ["other", DEMO.of(YmatouShop).app_id])
 async def test_y07_app_id_of_the_url_is_signed_and_known(
     simulator: Simulator, either: YmatouClient, signed_as: str
 ) -> None:
@@ -384,5 +385,8 @@ async def test_y15_outer_sku_id_has_no_length(simulator: Simulator, either: Ymat
 
 
 def test_credentials_are_the_published_ones() -> None:
-    assert (DEMO.ymatou.app_id, DEMO.ymatou.auth_code) == (COMMON["app_id"], COMMON["auth_code"])
-    assert DEMO.ymatou.app_secret == SECRET
+    assert (DEMO.of(YmatouShop).app_id, DEMO.of(YmatouShop).auth_code) == (
+        COMMON["app_id"],
+        COMMON["auth_code"],
+    )
+    assert DEMO.of(YmatouShop).app_secret == SECRET

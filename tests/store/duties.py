@@ -10,7 +10,7 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.story import Rhythm
-from daemon.core.types import SEKORM, Sku
+from daemon.core.types import Sku
 from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept
 from daemon.store.capture_health import CaptureHealthStore
@@ -21,6 +21,7 @@ from daemon.store.outbox import Outbox, Told
 from daemon.store.parked import Parked
 from daemon.store.proof import Proofs
 from daemon.store.reconcile import Chunk, Reconciles
+from tests.channels import SEKORM
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop
 
 HOUR = timedelta(hours=1)

@@ -10,7 +10,7 @@ import asyncpg
 
 from daemon.core.conclusion import Conclusion
 from daemon.core.guard import GuardRule
-from daemon.core.types import CHANNELS, Duplicates, Epoch, Lane
+from daemon.core.types import Duplicates, Epoch, Lane
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.identity import Identity
@@ -19,6 +19,7 @@ from daemon.store.lanes import Lanes
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
 from daemon.store.listing import ChannelListing
 from daemon.store.sync import SyncRun, Syncs
+from tests.channels import CHANNELS
 from tests.store.place import Connection, Place
 
 CHANNEL: Final = CHANNELS[0]

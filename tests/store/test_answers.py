@@ -7,11 +7,12 @@ import pytest
 from daemon.core.moments import Moments
 from daemon.core.narration import tell
 from daemon.core.story import Facts, Rhythm, State, state
-from daemon.core.types import YMATOU, Sku
+from daemon.core.types import Sku
 from daemon.store.answers import Answers, Kept
 from daemon.store.control import Pauses
 from daemon.store.listing import ChannelListing
 from daemon.store.parked import Parked
+from tests.channels import YMATOU
 from tests.store.shop import CHANNEL, DEBOUNCE, LISTING, SETTLE, Shop, opened, problem
 
 KEPT = Kept(Rhythm(DEBOUNCE.max_wait, timedelta(seconds=5), SETTLE), timedelta(hours=1))

@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 
 from daemon.core.errors import TableLocked
-from daemon.core.types import SEKORM, YMATOU
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.intake import Intake
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
+from tests.channels import SEKORM, YMATOU
 from tests.store.place import TIMEOUT, Connection, Place
 from tests.store.shop import LISTING
 

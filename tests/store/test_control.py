@@ -2,8 +2,8 @@
 
 import asyncio
 
-from daemon.core.types import YMATOU
 from daemon.store.control import Pauses
+from tests.channels import YMATOU
 from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from daemon.app import settings_of
 from daemon.commands.explain import explained
 from daemon.core.conclusion import Conclusion, conclude
 from daemon.core.guard import GuardRule
@@ -42,7 +43,7 @@ def timeless(text: str) -> str:
 
 
 def settings(place: Place) -> Settings:
-    return Settings.model_validate(
+    return settings_of(
         {
             "database": {"dsn": place.dsn()},
             "watch": [{"table": "shop.goods", "sku": "sku"}],

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from daemon.core.types import CHANNELS
 from daemon.services.capture_health import Listings, listing_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.dependencies import Dependencies
 from daemon.store.intake import MANY
 from daemon.store.listing import ChannelListing
 from daemon.store.migrate import FanOut
+from tests.channels import CHANNELS
 from tests.store.place import Place, logged, watch
 from tests.store.shop import LISTING, Shop, opened
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.core.types import YMATOU, ChannelName, Lane
+from daemon.core.types import ChannelName, Lane
 from daemon.services.lanes import LaneSharing, Served, Tenure
+from tests.channels import YMATOU
 from tests.store.place import TIMEOUT, Connection
 from tests.store.shop import CHANNEL, LEASE, Shop
 

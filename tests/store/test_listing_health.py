@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from daemon.core.capture import Check, Finding
-from daemon.core.types import CHANNELS, ChannelName
+from daemon.core.types import ChannelName
 from daemon.services.capture_health import Listings, listing_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.dependencies import Dependencies
 from daemon.store.listing import ChannelListing
+from tests.channels import CHANNELS
 from tests.store.place import Place, watch
 from tests.store.shop import LISTING, Shop, opened
 

@@ -27,17 +27,19 @@ from daemon.core.notice import (
     Notice,
 )
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.types import SEKORM, Sku
+from daemon.core.types import Sku
 from daemon.receivers import make_receivers
 from daemon.services.notify import Manners, Notifier
 from daemon.store.outbox import Outbox, Told
 from daemon.store.parked import Parked
+from tests.channels import SEKORM
 from tests.notify.inbox import Inbox, inbox, mailbox
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
 MANNERS: Final = Manners(
     language="zh",
+    titles={"sekorm": "世强"},
     zone=ZoneInfo("Asia/Shanghai"),
     gather=timedelta(0),
     most_per_hour=1000,

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from daemon.core.notice import CHANNEL_TROUBLE, Notice
-from daemon.core.types import SEKORM
 from daemon.store.database import Database
 from daemon.store.outbox import Outbox, post_within
+from tests.channels import SEKORM
 from tests.store.place import Connection, Place
 
 

@@ -10,6 +10,7 @@ from daemon.core.outcome import Outcome
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.readback import SPARE
 from daemon.core.schedule import Schedule
+from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.reading import ReadRun
 from daemon.services.reconcile.session import Limits, Session
 from daemon.store.database import Database
@@ -60,7 +61,7 @@ async def night(place: Place) -> AsyncIterator[Night]:
 async def read(night: Night, shown: Shown) -> tuple[Run, str | None]:
     run = await night.begun(is_reading=True)
     session = Session(run, night.runs, night.reading, LIMITS, lambda _progress: None)
-    return run, await ReadRun(session, shown).look()
+    return run, await ReadRun(session, ReadsBack(shown.read_page)).look()
 
 
 async def kept(night: Night) -> int:

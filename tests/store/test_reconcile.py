@@ -10,12 +10,13 @@ import pytest
 from daemon.core.errors import LeaseLost
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.reconcile import Difference, Seen, Turn, seen
-from daemon.core.types import YMATOU, Epoch, Lane
+from daemon.core.types import Epoch, Lane
 from daemon.store.answers import Answers
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Judged, Proofs
 from daemon.store.reconcile import Chunk, Finding, Reconciles, Run
+from tests.channels import YMATOU
 from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LISTING, Shop
 

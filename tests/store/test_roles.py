@@ -8,11 +8,11 @@ import pytest
 
 from daemon.core.errors import StoreRefused
 from daemon.core.guard import GuardRule
-from daemon.core.types import SEKORM
 from daemon.store.guard import Guard
 from daemon.store.inspect import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.tokens import Tokens
+from tests.channels import SEKORM
 from tests.store.cast import WATCHES, Cast, ready
 from tests.store.duties import guard, reconcile, sync, tell, watch_capture, work
 from tests.store.place import logged

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from cryptography.fernet import Fernet
 
-from daemon.core.types import SEKORM
 from daemon.store.database import Database
 from daemon.store.tokens import Tokens
+from tests.channels import SEKORM
 from tests.store.place import Connection, Place
 
 HOUR = timedelta(hours=1)

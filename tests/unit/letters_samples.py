@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from daemon.core import notice
 from daemon.core.letters import LANGUAGES, gather, render
+from daemon.marketplaces.registry import MARKETPLACES
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
 MARK: Final = "<!-- written by `python -m tests.unit.letters_samples` -->\n"
@@ -229,13 +230,19 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
 ]  # fmt: skip
 
 
+TITLES: Final = {language: {str(s.name): s.titles[language] for s in MARKETPLACES} for language in LANGUAGES}
+
+
 def letters() -> str:
     """How every sample reads in both languages."""
     parts = []
     for name, kind, channel, data in SAMPLES:
         parts.append(f"### {name}\n")
         for language in LANGUAGES:
-            letter = gather([render(kind, channel, data, language, ZoneInfo("Asia/Shanghai"))], language)
+            titles = TITLES[language]
+            letter = gather(
+                [render(kind, channel, data, language, ZoneInfo("Asia/Shanghai"), titles)], language
+            )
             parts.append(f"```text\n{letter.title}\n\n{letter.body}\n```\n")
     return "\n".join(parts)
 

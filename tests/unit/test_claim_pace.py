@@ -7,10 +7,11 @@ from typing import cast
 
 import pytest
 
-from daemon.core.types import SEKORM, Epoch, Lane
+from daemon.core.types import Epoch, Lane
 from daemon.marketplaces.client import Client
 from daemon.services.dispatch import Dispatcher, Limits
 from daemon.store.ledger import Claim, Due, Ledger, Owner
+from tests.channels import SEKORM
 
 LASTS_S = 0.6
 POLL = timedelta(milliseconds=100)

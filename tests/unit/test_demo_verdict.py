@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from daemon.core.types import SEKORM, YMATOU
 from daemon.demo.records import RENAME, Change, Diary, Holdings, Key, Write
 from daemon.demo.report import report, seconds
 from daemon.demo.verdict import ChannelVerdict, Latency, judge, percentile
+from tests.channels import SEKORM, YMATOU
 
 A: Key = ("RC0402FR-0710KL", "YAGEO")
 B: Key = ("1211LL的ON2", "世强")

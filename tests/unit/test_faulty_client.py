@@ -8,10 +8,11 @@ from typing import cast
 from structlog.testing import capture_logs
 
 from daemon.core.outcome import Kind, Outcome
-from daemon.core.types import SEKORM, AttemptId, Epoch, Lane, Push, Sku
+from daemon.core.types import AttemptId, Epoch, Lane, Push, Sku
 from daemon.marketplaces.client import Client
 from daemon.services.dispatch import Dispatcher, Limits
 from daemon.store.ledger import Attempt, Claim, Completion, Due, Ledger, Owner, Written
+from tests.channels import SEKORM
 
 SKUS = 3
 LIMITS = Limits(

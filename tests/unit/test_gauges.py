@@ -7,11 +7,12 @@ from datetime import date, datetime, timedelta
 
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
-from daemon.core.types import SEKORM, YMATOU, ChannelName
+from daemon.core.types import ChannelName
 from daemon.progress import unwatched
 from daemon.services.gauges import GaugeReader
 from daemon.store.answers import ChannelState, Reconciled, Sync
 from daemon.store.outbox import NoticeBacklog
+from tests.channels import SEKORM, YMATOU
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import START, in_virtual_time
 

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
-from daemon.core.types import SEKORM, ChannelName
+from daemon.core.types import ChannelName
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.store.ledger import Backlog
+from tests.channels import SEKORM
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import in_virtual_time
 

@@ -10,11 +10,12 @@ import pytest
 
 from daemon import clock
 from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable, TableLocked
-from daemon.core.types import SEKORM, ChannelName
+from daemon.core.types import ChannelName
 from daemon.services.intake import Intakes, IntakeService
 from daemon.store.intake import Drained
 from daemon.store.ledger import Marked
 from daemon.store.refused import TOO_LONG, RefusedSku
+from tests.channels import SEKORM
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import START, in_virtual_time
 

@@ -28,7 +28,7 @@ from daemon.core.letters.en import WORDS as EN
 from daemon.core.letters.facts import tame
 from daemon.core.letters.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
-from tests.unit.letters_samples import DOCUMENT, MARK, SAMPLES, letters
+from tests.unit.letters_samples import DOCUMENT, MARK, SAMPLES, TITLES, letters
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 JSON = st.recursive(
@@ -75,7 +75,7 @@ def test_every_trouble_has_words_of_its_own() -> None:
 def test_every_kind_reads_well(
     name: str, kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
-    letter = render(kind, channel, data, language, SHANGHAI)
+    letter = render(kind, channel, data, language, SHANGHAI, TITLES[language])
     text = f"{letter.title}\n{letter.body}"
     assert bool(CHINESE.search(letter.title)) is (language == "zh")
     assert not re.search(r"[{}<>]|None|\bnull\b|\?", text), name
@@ -83,7 +83,7 @@ def test_every_kind_reads_well(
 
 
 def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
-    letter = render(*SAMPLES[0][1:], "en", SHANGHAI)
+    letter = render(*SAMPLES[0][1:], "en", SHANGHAI, TITLES["en"])
     assert letter.title == "Ymatou reconcile of 2026-11-21: SKUs that differ: 25"
     for words in (
         "agree: 4,974",
@@ -96,7 +96,10 @@ def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_title_of_gathered_letters_is_that_of_the_worst(language: Language) -> None:
-    named = {name: render(kind, channel, data, language, SHANGHAI) for name, kind, channel, data in SAMPLES}
+    named = {
+        name: render(kind, channel, data, language, SHANGHAI, TITLES[language])
+        for name, kind, channel, data in SAMPLES
+    }
     good, differs = named["Reconcile: all agree"], named["Reconcile: differences found and healed"]
     question, over = named["The guard asks: many zeroes"], named["Channel recovered"]
     assert gather([good, differs, over], language).title.endswith(differs.title)
@@ -111,8 +114,8 @@ def test_the_title_of_gathered_letters_is_that_of_the_worst(language: Language) 
 
 def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> None:
     data = {"trouble": "address_not_allowed", "advice": "give address A to Sekorm"}
-    english = render(notice.CHANNEL_TROUBLE, "sekorm", data, "en", SHANGHAI).body
-    chinese = render(notice.CHANNEL_TROUBLE, "sekorm", data, "zh", SHANGHAI).body
+    english = render(notice.CHANNEL_TROUBLE, "sekorm", data, "en", SHANGHAI, TITLES["en"]).body
+    chinese = render(notice.CHANNEL_TROUBLE, "sekorm", data, "zh", SHANGHAI, TITLES["zh"]).body
     assert "give address A to Sekorm" in english
     assert "NAT" not in english
     assert "白名单" in chinese
@@ -121,7 +124,10 @@ def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> No
 
 def test_times_are_told_where_the_reader_is() -> None:
     data = {"day": "2026-11-21", "due_at": "2026-11-21T16:30:00Z"}
-    assert "2026-11-22 00:30" in render(notice.RECONCILE_MISSED, "sekorm", data, "en", SHANGHAI).body
+    assert (
+        "2026-11-22 00:30"
+        in render(notice.RECONCILE_MISSED, "sekorm", data, "en", SHANGHAI, TITLES["en"]).body
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,7 @@ def test_a_strangers_words_are_one_short_line(said: str) -> None:
 def test_any_data_make_a_letter(
     kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
-    letter = render(kind, channel, data, language, SHANGHAI)
+    letter = render(kind, channel, data, language, SHANGHAI, TITLES[language])
     assert 0 < len(letter.title) <= LONGEST_TITLE
     assert "\n" not in letter.title
     assert len(letter.body) <= LONGEST_BODY
@@ -169,7 +175,7 @@ def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
         {"chunk": n, "first_sku": "a" * 80, "last_sku": "b" * 80, "words": "w" * 300} for n in range(50)
     ]
     data = {"opened": items, "still_open": items, "contested": items, "unnamed_chunks": chunks}
-    letter = render(notice.RECONCILE_DIGEST, "ymatou", data, "zh", SHANGHAI)
+    letter = render(notice.RECONCILE_DIGEST, "ymatou", data, "zh", SHANGHAI, TITLES["zh"])
     assert len(letter.body) <= LONGEST_BODY
     assert letter.body.endswith("……（内容过长，已截断）")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from daemon.settings import Settings, load
+from daemon.app import load
+from daemon.settings import Settings
 from daemon.settings.reload import reload
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -20,7 +21,7 @@ def settings(**variables: str) -> Settings:
 def value(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever the key holds
     found: Any = settings
     for name in key.split("."):
-        found = getattr(found, name)
+        found = found[name] if isinstance(found, Mapping) else getattr(found, name)
     return found
 
 

@@ -12,6 +12,7 @@ from daemon.app import watching
 from daemon.app.reloading import Reloading
 from daemon.services.notify import Receiver
 from daemon.settings import Settings
+from tests.channels import SEKORM
 from tests.unit.test_reload import settings
 
 BEFORE, WRONG, AFTER = (settings(channels__sekorm__rate_per_s=rate) for rate in ("5", "7", "9"))
@@ -26,7 +27,7 @@ class Taker:
         self._refused = refused
 
     def __call__(self, now: Settings, _told: Sequence[Receiver]) -> None:
-        rate = now.channels.sekorm.rate_per_s
+        rate = now.channels[SEKORM].rate_per_s
         if rate == self._refused:
             raise OSError("a certificate is gone")
         self.rate = rate
@@ -64,7 +65,7 @@ async def test_a_reload_that_fails_half_way_is_taken_back_and_the_next_one_works
             reloading.request()
             await second.has_taken.wait()
         task.cancel()
-    assert (first.rate, second.rate, reloading.settings.channels.sekorm.rate_per_s) == (9.0, 9.0, 9.0)
+    assert (first.rate, second.rate, reloading.settings.channels[SEKORM].rate_per_s) == (9.0, 9.0, 9.0)
     assert [(line["event"], "exc_info" in line) for line in lines] == [
         ("run.configuration_refused", True),
         ("run.configuration_refused", True),

@@ -26,9 +26,10 @@ def test_every_attacker_has_a_measure_and_a_test() -> None:
 
 
 def test_every_setting_and_target_that_it_names_is_there() -> None:
-    from daemon.settings.keys import named_keys
+    from daemon.marketplaces.registry import sections
+    from daemon.settings.keys import keys_of
 
-    keys = {key.dotted for key in named_keys().values()}
+    keys = {key.dotted for key in keys_of(sections()).values()}
     for name in re.findall(r"`((?:channels|run|notify|ops|database)\.[\w.]+)`", TEXT):
         assert name in keys, name
     targets = set(re.findall(r"^([a-z-]+):", ROOT.joinpath("Makefile").read_text("utf-8"), re.MULTILINE))

@@ -13,12 +13,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from daemon.app import load, settings_schema
+from daemon.app.configuration import exposed_files
 from daemon.core.errors import ConfigError
-from daemon.settings import Settings, load
-from daemon.settings.keys import KEYS, Key
-from daemon.settings.load import config_file, exposed_files, validated
+from daemon.core.types import ChannelName
+from daemon.marketplaces.registry import sections
+from daemon.settings import Settings
+from daemon.settings.files import config_file
+from daemon.settings.keys import Key, keys_of
+from daemon.settings.load import validated
 from daemon.settings.problems import Problems
+from tests.channels import SEKORM
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -39,6 +46,8 @@ app_secret = "s3cret-of-sekorm"
 listing = "SELECT 1"
 """
 
+
+KEYS = keys_of(sections())
 
 Writer = Callable[[str], Path]
 
@@ -66,6 +75,11 @@ def read(file: Path | None, secrets_dir: Path | None = None, /, **variables: str
     return load(file, secrets_dir, {f"STOCKRELAY_{name}": value for name, value in variables.items()})
 
 
+def secret_of(found: Settings, key: str, channel: str = "sekorm") -> str:
+    value: SecretStr = getattr(found.channels[ChannelName(channel)], key)
+    return value.get_secret_value()
+
+
 def refusal(file: Path, secrets_dir: Path | None = None, /, **variables: str) -> list[str]:
     """The problems, one a line, without the heading."""
     with pytest.raises(ConfigError) as caught:
@@ -91,9 +105,8 @@ def sekorm(line: str) -> str:
 def test_the_smallest_file_gets_the_defaults(write: Writer) -> None:
     found = read(write(SMALLEST))
     assert found.database.pool_size == 8
-    assert found.channels.sekorm.base_url == "https://wwww.sekorm.com/serviceGate"
-    assert found.channels.ymatou.base_url == "https://open.ymatou.com"
-    assert found.channels.sekorm.app_secret.get_secret_value() == "s3cret-of-sekorm"
+    assert found.channels[SEKORM].base_url == "https://wwww.sekorm.com/serviceGate"
+    assert secret_of(found, "app_secret") == "s3cret-of-sekorm"
     assert list(found.enabled_channels()) == ["sekorm"]
 
 
@@ -103,14 +116,14 @@ def test_the_environment_goes_before_the_secrets_folder_and_that_before_the_file
     file = write(SMALLEST)
     name = {"CHANNELS__SEKORM__APP_SECRET": "from-environment"}
     (secrets / "channels__sekorm__app_secret").write_text("from-folder\n")
-    assert read(file).channels.sekorm.app_secret.get_secret_value() == "s3cret-of-sekorm"
-    assert read(file, secrets).channels.sekorm.app_secret.get_secret_value() == "from-folder"
-    assert read(file, secrets, **name).channels.sekorm.app_secret.get_secret_value() == "from-environment"
+    assert secret_of(read(file), "app_secret") == "s3cret-of-sekorm"
+    assert secret_of(read(file, secrets), "app_secret") == "from-folder"
+    assert secret_of(read(file, secrets, **name), "app_secret") == "from-environment"
 
 
 def test_layers_are_laid_over_each_other_key_by_key(write: Writer, secrets: Path) -> None:
     (secrets / "channels__sekorm__rate_per_s").write_text("3")
-    found = read(write(SMALLEST), secrets, CHANNELS__SEKORM__CONCURRENCY="2").channels.sekorm
+    found = read(write(SMALLEST), secrets, CHANNELS__SEKORM__CONCURRENCY="2").channels[SEKORM]
     assert (found.rate_per_s, found.concurrency, found.listing) == (3.0, 2, "SELECT 1")
 
 
@@ -136,7 +149,7 @@ def test_a_section_can_be_given_as_json_and_single_keys_over_it(write: Writer) -
 def test_names_of_variables_and_secret_files_may_be_in_any_case(write: Writer, secrets: Path) -> None:
     (secrets / "CHANNELS__SEKORM__ACCOUNT").write_text("upper")
     found = load(write(SMALLEST), secrets, {"stockrelay_run__poll_s": "4"})
-    assert found.channels.sekorm.account.get_secret_value() == "upper"
+    assert secret_of(found, "account") == "upper"
     assert found.run.poll_s == 4
 
 
@@ -145,21 +158,18 @@ def test_one_newline_at_the_end_of_a_secret_file_does_not_count(
     write: Writer, secrets: Path, ending: str
 ) -> None:
     (secrets / "channels__sekorm__app_secret").write_bytes(b" ".join([b"two", b"words"]) + ending.encode())
-    assert read(write(SMALLEST), secrets).channels.sekorm.app_secret.get_secret_value() == "two words"
+    assert secret_of(read(write(SMALLEST), secrets), "app_secret") == "two words"
 
 
 def test_the_secrets_folder_can_be_named_in_the_environment(write: Writer, secrets: Path) -> None:
     (secrets / "channels__sekorm__account").write_text("from-folder")
-    assert (
-        read(write(SMALLEST), SECRETS_DIR=str(secrets)).channels.sekorm.account.get_secret_value()
-        == "from-folder"
-    )
+    assert secret_of(read(write(SMALLEST), SECRETS_DIR=str(secrets)), "account") == "from-folder"
 
 
 def test_a_secrets_file_may_be_called_as_its_variable(write: Writer, secrets: Path) -> None:
     """As systemd names the credentials of `LoadCredential=stockrelay:FOLDER`."""
     (secrets / "stockrelay_channels__sekorm__account").write_text("from-a-credential")
-    assert read(write(SMALLEST), secrets).channels.sekorm.account.get_secret_value() == "from-a-credential"
+    assert secret_of(read(write(SMALLEST), secrets), "account") == "from-a-credential"
     (secrets / "stockrelay_channels__sekorm__acount").write_text("x")
     (problem,) = refusal(write(SMALLEST), secrets)
     assert problem.startswith("secrets file stockrelay_channels__sekorm__acount: it names no setting")
@@ -177,7 +187,7 @@ def test_what_kubernetes_and_others_keep_beside_secrets_is_let_be(write: Writer,
         secrets,
         {"STOCKRELAY_SERVICE_HOST": "10.0.0.1", "STOCKRELAY_PORT_8080_TCP": "tcp://10.0.0.1"},
     )
-    assert found.channels.sekorm.account.get_secret_value() == "linked"
+    assert secret_of(found, "account") == "linked"
 
 
 def test_the_file_is_found_by_option_then_variable_then_place(tmp_path: Path) -> None:
@@ -212,8 +222,8 @@ def test_durations_are_timedeltas_too(write: Writer) -> None:
     assert found.run.grace == timedelta(seconds=10)
     assert found.run.heartbeat == timedelta(minutes=1)
     assert found.database.statement_timeout == timedelta(seconds=30)
-    assert found.channels.sekorm.timeout == timedelta(seconds=5)
-    assert found.channels.sekorm.settle == timedelta(minutes=1)
+    assert found.channels[SEKORM].timeout == timedelta(seconds=5)
+    assert found.channels[SEKORM].settle == timedelta(minutes=1)
 
 
 def test_the_doorbell_is_listened_for_past_the_pooler(write: Writer) -> None:
@@ -229,7 +239,7 @@ def test_settings_cannot_be_changed(write: Writer) -> None:
 
 
 def test_a_listing_is_ready_to_stand_inside_another_query(write: Writer) -> None:
-    assert read(write(sekorm("listing = ' SELECT 1 ; '"))).channels.sekorm.listing == "SELECT 1"
+    assert read(write(sekorm("listing = ' SELECT 1 ; '"))).channels[SEKORM].listing == "SELECT 1"
 
 
 def test_a_sku_expression_may_have_several_lines(write: Writer) -> None:
@@ -256,7 +266,7 @@ def test_a_table_is_written_as_in_sql(write: Writer, table: str) -> None:
     ],
 )
 def test_base_urls_lose_only_their_last_slash(write: Writer, url: str) -> None:
-    assert read(write(sekorm(f'base_url = "{url}"'))).channels.sekorm.base_url == url.rstrip("/")
+    assert read(write(sekorm(f'base_url = "{url}"'))).channels[SEKORM].base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +285,7 @@ def test_every_postgresql_uri_is_taken(write: Writer, dsn: str) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_a_secret(write: Writer, secrets: Path) -> None:
     (secrets / "channels__sekorm__app_secret").write_bytes(b"\xef\xbb\xbfs3cret\r\n")
-    assert read(write(SMALLEST), secrets).channels.sekorm.app_secret.get_secret_value() == "s3cret"
+    assert secret_of(read(write(SMALLEST), secrets), "app_secret") == "s3cret"
 
 
 def test_a_secrets_folder_as_kubernetes_makes_it_is_read(write: Writer, secrets: Path) -> None:
@@ -284,7 +294,7 @@ def test_a_secrets_folder_as_kubernetes_makes_it_is_read(write: Writer, secrets:
     (secrets / "..data").symlink_to("..2026")
     (secrets / "channels__sekorm__app_secret").symlink_to("..data/channels__sekorm__app_secret")
     (secrets / "lost+found").mkdir()
-    assert read(write(SMALLEST), secrets).channels.sekorm.app_secret.get_secret_value() == "s3cret"
+    assert secret_of(read(write(SMALLEST), secrets), "app_secret") == "s3cret"
 
 
 def test_what_is_no_file_or_has_no_end_is_refused_in_place_of_a_secret(write: Writer, secrets: Path) -> None:
@@ -327,14 +337,75 @@ def test_files_with_secrets_that_everybody_may_read_are_found(write: Writer, sec
     for above in (secrets, *secrets.parents):
         if above.stat().st_mode & 0o001 == 0:
             above.chmod(above.stat().st_mode | 0o001)
-    assert exposed_files(file, secrets, {}) == sorted([file, secret])
+    assert exposed_files(file, secrets) == sorted([file, secret])
     secret.chmod(0o640)
-    assert exposed_files(file, secrets, {}) == [file]
+    assert exposed_files(file, secrets) == [file]
     file.write_text(re.sub("(?m)^app_secret.*$|^account.*$", "", SMALLEST))
-    assert exposed_files(file, secrets, {}) == []
+    assert exposed_files(file, secrets) == []
     secret.chmod(0o644)
     secrets.chmod(0o700)
-    assert exposed_files(file, secrets, {}) == []
+    assert exposed_files(file, secrets) == []
+
+
+TOKYO = """
+[channels.tokyo]
+marketplace = "ymatou"
+app_id = "app"
+app_secret = "secret-of-tokyo"
+auth_code = "code-of-tokyo"
+listing = "SELECT 1"
+"""
+
+
+def test_a_channel_has_the_operators_name_and_its_marketplaces_keys(write: Writer, secrets: Path) -> None:
+    text = SMALLEST + TOKYO + TOKYO.replace("tokyo", "osaka-2")
+    (secrets / "channels__osaka-2__auth_code").write_text("from-folder")
+    found = read(
+        write(text), secrets, CHANNELS__TOKYO__RATE_PER_S="7", CHANNELS__OSAKA_2__APP_SECRET="of-osaka"
+    )
+    assert list(found.enabled_channels()) == ["sekorm", "tokyo", "osaka-2"]
+    tokyo, osaka = (found.channels[ChannelName(name)] for name in ("tokyo", "osaka-2"))
+    assert (tokyo.marketplace, tokyo.rate_per_s, osaka.rate_per_s) == ("ymatou", 7.0, 20.0)
+    assert secret_of(found, "app_secret", "osaka-2") == "of-osaka"
+    assert secret_of(found, "auth_code", "osaka-2") == "from-folder"
+    assert "code-of-tokyo" in found.secrets()
+    assert found.masked()["channels"]["tokyo"]["auth_code"] == "[masked]"
+
+
+def test_a_channel_can_come_from_the_environment_alone(write: Writer) -> None:
+    names = {
+        "MARKETPLACE": "ymatou",
+        "APP_ID": "a",
+        "APP_SECRET": "b",
+        "AUTH_CODE": "c",
+        "LISTING": "SELECT 1",
+    }
+    found = read(write(SMALLEST), **{f"CHANNELS__KOBE__{name}": value for name, value in names.items()})
+    assert found.channels[ChannelName("kobe")].marketplace == "ymatou"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (TOKYO.replace('"ymatou"', '"ymatuo"'), '"ymatuo": there is no such marketplace; did you mean ymatou?'),
+        (TOKYO.replace('"ymatou"', '"x"'), 'channels.tokyo.marketplace = "x": there is no such marketplace; there is'),
+        (TOKYO.replace('"ymatou"', "7"), "channels.tokyo.marketplace = 7: must be text, in quotes"),
+        (TOKYO.replace("[channels.tokyo]", "[channels.sekorn]").replace('marketplace = "ymatou"', ""),
+         "channels.sekorn: is no marketplace's name, and has no key marketplace; write marketplace = \"sekorm\""),
+        (TOKYO.replace("tokyo]", "ymatou]").replace('"ymatou"', '"sekorm"'),
+         'channels.ymatou.marketplace = "sekorm": a channel that is called ymatou is at ymatou'),
+        (TOKYO.replace("tokyo]", "Tokyo]"), "channels.Tokyo: is no name for a channel; write lower-case letters"),
+        (TOKYO.replace("tokyo]", f"{'x' * 41}]"), "at most 40"),
+        (TOKYO.replace("tokyo]", "a__b]"), "channels.a__b: is no name for a channel"),
+        (TOKYO.replace("tokyo]", "a-b]") + TOKYO.replace("tokyo]", "a_b]"),
+         "channels.a_b: differs from channels.a-b only by - and _; rename one"),
+        (TOKYO + "settle_s = 3", "channels.tokyo.settle_s = 3: must be more than run.lease_s + timeout_s"),
+        (TOKYO + "accont = 3", "channels.tokyo.accont: there is no such key"),
+    ],
+)  # fmt: skip
+def test_a_channels_name_and_marketplace_are_refused_in_words(write: Writer, text: str, problem: str) -> None:
+    problems = refusal(write(SMALLEST + text))
+    assert any(problem in found for found in problems), problems
 
 
 def test_a_disabled_channel_needs_no_secrets(write: Writer) -> None:
@@ -409,7 +480,10 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
         ),
         ('tokenkey = "x"', "channels.sekorm.tokenkey: there is no such key; did you mean token_key?"),
         ("zzz = 1", "channels.sekorm.zzz: there is no such key"),
-        ("[channels.taobao]", "channels.taobao: there is no such key"),
+        (
+            "[channels.taobao]",
+            "channels.taobao: is no marketplace's name, and has no key marketplace; write marketplace = \"",
+        ),
         ("[debounse]", "debounse: there is no such key; did you mean debounce?"),
         ("[_case_sensitive]", "_case_sensitive: there is no such key"),
         ("[debounce]\nquiet_s = 11", "debounce.quiet_s = 11: must be at most max_wait_s (10)"),
@@ -488,8 +562,8 @@ def test_whatever_stands_for_a_value_is_refused_in_an_operators_words(key: Key, 
         node = node.setdefault(part, {})
         node = node[0] if isinstance(node, list) else node
     node[key.path[-1]] = value
-    problems = Problems()
-    validated(values, problems)
+    problems = Problems(KEYS)
+    validated(values, sections(), problems)
     for line in problems.lines:
         said = line.partition(": ")[2] if " = " in line else line
         assert not _PYTHON.search(said.rpartition('": ')[2]), line
@@ -521,7 +595,9 @@ def test_an_empty_file_names_what_it_needs(write: Writer) -> None:
     assert (
         watch == "watch is missing; write a [[watch]] with `table` and `sku` for each table that holds stock"
     )
-    assert channels == "channels: no channel is enabled; write [channels.sekorm] or [channels.ymatou]"
+    assert channels == "channels: no channel is enabled; write " + " or ".join(
+        f"[channels.{name}]" for name in sorted(sections())
+    )
 
 
 def test_missing_secrets_of_an_enabled_channel_name_every_place_for_them(write: Writer) -> None:
@@ -663,7 +739,6 @@ def test_masked_settings_hold_no_secret_and_are_json(write: Writer) -> None:
     )
     assert masked["database"]["listen_dsn"] == "postgresql:///erp?password=[masked]&user=u"
     assert masked["channels"]["sekorm"]["app_secret"] == "[masked]"
-    assert masked["channels"]["ymatou"]["app_secret"] == ""
     assert masked["run"]["poll_s"] == 1.0
     for secret in (SECRET, FERNET_KEY, "SP-1"):
         assert secret not in text
@@ -693,8 +768,8 @@ def test_any_environment_is_settings_or_a_refusal(write: Writer, environ: Mappin
 def test_the_example_loads_as_it_stands() -> None:
     found = read(EXAMPLE)
     assert list(found.enabled_channels()) == ["sekorm", "ymatou"]
-    assert "safety_stock" in found.channels.sekorm.listing
-    assert "reserved" in found.channels.sekorm.listing
+    assert "safety_stock" in found.channels[SEKORM].listing
+    assert "reserved" in found.channels[SEKORM].listing
 
 
 def test_the_example_has_every_key_with_its_default() -> None:
@@ -716,7 +791,7 @@ def test_the_example_names_no_key_that_does_not_exist() -> None:
 
 
 def test_every_key_is_described_in_the_schema() -> None:
-    schema = Settings.model_json_schema()
+    schema = settings_schema()
     for section in [schema, *schema["$defs"].values()]:
         for name, field in section["properties"].items():
             assert field.get("description") or "$ref" in field, name

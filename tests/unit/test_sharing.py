@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.sharing import LaneView, Moves, moves
-from daemon.core.types import SEKORM, YMATOU, ChannelName, Lane
+from daemon.core.types import ChannelName, Lane
+from tests.channels import SEKORM, YMATOU
 
 BOTH = frozenset({SEKORM, YMATOU})
 

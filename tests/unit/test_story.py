@@ -11,7 +11,8 @@ from daemon.core.narration import Story, tell
 from daemon.core.near import nearest
 from daemon.core.plan import Listed
 from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, State, Stop, Twin
-from daemon.core.types import SEKORM, Sku
+from daemon.core.types import Sku
+from tests.channels import SEKORM
 
 NOW = datetime(2026, 11, 22, 7, 0, 0, tzinfo=UTC)
 NAME = ("PN-1", "AMS")

@@ -8,6 +8,7 @@ sight.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from daemon.core import notice as kinds
@@ -49,10 +50,16 @@ class Letter:
 
 
 def render(
-    kind: str, channel: str | None, data: Mapping[str, Any], language: Language, zone: tzinfo
+    kind: str,
+    channel: str | None,
+    data: Mapping[str, Any],
+    language: Language,
+    zone: tzinfo,
+    titles: Mapping[str, str] = MappingProxyType({}),
 ) -> Letter:
-    """Write one notice; times are told in `zone`. A kind that is not known yet is told by its name and data."""
-    words = Words(_TABLES[language], channel)
+    """Write one notice; times are told in `zone`, `titles` are the channels' names for people. A kind
+    that is not known yet is told by its name and data."""
+    words = Words(_TABLES[language], channel, titles)
     facts = Facts(data, zone)
     title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)
     body = cut("\n".join(lines), LONGEST_BODY, len, words("cut"))

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from typing import Final
 
 WORDS: Final[Mapping[str, str]] = {
-    "channel.sekorm": "Sekorm",
-    "channel.ymatou": "Ymatou",
     "all_channels": "all channels",
     "unknown_time": "(time unknown)",
     "none": "(none)",

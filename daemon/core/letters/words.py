@@ -1,7 +1,7 @@
 """One language's table of words, and the channel that a letter is about."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daemon.core.letters.facts import LONGEST_NAME, tame
 
@@ -12,6 +12,7 @@ class Words:
 
     table: Mapping[str, str]
     channel: str | None
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, name: str, *values: object) -> str:
         """The sentence of that name with `values` in it; whole numbers get separators."""
@@ -26,8 +27,7 @@ class Words:
         """The channel as people call it."""
         if self.channel is None:
             return self("all_channels")
-        key = f"channel.{self.channel}"
-        return self(key) if self.has(key) else tame(self.channel, LONGEST_NAME)
+        return tame(self.titles.get(self.channel, self.channel), LONGEST_NAME)
 
     @property
     def channel_word(self) -> str:

@@ -5,8 +5,6 @@ from typing import Final
 
 WORDS: Final[Mapping[str, str]] = {
     "is_translated": "",
-    "channel.sekorm": "世强",
-    "channel.ymatou": "洋码头",
     "all_channels": "全部渠道",
     "unknown_time": "（时间不详）",
     "none": "（无）",

@@ -16,20 +16,17 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import Comparison
 from daemon.core.secrecy import ForeignMask
 from daemon.core.tokens import StoredToken
-from daemon.core.types import SEKORM, ChannelName, Push
+from daemon.core.types import ChannelName, Push
 from daemon.marketplaces.auth import Grant, TokenSource, TokenStore
+from daemon.marketplaces.client import Compares, UsesToken, check_number
 from daemon.marketplaces.contained import contained
-from daemon.marketplaces.sekorm.naming import named_skus
-from daemon.marketplaces.client import check_number, field_problem
 from daemon.marketplaces.reply import foreign_words, write_json
 from daemon.marketplaces.sekorm.answers import LONGEST_TOKEN, Answer, read_answer, read_grant
+from daemon.marketplaces.sekorm.naming import named_skus
+from daemon.marketplaces.sekorm.settings import MOST_PER_CALL, SekormSettings
+from daemon.marketplaces.spec import own_section
 from daemon.marketplaces.transport import Transport
-from daemon.settings.model import Sekorm as SekormSettings
-
-LONGEST_NAME: Final = 50
-MOST_PER_CALL: Final = 200
-"""The document gives no limit. So many rows stay below 250 kB even when all of their characters have to be
-percent-encoded, and one answer for a whole call says nothing of its rows: the fewer, the less is in doubt."""
+from daemon.settings import ChannelSettings
 
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 _JSON: Final = "application/json; charset=utf-8"
@@ -40,7 +37,7 @@ _NO_ANSWER: Final = Outcome(Kind.UNKNOWN, "the reply is not an answer of service
 _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
     "no permission": (
         Trouble.CREDENTIAL,
-        "check channels.sekorm.account and app_secret with Sekorm, then run `stockrelay check`",
+        "check channels.{channel}.account and app_secret with Sekorm, then run `stockrelay check`",
     ),
     "sp already forbidden": (
         Trouble.DISABLED,
@@ -57,20 +54,19 @@ _SYSTEM_ERROR: Final = "system error"
 
 
 class SekormClient:
-    """The client. Tokens come from `tokens`, which all replicas share.
+    """The client of one channel. Tokens come from `tokens`, which all replicas share.
 
     Raises ConfigError when `settings.ca_file` cannot be used.
     """
 
-    name: ChannelName = SEKORM
-    identifier_columns: tuple[str, ...] = ("pn_code", "brand_name")
     most_per_call: int = MOST_PER_CALL
 
-    def __init__(self, settings: SekormSettings, tokens: TokenStore) -> None:
+    def __init__(self, channel: ChannelName, settings: SekormSettings, tokens: TokenStore) -> None:
+        self.channel = channel
         self._settings = settings
         self._is_form = settings.body == "form"
         self._transport = Transport(
-            SEKORM,
+            channel,
             settings.base_url,
             _FORM if self._is_form else _JSON,
             # One more than pushes at a time: a slow token call must not take a push's place.
@@ -86,15 +82,15 @@ class SekormClient:
         self._token_url = self._transport.url("getAccessToken")
         # A partner may quote a token that we have just dropped.
         self._used_tokens: deque[SecretStr] = deque(maxlen=3)
-        self._tokens = TokenSource(SEKORM, tokens, self._fetch_token, settings.timeout)
+        self._tokens = TokenSource(channel, tokens, self._fetch_token, settings.timeout)
 
-    def problem(self, identifiers: Sequence[str | None]) -> str | None:
-        """Why these identifiers can never be sent; None when they can."""
-        for position, column in enumerate(self.identifier_columns):
-            value = identifiers[position] if position < len(identifiers) else None
-            if found := field_problem(column, value, LONGEST_NAME):
-                return found
-        return None
+    @property
+    def verification(self) -> Compares:
+        return Compares(self.compare)
+
+    @property
+    def authorisation(self) -> UsesToken:
+        return UsesToken(lambda: self._tokens.remaining_s)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Send one number. A token that is no longer taken is replaced once, within the same time."""
@@ -119,7 +115,7 @@ class SekormClient:
         if not pushes:
             return Comparison(agrees=True, outcome=_APPLIED)
         return await contained(
-            SEKORM,
+            self.channel,
             self._masked,
             self._compared(pushes, timeout),
             lambda failure: Comparison(None, failure, words=failure.reason),
@@ -138,7 +134,7 @@ class SekormClient:
 
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
-        return await contained(SEKORM, self._masked, self._probed(), lambda failure: failure)
+        return await contained(self.channel, self._masked, self._probed(), lambda failure: failure)
 
     async def _probed(self) -> Outcome:
         # Twice: another process may be fetching one just now.
@@ -146,14 +142,9 @@ class SekormClient:
         token = await self._tokens.renew(deadline)
         return token if isinstance(token, Outcome) else Outcome(Kind.APPLIED, "a token was granted")
 
-    @property
-    def token_remaining_s(self) -> float | None:
-        """For how many seconds the token at hand is still valid; None without one."""
-        return self._tokens.remaining_s
-
-    def use(self, settings: SekormSettings) -> None:
-        """Take over secrets that have changed; a token that is valid stays so."""
-        self._settings = settings
+    def use(self, settings: ChannelSettings) -> None:
+        """Take over credentials that have changed; a token that is valid stays so."""
+        self._settings = own_section(settings, SekormSettings)
 
     async def close(self) -> None:
         await self._tokens.close()
@@ -163,7 +154,7 @@ class SekormClient:
         async def outcome() -> Outcome:
             return self._outcome(await self._call(url, fields, timeout))
 
-        return await contained(SEKORM, self._masked, outcome(), lambda failure: failure)
+        return await contained(self.channel, self._masked, outcome(), lambda failure: failure)
 
     async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Answer | Outcome:
         """The answer; an Outcome when there is none, or when it is about the channel."""
@@ -200,7 +191,7 @@ class SekormClient:
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._said(answer))
 
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
-        grant = await contained(SEKORM, self._masked, self._granted(timeout_s), lambda failure: failure)
+        grant = await contained(self.channel, self._masked, self._granted(timeout_s), lambda failure: failure)
         if isinstance(grant, Outcome) and grant.kind is Kind.UNKNOWN:
             # Whatever became of the token call, the push itself was not sent.
             return replace(
@@ -241,6 +232,7 @@ class SekormClient:
         if known is None:
             return None
         trouble, advice = known
+        advice = advice.format(channel=self.channel)
         return Outcome(Kind.TROUBLE, self._said(answer), trouble, advice=advice)
 
     def _said(self, answer: Answer, data: object = None) -> str:

@@ -14,16 +14,18 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.proof import ReadPage
 from daemon.core.secrecy import ForeignMask
-from daemon.marketplaces.ymatou.signature import sign
-from daemon.core.types import YMATOU, ChannelName, Push, Sku
-from daemon.marketplaces.contained import contained
+from daemon.core.types import ChannelName, Push, Sku
+from daemon.marketplaces.client import ReadsBack, SignsRequests, check_number
 from daemon.marketplaces.clock_offset import PartnerClock
-from daemon.marketplaces.client import check_number, field_problem
-from daemon.marketplaces.ymatou.products import PAGE_ROWS, NotAPageError, read_page
+from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, words, write_json
+from daemon.marketplaces.spec import own_section
 from daemon.marketplaces.transport import RESPONSE_CAP, Transport
 from daemon.marketplaces.ymatou.answers import Answer, read_answer, read_results
-from daemon.settings.model import Ymatou as YmatouSettings
+from daemon.marketplaces.ymatou.products import PAGE_ROWS, NotAPageError, read_page
+from daemon.marketplaces.ymatou.settings import MOST_PER_CALL, YmatouSettings
+from daemon.marketplaces.ymatou.signature import sign
+from daemon.settings import ChannelSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,30 +34,28 @@ BAD_TIME: Final = "0003"
 BAD_NAME: Final = "0005"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
-MOST_PER_CALL: Final = 100
-"""The guide gives no limit. This is the handbook's for a page of products."""
-
 PAGE_CAP: Final = 8 * 1024 * 1024
 """Bytes of a page of 100 products. By the handbook's example a product takes about 1 kB and each of its SKUs 300
 bytes more, so that 10 SKUs each come to 0.4 MB, and 250 still fit."""
 
 _WHOLE_REPLY: Final = 2_000
+_BEIJING: Final = timedelta(hours=8)
 _SHORT_REPLY: Final = 64 * 1024
 """Bytes that are read within a few milliseconds."""
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _TROUBLES: Final = {
     "0002": (
         Trouble.CREDENTIAL,
-        "check channels.ymatou.auth_code: the shop's authorisation may have been withdrawn or renewed",
+        "check channels.{channel}.auth_code: the shop's authorisation may have been withdrawn or renewed",
     ),
     "0003": (
         Trouble.CLOCK,
         "this machine's clock is more than 10 minutes from Ymatou's: check its time synchronisation (NTP)",
     ),
-    "0004": (Trouble.SIGNATURE, "check channels.ymatou.app_id and channels.ymatou.app_secret"),
+    "0004": (Trouble.SIGNATURE, "check channels.{channel}.app_id and channels.{channel}.app_secret"),
     "0005": (
         Trouble.API_NAME,
-        "check channels.ymatou.dialect, and that Ymatou has granted this app the stock interface",
+        "check channels.{channel}.dialect, and that Ymatou has granted this app the stock interface",
     ),
 }
 
@@ -75,35 +75,40 @@ class _Method:
 
 
 class YmatouClient:
-    """The client. `now` gives this machine's time, aware, in UTC.
+    """The client of one channel. `now` gives this machine's time, aware, in UTC.
 
     Raises ConfigError when `settings.ca_file` cannot be used.
     """
 
-    name: ChannelName = YMATOU
-    identifier_columns: tuple[str, ...] = ("outer_sku_id",)
     most_per_call: int = MOST_PER_CALL
 
-    def __init__(self, settings: YmatouSettings, now: Callable[[], datetime] = clock.now) -> None:
+    def __init__(
+        self, channel: ChannelName, settings: YmatouSettings, now: Callable[[], datetime] = clock.now
+    ) -> None:
+        self.channel = channel
         self._settings = settings
         self._transport = Transport(
-            YMATOU,
+            channel,
             settings.base_url,
             "application/json; charset=utf-8",
             settings.concurrency,
             settings.ca_file,
         )
-        self._clock = PartnerClock(YMATOU, now)
-        self.use(settings)
+        self._clock = PartnerClock(channel, now)
+        self._take(settings)
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
         else:
             self._update, self._list_name = self._method("ymatou.sku.stock.update"), "sku_stocks"
         self._list = self._method("ymatou.products.list.get")
 
-    def problem(self, identifiers: Sequence[str | None]) -> str | None:
-        """Why this identifier can never be sent; None when it can (the guide gives it no length)."""
-        return field_problem(self.identifier_columns[0], identifiers[0] if identifiers else None, limit=None)
+    @property
+    def verification(self) -> ReadsBack:
+        return ReadsBack(self.read_page)
+
+    @property
+    def authorisation(self) -> SignsRequests:
+        return SignsRequests(lambda: self._clock.offset)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Send one number."""
@@ -116,29 +121,29 @@ class YmatouClient:
         if not pushes:
             return []
         return await contained(
-            YMATOU, self._mask, self._push_all(pushes, timeout), lambda failure: [failure] * len(pushes)
+            self.channel, self._mask, self._push_all(pushes, timeout), lambda failure: [failure] * len(pushes)
         )
 
     async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
         """Read page `number`, from 1, of the shop's products. Raises ValueError for a page below 1."""
         if number < 1:
             raise ValueError(f"there is no page {number}, they count from 1")
-        return await contained(YMATOU, self._mask, self._read_page(number, timeout), lambda failure: failure)
+        return await contained(
+            self.channel, self._mask, self._read_page(number, timeout), lambda failure: failure
+        )
 
     async def probe(self) -> Outcome:
         """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
 
         Ymatou looks at who asks before it looks at what is asked, so a complaint about the list is a pass.
         """
-        return await contained(YMATOU, self._mask, self._probe(), lambda failure: failure)
+        return await contained(self.channel, self._mask, self._probe(), lambda failure: failure)
 
-    @property
-    def clock_offset(self) -> timedelta | None:
-        """How far Ymatou's clock is ahead of this machine's; None before the first reply."""
-        return self._clock.offset
+    def use(self, settings: ChannelSettings) -> None:
+        """Take over credentials that have changed."""
+        self._take(own_section(settings, YmatouSettings))
 
-    def use(self, settings: YmatouSettings) -> None:
-        """Take over secrets that have changed."""
+    def _take(self, settings: YmatouSettings) -> None:
         self._settings = settings
         secret, code = settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()
         self._mask = ForeignMask((secret, code))
@@ -215,7 +220,8 @@ class YmatouClient:
         """Nonce, time and signature are this attempt's own; what is signed is sent."""
         settings = self._settings
         auth_code = settings.auth_code.get_secret_value()
-        timestamp = self._clock.timestamp()
+        # GMT+8, whatever the machine's zone.
+        timestamp = (self._clock.now() + _BEIJING).isoformat(" ", "seconds")[:19]
         nonce = secrets.token_hex(16)
         parameters = {
             "app_id": settings.app_id,
@@ -270,6 +276,7 @@ class YmatouClient:
         if answer.code not in _TROUBLES:
             return Outcome(Kind.UNKNOWN, reason)
         trouble, advice = _TROUBLES[answer.code]
+        advice = advice.format(channel=self.channel)
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
 
     def _unread(self, answer: Answer) -> Outcome:
@@ -286,7 +293,9 @@ class YmatouClient:
         reply = foreign_words(
             answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self._mask, _WHOLE_REPLY
         )
-        log.error("partner.reply_rejected", channel=YMATOU, skus=list(skus), code=answer.code, reply=reply)
+        log.error(
+            "partner.reply_rejected", channel=self.channel, skus=list(skus), code=answer.code, reply=reply
+        )
 
     def _safe(self, text: str) -> str:
         return foreign_words(text, self._mask)

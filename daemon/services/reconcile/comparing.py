@@ -7,7 +7,7 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import Comparison
 from daemon.core.reconcile import Bisected, bisect
 from daemon.core.types import Push, Sku
-from daemon.marketplaces.client import Comparing
+from daemon.marketplaces.client import Compares
 from daemon.services.reconcile.session import Session
 from daemon.store.proof import Row
 from daemon.store.reconcile import Chunk, DifferingChunk
@@ -18,7 +18,7 @@ METHOD: Final = "compare"
 class CompareRun:
     """One run against a partner that compares. What a chunk came to is kept before the next is sent."""
 
-    def __init__(self, session: Session, partner: Comparing) -> None:
+    def __init__(self, session: Session, partner: Compares) -> None:
         self._session = session
         self._partner = partner
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, assert_never
 
 import structlog
 
@@ -13,7 +13,7 @@ from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.notice import RECONCILE_DIGEST, Notice
 from daemon.core.reconcile import REMEMBERED, Difference, Seen, Turn, seen
 from daemon.core.types import ChannelName
-from daemon.marketplaces.client import Comparing, Client, ReadingBack
+from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
@@ -42,10 +42,10 @@ class Reconciler:
     """One channel's: finds out how its partner can be reconciled, and does it."""
 
     def __init__(
-        self, channel: ChannelName, partner: Client, runs: Reconciles, proofs: Proofs, limits: Limits
+        self, channel: ChannelName, client: Client, runs: Reconciles, proofs: Proofs, limits: Limits
     ) -> None:
         self.channel = channel
-        self.partner = partner
+        self.client = client
         self.runs = runs
         self.proofs = proofs
         self.limits = limits
@@ -53,7 +53,19 @@ class Reconciler:
     @property
     def reads_back(self) -> bool:
         """Whether numbers are read back: then one run stands for all days that were missed."""
-        return hasattr(self.partner, "read_page")
+        return self._first_method() == METHOD
+
+    def _first_method(self) -> str:
+        """How a run begins; where reading back is refused, it goes on by sending again."""
+        match self.client.verification:
+            case Compares():
+                return COMPARE
+            case ReadsBack():
+                return METHOD
+            case Neither():
+                return ASSERT
+            case _ as unknown:
+                assert_never(unknown)
 
     async def carry_out(self, run: Run, tell: Tell, *, is_last_try: bool, shown: int = _SHOWN) -> Ended:
         """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
@@ -81,7 +93,7 @@ class Reconciler:
     async def give_up(self, run: Run, why: str) -> None:
         """End a run that can't go on: what it found so far is kept and told. Raises as `carry_out`."""
         session = Session(run, self.runs, self.proofs, self.limits, lambda _progress: None)
-        method = run.method or (METHOD if self.reads_back else COMPARE)
+        method = run.method or self._first_method()
         await self._conclude(session, method, why, clock.monotonic(), _SHOWN)
 
     async def _keep(self, run: Run) -> None:
@@ -106,27 +118,30 @@ class Reconciler:
                 raise
             advice = f" ({error.outcome.advice})" if error.outcome.advice else ""
             why = f"the partner gave no answer: {error.outcome.reason}{advice}"
-            method = method or (METHOD if self.reads_back else COMPARE)
+            method = method or self._first_method()
         return await self._conclude(session, method, why, began, shown)
 
     async def _looked(self, session: Session) -> tuple[str, str | None]:
         run, lease = session.run, self.limits.lease
-        if not self.reads_back:
-            if run.method is None:
-                await self.runs.set_method(run, lease, COMPARE)
-            await CompareRun(session, cast("Comparing", self.partner)).look()
-            return COMPARE, None
-        if run.method != ASSERT:
-            if run.method is None:
-                await self.runs.set_method(run, lease, METHOD)
-            try:
-                return METHOD, await ReadRun(session, cast("ReadingBack", self.partner)).look()
-            except ReadRefused as error:
-                log.warning("reconcile.reading_refused", channel=run.channel, reason=str(error))
-                await self.proofs.forget_looks(self.runs, run, lease)
-                await self.runs.set_method(run, lease, ASSERT)
+        if run.method is None:
+            await self.runs.set_method(run, lease, self._first_method())
+        match self.client.verification:
+            case Compares() as verification:
+                await CompareRun(session, verification).look()
+                return COMPARE, None
+            case ReadsBack() as verification if run.method != ASSERT:
+                try:
+                    return METHOD, await ReadRun(session, verification).look()
+                except ReadRefused as error:
+                    log.warning("reconcile.reading_refused", channel=run.channel, reason=str(error))
+                    await self.proofs.forget_looks(self.runs, run, lease)
+                    await self.runs.set_method(run, lease, ASSERT)
+            case ReadsBack() | Neither():
+                pass
+            case _ as unknown:
+                assert_never(unknown)
         if not self.limits.heal and not run.is_dry:
-            return ASSERT, "the partner does not let numbers be read back (0005), and reconcile.heal is off"
+            return ASSERT, "the marketplace's numbers can't be verified, and reconcile.heal is off"
         await AssertRun(session).look()
         return ASSERT, None
 

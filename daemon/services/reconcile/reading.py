@@ -13,7 +13,7 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import ReadPage
 from daemon.core.readback import ReadLimit
-from daemon.marketplaces.client import ReadingBack
+from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.session import Session
 from daemon.store.reconcile import Chunk
 
@@ -30,7 +30,7 @@ class ReadRefused(Exception):
 class ReadRun:
     """One run against a partner whose numbers can be read. A page is kept before the next is asked for."""
 
-    def __init__(self, session: Session, partner: ReadingBack) -> None:
+    def __init__(self, session: Session, partner: ReadsBack) -> None:
         self._session = session
         self._partner = partner
         self._total: int | None = session.run.total
@@ -186,7 +186,7 @@ class ReadRun:
 
 
 class AssertRun:
-    """Where numbers can't be read back: what changed on the day is sent again, whatever was acknowledged."""
+    """Where numbers can't be verified: what changed on the day is sent again, whatever was acknowledged."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -6,28 +6,40 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
-from typing import Any, Final
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
+from pydantic import Field
+
 from daemon import clock
-from daemon.core.types import SEKORM
-from daemon.simulator.books import Books, Key, Origin
-from daemon.simulator.comparisons import Comparisons, Difference
-from daemon.simulator.settings import SekormSettings
-from daemon.simulator.traffic import Traffic
-from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Received
+from daemon.simulator.books import Key, Origin
+from daemon.simulator.comparisons import Difference
+from daemon.simulator.settings import ShopSettings
+from daemon.simulator.wire import (
+    NO_INTERFERENCE,
+    Answer,
+    Call,
+    Desk,
+    Ground,
+    Interference,
+    Marketplace,
+    Received,
+)
 
 PREFIX: Final = "/serviceGate/"
 TOKEN: Final = "getAccessToken"  # noqa: S105 - the name of an endpoint
 BATCH: Final = "pnarttnumber/pnStock"
 SINGLE: Final = "stock/updQuantity"
 COMPARE: Final = "stock/compare"
+ENDPOINTS: Final = frozenset({TOKEN, BATCH, SINGLE, COMPARE})
 
 MAX_TOKEN: Final = 100
 MAX_NAME: Final = 50
 MAX_QUANTITY: Final = 2**31 - 1
 TOKENS_KEPT: Final = 10_000
+
+Network = IPv4Network | IPv6Network
 
 _OK: Final = Answer("0", b'{"code":0,"msg":"OK","data":null}')
 # The printed example of a failure, to the letter. It is not JSON.
@@ -62,38 +74,71 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-class Sekorm:
-    """The simulated gateway. Tokens live in memory, at most 10,000, the oldest go first."""
+class SekormShop(ShopSettings):
+    """The Sekorm side. The account is invented; it exists nowhere but here."""
 
-    name = SEKORM
-    endpoints = frozenset({TOKEN, BATCH, SINGLE, COMPARE})
+    marketplace: Literal["sekorm"] = "sekorm"
+    account: str = Field(default="SP-DEMO-0001", min_length=1)
+    app_secret: str = Field(default="demo-secret-8Kq2mVx4", min_length=1)
+    account_parameter: str = Field(default="accessToken", min_length=1)
+    """What the account's parameter of `getAccessToken` is called."""
+    token_validity_s: int = Field(default=3600, ge=1)
+    """The `expiresIn` that is announced, in seconds."""
+    token_dies_after_s: float | None = Field(default=None, gt=0)
+    """How long a token really works; by default as long as announced."""
+    newest_token_only: bool = False
+    """A new token ends the older ones. The document does not say so; a strict gateway might."""
+    body: Literal["form", "json"] = "form"
+    """Which request bodies are read; the other kind is refused."""
+    allowed_addresses: tuple[Network, ...] | None = None
+    """Addresses or networks that may call; none given: every address."""
+    disabled: bool = False
+    """The account is "already forbidden"."""
+    compare: Literal["message", "rows", "text", "names", "code", "silent"] = "message"
+    """How `stock/compare` tells of differences, which is documented nowhere. All but `silent` (always 0) answer
+    -1: `message` names the products in its words, `rows` in `data` as objects like those that were sent, `text` as a
+    string of such JSON, `names` as a list of part numbers, `code` names none."""
+    catalogue: tuple[tuple[str, str], ...] = ()
+    """Known products: part number and brand name."""
 
-    def __init__(
-        self, settings: SekormSettings, books: Books, traffic: Traffic, comparisons: Comparisons
-    ) -> None:
-        self.settings = settings
-        self._books = books
-        self._traffic = traffic
-        self._comparisons = comparisons
-        self._known: frozenset[Key] = frozenset()
+    @classmethod
+    def named(cls, name: str) -> "SekormShop":
+        return cls(account=f"SP-DEMO-{name}", app_secret=f"demo-secret-of-{name}")
+
+
+class Sekorm(Desk):
+    """A shop of the simulated gateway. Tokens live in memory, at most 10,000, the oldest go first."""
+
+    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
+        super().__init__(shop, settings, ground)
         self._tokens: dict[str, float] = {}
-        self.configure(settings)
 
-    def configure(self, settings: SekormSettings) -> None:
+    def configure(self, settings: ShopSettings) -> None:
         """Takes other settings over. Tokens that are out stay valid as long as they were."""
-        self.settings = settings
-        self._known = frozenset(settings.catalogue)
+        assert isinstance(settings, SekormShop)
+        self.settings = self._mine = settings
+        self._known: frozenset[Key] = frozenset(settings.catalogue)
 
-    def revoke_tokens(self) -> None:
+    def claims(self, received: Received) -> bool:
+        try:
+            parameters = self._parameters(received)
+        except _RefusedError:
+            return False
+        if received.path.removeprefix(PREFIX) == TOKEN:
+            return parameters.get(self._mine.account_parameter) == self._mine.account
+        return parameters.get("accessToken") in self._tokens
+
+    def forget(self, *, tokens: bool = False, nonces: bool = False) -> None:  # noqa: ARG002 - it has none
         """Every token that is out becomes "no permission"."""
-        self._tokens.clear()
+        if tokens:
+            self._tokens.clear()
 
     # Reading and checking
 
     def read(self, received: Received) -> Call:
         endpoint = received.path.removeprefix(PREFIX)
         origin = Origin(received.number, received.received_at, endpoint)
-        if endpoint not in self.endpoints:
+        if endpoint not in ENDPOINTS:
             return Call("unknown", origin, refusal=Answer("404", b"Not Found", 404, "text/plain"))
         if received.method != "POST" and not (endpoint == TOKEN and received.method == "GET"):
             return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
@@ -120,7 +165,7 @@ class Sekorm:
         flaw = self._account_flaw(parameters) if endpoint == TOKEN else self._token_flaw(parameters)
         if flaw:
             return failure(flaw)
-        if self.settings.disabled:
+        if self._mine.disabled:
             return _FORBIDDEN_TOKEN if endpoint == TOKEN else failure("sp already forbidden")
         return None
 
@@ -132,7 +177,7 @@ class Sekorm:
         charset = options.strip().removeprefix("charset=").strip('"')
         if charset not in {"", "utf-8", "utf8"}:
             raise _RefusedError(f"charset {charset} is not supported")
-        if self.settings.body == "json":
+        if self._mine.body == "json":
             if kind != _JSON:
                 raise _RefusedError(f"Content-Type must be {_JSON}")
             return _object(received.body)
@@ -141,19 +186,18 @@ class Sekorm:
         return _form(received.body)
 
     def _is_allowed(self, remote: str) -> bool:
-        allowed = self.settings.allowed_addresses
+        allowed = self._mine.allowed_addresses
         if allowed is None:
             return True
         address = ip_address(remote)
         return any(address in network for network in allowed)
 
     def _account_flaw(self, parameters: Mapping[str, Any]) -> str:
-        account = self.settings.account_parameter
+        account = self._mine.account_parameter
         if flaw := _names_flaw(parameters, frozenset({account, "appSecret"})):
             return flaw
         is_right = (
-            parameters[account] == self.settings.account
-            and parameters["appSecret"] == self.settings.app_secret
+            parameters[account] == self._mine.account and parameters["appSecret"] == self._mine.app_secret
         )
         return "" if is_right else "no permission"
 
@@ -174,8 +218,8 @@ class Sekorm:
         if call.endpoint == TOKEN:
             return self._issue_token()
         if call.endpoint == COMPARE:
-            differences = self._comparisons.add(
-                SEKORM, call.rows, self._books.state, call.origin, interference.refused
+            differences = self.ground.comparisons.add(
+                self.shop, call.rows, self.ground.books.state, call.origin, interference.refused
             )
             return self._tell(differences, interference.message)
         for done, (key, quantity) in enumerate(call.rows):
@@ -184,18 +228,26 @@ class Sekorm:
             # A batch stops at the first row that is refused; the rows before it stay applied.
             if key in interference.refused:
                 return failure(interference.message or _UNKNOWN_PRODUCT)
-            if self.settings.strict and key not in self._known:
+            if self._mine.strict and key not in self._known:
                 return failure(_UNKNOWN_PRODUCT)
-            self._books.write(SEKORM, key, quantity, call.origin)
-            self._traffic.stats.accepted[SEKORM] += 1
+            self.write(key, quantity, call.origin)
         return _OK
 
     def message(self, code: int | str | None, text: str) -> Answer:
         return failure(text, -1 if code is None else code)
 
+    def success(self) -> Answer:
+        return _OK
+
+    def shell(self) -> tuple[bytes, bytes]:
+        return b'{"code":0,"data":null,"msg":"', b'"}'
+
+    def other_code_type(self) -> bytes:
+        return b'{"code":"0","msg":"ok","data":null}'
+
     def _tell(self, differences: Sequence[Difference], message: str | None) -> Answer:
         """The document says only "if the data is incorrect, notify the person in charge": how is a setting."""
-        how = self.settings.compare
+        how = self._mine.compare
         if not differences or how == "silent":
             return _OK
         label = text = message or _INCORRECT
@@ -211,15 +263,15 @@ class Sekorm:
         return replace(answer, label=f"-1 {label}"[:80])
 
     def _issue_token(self) -> Answer:
-        self._traffic.stats.token_calls += 1
-        if self.settings.newest_token_only:
+        self.ground.traffic.stats.token_calls += 1
+        if self._mine.newest_token_only:
             self._tokens.clear()
         while len(self._tokens) >= TOKENS_KEPT:
             del self._tokens[next(iter(self._tokens))]
         token = _new_token()
-        lifetime = self.settings.token_dies_after_s or self.settings.token_validity_s
+        lifetime = self._mine.token_dies_after_s or self._mine.token_validity_s
         self._tokens[token] = clock.monotonic() + lifetime
-        data = {"expiresIn": self.settings.token_validity_s, "accessToken": token}
+        data = {"expiresIn": self._mine.token_validity_s, "accessToken": token}
         return Answer("0", json.dumps({"code": 0, "msg": "ok", "data": data}).encode())
 
 
@@ -318,3 +370,27 @@ def _row(pn_code: object, brand: object, quantity: object) -> tuple[Key, int]:
     if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
         raise _RefusedError("stockQuantity must be an integer of at least 0")
     return (str(pn_code), str(brand)), quantity
+
+
+def _banner(url: str, shop: str, settings: ShopSettings) -> str:
+    assert isinstance(settings, SekormShop)
+    return f"""\
+Sekorm, shop {shop}
+         base URL    {url}{PREFIX.rstrip("/")}
+         account     {settings.account}   (parameter {settings.account_parameter})
+         app secret  {settings.app_secret}
+         token       {url}{PREFIX}{TOKEN}
+         stock       {url}{PREFIX}{SINGLE}
+"""
+
+
+MARKETPLACE: Final = Marketplace(
+    name="sekorm",
+    settings=SekormShop,
+    desk=Sekorm,
+    endpoints=ENDPOINTS,
+    serves=lambda path: path.startswith(PREFIX),
+    keys=tuple,
+    key_words="[pn_code, brand]",
+    banner=_banner,
+)

@@ -5,18 +5,13 @@ import hmac
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from daemon.core.types import YMATOU
-from daemon.simulator.books import Books, Key, Origin
-from daemon.simulator.products import Products
-from daemon.simulator.settings import YmatouSettings
-from daemon.simulator.traffic import Traffic
-from daemon.simulator.wire import NO_INTERFERENCE, Answer, Call, Interference, Page, Received
-from daemon.simulator.ymatou_content import (
+from daemon.simulator.books import Key, Origin
+from daemon.simulator.marketplaces.ymatou.content import (
     GATEWAY,
     PATH,
     UPDATE_GATEWAY,
@@ -26,10 +21,25 @@ from daemon.simulator.ymatou_content import (
     page_asked,
     stock_rows,
 )
+from daemon.simulator.marketplaces.ymatou.products import Products
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from daemon.simulator.settings import ShopSettings
+from daemon.simulator.wire import (
+    NO_INTERFERENCE,
+    Answer,
+    Call,
+    Desk,
+    Ground,
+    Interference,
+    Marketplace,
+    Page,
+    Received,
+)
 
 PATH_PREFIX: Final = "/api/v1/"
 GATEWAY_PATH: Final = "/apigateway/v1"
 READ_BACK: Final = "ymatou.products.list.get"
+ENDPOINTS: Final = frozenset({UPDATE_PATH, UPDATE_GATEWAY, READ_BACK})
 
 WINDOW_S: Final = 600
 NONCE_WINDOW_S: Final = 2 * WINDOW_S
@@ -56,45 +66,40 @@ def failure(code: str | int, text: str | None) -> Answer:
     return Answer(f"{code}", body.encode())
 
 
-class Ymatou:
-    """The simulated API. `now` gives the partner's own time in unix seconds."""
+class Ymatou(Desk):
+    """A shop of the simulated API."""
 
-    name = YMATOU
-    endpoints = frozenset({UPDATE_PATH, UPDATE_GATEWAY, READ_BACK})
-
-    def __init__(
-        self,
-        settings: YmatouSettings,
-        books: Books,
-        traffic: Traffic,
-        now: Callable[[], float],
-        nonce_limit: int,
-    ) -> None:
-        self.settings = settings
-        self.nonce_limit = nonce_limit
-        self._books = books
-        self._products = Products(books.state)
-        self._traffic = traffic
-        self._now = now
-        self._known: frozenset[Key] = frozenset()
+    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
+        super().__init__(shop, settings, ground)
+        self._products = Products(shop, ground.books.state)
         self._nonces: set[str] = set()
         self._nonces_by_age: deque[tuple[float, str]] = deque()
-        self.configure(settings)
 
-    def configure(self, settings: YmatouSettings) -> None:
+    def configure(self, settings: ShopSettings) -> None:
         """Takes other settings over; used nonces stay used."""
-        self.settings = settings
-        self._known = frozenset(settings.catalogue)
+        assert isinstance(settings, YmatouShop)
+        self.settings = self._mine = settings
+        self._known: frozenset[Key] = frozenset(settings.catalogue)
 
-    def forget_nonces(self) -> None:
-        self._nonces.clear()
-        self._nonces_by_age.clear()
+    def claims(self, received: Received) -> bool:
+        _, app_id, _ = _address(received)
+        try:
+            fields = _fields(received)
+        except RefusedError:
+            return False
+        return app_id == self._mine.app_id and fields["auth_code"] == self._mine.auth_code
+
+    def forget(self, *, tokens: bool = False, nonces: bool = False) -> None:  # noqa: ARG002 - it has none
+        """Nonces may be used again."""
+        if nonces:
+            self._nonces.clear()
+            self._nonces_by_age.clear()
 
     # Reading and checking
 
     def read(self, received: Received) -> Call:
         dialect, app_id, method = _address(received)
-        endpoint = method if method in self.endpoints else "unknown"
+        endpoint = method if method in ENDPOINTS else "unknown"
         origin = Origin(received.number, received.received_at, endpoint)
         if received.method != "POST":
             return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
@@ -119,36 +124,34 @@ class Ymatou:
         return Call(endpoint, origin, rows, page=page)
 
     def _check(self, fields: Mapping[str, str], dialect: Dialect, app_id: str, method: str) -> None:
-        is_granted = method == dialect.update or (method == READ_BACK and self.settings.read_back)
+        is_granted = method == dialect.update or (method == READ_BACK and self._mine.read_back)
         if not is_granted:
             raise RefusedError("0005", "非法api名称")
-        if fields["auth_code"] != self.settings.auth_code:
+        if fields["auth_code"] != self._mine.auth_code:
             raise RefusedError("0002", "非法授权码")
         sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
-        now = self._now()
+        now = self.ground.now()
         # Timestamps are whole seconds, so the partner's clock is read in whole seconds too.
         if abs(int(now) - sent_at) > WINDOW_S:
             raise RefusedError("0003", "非法请求时间")
         signed = {name: value for name, value in fields.items() if name != "sign"}
         signed["app_id"] = app_id
         signed["method"] = method
-        wanted = sign(signed, self.settings.app_secret)
-        if app_id != self.settings.app_id or not hmac.compare_digest(
-            wanted.encode(), fields["sign"].encode()
-        ):
-            self._traffic.stats.signature_failures += 1
+        wanted = sign(signed, self._mine.app_secret)
+        if app_id != self._mine.app_id or not hmac.compare_digest(wanted.encode(), fields["sign"].encode()):
+            self.ground.traffic.stats.signature_failures += 1
             raise RefusedError("0004", "验签失败")
         self._use_nonce(fields["nonce_str"], now)
 
     def _use_nonce(self, nonce: str, now: float) -> None:
         by_age = self._nonces_by_age
-        while by_age and (by_age[0][0] < now - NONCE_WINDOW_S or len(by_age) > self.nonce_limit):
+        while by_age and (by_age[0][0] < now - NONCE_WINDOW_S or len(by_age) > self.ground.nonce_limit()):
             at, old = by_age.popleft()
             self._nonces.discard(old)
             if at >= now - NONCE_WINDOW_S:
-                self._traffic.stats.nonces_forgotten += 1
+                self.ground.traffic.stats.nonces_forgotten += 1
         if nonce in self._nonces:
-            self._traffic.stats.duplicate_nonces += 1
+            self.ground.traffic.stats.duplicate_nonces += 1
             raise RefusedError("0001", "nonce_str 重复")
         self._nonces.add(nonce)
         by_age.append((now, nonce))
@@ -157,28 +160,36 @@ class Ymatou:
 
     def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
         if call.page is not None:
-            return _success(self._products.page(call.page, self.settings))
+            return _success(self._products.page(call.page, self._mine))
         results: list[dict[str, object]] = []
         refused = 0
         for done, (key, quantity) in enumerate(call.rows):
             if done == interference.rows:
                 break
             text = "成功"
-            is_refused = key in interference.refused or (self.settings.strict and key not in self._known)
+            is_refused = key in interference.refused or (self._mine.strict and key not in self._known)
             if is_refused:
                 refused += 1
                 text = (interference.message if key in interference.refused else None) or _UNKNOWN_SKU
             else:
-                self._books.write(YMATOU, key, quantity, call.origin)
-                self._traffic.stats.accepted[YMATOU] += 1
+                self.write(key, quantity, call.origin)
             results.append({"outer_sku_id": key, "success": not is_refused, "msg": text})
-        if self.settings.omit_results:
+        if self._mine.omit_results:
             # Without results 0000 means success for all, so a refusal needs another code.
             return failure("0001", _UNKNOWN_SKU) if refused else _success(None)
         return _success({"results": results}, f"0000, {refused} refused" if refused else "0000")
 
     def message(self, code: int | str | None, text: str) -> Answer:
         return failure("0009" if code is None else code, text)
+
+    def success(self) -> Answer:
+        return failure("0000", "ok")
+
+    def shell(self) -> tuple[bytes, bytes]:
+        return b'{"code":"0000","content":null,"message":"', b'"}'
+
+    def other_code_type(self) -> bytes:
+        return b'{"code":0,"message":null,"content":null}'
 
 
 def _success(content: object, label: str = "0000") -> Answer:
@@ -244,3 +255,28 @@ def _is_timestamp(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _banner(url: str, shop: str, settings: ShopSettings) -> str:
+    assert isinstance(settings, YmatouShop)
+    return f"""\
+Ymatou, shop {shop}
+         base URL    {url}
+         app id      {settings.app_id}
+         app secret  {settings.app_secret}
+         auth code   {settings.auth_code}
+         path        {url}{PATH_PREFIX}{settings.app_id}/{UPDATE_PATH}
+         gateway     {url}{GATEWAY_PATH}?app_id={settings.app_id}&method={UPDATE_GATEWAY}
+"""
+
+
+MARKETPLACE: Final = Marketplace(
+    name="ymatou",
+    settings=YmatouShop,
+    desk=Ymatou,
+    endpoints=ENDPOINTS,
+    serves=lambda path: path.startswith(PATH_PREFIX) or path == GATEWAY_PATH,
+    keys=str,
+    key_words="outer_sku_id, a string",
+    banner=_banner,
+)

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from daemon.core.types import YMATOU
 from daemon.simulator.books import Key, State
-from daemon.simulator.settings import YmatouSettings
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from daemon.simulator.wire import Page
 
 _PRODUCT_ID: Final = re.compile(r"P([0-9]{8})")
@@ -16,13 +15,14 @@ class Products:
     """The shop's products. What is asked for page by page is kept, so that a million SKUs are listed once and not once
     for each page."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, shop: str, state: State) -> None:
+        self._shop = shop
         self._state = state
         self._keys: Sequence[Key | None] = ()
-        self._made_of: YmatouSettings | None = None
+        self._made_of: YmatouShop | None = None
         self._generation = -1
 
-    def page(self, page: Page, settings: YmatouSettings) -> dict[str, Any]:
+    def page(self, page: Page, settings: YmatouShop) -> dict[str, Any]:
         """The content of an answer. Duplicated SKUs and unnamed ones come last, the unnamed with `outer_id` null."""
         keys, size = self._listed(settings), settings.skus_per_product
         count = -(-len(keys) // size)
@@ -46,8 +46,8 @@ class Products:
         ]
         return {"total_count": len(wanted), "product_infos": infos}
 
-    def _sku(self, number: int, key: Key | None, settings: YmatouSettings) -> dict[str, Any]:
-        held = None if key is None else self._state.quantity(YMATOU, key)
+    def _sku(self, number: int, key: Key | None, settings: YmatouShop) -> dict[str, Any]:
+        held = None if key is None else self._state.quantity(self._shop, key)
         return {
             "sku_id": f"S{number + 1:08d}",
             "outer_id": key,
@@ -57,9 +57,9 @@ class Products:
             "price": 10.0,
         }
 
-    def _listed(self, settings: YmatouSettings) -> Sequence[Key | None]:
+    def _listed(self, settings: YmatouShop) -> Sequence[Key | None]:
         if self._made_of is not settings or self._generation != self._state.generation:
-            known = dict.fromkeys([*settings.catalogue, *self._state.of(YMATOU)])
+            known = dict.fromkeys([*settings.catalogue, *self._state.of(self._shop)])
             self._keys = [*known, *settings.duplicated, *[None] * settings.unnamed_products]
             self._made_of, self._generation = settings, self._state.generation
         return self._keys

@@ -1,0 +1,39 @@
+"""The settings of all the marketplaces that there are: the settings themselves know none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from daemon.marketplaces import registry
+from daemon.settings import Settings
+from daemon.settings import load as settings_loader
+from daemon.settings import reference as settings_reference
+
+
+def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings. Raises ConfigError."""
+    return settings_loader.load(registry.sections(), config, secrets_dir, environ)
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Make the settings of values that have been read. Raises ConfigError."""
+    return settings_loader.settings_of(values, registry.sections())
+
+
+def exposed_files(config: Path | None, secrets_dir: Path | None) -> list[Path]:
+    """The files with secrets that every user of this machine may read."""
+    return settings_loader.exposed_files(registry.sections(), config, secrets_dir)
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of all settings."""
+    return settings_reference.schema(registry.sections())
+
+
+def titles(settings: Settings, language: str) -> Mapping[str, str]:
+    """The channels' names for people: the marketplace's title, with the operator's name where it is another."""
+    found: dict[str, str] = {}
+    for name, channel in settings.channels.items():
+        title = registry.spec_of(channel).titles[language]
+        found[name] = title if name == channel.marketplace else f"{title} ({name})"
+    return found

@@ -34,10 +34,11 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## Watch stock changes arrive at both marketplaces
 	@$(BIN)/stockrelay demo
 
-lint: $(READY) ## Style, format, import contracts, types
+lint: $(READY) ## Style, format, import contracts, dead code, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
 	$(BIN)/mypy
 
 test: lint ## The gate: lint, then every test

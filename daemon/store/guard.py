@@ -49,7 +49,6 @@ class GuardState:
     asked_at: datetime | None = None
     passes_until: datetime | None = None
     released_at: datetime | None = None
-    released_by: str | None = None
     is_filled: bool = False
     on_sale: int | None = None
 
@@ -275,7 +274,6 @@ def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
         row["asked_at"],
         row["pass_until"] if isinstance(row["pass_until"], datetime) and row["pass_until"].year > 1 else None,
         row["released_at"],
-        row["released_by"],
         row["filled_at"] is not None,
         row["on_sale"],
     )

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -25,8 +24,8 @@ from daemon.commands.reconcile import reconcile
 from daemon.commands.release import release
 from daemon.commands.simulate import simulate
 from daemon.commands.sync import sync
-from daemon.core.checks import Verdict
 from daemon.core.errors import StockrelayError
+from daemon.core.finding import Verdict
 
 
 def invoke(args: list[str]) -> int:
@@ -178,9 +177,13 @@ def check(places: Places, *, as_json: bool) -> int:
     from daemon.check import run_checks
 
     results = asyncio.run(run_checks(settings, places.exposed_files()))
-    rows = [asdict(result) for result in results]
     if as_json:
-        print_json(rows)
+        print_json(
+            [
+                {"name": one.check, "verdict": one.verdict, "found": one.found, "advice": one.advice}
+                for one in results
+            ]
+        )
     else:
         from daemon.tables import print_checks
 

@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from daemon.core.checks import CheckResult, Verdict
+from daemon.core.finding import Finding, Verdict
 from daemon.core.moments import Moments, span
 from daemon.logs import in_colour, visible
 
 _STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
-def print_checks(results: Sequence[CheckResult]) -> None:
+def print_checks(results: Sequence[Finding]) -> None:
     """One row for each check, then what they come to."""
     print_rows(
         [
-            {"check": r.name, "result": r.verdict.value, "found": r.found, "what to do": r.advice}
+            {"check": r.check, "result": r.verdict.value, "found": r.found, "what to do": r.advice}
             for r in results
         ]
     )

@@ -130,7 +130,7 @@ async def _capture(store: CaptureHealthStore) -> dict[str, Any]:
         "checked_at": checked_at and checked_at.isoformat(),
         "findings": [
             {
-                "check": each.finding.check.value,
+                "check": each.finding.check,
                 "subject": each.finding.subject,
                 "is_error": each.finding.is_error,
                 "found": each.finding.found,

@@ -11,8 +11,8 @@ from daemon.app import connect_options, guard_rule, listings, problems_of
 from daemon.check import coverage, listing, notify, partner, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
-from daemon.core.checks import CheckResult
 from daemon.core.errors import ConfigError, StockrelayError
+from daemon.core.finding import Finding
 from daemon.core.types import ChannelName
 from daemon.marketplaces.auth import TokenStore
 from daemon.marketplaces.client import Client
@@ -28,7 +28,7 @@ _Tokens = Callable[[ChannelName, str | None], TokenStore]
 _CAPTURE: Final = (schema.FUNCTIONS, schema.OWNER, schema.REPLICATION)
 
 
-async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[CheckResult]:
+async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[Finding]:
     """Look at everything; what depends on a check that failed is skipped. `exposed` are files with secrets in them that
     every user of this machine may read.
 

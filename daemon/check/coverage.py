@@ -8,9 +8,9 @@ from daemon.app import listings
 from daemon.check import listing as listing_checks
 from daemon.check import watches
 from daemon.check.findings import Findings
-from daemon.core.checks import Verdict
 from daemon.core.dependencies import Reads, judge_reads
 from daemon.core.errors import BadRow
+from daemon.core.finding import Verdict
 from daemon.core.spelling import ADVICE, Spelling, misspelling, needs_proof
 from daemon.core.types import ChannelName
 from daemon.settings import Settings, Watch
@@ -46,7 +46,7 @@ def _skus(watch: Watch) -> str:
 
 async def check_coverage(findings: Findings, settings: Settings, inspector: Inspector) -> None:
     """After the listings and the watched tables themselves were checked."""
-    passed = {result.name for result in findings.results if result.verdict is Verdict.PASSED}
+    passed = {result.check for result in findings.results if result.verdict is Verdict.PASSED}
     working: dict[ChannelName, ChannelListing] = {}
     reads: dict[ChannelName, Reads] = {}
     for channel, its_listing in listings(settings).items():

@@ -1,40 +1,38 @@
 """How the checks write down what they find."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from daemon.core.capture import Finding
-from daemon.core.checks import CheckResult, Verdict
 from daemon.core.errors import StockrelayError
+from daemon.core.finding import Finding, Verdict
 
 
 @dataclass(slots=True)
 class Findings:
     """The results so far, in the order in which they are shown."""
 
-    results: list[CheckResult] = field(default_factory=list)
+    results: list[Finding] = field(default_factory=list)
 
     def passed(self, name: str, found: str) -> None:
-        self.results.append(CheckResult(name, Verdict.PASSED, found))
+        self.results.append(Finding(name, "", found, verdict=Verdict.PASSED))
 
     def warn(self, name: str, found: str, advice: str) -> None:
-        self.results.append(CheckResult(name, Verdict.WARNING, found, advice))
+        self.results.append(Finding(name, "", found, advice, Verdict.WARNING))
 
     def failed(self, name: str, found: str, advice: str) -> None:
-        self.results.append(CheckResult(name, Verdict.FAILED, found, advice))
+        self.results.append(Finding(name, "", found, advice))
 
     def add(self, name: str, wrong: Sequence[Finding], all_well: str) -> None:
-        """What was found wrong with capturing; nothing: it passed, and `all_well` says so."""
-        for each in wrong:
-            (self.failed if each.is_error else self.warn)(name, each.found, each.advice)
+        """Show these findings as results of one check; none: it passed, and `all_well` says so."""
+        self.results += [replace(each, check=name, subject="") for each in wrong]
         if not wrong:
             self.passed(name, all_well)
 
     def skip(self, because: str, *names: str) -> None:
         """What could not be looked at, and the check that has to pass first."""
         self.results += [
-            CheckResult(name, Verdict.SKIPPED, f"not looked at: {because} has to pass first")
+            Finding(name, "", f"not looked at: {because} has to pass first", verdict=Verdict.SKIPPED)
             for name in names
         ]
 

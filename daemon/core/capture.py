@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from daemon.core.finding import Finding, Verdict
 from daemon.core.notice import CAPTURE_FAILED, CAPTURE_RECOVERED, Notice
 
 MIGRATE: Final = "run `stockrelay migrate` as the schema's owner"
@@ -104,21 +105,6 @@ class Bell:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong. `is_error`: a person is needed; `is_lossy`: changes may be missed while it lasts.
-
-    The words hold no figures that change by themselves: a finding whose words change is told anew.
-    """
-
-    check: Check
-    subject: str
-    found: str
-    advice: str
-    is_error: bool = True
-    is_lossy: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class OpenFinding:
     """A finding as it is kept: who reports it ('': all replicas alike), and since when."""
 
@@ -127,7 +113,7 @@ class OpenFinding:
     since: datetime
 
     @property
-    def identity(self) -> tuple[str, Check, str]:
+    def identity(self) -> tuple[str, str, str]:
         return self.reporter, self.finding.check, self.finding.subject
 
 
@@ -144,7 +130,7 @@ def judge_table(table: WatchedTable) -> list[Finding]:
     if not table.has_name:
         found = f"it is called {table.called} now; its changes are still captured"
         advice = f"write that name into watch.table, then {MIGRATE}"
-        return [Finding(Check.TABLES, table.name, found, advice, is_error=False, is_lossy=False)]
+        return [Finding(Check.TABLES, table.name, found, advice, verdict=Verdict.WARNING, is_lossy=False)]
     return []
 
 
@@ -195,7 +181,13 @@ def judge_triggers(
         return findings
     found = f"changes that a replicated session makes are not captured: {_told(asleep)}"
     return [
-        Finding(Check.TRIGGERS, table.name, found, f"as the table's owner: {_enable(asleep)}", is_error=False)
+        Finding(
+            Check.TRIGGERS,
+            table.name,
+            found,
+            f"as the table's owner: {_enable(asleep)}",
+            verdict=Verdict.WARNING,
+        )
     ]
 
 
@@ -281,7 +273,7 @@ def judge_bell(bell: Bell, *, wants: bool, poll_s: float) -> list[Finding]:
     late = f"changes are found up to {poll_s:g} s late"
 
     def warning(found: str, advice: str) -> list[Finding]:
-        return [Finding(Check.DOORBELL, subject, found, advice, is_error=False, is_lossy=False)]
+        return [Finding(Check.DOORBELL, subject, found, advice, verdict=Verdict.WARNING, is_lossy=False)]
 
     if wants != bell.is_on:
         words = {True: "on", False: "off"}
@@ -322,7 +314,7 @@ def bell_unseen(reason: str) -> Finding:
         "stockrelay.bell",
         f"cannot be looked at: {reason}",
         advice,
-        is_error=False,
+        verdict=Verdict.WARNING,
         is_lossy=False,
     )
 
@@ -348,7 +340,9 @@ def canary_unheard(replica: str, *, is_listening: bool, poll_s: float) -> Findin
     )
     advice = "see whether notifications arrive: `stockrelay check`; database.listen_dsn leads straight to the primary"
     late = f"{found}: changes are found up to {poll_s:g} s late"
-    return Finding(Check.CANARY, f"listener of {replica}", late, advice, is_error=False, is_lossy=False)
+    return Finding(
+        Check.CANARY, f"listener of {replica}", late, advice, verdict=Verdict.WARNING, is_lossy=False
+    )
 
 
 def canary_unread() -> Finding:
@@ -366,7 +360,7 @@ def failure_notice(opened: OpenFinding) -> Notice:
     """The notice of a finding: one per finding and text."""
     finding, since = opened.finding, opened.since.isoformat()
     data = {
-        "check": finding.check.value,
+        "check": finding.check,
         "subject": finding.subject,
         "found": finding.found,
         "advice": finding.advice,
@@ -381,7 +375,7 @@ def recovery_notice(ended: OpenFinding) -> Notice:
     """The notice that a finding is over."""
     finding, since = ended.finding, ended.since.isoformat()
     data = {
-        "check": finding.check.value,
+        "check": finding.check,
         "subject": finding.subject,
         "is_lossy": finding.is_lossy,
         "since": since,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from daemon.core.capture import MIGRATE, Check, Finding
+from daemon.core.capture import MIGRATE, Check
+from daemon.core.finding import Finding, Verdict
 from daemon.core.types import ChannelName
 
 _SHOWN: Final = 5
@@ -65,7 +66,14 @@ def judge_reads(reads: Reads, resync_s: float) -> list[Finding]:
         return []
     found, advice = _described(unseen, resync_s)
     return [
-        Finding(Check.LISTINGS, listing_subject(reads.channel), found, advice, is_error=False, is_lossy=False)
+        Finding(
+            Check.LISTINGS,
+            listing_subject(reads.channel),
+            found,
+            advice,
+            verdict=Verdict.WARNING,
+            is_lossy=False,
+        )
     ]
 
 
@@ -73,7 +81,9 @@ def reads_unlooked(channel: ChannelName, reason: str) -> Finding:
     """What a listing reads can't be found out: it fails on the SKU that it was run for."""
     found = f"what it reads could not be looked at, as the listing fails on a row: {reason}"
     advice = f"correct that row in the ERP, or channels.{channel}.listing"
-    return Finding(Check.LISTINGS, listing_subject(channel), found, advice, is_error=False, is_lossy=False)
+    return Finding(
+        Check.LISTINGS, listing_subject(channel), found, advice, verdict=Verdict.WARNING, is_lossy=False
+    )
 
 
 def judge_fan_outs(broken: Sequence[tuple[str, str]]) -> list[Finding]:
@@ -90,7 +100,9 @@ def judge_subscribed(tables: Sequence[str], resync_s: float) -> list[Finding]:
     found = f"rows come from a subscription, whose worker fires no statement triggers: found up to {resync_s:g} s late"
     advice = _ADVICE[Unseen.SUBSCRIBED] + " (docs/listings.md)"
     return [
-        Finding(Check.REPLICATION, table, f"{table}: {found}", advice, is_error=False, is_lossy=False)
+        Finding(
+            Check.REPLICATION, table, f"{table}: {found}", advice, verdict=Verdict.WARNING, is_lossy=False
+        )
         for table in tables
     ]
 

@@ -1,4 +1,4 @@
-"""What `stockrelay check` found out: one value for each thing it looked at."""
+"""What a check found: the checks of `stockrelay check`, and those that the daemon makes while it runs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,10 +17,22 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One line of the table. `advice` says what to do; it is empty when there is nothing to do."""
+class Finding:
+    """The result of one check. `subject` is what it is about, where a check looks at several things. `advice` says what
+    to do; it is empty when there is nothing to do. `is_lossy`: while it lasts, changes may be missed.
 
-    name: str
-    verdict: Verdict
+    A finding that the daemon keeps holds no figures that change by themselves: when its words change, it is reported
+    again.
+    """
+
+    check: str
+    subject: str
     found: str
     advice: str = ""
+    verdict: Verdict = Verdict.FAILED
+    is_lossy: bool = True
+
+    @property
+    def is_error(self) -> bool:
+        """Whether an operator is needed."""
+        return self.verdict is Verdict.FAILED

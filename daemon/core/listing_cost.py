@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from daemon.core.finding import Finding, Verdict
+
 PAGES: Final = 200
 """Pages (8 KiB) for one SKU; a page in memory costs 1 to 5 µs, one that is read from disk 100 µs and more."""
 ROWS: Final = 10_000
@@ -33,30 +35,21 @@ class Reading:
         return self.skus / max(self.seconds, 1e-6)
 
 
-@dataclass(frozen=True, slots=True)
-class CostVerdict:
-    """`is_failure`: the channel can't keep its rate; `is_costly`: it can, at too high a price for the ERP."""
-
-    is_failure: bool
-    is_costly: bool
-    found: str
-
-
-def judge_cost(one: Reading, many: Reading, rate_per_s: float) -> CostVerdict:
-    """Judge the most expensive reading of a single SKU, and one of as many as a claim takes."""
+def judge_cost(check: str, one: Reading, many: Reading, rate_per_s: float) -> Finding:
+    """Judge the most expensive reading of a single SKU, and one of as many as a claim takes. It fails where the channel
+    can't keep its rate; a warning means that it can, at too high a price for the ERP."""
     possible = f"{_figure(many.per_second)} numbers a second at most"
     if one.seconds > SLOWEST_S or many.per_second < rate_per_s:
         found = f"{_cost(one, many)}: {possible}, and rate_per_s is {rate_per_s:g}"
-        return CostVerdict(is_failure=True, is_costly=True, found=found)
+        return Finding(check, "", found, ADVICE)
     is_costly = any(
         reading.pages > PAGES * reading.skus or reading.rows >= ROWS * reading.skus for reading in (one, many)
     )
-    if not is_costly:
-        found = f"one SKU costs {one.pages} pages and {_milliseconds(one.seconds)}: {possible}"
-        return CostVerdict(is_failure=False, is_costly=False, found=found)
-    return CostVerdict(
-        is_failure=False, is_costly=True, found=f"{_cost(one, many)}: {possible} now, fewer as it grows"
-    )
+    if is_costly:
+        found = f"{_cost(one, many)}: {possible} now, fewer as it grows"
+        return Finding(check, "", found, ADVICE, Verdict.WARNING)
+    found = f"one SKU costs {one.pages} pages and {_milliseconds(one.seconds)}: {possible}"
+    return Finding(check, "", found, verdict=Verdict.PASSED)
 
 
 def costliest(readings: Sequence[Reading]) -> Reading:

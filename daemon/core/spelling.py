@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from daemon.core.capture import Check, Finding, OpenFinding
+from daemon.core.capture import Check, OpenFinding
+from daemon.core.finding import Finding, Verdict
 from daemon.core.quoting import quoted
 from daemon.core.types import ChannelName
 
@@ -69,7 +70,7 @@ def judge_spellings(
     }
     findings = [finding for name, finding in kept.items() if name not in right]
     return findings + [
-        Finding(Check.SPELLING, name, f"{words}: its changes are found late", ADVICE, is_error=False)
+        Finding(Check.SPELLING, name, f"{words}: its changes are found late", ADVICE, verdict=Verdict.WARNING)
         for name, words in wrong.items()
         if name not in kept
     ]

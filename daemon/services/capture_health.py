@@ -15,7 +15,7 @@ import structlog
 from daemon import clock
 from daemon.core import capture
 from daemon.core.backoff import Delay
-from daemon.core.capture import SHARED, Check, Finding, OpenFinding
+from daemon.core.capture import SHARED, Check, OpenFinding
 from daemon.core.dependencies import (
     Reads,
     judge_fan_outs,
@@ -25,6 +25,7 @@ from daemon.core.dependencies import (
     reads_unlooked,
 )
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnavailable
+from daemon.core.finding import Finding
 from daemon.core.spelling import judge_spellings, subject
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
@@ -96,7 +97,7 @@ class CaptureHealth:
         self._bell = asyncio.Event()
         self._unheard = 0
         self._since: datetime | None = None
-        self._known: dict[tuple[str, Check, str], OpenFinding] = {}
+        self._known: dict[tuple[str, str, str], OpenFinding] = {}
 
     def heard(self) -> None:
         """A ring was heard, from any session."""

@@ -11,7 +11,6 @@ from asyncpg.pool import PoolConnectionProxy
 from daemon.core.capture import (
     Bell,
     Check,
-    Finding,
     FunctionFault,
     InputFault,
     OpenFinding,
@@ -21,6 +20,7 @@ from daemon.core.capture import (
     recovery_notice,
 )
 from daemon.core.errors import StoreRefused
+from daemon.core.finding import Finding, Verdict
 from daemon.core.types import ChannelName
 from daemon.store import one_message, queries
 from daemon.store.database import Database
@@ -196,7 +196,7 @@ class CaptureHealthStore:
                 _SQL["keep"],
                 reporter,
                 [check.value for check in checks],
-                [finding.check.value for finding in findings],
+                [finding.check for finding in findings],
                 [finding.subject for finding in findings],
                 [finding.is_error for finding in findings],
                 [finding.is_lossy for finding in findings],
@@ -240,7 +240,7 @@ def _open_findings(rows: Sequence[asyncpg.Record]) -> list[OpenFinding]:
                 row["subject"],
                 row["found"],
                 row["advice"],
-                row["is_error"],
+                Verdict.FAILED if row["is_error"] else Verdict.WARNING,
                 row["is_lossy"],
             ),
             row["reporter"],

@@ -123,7 +123,7 @@ class DifferingChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FoundDifference:
     """What a run found of one SKU, and the difference it belongs to as it was before."""
 
     kind: Difference
@@ -327,7 +327,7 @@ class Reconciles:
 
     # What comes of it
 
-    async def next_findings(self, run: Run, after: tuple[str, str], limit: int) -> list[Finding]:
+    async def next_findings(self, run: Run, after: tuple[str, str], limit: int) -> list[FoundDifference]:
         """Return the next findings (by class and SKU) that this run has made nothing of yet."""
         rows = await self._database.fetch(
             f"{run.channel}: reading what was found",
@@ -343,7 +343,7 @@ class Reconciles:
         self,
         run: Run,
         lease: timedelta,
-        results: Sequence[tuple[Finding, Seen]],
+        results: Sequence[tuple[FoundDifference, Seen]],
         heal_per_s: float,
     ) -> int:
         """Keep what becomes of differences and tell their numbers again, in one transaction; return how many."""
@@ -448,12 +448,12 @@ def _differing(row: asyncpg.Record) -> DifferingChunk:
     return DifferingChunk(row["chunk"], suspects, row["words"], row["state"] == "differs")
 
 
-def _finding(row: asyncpg.Record) -> Finding:
+def _finding(row: asyncpg.Record) -> FoundDifference:
     life = None
     if row["state"] is not None:
         life = Life(
             row["state"] == "open", row["first_seen"], row["last_seen"], row["times_seen"], row["heals"]
         )
-    return Finding(
+    return FoundDifference(
         Difference(row["class"]), row["sku"], row["differs"], row["ours"], row["theirs"], life, row["now"]
     )

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.app import settings_of
 from daemon.check import run_checks
-from daemon.core.checks import CheckResult, Verdict
+from daemon.core.finding import Finding, Verdict
 from daemon.demo import erp
 from daemon.demo.catalogue import make_catalogue
 from daemon.settings import Settings
@@ -91,25 +91,25 @@ class Office:
         return Answers(await run_checks(settings or self.settings()))
 
 
-class Answers(list[CheckResult]):
+class Answers(list[Finding]):
     """What the command found."""
 
-    def of(self, name: str) -> CheckResult:
+    def of(self, name: str) -> Finding:
         """The one result of that name."""
-        (result,) = (result for result in self if result.name == name)
+        (result,) = (result for result in self if result.check == name)
         return result
 
     def bad(self) -> dict[str, Verdict]:
         """What did not pass."""
-        return {result.name: result.verdict for result in self if result.verdict is not Verdict.PASSED}
+        return {result.check: result.verdict for result in self if result.verdict is not Verdict.PASSED}
 
-    def failed(self, name: str) -> CheckResult:
+    def failed(self, name: str) -> Finding:
         result = self.of(name)
         assert result.verdict is Verdict.FAILED, result
         assert result.advice
         return result
 
-    def warned(self, name: str) -> CheckResult:
+    def warned(self, name: str) -> Finding:
         result = self.of(name)
         assert result.verdict is Verdict.WARNING, result
         assert result.advice

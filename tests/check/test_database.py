@@ -6,8 +6,8 @@ import pytest
 
 from daemon.check import server
 from daemon.check.findings import Findings
-from daemon.core.checks import Verdict
 from daemon.core.errors import ConfigError
+from daemon.core.finding import Verdict
 from daemon.store.connecting import connect
 from tests.check.conftest import Office, options
 from tests.check.pooler import Pooler
@@ -16,7 +16,7 @@ from tests.check.pooler import Pooler
 async def test_nothing_is_wrong_where_everything_is_right(office: Office) -> None:
     answers = await office.check()
     assert answers.bad() == {}
-    assert {answer.name for answer in answers} >= {
+    assert {answer.check for answer in answers} >= {
         "database",
         "database clock",
         "database connections",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from tests.check.conftest import Office
 
 LISTING = "SELECT sku, ymatou_code AS outer_sku_id, 7 AS quantity FROM erp.products"
@@ -119,13 +119,13 @@ async def test_a_row_that_fails_is_named_and_leaves_the_other_answers_as_they_ar
     sql = f"SELECT p.sku, p.ymatou_code AS outer_sku_id, {quantity} AS quantity FROM erp.products AS p"
     answers = await office18.check(office18.listing(f"{sql} WHERE {condition}"))
     rows = [
-        result for result in answers if result.name == "rows ymatou" and result.verdict is not Verdict.PASSED
+        result for result in answers if result.check == "rows ymatou" and result.verdict is not Verdict.PASSED
     ]
     assert "1 SKUs can't be read" in rows[0].found
     assert first in rows[0].found
     assert "not this one" in rows[0].found
     assert [result.verdict for result in rows[1:]] == ([] if is_compared else [Verdict.WARNING])
-    others = [result for result in answers if not result.name.startswith(("rows", "cost"))]
+    others = [result for result in answers if not result.check.startswith(("rows", "cost"))]
     assert [result for result in others if result.verdict is not Verdict.PASSED] == []
 
 
@@ -159,7 +159,7 @@ async def test_blanks_and_case_twins_are_warnings_in_quotes(office18: Office) ->
         UPDATE erp.products SET sku = 'aB' WHERE product_id = 2;
     """)
     answers = await office18.check(office18.listing(LISTING))
-    found = [result.found for result in answers if result.name == "rows ymatou"]
+    found = [result.found for result in answers if result.check == "rows ymatou"]
     assert found[0].startswith('1 SKUs or their identifiers have blanks at the ends, such as "Ab "')
     assert 'such as "Ab " and "aB"' in found[1]
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from daemon.check.findings import Findings
 from daemon.check.notify import NOTIFY, check_notify
 from daemon.check.privacy import check_files
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from tests.check.conftest import Office
 
 
 async def test_nobody_to_tell_is_a_warning(office18: Office) -> None:
     findings = Findings()
     check_notify(findings, office18.settings(notify={"urls": []}))
-    assert [(result.name, result.verdict) for result in findings.results] == [(NOTIFY, Verdict.WARNING)]
+    assert [(result.check, result.verdict) for result in findings.results] == [(NOTIFY, Verdict.WARNING)]
     assert "notify.urls" in findings.results[0].advice
 
 

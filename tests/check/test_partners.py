@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from tests.check.conftest import Office
 from tests.marketplaces.authority import Authority
 

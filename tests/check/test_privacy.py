@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.check.privacy import judged
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from daemon.demo.postgres import PostgresServer
 from daemon.store.inspect import Line
 from tests.check.conftest import Office

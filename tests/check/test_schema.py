@@ -6,7 +6,7 @@ import re
 
 from daemon import app, logs
 from daemon.app.reloading import Reloading
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from tests.channels import SEKORM, YMATOU
 from tests.check.conftest import PRODUCTS, Answers, Office
 

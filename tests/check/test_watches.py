@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.app import migrate
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from daemon.settings import Settings
 from tests.check.conftest import Office
 

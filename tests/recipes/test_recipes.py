@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from daemon.check import run_checks
-from daemon.core.checks import Verdict
+from daemon.core.finding import Verdict
 from tests.conftest import Database
 from tests.recipes.recipe import recipe, relay
 
@@ -68,7 +68,7 @@ async def test_a_recipe_has_the_right_number_after_every_change(
             assert (await beside.noticed(), await beside.missed()) == (change.noticed, change.compared), (
                 change.what
             )
-    checked = {result.name: result for result in await run_checks(settings)}
+    checked = {result.check: result for result in await run_checks(settings)}
     for name in (
         "listing ymatou",
         "cost ymatou",

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
-from daemon.core.capture import Check, Finding
+from daemon.core.capture import Check
+from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.core.capture import Bell, Check, Finding, judge_bell
+from daemon.core.capture import Bell, Check, judge_bell
+from daemon.core.finding import Finding, Verdict
 from daemon.services.capture_health import CaptureHealth, catalog_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.database import Database
@@ -559,7 +560,9 @@ async def test_a_finding_is_told_once_and_once_more_when_it_is_over(health: Heal
 
 
 async def test_what_a_replica_reported_that_is_gone_is_over(health: Health) -> None:
-    bad = Finding(Check.CANARY, "listener of gone", "not heard", "look", is_error=False, is_lossy=False)
+    bad = Finding(
+        Check.CANARY, "listener of gone", "not heard", "look", verdict=Verdict.WARNING, is_lossy=False
+    )
     await health.store.keep("gone", [Check.CANARY], [bad])
     assert not (await health.store.expire(timedelta(hours=1))).ended
     assert [each.finding for each in (await health.store.expire(timedelta(0))).ended] == [bad]

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.core.capture import Check, Finding
+from daemon.core.capture import Check
+from daemon.core.finding import Finding
 from daemon.core.types import ChannelName
 from daemon.services.capture_health import Listings, listing_findings
 from daemon.store.capture_health import CaptureHealthStore

@@ -15,7 +15,7 @@ from daemon.store.answers import Answers
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
 from daemon.store.proof import Judged, Proofs
-from daemon.store.reconcile import Chunk, Finding, Reconciles, Run
+from daemon.store.reconcile import Chunk, FoundDifference, Reconciles, Run
 from tests.channels import YMATOU
 from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LISTING, Shop
@@ -385,7 +385,9 @@ async def test_what_a_crash_of_the_server_took_is_noticed(night: Night) -> None:
 # Lives, and telling again
 
 
-async def kept(night: Night, run: Run, findings: Sequence[Finding], *, heal: bool = True) -> list[Seen]:
+async def kept(
+    night: Night, run: Run, findings: Sequence[FoundDifference], *, heal: bool = True
+) -> list[Seen]:
     results = [seen(found.life, found.kind, found.now, heal=heal, contested_after=2) for found in findings]
     await night.runs.keep(run, LEASE, list(zip(findings, results, strict=True)), 10.0)
     return results

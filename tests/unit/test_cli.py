@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon import __version__, tables
-from daemon.core.checks import CheckResult, Verdict
+from daemon.core.finding import Finding, Verdict
 from daemon.core.moments import Moments
 from tests.example import CREDENTIALS
 
@@ -223,8 +223,8 @@ def test_a_number_or_date_out_of_range_is_wrong_usage_and_named(command: str, to
 
 
 CHECKS = [
-    CheckResult("database", Verdict.PASSED, "PostgreSQL 18 at 127.0.0.1"),
-    CheckResult("triggers", Verdict.FAILED, "erp.stock has none", "run `stockrelay migrate`"),
+    Finding("database", "", "PostgreSQL 18 at 127.0.0.1", verdict=Verdict.PASSED),
+    Finding("triggers", "", "erp.stock has none", "run `stockrelay migrate`"),
 ]
 
 

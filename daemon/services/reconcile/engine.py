@@ -19,7 +19,7 @@ from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
 from daemon.services.reconcile.session import Limits, PartnerSilent, Session, Tell
 from daemon.store.proof import Proofs
-from daemon.store.reconcile import Counts, DifferingChunk, Finding, Reconciles, Run, Told
+from daemon.store.reconcile import Counts, DifferingChunk, FoundDifference, Reconciles, Run, Told
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +199,9 @@ class Reconciler:
             session.tell("kept", len(findings), None)
         return told
 
-    def _judged(self, findings: Sequence[Finding], *, heal: bool) -> list[tuple[Finding, Seen]]:
+    def _judged(
+        self, findings: Sequence[FoundDifference], *, heal: bool
+    ) -> list[tuple[FoundDifference, Seen]]:
         results = []
         for found in findings:
             if found.differs:
@@ -212,7 +214,7 @@ class Reconciler:
         return results
 
 
-def _count(told: dict[Turn, Told], results: Sequence[tuple[Finding, Seen]], shown: int) -> None:
+def _count(told: dict[Turn, Told], results: Sequence[tuple[FoundDifference, Seen]], shown: int) -> None:
     for found, result in results:
         of = told.setdefault(result.turn, Told())
         of.many += 1

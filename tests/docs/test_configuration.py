@@ -27,7 +27,8 @@ def test_every_key_is_in_the_reference_and_in_the_example() -> None:
         assert f"### {key.dotted}\n" in text
         node = given
         for part in key.path[:-1]:
-            node = node[part][0] if isinstance(node[part], list) else node[part]
+            node = node.get(part, {})
+            node = node[0] if isinstance(node, list) else node
         assert key.path[-1] in node or f"#{key.path[-1]} = " in example, (
             f"{key.dotted} is not in config.example.toml"
         )

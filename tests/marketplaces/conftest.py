@@ -1,4 +1,4 @@
-"""Both clients against the simulator."""
+"""Every client against the simulator."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -7,93 +7,65 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from daemon import clock
 from daemon.core.types import ChannelName, Push, Sku
 from daemon.marketplaces import registry
-from daemon.marketplaces.client import Client
+from daemon.marketplaces.client import Client, UsesToken
 from daemon.marketplaces.sekorm.client import SekormClient
-from daemon.marketplaces.sekorm.settings import SekormSettings
 from daemon.marketplaces.spec import MarketplaceSpec
 from daemon.marketplaces.ymatou.client import YmatouClient
-from daemon.marketplaces.ymatou.settings import YmatouSettings
 from daemon.simulator import Fault, Key, Simulator
 from daemon.simulator.faults import FAULT
-from daemon.simulator.marketplaces.sekorm import SekormShop
-from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.channels import SEKORM, YMATOU
+from tests.marketplaces.cases import CASES, Case, key_of, sekorm_settings, ymatou_settings
 from tests.marketplaces.memory import MemoryTokens
 
 LONG = timedelta(seconds=10)
-SEKORM_DEMO = SekormShop()
-YMATOU_DEMO = YmatouShop()
-
-
-def sekorm_settings(base: str, **changes: object) -> SekormSettings:
-    """What reaches the simulated gateway at `base`."""
-    values: dict[str, object] = {
-        "base_url": f"{base}/serviceGate",
-        "account": SecretStr(SEKORM_DEMO.account),
-        "app_secret": SecretStr(SEKORM_DEMO.app_secret),
-        "listing": "SELECT",
-    }
-    return SekormSettings.model_validate(values | changes)
-
-
-def ymatou_settings(base: str, **changes: object) -> YmatouSettings:
-    """What reaches the simulated API at `base`."""
-    values: dict[str, object] = {
-        "base_url": base,
-        "app_id": YMATOU_DEMO.app_id,
-        "app_secret": SecretStr(YMATOU_DEMO.app_secret),
-        "auth_code": SecretStr(YMATOU_DEMO.auth_code),
-        "listing": "SELECT",
-    }
-    return YmatouSettings.model_validate(values | changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One partner and the simulator it speaks to."""
+    """A marketplace's client and the simulator it speaks to."""
 
-    name: ChannelName
+    spec: MarketplaceSpec[Any]
     client: Client
     simulator: Simulator
 
     @property
-    def spec(self) -> MarketplaceSpec[Any]:
-        return next(spec for spec in registry.MARKETPLACES if str(spec.name) == self.name)
+    def name(self) -> ChannelName:
+        return self.client.channel
+
+    @property
+    def case(self) -> Case:
+        return CASES[self.spec.name]
 
     def push(self, quantity: int, number: int = 1) -> Push:
         """A push for the n-th product."""
         return Push(Sku(f"sku-{number}"), self.identifiers(number), quantity)
 
     def identifiers(self, number: int = 1) -> tuple[str, ...]:
-        return (f"1211LL的ON{number}", "AMS") if self.name == SEKORM else (f"39399{number}",)
+        return self.case.identifiers(number)
 
     def key(self, number: int = 1) -> Key:
-        names = self.identifiers(number)
-        return (names[0], names[1]) if self.name == SEKORM else names[0]
+        return key_of(self.identifiers(number))
 
     def held(self, number: int = 1) -> int | None:
-        """What the partner holds."""
+        """What the marketplace holds."""
         return self.simulator.state.quantity(self.name, self.key(number))
 
     def fault(self, kind: str, **values: object) -> int:
-        """Sets a fault for this partner's stock calls; returns its id."""
-        endpoint = "stock/updQuantity" if self.name == SEKORM else "ymatou.skus.stock.update"
+        """Sets a fault for this shop's stock calls; returns its id."""
         fault: Fault = FAULT.validate_python(
-            {"kind": kind, "shop": self.name, "endpoint": endpoint, **values}
+            {"kind": kind, "shop": self.name, "endpoint": self.case.single, **values}
         )
         return self.simulator.faults.add(fault).id
 
     def calls(self) -> int:
         """How many stock calls arrived and were answered or cut."""
         return sum(
-            n
-            for (partner, endpoint, _), n in self.simulator.stats.requests.items()
-            if partner == self.name and "stock" in endpoint
+            self.simulator.stats.count(self.name, endpoint)
+            for endpoint in {self.case.single, self.case.many, "unknown"}
         )
 
 
@@ -138,16 +110,15 @@ async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., Ymato
         yield make
 
 
-@pytest.fixture(params=[SEKORM, YMATOU])
+@pytest.fixture(params=registry.MARKETPLACES, ids=lambda spec: spec.name)
 async def line(
-    request: pytest.FixtureRequest,
-    simulator: Simulator,
-    make_sekorm: Callable[..., SekormClient],
-    make_ymatou: Callable[..., YmatouClient],
-) -> Line:
-    """Each partner in turn; Sekorm has its token already."""
-    if request.param == YMATOU:
-        return Line(YMATOU, make_ymatou(), simulator)
-    sekorm = make_sekorm()
-    assert (await sekorm.probe()).kind == "applied"
-    return Line(SEKORM, sekorm, simulator)
+    request: pytest.FixtureRequest, simulator: Simulator, tokens: MemoryTokens
+) -> AsyncIterator[Line]:
+    """Each marketplace in turn; one with a token has it already."""
+    spec: MarketplaceSpec[Any] = request.param
+    settings = CASES[spec.name].settings(simulator.url)
+    client = spec.client(ChannelName(spec.name), settings, lambda _key: tokens)
+    if isinstance(client.authorisation, UsesToken):
+        assert (await client.probe()).kind == "applied"
+    yield Line(spec, client, simulator)
+    await client.close()

@@ -26,7 +26,7 @@ from daemon.marketplaces.ymatou.client import YmatouClient
 from tests.channels import SEKORM, YMATOU
 from tests.marketplaces import strict
 from tests.marketplaces.answers import Answers
-from tests.marketplaces.conftest import sekorm_settings, ymatou_settings
+from tests.marketplaces.cases import sekorm_settings, ymatou_settings
 from tests.marketplaces.memory import MemoryTokens
 
 TIMEOUT: Final = timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""One behaviour for both partners, against the simulator: every fault comes to its exact class."""
+"""One behaviour for every marketplace, against the simulator: every fault comes to its exact class."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Push, Sku
-from tests.channels import SEKORM, YMATOU
+from tests.marketplaces.cases import key_of
 from tests.marketplaces.conftest import LONG, Line
 
 SHORT = timedelta(seconds=0.4)
@@ -38,11 +38,10 @@ async def test_the_largest_number_is_taken(line: Line) -> None:
     "name", ["A+B/C=D&E", "ünïcode ✓ 零件", 'quote " and \\ backslash', "100% sure?", "a b", "emoji 🔋"]
 )
 async def test_identifiers_arrive_as_they_are(line: Line, name: str) -> None:
-    identifiers = (name, name) if line.name == SEKORM else (name,)
+    identifiers = (name,) * len(line.identifiers())
     outcome = await line.client.push(Push(Sku("x"), identifiers, 3), LONG)
     assert outcome.kind is Kind.APPLIED
-    key = (name, name) if line.name == SEKORM else name
-    assert line.simulator.state.quantity(line.name, key) == 3
+    assert line.simulator.state.quantity(line.name, key_of(identifiers)) == 3
 
 
 SHAPES = [
@@ -73,8 +72,10 @@ async def test_whatever_leaves_the_fate_open_is_unknown(
 ) -> None:
     line.fault(kind, times=1, **values)
     outcome = await line.client.push(line.push(7), LONG)
-    assert (outcome.kind, outcome.trouble, outcome.retry_after) == (Kind.UNKNOWN, None, None)
-    assert outcome.reason
+    assert outcome.kind is line.case.fate(kind, values)
+    if outcome.kind is Kind.UNKNOWN:
+        assert (outcome.trouble, outcome.retry_after) == (None, None)
+        assert outcome.reason
     assert line.held() == (7 if is_applied else None)
     assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
     await line.simulator.wait_until(lambda: line.calls() >= 2)
@@ -156,11 +157,10 @@ async def test_retry_after_as_a_date_counts_from_the_partners_clock(line: Line) 
     assert 97 <= outcome.retry_after.total_seconds() <= 101
 
 
-async def test_503_with_retry_after_follows_each_partners_table(line: Line) -> None:
-    # Sekorm's table calls it throttled; Ymatou's knows only "5xx", which is unknown. Both waits are told.
+async def test_503_with_retry_after_follows_each_marketplaces_table(line: Line) -> None:
     line.fault("throttle", times=1, status=503, retry_after=30)
     outcome = await line.client.push(line.push(7), LONG)
-    assert outcome.kind is {SEKORM: Kind.TROUBLE, YMATOU: Kind.UNKNOWN}[line.name]
+    assert outcome.kind is line.case.busy
     assert outcome.retry_after == timedelta(seconds=30)
 
 
@@ -236,8 +236,8 @@ async def test_after_closing_nothing_is_sent(line: Line) -> None:
 
 async def test_reasons_are_one_short_line(line: Line) -> None:
     text = json.dumps("first\r\nsecond\x1b[31m\u202e\ud800" + "x" * 10_000)
-    body = f'{{"code":-1,"msg":{text}}}' if line.name == SEKORM else f'{{"code":"0009","message":{text}}}'
-    line.fault("status", status=200, body=body)
+    status, body = line.case.words(text)
+    line.fault("status", status=status, body=body)
     reason = (await line.client.push(line.push(7), LONG)).reason
     assert "first second" in reason
     assert len(reason) <= 300
@@ -272,9 +272,6 @@ async def test_a_missing_identifier_is_named(line: Line, value: str | None) -> N
     assert line.spec.problem([]) is not None
 
 
-BATCH = {SEKORM: "pnarttnumber/pnStock", YMATOU: "ymatou.skus.stock.update"}
-
-
 def pushes(line: Line, quantity: int = 7) -> list[Push]:
     return [line.push(quantity + number, number) for number in range(1, 6)]
 
@@ -282,7 +279,7 @@ def pushes(line: Line, quantity: int = 7) -> list[Push]:
 async def test_many_numbers_go_in_one_call_and_have_an_outcome_each(line: Line) -> None:
     assert await line.client.push_many(pushes(line), LONG) == [Outcome(Kind.APPLIED)] * 5
     assert [line.held(number) for number in range(1, 6)] == [8, 9, 10, 11, 12]
-    assert line.simulator.stats.count(line.name, BATCH[line.name]) == 1
+    assert line.simulator.stats.count(line.name, line.case.many) == 1
 
 
 async def test_a_call_of_one_is_a_push(line: Line) -> None:
@@ -307,13 +304,15 @@ async def test_a_call_of_one_is_a_push(line: Line) -> None:
 async def test_what_a_call_of_many_comes_to_is_so_for_each(
     line: Line, kind: str, values: dict[str, object], wanted: Kind
 ) -> None:
-    line.fault(kind, endpoint=BATCH[line.name], **values)
+    line.fault(kind, endpoint=line.case.many, **values)
     outcomes = await line.client.push_many(pushes(line), LONG)
+    if wanted is Kind.UNKNOWN:
+        wanted = line.case.fate(kind, dict(values))
     assert [outcome.kind for outcome in outcomes] == [wanted] * 5
 
 
 async def test_a_call_of_many_keeps_to_its_time(line: Line) -> None:
-    line.fault("hold", endpoint=BATCH[line.name], times=1)
+    line.fault("hold", endpoint=line.case.many, times=1)
     began_at = clock.monotonic()
     outcomes = await line.client.push_many(pushes(line), SHORT)
     assert clock.monotonic() - began_at < 2 * SHORT.total_seconds()

@@ -21,7 +21,8 @@ from daemon.marketplaces.ymatou.signature import sign
 from daemon.simulator import Simulator
 from daemon.simulator.faults import FAULT
 from tests.channels import YMATOU
-from tests.marketplaces.conftest import LONG, YMATOU_DEMO
+from tests.marketplaces.cases import YMATOU_DEMO
+from tests.marketplaces.conftest import LONG
 from tests.marketplaces.scripted import Scripted, reply
 
 PUSH = Push(Sku("a"), ("393992",), 10)

@@ -32,7 +32,8 @@ async def test_state_lists_every_product(
     await sekorm.update(await sekorm.token(), "的", "AMS", 4)
     await ymatou.update("A", 5)
     reply = await control("GET", "state")
-    assert reply.json == {
+    held = {shop: numbers for shop, numbers in reply.json.items() if numbers}
+    assert held == {
         "sekorm": [{"key": ["的", "AMS"], "quantity": 4}],
         "ymatou": [{"key": "A", "quantity": 5}],
     }

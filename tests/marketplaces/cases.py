@@ -1,0 +1,90 @@
+"""What the suite has to know of each marketplace: how its simulated shop is reached, and where its rules differ."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from daemon.core.outcome import Kind
+from daemon.marketplaces.sekorm.settings import SekormSettings
+from daemon.marketplaces.ymatou.settings import YmatouSettings
+from daemon.settings import ChannelSettings
+from daemon.simulator import Key
+from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+
+SEKORM_DEMO: Final = SekormShop()
+YMATOU_DEMO: Final = YmatouShop()
+
+
+def sekorm_settings(base: str, **changes: object) -> SekormSettings:
+    """What reaches the simulated gateway at `base`."""
+    values: dict[str, object] = {
+        "base_url": f"{base}/serviceGate",
+        "account": SecretStr(SEKORM_DEMO.account),
+        "app_secret": SecretStr(SEKORM_DEMO.app_secret),
+        "listing": "SELECT",
+    }
+    return SekormSettings.model_validate(values | changes)
+
+
+def ymatou_settings(base: str, **changes: object) -> YmatouSettings:
+    """What reaches the simulated API at `base`."""
+    values: dict[str, object] = {
+        "base_url": base,
+        "app_id": YMATOU_DEMO.app_id,
+        "app_secret": SecretStr(YMATOU_DEMO.app_secret),
+        "auth_code": SecretStr(YMATOU_DEMO.auth_code),
+        "listing": "SELECT",
+    }
+    return YmatouSettings.model_validate(values | changes)
+
+
+def _any_failure_is_unknown(_kind: str, _values: dict[str, Any]) -> Kind:
+    return Kind.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One marketplace in the suite.
+
+    `names` makes the identifiers of a product of one text each. `fate` is the outcome of a push whose answer is
+    replaced by a fault. `words` makes a body of an answer that shows a text.
+    """
+
+    settings: Callable[..., ChannelSettings]
+    names: tuple[str, ...]
+    single: str
+    many: str
+    words: Callable[[str], tuple[int, str]]
+    busy: Kind = Kind.UNKNOWN
+    fate: Callable[[str, dict[str, Any]], Kind] = _any_failure_is_unknown
+
+    def identifiers(self, number: int) -> tuple[str, ...]:
+        return tuple(name.format(number) for name in self.names)
+
+
+def key_of(identifiers: tuple[str, ...]) -> Key:
+    """A product as the simulator calls it."""
+    return identifiers[0] if len(identifiers) == 1 else (identifiers[0], identifiers[1])
+
+
+CASES: Final = {
+    "sekorm": Case(
+        sekorm_settings,
+        ("1211LL的ON{}", "AMS"),
+        "stock/updQuantity",
+        "pnarttnumber/pnStock",
+        lambda text: (200, f'{{"code":-1,"msg":{text}}}'),
+        # Its table calls a 503 throttling.
+        busy=Kind.TROUBLE,
+    ),
+    "ymatou": Case(
+        ymatou_settings,
+        ("39399{}",),
+        "ymatou.skus.stock.update",
+        "ymatou.skus.stock.update",
+        lambda text: (200, f'{{"code":"0009","message":{text}}}'),
+    ),
+}

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from daemon.marketplaces import sekorm, ymatou
+from daemon.marketplaces import sekorm, webhook, ymatou
 from daemon.marketplaces.spec import MarketplaceSpec
 from daemon.settings import ChannelSettings
 
 MARKETPLACES: Final[tuple[MarketplaceSpec[Any], ...]] = (
     sekorm.SPEC,
     ymatou.SPEC,
+    webhook.SPEC,
 )
 
 

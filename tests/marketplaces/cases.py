@@ -8,14 +8,17 @@ from pydantic import SecretStr
 
 from daemon.core.outcome import Kind
 from daemon.marketplaces.sekorm.settings import SekormSettings
+from daemon.marketplaces.webhook.settings import WebhookSettings
 from daemon.marketplaces.ymatou.settings import YmatouSettings
 from daemon.settings import ChannelSettings
 from daemon.simulator import Key
 from daemon.simulator.marketplaces.sekorm import SekormShop
+from daemon.simulator.marketplaces.webhook import WebhookShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 
 SEKORM_DEMO: Final = SekormShop()
 YMATOU_DEMO: Final = YmatouShop()
+WEBHOOK_DEMO: Final = WebhookShop()
 
 
 def sekorm_settings(base: str, **changes: object) -> SekormSettings:
@@ -41,8 +44,28 @@ def ymatou_settings(base: str, **changes: object) -> YmatouSettings:
     return YmatouSettings.model_validate(values | changes)
 
 
+def webhook_settings(base: str, **changes: object) -> WebhookSettings:
+    """What reaches the simulated receiver at `base`."""
+    values: dict[str, object] = {
+        "base_url": f"{base}/webhook/webhook",
+        "secret": SecretStr(WEBHOOK_DEMO.secret),
+        "listing": "SELECT",
+    }
+    return WebhookSettings.model_validate(values | changes)
+
+
 def _any_failure_is_unknown(_kind: str, _values: dict[str, Any]) -> Kind:
     return Kind.UNKNOWN
+
+
+def _the_status_decides(kind: str, values: dict[str, Any]) -> Kind:
+    """What a receiver's body says means nothing; what breaks the answer off, or is too long, is unknown."""
+    if kind == "garbage" and values["shape"] not in {"cut_off", "huge_headers", "deep"}:
+        return Kind.APPLIED
+    status = values.get("status", 0) if kind == "status" else 0
+    if 200 <= status < 300:
+        return Kind.APPLIED
+    return Kind.TROUBLE if status in {401, 403} else Kind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +109,13 @@ CASES: Final = {
         "ymatou.skus.stock.update",
         "ymatou.skus.stock.update",
         lambda text: (200, f'{{"code":"0009","message":{text}}}'),
+    ),
+    "webhook": Case(
+        webhook_settings,
+        ("A-{}",),
+        "stock.updated",
+        "stock.batch_updated",
+        lambda text: (409, f'{{"error":{text}}}'),
+        fate=_the_status_decides,
     ),
 }

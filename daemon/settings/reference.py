@@ -85,7 +85,7 @@ def reference(sections: Sections) -> str:
         part for name, field in found["properties"].items() for part in _section((name,), field, found, keys)
     ]
     heads = re.findall(r"^## (\S+)$", "\n".join(parts), re.MULTILINE)
-    links = [f"[`{head.strip('[]')}`](#{re.sub('[^a-z]', '', head)})" for head in heads]
+    links = [f"[`{head.strip('[]')}`](#{re.sub('[^a-z]', '', head.lower())})" for head in heads]
     return "\n".join([_HEAD, _wrapped(f"Sections: {', '.join(links)}."), *parts]).rstrip() + "\n"
 
 

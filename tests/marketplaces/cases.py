@@ -1,7 +1,7 @@
 """What the suite has to know of each marketplace: how its simulated shop is reached, and where its rules differ."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -15,6 +15,7 @@ from daemon.simulator import Key
 from daemon.simulator.marketplaces.sekorm import SekormShop
 from daemon.simulator.marketplaces.webhook import WebhookShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.marketplaces.stub import StubSettings
 
 SEKORM_DEMO: Final = SekormShop()
 YMATOU_DEMO: Final = YmatouShop()
@@ -52,6 +53,16 @@ def webhook_settings(base: str, **changes: object) -> WebhookSettings:
         "listing": "SELECT",
     }
     return WebhookSettings.model_validate(values | changes)
+
+
+def stub_settings(base: str, **changes: object) -> StubSettings:
+    """What reaches the receiver that plays the tests' own marketplace."""
+    values: dict[str, object] = {
+        "base_url": f"{base}/webhook/stub",
+        "secret": SecretStr(WebhookShop.named("stub").secret),
+        "listing": "SELECT",
+    }
+    return StubSettings.model_validate(values | changes)
 
 
 def _any_failure_is_unknown(_kind: str, _values: dict[str, Any]) -> Kind:
@@ -93,6 +104,14 @@ def key_of(identifiers: tuple[str, ...]) -> Key:
     return identifiers[0] if len(identifiers) == 1 else (identifiers[0], identifiers[1])
 
 
+_WEBHOOK: Final = Case(
+    webhook_settings,
+    ("A-{}",),
+    "stock.updated",
+    "stock.batch_updated",
+    lambda text: (409, f'{{"error":{text}}}'),
+    fate=_the_status_decides,
+)
 CASES: Final = {
     "sekorm": Case(
         sekorm_settings,
@@ -110,12 +129,6 @@ CASES: Final = {
         "ymatou.skus.stock.update",
         lambda text: (200, f'{{"code":"0009","message":{text}}}'),
     ),
-    "webhook": Case(
-        webhook_settings,
-        ("A-{}",),
-        "stock.updated",
-        "stock.batch_updated",
-        lambda text: (409, f'{{"error":{text}}}'),
-        fate=_the_status_decides,
-    ),
+    "webhook": _WEBHOOK,
+    "stub": replace(_WEBHOOK, settings=stub_settings),
 }

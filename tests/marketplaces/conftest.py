@@ -15,9 +15,10 @@ from daemon.marketplaces.client import Client, UsesToken
 from daemon.marketplaces.sekorm.client import SekormClient
 from daemon.marketplaces.spec import MarketplaceSpec
 from daemon.marketplaces.ymatou.client import YmatouClient
-from daemon.simulator import Fault, Key, Simulator
+from daemon.simulator import Fault, Key, Simulator, SimulatorSettings
 from daemon.simulator.faults import FAULT
 from tests.channels import SEKORM, YMATOU
+from tests.marketplaces import stub
 from tests.marketplaces.cases import CASES, Case, key_of, sekorm_settings, ymatou_settings
 from tests.marketplaces.memory import MemoryTokens
 
@@ -71,7 +72,7 @@ class Line:
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    running = Simulator()
+    running = Simulator(SimulatorSettings().with_shop("stub", "webhook"))
     await running.start()
     yield running
     await running.stop()
@@ -110,7 +111,7 @@ async def make_ymatou(simulator: Simulator) -> AsyncIterator[Callable[..., Ymato
         yield make
 
 
-@pytest.fixture(params=registry.MARKETPLACES, ids=lambda spec: spec.name)
+@pytest.fixture(params=[*registry.MARKETPLACES, stub.SPEC], ids=lambda spec: spec.name)
 async def line(
     request: pytest.FixtureRequest, simulator: Simulator, tokens: MemoryTokens
 ) -> AsyncIterator[Line]:

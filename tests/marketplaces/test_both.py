@@ -165,9 +165,9 @@ async def test_503_with_retry_after_follows_each_marketplaces_table(line: Line) 
 
 
 async def test_a_decompression_bomb_costs_no_memory(line: Line) -> None:
-    line.fault("bomb", times=1, megabytes=256)
+    line.fault("bomb", times=1, megabytes=64)
     await line.client.push(line.push(7), LONG)  # lets the simulator build its bomb
-    line.fault("bomb", times=1, megabytes=256)
+    line.fault("bomb", times=1, megabytes=64)
     tracemalloc.start()
     try:
         outcome = await line.client.push(line.push(7), LONG)

@@ -1,0 +1,114 @@
+"""Several shops of one marketplace in one daemon, and a marketplace that only a test has added."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from daemon.simulator import Key
+from daemon.simulator.marketplaces.webhook import WebhookShop
+from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.acceptance.forked import FAULTS
+from tests.acceptance.harness import SETTINGS, Stage, toml
+from tests.acceptance.replica import Replica, command
+from tests.channels import SEKORM, YMATOU
+
+_STUB: Final = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.marketplaces import stub
+stub.register()
+"""
+_OSAKA: Final = "osaka"
+
+
+async def test_two_shops_at_one_marketplace_and_another_go_on_while_one_shop_is_in_trouble(
+    stage18: Stage,
+) -> None:
+    stage, simulator = stage18, stage18.simulator
+    simulator.configure(stage.partners.with_shop(_OSAKA, "ymatou"))
+    osaka = simulator.settings.of(YmatouShop, _OSAKA)
+    section = {
+        **SETTINGS["channel"], "marketplace": "ymatou", "base_url": simulator.url,
+        "app_id": osaka.app_id, "app_secret": osaka.app_secret, "auth_code": osaka.auth_code,
+        "listing": "SELECT sku, 'OSAKA-' || sku AS outer_sku_id, on_hand + 1 AS quantity FROM erp.stock",
+    }  # fmt: skip
+    with stage.config.open("a", encoding="utf-8") as config:
+        config.write("\n" + toml({f"channels.{_OSAKA}": section}))
+    await stage.fill(10)
+    await stage.migrate()
+    replica = await stage.started()
+    await stage.converged()
+    held: dict[Key, int] = {f"OSAKA-SKU-{number}": 101 for number in range(1, 11)}
+    await simulator.wait_for_state(_OSAKA, held)
+    # The second shop takes its authorisation back.
+    simulator.change(_OSAKA, auth_code="withdrawn")
+    await stage.erp.execute("UPDATE erp.stock SET on_hand = 50")
+    line = await replica.wait_for("dispatch.channel_paused", channel=_OSAKA)
+    assert (line["trouble"], "channels.osaka.auth_code" in line["advice"]) == ("credential", True)
+    assert await stage.converged() < 10
+    assert simulator.state.of(_OSAKA) == held
+    channels = (await stage.status())["channels"]
+    assert channels[_OSAKA]["trouble"]["what"] == "credential"
+    assert (channels[SEKORM]["trouble"], channels[YMATOU]["trouble"]) == (None, None)
+    assert not simulator.state.of(YMATOU).keys() & held.keys(), "the shops' numbers were mixed up"
+
+
+async def _answer(config: Path, code: str, *words: str) -> Any:  # noqa: ANN401 - JSON
+    done = await command(config, *words, "--json", **{FAULTS: code})
+    assert done.code == 0, done
+    return json.loads(done.out)
+
+
+async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_the_night(
+    stage18: Stage, tmp_path: Path
+) -> None:
+    stage, simulator = stage18, stage18.simulator
+    simulator.configure(stage.partners.with_shop("stub", "webhook"))
+    code = tmp_path / "stub.py"
+    code.write_text(_STUB.format(root=str(Path(__file__).parents[2])), "utf-8")
+    plain = {name: values for name, values in SETTINGS.items() if name in {"debounce", "run", "ops", "log"}}
+    channels = {
+        f"channels.{shop}": {
+            **SETTINGS["channel"],
+            "base_url": f"{simulator.url}/webhook/{shop}",
+            "secret": simulator.settings.of(WebhookShop, shop).secret,
+            "listing": "SELECT sku, part_no AS external_id, on_hand AS quantity FROM erp.stock",
+        }
+        for shop in ("stub", "webhook")
+    }
+    watch = {"[watch]": {"table": "erp.stock", "sku": "sku"}}
+    stage.config.write_text(
+        toml(
+            {
+                "database": {"dsn": stage.database.dsn},
+                **watch,
+                **plain,
+                "reconcile": {"settle_s": 0.1},
+                **channels,
+            }
+        )
+    )
+    await stage.fill(5)
+    migrated = await command(stage.config, "migrate", **{FAULTS: str(code)})
+    assert migrated.code == 0, migrated
+    checks = await _answer(stage.config, str(code), "check")
+    assert {"partner stub", "clock stub", "partner webhook"} <= {
+        check["name"] for check in checks if check["verdict"] == "passed"
+    }, checks
+    assert (await _answer(stage.config, str(code), "sync", "stub", "--dry-run"))["sendable"] == 5
+    await _answer(stage.config, str(code), "sync", "stub")
+    assert simulator.state.of("stub") == {f"PN-{number}": 100 for number in range(1, 6)}
+    replica = Replica("stub", stage.config, tmp_path, **{FAULTS: str(code)})
+    stage._replicas.append(replica)
+    await replica.start()
+    await simulator.wait_for_state("webhook", {f"PN-{number}": 100 for number in range(1, 6)}, timeout=30)
+    await replica.wait_for("doorbell.listening")
+    await stage.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-1'")
+    await asyncio.gather(
+        *(simulator.wait_for_state(shop, {"PN-1": 0}, timeout=30) for shop in ("stub", "webhook"))
+    )
+    explained = await _answer(stage.config, str(code), "explain", "SKU-1", "--channel", "stub")
+    assert list(explained["channels"]) == ["stub"]
+    night = (await _answer(stage.config, str(code), "reconcile", "--channel", "stub"))["channels"]["stub"]
+    assert (night["method"], night["incomplete"]) == ("assert", None)

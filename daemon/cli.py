@@ -15,13 +15,13 @@ from daemon.commands.config import config
 from daemon.commands.control import pause, resume
 from daemon.commands.database import adopt, migrate, uninstall
 from daemon.commands.explain import explain
+from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
 from daemon.commands.health import health
-from daemon.commands.manners import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
-from daemon.commands.places import Places, print_json
 from daemon.commands.reconcile import reconcile
 from daemon.commands.release import release
+from daemon.commands.settings_source import SettingsSource, print_json
 from daemon.commands.simulate import simulate
 from daemon.commands.sync import sync
 from daemon.core.errors import StockrelayError
@@ -30,9 +30,9 @@ from daemon.core.finding import Verdict
 
 def invoke(args: list[str]) -> int:
     """Run one command: 0 done, 1 failed, 2 usage, 78 configuration wrong, 130 interrupted."""
-    places = Places()
+    source = SettingsSource()
     try:
-        code = cli.main(args, prog_name="stockrelay", standalone_mode=False, obj=places)
+        code = cli.main(args, prog_name="stockrelay", standalone_mode=False, obj=source)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -44,7 +44,7 @@ def invoke(args: list[str]) -> int:
         click.echo(f"stockrelay: {error.format_message()}", err=True)
         return error.exit_code
     except StockrelayError as error:
-        click.echo(f"stockrelay: {places.told(error)}", err=True)
+        click.echo(f"stockrelay: {source.describe(error)}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
@@ -53,7 +53,7 @@ def invoke(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - Python would print the message, whatever it quotes
-        places.log_unforeseen(error)
+        source.log_unforeseen(error)
         kind = type(error).__name__
         click.echo(
             f"stockrelay: an error that was not foreseen ({kind}); please report what stands in the log",
@@ -80,7 +80,7 @@ def invoke(args: list[str]) -> int:
 )
 @click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
 @click.pass_obj
-def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
+def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None) -> None:
     """Keep marketplaces' stock in step with an ERP's PostgreSQL database.
 
     \b
@@ -98,7 +98,7 @@ def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
     Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration wrong (a retry
     cannot help), 130 interrupted.
     """
-    places.look_in(config, secrets_dir)
+    source.set_paths(config, secrets_dir)
 
 
 @cli.command(
@@ -110,7 +110,7 @@ def cli(places: Places, config: Path | None, secrets_dir: Path | None) -> None:
     },
 )
 @click.pass_obj
-def run(places: Places) -> int:
+def run(source: SettingsSource) -> int:
     """Run the daemon until SIGTERM or SIGINT.
 
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
@@ -124,10 +124,10 @@ def run(places: Places) -> int:
     Under systemd (Type=notify) it reports when it is ready, and feeds the watchdog while its loops run.
     `stockrelay health` asks the same from outside.
     """
-    settings = places.read()
+    settings = source.read()
     from daemon import app
 
-    return asyncio.run(app.run(settings, places.log, places.reread))
+    return asyncio.run(app.run(settings, source.log, source.reread))
 
 
 @cli.command(
@@ -166,17 +166,17 @@ def demo(*, forever: bool, skus: int) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def check(places: Places, *, as_json: bool) -> int:
+def check(source: SettingsSource, *, as_json: bool) -> int:
     """Find what keeps the daemon from working.
 
     Prints a table of checks and what to do about each: configuration, database rights, schema, triggers,
     listing queries, clock, and whether each marketplace can be reached and accepts the credentials. Changes
     nothing.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon.check import run_checks
 
-    results = asyncio.run(run_checks(settings, places.exposed_files()))
+    results = asyncio.run(run_checks(settings, source.exposed_files()))
     if as_json:
         print_json(
             [
@@ -197,7 +197,7 @@ def check(places: Places, *, as_json: bool) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def status(places: Places, *, as_json: bool) -> None:
+def status(source: SettingsSource, *, as_json: bool) -> None:
     """Show the state of every channel.
 
     Its owner, whether it is paused or in trouble, backlog and the age of its oldest change, what is in flight,
@@ -205,17 +205,17 @@ def status(places: Places, *, as_json: bool) -> None:
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon import app, clock
 
     answer = asyncio.run(app.status(settings))
     if as_json:
         print_json(answer)
     else:
-        from daemon.core.moments import Moments
+        from daemon.core.times import TimeFormat
         from daemon.tables import print_status
 
-        print_status(answer, Moments(clock.now(), app.operators_zone(settings)))
+        print_status(answer, TimeFormat(clock.now(), app.operators_zone(settings)))
 
 
 cli.add_section("Begin here", demo, simulate)

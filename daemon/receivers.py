@@ -20,7 +20,7 @@ from apprise.common import PersistentStoreMode
 from pydantic import SecretStr
 
 from daemon.core.errors import ConfigError
-from daemon.core.letters import Language, Letter, fitted
+from daemon.core.messages import Language, Message, fitted
 from daemon.core.secrecy import ForeignMask
 from daemon.settings import receivers as addresses
 
@@ -134,7 +134,7 @@ class Receiver:
     def __repr__(self) -> str:
         return f"Receiver({self.name})"
 
-    async def send(self, letter: Letter, language: Language, timeout: timedelta) -> str | None:
+    async def send(self, message: Message, language: Language, timeout: timedelta) -> str | None:
         """Deliver; return why it failed, in words that hold no secret, or None.
 
         An answer that does not come is not waited for: the thread is left behind, and no other is begun for this
@@ -147,7 +147,7 @@ class Receiver:
 
         def tell() -> None:
             try:
-                result = self._deliver(letter, language)
+                result = self._deliver(message, language)
             finally:
                 # Before the answer is passed on: the next message may follow before this thread has ended.
                 self._is_delivering = False
@@ -165,10 +165,10 @@ class Receiver:
         except TimeoutError:
             return f"no answer within {timeout.total_seconds():g} s"
 
-    def _deliver(self, letter: Letter, language: Language) -> str | None:
+    def _deliver(self, message: Message, language: Language) -> str | None:
         _heard.lines, _heard.answer = [], None
         # WeCom counts bytes, others characters: bytes are the smaller measure.
-        sent = fitted(letter, language, self._service.body_maxlen)
+        sent = fitted(message, language, self._service.body_maxlen)
         try:
             is_taken = self._service.notify(title=sent.title, body=sent.body, body_format=NotifyFormat.TEXT)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises may hold the address: its type alone is told

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.core.finding import Finding, Verdict
-from daemon.core.moments import Moments, span
+from daemon.core.times import TimeFormat, span
 from daemon.logs import in_colour, visible
 
 _STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
@@ -48,23 +48,23 @@ def print_answer(answer: Mapping[str, Any]) -> None:
             click.echo(f"{name}: {_cell(value) if value else 'none'}")
 
 
-def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
+def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
     """What `status` found: a column for each channel, a row for each fact; then what a person has to see to."""
     compared, looked = answer["resynced_at"], answer["capture"]["checked_at"]
     click.echo(
-        f"{moments.full(moments.now)}; everything compared last: "
-        + ("not yet" if compared is None else moments.at(datetime.fromisoformat(compared)))
+        f"{times.full(times.now)}; everything compared last: "
+        + ("not yet" if compared is None else times.at(datetime.fromisoformat(compared)))
         + f"; changes not read yet: {answer['unread_changes']}"
     )
     click.echo(
         ("capture: something is wrong" if answer["capture"]["findings"] else "capture: nothing wrong")
         + "; looked at last: "
-        + ("not yet\n" if looked is None else f"{moments.at(datetime.fromisoformat(looked))}\n")
+        + ("not yet\n" if looked is None else f"{times.at(datetime.fromisoformat(looked))}\n")
     )
     for found in answer["capture"]["findings"]:
         where = f" ({visible(found['subject'])})" if found["subject"] else ""
         click.echo(
-            f"capture, {found['check']}{where} since {moments.at(datetime.fromisoformat(found['since']))}: "
+            f"capture, {found['check']}{where} since {times.at(datetime.fromisoformat(found['since']))}: "
             f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}\n"
         )
     if different := answer["replicas"]["differ_in"]:
@@ -74,7 +74,7 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
             "  what to do: give all of them the same configuration, then restart them or send SIGHUP\n"
         )
     channels: Mapping[str, Mapping[str, Any]] = answer["channels"]
-    told = {name: _told(channel, moments) for name, channel in channels.items()}
+    told = {name: _told(channel, times) for name, channel in channels.items()}
     names = list(dict.fromkeys(name for facts in told.values() for name in facts))
     print_rows(
         [{"": name, **{channel: facts.get(name) for channel, facts in told.items()}} for name in names]
@@ -83,7 +83,7 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
         click.echo("\nlanes:")
         print_rows(
             [
-                {**lane, "since": lane["since"] and moments.at(datetime.fromisoformat(lane["since"]))}
+                {**lane, "since": lane["since"] and times.at(datetime.fromisoformat(lane["since"]))}
                 for lane in divided
             ]
         )
@@ -103,11 +103,11 @@ def print_status(answer: Mapping[str, Any], moments: Moments) -> None:
             print_rows(channel["parked_skus"])
 
 
-def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
+def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     """One channel's facts by their names, in the order in which they are shown."""
 
     def at(time: str) -> str:
-        return moments.at(datetime.fromisoformat(time))
+        return times.at(datetime.fromisoformat(time))
 
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
     oldest = channel["oldest_s"]
@@ -115,7 +115,7 @@ def _told(channel: Mapping[str, Any], moments: Moments) -> dict[str, str]:
     told = {"lanes": _lanes(lanes)} if len(lanes) > 1 else {}
     told |= {
         "owner": _owner(lanes),
-        "owned since": _since(lanes, moments),
+        "owned since": _since(lanes, times),
         "paused": "no",
         "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
         "SKUs": str(channel["skus"]),
@@ -157,11 +157,11 @@ def _owner(lanes: Sequence[Mapping[str, Any]]) -> str:
     return owners.pop() if len(owners) == 1 else f"{len(owners)} replicas"
 
 
-def _since(lanes: Sequence[Mapping[str, Any]], moments: Moments) -> str:
-    times = [lane["since"] for lane in lanes if lane["since"] is not None]
-    if not times:
+def _since(lanes: Sequence[Mapping[str, Any]], times: TimeFormat) -> str:
+    taken = [lane["since"] for lane in lanes if lane["since"] is not None]
+    if not taken:
         return "-"
-    since = moments.at(datetime.fromisoformat(max(times)))
+    since = times.at(datetime.fromisoformat(max(taken)))
     return f"{since}, epoch {lanes[0]['epoch']}" if len(lanes) == 1 else since
 
 

@@ -1,5 +1,6 @@
 """The composition root: the only place that knows every part."""
 
+from daemon.app.administration import adopt, installation, migrate, migration_sql, send_test, uninstall
 from daemon.app.building import (
     connect_options,
     guard_rule,
@@ -13,9 +14,8 @@ from daemon.app.building import (
 )
 from daemon.app.configuration import exposed_files, load, settings_of, settings_schema
 from daemon.app.running import run, serve
-from daemon.app.standing import status
+from daemon.app.status import status
 from daemon.app.syncing import plan_sync, sync
-from daemon.app.upkeep import adopt, installation, migrate, migration_sql, send_test, uninstall
 
 __all__ = [
     "adopt",

@@ -19,7 +19,7 @@ from daemon.marketplaces.registry import spec_of
 from daemon.progress import Pulse
 from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
-from daemon.services.notify import Manners, Notifier, Receiver
+from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
 from daemon.services.reconcile import Limits as ReconcileLimits
 from daemon.services.reconcile import Reconciler
 from daemon.settings import ChannelSettings, Settings
@@ -232,10 +232,10 @@ def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> Reconcile
     )
 
 
-def manners(settings: Settings) -> Manners:
+def delivery_policy(settings: Settings) -> DeliveryPolicy:
     """Return how notifications are sent."""
     notify = settings.notify
-    return Manners(
+    return DeliveryPolicy(
         language=notify.language,
         titles=titles(settings, notify.language),
         zone=operators_zone(settings),
@@ -251,7 +251,11 @@ def manners(settings: Settings) -> Manners:
 def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
     """Build the notification service. Raises ConfigError."""
     return Notifier(
-        Outbox(database), receivers(settings), sorted(settings.enabled_channels()), manners(settings), pulse
+        Outbox(database),
+        receivers(settings),
+        sorted(settings.enabled_channels()),
+        delivery_policy(settings),
+        pulse,
     )
 
 

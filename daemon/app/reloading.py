@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.app.building import connect_options, limits, manners, receivers
+from daemon.app.building import connect_options, delivery_policy, limits, receivers
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.logs import Log
@@ -116,7 +116,7 @@ def take_rest(
 ) -> None:
     """Apply the settings to the doorbell's next connection and to the notifier's next message."""
     doorbell.options = connect_options(settings, is_direct=True)
-    notifier.use(recipients, manners(settings))
+    notifier.use(recipients, delivery_policy(settings))
 
 
 async def _in_thread(work: Callable[[], _Read]) -> _Read:

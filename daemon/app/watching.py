@@ -11,7 +11,7 @@ import structlog
 
 from daemon import clock
 from daemon.app.reloading import Reloading
-from daemon.app.standing import status
+from daemon.app.status import status
 from daemon.app.supervising import Run, Supervisor
 from daemon.core.types import ChannelName
 from daemon.logs import Log

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from daemon import clock
-from daemon.commands.manners import DONE, EARLIEST, FAILED, LATEST, Command, channels
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.framework import DONE, EARLIEST, FAILED, LATEST, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.conclusion import GONE
+from daemon.core.explain.facts import named
 from daemon.core.outcome import Kind
-from daemon.core.story import named
 from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _A_DAY: Final = timedelta(days=1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def attempts(
-    places: Places,
+    source: SettingsSource,
     *,
     channel: str | None,
     sku: str | None,
@@ -80,7 +80,7 @@ def attempts(
 
     Kept for history.keep_days days.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon import app
 
     zone = app.operators_zone(settings)

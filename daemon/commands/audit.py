@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Group
-from daemon.commands.places import Places, print_json, print_line
+from daemon.commands.framework import DONE, FAILED, Group
+from daemon.commands.settings_source import SettingsSource, print_json, print_line
 from daemon.core.audit import Head, parsed_head
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def audit() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def verify(places: Places, *, heads: tuple[str, ...], as_json: bool) -> int:
+def verify(source: SettingsSource, *, heads: tuple[str, ...], as_json: bool) -> int:
     """Recompute the hashes of the attempt log and name what was changed.
 
     Finds attempts that were altered, removed or added by anything but the daemon's own writing. The owner of the
     schema could rewrite the hashes as well: compare with heads that were logged before (--head). A head whose day is
     older than history.keep_days is listed as not verified, and is no failure.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     found = asyncio.run(_verify(settings, [_head(text) for text in heads]))
     if as_json:
         print_json(found)

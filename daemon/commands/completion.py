@@ -5,7 +5,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from daemon.commands.manners import FAILED, WRONG_CONFIGURATION, Command
+from daemon.commands.framework import FAILED, WRONG_CONFIGURATION, Command
 
 _PROGRAM: Final = "stockrelay"
 

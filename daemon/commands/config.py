@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from daemon.commands.manners import FAILED, WRONG_CONFIGURATION, Group
-from daemon.commands.places import Places, print_json
+from daemon.commands.framework import FAILED, WRONG_CONFIGURATION, Group
+from daemon.commands.settings_source import SettingsSource, print_json
 
 
 @click.group(cls=Group)
@@ -16,12 +16,12 @@ def config() -> None:
 @config.command(examples=["config show", "config show --json | jq .channels.tokyo.rate_per_s"])
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def show(places: Places, *, as_json: bool) -> None:
+def show(source: SettingsSource, *, as_json: bool) -> None:
     """Print the settings in force, defaults included, secrets masked.
 
     A line for each key, as it is called in the file and in messages.
     """
-    answer = places.read(log_to=sys.stderr, takes_placeholders=True).masked()
+    answer = source.read(log_to=sys.stderr, takes_placeholders=True).masked()
     if as_json:
         print_json(answer)
     else:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, local_time, print_json, print_line
+from daemon.commands.framework import DONE, FAILED, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, local_time, print_json, print_line
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 @click.option("--by", metavar="NAME", help="Who pauses. Default: this user and machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json: bool) -> None:
+def pause(source: SettingsSource, channel: str, *, reason: str, by: str | None, as_json: bool) -> None:
     """Send nothing to CHANNEL until `resume`.
 
     What is in flight ends as it would have. Changes are still captured and gathered, and nothing is lost:
     after `stockrelay resume CHANNEL` the newest number of each SKU is sent. The pause is kept in the database: every
     replica honours it, and a restart does not end it. Pausing twice keeps the first time and the last reason.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     answer = asyncio.run(_pause(settings, name, by or _whoami(), reason))
     if as_json:
@@ -57,12 +57,12 @@ def pause(places: Places, channel: str, *, reason: str, by: str | None, as_json:
 @click.argument("channel", shell_complete=channels)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def resume(places: Places, channel: str, *, as_json: bool) -> None:
+def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """Go on with a paused CHANNEL.
 
     What has gathered meanwhile is sent at the channel's rate, sell-outs first, each SKU with its newest number.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     answer = asyncio.run(_resume(settings, name))
     if as_json:

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Command
-from daemon.commands.places import Places, print_json, print_line
+from daemon.commands.framework import DONE, FAILED, Command
+from daemon.commands.settings_source import SettingsSource, print_json, print_line
 from daemon.core.errors import StoreRefused
 
 
@@ -19,7 +19,7 @@ from daemon.core.errors import StoreRefused
 @click.option("--grant-to", metavar="ROLE", help="Give this role what the daemon needs in our schema.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -> None:
+def migrate(source: SettingsSource, *, sql: bool, grant_to: str | None, as_json: bool) -> None:
     """Create or update our schema and triggers.
 
     The schema is called `stockrelay`; the triggers stand on the watched tables, and those of tables that are
@@ -29,7 +29,7 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
     """
     if sql and as_json:
         raise click.UsageError("--sql prints SQL, not JSON; give one of the two", click.get_current_context())
-    settings = places.read(log_to=sys.stderr, takes_placeholders=sql)
+    settings = source.read(log_to=sys.stderr, takes_placeholders=sql)
     from daemon import app
 
     if sql:
@@ -50,7 +50,7 @@ def migrate(places: Places, *, sql: bool, grant_to: str | None, as_json: bool) -
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def adopt(places: Places, *, as_json: bool) -> None:
+def adopt(source: SettingsSource, *, as_json: bool) -> None:
     """Accept this database as the one to push from.
 
     After a restore, pg_upgrade, a logical cutover or CREATE DATABASE ... TEMPLATE the database is not the one that was
@@ -58,7 +58,7 @@ def adopt(places: Places, *, as_json: bool) -> None:
     Make sure that no daemon still pushes from the original database: Stockrelay cannot detect that. Every number is
     sent again, except for parked SKUs. Refused while a subscription writes our schema.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon import app
 
     answer = asyncio.run(app.adopt(settings))
@@ -83,7 +83,7 @@ def adopt(places: Places, *, as_json: bool) -> None:
 @click.option("--force", "is_forced", is_flag=True, help="Even while daemons run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON. Needs --yes.")
 @click.pass_obj
-def uninstall(places: Places, *, is_confirmed: bool, is_forced: bool, as_json: bool) -> int:
+def uninstall(source: SettingsSource, *, is_confirmed: bool, is_forced: bool, as_json: bool) -> int:
     """Take our triggers and our schema out of the database.
 
     The ERP may go on working meanwhile: the triggers are taken off table by table, waiting for each only briefly, and
@@ -93,7 +93,7 @@ def uninstall(places: Places, *, is_confirmed: bool, is_forced: bool, as_json: b
     """
     if not is_confirmed and (as_json or not sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon import app
 
     if not is_confirmed:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from daemon.commands.manners import FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.framework import FAILED, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.errors import StockrelayError
-from daemon.core.moments import Moments
-from daemon.core.narration import Story, tell
-from daemon.core.near import nearest
-from daemon.core.story import Facts, Rhythm
+from daemon.core.explain.explanation import Explanation, explain_sku
+from daemon.core.explain.facts import Facts, Rhythm
+from daemon.core.similar import nearest
+from daemon.core.times import TimeFormat
 from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _WIDTH: Final = 105
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_json: bool) -> None:
+def explain(source: SettingsSource, sku: str, *, channel: str | None, attempts: int, as_json: bool) -> None:
     """Tell why a marketplace shows what it shows for SKU.
 
     For each channel, in order: the ERP's number now, the listing's row and what is made of it, what the ledger
@@ -61,7 +61,7 @@ def explain(places: Places, sku: str, *, channel: str | None, attempts: int, as_
     SKU is the ERP's name. A marketplace's own name of it is taken, too. Reads only, and
     works whether a daemon runs or not.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     wanted = None if channel is None else known_channel(settings, channel)
     answer = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
     if as_json:
@@ -78,23 +78,23 @@ class Answer:
     asked: str
     sku: Sku
     meaning: str | None
-    moments: Moments
-    told: Sequence[tuple[Facts, Story]]
+    times: TimeFormat
+    told: Sequence[tuple[Facts, Explanation]]
 
     def lines(self) -> Iterator[str]:
         from daemon.logs import visible
         from daemon.tables import bold
 
-        yield f"{bold(visible(self.sku))}, {self.moments.full(self.moments.now)}"
+        yield f"{bold(visible(self.sku))}, {self.times.full(self.times.now)}"
         if self.meaning:
             yield visible(self.meaning)
-        for facts, story in self.told:
+        for facts, explanation in self.told:
             yield ""
-            yield f"{bold(facts.channel)}: {story.state}"
-            for chapter in story.chapters:
-                lines = [part for line in chapter.lines for part in _folded(visible(line))]
+            yield f"{bold(facts.channel)}: {explanation.state}"
+            for section in explanation.sections:
+                lines = [part for line in section.lines for part in _folded(visible(line))]
                 for place, line in enumerate(lines):
-                    label = chapter.about if place == 0 else ""
+                    label = section.about if place == 0 else ""
                     yield f"  {label:<{_LABEL}}{line}"
 
     def as_json(self) -> dict[str, Any]:
@@ -102,8 +102,8 @@ class Answer:
             "asked": self.asked,
             "sku": self.sku,
             "meaning": self.meaning,
-            "now": self.moments.now.isoformat(),
-            "channels": {facts.channel: _as_json(facts, story) for facts, story in self.told},
+            "now": self.times.now.isoformat(),
+            "channels": {facts.channel: _as_json(facts, explanation) for facts, explanation in self.told},
         }
 
 
@@ -117,12 +117,12 @@ def _folded(line: str) -> list[str]:
     return [part.replace("\0", " ") for part in parts]
 
 
-def _as_json(facts: Facts, story: Story) -> dict[str, Any]:
+def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
     known = _isoformatted(asdict(facts))
     return {
-        "state": story.state,
-        "next": story.next,
-        "story": {chapter.about: list(chapter.lines) for chapter in story.chapters},
+        "state": explanation.state,
+        "next": explanation.next,
+        "explanation": {section.about: list(section.lines) for section in explanation.sections},
         "listing": {
             "query": f"channels.{facts.channel}.listing",
             "problem": facts.listing_problem,
@@ -168,9 +168,9 @@ async def explained(settings: "Settings", asked: Sku, channel: ChannelName | Non
         if not any(_is_known(facts) for facts in found):
             sku, meaning = await _namesake(answers, listings, asked)
             found = await _facts(settings, answers, listings, sku, attempts)
-        moments = Moments(found[-1].now, app.operators_zone(settings))
-        told = [(facts, tell(facts, problems[facts.channel], moments)) for facts in found]
-    return Answer(asked, sku, meaning, moments, told)
+        times = TimeFormat(found[-1].now, app.operators_zone(settings))
+        told = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
+    return Answer(asked, sku, meaning, times, told)
 
 
 async def _facts(
@@ -193,7 +193,7 @@ async def _facts(
 
 
 def _is_known(facts: Facts) -> bool:
-    # A listing that fails may know it; the story says so.
+    # A listing that fails may know it; the explanation says so.
     return bool(facts.row or facts.listed or facts.attempts or facts.differences or facts.listing_problem)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Command
-from daemon.commands.places import Places, print_json
+from daemon.commands.framework import DONE, FAILED, Command
+from daemon.commands.settings_source import SettingsSource, print_json
 
 
 @click.command(
@@ -35,7 +35,7 @@ from daemon.commands.places import Places, print_json
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def health(places: Places, *, ready: bool, port: int | None, timeout_s: float, as_json: bool) -> int:
+def health(source: SettingsSource, *, ready: bool, port: int | None, timeout_s: float, as_json: bool) -> int:
     """Say in one line whether the daemon on this machine is well.
 
     Asks its ops port (ops.host, ops.port). It is alive while its loops turn, whatever the database and the
@@ -44,7 +44,7 @@ def health(places: Places, *, ready: bool, port: int | None, timeout_s: float, a
     if math.isnan(timeout_s):
         # Neither above nor below any bound.
         raise click.BadParameter("nan is no number of seconds.", param_hint="--timeout")
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon.core.errors import StockrelayError
     from daemon.ops.asking import ask
 

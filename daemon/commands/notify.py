@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from daemon.commands.manners import FAILED, Group
-from daemon.commands.places import Places, print_json
+from daemon.commands.framework import FAILED, Group
+from daemon.commands.settings_source import SettingsSource, print_json
 
 _NOBODY: Final = "no receivers: notify.urls is empty; docs/notifications.md shows how to write an address"
 
@@ -29,12 +29,12 @@ def notify() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def test(places: Places, *, language: str | None, as_json: bool) -> int:
+def test(source: SettingsSource, *, language: str | None, as_json: bool) -> int:
     """Send a test message to every address in notify.urls.
 
     Prints the result for each, without the address. Needs no database.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     from daemon import app
     from daemon.core.errors import StockrelayError
 

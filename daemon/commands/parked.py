@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Group, channels
-from daemon.commands.places import Places, known_channel, print_json, print_line
+from daemon.commands.framework import DONE, FAILED, Group, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
 
@@ -45,14 +45,14 @@ def parked() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_parked(
-    places: Places, channel: str | None, *, limit: int, with_discarded: bool, as_json: bool
+    source: SettingsSource, channel: str | None, *, limit: int, with_discarded: bool, as_json: bool
 ) -> None:
     """Show parked SKUs and why, the newest first.
 
     Of CHANNEL, or of every channel. SKUs of the listing that can't be followed at all (of more than 1,000 bytes, or no
     text in the database's encoding) are named, too: the listing is read for that.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
     answer = asyncio.run(_list(settings, channels, limit, with_discarded=with_discarded))
     if as_json:
@@ -100,7 +100,7 @@ def _print_refused(channel: str, refused: dict[str, Any]) -> None:
 @click.option("--all", "is_all", is_flag=True, help="Every parked SKU of the channel.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, as_json: bool) -> int:
+def retry(source: SettingsSource, channel: str, skus: tuple[str, ...], *, is_all: bool, as_json: bool) -> int:
     """Try parked SKUs of CHANNEL again.
 
     With --all, at half the channel's rate, so that new changes are not behind them. A SKU that is still wrong is
@@ -108,7 +108,7 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
     """
     if is_all == bool(skus):
         raise click.UsageError("name the SKUs, or give --all", click.get_current_context())
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     done = asyncio.run(_retry(settings, name, None if is_all else [Sku(sku) for sku in skus]))
     return _say(name, "retried", done, skus, as_json=as_json)
@@ -122,14 +122,14 @@ def retry(places: Places, channel: str, skus: tuple[str, ...], *, is_all: bool, 
 @click.argument("skus", metavar="SKU...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def discard(places: Places, channel: str, skus: tuple[str, ...], *, as_json: bool) -> int:
+def discard(source: SettingsSource, channel: str, skus: tuple[str, ...], *, as_json: bool) -> int:
     """Leave parked SKUs of CHANNEL as they are, knowingly.
 
     Nothing is forgotten and nothing is sent: they stay parked, and the list, the status and the
     notifications leave them out. When the data changes, such a SKU is tried like any other, and if it is parked
     again it is shown again. `parked retry` takes a discard back.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     done = asyncio.run(_discard(settings, name, [Sku(sku) for sku in skus]))
     return _say(name, "discarded", done, skus, as_json=as_json)

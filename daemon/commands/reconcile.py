@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from daemon.commands.manners import DONE, EARLIEST, FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, print_json, print_line
+from daemon.commands.framework import DONE, EARLIEST, FAILED, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.types import ChannelName
 
@@ -75,7 +75,7 @@ _COLUMNS: Final = (
 )
 @click.pass_obj
 def reconcile(
-    places: Places,
+    source: SettingsSource,
     *,
     day: datetime | None,
     channel: str | None,
@@ -90,7 +90,7 @@ def reconcile(
     and the receivers of notifications get the report. A run that was killed half-way resumes when you run the
     command again.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())
     from daemon import clock
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, Command, channels
-from daemon.commands.places import Places, known_channel, local_time, print_json
+from daemon.commands.framework import DONE, FAILED, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, local_time, print_json
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @click.argument("channel", shell_complete=channels)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def release(places: Places, channel: str, *, as_json: bool) -> None:
+def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """Send the numbers of CHANNEL that the guard holds.
 
     They are due at once. For the next guard.window_s, further numbers are sent without asking, so that the rest of the
     same import is not held again.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     answer = asyncio.run(_release(settings, name))
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.commands.manners import DONE, FAILED, WRONG_CONFIGURATION, Command
+from daemon.commands.framework import DONE, FAILED, WRONG_CONFIGURATION, Command
 from daemon.core.errors import StockrelayError
 
 if TYPE_CHECKING:

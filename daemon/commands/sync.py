@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.manners import INTERRUPTED, Command, channels
-from daemon.commands.places import Places, known_channel, print_json
+from daemon.commands.framework import INTERRUPTED, Command, channels
+from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def sync(places: Places, channel: str, *, dry_run: bool, as_json: bool) -> int:
+def sync(source: SettingsSource, channel: str, *, dry_run: bool, as_json: bool) -> int:
     """Send the whole listing to CHANNEL, once.
 
     For a new channel, or one whose contents are unknown: every number is sent, whatever was acknowledged
@@ -39,7 +39,7 @@ def sync(places: Places, channel: str, *, dry_run: bool, as_json: bool) -> int:
 
     Ctrl-C and kills lose nothing: run it again and it goes on where it stopped.
     """
-    settings = places.read(log_to=sys.stderr)
+    settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     if dry_run:
         return _show_plan(settings, name, as_json=as_json)

@@ -95,9 +95,9 @@ class StatusPage:
                 reply = as_json(200, await self._read())
         except (StockrelayError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_STATUS_TIMEOUT_S:g} s"
-            log.warning("ops.status_unread", reason=reason)
+            log.warning("ops.status_unavailable", reason=reason)
             reply = as_json(
-                503, {"error": "the database does not tell it now; see ops.status_unread in the log"}
+                503, {"error": "the database does not tell it now; see ops.status_unavailable in the log"}
             )
         ended = self._now()
         self._until = ended + max(self._keep_s, _DUTY * (ended - began))

@@ -44,7 +44,7 @@ class ConfigurationWatch:
         await run_loop(self._look, stop, self._pulse, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.debug("run.configurations_unread", reason=str(error))
+        log.debug("run.configurations_unavailable", reason=str(error))
 
     async def _look(self) -> None:
         ours = self._ours()

@@ -84,7 +84,7 @@ class GuardService:
         await self._tidy()
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.warning("guard.look_delayed", channel=self._channel, reason=str(error))
+        log.warning("guard.check_delayed", channel=self._channel, reason=str(error))
 
     async def _tidy(self) -> None:
         if self._rule is not None and clock.monotonic() >= self._tidy_at:

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 import structlog
 
 from daemon import clock
-from daemon.core import letters
+from daemon.core import messages
 from daemon.core.backoff import AT_ONCE, Delay, backoff
 from daemon.core.errors import StockrelayError
-from daemon.core.letters import Language, Letter
+from daemon.core.messages import Language, Message
 from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
@@ -50,12 +50,12 @@ class Receiver(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def send(self, letter: Letter, language: Language, timeout: timedelta) -> str | None:
+    async def send(self, message: Message, language: Language, timeout: timedelta) -> str | None:
         """Deliver; return why it failed, or None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class DeliveryPolicy:
     """How people are notified. `titles` are the channels' names for people; messages show times in `zone`."""
 
     language: Language
@@ -78,30 +78,30 @@ class Notifier:
         outbox: Outbox,
         receivers: Sequence[Receiver],
         channels: Sequence[ChannelName],
-        manners: Manners,
+        policy: DeliveryPolicy,
         pulse: Pulse | None = None,
     ) -> None:
         self._outbox = outbox
         self._receivers = receivers
         self._channels = channels
-        self._manners = manners
+        self._policy = policy
         self._pulse = pulse or unwatched()
         self._look_at = self._forget_at = float("-inf")
 
-    def use(self, receivers: Sequence[Receiver], manners: Manners) -> None:
+    def use(self, receivers: Sequence[Receiver], policy: DeliveryPolicy) -> None:
         """Tell the next message like this."""
         self._receivers = receivers
-        self._manners = manners
+        self._policy = policy
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until stopped; a database that is away is waited for."""
         if not self._receivers:
-            log.warning("notify.nobody_told", advice="set notify.urls; see docs/notifications.md")
+            log.warning("notify.no_receivers", advice="set notify.urls; see docs/notifications.md")
 
         async def step() -> Delay | None:
             return AT_ONCE if await self._step(stop) else None
 
-        longest_step_s = _LONGEST_TURN_S + self._manners.timeout.total_seconds()
+        longest_step_s = _LONGEST_TURN_S + self._policy.timeout.total_seconds()
         pace = Pace(_POLL_S, longest_step_s, base=timedelta(seconds=_POLL_S), cap=_BACKOFF_CAP)
         await run_loop(step, stop, self._pulse, pace, self._on_failure)
 
@@ -121,19 +121,19 @@ class Notifier:
 
     async def _look(self) -> None:
         """Post what no other service posts."""
-        await self._outbox.tell_troubles(self._channels, self._manners.lasting)
+        await self._outbox.tell_troubles(self._channels, self._policy.lasting)
         for channel in self._channels:
-            await self._outbox.tell_parked(channel, self._manners.gather, _PARKED_EVERY)
+            await self._outbox.tell_parked(channel, self._policy.gather, _PARKED_EVERY)
 
     async def _carry(self, stop: asyncio.Event) -> bool:
         """Tell the next message; False: there is none."""
         if not self._receivers:
             for notice in await self._outbox.leave_untold():
-                log.info("notify.notice_untold", kind=notice.kind, channel=notice.channel, key=notice.key)
+                log.info("notify.notice_unsent", kind=notice.kind, channel=notice.channel, key=notice.key)
             return False
-        manners = self._manners
+        policy = self._policy
         taken = await self._outbox.take(
-            manners.timeout + _HOLD_MORE, manners.gather, manners.most_per_hour, _URGENT
+            policy.timeout + _HOLD_MORE, policy.gather, policy.most_per_hour, _URGENT
         )
         if not taken:
             return False
@@ -142,11 +142,11 @@ class Notifier:
 
     async def _send(self, taken: Sequence[Taken], stop: asyncio.Event) -> dict[str, str | None]:
         """Deliver to all who do not have it; say why each failed, or None."""
-        letter = self._letter(taken)
+        message = self._message(taken)
         left = [receiver for receiver in self._receivers if receiver.name not in taken[0].reached]
         sending = {
             receiver.name: asyncio.create_task(
-                receiver.send(letter, self._manners.language, self._manners.timeout),
+                receiver.send(message, self._policy.language, self._policy.timeout),
                 name=f"tell {receiver.name}",
             )
             for receiver in left
@@ -163,11 +163,11 @@ class Notifier:
             await asyncio.gather(stopping, everybody, return_exceptions=True)
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
-    def _letter(self, taken: Sequence[Taken]) -> Letter:
-        language, zone, titles = self._manners.language, self._manners.zone, self._manners.titles
+    def _message(self, taken: Sequence[Taken]) -> Message:
+        language, zone, titles = self._policy.language, self._policy.zone, self._policy.titles
         notices = [each.notice for each in taken]
-        return letters.gather(
-            [letters.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices], language
+        return messages.gather(
+            [messages.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices], language
         )
 
     async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:
@@ -178,7 +178,7 @@ class Notifier:
         reached = {*taken[0].reached, *(results.keys() - failures.keys())}
         pauses = [self._pause(each) for each in taken]
         # A notice about an undelivered notice never expires: nothing else would report it.
-        are_over = [each.age >= self._manners.give_up and kind != NOTIFICATION_FAILED for each in taken]
+        are_over = [each.age >= self._policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
         told = Told(tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over)
         ours = await self._outbox.finish(taken, told)
         for name, reason in results.items():
@@ -209,7 +209,7 @@ class Notifier:
         await self._outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
 
     def _pause(self, taken: Taken) -> timedelta:
-        return backoff(taken.tries, self._manners.retry, self._manners.retry_most, clock.jitter())
+        return backoff(taken.tries, self._policy.retry, self._policy.retry_most, clock.jitter())
 
 
 async def _stopped(stop: asyncio.Event) -> None:

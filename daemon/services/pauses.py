@@ -48,7 +48,7 @@ class PauseWatch:
         self._told(None)
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.debug("control.pauses_unread", reason=str(error))
+        log.debug("control.pauses_unavailable", reason=str(error))
         self._told(error)
 
     def _note(self, paused: dict[ChannelName, Pause]) -> None:

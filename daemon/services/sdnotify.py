@@ -65,7 +65,7 @@ class SystemdNotifier:
         reasons, stalled = self._reasons(), self._stalled()
         if not self._is_ready and not reasons and not stalled and line.tell("READY=1"):
             self._is_ready = True
-            log.info("systemd.readiness_told")
+            log.info("systemd.readiness_reported")
         status = _status(reasons, stalled)
         if status != self._status and line.tell(f"STATUS={status}"):
             self._status = status

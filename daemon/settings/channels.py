@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import SecretStr, model_validator
 
-from daemon.core.near import nearest
+from daemon.core.similar import nearest
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
 from daemon.settings.sections import Contradiction, Place, Section

@@ -12,9 +12,18 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
+from daemon.core.explain.facts import (
+    Facts,
+    Filling,
+    LedgerRow,
+    PastAttempt,
+    PastDifference,
+    Rhythm,
+    Stop,
+    Twin,
+)
 from daemon.core.guard import GuardRule, threshold
 from daemon.core.plan import Listed
-from daemon.core.story import Difference, Facts, Filling, PastAttempt, Rhythm, Row, Stop, Twin
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
 from daemon.store.control import Pauses
@@ -95,7 +104,7 @@ class Answers:
             past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
             differences = await connection.fetch(_SQL["differences"], channel, sku)
         assert intake is not None
-        row = None if record is None else row_as(Row, record)
+        row = None if record is None else row_as(LedgerRow, record)
         # As a claim does: what the listing says is read after the ledger.
         listed, rows, problem = await self._listed(listing, sku)
         heir = None
@@ -121,7 +130,7 @@ class Answers:
             row=row,
             heir=heir,
             attempts=tuple(row_as(PastAttempt, one) for one in past),
-            differences=tuple(row_as(Difference, one) for one in differences),
+            differences=tuple(row_as(PastDifference, one) for one in differences),
             guard=_guard(guard),
             filling=_filling(guard, kept),
             threshold=threshold(kept.guard, guard.on_sale) if kept.guard else "",
@@ -144,7 +153,7 @@ class Answers:
         )
 
     async def _twins(
-        self, listing: ChannelListing, sku: Sku, row: Row | None, listed: Listed | None
+        self, listing: ChannelListing, sku: Sku, row: LedgerRow | None, listed: Listed | None
     ) -> tuple[Twin, ...]:
         """Other SKUs with the same identifiers, which are the listing's now, or those that were read last."""
         names = row and row.listed_identifiers if listed is None else listed.identifiers

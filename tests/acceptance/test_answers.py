@@ -53,10 +53,10 @@ async def test_a_pause_stops_pushes_over_kill_and_restart_and_resume_sends_the_n
     status = (await stage.status())["channels"]
     assert status[SEKORM]["paused"]["reason"] == "stocktaking"
     assert status[YMATOU]["paused"] is None
-    story = (await asked(stage, "explain", "SKU-1"))["channels"]
-    assert "stockrelay resume sekorm" in story[SEKORM]["next"]
-    assert "143 is sent" in story[SEKORM]["next"]
-    assert story[YMATOU]["state"] == "in sync"
+    explanation = (await asked(stage, "explain", "SKU-1"))["channels"]
+    assert "stockrelay resume sekorm" in explanation[SEKORM]["next"]
+    assert "143 is sent" in explanation[SEKORM]["next"]
+    assert explanation[YMATOU]["state"] == "in sync"
     assert stage.simulator.stats.count(SEKORM) == sent, "something was sent while the channel was paused"
     assert stage.simulator.state.quantity(SEKORM, ("PN-1", "AMS")) == 100
     assert (await asked(stage, "resume", SEKORM))["was_paused_by"] == "ann"
@@ -99,9 +99,9 @@ async def test_parked_skus_are_retried_when_the_partner_no_longer_refuses_them(s
     listed = await asked(stage18, "parked", "list")
     assert [row["sku"] for row in listed[SEKORM]["skus"]] == ["SKU-1"]
     assert "商品不存在" in listed[YMATOU]["skus"][0]["reason"]
-    story = (await asked(stage18, "explain", "SKU-2"))["channels"][YMATOU]
-    assert story["state"] == "parked"
-    assert "商品不存在" in story["story"]["attempts"][0]
+    explanation = (await asked(stage18, "explain", "SKU-2"))["channels"][YMATOU]
+    assert explanation["state"] == "parked"
+    assert "商品不存在" in explanation["explanation"]["attempts"][0]
     # Known: left out of list and status, and still parked.
     assert (await asked(stage18, "parked", "discard", YMATOU, "SKU-2"))["discarded"] == ["SKU-2"]
     listed = await asked(stage18, "parked", "list", YMATOU)

@@ -86,7 +86,7 @@ async def _push_from(database: Database, folder: Path) -> list[Line]:
 
 async def test_a_publication_of_all_tables_hinders_neither_migrate_nor_the_daemon(origin: Origin) -> None:
     told = {line["event"] for line in origin.lines if line["level"] in ("warning", "error")}
-    assert told == {"notify.nobody_told"}
+    assert told == {"notify.no_receivers"}
 
 
 async def test_on_each_kind_of_new_server_all_is_told_again_and_then_the_daemon_rests(

@@ -107,7 +107,7 @@ async def test_it_is_ready_when_lanes_can_be_served_is_fed_and_says_that_it_stop
         assert await unit.ended() == 0
     assert manager.heard("READY") == ["1"]
     assert manager.heard("EXTEND_TIMEOUT_USEC")[-1] == f"{int((GRACE_S + 30) * 1e6)}"
-    assert "systemd.readiness_told" in unit.log()
+    assert "systemd.readiness_reported" in unit.log()
 
 
 async def test_while_the_database_is_away_it_is_not_ready_and_asks_for_time(

@@ -17,7 +17,7 @@ import click
 import pytest
 
 from daemon.cli import cli, invoke
-from daemon.commands.manners import Command, Group
+from daemon.commands.framework import Command, Group
 from tests.channels import CHANNELS
 from tests.example import VARIABLES
 

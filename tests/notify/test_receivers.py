@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 from daemon import clock, logs
 from daemon.core.errors import ConfigError
-from daemon.core.letters import Letter
+from daemon.core.messages import Message
 from daemon.receivers import Receiver, make_receivers
 from daemon.settings import receivers as addresses
 from tests.notify.inbox import TIMEOUT, Inbox, Mailbox
 
-LETTER = Letter("世强 推送暂停：连接不上", "自 10:03 起……\n· 请检查网络")
+MESSAGE = Message("世强 推送暂停：连接不上", "自 10:03 起……\n· 请检查网络")
 SOON = timedelta(seconds=TIMEOUT)
 TOKEN = "tok3nZq8hunter2"
 
@@ -28,36 +28,36 @@ def receiver(url: str) -> Receiver:
 
 
 async def test_a_webhook_gets_title_and_text_intact(box: Inbox) -> None:
-    assert await receiver(box.url()).send(LETTER, "zh", SOON) is None
-    assert (box.got[0]["title"], box.got[0]["message"]) == (LETTER.title, LETTER.body)
+    assert await receiver(box.url()).send(MESSAGE, "zh", SOON) is None
+    assert (box.got[0]["title"], box.got[0]["message"]) == (MESSAGE.title, MESSAGE.body)
 
 
 async def test_a_mail_keeps_chinese_in_subject_and_text(mailbox: Mailbox) -> None:
-    assert await receiver(mailbox.url()).send(LETTER, "zh", SOON) is None
+    assert await receiver(mailbox.url()).send(MESSAGE, "zh", SOON) is None
     (mail,) = mailbox.mails
-    assert mail["subject"] == LETTER.title
+    assert mail["subject"] == MESSAGE.title
     assert mail["to"] == "boss@shop.example"
     text = mail.get_body(("plain",))
     assert text is not None
-    assert text.get_content().strip().splitlines() == LETTER.body.splitlines()
+    assert text.get_content().strip().splitlines() == MESSAGE.body.splitlines()
 
 
 async def test_a_mail_server_that_refuses_is_told_in_its_words(mailbox: Mailbox) -> None:
     mailbox.refusal = "554 5.7.1 spam suspected"
-    reason = await receiver(mailbox.url()).send(LETTER, "zh", SOON)
+    reason = await receiver(mailbox.url()).send(MESSAGE, "zh", SOON)
     assert reason == "the mail server answers 554 5.7.1 spam suspected"
     assert not mailbox.mails
 
 
 async def test_a_mail_server_that_takes_no_password_is_told_with_what_to_try(mailbox: Mailbox) -> None:
     url = mailbox.url().replace("mailto://", "mailto://boss:secret@")
-    reason = await receiver(url).send(LETTER, "zh", SOON)
+    reason = await receiver(url).send(MESSAGE, "zh", SOON)
     assert reason is not None
     assert "mode=starttls" in reason
 
 
 async def test_plain_http_where_tls_is_wanted_is_told(box: Inbox) -> None:
-    reason = await receiver(box.url().replace("json://", "jsons://")).send(LETTER, "zh", SOON)
+    reason = await receiver(box.url().replace("json://", "jsons://")).send(MESSAGE, "zh", SOON)
     assert reason is not None
     assert "TLS" in reason
 
@@ -65,13 +65,13 @@ async def test_plain_http_where_tls_is_wanted_is_told(box: Inbox) -> None:
 @pytest.mark.parametrize("status", [204, 301, 400, 500])
 async def test_only_a_success_is_a_success(box: Inbox, status: int) -> None:
     box.answer = (status, {})
-    reason = await receiver(box.url()).send(LETTER, "zh", SOON)
+    reason = await receiver(box.url()).send(MESSAGE, "zh", SOON)
     assert reason == (None if status == 204 else f"it answers HTTP {status}")
     assert len(box.got) == 1, "a redirect is not followed"
 
 
 async def test_nobody_at_the_address_is_told_in_plain_words() -> None:
-    reason = await receiver("json://127.0.0.1:1/hook").send(LETTER, "zh", SOON)
+    reason = await receiver("json://127.0.0.1:1/hook").send(MESSAGE, "zh", SOON)
     assert reason == "connection refused"
 
 
@@ -86,21 +86,21 @@ async def test_messages_may_follow_each_other_at_once(box: Inbox, monkeypatch: p
     # As on a machine that is busy elsewhere.
     monkeypatch.setattr(threading, "Thread", _SlowToEnd)
     for _ in range(3):
-        assert await asked.send(LETTER, "zh", SOON) is None
+        assert await asked.send(MESSAGE, "zh", SOON) is None
 
 
 async def test_a_receiver_that_hangs_is_left_and_not_asked_again_meanwhile(box: Inbox) -> None:
     box.is_open.clear()
     hanging = receiver(box.url() + "?rto=60")
     began = clock.monotonic()
-    assert await hanging.send(LETTER, "zh", timedelta(seconds=0.3)) == "no answer within 0.3 s"
+    assert await hanging.send(MESSAGE, "zh", timedelta(seconds=0.3)) == "no answer within 0.3 s"
     assert clock.monotonic() - began < 3
-    assert await hanging.send(LETTER, "zh", SOON) == "it still has not answered the message before"
+    assert await hanging.send(MESSAGE, "zh", SOON) == "it still has not answered the message before"
     assert len(box.got) == 1
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == hanging.name)
     box.is_open.set()
     async with asyncio.timeout(TIMEOUT):
-        while await hanging.send(LETTER, "zh", SOON) is not None:  # noqa: ASYNC110 - a thread's end has no event
+        while await hanging.send(MESSAGE, "zh", SOON) is not None:  # noqa: ASYNC110 - a thread's end has no event
             await asyncio.sleep(0.01)
 
 
@@ -132,8 +132,8 @@ REFUSED = {
 @pytest.mark.parametrize("kind", list(TAKEN))
 async def test_a_robot_that_takes_it_has_been_told(box: Inbox, kind: str) -> None:
     box.answer = (200, TAKEN[kind])
-    assert await robot(kind, box).send(LETTER, "zh", SOON) is None
-    assert LETTER.title in str(box.got[0])
+    assert await robot(kind, box).send(MESSAGE, "zh", SOON) is None
+    assert MESSAGE.title in str(box.got[0])
     assert "请检查网络" in str(box.got[0])
 
 
@@ -141,20 +141,20 @@ async def test_a_robot_that_takes_it_has_been_told(box: Inbox, kind: str) -> Non
 async def test_a_robot_that_refuses_with_200_has_not_been_told(box: Inbox, kind: str) -> None:
     answer, words = REFUSED[kind]
     box.answer = (200, answer)
-    assert await robot(kind, box).send(LETTER, "zh", SOON) == f"the receiver answers {words}"
+    assert await robot(kind, box).send(MESSAGE, "zh", SOON) == f"the receiver answers {words}"
 
 
 @pytest.mark.parametrize("answer", ["<html>", [], {"ok": True}])
 async def test_a_robot_that_says_something_else_has_not_been_told(box: Inbox, answer: object) -> None:
     box.answer = (200, answer)
-    reason = await robot("dingtalk", box).send(LETTER, "zh", SOON)
+    reason = await robot("dingtalk", box).send(MESSAGE, "zh", SOON)
     assert reason is not None
     assert reason.startswith("the receiver answers its answer")
 
 
 async def test_wecom_gets_no_more_bytes_than_it_takes(box: Inbox) -> None:
     box.answer = (200, TAKEN["wecombot"])
-    long = Letter("标题", "\n".join(f"· 第 {number} 行：库存不一致" for number in range(500)))
+    long = Message("标题", "\n".join(f"· 第 {number} 行：库存不一致" for number in range(500)))
     assert await robot("wecombot", box).send(long, "zh", SOON) is None
     content = box.got[0]["text"]["content"]
     assert len(content.encode()) <= 2048
@@ -191,7 +191,7 @@ async def test_no_line_and_no_reason_holds_an_address(
         robot("feishu", box),
     ]
     patience = timedelta(seconds=0.3) if end == "hangs" else SOON
-    reasons = await asyncio.gather(*(each.send(LETTER, "zh", patience) for each in told))
+    reasons = await asyncio.gather(*(each.send(MESSAGE, "zh", patience) for each in told))
     assert end == "taken" or any(reasons)
     out, err = capfd.readouterr()
     for text in (everything_logged.getvalue(), out, err, str(reasons), repr(told)):

@@ -96,7 +96,7 @@ async def test_a_status_that_cannot_be_read_is_an_answer_that_is_kept_too() -> N
         assert told(await page()) == (status, answer)
     assert (status, reads) == (503, 1)
     assert "db.internal" not in str(answer)
-    assert [(line["event"], line["reason"][:7]) for line in logs] == [("ops.status_unread", "reading")]
+    assert [(line["event"], line["reason"][:7]) for line in logs] == [("ops.status_unavailable", "reading")]
 
 
 async def test_a_reading_that_hangs_is_ended_with_the_page() -> None:

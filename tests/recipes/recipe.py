@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from daemon.app import connect_options, load
+from daemon.app.administration import migrate
 from daemon.app.building import listings
-from daemon.app.upkeep import migrate
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.intake import Intake

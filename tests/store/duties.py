@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from daemon.core.capture import Check
+from daemon.core.explain.facts import Rhythm
 from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.proof import ReadPage, ReadSku
 from daemon.core.reconcile import seen
-from daemon.core.story import Rhythm
 from daemon.core.types import Sku
 from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.core.moments import Moments
-from daemon.core.narration import tell
-from daemon.core.story import Facts, Rhythm, State, state
+from daemon.core.explain.explanation import explain_sku
+from daemon.core.explain.facts import Facts, Rhythm, State, state
+from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 from daemon.store.answers import Answers, Kept
 from daemon.store.control import Pauses
@@ -104,7 +104,7 @@ async def test_what_comes_next_is_what_the_claim_then_does(shop: Shop) -> None:
         await shop.sells(sku, number, identifiers)
         await shop.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = $1", sku)
         found = await facts(shop, sku)
-        told = tell(found, problem, Moments(found.now, UTC)).next
+        told = explain_sku(found, problem, TimeFormat(found.now, UTC)).next
         assert words in told, name
         claim = await shop.claim()
         if attempts := claim.attempts:
@@ -119,7 +119,7 @@ async def foretold(shop: Shop, sku: str) -> str:
     """What is said of a row that is due now."""
     await shop.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = $1", sku)
     found = await facts(shop, sku)
-    return tell(found, problem, Moments(found.now, UTC)).next
+    return explain_sku(found, problem, TimeFormat(found.now, UTC)).next
 
 
 async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
@@ -144,7 +144,7 @@ async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
     row = await shop.row("doubted")
     assert row["due_at"] == row["doubt_until"]
     found = await facts(shop, "doubted")
-    assert "which ends the doubt" in tell(found, problem, Moments(found.now, UTC)).next
+    assert "which ends the doubt" in explain_sku(found, problem, TimeFormat(found.now, UTC)).next
 
 
 # Names

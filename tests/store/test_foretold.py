@@ -9,10 +9,10 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from daemon.core.explain.facts import Facts, decided
+from daemon.core.explain.next_step import Step, next_step
 from daemon.core.guard import GuardRule
-from daemon.core.outlook import Step, next_step
 from daemon.core.plan import Decision, Forget, Hold, Leave, Park, Send, Settled, Wait
-from daemon.core.story import Facts, decided
 from daemon.core.types import Duplicates, Sku
 from daemon.store.answers import Answers, Kept
 from daemon.store.ledger import Claim

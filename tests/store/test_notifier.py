@@ -29,7 +29,7 @@ from daemon.core.notice import (
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.receivers import make_receivers
-from daemon.services.notify import Manners, Notifier
+from daemon.services.notify import DeliveryPolicy, Notifier
 from daemon.store.outbox import Outbox, Told
 from daemon.store.parked import Parked
 from tests.channels import SEKORM
@@ -37,7 +37,7 @@ from tests.notify.inbox import Inbox, inbox, mailbox
 from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
-MANNERS: Final = Manners(
+POLICY: Final = DeliveryPolicy(
     language="zh",
     titles={"sekorm": "世强"},
     zone=ZoneInfo("Asia/Shanghai"),
@@ -63,10 +63,10 @@ def outbox(shop: Shop) -> Outbox:
     return Outbox(shop.database)
 
 
-def notifier(shop: Shop, *urls: str, manners: Manners = MANNERS) -> Notifier:
+def notifier(shop: Shop, *urls: str, policy: DeliveryPolicy = POLICY) -> Notifier:
     """One replica's."""
     receivers = make_receivers([SecretStr(url) for url in urls])
-    return Notifier(Outbox(shop.database), receivers, [CHANNEL], manners)
+    return Notifier(Outbox(shop.database), receivers, [CHANNEL], policy)
 
 
 @asynccontextmanager
@@ -216,7 +216,7 @@ async def test_what_cannot_be_told_is_given_up_and_that_is_told_once_somebody_ca
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
     box.answer = (500, {})
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, give_up=timedelta(0)))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, give_up=timedelta(0)))
     await outbox.post(Notice(GUARD_QUESTION, "q", SEKORM, {"zeroes": 5}))
     with capture_logs() as lines:
         await replica._carry(asyncio.Event())
@@ -249,7 +249,7 @@ async def test_without_receivers_it_is_said_once_and_nothing_is_kept_for_later(
             async with asyncio.timeout(10):
                 while len(lines) < 2:  # noqa: ASYNC110 - a list says nothing
                     await asyncio.sleep(0.02)
-    assert [line["event"] for line in lines] == ["notify.nobody_told", "notify.notice_untold"]
+    assert [line["event"] for line in lines] == ["notify.no_receivers", "notify.notice_unsent"]
     assert await rows(shop.sql, "state") == [("untold",)]
     await tell(notifier(shop, box.url()))
     assert box.got == []
@@ -261,7 +261,7 @@ async def test_without_receivers_it_is_said_once_and_nothing_is_kept_for_later(
 async def test_many_of_a_kind_within_a_short_time_are_one_message(
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, gather=timedelta(seconds=60)))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, gather=timedelta(seconds=60)))
     first, *others = notices(RECONCILE_DIGEST, 6)
     await outbox.post(first)
     await tell(replica)
@@ -280,7 +280,7 @@ async def test_many_of_a_kind_within_a_short_time_are_one_message(
 
 async def test_what_failed_before_goes_with_what_is_due(shop: Shop, outbox: Outbox, box: Inbox) -> None:
     replica = notifier(
-        shop, box.url(), manners=replace(MANNERS, retry=timedelta(hours=1), retry_most=timedelta(hours=1))
+        shop, box.url(), policy=replace(POLICY, retry=timedelta(hours=1), retry_most=timedelta(hours=1))
     )
     box.answer = (500, {})
     for notice in notices(RECONCILE_DIGEST, 3):
@@ -296,7 +296,7 @@ async def test_what_failed_before_goes_with_what_is_due(shop: Shop, outbox: Outb
 async def test_an_hour_has_a_limit_and_the_guards_question_goes_past_it(
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, most_per_hour=2))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, most_per_hour=2))
     for notice in notices(RECONCILE_DIGEST, 4):
         await outbox.post(notice)
         await tell(replica)
@@ -317,8 +317,8 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
 ) -> None:
     box.is_open.clear()
     async with inbox() as good:
-        patient = replace(MANNERS, timeout=timedelta(seconds=60))
-        async with running(notifier(shop, box.url("?rto=60"), good.url(), manners=patient)):
+        patient = replace(POLICY, timeout=timedelta(seconds=60))
+        async with running(notifier(shop, box.url("?rto=60"), good.url(), policy=patient)):
             await outbox.post(notices(RECONCILE_DIGEST, 1)[0])
             await box.has(1)
             await good.has(1)
@@ -331,7 +331,7 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
 
 
 async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box: Inbox) -> None:
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, lasting=timedelta(seconds=60)))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, lasting=timedelta(seconds=60)))
     await shop.lanes.set_trouble(shop.owner, CHANNEL, ADDRESS)
     await pass_time(shop, 59)
     await tell(replica)
@@ -351,7 +351,7 @@ async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box:
 
 
 async def test_a_channel_that_flaps_is_told_once(shop: Shop, box: Inbox) -> None:
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, lasting=timedelta(seconds=60)))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, lasting=timedelta(seconds=60)))
     for _ in range(3):
         await shop.lanes.set_trouble(shop.owner, CHANNEL, ADDRESS)
         await pass_time(shop, 30)
@@ -374,7 +374,7 @@ async def test_a_channel_that_flaps_is_told_once(shop: Shop, box: Inbox) -> None
 
 
 async def test_trouble_that_changes_its_kind_all_the_time_is_told(shop: Shop, box: Inbox) -> None:
-    replica = notifier(shop, box.url(), manners=replace(MANNERS, lasting=timedelta(seconds=60)))
+    replica = notifier(shop, box.url(), policy=replace(POLICY, lasting=timedelta(seconds=60)))
     unclear = Outcome(Kind.UNKNOWN, "no complete reply in time")
     away = Outcome(Kind.NOT_SENT, "no connection", Trouble.UNREACHABLE)
     for _ in range(4):

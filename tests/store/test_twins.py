@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from daemon.core.explain.facts import Facts
 from daemon.core.plan import sum_problem
-from daemon.core.story import Facts
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates, Sku
 from daemon.store import queries
 from daemon.store.answers import Answers

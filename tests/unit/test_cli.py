@@ -13,7 +13,7 @@ import pytest
 
 from daemon import __version__, tables
 from daemon.core.finding import Finding, Verdict
-from daemon.core.moments import Moments
+from daemon.core.times import TimeFormat
 from tests.example import CREDENTIALS
 
 ROOT = Path(__file__).parents[2]
@@ -310,7 +310,7 @@ def test_status_shows_who_has_which_lane(capsys: pytest.CaptureFixture[str]) -> 
     channels = {"sekorm": {**QUIET, "lanes": lanes}}
     capture: dict[str, object] = {"checked_at": None, "findings": []}
     answer = {**ANSWER, "unread_changes": 0, "capture": capture, "channels": channels}
-    tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
+    tables.print_status(answer, TimeFormat(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["lanes", "3, 1 without an owner"] in lines
     assert ["owner", "2 replicas"] in lines
@@ -331,7 +331,7 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     }  # fmt: skip
     capture = {"checked_at": "2026-11-22T06:59:30+00:00", "findings": [finding]}
     answer = {**ANSWER, "unread_changes": 2, "capture": capture, "channels": channels}
-    tables.print_status(answer, Moments(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
+    tables.print_status(answer, TimeFormat(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2026-11-22 07:00:00 UTC; everything compared last: not yet; changes not read yet: 2"
     assert lines[1] == "capture: something is wrong; looked at last: 06:59:30 (30 s ago)"

@@ -163,7 +163,7 @@ async def test_a_look_that_takes_long_is_followed_by_a_pause_of_twenty_times_as_
 async def test_a_database_that_is_away_is_asked_ever_more_seldom_until_it_is_back() -> None:
     async with guarding(QUIET) as (holds, logged):
         holds.is_down = True
-        await logged.next("guard.look_delayed")
+        await logged.next("guard.check_delayed")
         await asyncio.sleep(300)
         asked = [fields["at"] for fields in holds.signals.all("state")]
         assert asked[-1] - asked[-2] == 15.0

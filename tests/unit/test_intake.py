@@ -258,7 +258,7 @@ async def test_a_reading_of_a_server_that_is_gone_is_cut_off_and_begins_again() 
         await asyncio.sleep(100)
         room.log.hangs = False
         room.service.begin_again()
-        assert (await room.logged.next("intake.reading_begun_again"))["waited_s"] >= 99
+        assert (await room.logged.next("intake.reading_restarted"))["waited_s"] >= 99
         await room.readings(1)
 
 

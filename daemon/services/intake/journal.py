@@ -78,7 +78,7 @@ class IntakeJournal:
 
     def restarted(self, waited_s: float) -> None:
         """A reading was cut off and begins again."""
-        self._log.warning("intake.reading_begun_again", waited_s=round(waited_s, 1))
+        self._log.warning("intake.reading_restarted", waited_s=round(waited_s, 1))
 
     def _note_refused(self, drained: Drained, now: float) -> None:
         """Name SKUs that the ledger can't hold, each once in a while however often it changes; many in one line."""

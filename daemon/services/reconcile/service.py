@@ -176,7 +176,7 @@ class ReconcileService:
 
 
 def _log_delay(channel: ChannelName, error: StockrelayError) -> None:
-    log.warning("reconcile.looking_delayed", channel=channel, reason=str(error))
+    log.warning("reconcile.check_delayed", channel=channel, reason=str(error))
 
 
 async def _due(reconciler: Reconciler) -> list[date]:

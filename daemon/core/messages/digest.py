@@ -3,15 +3,15 @@
 import shlex
 from typing import Final
 
-from daemon.core.letters.facts import LONGEST_NAME, Facts
-from daemon.core.letters.words import Words
+from daemon.core.messages.data import LONGEST_NAME, NoticeData
+from daemon.core.messages.words import Words
 
 EXAMPLES: Final = 10
 _DIFFERENCES: Final = ("opened", "still_open", "contested")
 _CLASSES: Final = ("partner_differs", "unknown_at_partner", "missing_in_listing", "duplicated_id")
 
 
-def reconcile_digest(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def reconcile_digest(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     """One digest for each run: what was compared, what differs, what was done, what is left to do."""
     lines = _counted(words, facts)
     for name in _DIFFERENCES:
@@ -23,17 +23,17 @@ def reconcile_digest(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return _title(words, facts), lines
 
 
-def says_that_all_agree(facts: Facts) -> bool:
+def says_that_all_agree(facts: NoticeData) -> bool:
     """Whether the title of this digest is good news."""
     return _verdict(facts) == "good"
 
 
-def _title(words: Words, facts: Facts) -> str:
+def _title(words: Words, facts: NoticeData) -> str:
     different = sum(facts.total(name) for name in _DIFFERENCES) or facts.number("without_identifier")
     return words(f"digest.title.{_verdict(facts)}", words.channel_name, facts.text("day", 20), different)
 
 
-def _verdict(facts: Facts) -> str:
+def _verdict(facts: NoticeData) -> str:
     if any(facts.total(name) for name in _DIFFERENCES):
         return "bad"
     if facts.total("unnamed_chunks"):
@@ -45,7 +45,7 @@ def _verdict(facts: Facts) -> str:
     return "asserted" if facts.text("method") == "assert" else "good"
 
 
-def _counted(words: Words, facts: Facts) -> list[str]:
+def _counted(words: Words, facts: NoticeData) -> list[str]:
     method = facts.text("method", LONGEST_NAME)
     checked = facts.number("checked")
     if method == "assert":
@@ -68,7 +68,7 @@ def _counted(words: Words, facts: Facts) -> list[str]:
     return lines
 
 
-def _differences(words: Words, facts: Facts, name: str) -> list[str]:
+def _differences(words: Words, facts: NoticeData, name: str) -> list[str]:
     total = facts.total(name)
     if not total:
         return []
@@ -77,7 +77,7 @@ def _differences(words: Words, facts: Facts, name: str) -> list[str]:
     return [*lines, words("rest", total - len(shown))] if total > len(shown) else lines
 
 
-def _item(words: Words, item: Facts) -> str:
+def _item(words: Words, item: NoticeData) -> str:
     ours, theirs = item.text("ours", 20) or "?", item.text("theirs", 20)
     name = item.text("class", LONGEST_NAME)
     key = f"class.{name}" if name in _CLASSES else "class.other"
@@ -91,7 +91,7 @@ def _item(words: Words, item: Facts) -> str:
     return words("item.aged", sku, what, words.listed(aged)) if len(aged) > 1 else words("item", sku, what)
 
 
-def _unnamed(words: Words, facts: Facts) -> list[str]:
+def _unnamed(words: Words, facts: NoticeData) -> list[str]:
     total = facts.total("unnamed_chunks")
     if not total:
         return []
@@ -105,7 +105,7 @@ def _unnamed(words: Words, facts: Facts) -> list[str]:
     return [*lines, words("digest.chunk.rest", total - len(shown))] if total > len(shown) else lines
 
 
-def _resolved(words: Words, facts: Facts) -> list[str]:
+def _resolved(words: Words, facts: NoticeData) -> list[str]:
     total = facts.total("resolved")
     if not total:
         return []
@@ -115,7 +115,7 @@ def _resolved(words: Words, facts: Facts) -> list[str]:
     return [words("digest.resolved", total)]
 
 
-def _treated(words: Words, facts: Facts) -> list[str]:
+def _treated(words: Words, facts: NoticeData) -> list[str]:
     lines = [words(f"digest.{name}", n) for name in ("unsettled", "parked") if (n := facts.number(name))]
     if healed := facts.number("healed"):
         lines += [words("digest.healed", healed)] if facts.text("method") != "assert" else []
@@ -126,7 +126,7 @@ def _treated(words: Words, facts: Facts) -> list[str]:
     return lines
 
 
-def _advice(words: Words, facts: Facts) -> list[str]:
+def _advice(words: Words, facts: NoticeData) -> list[str]:
     items = [item for name in _DIFFERENCES for item in facts.rows(name)]
     classes = {item.text("class", LONGEST_NAME) for item in items}
     names: list[str] = [name for name in _CLASSES[1:] if name in classes]

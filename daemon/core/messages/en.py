@@ -1,4 +1,4 @@
-"""The letters' words in English."""
+"""The messages' words in English."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -73,7 +73,7 @@ WORDS: Final[Mapping[str, str]] = {
     "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the partner, "
     "or take them off sale.",
     "advice.none": "- Nothing.",
-    "advice.explain": "- The story of one SKU: stockrelay explain {0}",
+    "advice.explain": "- Explain one SKU: stockrelay explain {0}",
     "missed.title": "{0}: the reconcile of {1} is not over",
     "missed.due": "It was due at {0}.",
     "missed.reason": "Reason: {0}",

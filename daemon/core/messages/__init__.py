@@ -1,4 +1,4 @@
-"""Letters to the person in charge: every kind of notice as plain text in Chinese or English. Pure.
+"""Notification messages for the operators: every kind of notice as plain text in Chinese or English. Pure.
 
 The reader knows stock, not code: what happened, the numbers, examples, what to do, the command to type. What the
 partner or the ERP wrote is tamed (`facts.tame`) and bounded, so that it can't pose as markup or push the rest out of
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from daemon.core import notice as kinds
-from daemon.core.letters import digest, en, events, zh
-from daemon.core.letters.facts import Facts
-from daemon.core.letters.words import Words
+from daemon.core.messages import digest, en, events, zh
+from daemon.core.messages.data import NoticeData
+from daemon.core.messages.words import Words
 
-__all__ = ["LANGUAGES", "Language", "Letter", "fitted", "gather", "render", "test_letter"]
+__all__ = ["LANGUAGES", "Language", "Message", "fitted", "gather", "render", "sample_message"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: Final = ("zh", "en")
@@ -24,7 +24,7 @@ SENDER: Final = "[Stockrelay]"
 LONGEST_TITLE: Final = 120
 LONGEST_BODY: Final = 4_000
 _TABLES: Final = {"zh": zh.WORDS, "en": en.WORDS}
-_RENDERERS: Final[Mapping[str, Callable[[Words, Facts], tuple[str, list[str]]]]] = {
+_RENDERERS: Final[Mapping[str, Callable[[Words, NoticeData], tuple[str, list[str]]]]] = {
     kinds.RECONCILE_DIGEST: digest.reconcile_digest,
     kinds.RECONCILE_MISSED: events.reconcile_missed,
     kinds.CHANNEL_TROUBLE: events.channel_trouble,
@@ -40,7 +40,7 @@ _GOOD_NEWS: Final = (kinds.CHANNEL_RECOVERED, kinds.GUARD_RELEASED, kinds.CAPTUR
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     """One message: a line for the subject, and plain text. Of several, the one of the highest
     `urgency` gives all of them its title."""
 
@@ -56,17 +56,17 @@ def render(
     language: Language,
     zone: tzinfo,
     titles: Mapping[str, str] = MappingProxyType({}),
-) -> Letter:
+) -> Message:
     """Write one notice; times are told in `zone`, `titles` are the channels' names for people. A kind
     that is not known yet is told by its name and data."""
     words = Words(_TABLES[language], channel, titles)
-    facts = Facts(data, zone)
+    facts = NoticeData(data, zone)
     title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)
     body = cut("\n".join(lines), LONGEST_BODY, len, words("cut"))
-    return Letter(title[:LONGEST_TITLE], body, _urgency(kind, facts))
+    return Message(title[:LONGEST_TITLE], body, _urgency(kind, facts))
 
 
-def _urgency(kind: str, facts: Facts) -> int:
+def _urgency(kind: str, facts: NoticeData) -> int:
     if kind == kinds.GUARD_QUESTION:
         return 3
     if kind == kinds.RECONCILE_DIGEST:
@@ -74,40 +74,40 @@ def _urgency(kind: str, facts: Facts) -> int:
     return 0 if kind in _GOOD_NEWS else 2
 
 
-def test_letter(language: Language) -> Letter:
+def sample_message(language: Language) -> Message:
     """The message of `stockrelay notify test`."""
     words = Words(_TABLES[language], None)
-    return gather([Letter(words("test.title"), words("test.body"))], language)
+    return gather([Message(words("test.title"), words("test.body"))], language)
 
 
-def gather(letters: Sequence[Letter], language: Language) -> Letter:
-    """What is sent: one letter, or several as one, those that find no room counted.
+def gather(messages: Sequence[Message], language: Language) -> Message:
+    """What is sent: one message, or several as one, those that find no room counted.
 
     The subject begins with our name: who sent it, and a keyword for group robots that ask for one.
     """
-    if len(letters) == 1:
-        return Letter(f"{SENDER} {letters[0].title}", letters[0].body)
+    if len(messages) == 1:
+        return Message(f"{SENDER} {messages[0].title}", messages[0].body)
     words = Words(_TABLES[language], None)
     parts: list[str] = []
     room = LONGEST_BODY
-    for letter in letters:
-        part = f"{letter.title}\n{letter.body}"
+    for message in messages:
+        part = f"{message.title}\n{message.body}"
         room -= len(part) + 2
         if parts and room < 0:
-            parts.append(words("dropped", len(letters) - len(parts)))
+            parts.append(words("dropped", len(messages) - len(parts)))
             break
         parts.append(part)
     # Good news in the title would hide bad news below it.
-    worst = max(letters, key=lambda letter: letter.urgency)
-    title = words("gathered", len(letters), worst.title)
-    return Letter(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
+    worst = max(messages, key=lambda message: message.urgency)
+    title = words("gathered", len(messages), worst.title)
+    return Message(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
 
 
-def fitted(letter: Letter, language: Language, most_bytes: int) -> Letter:
-    """The letter in so many bytes of UTF-8, title and body together: some receivers refuse a longer one."""
-    room = max(0, most_bytes - len(letter.title.encode()) - 2)
+def fitted(message: Message, language: Language, most_bytes: int) -> Message:
+    """The message in so many bytes of UTF-8, title and body together: some receivers refuse a longer one."""
+    room = max(0, most_bytes - len(message.title.encode()) - 2)
     mark = Words(_TABLES[language], None)("cut")
-    return Letter(letter.title, cut(letter.body, room, lambda text: len(text.encode()), mark))
+    return Message(message.title, cut(message.body, room, lambda text: len(text.encode()), mark))
 
 
 def cut(text: str, room: int, size: Callable[[str], int], mark: str) -> str:

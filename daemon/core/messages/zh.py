@@ -1,4 +1,4 @@
-"""The letters' words in Chinese."""
+"""The messages' words in Chinese."""
 
 from collections.abc import Mapping
 from typing import Final

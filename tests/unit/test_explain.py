@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.core.moments import Moments, span
-from daemon.core.narration import Story, tell
-from daemon.core.near import nearest
+from daemon.core.explain.explanation import Explanation, explain_sku
+from daemon.core.explain.facts import Facts, LedgerRow, PastAttempt, PastDifference, Rhythm, State, Stop, Twin
 from daemon.core.plan import Listed
-from daemon.core.story import Difference, Facts, PastAttempt, Rhythm, Row, State, Stop, Twin
+from daemon.core.similar import nearest
+from daemon.core.times import TimeFormat, span
 from daemon.core.types import Sku
 from tests.channels import SEKORM
 
@@ -22,7 +22,7 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-ROW = Row(
+ROW = LedgerRow(
     want_seq=7,
     acked_seq=7,
     first_dirty_at=None,
@@ -80,7 +80,7 @@ DOUBTED = replace(
 )
 PARKED = replace(ROW, parked_at=after(-120), parked_reason="no such part")
 STOCK = Listed(1, NAME, 6)
-SEEN = Difference("partner_differs", "still_open", 5, 9, after(-90_000), after(-60), 2, is_open=True)
+SEEN = PastDifference("partner_differs", "still_open", 5, 9, after(-90_000), after(-60), 2, is_open=True)
 TWIN = Twin(Sku("SKU-2"), 70, 70, after(-30), is_unclear=False)
 
 
@@ -88,12 +88,12 @@ def problem(identifiers: Sequence[str | None]) -> str | None:
     return None if identifiers[0] else "pn_code is missing"
 
 
-def told(facts: Facts) -> Story:
-    return tell(facts, problem, Moments(NOW, UTC))
+def told(facts: Facts) -> Explanation:
+    return explain_sku(facts, problem, TimeFormat(NOW, UTC))
 
 
-def chapter(story: Story, about: str) -> str:
-    return "\n".join("\n".join(one.lines) for one in story.chapters if one.about == about)
+def section(explanation: Explanation, about: str) -> str:
+    return "\n".join("\n".join(one.lines) for one in explanation.sections if one.about == about)
 
 
 @pytest.mark.parametrize(
@@ -352,11 +352,11 @@ def chapter(story: Story, about: str) -> str:
     ],
 )
 def test_state_and_what_comes_next(facts: Facts, state: State, ledger: str, coming: str) -> None:
-    story = told(facts)
-    assert story.state == state
-    assert ledger in chapter(story, "ledger")
-    assert coming in story.next
-    assert story.chapters[-1].lines == (story.next,)
+    explanation = told(facts)
+    assert explanation.state == state
+    assert ledger in section(explanation, "ledger")
+    assert coming in explanation.next
+    assert explanation.sections[-1].lines == (explanation.next,)
 
 
 @pytest.mark.parametrize(
@@ -381,15 +381,15 @@ def test_what_keeps_the_channel_is_said_before_what_comes(facts: Facts, begins: 
 
 
 def test_a_claimed_rows_next_step_says_what_a_pause_does_to_it() -> None:
-    story = told(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
-    assert story.next.startswith("Its answer is awaited for at most 5 s.")
-    assert story.next.endswith("Nothing after it is claimed until `stockrelay resume sekorm`.")
-    assert chapter(story, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
+    explanation = told(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
+    assert explanation.next.startswith("Its answer is awaited for at most 5 s.")
+    assert explanation.next.endswith("Nothing after it is claimed until `stockrelay resume sekorm`.")
+    assert section(explanation, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
 
 
 def test_a_pause_changes_nothing_for_what_is_in_sync() -> None:
-    story = told(replace(FACTS, paused=Stop(after(-60), "by ann")))
-    assert story.next.startswith("Nothing is sent: the partner holds this number")
+    explanation = told(replace(FACTS, paused=Stop(after(-60), "by ann")))
+    assert explanation.next.startswith("Nothing is sent: the partner holds this number")
 
 
 GIVES = "channels.sekorm.listing gives"
@@ -425,13 +425,13 @@ KNOWN = "the partner knows it as PN-1 / AMS (pn_code, brand_name)"
 def test_the_listing_is_shown_with_what_is_made_of_it(
     listed: Listed | None, listing: tuple[dict[str, object], ...], number: str, lines: list[str]
 ) -> None:
-    story = told(replace(FACTS, listed=listed, listing=listing))
-    assert chapter(story, "ERP now") == number
-    assert chapter(story, "listing").splitlines() == lines
+    explanation = told(replace(FACTS, listed=listed, listing=listing))
+    assert section(explanation, "ERP now") == number
+    assert section(explanation, "listing").splitlines() == lines
 
 
 def test_attempts_are_told_with_the_partners_words() -> None:
-    story = told(
+    explanation = told(
         replace(
             FACTS,
             attempts=(
@@ -441,7 +441,7 @@ def test_attempts_are_told_with_the_partners_words() -> None:
             ),
         )
     )
-    assert chapter(story, "attempts").splitlines() == [
+    assert section(explanation, "attempts").splitlines() == [
         "06:58:30 (90 s ago)  5 as PN-1 / AMS  acknowledged after 12 ms",
         '2026-11-21 06:00:00 (25 h ago)  4 as PN-1 / AMS  refused after 8 ms: "no such part"',
         '2026-11-17 15:53:20 (5 days ago)  4 as PN-1 / AMS  not sent: "stopping"',
@@ -449,8 +449,8 @@ def test_attempts_are_told_with_the_partners_words() -> None:
 
 
 def test_what_reconcile_saw_is_told() -> None:
-    seen = Difference("partner_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
-    assert chapter(told(replace(FACTS, differences=(seen,))), "reconcile") == (
+    seen = PastDifference("partner_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
+    assert section(told(replace(FACTS, differences=(seen,))), "reconcile") == (
         "partner differs (ERP 5, partner 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 06:00:00 "
         "(25 h ago)"
     )
@@ -472,15 +472,15 @@ def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> Non
 
 def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
     listed = replace(FACTS, twins=(TWIN,))
-    assert chapter(told(listed), "shared").splitlines() == [
+    assert section(told(listed), "shared").splitlines() == [
         "PN-1 / AMS is also the name of:",
         "  SKU-2, listed with 70; acknowledged: 70",
         "the partner keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
     ]
     unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
-    assert "which one is not clear just now" in chapter(told(unclear), "shared")
+    assert "which one is not clear just now" in section(told(unclear), "shared")
     neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
-    assert chapter(told(neither), "shared").endswith("was sent none of theirs")
+    assert section(told(neither), "shared").endswith("was sent none of theirs")
 
 
 SUM = replace(
@@ -552,9 +552,9 @@ MEMBER = replace(
 def test_a_sum_is_called_a_sum_and_says_which_sku_keeps_it_from_being_sent(
     facts: Facts, number: str, ledger: str, shared: str, coming: str
 ) -> None:
-    story = told(facts)
-    assert chapter(story, "ERP now").startswith(number)
-    assert ledger in chapter(story, "ledger")
-    assert shared in chapter(story, "shared").splitlines()
-    assert story.next.startswith(coming)
-    assert "sent as" not in chapter(story, "listing")
+    explanation = told(facts)
+    assert section(explanation, "ERP now").startswith(number)
+    assert ledger in section(explanation, "ledger")
+    assert shared in section(explanation, "shared").splitlines()
+    assert explanation.next.startswith(coming)
+    assert "sent as" not in section(explanation, "listing")

@@ -1,14 +1,14 @@
-"""One language's table of words, and the channel that a letter is about."""
+"""One language's table of words, and the channel that a message is about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from daemon.core.letters.facts import LONGEST_NAME, tame
+from daemon.core.messages.data import LONGEST_NAME, tame
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of one letter."""
+    """The words of one message."""
 
     table: Mapping[str, str]
     channel: str | None

@@ -24,7 +24,7 @@ def tame(value: object, most: int = LONGEST_WORDS) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class NoticeData:
     """A notice's data; times are told in `zone`."""
 
     data: Mapping[str, Any]
@@ -47,11 +47,11 @@ class Facts:
     def is_true(self, name: str) -> bool:
         return self.data.get(name) is True
 
-    def rows(self, name: str) -> list["Facts"]:
+    def rows(self, name: str) -> list["NoticeData"]:
         """A list's items; an item that is only a SKU counts as {"sku": it}."""
         value = self.data.get(name)
         items = value if isinstance(value, list | tuple) else []
-        return [Facts(item if isinstance(item, Mapping) else {"sku": item}, self.zone) for item in items]
+        return [NoticeData(item if isinstance(item, Mapping) else {"sku": item}, self.zone) for item in items]
 
     def total(self, name: str) -> int:
         """How many there are of a list that was cut: those in it and those in `more`."""

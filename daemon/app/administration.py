@@ -10,7 +10,7 @@ from daemon.app.building import (
     opened,
     receivers,
 )
-from daemon.core.letters import Language, test_letter
+from daemon.core.messages import Language, sample_message
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store import uninstall as removal
@@ -63,8 +63,8 @@ async def send_test(settings: Settings, language: Language | None) -> dict[str, 
     """Send a test message to every receiver; return why each failed, or None."""
     language = language or settings.notify.language
     told = receivers(settings)
-    letter = test_letter(language)
+    message = sample_message(language)
     results = await asyncio.gather(
-        *(receiver.send(letter, language, settings.notify.timeout) for receiver in told)
+        *(receiver.send(message, language, settings.notify.timeout) for receiver in told)
     )
     return {receiver.name: result for receiver, result in zip(told, results, strict=True)}

@@ -33,7 +33,7 @@ def _place_after(name: str, metavar: str) -> click.Option:
 
     def look(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
         if value is not None and context.obj is not None:
-            context.obj.look_in(**{name: value})
+            context.obj.set_paths(**{name: value})
 
     return click.Option(
         [f"--{name.replace('_', '-')}"],

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class TimeFormat:
     """`now` is aware; `zone` is where the reader is."""
 
     now: datetime

@@ -1,4 +1,4 @@
-"""The story of one SKU at one partner, told in order."""
+"""The explanation of one SKU on one channel, section by section."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +6,21 @@ from datetime import timedelta
 from typing import Any, Final
 
 from daemon.core.conclusion import GONE
-from daemon.core.moments import Moments
+from daemon.core.explain.facts import (
+    Facts,
+    Filling,
+    LedgerRow,
+    PastAttempt,
+    State,
+    Twin,
+    is_debouncing,
+    named,
+    state,
+)
+from daemon.core.explain.next_step import describe_next_step
 from daemon.core.outcome import Kind
-from daemon.core.outlook import coming
 from daemon.core.plan import Listed, Problem, quantity_problem, sum_problem
-from daemon.core.story import Facts, Filling, PastAttempt, Row, State, Twin, is_debouncing, named, state
+from daemon.core.times import TimeFormat
 
 _OUTCOMES: Final[dict[str, str]] = {
     Kind.APPLIED: "acknowledged",
@@ -25,38 +35,38 @@ _A_MOMENT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
-    """One part of the story: a word for what it is about, and its sentences."""
+class Section:
+    """One part of the explanation: a word for what it is about, and its sentences."""
 
     about: str
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """All of it. `next` is the last chapter's sentence, for who wants that alone."""
+class Explanation:
+    """All sections. `next` is the sentence of the last one."""
 
     state: State
-    chapters: tuple[Chapter, ...]
+    sections: tuple[Section, ...]
     next: str
 
 
-def tell(facts: Facts, problem: Problem, moments: Moments) -> Story:
-    """Tell the story: the ERP's number, how the listing arrives at it, the ledger, the attempts, reconcile, and what
+def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanation:
+    """Explain one SKU: the ERP's number, how the listing arrives at it, the ledger, the attempts, reconcile, and what
     happens next. `problem` is the partner's: why identifiers can never be sent."""
-    after = coming(facts, problem, moments)
+    after = describe_next_step(facts, problem, times)
     after = after[:1].upper() + after[1:]
-    chapters = (
-        Chapter("ERP now", tuple(_number(facts))),
-        Chapter("listing", tuple(_listing(facts))),
-        Chapter("ledger", tuple(_ledger(facts, moments))),
-        Chapter("shared", tuple(_shared(facts, moments))),
-        Chapter("channel", tuple(_channel(facts, moments))),
-        Chapter("attempts", tuple(_attempt(one, moments) for one in facts.attempts)),
-        Chapter("reconcile", tuple(_reconcile(facts, moments))),
-        Chapter("next", (after,)),
+    sections = (
+        Section("ERP now", tuple(_number(facts))),
+        Section("listing", tuple(_listing(facts))),
+        Section("ledger", tuple(_ledger(facts, times))),
+        Section("shared", tuple(_shared(facts, times))),
+        Section("channel", tuple(_channel(facts, times))),
+        Section("attempts", tuple(_attempt(one, times) for one in facts.attempts)),
+        Section("reconcile", tuple(_reconcile(facts, times))),
+        Section("next", (after,)),
     )
-    return Story(state(facts, problem), tuple(chapter for chapter in chapters if chapter.lines), after)
+    return Explanation(state(facts, problem), tuple(section for section in sections if section.lines), after)
 
 
 def _number(facts: Facts) -> Iterator[str]:
@@ -120,34 +130,34 @@ def _value(value: Any) -> str:  # noqa: ANN401 - whatever a column can hold
     return "NULL" if value is None else str(value)
 
 
-def _ledger(facts: Facts, moments: Moments) -> Iterator[str]:
+def _ledger(facts: Facts, times: TimeFormat) -> Iterator[str]:
     row = facts.row
     if row is None:
         yield "nothing: it was never sent to the partner, or it left and was forgotten"
         return
-    yield _acknowledged(facts, row, moments)
+    yield _acknowledged(facts, row, times)
     if facts.listed is None and facts.listing_problem is None:
         yield "it has left the listing"
     if row.parked_at is not None:
-        yield f"parked since {moments.at(row.parked_at)}, because {row.parked_reason}"
+        yield f"parked since {times.at(row.parked_at)}, because {row.parked_reason}"
         if row.is_discarded and row.discarded_at is not None:
-            yield f"known since {moments.at(row.discarded_at)} (discarded): left out of summaries"
+            yield f"known since {times.at(row.discarded_at)} (discarded): left out of summaries"
     if row.held_at is not None:
         why = "too many numbers are wrong at once" if facts.guard is None else facts.guard.words
-        yield f"held by the guard since {moments.at(row.held_at)}: {why}"
+        yield f"held by the guard since {times.at(row.held_at)}: {why}"
     if row.attempt_id is not None and row.attempt_at is not None:
         yield (
-            f"in flight since {moments.at(row.attempt_at)}: {row.attempt_quantity} as {named(row.identifiers or ())} "
+            f"in flight since {times.at(row.attempt_at)}: {row.attempt_quantity} as {named(row.identifiers or ())} "
             f"(attempt {row.attempt_id})"
         )
     if row.doubt_until is not None:
-        yield _doubt(facts, row, moments)
+        yield _doubt(facts, row, times)
     if row.failures > 1:
         yield f"ended without a clear answer {_times(row.failures)} in a row"
-    yield from _waiting(facts, row, moments)
+    yield from _waiting(facts, row, times)
 
 
-def _shared(facts: Facts, moments: Moments) -> Iterator[str]:
+def _shared(facts: Facts, times: TimeFormat) -> Iterator[str]:
     """The other SKUs with the same identifiers, and what the partner keeps for all of them."""
     if not facts.twins or facts.listed is None:
         return
@@ -168,7 +178,7 @@ def _shared(facts: Facts, moments: Moments) -> Iterator[str]:
         yield "the partner keeps one number for all of them; which one is not clear just now"
     elif sent:
         at, acked, sku = max(sent, key=lambda one: one[0])
-        yield f"the partner keeps one number for all of them: {acked}, acknowledged for {sku} {moments.at(at)}"
+        yield f"the partner keeps one number for all of them: {acked}, acknowledged for {sku} {times.at(at)}"
     else:
         yield "the partner keeps one number for all of them, and was sent none of theirs"
 
@@ -183,20 +193,20 @@ def _twin(facts: Facts, twin: Twin) -> str:
     return f"{twin.sku}, listed with {quantity}{acked}"
 
 
-def _acknowledged(facts: Facts, row: Row, moments: Moments) -> str:
+def _acknowledged(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     if row.acked_quantity is None or row.acked_at is None:
         if row.identifiers is None and facts.attempts:
             return "nothing that was sent for it counts any more"
         if row.identifiers is None:
             return "nothing is acknowledged for it"
         return f"sent as {named(row.identifiers)}; nothing is acknowledged under that yet"
-    return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {moments.at(row.acked_at)}"
+    return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {times.at(row.acked_at)}"
 
 
-def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
+def _doubt(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     assert row.doubt_until is not None
     is_over = row.doubt_until <= facts.now
-    lasts = "in doubt until it is confirmed" if is_over else f"in doubt until {moments.at(row.doubt_until)}"
+    lasts = "in doubt until it is confirmed" if is_over else f"in doubt until {times.at(row.doubt_until)}"
     # The doubt of an attempt ends one settle time after it was claimed; any other doubt was asked for.
     begun = row.doubt_until - facts.rhythm.settle
     unclear = (one for one in facts.attempts if one.outcome == Kind.UNKNOWN)
@@ -205,10 +215,10 @@ def _doubt(facts: Facts, row: Row, moments: Moments) -> str:
         return f"{lasts}, because its number has to be confirmed"
     words = f' ("{lost.reason}")' if lost.reason and lost.reason != row.parked_reason else ""
     ending = "" if is_over else " and may still land"
-    return f"{lasts}, because {lost.quantity}, sent {moments.at(lost.at)}, had no clear answer{words}{ending}"
+    return f"{lasts}, because {lost.quantity}, sent {times.at(lost.at)}, had no clear answer{words}{ending}"
 
 
-def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
+def _waiting(facts: Facts, row: LedgerRow, times: TimeFormat) -> Iterator[str]:
     if row.sync_at is not None and row.attempt_id is None:
         yield "has a turn in the sync of the whole channel"
     if row.due_at is None:
@@ -218,39 +228,39 @@ def _waiting(facts: Facts, row: Row, moments: Moments) -> Iterator[str]:
     if is_debouncing(row, facts.now):
         assert row.first_dirty_at is not None
         yield (
-            f"changed {moments.at(row.first_dirty_at)}; waiting for the debounce until {moments.at(row.due_at)}, "
-            f"at most until {moments.clock(row.first_dirty_at + facts.rhythm.max_wait)}"
+            f"changed {times.at(row.first_dirty_at)}; waiting for the debounce until {times.at(row.due_at)}, "
+            f"at most until {times.clock(row.first_dirty_at + facts.rhythm.max_wait)}"
         )
     elif row.due_at > facts.now:
         is_confirmation = row.doubt_until is not None and row.due_at >= row.doubt_until
-        yield f"{'sent once more' if is_confirmation else 'tried again'} {moments.at(row.due_at)}"
+        yield f"{'sent once more' if is_confirmation else 'tried again'} {times.at(row.due_at)}"
     else:
-        yield f"due since {moments.at(row.due_at)}"
+        yield f"due since {times.at(row.due_at)}"
     if row.urgent:
         yield "urgent: it goes ahead of others"
 
 
-def _channel(facts: Facts, moments: Moments) -> Iterator[str]:
+def _channel(facts: Facts, times: TimeFormat) -> Iterator[str]:
     if facts.paused is not None:
-        yield f"paused since {moments.at(facts.paused.since)} {facts.paused.words}"
+        yield f"paused since {times.at(facts.paused.since)} {facts.paused.words}"
     if facts.filling is Filling.HELD and facts.guard is not None:
-        yield f"held by the guard since {moments.at(facts.guard.since)}: {facts.guard.words}"
+        yield f"held by the guard since {times.at(facts.guard.since)}: {facts.guard.words}"
     if facts.guard is not None and facts.threshold:
         yield f"the guard: {facts.threshold}"
     if facts.trouble is not None:
-        yield f"in trouble since {moments.at(facts.trouble.since)}: {facts.trouble.words}"
+        yield f"in trouble since {times.at(facts.trouble.since)}: {facts.trouble.words}"
     if not facts.has_owner:
         yield "no daemon owns the lane"
 
 
-def _attempt(one: PastAttempt, moments: Moments) -> str:
+def _attempt(one: PastAttempt, times: TimeFormat) -> str:
     took = "" if one.duration_ms is None else f" after {one.duration_ms:.0f} ms"
     words = f': "{one.reason}"' if one.reason else ""
     outcome = _OUTCOMES.get(one.outcome, one.outcome)
-    return f"{moments.at(one.at)}  {one.quantity} as {named(one.identifiers)}  {outcome}{took}{words}"
+    return f"{times.at(one.at)}  {one.quantity} as {named(one.identifiers)}  {outcome}{took}{words}"
 
 
-def _reconcile(facts: Facts, moments: Moments) -> Iterator[str]:
+def _reconcile(facts: Facts, times: TimeFormat) -> Iterator[str]:
     for seen in facts.differences:
         numbers = (
             ""
@@ -258,8 +268,8 @@ def _reconcile(facts: Facts, moments: Moments) -> Iterator[str]:
             else f" (ERP {_seen(seen.ours)}, partner {_seen(seen.theirs)})"
         )
         yield (
-            f"{seen.kind.replace('_', ' ')}{numbers}: {seen.turn.replace('_', ' ')} {moments.at(seen.last_seen)}; "
-            f"seen {_times(seen.times_seen)}, first {moments.at(seen.first_seen)}"
+            f"{seen.kind.replace('_', ' ')}{numbers}: {seen.turn.replace('_', ' ')} {times.at(seen.last_seen)}; "
+            f"seen {_times(seen.times_seen)}, first {times.at(seen.first_seen)}"
         )
 
 

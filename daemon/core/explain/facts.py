@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LedgerRow:
     """A row of the ledger; the columns are explained at its table."""
 
     want_seq: int
@@ -86,7 +86,7 @@ class PastAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PastDifference:
     """What reconcile keeps of this SKU: `kind` is the difference's class, `turn` what the last run made of it.
     `is_open`: no run has seen its end."""
 
@@ -132,7 +132,7 @@ class Filling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """The channel's settings that the story needs."""
+    """The channel's settings that the explanation needs."""
 
     max_wait: timedelta
     timeout: timedelta
@@ -158,10 +158,10 @@ class Facts:
     listing: tuple[Mapping[str, Any], ...]
     listing_problem: str | None
     listed: Listed | None
-    row: Row | None
+    row: LedgerRow | None
     heir: Sku | None
     attempts: tuple[PastAttempt, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[PastDifference, ...]
     guard: Stop | None
     paused: Stop | None
     trouble: Stop | None
@@ -206,14 +206,14 @@ def state(facts: Facts, problem: Problem) -> State:
     return State.DIFFERS if any(seen.is_open for seen in facts.differences) else State.IN_SYNC
 
 
-def is_quiet(facts: Facts, row: Row, decision: Decision) -> bool:
+def is_quiet(facts: Facts, row: LedgerRow, decision: Decision) -> bool:
     """Whether a row that does not wait is as it should be, so that no reading marks it."""
     if isinstance(decision, Leave):
         return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
     return isinstance(decision, Settled)
 
 
-def is_unparked(facts: Facts, row: Row) -> bool:
+def is_unparked(facts: Facts, row: LedgerRow) -> bool:
     """Whether the next reading of a parked row has it tried again: more has changed than its number, or the SKUs that
     have its identifiers."""
     if row.twins is not None and tuple(twin.sku for twin in facts.twins[: len(row.twins)]) != row.twins:
@@ -227,7 +227,7 @@ def is_unparked(facts: Facts, row: Row) -> bool:
     )
 
 
-def is_wrong(facts: Facts, row: Row) -> bool:
+def is_wrong(facts: Facts, row: LedgerRow) -> bool:
     """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
     that was sent last, or under other identifiers."""
     if facts.listed is None or is_zero(facts.listed):
@@ -246,7 +246,7 @@ def is_wrong(facts: Facts, row: Row) -> bool:
     )
 
 
-def is_debouncing(row: Row, now: datetime) -> bool:
+def is_debouncing(row: LedgerRow, now: datetime) -> bool:
     """Whether the row waits for its changes to end, and not for another try."""
     return (
         row.due_at is not None
@@ -256,12 +256,12 @@ def is_debouncing(row: Row, now: datetime) -> bool:
     )
 
 
-def claimed_at(facts: Facts, row: Row) -> datetime:
+def claimed_at(facts: Facts, row: LedgerRow) -> datetime:
     """Return when the next claim can have the row, nothing else being in its way."""
     return max(row.due_at or row.sync_at or facts.now, facts.now)
 
 
-def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
+def decided(facts: Facts, row: LedgerRow, problem: Problem) -> Decision:
     """Return what a claim would do with the row, at the time it can have it."""
     return decide(
         delivery_of(facts, row),
@@ -272,7 +272,7 @@ def decided(facts: Facts, row: Row, problem: Problem) -> Decision:
     )
 
 
-def delivery_of(facts: Facts, row: Row) -> Delivery:
+def delivery_of(facts: Facts, row: LedgerRow) -> Delivery:
     """Return the row as that claim will find it."""
     return Delivery(
         facts.sku,

@@ -9,7 +9,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from daemon.core.moments import Moments
+from daemon.core.explain.facts import (
+    Facts,
+    Filling,
+    LedgerRow,
+    claimed_at,
+    decided,
+    delivery_of,
+    is_quiet,
+    is_unparked,
+    is_wrong,
+    named,
+)
 from daemon.core.plan import (
     Decision,
     Delivery,
@@ -26,18 +37,7 @@ from daemon.core.plan import (
     sum_problem,
     unseen_anomaly,
 )
-from daemon.core.story import (
-    Facts,
-    Filling,
-    Row,
-    claimed_at,
-    decided,
-    delivery_of,
-    is_quiet,
-    is_unparked,
-    is_wrong,
-    named,
-)
+from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 
 
@@ -77,7 +77,7 @@ def next_step(facts: Facts, problem: Problem) -> Step:
     return Step.NOBODY if is_quiet(facts, row, decided(facts, row, problem)) else Step.READING
 
 
-def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
+def describe_next_step(facts: Facts, problem: Problem, times: TimeFormat) -> str:
     """Return what happens next, in a sentence or two."""
     row, step = facts.row, next_step(facts, problem)
     match step:
@@ -85,21 +85,21 @@ def coming(facts: Facts, problem: Problem, moments: Moments) -> str:
             return "Nothing new is sent before the listing works: see `stockrelay check`."
         case Step.ANSWER:
             assert row is not None
-            return _after_the_answer(facts, row, moments)
+            return _after_the_answer(facts, row, times)
         case Step.READING:
-            return _read(facts, row, problem, moments)
+            return _read(facts, row, problem, times)
         case Step.RELEASE:
             return _released(facts)
         case Step.CLAIM:
             assert row is not None
-            return _obstacle(facts) + _claim(facts, row, decided(facts, row, problem), moments)
+            return _obstacle(facts) + _claim(facts, row, decided(facts, row, problem), times)
         case Step.NOBODY:
             return _nothing(facts, row, problem)
         case _:
             assert_never(step)
 
 
-def _nothing(facts: Facts, row: Row | None, problem: Problem) -> str:
+def _nothing(facts: Facts, row: LedgerRow | None, problem: Problem) -> str:
     if row is None:
         return "Nothing: it is neither listed here nor known from before."
     about_to = " A change is captured and about to be read." if facts.is_unread else ""
@@ -140,7 +140,7 @@ def _carried(facts: Facts, carrier: Sku) -> str:
     return f"{carrier} has the sum of all that have its identifiers"
 
 
-def _differing(facts: Facts, row: Row) -> str:
+def _differing(facts: Facts, row: LedgerRow) -> str:
     """What comes of a number that is acknowledged and not doubted, given what reconcile saw of it."""
     seen = next((one for one in facts.differences if one.is_open), None)
     if seen is None:
@@ -172,9 +172,9 @@ def _released(facts: Facts) -> str:
     )
 
 
-def _read(facts: Facts, row: Row | None, problem: Problem, moments: Moments) -> str:
+def _read(facts: Facts, row: LedgerRow | None, problem: Problem, times: TimeFormat) -> str:
     """What a reading finds, and what a claim does then."""
-    found = _reading(facts, moments) + _obstacle(facts, " ")
+    found = _reading(facts, times) + _obstacle(facts, " ")
     if row is None:
         new = Delivery(
             facts.sku,
@@ -199,21 +199,21 @@ def _read(facts: Facts, row: Row | None, problem: Problem, moments: Moments) -> 
     return found
 
 
-def _reading(facts: Facts, moments: Moments) -> str:
+def _reading(facts: Facts, times: TimeFormat) -> str:
     if facts.is_first_reading:
         return "This channel has read nothing yet: everything is compared as soon as a daemon runs."
     if facts.is_unread:
         return "The change is captured and is read as soon as a daemon runs."
-    when = "" if facts.resync_at is None else f", {moments.at(facts.resync_at)}"
+    when = "" if facts.resync_at is None else f", {times.at(facts.resync_at)}"
     return (
         "No change was captured for this (is every table that the listing reads watched?): "
         f"the next comparison of everything finds it{when}."
     )
 
 
-def _after_the_answer(facts: Facts, row: Row, moments: Moments) -> str:
+def _after_the_answer(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     assert row.attempt_at is not None
-    sentence = _awaited(facts, row.attempt_at, moments)
+    sentence = _awaited(facts, row.attempt_at, times)
     if row.attempt_seq is not None and row.want_seq > row.attempt_seq:
         number = (
             "" if facts.listed is None or facts.listed.quantity is None else f", {facts.listed.quantity},"
@@ -224,8 +224,8 @@ def _after_the_answer(facts: Facts, row: Row, moments: Moments) -> str:
     return sentence
 
 
-def _awaited(facts: Facts, sent_at: datetime, moments: Moments) -> str:
-    doubt = f"in doubt until {moments.at(sent_at + facts.rhythm.settle)} and is sent again."
+def _awaited(facts: Facts, sent_at: datetime, times: TimeFormat) -> str:
+    doubt = f"in doubt until {times.at(sent_at + facts.rhythm.settle)} and is sent again."
     if not facts.has_owner:
         return f"No daemon waits for its answer any more: when one owns the lane, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
@@ -256,19 +256,21 @@ def _obstacle(facts: Facts, before: str = "") -> str:
     return ""
 
 
-def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
+def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) -> str:
     at = claimed_at(facts, row)
-    when = "now" if at <= facts.now else f"at {moments.at(at)}"
+    when = "now" if at <= facts.now else f"at {times.at(at)}"
     if row.due_at is None:
         when += ", when those that changed have had their turn"
     match decision:
         case Send():
-            return _sending(facts, row, decision, when, moments)
+            return _sending(facts, row, decision, when, times)
         case Settled():
             return f"{when}, nothing is sent: the partner holds {row.acked_quantity} already."
         case Wait():
             assert row.doubt_until is not None
-            return f"{row.acked_quantity} is confirmed {moments.at(row.doubt_until)}, when nothing older can land."
+            return (
+                f"{row.acked_quantity} is confirmed {times.at(row.doubt_until)}, when nothing older can land."
+            )
         case Park(reason):
             return f"{when}, it is parked: {reason}."
         case Forget():
@@ -283,7 +285,7 @@ def _claim(facts: Facts, row: Row, decision: Decision, moments: Moments) -> str:
             assert_never(decision)
 
 
-def _sending(facts: Facts, row: Row, send: Send, when: str, moments: Moments) -> str:
+def _sending(facts: Facts, row: LedgerRow, send: Send, when: str, times: TimeFormat) -> str:
     sentence = f"{when}, {send.quantity} is sent as {named(send.identifiers)}"
     if send.is_farewell:
         if facts.listed is None:
@@ -293,5 +295,5 @@ def _sending(facts: Facts, row: Row, send: Send, when: str, moments: Moments) ->
     if is_guarded and unseen_anomaly(delivery_of(facts, row), facts.listed, facts.factor) is not None:
         sentence += ", unless too many numbers are wrong at once: then they are counted first"
     if row.doubt_until is not None and row.doubt_until > claimed_at(facts, row):
-        return sentence + f", and confirmed {moments.at(row.doubt_until)}, when nothing older can land."
+        return sentence + f", and confirmed {times.at(row.doubt_until)}, when nothing older can land."
     return sentence + (", which ends the doubt." if row.doubt_at is not None else ".")

@@ -1,6 +1,6 @@
 """One notice of each kind (and way of a kind), as their producers post them.
 
-docs/notifications.md shows how they read; `python -m tests.unit.letters_samples` writes that part of it anew.
+docs/notifications.md shows how they read; `python -m tests.unit.message_samples` writes that part of it anew.
 """
 
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from daemon.core import notice
-from daemon.core.letters import LANGUAGES, gather, render
+from daemon.core.messages import LANGUAGES, gather, render
 from daemon.marketplaces.registry import MARKETPLACES
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
-MARK: Final = "<!-- written by `python -m tests.unit.letters_samples` -->\n"
+MARK: Final = "<!-- written by `python -m tests.unit.message_samples` -->\n"
 
 DAY: Final = "2026-11-21"
 SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
@@ -233,20 +233,20 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
 TITLES: Final = {language: {str(s.name): s.titles[language] for s in MARKETPLACES} for language in LANGUAGES}
 
 
-def letters() -> str:
+def messages() -> str:
     """How every sample reads in both languages."""
     parts = []
     for name, kind, channel, data in SAMPLES:
         parts.append(f"### {name}\n")
         for language in LANGUAGES:
             titles = TITLES[language]
-            letter = gather(
+            message = gather(
                 [render(kind, channel, data, language, ZoneInfo("Asia/Shanghai"), titles)], language
             )
-            parts.append(f"```text\n{letter.title}\n\n{letter.body}\n```\n")
+            parts.append(f"```text\n{message.title}\n\n{message.body}\n```\n")
     return "\n".join(parts)
 
 
 if __name__ == "__main__":
     before, mark, _ = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
-    DOCUMENT.write_text(f"{before}{mark}\n{letters()}", encoding="utf-8")
+    DOCUMENT.write_text(f"{before}{mark}\n{messages()}", encoding="utf-8")

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from daemon.core.letters.facts import LONGEST_NAME, Facts, tame
-from daemon.core.letters.words import Words
+from daemon.core.messages.data import LONGEST_NAME, NoticeData, tame
+from daemon.core.messages.words import Words
 
 _EXAMPLES: Final = 10
 
 
-def reconcile_missed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def reconcile_missed(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     day = facts.text("day", 20)
     lines = [words("missed.due", facts.when("due_at") or words("unknown_time"))]
     lines += [words("missed.reason", facts.text("reason"))] if facts.text("reason") else []
@@ -18,7 +18,7 @@ def reconcile_missed(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("missed.title", words.channel_name, day), lines
 
 
-def channel_trouble(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def channel_trouble(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     trouble = facts.text("trouble", LONGEST_NAME)
     key = f"trouble.{trouble}" if words.has(f"trouble.{trouble}.do") else "trouble.other"
     name = words(key, trouble)
@@ -34,7 +34,7 @@ def channel_trouble(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("trouble.title", words.channel_name, name), [*lines, words("trouble.after")]
 
 
-def channel_recovered(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def channel_recovered(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     trouble = facts.text("trouble", LONGEST_NAME)
     name = words(f"trouble.{trouble}") if words.has(f"trouble.{trouble}.do") else trouble
     lasted = words.duration(60 * facts.number("minutes"))
@@ -45,7 +45,7 @@ def channel_recovered(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("recovered.title", words.channel_name), lines
 
 
-def parked_summary(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def parked_summary(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     new, parked = facts.total("new"), facts.number("parked")
     if parked > new:
         title = words("parked.title.again", words.channel_name, new, parked)
@@ -61,7 +61,7 @@ def parked_summary(words: Words, facts: Facts) -> tuple[str, list[str]]:
 _CAUSES: Final = ("first", "rows", "zeroes", "new", "moves")
 
 
-def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def guard_question(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     """The title and the first line are the worst fact; what else is wrong comes after it."""
     cause = facts.text("cause", 20) if facts.text("cause", 20) in _CAUSES else "zeroes"
     wrong, of = facts.number("moved" if cause == "moves" else "zeroes"), facts.number("skus")
@@ -91,14 +91,14 @@ def guard_question(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words(f"guard.title.{cause}", words.channel_name, wrong, of), lines
 
 
-def _example(words: Words, item: Facts) -> str:
+def _example(words: Words, item: NoticeData) -> str:
     sku, was, now = item.text("sku", LONGEST_NAME), item.text("was", 20), item.text("now", 20)
     if not was:
         return words("guard.example.new", sku, now or "0")
     return words("guard.example", sku, was, now) if now else words("guard.example.gone", sku, was)
 
 
-def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def guard_released(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     key = "released.command" if facts.text("by", 20) == "command" else "released.recovery"
     lines = [words(key, facts.number("numbers"))]
     if key == "released.recovery" and facts.number("sent"):
@@ -106,7 +106,7 @@ def guard_released(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("released.title", words.channel_name), lines
 
 
-def capture_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def capture_failed(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     name = _check_name(words, facts)
     subject, since = facts.text("subject", LONGEST_NAME), facts.when("since") or words("unknown_time")
     lines = [words("capture.since", since, name)]
@@ -122,20 +122,20 @@ def capture_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("capture.title", name), [*lines, words("capture.after")]
 
 
-def capture_recovered(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def capture_recovered(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     name, since = _check_name(words, facts), facts.when("since") or words("unknown_time")
     lines = [words("capture.over", name, facts.text("subject", LONGEST_NAME) or words("none"), since)]
     lines += [words("capture.compared")] if facts.is_true("is_lossy") else []
     return words("capture.title.over", name), lines
 
 
-def _check_name(words: Words, facts: Facts) -> str:
+def _check_name(words: Words, facts: NoticeData) -> str:
     check = facts.text("check", LONGEST_NAME)
     key = f"capture.{check}"
     return words(key) if words.has(f"{key}.do") else words("capture.other", check)
 
 
-def notification_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
+def notification_failed(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
     kind = facts.text("kind", LONGEST_NAME)
     name = words(f"kind.{kind}") if words.has(f"kind.{kind}") else kind
     lines = [words("undelivered.body", facts.when("since") or words("unknown_time"), name)]
@@ -143,10 +143,10 @@ def notification_failed(words: Words, facts: Facts) -> tuple[str, list[str]]:
     return words("undelivered.title"), [*lines, words("do"), words("undelivered.do")]
 
 
-def unknown(kind: str) -> Callable[[Words, Facts], tuple[str, list[str]]]:
+def unknown(kind: str) -> Callable[[Words, NoticeData], tuple[str, list[str]]]:
     """A kind of a later version: its name and data, so that nothing is kept from the person."""
 
-    def other(words: Words, facts: Facts) -> tuple[str, list[str]]:
+    def other(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
         shown = json.dumps(facts.data, ensure_ascii=False, default=str)
         return words("other.title", words.channel_name, tame(kind, LONGEST_NAME)), [tame(shown, 1000)]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from daemon.core.errors import ConfigError, StockrelayError
-from daemon.core.near import nearest
 from daemon.core.secrecy import Mask
+from daemon.core.similar import nearest
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
 
 
-class Places:
+class SettingsSource:
     """Where the settings are; read by the command that needs them, so that `--help` never fails on them.
 
     It knows what is secret as soon as they are read, for those who speak to a person after that.
@@ -38,7 +38,7 @@ class Places:
         assert self._log is not None, "the settings have not been read"
         return self._log
 
-    def look_in(self, config: Path | None = None, secrets_dir: Path | None = None) -> None:
+    def set_paths(self, config: Path | None = None, secrets_dir: Path | None = None) -> None:
         """Remember what the command line says, before the command or after it."""
         self._config = config or self._config
         self._secrets_dir = secrets_dir or self._secrets_dir
@@ -80,7 +80,7 @@ class Places:
 
         return app.exposed_files(self._config, self._secrets_dir)
 
-    def told(self, error: StockrelayError) -> str:
+    def describe(self, error: StockrelayError) -> str:
         """An error's words as a terminal may show them: no secret, nothing that moves the cursor or begins a line."""
         from daemon.logs import visible
 
@@ -102,7 +102,7 @@ class Places:
         import structlog
 
         log = structlog.get_logger(__name__)
-        log.error("command.error_unforeseen", exc_info=error)
+        log.error("command.unexpected_error", exc_info=error)
 
 
 def _refuse_placeholders(settings: "Settings") -> None:

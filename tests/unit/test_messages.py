@@ -1,4 +1,4 @@
-"""Letters: every kind in both languages, whatever the data are, and nothing of them poses as markup."""
+"""Messages: every kind in both languages, whatever the data are, and nothing of them poses as markup."""
 
 import re
 import string
@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from daemon.core import notice
 from daemon.core.capture import Check
-from daemon.core.letters import (
+from daemon.core.messages import (
     LANGUAGES,
     LONGEST_BODY,
     LONGEST_TITLE,
     Language,
-    Letter,
+    Message,
     fitted,
     gather,
     render,
 )
-from daemon.core.letters import (
-    test_letter as a_test_letter,
+from daemon.core.messages import (
+    sample_message as a_test_letter,
 )
-from daemon.core.letters.en import WORDS as EN
-from daemon.core.letters.facts import tame
-from daemon.core.letters.zh import WORDS as ZH
+from daemon.core.messages.data import tame
+from daemon.core.messages.en import WORDS as EN
+from daemon.core.messages.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
-from tests.unit.letters_samples import DOCUMENT, MARK, SAMPLES, TITLES, letters
+from tests.unit.message_samples import DOCUMENT, MARK, SAMPLES, TITLES, messages
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 JSON = st.recursive(
@@ -59,7 +59,7 @@ def test_there_is_a_sample_of_every_kind() -> None:
 
 def test_the_document_shows_every_letter_as_it_reads() -> None:
     _, _, shown = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
-    assert shown.strip() == letters().strip(), "run `python -m tests.unit.letters_samples`"
+    assert shown.strip() == messages().strip(), "run `python -m tests.unit.message_samples`"
 
 
 def test_every_check_of_the_capture_has_words_of_its_own() -> None:
@@ -75,23 +75,23 @@ def test_every_trouble_has_words_of_its_own() -> None:
 def test_every_kind_reads_well(
     name: str, kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
-    letter = render(kind, channel, data, language, SHANGHAI, TITLES[language])
-    text = f"{letter.title}\n{letter.body}"
-    assert bool(CHINESE.search(letter.title)) is (language == "zh")
+    message = render(kind, channel, data, language, SHANGHAI, TITLES[language])
+    text = f"{message.title}\n{message.body}"
+    assert bool(CHINESE.search(message.title)) is (language == "zh")
     assert not re.search(r"[{}<>]|None|\bnull\b|\?", text), name
     assert all(line.strip() == line and line for line in text.splitlines())
 
 
 def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
-    letter = render(*SAMPLES[0][1:], "en", SHANGHAI, TITLES["en"])
-    assert letter.title == "Ymatou reconcile of 2026-11-21: SKUs that differ: 25"
+    message = render(*SAMPLES[0][1:], "en", SHANGHAI, TITLES["en"])
+    assert message.title == "Ymatou reconcile of 2026-11-21: SKUs that differ: 25"
     for words in (
         "agree: 4,974",
         "A-0001: ERP 7, partner 3",
         "and 20 more",
         "since 2026-11-19 00:31, seen 3 times",
     ):
-        assert words in letter.body
+        assert words in message.body
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -161,12 +161,12 @@ def test_a_strangers_words_are_one_short_line(said: str) -> None:
 def test_any_data_make_a_letter(
     kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
-    letter = render(kind, channel, data, language, SHANGHAI, TITLES[language])
-    assert 0 < len(letter.title) <= LONGEST_TITLE
-    assert "\n" not in letter.title
-    assert len(letter.body) <= LONGEST_BODY
-    assert not re.search("[<>]", letter.title + letter.body)
-    (letter.title + letter.body).encode()
+    message = render(kind, channel, data, language, SHANGHAI, TITLES[language])
+    assert 0 < len(message.title) <= LONGEST_TITLE
+    assert "\n" not in message.title
+    assert len(message.body) <= LONGEST_BODY
+    assert not re.search("[<>]", message.title + message.body)
+    (message.title + message.body).encode()
 
 
 def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
@@ -175,26 +175,26 @@ def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
         {"chunk": n, "first_sku": "a" * 80, "last_sku": "b" * 80, "words": "w" * 300} for n in range(50)
     ]
     data = {"opened": items, "still_open": items, "contested": items, "unnamed_chunks": chunks}
-    letter = render(notice.RECONCILE_DIGEST, "ymatou", data, "zh", SHANGHAI, TITLES["zh"])
-    assert len(letter.body) <= LONGEST_BODY
-    assert letter.body.endswith("……（内容过长，已截断）")
+    message = render(notice.RECONCILE_DIGEST, "ymatou", data, "zh", SHANGHAI, TITLES["zh"])
+    assert len(message.body) <= LONGEST_BODY
+    assert message.body.endswith("……（内容过长，已截断）")
 
 
 def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
-    several = [Letter(f"t{n}", "x" * 1500) for n in range(5)]
+    several = [Message(f"t{n}", "x" * 1500) for n in range(5)]
     one = gather(several, "en")
     assert one.title == "[Stockrelay] 5 notices: t0"
     assert "t1" in one.body
     assert one.body.endswith("3 more notices are not shown here; see the log.")
-    assert gather(several[:1], "en") == Letter("[Stockrelay] t0", several[0].body)
+    assert gather(several[:1], "en") == Message("[Stockrelay] t0", several[0].body)
 
 
 @given(st.text(), st.integers(0, 3000))
 def test_a_letter_is_made_to_fit(body: str, most: int) -> None:
-    letter = Letter("标题", body)
-    small = fitted(letter, "zh", most)
+    message = Message("标题", body)
+    small = fitted(message, "zh", most)
     mark = "……（内容过长，已截断）"
-    assert small == letter or len(f"{small.title}\r\n{small.body}".encode(errors="replace")) <= max(
+    assert small == message or len(f"{small.title}\r\n{small.body}".encode(errors="replace")) <= max(
         most, len(f"标题\r\n{mark}".encode())
     )
 

@@ -1,4 +1,4 @@
-"""`make bench`: the budgets of the design, measured in one run with the yardsticks beside them.
+"""`make bench`: the budgets, measured in one run with the yardsticks beside them.
 
 The machine is never quiet: variants take turns in rounds, and what counts are ratios within a round.
 """

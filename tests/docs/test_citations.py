@@ -1,4 +1,4 @@
-"""What code cites is in the tree: documents, and the numbers of invariants."""
+"""What code cites is in the tree: documents, clauses of marketplaces, invariants."""
 
 import re
 from functools import cache
@@ -12,6 +12,7 @@ _DOCUMENT = re.compile(r"(?<![\w/.*{-])([\w./-]*\w\.md)\b")
 _NAMED = re.compile(
     r"\b((?:DESIGN|PITFALLS|STYLE)\b(?! =|\.)|[Cc]ases?/\d+|(?<!match )[Cc]ase (?:no\. )?\d+\b(?!:))"
 )
+_CLAUSE = re.compile(r"(?:[Cc]lauses? |\(|\"\"\")([A-Z]\d\d)(?=[),:. ])")
 _INVARIANT = re.compile(r"(?<![\w-])(I\d{1,2})(?![\w-])")
 
 
@@ -46,3 +47,11 @@ def test_an_invariant_that_is_cited_is_in_the_document_on_faults() -> None:
     document = (ROOT / "docs" / "faults.md").read_text("utf-8")
     numbered = set(re.findall(r"^- \*\*(I\d+)\*\*", document, re.MULTILINE))
     assert [found for found in cited(_INVARIANT, frozenset({".py"})) if found[1] not in numbered] == []
+
+
+def test_a_clause_that_is_cited_is_in_a_marketplaces_table() -> None:
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "marketplaces").glob("*.md"))
+    clauses = set(re.findall(r"^\| ([A-Z]\d\d) \|", pages, re.MULTILINE))
+    found = cited(_CLAUSE, frozenset({".py"}))
+    assert len(found) > 3
+    assert [one for one in found if one[1] not in clauses] == []

@@ -7,7 +7,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from daemon import clock
-from daemon.core.repeats import Key, Kind, Line, Repeats, Summary, line_of
+from daemon.core.repeats import Key, LineKind, LogLine, Repeats, RepeatSummary, line_of
 
 _ORDER: Final = ("debug", "info", "warning", "error")
 _AGAIN: Final = "_again"
@@ -19,7 +19,7 @@ class Later(NamedTuple):
 
     level: str
     event: EventDict
-    line: Line
+    line: LogLine
     at: float
 
 
@@ -70,8 +70,8 @@ class Filter:
         """Keep the last change of state, and the last new error, of each group: nothing may say it again. A traceback
         is not kept, as it holds what its frames do."""
         line = later.line
-        is_new_error = line.kind is Kind.ERROR and self._repeats.is_unwritten(line)
-        if not (line.kind is Kind.STATE or is_new_error) or later.event.get("exc_info"):
+        is_new_error = line.kind is LineKind.ERROR and self._repeats.is_unwritten(line)
+        if not (line.kind is LineKind.STATE or is_new_error) or later.event.get("exc_info"):
             return
         self._later.pop(line.group, None)
         if len(self._later) >= _MOST_LATER:
@@ -81,12 +81,12 @@ class Filter:
     def write_later(self) -> None:
         """Log again what had no room; what has none now either stays."""
         with self._lock:
-            waiting = sorted(self._later.values(), key=lambda later: later.line.kind is not Kind.STATE)
+            waiting = sorted(self._later.values(), key=lambda later: later.line.kind is not LineKind.STATE)
         log = structlog.get_logger(__name__)
         for later in waiting:
             getattr(log, later.level)(**later.event, **{_AGAIN: True})
 
-    def summary(self, *, is_over: bool, is_last: bool) -> Summary | None:
+    def summary(self, *, is_over: bool, is_last: bool) -> RepeatSummary | None:
         """What was left out, if it is time to say it."""
         with self._lock:
             return self._repeats.summary(clock.monotonic(), is_over=is_over, is_last=is_last)

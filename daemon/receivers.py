@@ -20,7 +20,7 @@ from apprise.common import PersistentStoreMode
 from pydantic import SecretStr
 
 from daemon.core.errors import ConfigError
-from daemon.core.messages import Language, Message, fitted
+from daemon.core.notifications import Language, Notification, fitted
 from daemon.core.secrecy import ForeignMask
 from daemon.settings import receivers as addresses
 
@@ -96,7 +96,7 @@ def _refusal(answer: requests.Response) -> str | None:
     return "its answer does not say whether it took it"
 
 
-class Receiver:
+class AppriseReceiver:
     """One address. `name` says which setting it is and of what kind; it holds no secret.
 
     Raises ConfigError when apprise does not know the address.
@@ -132,9 +132,9 @@ class Receiver:
             logger.addHandler(_Ear())
 
     def __repr__(self) -> str:
-        return f"Receiver({self.name})"
+        return f"AppriseReceiver({self.name})"
 
-    async def send(self, message: Message, language: Language, timeout: timedelta) -> str | None:
+    async def send(self, message: Notification, language: Language, timeout: timedelta) -> str | None:
         """Deliver; return why it failed, in words that hold no secret, or None.
 
         An answer that does not come is not waited for: the thread is left behind, and no other is begun for this
@@ -165,7 +165,7 @@ class Receiver:
         except TimeoutError:
             return f"no answer within {timeout.total_seconds():g} s"
 
-    def _deliver(self, message: Message, language: Language) -> str | None:
+    def _deliver(self, message: Notification, language: Language) -> str | None:
         _heard.lines, _heard.answer = [], None
         # WeCom counts bytes, others characters: bytes are the smaller measure.
         sent = fitted(message, language, self._service.body_maxlen)
@@ -202,6 +202,6 @@ def _settle(done: "asyncio.Future[str | None]", result: str | None) -> None:
         done.set_result(result)
 
 
-def make_receivers(urls: Sequence[SecretStr]) -> list[Receiver]:
+def make_receivers(urls: Sequence[SecretStr]) -> list[AppriseReceiver]:
     """One receiver for each address. Raises ConfigError."""
-    return [Receiver(number, url) for number, url in enumerate(urls)]
+    return [AppriseReceiver(number, url) for number, url in enumerate(urls)]

@@ -10,7 +10,7 @@ from daemon.app.building import (
     opened,
     receivers,
 )
-from daemon.core.messages import Language, sample_message
+from daemon.core.notifications import Language, sample_notification
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store import uninstall as removal
@@ -63,7 +63,7 @@ async def send_test(settings: Settings, language: Language | None) -> dict[str, 
     """Send a test message to every receiver; return why each failed, or None."""
     language = language or settings.notify.language
     told = receivers(settings)
-    message = sample_message(language)
+    message = sample_notification(language)
     results = await asyncio.gather(
         *(receiver.send(message, language, settings.notify.timeout) for receiver in told)
     )

@@ -20,10 +20,10 @@ from daemon.progress import Pulse
 from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
 from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
-from daemon.services.reconcile import Limits as ReconcileLimits
-from daemon.services.reconcile import Reconciler
+from daemon.services.reconcile import ReconcileLimits, Reconciler
 from daemon.settings import ChannelSettings, Settings
 from daemon.store import migrate as migrations
+from daemon.store.comparing import Comparisons
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
@@ -31,7 +31,6 @@ from daemon.store.identity import refuse_copy
 from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
-from daemon.store.proof import Proofs
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -205,7 +204,11 @@ def reconcilers(
     channels = settings.enabled_channels()
     return {
         name: Reconciler(
-            name, clients[name], runs, Proofs(database, listing), _reconcile_limits(settings, channels[name])
+            name,
+            clients[name],
+            runs,
+            Comparisons(database, listing),
+            _reconcile_limits(settings, channels[name]),
         )
         for name, listing in listings(settings).items()
     }

@@ -91,10 +91,10 @@ class Answer:
         for facts, explanation in self.told:
             yield ""
             yield f"{bold(facts.channel)}: {explanation.state}"
-            for section in explanation.sections:
-                lines = [part for line in section.lines for part in _folded(visible(line))]
+            for part in explanation.parts:
+                lines = [part for line in part.lines for part in _folded(visible(line))]
                 for place, line in enumerate(lines):
-                    label = section.about if place == 0 else ""
+                    label = part.about if place == 0 else ""
                     yield f"  {label:<{_LABEL}}{line}"
 
     def as_json(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
     return {
         "state": explanation.state,
         "next": explanation.next,
-        "explanation": {section.about: list(section.lines) for section in explanation.sections},
+        "explanation": {part.about: list(part.lines) for part in explanation.parts},
         "listing": {
             "query": f"channels.{facts.channel}.listing",
             "problem": facts.listing_problem,

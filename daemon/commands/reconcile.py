@@ -23,7 +23,7 @@ from daemon.core.types import ChannelName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.services.reconcile import Progress, Reconciler
+    from daemon.services.reconcile import Reconciler, RunProgress
     from daemon.settings import Settings
 
 _TOLD: Final = ("opened", "still_open", "contested", "resolved")
@@ -123,7 +123,7 @@ async def _reconcile(
     settings: "Settings",
     names: Sequence[ChannelName],
     day: date,
-    tell: "Callable[[ChannelName, Progress], None]",
+    tell: "Callable[[ChannelName, RunProgress], None]",
     *,
     is_dry: bool,
 ) -> dict[ChannelName, dict[str, Any]]:
@@ -149,7 +149,7 @@ async def _one(
     reconciler: "Reconciler",
     day: date,
     holder: str,
-    tell: "Callable[[ChannelName, Progress], None]",
+    tell: "Callable[[ChannelName, RunProgress], None]",
     *,
     is_dry: bool,
 ) -> dict[str, Any]:
@@ -182,7 +182,7 @@ async def _one(
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[ChannelName, Progress], None]]":
+def _progress() -> "Iterator[Callable[[ChannelName, RunProgress], None]]":
     """A bar on a terminal, a line now and then elsewhere; both on standard error."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -200,7 +200,7 @@ def _progress() -> "Iterator[Callable[[ChannelName, Progress], None]]":
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(channel: ChannelName, progress: "Progress") -> None:
+        def tell(channel: ChannelName, progress: "RunProgress") -> None:
             name = f"{channel}: {progress.stage}"
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=progress.total)
@@ -216,7 +216,7 @@ class _Lines:
         self._stage = ""
         self._at = 0.0
 
-    def __call__(self, channel: ChannelName, progress: "Progress") -> None:
+    def __call__(self, channel: ChannelName, progress: "RunProgress") -> None:
         now = time.monotonic()
         stage = f"{channel}: {progress.stage}"
         if stage == self._stage and now - self._at < _LINE_S:

@@ -6,14 +6,14 @@ from typing import NamedTuple
 _MOST_DOUBLINGS = 40  # beyond any cap in use; keeps the power from overflowing
 
 
-class Delay(NamedTuple):
+class Interval(NamedTuple):
     """A wait between two steps of a loop. `is_wakeable`: a signal ends it early; otherwise only a stop does."""
 
     seconds: float
     is_wakeable: bool = True
 
 
-AT_ONCE = Delay(0.0)
+AT_ONCE = Interval(0.0)
 
 
 def backoff(failures: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:

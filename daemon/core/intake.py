@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from daemon.core.backoff import Delay
+from daemon.core.backoff import Interval
 from daemon.core.reading_pace import ReadingPace
 
 _ECHOES_S: Final = (0.005, 0.02, 0.1)
@@ -46,7 +46,7 @@ class IntakePace:
         vain, self._vain_rings = self._vain_rings, self._vain_rings + 1
         return min(self._poll_s, _SHORTEST_GAP_S * 2 ** min(vain, _MOST_DOUBLINGS)) if vain else 0.0
 
-    def pause_after(self, changes: int, took_s: float, now: float, until_comparison_s: float) -> Delay:
+    def pause_after(self, changes: int, took_s: float, now: float, until_comparison_s: float) -> Interval:
         """Return the pause after a reading that took `took_s`, ended now and found this many changes."""
         self._is_idle = False
         if changes:
@@ -54,13 +54,13 @@ class IntakePace:
             self._vain_rings = 0
             self._budget = self._budget.after(took_s, now)
             if self._budget.pause_s:
-                return Delay(self._budget.pause_s, is_wakeable=False)
+                return Interval(self._budget.pause_s, is_wakeable=False)
         if self._echoes:
             echo_s, *rest = self._echoes
             self._echoes = tuple(rest)
-            return Delay(echo_s)
+            return Interval(echo_s)
         self._is_idle = True
-        return Delay(max(0.0, min(self._poll_s, until_comparison_s)))
+        return Interval(max(0.0, min(self._poll_s, until_comparison_s)))
 
 
 class ComparisonSchedule:

@@ -1,4 +1,4 @@
-"""A notification as a value; `core/messages` renders it."""
+"""A notification as a value; `core/notifications` renders it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

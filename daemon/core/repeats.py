@@ -38,7 +38,7 @@ Key = tuple[object, ...]
 """What makes two lines the same."""
 
 
-class Kind(Enum):
+class LineKind(Enum):
     """STATE: something has changed, for the worse or back, and is not said again while it lasts. WARNING: something
     failed and will be tried again. ITEM: the same, of one SKU of many. ERROR: a person is needed."""
 
@@ -79,16 +79,16 @@ _CHANGING: Final = frozenset(
 """What differs each time although nothing else does."""
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """What bounds a line: lines with the same key are the same, and errors of a group differ only in their words."""
 
     event: str
     key: Key
-    kind: Kind
+    kind: LineKind
     group: Key
 
 
-def line_of(level: str, fields: Mapping[str, object]) -> Line | None:
+def line_of(level: str, fields: Mapping[str, object]) -> LogLine | None:
     """What a line repeats if it comes again; None: it is always written.
 
     A warning is the same however its reason is worded, an error only with the same words: each one that differs may
@@ -100,12 +100,12 @@ def line_of(level: str, fields: Mapping[str, object]) -> Line | None:
         return None
     origin = tuple(str(fields.get(name)) for name in _OF_A_WARNING)
     if state is not None:
-        return Line(event, (state, *origin), Kind.STATE, (state, *origin))
+        return LogLine(event, (state, *origin), LineKind.STATE, (state, *origin))
     group = (event, *origin)
     if level == "warning":
-        return Line(event, group, Kind.ITEM if "sku" in fields else Kind.WARNING, group)
+        return LogLine(event, group, LineKind.ITEM if "sku" in fields else LineKind.WARNING, group)
     words = sorted((name, _word(value)) for name, value in fields.items() if name not in _CHANGING)
-    return Line(event, (event, *words), Kind.ERROR, group)
+    return LogLine(event, (event, *words), LineKind.ERROR, group)
 
 
 def _word(value: object) -> str:
@@ -113,7 +113,7 @@ def _word(value: object) -> str:
     return type(value).__name__ if isinstance(value, BaseException | bool) else str(value)
 
 
-class Summary(NamedTuple):
+class RepeatSummary(NamedTuple):
     """What was not written: lines by event, and for how long that went on."""
 
     of: Mapping[str, int]
@@ -132,9 +132,9 @@ class _Kind:
     minute_began: float = 0.0
     in_minute: int = 0
 
-    def is_due(self, kind: Kind, now: float) -> bool:
-        if kind in (Kind.ITEM, Kind.STATE):
-            most = _MOST_STATES if kind is Kind.STATE else _MOST_ITEMS
+    def is_due(self, kind: LineKind, now: float) -> bool:
+        if kind in (LineKind.ITEM, LineKind.STATE):
+            most = _MOST_STATES if kind is LineKind.STATE else _MOST_ITEMS
             return self.in_minute < most or now - self.minute_began >= MINUTE_S
         return now >= self.next_at
 
@@ -159,13 +159,13 @@ class Repeats:
     """What has been written lately, and what was not."""
 
     _kinds: dict[Key, _Kind] = field(default_factory=dict)
-    _written: deque[tuple[float, Kind, Key]] = field(default_factory=deque)
+    _written: deque[tuple[float, LineKind, Key]] = field(default_factory=deque)
     _suppressed: Counter[str] = field(default_factory=Counter)
     _since: float = 0.0
     _last: float = 0.0
     _summed_up_at: float = float("-inf")
 
-    def admit(self, line: Line, now: float, *, is_again: bool = False) -> int | None:
+    def admit(self, line: LogLine, now: float, *, is_again: bool = False) -> int | None:
         """Say whether a line is written: None, or how many of its like were not since the last one. `is_again`: it was
         not written when it came."""
         known = self._kinds.get(line.key)
@@ -182,7 +182,7 @@ class Repeats:
         self._written.append((now, line.kind, line.group))
         return known.note_written(now)
 
-    def is_unwritten(self, line: Line) -> bool:
+    def is_unwritten(self, line: LogLine) -> bool:
         """Whether no line with this key was written since it began to come."""
         known = self._kinds.get(line.key)
         return known is None or known.written == 0
@@ -194,17 +194,17 @@ class Repeats:
         self._kinds[key] = _Kind(now)
         return self._kinds[key]
 
-    def _has_room(self, line: Line, now: float, *, is_new: bool) -> bool:
+    def _has_room(self, line: LogLine, now: float, *, is_new: bool) -> bool:
         while self._written and now - self._written[0][0] >= MINUTE_S:
             self._written.popleft()
-        if line.kind is Kind.STATE:
-            states = sum(kind is Kind.STATE for _, kind, _ in self._written)
+        if line.kind is LineKind.STATE:
+            states = sum(kind is LineKind.STATE for _, kind, _ in self._written)
             return len(self._written) < MOST_LINES and (is_new or states < _MOST_CHANGES)
         if len(self._written) >= MOST_LINES - _FOR_STATES:
             return False
-        if line.kind is Kind.ERROR:
+        if line.kind is LineKind.ERROR:
             return sum(group == line.group for _, _, group in self._written) < _MOST_OF_A_GROUP
-        warnings = sum(kind in (Kind.WARNING, Kind.ITEM) for _, kind, _ in self._written)
+        warnings = sum(kind in (LineKind.WARNING, LineKind.ITEM) for _, kind, _ in self._written)
         return warnings < (MOST_WARNINGS if is_new else _MOST_REPEATS)
 
     def _count(self, event: str, now: float) -> None:
@@ -217,7 +217,7 @@ class Repeats:
         known.suppressed = max(0, known.suppressed - 1)
         self._suppressed -= Counter({event: 1})
 
-    def summary(self, now: float, *, is_over: bool = False, is_last: bool = False) -> Summary | None:
+    def summary(self, now: float, *, is_over: bool = False, is_last: bool = False) -> RepeatSummary | None:
         """What was not written, once nothing was held back for a minute or the caller knows that it `is_over`; from
         time to time while it goes on, but once a minute at most. `is_last`: at any rate. Counting begins anew."""
         if not self._suppressed or (now - self._summed_up_at < MINUTE_S and not is_last):
@@ -226,6 +226,6 @@ class Repeats:
         if not (is_over or is_last or is_calm or now - self._since >= _SUMMARY_EVERY_S):
             return None
         self._summed_up_at = now
-        summary = Summary(dict(self._suppressed), self._last - self._since)
+        summary = RepeatSummary(dict(self._suppressed), self._last - self._since)
         self._suppressed.clear()
         return summary

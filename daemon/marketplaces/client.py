@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from daemon.core.outcome import Outcome
-from daemon.core.proof import Comparison, ReadPage
+from daemon.core.readback import Comparison, ReadPage
 from daemon.core.types import ChannelName, Push
 from daemon.settings import ChannelSettings
 

@@ -35,7 +35,7 @@ _SILENT.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An answer: status, body and its type."""
 
     status: int
@@ -43,13 +43,13 @@ class Reply:
     content_type: str = _JSON
 
 
-Page = Callable[[], Awaitable[Reply]]
+Page = Callable[[], Awaitable[HttpReply]]
 
 
-def as_json(status: int, answer: Mapping[str, Any]) -> Reply:
+def as_json(status: int, answer: Mapping[str, Any]) -> HttpReply:
     """An answer as JSON, with a newline at its end for those who read it in a terminal."""
     text = json.dumps(answer, ensure_ascii=False, indent=2, default=str)
-    return Reply(status, text.encode(errors="backslashreplace") + b"\n")
+    return HttpReply(status, text.encode(errors="backslashreplace") + b"\n")
 
 
 @asynccontextmanager
@@ -171,7 +171,7 @@ class _Server(web.Server):
         return _response(await page())
 
 
-def _response(reply: Reply) -> web.Response:
+def _response(reply: HttpReply) -> web.Response:
     headers = {
         "Content-Type": reply.content_type,
         "Cache-Control": "no-store",

@@ -8,7 +8,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
-from daemon.ops.http import Page, Reply, as_json
+from daemon.ops.http import HttpReply, Page, as_json
 from daemon.ops.metrics import CONTENT_TYPE, Metrics
 from daemon.progress import Progress
 
@@ -24,7 +24,7 @@ _DUTY: Final = 20.0
 def alive(progress: Progress) -> Page:
     """200 with the loops while each keeps its promise; 503 names those that do not: only a restart helps."""
 
-    async def livez() -> Reply:
+    async def livez() -> HttpReply:
         stalled = progress.stalled()
         if not stalled:
             return as_json(200, {"status": "alive", "loops": progress.watched()})
@@ -37,7 +37,7 @@ def alive(progress: Progress) -> Page:
 def ready(reasons: Callable[[], Mapping[str, str]]) -> Page:
     """200 while there is no reason against it; 503 with the reasons, by what is missing."""
 
-    async def readyz() -> Reply:
+    async def readyz() -> HttpReply:
         against = reasons()
         if not against:
             return as_json(200, {"status": "ready"})
@@ -49,8 +49,8 @@ def ready(reasons: Callable[[], Mapping[str, str]]) -> Page:
 def measured(metrics: Metrics) -> Page:
     """The metrics, for Prometheus."""
 
-    async def page() -> Reply:
-        return Reply(200, metrics.page(), CONTENT_TYPE)
+    async def page() -> HttpReply:
+        return HttpReply(200, metrics.page(), CONTENT_TYPE)
 
     return page
 
@@ -72,9 +72,9 @@ class StatusPage:
         self._keep_s = keep_s
         self._now = now
         self._until = 0.0
-        self._reading: asyncio.Task[Reply] | None = None
+        self._reading: asyncio.Task[HttpReply] | None = None
 
-    async def __call__(self) -> Reply:
+    async def __call__(self) -> HttpReply:
         """200 with the status; 503 when it could not be read, which is kept as well."""
         reading = self._reading
         if reading is None or (reading.done() and self._now() >= self._until):
@@ -88,7 +88,7 @@ class StatusPage:
             self._reading.cancel()
             await asyncio.wait({self._reading})
 
-    async def _fresh(self) -> Reply:
+    async def _fresh(self) -> HttpReply:
         began = self._now()
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):

@@ -14,7 +14,7 @@ import structlog
 
 from daemon import clock
 from daemon.core import capture
-from daemon.core.backoff import Delay
+from daemon.core.backoff import Interval
 from daemon.core.capture import SHARED, Check, OpenFinding
 from daemon.core.dependencies import (
     Reads,
@@ -48,7 +48,7 @@ _GONE_AFTER: Final = 5
 """Intervals without a word from a replica: what it reported is over."""
 
 
-class Observer(Protocol):
+class HealthObserver(Protocol):
     """Who counts what is healthy."""
 
     def capture_checked(self, check: str, *, is_healthy: bool) -> None: ...
@@ -77,7 +77,7 @@ class CaptureHealth:
         *,
         wants_doorbell: bool,
         listings: Listings | None = None,
-        observer: Observer | None = None,
+        observer: HealthObserver | None = None,
         pulse: Pulse | None = None,
         heard_within: timedelta = _HEARD_WITHIN,
         read_within: timedelta = _READ_WITHIN,
@@ -106,10 +106,10 @@ class CaptureHealth:
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped; a database that does not answer is asked the next time."""
 
-        async def step() -> Delay:
+        async def step() -> Interval:
             await self._look(stop)
             soon = self._heard_within if self._unheard == _SUSPICIOUS - 1 else self._every
-            return Delay(min(soon, self._every).total_seconds())
+            return Interval(min(soon, self._every).total_seconds())
 
         pace = Pace(self._every.total_seconds(), _LONGEST_LOOK_S)
         await run_loop(step, stop, self._pulse, pace, self._on_failure)

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import Delay, backoff
+from daemon.core.backoff import Interval, backoff
 from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailable
 from daemon.progress import Pulse, unwatched
 from daemon.services.loop import Pace, run_loop
@@ -76,7 +76,7 @@ class Doorbell:
                         "database.listen_dsn to a direct address"
                     )
 
-    def _on_failure(self, error: StockrelayError) -> Delay:
+    def _on_failure(self, error: StockrelayError) -> Interval:
         if isinstance(error, ForeignDatabase):
             raise error
         if self.is_listening or self._failures == 0:
@@ -89,7 +89,7 @@ class Doorbell:
         if self._failures == 1:
             # Each new connection has everything compared: one that is lost at once is made less often.
             pause += backoff(self._losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
-        return Delay(pause.total_seconds())
+        return Interval(pause.total_seconds())
 
     def _ring(self, _pid: int, payload: str) -> None:
         self._on_ring(payload)

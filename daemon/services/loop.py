@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from daemon import clock
-from daemon.core.backoff import Delay, backoff
+from daemon.core.backoff import Interval, backoff
 from daemon.core.errors import StockrelayError
 from daemon.progress import Pulse
 
-Step = Callable[[], Awaitable[Delay | None]]
+Step = Callable[[], Awaitable[Interval | None]]
 """Returns the pause until the next step; None: the usual one."""
-OnFailure = Callable[[StockrelayError], Delay | None]
+OnFailure = Callable[[StockrelayError], Interval | None]
 """Logs the failure; returns the pause until the next step, None: the back-off. May raise the error to end the loop."""
 
 
@@ -37,7 +37,7 @@ async def run_loop(
     Only StockrelayError counts as a failure of a step; any other error ends the loop and is raised.
     """
     failures = 0
-    pause = Delay(pace.first_s)
+    pause = Interval(pace.first_s)
     with pulse:
         while True:
             pulse.beat(pause.seconds)
@@ -46,13 +46,13 @@ async def run_loop(
                 return
             pulse.beat(pace.longest_step_s)
             try:
-                pause = await step() or Delay(pace.every_s)
+                pause = await step() or Interval(pace.every_s)
                 failures = 0
             except StockrelayError as error:
                 failures += 1
                 pause = on_failure(error) or _after(failures, pace)
 
 
-def _after(failures: int, pace: Pace) -> Delay:
+def _after(failures: int, pace: Pace) -> Interval:
     pause = backoff(failures, pace.base, pace.cap, clock.jitter())
-    return Delay(max(pace.every_s, pause.total_seconds()), is_wakeable=False)
+    return Interval(max(pace.every_s, pause.total_seconds()), is_wakeable=False)

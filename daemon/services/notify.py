@@ -14,15 +14,15 @@ from typing import Final, Protocol
 import structlog
 
 from daemon import clock
-from daemon.core import messages
-from daemon.core.backoff import AT_ONCE, Delay, backoff
+from daemon.core import notifications
+from daemon.core.backoff import AT_ONCE, Interval, backoff
 from daemon.core.errors import StockrelayError
-from daemon.core.messages import Language, Message
 from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
+from daemon.core.notifications import Language, Notification
 from daemon.core.types import ChannelName
 from daemon.progress import Pulse, unwatched
 from daemon.services.loop import Pace, run_loop
-from daemon.store.outbox import Outbox, Taken, Told
+from daemon.store.outbox import DeliveryReport, Outbox, Taken
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Receiver(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def send(self, message: Message, language: Language, timeout: timedelta) -> str | None:
+    async def send(self, message: Notification, language: Language, timeout: timedelta) -> str | None:
         """Deliver; return why it failed, or None."""
 
 
@@ -98,7 +98,7 @@ class Notifier:
         if not self._receivers:
             log.warning("notify.no_receivers", advice="set notify.urls; see docs/notifications.md")
 
-        async def step() -> Delay | None:
+        async def step() -> Interval | None:
             return AT_ONCE if await self._step(stop) else None
 
         longest_step_s = _LONGEST_TURN_S + self._policy.timeout.total_seconds()
@@ -163,11 +163,12 @@ class Notifier:
             await asyncio.gather(stopping, everybody, return_exceptions=True)
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
-    def _message(self, taken: Sequence[Taken]) -> Message:
+    def _message(self, taken: Sequence[Taken]) -> Notification:
         language, zone, titles = self._policy.language, self._policy.zone, self._policy.titles
         notices = [each.notice for each in taken]
-        return messages.gather(
-            [messages.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices], language
+        return notifications.gather(
+            [notifications.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices],
+            language,
         )
 
     async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:
@@ -179,7 +180,9 @@ class Notifier:
         pauses = [self._pause(each) for each in taken]
         # A notice about an undelivered notice never expires: nothing else would report it.
         are_over = [each.age >= self._policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
-        told = Told(tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over)
+        told = DeliveryReport(
+            tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over
+        )
         ours = await self._outbox.finish(taken, told)
         for name, reason in results.items():
             fields = {"receiver": name, "kind": kind, "notices": [each.id for each in taken]}

@@ -41,7 +41,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DeliveryReport:
     """What became of notices that were taken together. `is_all`: nobody is left to be told. `is_any`: somebody was
     told this time. Where somebody is left, `pauses` say when each is tried again, `are_over` which are given up."""
 
@@ -99,7 +99,7 @@ class Outbox:
         ]
         return sorted(taken, key=lambda each: each.id)
 
-    async def finish(self, taken: Sequence[Taken], told: Told) -> set[int]:
+    async def finish(self, taken: Sequence[Taken], told: DeliveryReport) -> set[int]:
         """Write down what became of them; the ids that were still ours."""
         async with self._database.connection("recording what was delivered") as connection:
             rows = await connection.fetch(

@@ -31,7 +31,7 @@ KEEP_RUNS: Final = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ReconcileRun:
     """A run that is ours to carry out, as it was when we took it. `age`: since it was first begun."""
 
     run_id: int
@@ -146,7 +146,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Told:
+class TurnSummary:
     """What a run made of differences: how many, how many of them are listed, and the first ones."""
 
     many: int = 0
@@ -186,16 +186,16 @@ class Reconciles:
             OpenDay, f"{channel}: looking for a reconcile", _SQL["open_days"], channel
         )
 
-    async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> Run | None:
+    async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> ReconcileRun | None:
         """Take the oldest scheduled run without a holder."""
         row = await self._database.fetch_row(
             f"{channel}: taking a reconcile", _SQL["take"], channel, holder, lease
         )
-        return None if row is None else row_as(Run, row)
+        return None if row is None else row_as(ReconcileRun, row)
 
     async def begin_by_hand(
         self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
-    ) -> Run:
+    ) -> ReconcileRun:
         """Go on with a run of that day that stopped half-way, or begin one."""
         async with self._database.transaction(f"{channel}: beginning a reconcile") as connection:
             row = (
@@ -207,22 +207,22 @@ class Reconciles:
                 kind = "dry" if is_dry else "manual"
                 row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
         assert row is not None
-        return row_as(Run, row)
+        return row_as(ReconcileRun, row)
 
-    async def renew(self, run: Run, lease: timedelta) -> bool:
+    async def renew(self, run: ReconcileRun, lease: timedelta) -> bool:
         """Keep a run; False: another has it."""
         held = await self._database.fetch_value(
             f"{run.channel}: keeping the reconcile", _SQL["hold"], run.run_id, run.holder, run.turn, lease
         )
         return held is not None
 
-    async def release(self, run: Run) -> None:
+    async def release(self, run: ReconcileRun) -> None:
         """Let another go on with it at once."""
         await self._database.execute(
             f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.turn
         )
 
-    async def postpone(self, run: Run, wait: timedelta, why: str) -> None:
+    async def postpone(self, run: ReconcileRun, wait: timedelta, why: str) -> None:
         """Try it again after `wait`: the partner gives no answer."""
         async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
             words = await storable(connection, why)
@@ -235,7 +235,7 @@ class Reconciles:
     # One run's progress. Every write is refused with LeaseLost once another has the run.
 
     @asynccontextmanager
-    async def writing(self, run: Run, lease: timedelta) -> AsyncIterator["Connection"]:
+    async def writing(self, run: ReconcileRun, lease: timedelta) -> AsyncIterator["Connection"]:
         """A transaction that is committed only while the run is ours."""
         async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
             yield connection
@@ -243,16 +243,16 @@ class Reconciles:
             if await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease) is None:
                 raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
 
-    async def set_method(self, run: Run, lease: timedelta, method: str) -> None:
+    async def set_method(self, run: ReconcileRun, lease: timedelta, method: str) -> None:
         async with self.writing(run, lease) as connection:
             await connection.execute(_SQL["set_method"], run.run_id, method)
 
-    async def set_total(self, run: Run, lease: timedelta, total: int, *, is_shifted: bool) -> None:
+    async def set_total(self, run: ReconcileRun, lease: timedelta, total: int, *, is_shifted: bool) -> None:
         async with self.writing(run, lease) as connection:
             await connection.execute(_SQL["set_total"], run.run_id, total, is_shifted)
 
     async def set_stage(
-        self, run: Run, lease: timedelta, stage: int, counts: tuple[int, int, int], why: str | None
+        self, run: ReconcileRun, lease: timedelta, stage: int, counts: tuple[int, int, int], why: str | None
     ) -> None:
         """A look is over. `counts`: checked, unsettled, parked."""
         async with self.writing(run, lease) as connection:
@@ -260,7 +260,7 @@ class Reconciles:
                 _SQL["set_stage"], run.run_id, stage, *counts, await storable(connection, why)
             )
 
-    async def progress(self, run: Run, look: int) -> LookProgress:
+    async def progress(self, run: ReconcileRun, look: int) -> LookProgress:
         row = await self._database.fetch_one(
             f"{run.channel}: reading the reconcile's progress", _SQL["progress"], run.run_id, look
         )
@@ -268,7 +268,7 @@ class Reconciles:
 
     async def note_chunk(
         self,
-        run: Run,
+        run: ReconcileRun,
         lease: timedelta,
         chunk: Chunk,
         *,
@@ -289,7 +289,7 @@ class Reconciles:
             if agreed:
                 await connection.execute(_SQL["note_agreed"], run.run_id, run.channel, agreed)
 
-    async def note_chunk_within(self, connection: "Connection", run: Run, chunk: Chunk) -> None:
+    async def note_chunk_within(self, connection: "Connection", run: ReconcileRun, chunk: Chunk) -> None:
         """The same, in the caller's transaction."""
         await connection.execute(
             _SQL["note_chunk"],
@@ -311,14 +311,14 @@ class Reconciles:
             chunk.took,
         )
 
-    async def differing_chunks(self, run: Run) -> list[DifferingChunk]:
+    async def differing_chunks(self, run: ReconcileRun) -> list[DifferingChunk]:
         """Return chunks that are to be looked at once more: the next few."""
         rows = await self._database.fetch(
             f"{run.channel}: reading the reconcile's chunks", _SQL["differing_chunks"], run.run_id, 20
         )
         return [_differing(row) for row in rows]
 
-    async def unnamed_chunks(self, run: Run) -> list[DifferingChunk]:
+    async def unnamed_chunks(self, run: ReconcileRun) -> list[DifferingChunk]:
         """Return chunks that differ without anybody knowing where."""
         rows = await self._database.fetch(
             f"{run.channel}: reading the reconcile's chunks", _SQL["unnamed_chunks"], run.run_id
@@ -327,7 +327,9 @@ class Reconciles:
 
     # What comes of it
 
-    async def next_findings(self, run: Run, after: tuple[str, str], limit: int) -> list[FoundDifference]:
+    async def next_findings(
+        self, run: ReconcileRun, after: tuple[str, str], limit: int
+    ) -> list[FoundDifference]:
         """Return the next findings (by class and SKU) that this run has made nothing of yet."""
         rows = await self._database.fetch(
             f"{run.channel}: reading what was found",
@@ -341,7 +343,7 @@ class Reconciles:
 
     async def keep(
         self,
-        run: Run,
+        run: ReconcileRun,
         lease: timedelta,
         results: Sequence[tuple[FoundDifference, Seen]],
         heal_per_s: float,
@@ -371,7 +373,7 @@ class Reconciles:
 
     async def reassert(
         self,
-        run: Run,
+        run: ReconcileRun,
         lease: timedelta,
         skus: Sequence[str],
         heal_per_s: float,
@@ -384,7 +386,7 @@ class Reconciles:
             return await self._reassert(connection, run, skus, heal_per_s)
 
     async def _reassert(
-        self, connection: "Connection", run: Run, skus: Sequence[str], heal_per_s: float
+        self, connection: "Connection", run: ReconcileRun, skus: Sequence[str], heal_per_s: float
     ) -> int:
         if not skus:
             return 0
@@ -393,23 +395,23 @@ class Reconciles:
         await connection.execute(_SQL["add_healed"], run.run_id, len(told))
         return len(told)
 
-    async def age(self, run: Run, lease: timedelta, after: timedelta) -> None:
+    async def age(self, run: ReconcileRun, lease: timedelta, after: timedelta) -> None:
         """Close differences that no run has seen for so long."""
         async with self.writing(run, lease) as connection:
             await connection.execute(_SQL["age"], run.channel, after, run.run_id)
 
-    async def turns(self, run: Run, limit: int) -> dict[Turn, "Told"]:
+    async def turns(self, run: ReconcileRun, limit: int) -> dict[Turn, "TurnSummary"]:
         """Return what the run made of differences: how many, and some of them."""
         async with self._database.connection(f"{run.channel}: reading differences") as connection:
             counts = await connection.fetch(_SQL["count_turns"], run.run_id, run.channel)
-            told: dict[Turn, Told] = {}
+            told: dict[Turn, TurnSummary] = {}
             for count in counts:
                 rows = await connection.fetch(_SQL["turns"], run.run_id, run.channel, count["turn"], limit)
                 items = [dict(row) | {"first_seen": row["first_seen"].isoformat()} for row in rows]
-                told[Turn(count["turn"])] = Told(count["many"], count["listed"], items)
+                told[Turn(count["turn"])] = TurnSummary(count["many"], count["listed"], items)
         return told
 
-    async def counts(self, run: Run) -> "Counts":
+    async def counts(self, run: ReconcileRun) -> "Counts":
         """Return what the run came to in numbers."""
         row = await self._database.fetch_one(
             f"{run.channel}: reading the reconcile's progress", _SQL["counts"], run.run_id
@@ -417,7 +419,7 @@ class Reconciles:
         return row_as(Counts, row)
 
     async def finish(
-        self, run: Run, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
+        self, run: ReconcileRun, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
     ) -> None:
         """End a run and post its digest, in one transaction."""
         state = "finished" if why is None else "incomplete"
@@ -433,7 +435,7 @@ class Reconciles:
                 await post_within(connection, notice)
             await connection.execute(_SQL["tidy_run"], run.run_id, timeout=_LONG.total_seconds())
 
-    async def drop(self, run: Run) -> None:
+    async def drop(self, run: ReconcileRun) -> None:
         """Forget a dry run."""
         await self._database.execute(
             f"{run.channel}: forgetting a dry run",

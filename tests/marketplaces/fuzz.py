@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from daemon.core.outcome import Outcome
-from daemon.core.proof import Comparison, ReadPage
+from daemon.core.readback import Comparison, ReadPage
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.sekorm.client import SekormClient
 from daemon.marketplaces.ymatou.client import YmatouClient

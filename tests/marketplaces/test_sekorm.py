@@ -10,7 +10,7 @@ import pytest
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.proof import Comparison
+from daemon.core.readback import Comparison
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.sekorm import SPEC
 from daemon.marketplaces.sekorm.client import SekormClient

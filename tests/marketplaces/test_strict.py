@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.outcome import Kind
-from daemon.core.proof import Comparison
+from daemon.core.readback import Comparison
 from daemon.core.tokens import StoredToken
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.contained import contained

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.ymatou import SPEC
 from daemon.marketplaces.ymatou.client import YmatouClient

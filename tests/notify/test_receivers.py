@@ -13,17 +13,17 @@ from pydantic import SecretStr
 
 from daemon import clock, logs
 from daemon.core.errors import ConfigError
-from daemon.core.messages import Message
-from daemon.receivers import Receiver, make_receivers
+from daemon.core.notifications import Notification
+from daemon.receivers import AppriseReceiver, make_receivers
 from daemon.settings import receivers as addresses
 from tests.notify.inbox import TIMEOUT, Inbox, Mailbox
 
-MESSAGE = Message("世强 推送暂停：连接不上", "自 10:03 起……\n· 请检查网络")
+MESSAGE = Notification("世强 推送暂停：连接不上", "自 10:03 起……\n· 请检查网络")
 SOON = timedelta(seconds=TIMEOUT)
 TOKEN = "tok3nZq8hunter2"
 
 
-def receiver(url: str) -> Receiver:
+def receiver(url: str) -> AppriseReceiver:
     return make_receivers([SecretStr(url)])[0]
 
 
@@ -107,7 +107,7 @@ async def test_a_receiver_that_hangs_is_left_and_not_asked_again_meanwhile(box: 
 # Group robots answer 200 whatever they think of a message
 
 
-def robot(kind: str, box: Inbox) -> Receiver:
+def robot(kind: str, box: Inbox) -> AppriseReceiver:
     """A robot whose service is on loopback."""
     made = receiver(f"{kind}://{TOKEN}")
     url = f"http://127.0.0.1:{box.port}/{kind}?access_token={TOKEN}"
@@ -154,7 +154,7 @@ async def test_a_robot_that_says_something_else_has_not_been_told(box: Inbox, an
 
 async def test_wecom_gets_no_more_bytes_than_it_takes(box: Inbox) -> None:
     box.answer = (200, TAKEN["wecombot"])
-    long = Message("标题", "\n".join(f"· 第 {number} 行：库存不一致" for number in range(500)))
+    long = Notification("标题", "\n".join(f"· 第 {number} 行：库存不一致" for number in range(500)))
     assert await robot("wecombot", box).send(long, "zh", SOON) is None
     content = box.got[0]["text"]["content"]
     assert len(content.encode()) <= 2048

@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.errors import StockrelayError
 from daemon.ops.asking import ask
-from daemon.ops.http import Page, Reply, as_json, listening
+from daemon.ops.http import HttpReply, Page, as_json, listening
 from daemon.ops.pages import alive, ready
 from daemon.progress import Progress
 from tests.acceptance.replica import Done, environment
@@ -111,7 +111,7 @@ async def test_all_addresses_are_asked_at_this_machine_s_own(port: int, host: st
 
 
 async def test_somebody_else_s_answer_is_no_health() -> None:
-    async def page() -> Reply:
+    async def page() -> HttpReply:
         return as_json(200, {"hello": "world"})
 
     async with listening("127.0.0.1", 0, {"/livez": page}) as port:

@@ -9,17 +9,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.errors import ConfigError
-from daemon.ops.http import LONGEST_LINE, MOST_CONNECTIONS, MOST_HEADERS, Page, Reply, as_json, listening
+from daemon.ops.http import LONGEST_LINE, MOST_CONNECTIONS, MOST_HEADERS, HttpReply, Page, as_json, listening
 from tests.ops.wire import asked, parsed, said
 
 HEAD = b"GET /page HTTP/1.1\r\nHost: localhost\r\n"
 
 
-async def page() -> Reply:
+async def page() -> HttpReply:
     return as_json(200, {"status": "快"})
 
 
-async def broken() -> Reply:
+async def broken() -> HttpReply:
     raise ZeroDivisionError
 
 
@@ -142,7 +142,7 @@ async def test_a_client_that_never_comes_to_an_end_is_cut_off(data: bytes) -> No
 async def test_an_answer_that_nobody_waits_for_is_given_up() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> Reply:
+    async def slow() -> HttpReply:
         begun.set()
         try:
             return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]

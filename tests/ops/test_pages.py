@@ -8,13 +8,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.errors import StoreUnavailable
-from daemon.ops.http import Reply
+from daemon.ops.http import HttpReply
 from daemon.ops.pages import StatusPage, alive, ready
 from daemon.progress import Progress
 from daemon.services.looplag import LoopWatch
 
 
-def told(reply: Reply) -> tuple[int, Any]:
+def told(reply: HttpReply) -> tuple[int, Any]:
     return reply.status, json.loads(reply.body)
 
 

@@ -9,18 +9,18 @@ from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
-from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.types import Sku
 from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept
 from daemon.store.capture_health import CaptureHealthStore
+from daemon.store.comparing import Comparisons
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.listing import ChannelListing
-from daemon.store.outbox import Outbox, Told
+from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
-from daemon.store.proof import Proofs
 from daemon.store.reconcile import Chunk, Reconciles
 from tests.channels import SEKORM
 from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop
@@ -50,7 +50,7 @@ async def watch_capture(shop: Shop) -> None:
 async def reconcile(shop: Shop) -> None:
     """A night: planned, carried out in every way, ended, looked at, forgotten."""
     runs = Reconciles(shop.database)
-    proofs = Proofs(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
     day, now = date(2026, 3, 7), (await runs.owed(CHANNEL)).now
     window = (now - HOUR, now + HOUR)
     await runs.plan(CHANNEL, [day], supersedes=True)
@@ -59,21 +59,21 @@ async def reconcile(shop: Shop) -> None:
     assert run is not None
     assert await runs.renew(run, HOUR)
     await runs.set_method(run, HOUR, "compare")
-    await proofs.day_count(window)
-    await proofs.rows(await proofs.day_skus(window, "", 9), HOUR)
-    await proofs.pending(HOUR)
+    await comparisons.day_count(window)
+    await comparisons.rows(await comparisons.day_skus(window, "", 9), HOUR)
+    await comparisons.pending(HOUR)
     await runs.note_chunk(run, HOUR, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
     await runs.differing_chunks(run)
     await runs.unnamed_chunks(run)
     await runs.set_total(run, HOUR, 1, is_shifted=False)
     page = ReadPage(1, 1, (ReadSku("Z", 1, "P"),))
-    await proofs.keep_page(runs, run, HOUR, 1, 1, page, timedelta(0))
-    await proofs.held(run, 1)
-    await proofs.drop_pages_after(run, 1)
-    await proofs.judge(runs, run, HOUR, 1, HOUR, is_complete=True)
-    await proofs.suspect_pages(run)
-    await proofs.has_news_of_absence(run)
-    await proofs.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
+    await comparisons.keep_page(runs, run, HOUR, 1, 1, page, timedelta(0))
+    await comparisons.held(run, 1)
+    await comparisons.drop_pages_after(run, 1)
+    await comparisons.judge(runs, run, HOUR, 1, HOUR, is_complete=True)
+    await comparisons.suspect_pages(run)
+    await comparisons.has_news_of_absence(run)
+    await comparisons.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
     for found in await runs.next_findings(run, ("", ""), 9):
         life = seen(found.life, found.kind, found.now, heal=True, contested_after=3)
         await runs.keep(run, HOUR, [(found, life)], 10.0)
@@ -87,7 +87,7 @@ async def reconcile(shop: Shop) -> None:
     assert run is not None
     await runs.finish(run, why=None, report={}, notice=Notice("any", "night", SEKORM))
     dry = await runs.begin_by_hand(CHANNEL, day, "one", HOUR, is_dry=True)
-    await proofs.forget_looks(runs, dry, HOUR)
+    await comparisons.forget_looks(runs, dry, HOUR)
     await runs.release(dry)
     await runs.drop(dry)
     await shop.sql.execute("UPDATE stockrelay.reconcile_run SET ended_at = ended_at - interval '1 year'")
@@ -101,7 +101,7 @@ async def tell(shop: Shop) -> None:
     await outbox.tell_parked(SEKORM, timedelta(0), HOUR)
     await outbox.post(Notice("any", "key", SEKORM))
     taken = await outbox.take(HOUR, timedelta(0), 9, ())
-    told = Told(
+    told = DeliveryReport(
         (), None, is_all=False, is_any=False, pauses=[HOUR] * len(taken), are_over=[False] * len(taken)
     )
     assert await outbox.finish(taken, told)

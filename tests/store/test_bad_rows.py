@@ -8,11 +8,11 @@ from typing import Final
 import pytest
 
 from daemon.core.errors import BadRow, StoreRefused
-from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.types import Sku
+from daemon.store.comparing import Comparisons
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
-from daemon.store.proof import Proofs
 from daemon.store.reconcile import Reconciles
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, LEASE, Shop, opened
@@ -168,20 +168,20 @@ async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
         await shop.complete(attempt, "applied")
     await shop.pass_time(100)
     await shop.sql.execute("UPDATE shop.goods SET note = 'x' WHERE sku LIKE '%x'")
-    proofs = Proofs(shop.database, shop.listing)
+    comparisons = Comparisons(shop.database, shop.listing)
     runs = Reconciles(shop.database)
     run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=False)
     told = [ReadSku(f"PN-{sku}", 9 if sku in ("S01", "S05x") else 10, "P") for sku in [*GOOD, *BAD]]
-    await proofs.keep_page(runs, run, LEASE, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
-    judged = await proofs.judge(runs, run, LEASE, 1, timedelta(0), is_complete=True)
+    await comparisons.keep_page(runs, run, LEASE, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
+    judged = await comparisons.judge(runs, run, LEASE, 1, timedelta(0), is_complete=True)
     rows = await shop.sql.fetch("SELECT class, sku FROM stockrelay.reconcile_finding WHERE differs")
     assert [tuple(row) for row in rows] == [("partner_differs", "S01")]
     assert (judged.checked, judged.differing) == (len(GOOD), 1)
 
 
 async def test_reconcile_reads_what_can_be_read(shop: Shop) -> None:
-    proofs = Proofs(shop.database, ChannelListing(CHANNEL, HALF, ("pn_code", "brand_name")))
-    rows = await proofs.rows([*GOOD, *BAD], timedelta(0))
+    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, HALF, ("pn_code", "brand_name")))
+    rows = await comparisons.rows([*GOOD, *BAD], timedelta(0))
     assert {row.sku for row in rows if row.quantity is not None} == set(GOOD)
     assert {row.sku for row in rows if row.is_settled} == set()
 

@@ -30,7 +30,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.receivers import make_receivers
 from daemon.services.notify import DeliveryPolicy, Notifier
-from daemon.store.outbox import Outbox, Told
+from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
 from tests.channels import SEKORM
 from tests.notify.inbox import Inbox, inbox, mailbox
@@ -184,7 +184,7 @@ async def test_what_is_told_with_one_replicas_hands_cannot_be_ended_by_another(
     await outbox.post(notices(RECONCILE_DIGEST, 1)[0])
     hold, told = (
         timedelta(seconds=30),
-        Told((), "slow", is_all=False, is_any=False, pauses=[timedelta(0)], are_over=[True]),
+        DeliveryReport((), "slow", is_all=False, is_any=False, pauses=[timedelta(0)], are_over=[True]),
     )
     slow = await outbox.take(hold, timedelta(0), 10, ())
     await pass_time(shop, 31)

@@ -7,18 +7,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.outcome import Outcome
-from daemon.core.proof import ReadPage, ReadSku
-from daemon.core.readback import SPARE
+from daemon.core.readback import SPARE, ReadPage, ReadSku
 from daemon.core.schedule import Schedule
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.reading import ReadRun
-from daemon.services.reconcile.session import Limits, Session
+from daemon.services.reconcile.session import ReconcileLimits, Session
 from daemon.store.database import Database
-from daemon.store.reconcile import Run
+from daemon.store.reconcile import ReconcileRun
 from tests.store.place import Place
 from tests.store.test_reconcile import LEASE, NOTHING, Night, sku
 
-LIMITS = Limits(
+LIMITS = ReconcileLimits(
     schedule=Schedule("30 0 * * *", UTC),
     lease=LEASE,
     timeout=timedelta(seconds=5),
@@ -58,7 +57,7 @@ async def night(place: Place) -> AsyncIterator[Night]:
         await database.close()
 
 
-async def read(night: Night, shown: Shown) -> tuple[Run, str | None]:
+async def read(night: Night, shown: Shown) -> tuple[ReconcileRun, str | None]:
     run = await night.begun(is_reading=True)
     session = Session(run, night.runs, night.reading, LIMITS, lambda _progress: None)
     return run, await ReadRun(session, ReadsBack(shown.read_page)).look()

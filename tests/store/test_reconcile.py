@@ -8,14 +8,14 @@ from typing import Final
 import pytest
 
 from daemon.core.errors import LeaseLost
-from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import Difference, Seen, Turn, seen
 from daemon.core.types import Epoch, Lane
 from daemon.store.answers import Answers
+from daemon.store.comparing import Comparisons, Judged
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
-from daemon.store.proof import Judged, Proofs
-from daemon.store.reconcile import Chunk, FoundDifference, Reconciles, Run
+from daemon.store.reconcile import Chunk, FoundDifference, ReconcileRun, Reconciles
 from tests.channels import YMATOU
 from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LISTING, Shop
@@ -34,10 +34,10 @@ class Night:
         self.database = database
         self.runs = Reconciles(database)
         self.sql = sql
-        self.proofs = Proofs(database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
-        self.reading = Proofs(database, ChannelListing(YMATOU, READ_LISTING, ("outer_sku_id",)))
+        self.comparisons = Comparisons(database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+        self.reading = Comparisons(database, ChannelListing(YMATOU, READ_LISTING, ("outer_sku_id",)))
 
-    async def begun(self, *, is_reading: bool = False) -> Run:
+    async def begun(self, *, is_reading: bool = False) -> ReconcileRun:
         channel = YMATOU if is_reading else CHANNEL
         return await self.runs.begin_by_hand(channel, DAY, "one", LEASE, is_dry=False)
 
@@ -57,14 +57,14 @@ class Night:
                 acked,
             )
 
-    async def reads(self, run: Run, number: int, *skus: ReadSku, look: int = 1) -> None:
+    async def reads(self, run: ReconcileRun, number: int, *skus: ReadSku, look: int = 1) -> None:
         page = ReadPage(100, len({sku.product_id for sku in skus}), skus)
         await self.reading.keep_page(self.runs, run, LEASE, look, number, page, NOTHING)
 
-    async def judges(self, run: Run, look: int = 1, *, is_complete: bool = True) -> Judged:
+    async def judges(self, run: ReconcileRun, look: int = 1, *, is_complete: bool = True) -> Judged:
         return await self.reading.judge(self.runs, run, LEASE, look, NOTHING, is_complete=is_complete)
 
-    async def found(self, run: Run, look: int = 1) -> set[tuple[str, str, bool]]:
+    async def found(self, run: ReconcileRun, look: int = 1) -> set[tuple[str, str, bool]]:
         rows = await self.sql.fetch(
             "SELECT class, sku, differs FROM stockrelay.reconcile_finding WHERE run_id = $1 AND look = $2",
             run.run_id,
@@ -202,9 +202,9 @@ async def day_skus(night: Night, day: date = DAY, limit: int = 100) -> list[str]
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
     window = (begin, begin + timedelta(days=1))
     found: list[str] = []
-    while skus := await night.proofs.day_skus(window, found[-1] if found else "", limit):
+    while skus := await night.comparisons.day_skus(window, found[-1] if found else "", limit):
         found += skus
-    assert await night.proofs.day_count(window) == len(found)
+    assert await night.comparisons.day_count(window) == len(found)
     return found
 
 
@@ -253,16 +253,16 @@ async def test_an_attempt_keeps_since_when_its_change_waited(shop: Shop) -> None
 
 
 async def test_only_what_the_ledger_vouches_for_is_settled(shop: Shop) -> None:
-    proofs = Proofs(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
     await shop.deliver("A", 5)
     await shop.deliver("B", 5)
     await shop.sells("C", 1)
     await shop.sells("B", 6)
-    rows = {str(row.sku): row for row in await proofs.rows(["A", "B", "C", "gone"], NOTHING)}
+    rows = {str(row.sku): row for row in await comparisons.rows(["A", "B", "C", "gone"], NOTHING)}
     assert [name for name, row in rows.items() if row.is_settled] == ["A"]
     assert [name for name, row in rows.items() if not row.is_listed] == ["gone"]
     assert rows["A"].identifiers == ("PN-A", "brand")
-    assert [row.is_settled for row in await proofs.rows(["A"], timedelta(hours=1))] == [False], (
+    assert [row.is_settled for row in await comparisons.rows(["A"], timedelta(hours=1))] == [False], (
         "told a moment ago"
     )
 
@@ -386,7 +386,7 @@ async def test_what_a_crash_of_the_server_took_is_noticed(night: Night) -> None:
 
 
 async def kept(
-    night: Night, run: Run, findings: Sequence[FoundDifference], *, heal: bool = True
+    night: Night, run: ReconcileRun, findings: Sequence[FoundDifference], *, heal: bool = True
 ) -> list[Seen]:
     results = [seen(found.life, found.kind, found.now, heal=heal, contested_after=2) for found in findings]
     await night.runs.keep(run, LEASE, list(zip(findings, results, strict=True)), 10.0)

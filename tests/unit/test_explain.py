@@ -92,8 +92,8 @@ def told(facts: Facts) -> Explanation:
     return explain_sku(facts, problem, TimeFormat(NOW, UTC))
 
 
-def section(explanation: Explanation, about: str) -> str:
-    return "\n".join("\n".join(one.lines) for one in explanation.sections if one.about == about)
+def part(explanation: Explanation, about: str) -> str:
+    return "\n".join("\n".join(one.lines) for one in explanation.parts if one.about == about)
 
 
 @pytest.mark.parametrize(
@@ -354,9 +354,9 @@ def section(explanation: Explanation, about: str) -> str:
 def test_state_and_what_comes_next(facts: Facts, state: State, ledger: str, coming: str) -> None:
     explanation = told(facts)
     assert explanation.state == state
-    assert ledger in section(explanation, "ledger")
+    assert ledger in part(explanation, "ledger")
     assert coming in explanation.next
-    assert explanation.sections[-1].lines == (explanation.next,)
+    assert explanation.parts[-1].lines == (explanation.next,)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_claimed_rows_next_step_says_what_a_pause_does_to_it() -> None:
     explanation = told(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
     assert explanation.next.startswith("Its answer is awaited for at most 5 s.")
     assert explanation.next.endswith("Nothing after it is claimed until `stockrelay resume sekorm`.")
-    assert section(explanation, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
+    assert part(explanation, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
 
 
 def test_a_pause_changes_nothing_for_what_is_in_sync() -> None:
@@ -426,8 +426,8 @@ def test_the_listing_is_shown_with_what_is_made_of_it(
     listed: Listed | None, listing: tuple[dict[str, object], ...], number: str, lines: list[str]
 ) -> None:
     explanation = told(replace(FACTS, listed=listed, listing=listing))
-    assert section(explanation, "ERP now") == number
-    assert section(explanation, "listing").splitlines() == lines
+    assert part(explanation, "ERP now") == number
+    assert part(explanation, "listing").splitlines() == lines
 
 
 def test_attempts_are_told_with_the_partners_words() -> None:
@@ -441,7 +441,7 @@ def test_attempts_are_told_with_the_partners_words() -> None:
             ),
         )
     )
-    assert section(explanation, "attempts").splitlines() == [
+    assert part(explanation, "attempts").splitlines() == [
         "06:58:30 (90 s ago)  5 as PN-1 / AMS  acknowledged after 12 ms",
         '2026-11-21 06:00:00 (25 h ago)  4 as PN-1 / AMS  refused after 8 ms: "no such part"',
         '2026-11-17 15:53:20 (5 days ago)  4 as PN-1 / AMS  not sent: "stopping"',
@@ -450,7 +450,7 @@ def test_attempts_are_told_with_the_partners_words() -> None:
 
 def test_what_reconcile_saw_is_told() -> None:
     seen = PastDifference("partner_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
-    assert section(told(replace(FACTS, differences=(seen,))), "reconcile") == (
+    assert part(told(replace(FACTS, differences=(seen,))), "reconcile") == (
         "partner differs (ERP 5, partner 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 06:00:00 "
         "(25 h ago)"
     )
@@ -472,15 +472,15 @@ def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> Non
 
 def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
     listed = replace(FACTS, twins=(TWIN,))
-    assert section(told(listed), "shared").splitlines() == [
+    assert part(told(listed), "shared").splitlines() == [
         "PN-1 / AMS is also the name of:",
         "  SKU-2, listed with 70; acknowledged: 70",
         "the partner keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
     ]
     unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
-    assert "which one is not clear just now" in section(told(unclear), "shared")
+    assert "which one is not clear just now" in part(told(unclear), "shared")
     neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
-    assert section(told(neither), "shared").endswith("was sent none of theirs")
+    assert part(told(neither), "shared").endswith("was sent none of theirs")
 
 
 SUM = replace(
@@ -553,8 +553,8 @@ def test_a_sum_is_called_a_sum_and_says_which_sku_keeps_it_from_being_sent(
     facts: Facts, number: str, ledger: str, shared: str, coming: str
 ) -> None:
     explanation = told(facts)
-    assert section(explanation, "ERP now").startswith(number)
-    assert ledger in section(explanation, "ledger")
-    assert shared in section(explanation, "shared").splitlines()
+    assert part(explanation, "ERP now").startswith(number)
+    assert ledger in part(explanation, "ledger")
+    assert shared in part(explanation, "shared").splitlines()
     assert explanation.next.startswith(coming)
-    assert "sent as" not in section(explanation, "listing")
+    assert "sent as" not in part(explanation, "listing")

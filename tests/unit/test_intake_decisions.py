@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.core.backoff import Delay
+from daemon.core.backoff import Interval
 from daemon.core.intake import BellSilence, ComparisonSchedule, IntakePace
 
 POLL_S = 1.0
@@ -17,13 +17,13 @@ DEAF = False
 def test_after_changes_the_log_is_read_three_more_times_soon() -> None:
     pace = IntakePace(POLL_S)
     pauses = [pace.pause_after(changes, 0.001, 100.0, FAR_S) for changes in (3, 0, 0, 0)]
-    assert pauses == [Delay(0.005), Delay(0.02), Delay(0.1), Delay(POLL_S)]
+    assert pauses == [Interval(0.005), Interval(0.02), Interval(0.1), Interval(POLL_S)]
 
 
 def test_a_stream_of_changes_is_followed_by_pauses_that_no_bell_ends() -> None:
     pace = IntakePace(POLL_S)
-    assert pace.pause_after(9, 10.0, 100.0, FAR_S) == Delay(0.25, DEAF)
-    assert pace.pause_after(0, 0.001, 100.3, FAR_S) == Delay(0.005)
+    assert pace.pause_after(9, 10.0, 100.0, FAR_S) == Interval(0.25, DEAF)
+    assert pace.pause_after(0, 0.001, 100.3, FAR_S) == Interval(0.005)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_stream_of_changes_is_followed_by_pauses_that_no_bell_ends() -> None:
 def test_an_idle_intake_waits_for_the_next_poll_or_comparison(
     until_comparison_s: float, seconds: float
 ) -> None:
-    assert IntakePace(POLL_S).pause_after(0, 0.001, 100.0, until_comparison_s) == Delay(seconds)
+    assert IntakePace(POLL_S).pause_after(0, 0.001, 100.0, until_comparison_s) == Interval(seconds)
 
 
 def _idle(pace: IntakePace) -> None:

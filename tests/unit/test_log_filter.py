@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from daemon import clock, logs
-from daemon.core.repeats import Line, Repeats
+from daemon.core.repeats import LogLine, Repeats
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_two_threads_never_decide_at_the_same_time(monkeypatch: pytest.MonkeyPat
     inside, most = 0, 0
     never = threading.Event()
 
-    def admit(_self: Repeats, _line: Line, _now: float, **_: bool) -> int | None:
+    def admit(_self: Repeats, _line: LogLine, _now: float, **_: bool) -> int | None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 
 from daemon import clock
-from daemon.core.backoff import AT_ONCE, Delay
+from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.errors import ConfigError, StockrelayError, StoreUnavailable
 from daemon.progress import Progress
 from daemon.services.loop import Pace, run_loop
 from tests.unit.virtual_time import in_virtual_time
 
-Result = Delay | Exception | None
+Result = Interval | Exception | None
 PACE = Pace(every_s=10.0, longest_step_s=60.0, base=timedelta(seconds=4), cap=timedelta(seconds=60))
 
 
@@ -27,7 +27,7 @@ class Script:
         self._began = clock.monotonic()
         self._left = list(results)
 
-    async def step(self) -> Delay | None:
+    async def step(self) -> Interval | None:
         self.at.append(round(clock.monotonic() - self._began, 3))
         result = self._left.pop(0)
         if not self._left:
@@ -36,7 +36,7 @@ class Script:
             raise result
         return result
 
-    def failed(self, error: StockrelayError) -> Delay | None:
+    def failed(self, error: StockrelayError) -> Interval | None:
         self.failures.append(str(error))
         return None
 
@@ -51,7 +51,7 @@ DOWN = StoreUnavailable("the database does not answer")
     ("results", "at"),
     [
         ([None, None, None], [0, 10, 20]),
-        ([AT_ONCE, Delay(3.0), None], [0, 0, 3]),
+        ([AT_ONCE, Interval(3.0), None], [0, 0, 3]),
         # Without jitter the back-off is half of 4, 8, 16, 32, 60, 60 seconds, and never shorter than the usual pause.
         ([DOWN, DOWN, DOWN, DOWN, DOWN, DOWN, None], [0, 10, 20, 30, 46, 76, 106]),
         # A step that succeeds ends the row of failures.
@@ -80,10 +80,10 @@ async def test_the_first_step_may_have_a_pause_of_its_own() -> None:
 async def test_a_failure_may_choose_its_pause_or_end_the_loop() -> None:
     script, stop = Script(DOWN, ConfigError("wrong"), None), asyncio.Event()
 
-    def failed(error: StockrelayError) -> Delay | None:
+    def failed(error: StockrelayError) -> Interval | None:
         if isinstance(error, ConfigError):
             raise error
-        return Delay(1.5)
+        return Interval(1.5)
 
     with pytest.raises(ConfigError):
         await run_loop(script.step, stop, Progress().pulse("loop"), PACE, failed)
@@ -110,10 +110,10 @@ async def _woken(step: Result, wake: Callable[[clock.Signal], None]) -> list[flo
 async def test_a_signal_ends_a_pause_early_but_not_a_back_off_nor_one_that_is_not_wakeable() -> None:
     assert await _woken(None, clock.Signal.set) == [0, 1]
     assert await _woken(DOWN, clock.Signal.set) == [0, 10]
-    assert await _woken(Delay(5.0, is_wakeable=False), clock.Signal.set) == [0, 5]
+    assert await _woken(Interval(5.0, is_wakeable=False), clock.Signal.set) == [0, 5]
 
 
-@pytest.mark.parametrize("result", [None, DOWN, Delay(3600.0, is_wakeable=False)])
+@pytest.mark.parametrize("result", [None, DOWN, Interval(3600.0, is_wakeable=False)])
 def test_a_stop_ends_every_pause_at_once(result: Result) -> None:
     @in_virtual_time
     async def runs() -> None:

@@ -5,25 +5,25 @@ from collections import deque
 
 import pytest
 
-from daemon.core.repeats import MINUTE_S, MOST_LINES, MOST_WARNINGS, Kind, Line, Repeats, line_of
+from daemon.core.repeats import MINUTE_S, MOST_LINES, MOST_WARNINGS, LineKind, LogLine, Repeats, line_of
 
 CHANNELS = ("sekorm", "ymatou")
 
 
-def line(kind: Kind, event: str, *rest: object) -> Line:
+def line(kind: LineKind, event: str, *rest: object) -> LogLine:
     """A line; an error is of a group of its own unless its words are `same`."""
     key = (event, *rest)
-    return Line(event, key, kind, (event,) if "same" in str(rest) else key)
+    return LogLine(event, key, kind, (event,) if "same" in str(rest) else key)
 
 
-def times_written(repeats: Repeats, kind: Kind, every_s: float, until_s: float) -> list[float]:
+def times_written(repeats: Repeats, kind: LineKind, every_s: float, until_s: float) -> list[float]:
     """When a line is written that comes `every_s`."""
     moments = [n * every_s for n in range(int(until_s / every_s))]
     return [now for now in moments if repeats.admit(line(kind, "a.b", "sekorm"), now) is not None]
 
 
 def test_a_warning_is_written_three_times_and_then_with_growing_pauses() -> None:
-    assert times_written(Repeats(), Kind.WARNING, 1.0, 4000.0) == [
+    assert times_written(Repeats(), LineKind.WARNING, 1.0, 4000.0) == [
         0,
         1,
         2,
@@ -38,38 +38,38 @@ def test_a_warning_is_written_three_times_and_then_with_growing_pauses() -> None
 
 
 def test_an_error_with_the_same_words_is_written_three_times_and_then_with_growing_pauses() -> None:
-    assert times_written(Repeats(), Kind.ERROR, 1.0, 1000.0) == [0, 1, 2, 62, 182, 422, 902]
+    assert times_written(Repeats(), LineKind.ERROR, 1.0, 1000.0) == [0, 1, 2, 62, 182, 422, 902]
 
 
 def test_lines_of_single_skus_are_written_four_times_a_minute() -> None:
-    written = times_written(Repeats(), Kind.ITEM, 1.0, 300.0)
+    written = times_written(Repeats(), LineKind.ITEM, 1.0, 300.0)
     assert len(written) == 5 * 4
     assert written[:5] == [0, 1, 2, 3, 60]
 
 
 def test_what_comes_again_after_a_calm_is_new() -> None:
     repeats = Repeats()
-    times_written(repeats, Kind.WARNING, 1.0, 10.0)
-    assert repeats.admit(line(Kind.WARNING, "a.b", "sekorm"), 200.0) == 0
-    assert repeats.admit(line(Kind.WARNING, "a.b", "sekorm"), 201.0) == 0
+    times_written(repeats, LineKind.WARNING, 1.0, 10.0)
+    assert repeats.admit(line(LineKind.WARNING, "a.b", "sekorm"), 200.0) == 0
+    assert repeats.admit(line(LineKind.WARNING, "a.b", "sekorm"), 201.0) == 0
 
 
 def test_lines_that_differ_in_their_key_do_not_hold_each_other_back() -> None:
     repeats = Repeats()
     for sku in range(10):
-        assert repeats.admit(line(Kind.ERROR, "a.parked", f"SKU-{sku}"), 1.0) == 0
+        assert repeats.admit(line(LineKind.ERROR, "a.parked", f"SKU-{sku}"), 1.0) == 0
 
 
 def test_errors_that_differ_only_in_their_words_leave_room_for_others() -> None:
     repeats = Repeats()
-    written = [repeats.admit(line(Kind.ERROR, "a.b", f"same {n}"), n) for n in range(60)]
+    written = [repeats.admit(line(LineKind.ERROR, "a.b", f"same {n}"), n) for n in range(60)]
     assert written.count(0) == 5
-    assert repeats.admit(line(Kind.ERROR, "a.other"), 59.0) == 0
+    assert repeats.admit(line(LineKind.ERROR, "a.other"), 59.0) == 0
 
 
 def test_what_was_not_written_when_it_came_is_written_again_without_counting_itself() -> None:
     repeats = Repeats()
-    errors = [line(Kind.ERROR, "a.b", f"same {n}") for n in range(7)]
+    errors = [line(LineKind.ERROR, "a.b", f"same {n}") for n in range(7)]
     for error in errors:
         repeats.admit(error, 0.0)
     assert repeats.is_unwritten(errors[6])
@@ -82,23 +82,23 @@ def test_what_was_not_written_when_it_came_is_written_again_without_counting_its
 
 def test_a_line_says_how_many_of_its_like_were_not_written() -> None:
     repeats = Repeats()
-    times_written(repeats, Kind.WARNING, 1.0, 60.0)
-    assert repeats.admit(line(Kind.WARNING, "a.b", "sekorm"), 62.0) == 57
+    times_written(repeats, LineKind.WARNING, 1.0, 60.0)
+    assert repeats.admit(line(LineKind.WARNING, "a.b", "sekorm"), 62.0) == 57
 
 
 def test_many_warnings_at_once_leave_room_for_what_is_new() -> None:
     repeats = Repeats()
     for _ in range(3):
         for loop in range(5):
-            repeats.admit(line(Kind.WARNING, "a.b", loop), 0.0)
-    assert repeats.admit(line(Kind.WARNING, "a.new"), 1.0) == 0
+            repeats.admit(line(LineKind.WARNING, "a.b", loop), 0.0)
+    assert repeats.admit(line(LineKind.WARNING, "a.new"), 1.0) == 0
 
 
 def test_a_change_of_state_has_room_whatever_else_repeats_itself() -> None:
     repeats = Repeats()
     for loop in range(100):
-        repeats.admit(line(Kind.WARNING, "a.b", loop), 0.0)
-    assert [repeats.admit(line(Kind.STATE, "a.lost"), second) for second in range(7)] == [*6 * [0], None]
+        repeats.admit(line(LineKind.WARNING, "a.b", loop), 0.0)
+    assert [repeats.admit(line(LineKind.STATE, "a.lost"), second) for second in range(7)] == [*6 * [0], None]
 
 
 @pytest.mark.parametrize(
@@ -128,22 +128,22 @@ def test_what_is_the_same_line(
     [
         ("info", "a.b", None),
         ("warning", "log.lines_dropped", None),
-        ("warning", "doorbell.lost", Kind.STATE),
-        ("info", "doorbell.listening", Kind.STATE),
-        ("error", "dispatch.channel_paused", Kind.STATE),
-        ("warning", "dispatch.channel_paused", Kind.WARNING),
-        ("warning", "a.b", Kind.WARNING),
-        ("error", "a.b", Kind.ERROR),
+        ("warning", "doorbell.lost", LineKind.STATE),
+        ("info", "doorbell.listening", LineKind.STATE),
+        ("error", "dispatch.channel_paused", LineKind.STATE),
+        ("warning", "dispatch.channel_paused", LineKind.WARNING),
+        ("warning", "a.b", LineKind.WARNING),
+        ("error", "a.b", LineKind.ERROR),
     ],
 )
-def test_what_is_bounded_is_states_warnings_and_errors(level: str, event: str, kind: Kind | None) -> None:
+def test_what_is_bounded_is_states_warnings_and_errors(level: str, event: str, kind: LineKind | None) -> None:
     found = line_of(level, {"event": event})
     assert (found and found.kind) == kind
 
 
 def test_the_summary_comes_once_it_is_over_and_counts_from_then_on_anew() -> None:
     repeats = Repeats()
-    times_written(repeats, Kind.WARNING, 1.0, 50.0)
+    times_written(repeats, LineKind.WARNING, 1.0, 50.0)
     assert repeats.summary(60.0) is None
     summary = repeats.summary(109.0)
     assert summary is not None
@@ -155,14 +155,14 @@ def test_while_it_goes_on_the_summary_comes_from_time_to_time() -> None:
     repeats = Repeats()
     summaries = 0
     for now in range(3600):
-        repeats.admit(line(Kind.WARNING, "a.b"), float(now))
+        repeats.admit(line(LineKind.WARNING, "a.b"), float(now))
         summaries += repeats.summary(float(now)) is not None
     assert summaries == 3
 
 
 def test_what_the_caller_knows_to_be_over_is_summed_up_at_once() -> None:
     repeats = Repeats()
-    times_written(repeats, Kind.WARNING, 1.0, 10.0)
+    times_written(repeats, LineKind.WARNING, 1.0, 10.0)
     assert repeats.summary(10.0, is_over=True) is not None
 
 
@@ -178,9 +178,9 @@ def test_the_two_directions_of_a_state_are_bounded_together() -> None:
 
 def test_summaries_are_a_minute_apart_except_the_last() -> None:
     repeats = Repeats()
-    times_written(repeats, Kind.WARNING, 1.0, 10.0)
+    times_written(repeats, LineKind.WARNING, 1.0, 10.0)
     assert repeats.summary(10.0, is_over=True) is not None
-    repeats.admit(line(Kind.WARNING, "a.b", "sekorm"), 20.0)
+    repeats.admit(line(LineKind.WARNING, "a.b", "sekorm"), 20.0)
     assert repeats.summary(20.0, is_over=True) is None
     assert repeats.summary(20.0, is_last=True) is not None
 
@@ -193,17 +193,17 @@ def test_an_hour_of_an_outage_with_many_loops_stays_within_its_budget(*, changin
     repeats = Repeats()
     loops = [(f"loop.{n}_failed", channel) for n in range(20) for channel in CHANNELS]
     states = [(f"state.{n}", channel) for n in range(4) for channel in CHANNELS]
-    written: deque[tuple[float, Kind]] = deque()
+    written: deque[tuple[float, LineKind]] = deque()
     worst = worst_warnings = lines = 0
     news: set[tuple[object, ...]] = set()
     moments = sorted(
-        [(chance.uniform(n * pause, (n + 1) * pause), loop, Kind.WARNING)
+        [(chance.uniform(n * pause, (n + 1) * pause), loop, LineKind.WARNING)
          for loop in loops for pause in (chance.choice((1.0, 5.0, 15.0, 60.0)),) for n in range(int(3600 / pause))]
-        + [(chance.uniform(0, 3600), ("dispatch.delivery_in_doubt", channel), Kind.ITEM)
+        + [(chance.uniform(0, 3600), ("dispatch.delivery_in_doubt", channel), LineKind.ITEM)
            for channel in CHANNELS for _ in range(5000)]
-        + [(chance.uniform(0, 3600), (f"error.{n % 9}", f"same {n if changing else ''}"), Kind.ERROR)
+        + [(chance.uniform(0, 3600), (f"error.{n % 9}", f"same {n if changing else ''}"), LineKind.ERROR)
            for n in range(3000)]
-        + [(900.0 + n, state, Kind.STATE) for state in states for n in range(0, 1800, 7)],
+        + [(900.0 + n, state, LineKind.STATE) for state in states for n in range(0, 1800, 7)],
         key=lambda moment: moment[0],
     )  # fmt: skip
     for now, key, kind in moments:
@@ -214,7 +214,7 @@ def test_an_hour_of_an_outage_with_many_loops_stays_within_its_budget(*, changin
             while now - written[0][0] >= MINUTE_S:
                 written.popleft()
             worst = max(worst, len(written))
-            warnings = sum(kind in (Kind.WARNING, Kind.ITEM) for _, kind in written)
+            warnings = sum(kind in (LineKind.WARNING, LineKind.ITEM) for _, kind in written)
             worst_warnings = max(worst_warnings, warnings)
     assert lines > 20_000
     assert (worst, worst_warnings) <= (MOST_LINES, MOST_WARNINGS)

@@ -1,4 +1,4 @@
-"""The explanation of one SKU on one channel, section by section."""
+"""The explanation of one SKU on one channel, part by part."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _A_MOMENT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class Part:
     """One part of the explanation: a word for what it is about, and its sentences."""
 
     about: str
@@ -44,10 +44,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All sections. `next` is the sentence of the last one."""
+    """All parts. `next` is the sentence of the last one."""
 
     state: State
-    sections: tuple[Section, ...]
+    parts: tuple[Part, ...]
     next: str
 
 
@@ -56,17 +56,17 @@ def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanatio
     happens next. `problem` is the partner's: why identifiers can never be sent."""
     after = describe_next_step(facts, problem, times)
     after = after[:1].upper() + after[1:]
-    sections = (
-        Section("ERP now", tuple(_number(facts))),
-        Section("listing", tuple(_listing(facts))),
-        Section("ledger", tuple(_ledger(facts, times))),
-        Section("shared", tuple(_shared(facts, times))),
-        Section("channel", tuple(_channel(facts, times))),
-        Section("attempts", tuple(_attempt(one, times) for one in facts.attempts)),
-        Section("reconcile", tuple(_reconcile(facts, times))),
-        Section("next", (after,)),
+    parts = (
+        Part("ERP now", tuple(_number(facts))),
+        Part("listing", tuple(_listing(facts))),
+        Part("ledger", tuple(_ledger(facts, times))),
+        Part("shared", tuple(_shared(facts, times))),
+        Part("channel", tuple(_channel(facts, times))),
+        Part("attempts", tuple(_attempt(one, times) for one in facts.attempts)),
+        Part("reconcile", tuple(_reconcile(facts, times))),
+        Part("next", (after,)),
     )
-    return Explanation(state(facts, problem), tuple(section for section in sections if section.lines), after)
+    return Explanation(state(facts, problem), tuple(part for part in parts if part.lines), after)
 
 
 def _number(facts: Facts) -> Iterator[str]:

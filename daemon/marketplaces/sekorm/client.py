@@ -13,7 +13,7 @@ from yarl import URL
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.proof import Comparison
+from daemon.core.readback import Comparison
 from daemon.core.secrecy import ForeignMask
 from daemon.core.tokens import StoredToken
 from daemon.core.types import ChannelName, Push

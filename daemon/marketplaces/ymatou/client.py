@@ -12,7 +12,7 @@ from yarl import URL
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.proof import ReadPage
+from daemon.core.readback import ReadPage
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push, Sku
 from daemon.marketplaces.client import ReadsBack, SignsRequests, check_number

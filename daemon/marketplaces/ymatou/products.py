@@ -7,7 +7,7 @@ SKUs that the partner does not have. A single product or SKU that is malformed i
 import re
 from typing import Final
 
-from daemon.core.proof import ReadPage, ReadSku
+from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.types import MAX_QUANTITY
 
 PAGE_ROWS: Final = 100

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from daemon import clock
-from daemon.core.backoff import AT_ONCE, Delay
+from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.errors import StockrelayError, TableLocked
 from daemon.core.intake import BellSilence, ComparisonSchedule, IntakePace
 from daemon.core.types import ChannelName
@@ -24,7 +24,7 @@ _PACE: Final = Pace(
 )
 _REQUEST_GAP_MOST_S: Final = 600.0
 """Comparisons that a notification asks for and that mark nothing: as far apart at most."""
-_LOCKED: Final = Delay(0.1, is_wakeable=False)
+_LOCKED: Final = Interval(0.1, is_wakeable=False)
 """A listing whose table is locked is read again soon: it waits for the lock a while each time."""
 
 
@@ -114,12 +114,12 @@ class IntakeService:
             # A channel that never gets to read must not hide how long that has lasted.
             self.read_at = clock.now().timestamp()
 
-        async def step() -> Delay | None:
+        async def step() -> Interval | None:
             return await self._step(stop)
 
         await run_loop(step, stop, self._pulse, _PACE, self._on_failure, self._bell)
 
-    async def _step(self, stop: asyncio.Event) -> Delay:
+    async def _step(self, stop: asyncio.Event) -> Interval:
         wait_s = self._pace.wait_before(is_rung=self._bell.is_set())
         if await clock.wait_any(wait_s, stop):
             return AT_ONCE

@@ -2,6 +2,6 @@
 
 from daemon.services.reconcile.engine import Ended, Reconciler
 from daemon.services.reconcile.service import ReconcileService
-from daemon.services.reconcile.session import Limits, PartnerSilent, Progress
+from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, RunProgress
 
-__all__ = ["Ended", "Limits", "PartnerSilent", "Progress", "ReconcileService", "Reconciler"]
+__all__ = ["Ended", "PartnerSilent", "ReconcileLimits", "ReconcileService", "Reconciler", "RunProgress"]

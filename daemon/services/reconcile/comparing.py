@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from daemon.core.outcome import Kind, Outcome
-from daemon.core.proof import Comparison
+from daemon.core.readback import Comparison
 from daemon.core.reconcile import Bisected, bisect
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.client import Compares
 from daemon.services.reconcile.session import Session
-from daemon.store.proof import Row
+from daemon.store.comparing import ComparedRow
 from daemon.store.reconcile import Chunk, DifferingChunk
 
 METHOD: Final = "compare"
@@ -44,10 +44,10 @@ class CompareRun:
         so_far = await session.runs.progress(run, 1)
         number, after = so_far.chunk, so_far.last_sku or ""
         done = so_far.asked + so_far.unsettled + so_far.parked
-        total = max(done, await session.proofs.day_count(session.window))
+        total = max(done, await session.comparisons.day_count(session.window))
         while True:
             session.tell("compared", done, total)
-            skus = await session.proofs.day_skus(session.window, after, limits.chunk)
+            skus = await session.comparisons.day_skus(session.window, after, limits.chunk)
             if not skus:
                 return
             rows = await session.settled_rows(skus)
@@ -149,7 +149,7 @@ class CompareRun:
         return await self._session.answered(lambda: self._partner.compare(pushes, timeout), unanswered)
 
 
-def _pushes(rows: Sequence[Row]) -> list[Push]:
+def _pushes(rows: Sequence[ComparedRow]) -> list[Push]:
     pushes = []
     for row in rows:
         if row.is_settled and not row.is_parked and row.quantity is not None:

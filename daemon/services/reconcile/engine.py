@@ -17,9 +17,16 @@ from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
-from daemon.services.reconcile.session import Limits, PartnerSilent, Session, Tell
-from daemon.store.proof import Proofs
-from daemon.store.reconcile import Counts, DifferingChunk, FoundDifference, Reconciles, Run, Told
+from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, Session, Tell
+from daemon.store.comparing import Comparisons
+from daemon.store.reconcile import (
+    Counts,
+    DifferingChunk,
+    FoundDifference,
+    ReconcileRun,
+    Reconciles,
+    TurnSummary,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +40,7 @@ _PRODUCTS_SHOWN: Final = 10
 class Ended:
     """A run that is over. `report` is what the digest says; `why`: what kept it from being complete."""
 
-    run: Run
+    run: ReconcileRun
     report: dict[str, Any]
     why: str | None
 
@@ -42,12 +49,17 @@ class Reconciler:
     """One channel's: finds out how its partner can be reconciled, and does it."""
 
     def __init__(
-        self, channel: ChannelName, client: Client, runs: Reconciles, proofs: Proofs, limits: Limits
+        self,
+        channel: ChannelName,
+        client: Client,
+        runs: Reconciles,
+        comparisons: Comparisons,
+        limits: ReconcileLimits,
     ) -> None:
         self.channel = channel
         self.client = client
         self.runs = runs
-        self.proofs = proofs
+        self.comparisons = comparisons
         self.limits = limits
 
     @property
@@ -67,7 +79,9 @@ class Reconciler:
             case _ as unknown:
                 assert_never(unknown)
 
-    async def carry_out(self, run: Run, tell: Tell, *, is_last_try: bool, shown: int = _SHOWN) -> Ended:
+    async def carry_out(
+        self, run: ReconcileRun, tell: Tell, *, is_last_try: bool, shown: int = _SHOWN
+    ) -> Ended:
         """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
 
         A run whose partner gives no answer ends incomplete on the last try. `shown`: how many differences of a kind the
@@ -90,13 +104,13 @@ class Reconciler:
             raise ended
         return ended
 
-    async def give_up(self, run: Run, why: str) -> None:
+    async def give_up(self, run: ReconcileRun, why: str) -> None:
         """End a run that can't go on: what it found so far is kept and told. Raises as `carry_out`."""
-        session = Session(run, self.runs, self.proofs, self.limits, lambda _progress: None)
+        session = Session(run, self.runs, self.comparisons, self.limits, lambda _progress: None)
         method = run.method or self._first_method()
         await self._conclude(session, method, why, clock.monotonic(), _SHOWN)
 
-    async def _keep(self, run: Run) -> None:
+    async def _keep(self, run: ReconcileRun) -> None:
         """Renew the run's lease; ends when another has it. A database that is away for a moment is not that."""
         while True:
             await asyncio.sleep(self.limits.lease.total_seconds() / 4)
@@ -106,9 +120,9 @@ class Reconciler:
             except StockrelayError as error:
                 log.warning("reconcile.lease_unavailable", channel=run.channel, reason=str(error))
 
-    async def _work(self, run: Run, tell: Tell, shown: int, *, is_last_try: bool) -> Ended:
+    async def _work(self, run: ReconcileRun, tell: Tell, shown: int, *, is_last_try: bool) -> Ended:
         began = clock.monotonic()
-        session = Session(run, self.runs, self.proofs, self.limits, tell)
+        session = Session(run, self.runs, self.comparisons, self.limits, tell)
         method = run.method
         why: str | None = None
         try:
@@ -134,7 +148,7 @@ class Reconciler:
                     return METHOD, await ReadRun(session, verification).look()
                 except ReadRefused as error:
                     log.warning("reconcile.reading_refused", channel=run.channel, reason=str(error))
-                    await self.proofs.forget_looks(self.runs, run, lease)
+                    await self.comparisons.forget_looks(self.runs, run, lease)
                     await self.runs.set_method(run, lease, ASSERT)
             case ReadsBack() | Neither():
                 pass
@@ -174,20 +188,20 @@ class Reconciler:
             _log_end(run, report)
         return Ended(run, report, why)
 
-    async def _unread(self, run: Run) -> dict[str, Any]:
+    async def _unread(self, run: ReconcileRun) -> dict[str, Any]:
         """What a reading showed that cannot be compared: malformed products, and SKUs on sale without an identifier."""
         looks = [await self.runs.progress(run, look) for look in (1, 2)]
-        found = await self.proofs.without_identifier(run, _PRODUCTS_SHOWN)
+        found = await self.comparisons.without_identifier(run, _PRODUCTS_SHOWN)
         return {
             "set_aside": max(look.set_aside for look in looks),
             "without_identifier": found.skus,
             "without_identifier_in": list(found.products),
         }
 
-    async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, Told]:
+    async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, TurnSummary]:
         """Make of each finding what its life so far says. A dry run keeps nothing, and counts here."""
         run = session.run
-        told: dict[Turn, Told] = {}
+        told: dict[Turn, TurnSummary] = {}
         after = ("", "")
         while findings := await self.runs.next_findings(run, after, _BATCH):
             results = self._judged(findings, heal=heal)
@@ -214,9 +228,11 @@ class Reconciler:
         return results
 
 
-def _count(told: dict[Turn, Told], results: Sequence[tuple[FoundDifference, Seen]], shown: int) -> None:
+def _count(
+    told: dict[Turn, TurnSummary], results: Sequence[tuple[FoundDifference, Seen]], shown: int
+) -> None:
     for found, result in results:
-        of = told.setdefault(result.turn, Told())
+        of = told.setdefault(result.turn, TurnSummary())
         of.many += 1
         of.listed += found.kind is not Difference.MISSING_IN_LISTING
         if len(of.items) < shown:
@@ -234,10 +250,14 @@ def _count(told: dict[Turn, Told], results: Sequence[tuple[FoundDifference, Seen
 
 
 def _report(
-    run: Run, method: str, counts: Counts, told: Mapping[Turn, Told], chunks: Sequence[DifferingChunk]
+    run: ReconcileRun,
+    method: str,
+    counts: Counts,
+    told: Mapping[Turn, TurnSummary],
+    chunks: Sequence[DifferingChunk],
 ) -> dict[str, Any]:
     """What a run came to, as JSON; `more` counts what is left out of its lists."""
-    numbers = {turn: told.get(turn, Told()) for turn in Turn}
+    numbers = {turn: told.get(turn, TurnSummary()) for turn in Turn}
     differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
     return {
         "day": run.day.isoformat(),
@@ -272,7 +292,7 @@ def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
     return short | {"more": more}
 
 
-def _log_end(run: Run, report: Mapping[str, Any]) -> None:
+def _log_end(run: ReconcileRun, report: Mapping[str, Any]) -> None:
     lists = (*(turn.value for turn in Turn), "unnamed_chunks")
     fields = {
         "channel": run.channel,

@@ -11,8 +11,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome
-from daemon.core.proof import ReadPage
-from daemon.core.readback import ReadLimit
+from daemon.core.readback import ReadLimit, ReadPage
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.session import Session
 from daemon.store.reconcile import Chunk
@@ -43,7 +42,7 @@ class ReadRun:
         Raises PartnerSilent, ReadRefused, LeaseLost.
         """
         session = self._session
-        run, runs, proofs, limits = session.run, session.runs, session.proofs, session.limits
+        run, runs, comparisons, limits = session.run, session.runs, session.comparisons, session.limits
         why = run.why if run.stage else None
         if run.stage == 2:
             return why
@@ -53,21 +52,21 @@ class ReadRun:
             why = await self._read_all(1)
             session.tell("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
-            judged = await proofs.judge(runs, run, limits.lease, 1, limits.rest, is_complete=is_complete)
+            judged = await comparisons.judge(runs, run, limits.lease, 1, limits.rest, is_complete=is_complete)
             stage = 1 if judged.differing else 2
             counts = (judged.checked, judged.unsettled, judged.parked)
             await runs.set_stage(run, limits.lease, stage, counts, why)
         if stage == 1:
             await session.rested()
-            if why is None and await proofs.has_news_of_absence(run):
+            if why is None and await comparisons.has_news_of_absence(run):
                 why = await self._read_all(2)
                 if why is None and self._is_shifted:
                     why = "the partner's products changed while they were read: what is missing is not judged"
             else:
-                why = await self._read_again(await proofs.suspect_pages(run)) or why
+                why = await self._read_again(await comparisons.suspect_pages(run)) or why
             session.tell("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
-            judged = await proofs.judge(runs, run, limits.lease, 2, limits.rest, is_complete=is_complete)
+            judged = await comparisons.judge(runs, run, limits.lease, 2, limits.rest, is_complete=is_complete)
             counts = (judged.checked, judged.unsettled, judged.parked)
             await runs.set_stage(run, limits.lease, 2, counts, why)
         return why
@@ -79,11 +78,11 @@ class ReadRun:
         so_far = await session.runs.progress(run, 1)
         if so_far.chunk == 0:
             return 0
-        held = await session.proofs.held(run, 1)
+        held = await session.comparisons.held(run, 1)
         is_kept = held.numbers == so_far.asked if run.stage == 0 else held.numbers > 0
         if is_kept:
             return run.stage
-        await session.proofs.forget_looks(session.runs, run, session.limits.lease)
+        await session.comparisons.forget_looks(session.runs, run, session.limits.lease)
         self._total = None
         return 0
 
@@ -93,7 +92,7 @@ class ReadRun:
         run, lease = session.run, session.limits.lease
         so_far = await session.runs.progress(run, look)
         number, products = so_far.chunk, so_far.products
-        limit = ReadLimit(await session.proofs.told_skus(), so_far.asked, number)
+        limit = ReadLimit(await session.comparisons.told_skus(), so_far.asked, number)
         problem: str | None = None
         if number == 0:
             self._total, self._is_shifted = None, False
@@ -113,16 +112,16 @@ class ReadRun:
             number += 1
             products += page.products
             self._tell_set_aside(number, page)
-            await session.proofs.keep_page(session.runs, run, lease, look, number, page, took)
+            await session.comparisons.keep_page(session.runs, run, lease, look, number, page, took)
             session.tell("read", products, self._total)
             if products >= self._total:
                 break
-        await session.proofs.drop_pages_after(run, number)
+        await session.comparisons.drop_pages_after(run, number)
         if problem is not None:
             return f"page {number + 1} of the partner's products is not read: {problem}"
         if self._total == 0:
             return "the partner shows no products at all"
-        held = await session.proofs.held(run, look)
+        held = await session.comparisons.held(run, look)
         if held.products < self._total:
             return f"{held.products} of the partner's {self._total} products could be read"
         if not held.numbers and await self._set_aside():
@@ -152,13 +151,13 @@ class ReadRun:
     async def _read_again(self, pages: Sequence[int]) -> str | None:
         """Read these pages once more; return why not all of them were."""
         session = self._session
-        limit = ReadLimit(await session.proofs.told_skus())
+        limit = ReadLimit(await session.comparisons.told_skus())
         for done, number in enumerate(pages):
             session.tell("looked at again", done, len(pages))
             page, took = await self._page(number)
             if problem := limit.problem(page):
                 return f"page {number} of the partner's products is not read again: {problem}"
-            await session.proofs.keep_page(
+            await session.comparisons.keep_page(
                 session.runs, session.run, session.limits.lease, 2, number, page, took
             )
         return None
@@ -199,8 +198,8 @@ class AssertRun:
             return
         so_far = await session.runs.progress(run, 1)
         number, after, done = so_far.chunk, so_far.last_sku or "", so_far.asked
-        total = max(done, await session.proofs.day_count(session.window))
-        while skus := await session.proofs.day_skus(session.window, after, limits.chunk):
+        total = max(done, await session.comparisons.day_count(session.window))
+        while skus := await session.comparisons.day_skus(session.window, after, limits.chunk):
             rows = await session.settled_rows(skus)
             told = [row.sku for row in rows if row.is_settled and not row.is_parked]
             number, after = number + 1, skus[-1]

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import AT_ONCE, Delay, backoff
+from daemon.core.backoff import AT_ONCE, Interval, backoff
 from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
 from daemon.core.reconcile import is_overdue
@@ -18,8 +18,8 @@ from daemon.progress import Progress as Promises
 from daemon.progress import Pulse
 from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
-from daemon.services.reconcile.session import PartnerSilent, Progress
-from daemon.store.reconcile import Run
+from daemon.services.reconcile.session import PartnerSilent, RunProgress
+from daemon.store.reconcile import ReconcileRun
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class ReconcileService:
                 group.create_task(self._watch(reconciler, stop, self._promises.pulse(name)), name=name)
 
     async def _serve(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
-        async def step() -> Delay | None:
+        async def step() -> Interval | None:
             await self._plan(reconciler)
             run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
             has_worked = run is not None and await self._carry_out(reconciler, run, stop, pulse)
@@ -77,7 +77,9 @@ class ReconcileService:
             )
             await reconciler.runs.tidy(reconciler.channel)
 
-    async def _carry_out(self, reconciler: Reconciler, run: Run, stop: asyncio.Event, pulse: Pulse) -> bool:
+    async def _carry_out(
+        self, reconciler: Reconciler, run: ReconcileRun, stop: asyncio.Event, pulse: Pulse
+    ) -> bool:
         """Carry one run out; say whether the next may follow at once.
 
         That a run takes hours is no stall: the dead man's check sees to one that is never over.
@@ -130,7 +132,7 @@ class ReconcileService:
         return True
 
     async def _postpone(
-        self, reconciler: Reconciler, run: Run, error: StockrelayError, *, is_last_try: bool
+        self, reconciler: Reconciler, run: ReconcileRun, error: StockrelayError, *, is_last_try: bool
     ) -> None:
         """Try again later, as when the listing fails; after all this time the next day's run has its turn."""
         if is_last_try and not isinstance(error, StoreUnavailable):
@@ -188,11 +190,11 @@ async def _due(reconciler: Reconciler) -> list[date]:
 class _Teller:
     """Logs a run's progress now and then."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ReconcileRun) -> None:
         self._run = run
         self._told_at = clock.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: RunProgress) -> None:
         now = clock.monotonic()
         if now - self._told_at < _TELL_S:
             return

@@ -14,8 +14,8 @@ from daemon.core.backoff import backoff
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.schedule import Schedule
-from daemon.store.proof import Proofs, Row
-from daemon.store.reconcile import Reconciles, Run
+from daemon.store.comparing import ComparedRow, Comparisons
+from daemon.store.reconcile import ReconcileRun, Reconciles
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ _LAST_LOOK_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReconcileLimits:
     """How a channel is reconciled. `rest`: how long a number must have been told to be judged, and the pause between
     two looks; `heal_per_s`: numbers told again per second."""
 
@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """Where a run is: `done` of `total` (None: not known), in a stage's own unit."""
 
     stage: str
@@ -58,7 +58,7 @@ class Progress:
     total: int | None
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[RunProgress], None]
 
 
 class PartnerSilent(Exception):
@@ -72,10 +72,17 @@ class PartnerSilent(Exception):
 class Session:
     """What both ways of reconciling share."""
 
-    def __init__(self, run: Run, runs: Reconciles, proofs: Proofs, limits: Limits, tell: Tell) -> None:
+    def __init__(
+        self,
+        run: ReconcileRun,
+        runs: Reconciles,
+        comparisons: Comparisons,
+        limits: ReconcileLimits,
+        tell: Tell,
+    ) -> None:
         self.run = run
         self.runs = runs
-        self.proofs = proofs
+        self.comparisons = comparisons
         self.limits = limits
         self.window = limits.schedule.window(run.day)
         self._tell = tell
@@ -84,7 +91,7 @@ class Session:
         self._pause_s = _FIRST_LOOK_S
 
     def tell(self, stage: str, done: int, total: int | None) -> None:
-        self._tell(Progress(stage, done, total))
+        self._tell(RunProgress(stage, done, total))
 
     async def answered(self, ask: Callable[[], Awaitable[T]], unanswered: Callable[[T], Outcome | None]) -> T:
         """Ask at the run's pace, and again when that was no answer (`unanswered` says why). Raises PartnerSilent."""
@@ -116,10 +123,10 @@ class Session:
         """The pause before a second look."""
         await asyncio.sleep(self.limits.rest.total_seconds())
 
-    async def settled_rows(self, skus: Sequence[str]) -> list[Row]:
+    async def settled_rows(self, skus: Sequence[str]) -> list[ComparedRow]:
         """Read what is to be compared, and wait for what is on its way, as long as the run's patience lasts."""
         while True:
-            rows = await self.proofs.rows(skus, self.limits.rest)
+            rows = await self.comparisons.rows(skus, self.limits.rest)
             if all(row.is_settled or row.is_parked or not row.is_listed for row in rows):
                 return rows
             if not await self._waited():
@@ -127,7 +134,7 @@ class Session:
 
     async def settled_channel(self) -> None:
         """Wait until nothing of the channel is on its way, as long as the run's patience lasts."""
-        while await self.proofs.pending(self.limits.rest) and await self._waited():
+        while await self.comparisons.pending(self.limits.rest) and await self._waited():
             pass
 
     async def _waited(self) -> bool:

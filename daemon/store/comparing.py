@@ -8,13 +8,13 @@ from typing import Final
 import asyncpg
 
 from daemon.core.errors import BadRow
-from daemon.core.proof import ReadPage
+from daemon.core.readback import ReadPage
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
-from daemon.store.reconcile import Chunk, Reconciles, Run
+from daemon.store.reconcile import Chunk, ReconcileRun, Reconciles
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
@@ -24,7 +24,7 @@ _LONG_S: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparedRow:
     """What the listing says of a SKU now. `is_settled`: the ledger says that the partner holds just that, and it has
     had time to."""
 
@@ -62,7 +62,7 @@ class WithoutIdentifier:
     products: tuple[str, ...]
 
 
-class Proofs:
+class Comparisons:
     """One channel's."""
 
     def __init__(self, database: Database, listing: ChannelListing) -> None:
@@ -104,13 +104,13 @@ class Proofs:
         )
         return [Sku(row["sku"]) for row in rows]
 
-    async def rows(self, skus: Sequence[str], rest: timedelta) -> list[Row]:
+    async def rows(self, skus: Sequence[str], rest: timedelta) -> list[ComparedRow]:
         """Read the listing now; `rest`: how long a number must have been told to count as settled."""
         try:
             rows = await self._read_rows(self._rows, skus, rest)
         except BadRow:
             rows = await self._read_rows(self._rows_apart, skus, rest)
-        return [row_as(Row, row) for row in rows]
+        return [row_as(ComparedRow, row) for row in rows]
 
     async def _read_rows(self, statement: str, skus: Sequence[str], rest: timedelta) -> list[asyncpg.Record]:
         async with (
@@ -134,7 +134,7 @@ class Proofs:
     async def keep_page(
         self,
         runs: Reconciles,
-        run: Run,
+        run: ReconcileRun,
         lease: timedelta,
         look: int,
         number: int,
@@ -172,12 +172,12 @@ class Proofs:
                 [sku.is_used for sku in page.skus],
             )
 
-    async def drop_pages_after(self, run: Run, page: int) -> None:
+    async def drop_pages_after(self, run: ReconcileRun, page: int) -> None:
         await self._database.execute(
             f"{self.channel}: keeping what was read", _SQL["drop_pages_after"], run.run_id, page
         )
 
-    async def held(self, run: Run, look: int) -> "Held":
+    async def held(self, run: ReconcileRun, look: int) -> "Held":
         """Count what is kept of a run's reading."""
         row = await self._database.fetch_one(
             f"{self.channel}: counting what was read", _SQL["held_numbers"], run.run_id, look, timeout=_LONG_S
@@ -191,7 +191,7 @@ class Proofs:
         )
         return count
 
-    async def without_identifier(self, run: Run, shown: int) -> WithoutIdentifier:
+    async def without_identifier(self, run: ReconcileRun, shown: int) -> WithoutIdentifier:
         """Find what the partner sells under no identifier of ours, as the run's reading shows it."""
         row = await self._database.fetch_one(
             f"{self.channel}: counting what was read",
@@ -202,13 +202,20 @@ class Proofs:
         )
         return row_as(WithoutIdentifier, row)
 
-    async def forget_looks(self, runs: Reconciles, run: Run, lease: timedelta) -> None:
+    async def forget_looks(self, runs: Reconciles, run: ReconcileRun, lease: timedelta) -> None:
         """Begin reading anew."""
         async with runs.writing(run, lease) as connection:
             await connection.execute(_SQL["forget_looks"], run.run_id, timeout=_LONG_S)
 
     async def judge(
-        self, runs: Reconciles, run: Run, lease: timedelta, look: int, rest: timedelta, *, is_complete: bool
+        self,
+        runs: Reconciles,
+        run: ReconcileRun,
+        lease: timedelta,
+        look: int,
+        rest: timedelta,
+        *,
+        is_complete: bool,
     ) -> Judged:
         """Hold what was read back against the listing as a whole, inside the server; the findings are kept there. A SKU
         whose row in the listing can't be read is not judged."""
@@ -222,7 +229,7 @@ class Proofs:
         self,
         statement: str,
         runs: Reconciles,
-        run: Run,
+        run: ReconcileRun,
         lease: timedelta,
         look: int,
         rest: timedelta,
@@ -241,7 +248,7 @@ class Proofs:
                 await connection.execute(_SQL["only_look"], run.run_id)
         return row_as(Judged, row)
 
-    async def suspect_pages(self, run: Run) -> list[int]:
+    async def suspect_pages(self, run: ReconcileRun) -> list[int]:
         """Return the pages that are to be read again."""
         return [
             row["page"]
@@ -250,7 +257,7 @@ class Proofs:
             )
         ]
 
-    async def has_news_of_absence(self, run: Run) -> bool:
+    async def has_news_of_absence(self, run: ReconcileRun) -> bool:
         """Whether something is missing at the partner that was not missing before."""
         return bool(
             await self._database.fetch_value(

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from daemon.core import notice
 from daemon.core.capture import Check
-from daemon.core.messages import (
+from daemon.core.notifications import (
     LANGUAGES,
     LONGEST_BODY,
     LONGEST_TITLE,
     Language,
-    Message,
+    Notification,
     fitted,
     gather,
     render,
 )
-from daemon.core.messages import (
-    sample_message as a_test_letter,
+from daemon.core.notifications import (
+    sample_notification as a_test_letter,
 )
-from daemon.core.messages.data import tame
-from daemon.core.messages.en import WORDS as EN
-from daemon.core.messages.zh import WORDS as ZH
+from daemon.core.notifications.data import tame
+from daemon.core.notifications.en import WORDS as EN
+from daemon.core.notifications.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
-from tests.unit.message_samples import DOCUMENT, MARK, SAMPLES, TITLES, messages
+from tests.unit.notification_samples import DOCUMENT, MARK, SAMPLES, TITLES, messages
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 JSON = st.recursive(
@@ -59,7 +59,7 @@ def test_there_is_a_sample_of_every_kind() -> None:
 
 def test_the_document_shows_every_letter_as_it_reads() -> None:
     _, _, shown = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
-    assert shown.strip() == messages().strip(), "run `python -m tests.unit.message_samples`"
+    assert shown.strip() == messages().strip(), "run `python -m tests.unit.notification_samples`"
 
 
 def test_every_check_of_the_capture_has_words_of_its_own() -> None:
@@ -181,17 +181,17 @@ def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
 
 
 def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
-    several = [Message(f"t{n}", "x" * 1500) for n in range(5)]
+    several = [Notification(f"t{n}", "x" * 1500) for n in range(5)]
     one = gather(several, "en")
     assert one.title == "[Stockrelay] 5 notices: t0"
     assert "t1" in one.body
     assert one.body.endswith("3 more notices are not shown here; see the log.")
-    assert gather(several[:1], "en") == Message("[Stockrelay] t0", several[0].body)
+    assert gather(several[:1], "en") == Notification("[Stockrelay] t0", several[0].body)
 
 
 @given(st.text(), st.integers(0, 3000))
 def test_a_letter_is_made_to_fit(body: str, most: int) -> None:
-    message = Message("标题", body)
+    message = Notification("标题", body)
     small = fitted(message, "zh", most)
     mark = "……（内容过长，已截断）"
     assert small == message or len(f"{small.title}\r\n{small.body}".encode(errors="replace")) <= max(

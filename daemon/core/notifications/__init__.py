@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from daemon.core import notice as kinds
-from daemon.core.messages import digest, en, events, zh
-from daemon.core.messages.data import NoticeData
-from daemon.core.messages.words import Words
+from daemon.core.notifications import digest, en, events, zh
+from daemon.core.notifications.data import NoticeData
+from daemon.core.notifications.words import Words
 
-__all__ = ["LANGUAGES", "Language", "Message", "fitted", "gather", "render", "sample_message"]
+__all__ = ["LANGUAGES", "Language", "Notification", "fitted", "gather", "render", "sample_notification"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: Final = ("zh", "en")
@@ -40,7 +40,7 @@ _GOOD_NEWS: Final = (kinds.CHANNEL_RECOVERED, kinds.GUARD_RELEASED, kinds.CAPTUR
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Notification:
     """One message: a line for the subject, and plain text. Of several, the one of the highest
     `urgency` gives all of them its title."""
 
@@ -56,14 +56,14 @@ def render(
     language: Language,
     zone: tzinfo,
     titles: Mapping[str, str] = MappingProxyType({}),
-) -> Message:
+) -> Notification:
     """Write one notice; times are told in `zone`, `titles` are the channels' names for people. A kind
     that is not known yet is told by its name and data."""
     words = Words(_TABLES[language], channel, titles)
     facts = NoticeData(data, zone)
     title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)
     body = cut("\n".join(lines), LONGEST_BODY, len, words("cut"))
-    return Message(title[:LONGEST_TITLE], body, _urgency(kind, facts))
+    return Notification(title[:LONGEST_TITLE], body, _urgency(kind, facts))
 
 
 def _urgency(kind: str, facts: NoticeData) -> int:
@@ -74,19 +74,19 @@ def _urgency(kind: str, facts: NoticeData) -> int:
     return 0 if kind in _GOOD_NEWS else 2
 
 
-def sample_message(language: Language) -> Message:
+def sample_notification(language: Language) -> Notification:
     """The message of `stockrelay notify test`."""
     words = Words(_TABLES[language], None)
-    return gather([Message(words("test.title"), words("test.body"))], language)
+    return gather([Notification(words("test.title"), words("test.body"))], language)
 
 
-def gather(messages: Sequence[Message], language: Language) -> Message:
+def gather(messages: Sequence[Notification], language: Language) -> Notification:
     """What is sent: one message, or several as one, those that find no room counted.
 
     The subject begins with our name: who sent it, and a keyword for group robots that ask for one.
     """
     if len(messages) == 1:
-        return Message(f"{SENDER} {messages[0].title}", messages[0].body)
+        return Notification(f"{SENDER} {messages[0].title}", messages[0].body)
     words = Words(_TABLES[language], None)
     parts: list[str] = []
     room = LONGEST_BODY
@@ -100,14 +100,14 @@ def gather(messages: Sequence[Message], language: Language) -> Message:
     # Good news in the title would hide bad news below it.
     worst = max(messages, key=lambda message: message.urgency)
     title = words("gathered", len(messages), worst.title)
-    return Message(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
+    return Notification(f"{SENDER} {title[:LONGEST_TITLE]}", "\n\n".join(parts))
 
 
-def fitted(message: Message, language: Language, most_bytes: int) -> Message:
+def fitted(message: Notification, language: Language, most_bytes: int) -> Notification:
     """The message in so many bytes of UTF-8, title and body together: some receivers refuse a longer one."""
     room = max(0, most_bytes - len(message.title.encode()) - 2)
     mark = Words(_TABLES[language], None)("cut")
-    return Message(message.title, cut(message.body, room, lambda text: len(text.encode()), mark))
+    return Notification(message.title, cut(message.body, room, lambda text: len(text.encode()), mark))
 
 
 def cut(text: str, room: int, size: Callable[[str], int], mark: str) -> str:

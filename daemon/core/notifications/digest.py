@@ -3,8 +3,8 @@
 import shlex
 from typing import Final
 
-from daemon.core.messages.data import LONGEST_NAME, NoticeData
-from daemon.core.messages.words import Words
+from daemon.core.notifications.data import LONGEST_NAME, NoticeData
+from daemon.core.notifications.words import Words
 
 EXAMPLES: Final = 10
 _DIFFERENCES: Final = ("opened", "still_open", "contested")

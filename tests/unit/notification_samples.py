@@ -1,6 +1,6 @@
 """One notice of each kind (and way of a kind), as their producers post them.
 
-docs/notifications.md shows how they read; `python -m tests.unit.message_samples` writes that part of it anew.
+docs/notifications.md shows how they read; `python -m tests.unit.notification_samples` writes that part of it anew.
 """
 
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from daemon.core import notice
-from daemon.core.messages import LANGUAGES, gather, render
+from daemon.core.notifications import LANGUAGES, gather, render
 from daemon.marketplaces.registry import MARKETPLACES
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
-MARK: Final = "<!-- written by `python -m tests.unit.message_samples` -->\n"
+MARK: Final = "<!-- written by `python -m tests.unit.notification_samples` -->\n"
 
 DAY: Final = "2026-11-21"
 SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [

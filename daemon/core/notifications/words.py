@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from daemon.core.messages.data import LONGEST_NAME, tame
+from daemon.core.notifications.data import LONGEST_NAME, tame
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from daemon.core.messages.data import LONGEST_NAME, NoticeData, tame
-from daemon.core.messages.words import Words
+from daemon.core.notifications.data import LONGEST_NAME, NoticeData, tame
+from daemon.core.notifications.words import Words
 
 _EXAMPLES: Final = 10
 

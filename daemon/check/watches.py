@@ -37,26 +37,34 @@ async def check_table(findings: Findings, inspector: Inspector, server: Server, 
         advice = "watch the tables below a view, each of them, and read the view in the listing"
         findings.failed(name, "this is not a table", advice)
         return None
+    works = await _check_sku(findings, name, inspector, table, watch)
+    return table if works else None
+
+
+async def _check_sku(findings: Findings, name: str, inspector: Inspector, table: Table, watch: Watch) -> bool:
+    """Try the SKU expression, or the query for the SKUs of a row."""
+    if watch.skus is None:
+        try:
+            await inspector.capturing.try_expression(table.name, watch.sku)
+        except StoreRefused as error:
+            advice = (
+                f"check watch.sku; the table has: {', '.join(table.columns)}. Functions outside pg_catalog are written "
+                "with their schema"
+            )
+            findings.failed(name, f"the SKU ({watch.sku}) does not work: {error}", advice)
+            return False
+        findings.passed(name, f"the SKU is {watch.sku}")
+        return True
     try:
-        if watch.skus is not None:
-            await Dependencies(inspector.look).try_fan_out(table.name, watch.skus)
-            findings.passed(name, "its rows stand for the SKUs of a query (skus)")
-            return table
-        await inspector.capturing.try_expression(table.name, watch.sku)
+        await Dependencies(inspector.look).try_fan_out(table.name, watch.skus)
     except StoreRefused as error:
-        if watch.skus is not None:
-            advice = "correct watch.skus: one SELECT of SKUs over the row `changed`, tables written with their schema"
-            findings.failed(name, f"its query skus does not work: {error}", advice)
-            return None
-        columns = ", ".join(table.columns)
-        findings.failed(
-            name,
-            f"the SKU ({watch.sku}) does not work: {error}",
-            f"check watch.sku; the table has: {columns}. Functions outside pg_catalog are written with their schema",
+        advice = (
+            "correct watch.skus: one SELECT of SKUs over the row `changed`, tables written with their schema"
         )
-        return None
-    findings.passed(name, f"the SKU is {watch.sku}")
-    return table
+        findings.failed(name, f"its query skus does not work: {error}", advice)
+        return False
+    findings.passed(name, "its rows stand for the SKUs of a query (skus)")
+    return True
 
 
 def check_triggers(

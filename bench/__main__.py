@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, drain, isolation, lanes, latency, transactions
+from bench import bulk, drain, isolation, latency, slots, transactions
 from bench.place import QUICK, SERVER, WHOLE, Place, Size
 from bench.programs import ROOT
 from bench.results import Result
@@ -27,7 +27,7 @@ from daemon.demo.postgres import PostgresServer
 
 Measurement = Callable[[Place], Awaitable[Result]]
 MEASUREMENTS: Final[dict[str, Measurement]] = {
-    each.NAME: each.measure for each in (transactions, bulk, latency, isolation, drain, lanes)
+    each.NAME: each.measure for each in (transactions, bulk, latency, isolation, drain, slots)
 }
 RESULTS: Final = ROOT / "bench" / "results"
 _LONGEST_S: Final = 600.0

@@ -114,8 +114,8 @@ def run(source: SettingsSource) -> int:
     """Run the daemon until SIGTERM or SIGINT.
 
     Stock changes are captured, gathered and sent to every enabled channel. Any number of replicas may run;
-    each lane (a channel, or a part of it) is owned by one of them. On a stop signal the daemon finishes the requests
-    in flight within run.grace_s.
+    each of a channel's 16 slots (parts of its SKUs) is owned by one of them. On a stop signal the daemon finishes
+    the requests in flight within run.grace_s.
 
     On SIGHUP it reads its configuration again. Settings that can change at run time (log level, rates, receivers,
     secrets) take effect at once; the log names those that need a restart. A wrong configuration is refused, and the

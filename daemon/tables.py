@@ -79,12 +79,17 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
     print_rows(
         [{"": name, **{channel: facts.get(name) for channel, facts in told.items()}} for name in names]
     )
-    if divided := [lane for one in channels.values() if len(one["lanes"]) > 1 for lane in one["lanes"]]:
-        click.echo("\nlanes:")
+    if any(len(channel["owners"]) > 1 for channel in channels.values()):
+        click.echo("\nowners:")
         print_rows(
             [
-                {**lane, "since": lane["since"] and times.at(datetime.fromisoformat(lane["since"]))}
-                for lane in divided
+                {
+                    "channel": name,
+                    **one,
+                    "since": one["since"] and times.at(datetime.fromisoformat(one["since"])),
+                }
+                for name, channel in channels.items()
+                for one in channel["owners"]
             ]
         )
     for name, channel in channels.items():
@@ -111,11 +116,10 @@ def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
 
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
     oldest = channel["oldest_s"]
-    lanes = channel["lanes"]
-    told = {"lanes": _lanes(lanes)} if len(lanes) > 1 else {}
-    told |= {
-        "owner": _owner(lanes),
-        "owned since": _since(lanes, times),
+    owners = channel["owners"]
+    told = {
+        "owner": _owner(owners, channel["slots_without_owner"]),
+        "owned since": _since(owners, times),
         "paused": "no",
         "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
         "SKUs": str(channel["skus"]),
@@ -145,24 +149,16 @@ def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     return told
 
 
-def _lanes(lanes: Sequence[Mapping[str, Any]]) -> str:
-    free = sum(lane["owner"] is None for lane in lanes)
-    return f"{len(lanes)}, {free} without an owner" if free else str(len(lanes))
-
-
-def _owner(lanes: Sequence[Mapping[str, Any]]) -> str:
-    owners = {lane["owner"] for lane in lanes} - {None}
+def _owner(owners: Sequence[Mapping[str, Any]], free: int) -> str:
     if not owners:
         return "none: no daemon runs"
-    return owners.pop() if len(owners) == 1 else f"{len(owners)} replicas"
+    names = owners[0]["owner"] if len(owners) == 1 else f"{len(owners)} replicas"
+    return f"{names}; {free} slots have none" if free else names
 
 
-def _since(lanes: Sequence[Mapping[str, Any]], times: TimeFormat) -> str:
-    taken = [lane["since"] for lane in lanes if lane["since"] is not None]
-    if not taken:
-        return "-"
-    since = times.at(datetime.fromisoformat(max(taken)))
-    return f"{since}, epoch {lanes[0]['epoch']}" if len(lanes) == 1 else since
+def _since(owners: Sequence[Mapping[str, Any]], times: TimeFormat) -> str:
+    taken = [one["since"] for one in owners if one["since"] is not None]
+    return times.at(datetime.fromisoformat(max(taken))) if taken else "-"
 
 
 def print_settings(answer: Mapping[str, Any], above: str = "") -> None:

@@ -2,9 +2,9 @@
 
 from daemon.app.administration import adopt, installation, migrate, migration_sql, send_test, uninstall
 from daemon.app.building import (
+    LEASE_CONNECTIONS,
     connect_options,
     guard_rule,
-    lease_connections,
     listings,
     opened,
     opened_clients,
@@ -18,12 +18,12 @@ from daemon.app.status import status
 from daemon.app.syncing import plan_sync, sync
 
 __all__ = [
+    "LEASE_CONNECTIONS",
     "adopt",
     "connect_options",
     "exposed_files",
     "guard_rule",
     "installation",
-    "lease_connections",
     "listings",
     "load",
     "migrate",

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from daemon.app.configuration import titles
@@ -34,6 +35,8 @@ from daemon.store.outbox import Outbox
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
+LEASE_CONNECTIONS: Final = 2
+
 
 def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
     """Return how to reach the database: for queries, or directly for LISTEN and migrations."""
@@ -48,19 +51,9 @@ def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
 
 
 def lease_pool(settings: Settings) -> Database:
-    """Make the connections for what keeps the lanes ours, opened by the caller: a lease must not wait until slow
-    claims have ended, or until a channel has been divided."""
-    return Database(connect_options(settings, is_direct=False), lease_connections(settings), refuse_copy)
-
-
-def lease_connections(settings: Settings) -> int:
-    """How many connections there are for leases at most: two, and one to divide each channel."""
-    return 2 + len(settings.enabled_channels())
-
-
-def claim_connections(settings: Settings) -> int:
-    """How many claims of a channel are in the database at a time: all channels' are half of the connections."""
-    return max(1, settings.database.pool_size // (2 * len(settings.enabled_channels())))
+    """Make the connections for what keeps the slots ours, opened by the caller: a lease must not wait until slow
+    claims have ended, nor a renewal until slots have been taken."""
+    return Database(connect_options(settings, is_direct=False), LEASE_CONNECTIONS, refuse_copy)
 
 
 class Pools:
@@ -70,13 +63,11 @@ class Pools:
     def __init__(self, settings: Settings) -> None:
         options = connect_options(settings, is_direct=False)
         for_listings = replace(options, is_for_listings=True)
-        channels, claims = settings.enabled_channels(), claim_connections(settings)
-        self.shared = Database(
-            options, max(2, settings.database.pool_size - claims * len(channels)), refuse_copy
-        )
+        channels = settings.enabled_channels()
+        self.shared = Database(options, max(2, settings.database.pool_size - len(channels)), refuse_copy)
         self.leases = lease_pool(settings)
         self.intakes = {name: Database(options, 1, refuse_copy) for name in channels}
-        self.claims = {name: Database(for_listings, claims, refuse_copy) for name in channels}
+        self.claims = {name: Database(for_listings, 1, refuse_copy) for name in channels}
 
     def all(self) -> list[Database]:
         return [self.shared, self.leases, *self.intakes.values(), *self.claims.values()]
@@ -173,7 +164,6 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
         grace=settings.run.grace,
         batch=channel.batch,
         batch_above=channel.batch_above,
-        claims=claim_connections(settings),
     )
 
 

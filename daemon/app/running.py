@@ -41,11 +41,11 @@ from daemon.services.gauges import GaugeReader
 from daemon.services.guard import GuardService
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.intake import Intakes, IntakeService
-from daemon.services.lanes import LaneSharing, Served
 from daemon.services.maintenance import Maintenance
 from daemon.services.pauses import PauseWatch
-from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
+from daemon.services.readiness import DATABASE, INTAKE, SLOTS, Readiness
 from daemon.services.reconcile import ReconcileService
+from daemon.services.slots import SlotSharing
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.answers import Answers
@@ -57,7 +57,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
-from daemon.store.lanes import Lanes
+from daemon.store.leases import Leases
 from daemon.store.locks import LockWatch
 from daemon.store.outbox import Outbox
 from daemon.store.replicas import Replicas
@@ -160,7 +160,7 @@ async def _serve(
     settings = reloading.settings
     readiness, pulse = watch.readiness, watch.progress.pulse
     channels = settings.enabled_channels()
-    database, lanes = pools.shared, Lanes(pools.leases)
+    database, leases = pools.shared, Leases(pools.leases)
     ledgers = ledgers_of(settings, database, pools.claims)
     dispatchers: dict[ChannelName, Dispatcher] = {}
     for name in ledgers:
@@ -168,17 +168,18 @@ async def _serve(
             ledgers[name],
             clients[name],
             limits(settings, channels[name]),
-            lanes.set_trouble,
+            holder,
+            partial(leases.set_trouble, name, holder),
             observer=watch.metrics,
             progress=watch.progress,
         )
-    sharing = LaneSharing(
-        lanes,
-        {name: Served(dispatchers[name], channels[name].lanes) for name in ledgers},
+    sharing = SlotSharing(
+        leases,
+        dispatchers,
         holder,
         settings.run.lease,
-        told=partial(readiness.told, LANES),
-        pulse=pulse("lanes"),
+        on_look=partial(readiness.told, SLOTS),
+        pulse=pulse("slots"),
     )
 
     changelog, identity = ChangeLog(database), Identity(database)
@@ -200,8 +201,11 @@ async def _serve(
 
     for name, dispatcher in dispatchers.items():
         intake = reading.services[name]
-        dispatcher.read_changes = intake.ring
-        dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
+        dispatcher.on_slots_changed = sharing.wake.set
+        dispatcher.deferrals.read_changes = intake.ring
+        dispatcher.deferrals.compare_all = partial(
+            intake.request_resync, "numbers that no reading has counted"
+        )
 
     def on_ring(payload: str) -> None:
         kind, _, channel = payload.partition(" ")
@@ -209,7 +213,7 @@ async def _serve(
             # This process may not serve the channel: anybody who may connect can name one.
             if (dispatcher := dispatchers.get(ChannelName(channel))) is not None:
                 dispatcher.hear()
-        elif payload == "lane":
+        elif payload == "slot":
             sharing.heeding.hear()
         elif payload == "resync":
             reading.hear_resync()
@@ -220,7 +224,7 @@ async def _serve(
     async def on_connected() -> None:
         has_failed_over = await identity.check(confirmed_per_s(settings), longest_settle(settings))
         for dispatcher in dispatchers.values():
-            dispatcher.recover()
+            dispatcher.rescue()
         reading.request_resync("failover" if has_failed_over else "listening anew")
         if has_failed_over:
             reading.begin_again()
@@ -248,7 +252,6 @@ async def _serve(
         Watched(
             ledgers[name],
             dispatcher.counts,
-            partial(sharing.lanes, name),
             partial(sharing.owned, name),
             partial(pauses.is_paused, name),
             partial(_trouble, dispatcher),
@@ -302,7 +305,9 @@ async def _serve(
         "notify": telling.run,
     }
     services |= _nightly(settings, database, clients, holder, watch)
-    await _run_all(services, sharing.run, Supervisor(readiness), settings.run.grace.total_seconds(), stop)
+    senders: dict[str, Run] = {f"dispatch-{name}": one.run for name, one in dispatchers.items()}
+    senders["slots"] = sharing.run
+    await _run_all(services, senders, Supervisor(readiness), settings.run.grace.total_seconds(), stop)
 
 
 def _nightly(
@@ -321,17 +326,24 @@ def _nightly(
 
 
 async def _run_all(
-    services: Mapping[str, Run], lanes: Run, supervisor: Supervisor, grace_s: float, stop: asyncio.Event
+    services: Mapping[str, Run],
+    senders: Mapping[str, Run],
+    supervisor: Supervisor,
+    grace_s: float,
+    stop: asyncio.Event,
 ) -> None:
-    """Run everything until `stop`; the lanes have the grace for what is in flight."""
+    """Run everything until `stop`; the senders have the grace for what is in flight."""
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(supervisor.run(name, service, stop), name=name)
             for name, service in services.items()
         ]
-        served = [group.create_task(supervisor.run("lanes", lanes, stop), name="lanes")]
+        sending = [
+            group.create_task(supervisor.run(name, service, stop), name=name)
+            for name, service in senders.items()
+        ]
         group.create_task(cut_off(readers, stop, STOP_S), name="cut-off-readers")
-        group.create_task(cut_off(served, stop, grace_s + STOP_S), name="cut-off-lanes")
+        group.create_task(cut_off(sending, stop, grace_s + STOP_S), name="cut-off-senders")
 
 
 async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:
@@ -352,7 +364,7 @@ def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
         # What was marked without looking is not known here.
         dispatcher.wake()
     elif drained.marked.rows:
-        dispatcher.wake(drained.marked.lanes, is_urgent=drained.marked.urgent > 0)
+        dispatcher.wake(is_urgent=drained.marked.urgent > 0)
 
 
 def _trouble(dispatcher: Dispatcher) -> str | None:

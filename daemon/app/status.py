@@ -13,7 +13,7 @@ from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
-from daemon.store.lanes import Lanes, LaneState
+from daemon.store.leases import Leases, LeaseState
 from daemon.store.ledger import Ledger
 from daemon.store.outbox import Outbox
 from daemon.store.parked import Parked
@@ -26,8 +26,8 @@ async def status(settings: Settings) -> dict[str, Any]:
         enabled = listings(settings)
         reading = await ChangeLog(database).states(list(enabled))
         notices = await Outbox(database).backlog()
-        lanes = await Lanes(database).all()
-        troubles = {trouble.channel: trouble for trouble in await Lanes(database).troubles()}
+        leases = await Leases(database).all()
+        troubles = {trouble.channel: trouble for trouble in await Leases(database).troubles()}
         pauses = await Pauses(database).all()
         replicas = _replicas(await Replicas(database).configurations())
         channels: dict[str, Any] = {}
@@ -40,7 +40,10 @@ async def status(settings: Settings) -> dict[str, Any]:
             guard = await Guard(database).state(name)
             trouble = troubles.get(name)
             channels[name] = {
-                "lanes": [_lane(lane) for lane in lanes if lane.channel == name],
+                "owners": _owners([lease for lease in leases if lease.channel == name]),
+                "slots_without_owner": sum(
+                    lease.channel == name and lease.holder is None for lease in leases
+                ),
                 "paused": pause
                 and {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason},
                 "trouble": trouble
@@ -114,14 +117,22 @@ def _replicas(configurations: Mapping[str, Mapping[str, str]]) -> dict[str, Any]
     return {"holders": list(configurations), "differ_in": sorted(different)}
 
 
-def _lane(lane: LaneState) -> dict[str, Any]:
-    is_owned = lane.holder is not None and lane.taken_at is not None
-    return {
-        "lane": lane.lane,
-        "owner": lane.holder,
-        "epoch": lane.epoch,
-        "since": lane.taken_at.isoformat() if is_owned and lane.taken_at else None,
-    }
+def _owners(leases: Sequence[LeaseState]) -> list[dict[str, Any]]:
+    """The processes that own slots of a channel, with how many, and since when they have had all of these."""
+    held: dict[str, list[LeaseState]] = {}
+    for lease in leases:
+        if lease.holder is not None:
+            held.setdefault(lease.holder, []).append(lease)
+    return [
+        {
+            "owner": holder,
+            "slots": len(own),
+            "since": max(times).isoformat()
+            if (times := [one.taken_at for one in own if one.taken_at is not None])
+            else None,
+        }
+        for holder, own in sorted(held.items())
+    ]
 
 
 async def _capture(store: CaptureHealthStore) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from daemon.core.types import ChannelName, Duplicates, Sku
 from daemon.services.dispatch import Dispatcher
 from daemon.services.guard import GuardService
 from daemon.services.intake import IntakeService
-from daemon.services.lanes import LaneSharing, Served
+from daemon.services.slots import SlotSharing
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
 from daemon.store.changelog import ChangeLog
@@ -38,7 +38,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake
-from daemon.store.lanes import Lanes
+from daemon.store.leases import Leases
 from daemon.store.sync import Syncs, SyncSummary
 
 _SYNC_POOL: Final = 4
@@ -52,25 +52,30 @@ async def sync(
     """Send a channel's whole listing, until that is done or `stop` is set; say what it came to, and whether an
     earlier sync was gone on with.
 
-    The owners of the lanes do the sending. Those that nobody owns are this process's meanwhile.
+    The owners of the slots send. This process serves the slots that nobody owns meanwhile.
     """
     holder = new_holder()
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, _SYNC_POOL, refuses_copy=True))
-        leases = lease_pool(settings)
-        stack.push_async_callback(leases.close)
-        await leases.open()
+        lease_database = lease_pool(settings)
+        stack.push_async_callback(lease_database.close)
+        await lease_database.open()
+        leases = Leases(lease_database)
         clients = await stack.enter_async_context(opened_clients(settings, database))
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
-        lanes = Lanes(leases)
         syncs = Syncs(database, listing, await _direct(settings, stack))
         ledgers = ledgers_of(settings, database, {})
-        dispatcher = Dispatcher(ledgers[name], clients[name], limits(settings, channel), lanes.set_trouble)
-        sharing = LaneSharing(
-            lanes, {name: Served(dispatcher, None)}, holder, settings.run.lease, is_guest=True
+        dispatcher = Dispatcher(
+            ledgers[name],
+            clients[name],
+            limits(settings, channel),
+            holder,
+            partial(leases.set_trouble, name, holder),
         )
+        sharing = SlotSharing(leases, {name: dispatcher}, holder, settings.run.lease, is_guest=True)
+        dispatcher.on_slots_changed = sharing.wake.set
         job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake)
         intake = IntakeService(
             Intake(database, ledgers[name], debounces(settings)[name]),
@@ -80,15 +85,20 @@ async def sync(
             lambda _drained: dispatcher.wake(),
             lambda: False,
         )
-        dispatcher.read_changes = intake.ring
-        dispatcher.compare_all = partial(intake.request_resync, "numbers that no reading has counted")
+        dispatcher.deferrals.read_changes = intake.ring
+        dispatcher.deferrals.compare_all = partial(
+            intake.request_resync, "numbers that no reading has counted"
+        )
         guard = GuardService(Guard(database), name, guard_rule(settings), settings.run.poll)
         done = asyncio.Event()
         with first_error():
             async with asyncio.TaskGroup() as group:
                 working = group.create_task(job.run(stop), name=f"sync-{name}")
                 # Not before all have their turn: what is new to the channel would be sent one by one until then.
-                serving = group.create_task(_run_after(job.is_marked, sharing.run, done), name="lanes")
+                serving = [
+                    group.create_task(_run_after(job.is_marked, sharing.run, done), name="slots"),
+                    group.create_task(dispatcher.run(done), name="dispatch"),
+                ]
                 readers = [
                     group.create_task(_run_after(job.is_marked, intake.run, done), name="intake"),
                     group.create_task(guard.run(done), name="guard"),
@@ -96,7 +106,7 @@ async def sync(
                 cutting = group.create_task(cut_off([working], stop, STOP_S), name="cut-off-sync")
                 group.create_task(cut_off(readers, done, STOP_S), name="cut-off-readers")
                 grace_s = settings.run.grace.total_seconds() + STOP_S
-                group.create_task(cut_off([serving], done, grace_s), name="cut-off-lane")
+                group.create_task(cut_off(serving, done, grace_s), name="cut-off-senders")
                 await asyncio.wait([working])
                 cutting.cancel()
                 done.set()

@@ -84,8 +84,7 @@ class Watching:
 
     def _follow_channel(self, watched: Watched, intake: Intakes) -> None:
         live, name = self.metrics.live, watched.ledger.channel
-        live.follow("stockrelay_lanes", watched.lanes, name)
-        live.follow("stockrelay_lanes_owned", watched.lanes_owned, name)
+        live.follow("stockrelay_slots_owned", watched.slots_owned, name)
         live.follow("stockrelay_channel_paused", watched.is_paused, name)
         live.follow("stockrelay_channel_in_trouble", lambda: watched.trouble() is not None, name)
         live.follow("stockrelay_listing_failing", lambda: name in intake.failing, name)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from daemon.app import connect_options, lease_connections
+from daemon.app import LEASE_CONNECTIONS, connect_options
 from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError
@@ -91,9 +91,7 @@ async def check_connections(findings: Findings, settings: Settings, inspector: I
     """Whether the pool, the listener and a migration find room."""
     with findings.guarding(CONNECTIONS):
         free, ours = await inspector.connections()
-        needed = (
-            settings.database.pool_size + lease_connections(settings) + len(settings.enabled_channels()) + 2
-        )
+        needed = settings.database.pool_size + LEASE_CONNECTIONS + len(settings.enabled_channels()) + 2
         found = f"{free} free" + (f", {ours} held by us" if ours > 1 else "") + f"; {needed} are wanted"
         # The check's own connection is among ours, and goes.
         if free + ours >= needed:

@@ -113,7 +113,7 @@ def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":
         progress = stage.progress
         note = f"{progress.confirming} to confirm" if progress.confirming else ""
         if not progress.holders:
-            note = "waiting for an owner of the channel's lanes"
+            note = "waiting for a daemon that owns the channel's slots"
         elif progress.trouble is not None:
             note = f"nothing is sent: {progress.trouble}"
         bar.update(reading, visible=False)

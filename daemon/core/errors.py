@@ -47,4 +47,4 @@ class ForeignDatabase(StockrelayError):
 
 
 class LeaseLost(StockrelayError):
-    """Another owner holds the lane: what was in hand is not written."""
+    """Another process has taken the lease: what was in hand is not written."""

@@ -11,8 +11,8 @@ _ROUNDING = 1e-6
 class RateLimit(NamedTuple):
     """At most `rate_per_s * t + burst` requests in any window of t seconds.
 
-    Times are seconds of a monotonic clock. Made with `starting`, it is empty: whoever takes a lane over knows
-    nothing of what the owner before it has just sent, and must not add a burst to it.
+    Times are seconds of a monotonic clock. Made with `starting`, it is empty: a process that takes slots over
+    does not know what the owner before it has just sent, and must not add a burst to it.
     """
 
     rate_per_s: float

@@ -56,8 +56,8 @@ _STATES: Final[Mapping[tuple[str, str], str]] = {
     ("info", "doorbell.listening"): "doorbell",
     ("warning", "control.channel_paused"): "control",
     ("info", "control.channel_resumed"): "control",
-    ("error", "dispatch.channel_paused"): "channel",
-    ("info", "dispatch.channel_resumed"): "channel",
+    ("error", "dispatch.breaker_opened"): "channel",
+    ("info", "dispatch.breaker_closed"): "channel",
     ("error", "intake.listing_failed"): "listing",
     ("info", "intake.listing_recovered"): "listing",
 }

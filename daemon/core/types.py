@@ -11,11 +11,14 @@ MarketplaceName = NewType("MarketplaceName", str)
 ChannelName = NewType("ChannelName", str)
 """One shop at a marketplace, as the operator has named it in the configuration."""
 
-Lane = NewType("Lane", str)
-"""What one replica owns at a time: a channel, or a part of it."""
+Slot = NewType("Slot", int)
+"""A sixteenth of a channel's SKUs, by a hash of the SKU, from 0. One process sends a slot's SKUs at a time."""
+
+SLOTS: Final = 16
+"""How many slots each channel has. It stands in the schema as well, and never changes."""
 
 Epoch = NewType("Epoch", int)
-"""Rises with every change of a lane's owner; writes of an older epoch are refused."""
+"""Rises whenever a slot's lease is taken; writes under an older epoch are refused."""
 
 AttemptId = NewType("AttemptId", int)
 

@@ -185,8 +185,9 @@ class Metrics:
             "stockrelay_log_stalled_seconds", "For how long the log's reader has not taken what waits for it."
         )
         live.gauge("stockrelay_listener_up", "1 while the doorbell is listened for.")
-        live.gauge("stockrelay_lanes", "Lanes of the channel, over all replicas.", channel)
-        live.gauge("stockrelay_lanes_owned", "Lanes that this replica serves.", channel)
+        live.gauge(
+            "stockrelay_slots_owned", "Slots of the channel, of 16, that this replica serves.", channel
+        )
         live.gauge("stockrelay_channel_paused", "1 while an operator has paused the channel.", channel)
         live.gauge("stockrelay_channel_in_trouble", "1 while the channel cannot be used.", channel)
         live.gauge("stockrelay_listing_failing", "1 while the channel's listing does not work.", channel)

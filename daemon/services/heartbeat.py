@@ -30,13 +30,12 @@ class CountedLedger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One channel: its ledger, the dispatcher's counts since the start, its lanes and how many of them are ours,
-    whether it is paused, its trouble."""
+    """One channel: its ledger, the dispatcher's counts since the start, how many of its slots are
+    ours, whether it is paused, its trouble."""
 
     ledger: CountedLedger
     counts: Counter[str]
-    lanes: Callable[[], int]
-    lanes_owned: Callable[[], int]
+    slots_owned: Callable[[], int]
     is_paused: Callable[[], bool]
     trouble: Callable[[], str | None]
 
@@ -86,8 +85,7 @@ class Heartbeat:
         log.info(
             "heartbeat.channel_counted",
             channel=channel,
-            lanes=watched.lanes(),
-            lanes_owned=watched.lanes_owned(),
+            slots_owned=watched.slots_owned(),
             is_paused=watched.is_paused(),
             is_listening=self._is_listening(),
             trouble=watched.trouble(),

@@ -12,12 +12,12 @@ log = structlog.get_logger(__name__)
 
 DATABASE: Final = "database"
 INTAKE: Final = "intake"
-LANES: Final = "lanes"
+SLOTS: Final = "slots"
 STOPPING: Final = "stopping"
 
 
 class Readiness:
-    """What is missing, by name; ready while nothing is. A replica without a lane is ready: it stands by.
+    """What is missing, by name; ready while nothing is. A replica without a slot is ready: it stands by.
 
     The database is asked something all the time; when it has said nothing for `silence_s`, it counts as gone. `now`
     returns monotonic seconds. `on_recovered` is called when the database answers again.
@@ -38,7 +38,7 @@ class Readiness:
         self._lost_at: float | None = None
         self._lacking = {
             DATABASE: "it has not answered yet",
-            LANES: "the daemon is starting and does not serve them yet",
+            SLOTS: "the daemon is starting and does not serve them yet",
         }
 
     def lacks(self, what: str, why: str) -> None:

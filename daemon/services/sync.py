@@ -1,4 +1,4 @@
-"""One-time initialisation: gives every SKU of the listing a turn, and watches the lane's owner send them."""
+"""One-time initialisation: gives every SKU of the listing a turn, and watches the slots' owners send them."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Stage:
 
 
 class SyncJob:
-    """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the lane's owner.
+    """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the slots' owners.
 
     `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs whose turn it is;
     `is_marked` is set when all of them have one.

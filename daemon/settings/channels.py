@@ -43,7 +43,6 @@ class ChannelSettings(Section):
     """Maximum requests per second."""
     concurrency: rules.Parallel = 8
     """Maximum requests in flight."""
-    lanes: rules.Lanes = 1
     """Parts into which the SKUs are divided; each has one owner, replicas share them. At most `concurrency`."""
     timeout_s: rules.Seconds = 5.0
     """How long a request may take, from connecting to the last byte."""

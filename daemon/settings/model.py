@@ -88,9 +88,6 @@ class Settings(BaseSettings):
         for name, channel in self.enabled_channels().items():
             what = settle_problem(channel.settle_s, self.run.lease_s, channel.timeout_s)
             problems += [(("channels", name, "settle_s"), what)] if what else []
-            if channel.lanes > channel.concurrency:
-                what = f"must not be more than concurrency ({channel.concurrency}); raise that, or have fewer lanes"
-                problems.append((("channels", name, "lanes"), what))
         if problems:
             raise Contradiction(problems)
         return self

@@ -205,7 +205,6 @@ Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False), BeforeV
 Window = Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Parallel = Annotated[int, Field(ge=1, le=256), BeforeValidator(_not_a_bool)]
-Lanes = Annotated[int, Field(ge=1, le=64), BeforeValidator(_not_a_bool)]
 Threshold = Annotated[int, Field(ge=0, le=2_147_483_647), BeforeValidator(_not_a_bool)]
 Quantity = Annotated[int, Field(ge=1, le=2_147_483_647), BeforeValidator(_not_a_bool)]
 Batch = Annotated[int, Field(ge=1), BeforeValidator(_not_a_bool)]

@@ -112,7 +112,7 @@ class Run(Section):
     poll_s: rules.Seconds = 1.0
     """How often the daemon looks for changes even if no notification arrives."""
     lease_s: rules.Seconds = 10.0
-    """A replica that has not renewed its lease for this long loses its lanes to another."""
+    """A replica that has not renewed its lease for this long loses its slots to another."""
     resync_s: rules.Seconds = 3600.0
     """How often the whole listing is compared with what was acknowledged. This finds changes that no trigger sees,
     such as those of a table that is not watched."""

@@ -29,7 +29,7 @@ from daemon.store import one_message, queries
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
-from daemon.store.lanes import Lanes
+from daemon.store.leases import Leases
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
@@ -114,9 +114,9 @@ class Answers:
             )
             heir = await self._heir(channel, sku) if moved else None
         twins = await self._twins(listing, sku, row, listed)
-        lanes = Lanes(self._database)
+        leases = Leases(self._database)
         pause = (await Pauses(self._database).all()).get(channel)
-        trouble = next((one for one in await lanes.troubles() if one.channel == channel), None)
+        trouble = next((one for one in await leases.troubles() if one.channel == channel), None)
         guard = await Guard(self._database).state(channel)
         resynced_at = intake["resynced_at"]
         return Facts(
@@ -139,9 +139,9 @@ class Answers:
             if trouble is None
             else Stop(trouble.since, f"{trouble.trouble}: {trouble.reason}; {trouble.advice}"),
             has_owner=any(
-                lane.holder
-                for lane in await lanes.all()
-                if lane.channel == channel and (record is None or lane.number == record["lane"])
+                lease.holder
+                for lease in await leases.all()
+                if lease.channel == channel and (record is None or lease.slot == record["slot"])
             ),
             is_unread=intake["is_unread"],
             resync_at=None if resynced_at is None else resynced_at + kept.resync,

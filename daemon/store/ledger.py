@@ -29,7 +29,7 @@ from daemon.core.plan import (
     is_zero,
     unseen_anomaly,
 )
-from daemon.core.types import AttemptId, ChannelName, Epoch, Lane, Push, Sku
+from daemon.core.types import AttemptId, ChannelName, Epoch, Push, Sku, Slot
 from daemon.store import queries
 from daemon.store.database import Database, taken_back, transaction_on
 from daemon.store.driver_errors import translated
@@ -59,13 +59,11 @@ class Debounce:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """How many rows a marking touched, how many of them are urgent, and how many numbers it held; the numbers of the
-    lanes that they are in."""
+    """How many rows a marking touched, how many of them are urgent, and how many numbers it held."""
 
     rows: int
     urgent: int
     held: int = 0
-    lanes: tuple[int, ...] = ()
 
 
 NOTHING: Final = Marked(0, 0)
@@ -73,13 +71,19 @@ NOTHING: Final = Marked(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who claims: the lane, its epoch, and this process; the lane is the `number`-th, from 0, `of` so many."""
+    """The process that claims, and the slots that it claims from, each with the epoch of its lease."""
 
-    lane: Lane
-    epoch: Epoch
     holder: str
-    number: int = 0
-    of: int = 1
+    epochs: Mapping[Slot, Epoch]
+
+    def of(self, slots: Collection[Slot]) -> "Owner":
+        """The same owner, of these slots alone."""
+        return Owner(self.holder, {slot: epoch for slot, epoch in self.epochs.items() if slot in slots})
+
+    @property
+    def columns(self) -> tuple[list[Slot], list[Epoch], str]:
+        """The slots, their epochs and the holder, as queries take them."""
+        return list(self.epochs), list(self.epochs.values()), self.holder
 
 
 class Attempt(NamedTuple):
@@ -90,6 +94,7 @@ class Attempt(NamedTuple):
     failures: int
     is_farewell: bool
     is_urgent: bool
+    slot: Slot
 
 
 @dataclass(slots=True)
@@ -120,6 +125,7 @@ class Completion(NamedTuple):
     """How one attempt ended. `duration` is None when nothing was sent."""
 
     sku: Sku
+    slot: Slot
     attempt_id: AttemptId
     conclusion: Conclusion
     duration: timedelta | None
@@ -175,6 +181,10 @@ class _Work:
     @property
     def skus(self) -> list[Sku]:
         return [Sku(row["sku"]) for row in self.captured]
+
+    @property
+    def slots(self) -> set[Slot]:
+        return {Slot(row["slot"]) for row in self.captured}
 
     def moved(self) -> list[Sku]:
         """Those for which nothing is sent any more under the identifiers that were last sent."""
@@ -337,7 +347,7 @@ class Ledger:
                 read_from,
                 timeout=timeout,
             )
-        return Marked(row["marked"], row["urgent"], held, tuple(row["lanes"] or ()))
+        return Marked(row["marked"], row["urgent"], held)
 
     async def _is_filling(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -393,7 +403,7 @@ class Ledger:
         is_careful: bool,
     ) -> Claim:
         """Capture what is due, read the listing, write the attempts: three statements that commit by themselves, so
-        that nobody waits for the listing but this lane. The last is a transaction where more than attempts is written.
+        that nothing waits for the listing but this claim. The last is a transaction where more is written.
         """
         claim = Claim()
         async with self._reader.connection(f"{self.channel}: claiming") as connection:
@@ -432,13 +442,12 @@ class Ledger:
         is_urgent_only: bool,
         is_sync: bool,
     ) -> "list[asyncpg.Record]":
-        whose = (owner.lane, owner.epoch, owner.holder, self.channel, limit)
+        whose = (self.channel, *owner.columns, limit)
+        is_guarded = self._guard is not None
         if is_sync:
-            return await connection.fetch(_SQL["capture_sync"], *whose, owner.number, self._guard is not None)
+            return await connection.fetch(_SQL["capture_sync"], *whose, is_guarded)
         others = 0 if is_urgent_only else limit
-        return await connection.fetch(
-            _SQL["capture_due"], *whose, others, owner.number, self._guard is not None
-        )
+        return await connection.fetch(_SQL["capture_due"], *whose, others, is_guarded)
 
     def _decide(self, work: "_Work", heirs: Sequence["_Heir"]) -> None:
         # An heir that is claimed here is decided upon with what it has just taken over.
@@ -475,12 +484,14 @@ class Ledger:
         settle: timedelta,
     ) -> None:
         """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
-        owner = work.owner
-        mine = await connection.fetchrow(
-            _SQL["own_lane"], owner.lane, owner.epoch, owner.holder, self.channel
-        )
-        if mine is None:
+        owner = work.owner.of(work.slots)
+        mine = {
+            row["slot"] for row in await connection.fetch(_SQL["own_slots"], self.channel, *owner.columns)
+        }
+        if not mine:
             return
+        ours = {Sku(row["sku"]) for row in work.captured if row["slot"] in mine}
+        work.keep(lambda delivery: delivery.sku in ours)
         versions = [row["version"] for row in work.captured]
         rows = await connection.fetch(_SQL["lock_unchanged"], self.channel, work.skus, versions)
         unchanged = {row["sku"] for row in rows}
@@ -618,13 +629,12 @@ class Ledger:
         sends = work.sends()
         if not sends:
             return
-        owner = work.owner
+        slots = {Sku(row["sku"]): Slot(row["slot"]) for row in work.captured}
+        owner = work.owner.of({slots[sku] for sku in sends})
         rows = await connection.fetch(
             _SQL["open_attempts"],
             self.channel,
-            owner.lane,
-            owner.epoch,
-            owner.holder,
+            *owner.columns,
             _json(
                 [
                     {
@@ -651,20 +661,22 @@ class Ledger:
                 delivery.failures,
                 send.is_farewell,
                 delivery.is_urgent,
+                slots[delivery.sku],
             )
             for delivery in work.deliveries
             if (send := sends.get(delivery.sku)) is not None and delivery.sku in ids
         ]
 
-    async def complete(self, owner: Owner, completions: Sequence[Completion], settle: timedelta) -> Written:
-        """Write the outcomes of attempts that are still open under this owner. What the database's encoding lacks in
-        the partner's words is spelled in ASCII.
+    async def complete(self, holder: str, completions: Sequence[Completion], settle: timedelta) -> Written:
+        """Write the outcomes of attempts whose slots this holder still has under the attempts' epochs. What the
+        database's encoding lacks in the partner's words is spelled in ASCII.
 
         Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
         """
         rows = [
             {
                 "sku": done.sku,
+                "slot": done.slot,
                 "attempt_id": done.attempt_id,
                 "outcome": done.conclusion.outcome,
                 "reason": done.conclusion.reason,
@@ -676,41 +688,35 @@ class Ledger:
         ]
         async with self._database.connection(f"{self.channel}: writing outcomes") as connection:
             text = _json(await storable(connection, rows))
-            written = await connection.fetch(
-                _SQL["complete"], owner.lane, owner.epoch, owner.holder, self.channel, settle, text
-            )
+            written = await connection.fetch(_SQL["complete"], self.channel, holder, settle, text)
         return Written(
             any(row["is_due"] for row in written),
             [row["took_s"] for row in written if row["took_s"] is not None],
         )
 
-    async def recover(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
-        """Turn open attempts without a waiting owner into doubt; return how many there were."""
-        async with self._database.connection(f"{self.channel}: recovering attempts") as connection:
+    async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
+        """Turn open attempts of these slots that no process waits for into doubt; return how many there were."""
+        async with self._database.connection(f"{self.channel}: rescuing attempts") as connection:
             count: int = await connection.fetchval(
-                _SQL["recover"],
-                owner.lane,
-                owner.epoch,
-                owner.holder,
-                self.channel,
-                settle,
-                list(in_hand),
-                owner.number,
+                _SQL["rescue"], self.channel, *owner.columns, settle, list(in_hand)
             )
         return count
 
-    async def next_due(self, number: int) -> Due:
-        """Return when there is something to claim next in the lane of that number."""
+    async def next_due(self, slots: Collection[Slot]) -> Due:
+        """Return when there is something to claim next in these slots."""
         async with self._database.connection(f"{self.channel}: looking for work") as connection:
-            row = await connection.fetchrow(_SQL["next_due"], self.channel, number, self._guard is not None)
-        if row is None:
-            return Due()
+            row = await connection.fetchrow(
+                _SQL["next_due"], self.channel, list(slots), self._guard is not None
+            )
+        assert row is not None
         return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
 
-    async def is_backlog_above(self, rows: int, number: int) -> bool:
-        """Whether more than that many rows are due in the lane of that number."""
+    async def is_backlog_above(self, rows: int, slots: Collection[Slot]) -> bool:
+        """Whether more than that many rows are due in these slots."""
         async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
-            is_above: bool = await connection.fetchval(_SQL["is_backlog_above"], self.channel, rows, number)
+            is_above: bool = await connection.fetchval(
+                _SQL["is_backlog_above"], self.channel, list(slots), rows
+            )
         return is_above
 
     async def end_sync(self) -> tuple[int | None, bool]:

@@ -38,7 +38,7 @@ class SyncRun:
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
     """How far a sync is. `waiting` have not been accepted, `confirming` have, and are asked once more after a doubt;
-    `holders` own the channel's lanes, if anybody does; `trouble`: why nothing is sent just now."""
+    `holders` own the channel's slots, if any process does; `trouble`: why nothing is sent just now."""
 
     is_finished: bool
     total: int

@@ -172,11 +172,11 @@ class Stage:
         return replica
 
     async def started(self, name: str = "one", timeout: float = 30.0) -> Replica:
-        """Make a daemon, start it and wait until it listens and owns both lanes."""
+        """Make a daemon, start it and wait until it listens and owns the slots of both channels."""
         replica = self.replica(name)
         await replica.start()
         await replica.wait_for("doorbell.listening", timeout=timeout)
-        await replica.wait_for("lane.lease_taken", times=2, timeout=timeout)
+        await replica.wait_for("slots.leases_taken", times=2, timeout=timeout)
         return replica
 
     async def running(self, skus: int) -> Replica:

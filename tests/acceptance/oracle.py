@@ -28,14 +28,13 @@ _LEDGER = """
     SELECT identifiers, acked_quantity FROM stockrelay.ledger WHERE channel = $1 AND parked_at IS NULL"""
 _ATTEMPTS = """
     SELECT extract(epoch FROM a.at)::float8 AS at, a.attempt_id, a.channel, a.sku, a.identifiers, a.quantity, a.epoch,
-           a.outcome, a.reason, stockrelay.lane_of(a.sku, d.lanes) AS lane
-    FROM stockrelay.attempt AS a JOIN stockrelay.division AS d ON d.channel = a.channel ORDER BY a.at, a.attempt_id"""
+           a.outcome, a.reason, hashtextextended(a.sku, 0) & 15 AS slot
+    FROM stockrelay.attempt AS a ORDER BY a.at, a.attempt_id"""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One line of the attempt log. `at` is the claim, in unix seconds; `lane` the number of the lane that the SKU is in
-    at the end."""
+    """One line of the attempt log. `at` is the claim, in unix seconds; `slot` is the SKU's."""
 
     at: float
     attempt_id: int
@@ -46,7 +45,7 @@ class Attempt:
     epoch: int
     outcome: str
     reason: str
-    lane: int
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ async def attempts(connection: Connection) -> list[Attempt]:
             row["epoch"],
             row["outcome"],
             row["reason"],
-            row["lane"],
+            row["slot"],
         )
         for row in await connection.fetch(_ATTEMPTS)
     ]
@@ -132,7 +131,7 @@ def judge(
     _check_epochs(log)
     went_back = _check_order(entries, log, settle_s) if rises_only else 0
     doubts = sum(attempt.outcome == "unknown" for attempt in log)
-    owners = len({(attempt.channel, attempt.lane, attempt.epoch) for attempt in log})
+    owners = len({(attempt.channel, attempt.epoch) for attempt in log})
     return Finding(len(entries), len(log), doubts, went_back, owners)
 
 
@@ -161,9 +160,9 @@ def _check_epochs(log: Sequence[Attempt]) -> None:
     """I6: an epoch claims nothing after the next one has begun."""
     newest: Counter[tuple[ChannelName, int]] = Counter()
     for attempt in log:
-        lane = (attempt.channel, attempt.lane)
-        assert attempt.epoch >= newest[lane], f"{attempt} was claimed after epoch {newest}"
-        newest[lane] = attempt.epoch
+        slot = (attempt.channel, attempt.slot)
+        assert attempt.epoch >= newest[slot], f"{attempt} was claimed after epoch {newest}"
+        newest[slot] = attempt.epoch
 
 
 def _check_order(entries: Sequence[Entry], log: Sequence[Attempt], settle_s: float) -> int:

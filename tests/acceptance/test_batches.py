@@ -112,7 +112,7 @@ async def test_a_kill_in_the_middle_of_a_call_puts_each_of_its_skus_in_doubt_and
         await replica.kill()
         since = replica.mark()
         await replica.start()
-        await replica.wait_for("dispatch.attempts_recovered", since=since, channel=YMATOU)
+        await replica.wait_for("dispatch.attempts_rescued", since=since, channel=YMATOU)
         held.release()
     await stage18.converged()
     finding = await stage18.judged()

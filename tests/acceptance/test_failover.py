@@ -138,7 +138,7 @@ async def test_an_attempt_of_which_only_the_new_server_knows_does_not_stay_open(
         "FROM stockrelay.lease AS l WHERE l.channel = d.channel AND d.sku = 'SKU-1'"
     )
     await stage18.cut_listener()
-    await replica.wait_for("dispatch.attempts_recovered", since=since, times=2)
+    await replica.wait_for("dispatch.attempts_rescued", since=since, times=2)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000")
     await stage18.converged()
 

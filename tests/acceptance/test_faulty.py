@@ -34,7 +34,7 @@ class World:
         await self.stage.fill(SKUS)
         await self.stage.migrate()
         await self.replica.start()
-        await self.replica.wait_for("lane.lease_taken", times=2)
+        await self.replica.wait_for("slots.leases_taken", times=2)
         await self.stage.converged()
         self._well_s = await self._sell_outs()
 
@@ -91,13 +91,13 @@ async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(w
     replica.break_("YmatouClient.push", secret)
     await world.change()
     assert names_the_bug(await replica.wait_for("dispatch.client_failed", channel=YMATOU))
-    paused = await replica.wait_for("dispatch.channel_paused", channel=YMATOU)
+    paused = await replica.wait_for("dispatch.breaker_opened", channel=YMATOU)
     assert "the client failed (RuntimeError)" in paused["reason"]
     await world.other_channel_is_served()
     # A request for each worker, and a probe now and then.
     assert len(replica.find("dispatch.client_failed")) <= 16 + 8
     replica.mend("YmatouClient.push")
-    await replica.wait_for("dispatch.channel_resumed", channel=YMATOU)
+    await replica.wait_for("dispatch.breaker_closed", channel=YMATOU)
     await world.has_everything(YMATOU)
     # The token, of the channel that has one.
     replica.break_("SekormClient._granted", world.stage.partners.of(SekormShop).app_secret)
@@ -116,8 +116,9 @@ async def test_a_service_that_raises_is_begun_again_ever_later_while_the_other_c
     replica = world.replica
     replica.break_("Ledger.claim")
     await world.change()
+    failed = f"dispatch-{YMATOU}"
     first, second = [
-        await replica.wait_for("lane.service_failed", lane=YMATOU, failures=failures) for failures in (1, 2)
+        await replica.wait_for("run.service_failed", service=failed, failures=failures) for failures in (1, 2)
     ]
     assert names_the_bug(first)
     assert at(second) - at(first) >= first["retry_s"] - 0.1
@@ -134,8 +135,8 @@ async def test_a_service_that_raises_is_begun_again_ever_later_while_the_other_c
     replica.mend("Guard.state")
     replica.mend("Intake.drain")
     await world.has_everything(YMATOU)
+    services.add(f"dispatch-{YMATOU}")
     assert {line["service"] for line in replica.find("run.service_failed")} == services
-    assert {line["lane"] for line in replica.find("lane.service_failed")} == {YMATOU}
 
 
 @pytest.mark.settings(**QUICK)
@@ -151,10 +152,10 @@ async def test_a_partner_whose_date_was_in_the_year_9999_is_served_again_when_it
     )
     simulator.faults.add(poison)
     await world.change()
-    line = await replica.wait_for("dispatch.channel_paused", channel=YMATOU)
+    line = await replica.wait_for("dispatch.breaker_opened", channel=YMATOU)
     assert line["trouble"] == "clock"
     await world.other_channel_is_served()
     simulator.faults.clear()
-    await replica.wait_for("dispatch.channel_resumed", channel=YMATOU)
+    await replica.wait_for("dispatch.breaker_closed", channel=YMATOU)
     await world.has_everything(YMATOU)
     assert not replica.find("partner.client_failed")

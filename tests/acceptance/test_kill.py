@@ -44,7 +44,7 @@ async def test_ten_kills_under_load_lose_nothing_and_keep_the_order(stage: Stage
     print(f"{load.changes} changes, {replica.kills} kills, converged {took:.1f} s after the last")  # noqa: T201
     finding = await stage.judged()
     assert replica.kills >= KILLS
-    assert replica.find("dispatch.attempts_recovered"), "no kill hit a request in flight"
+    assert replica.find("dispatch.attempts_rescued"), "no kill hit a request in flight"
     assert finding.doubts > 0
     assert stage.simulator.stats.overlaps == []
     await stage.silent(replica)

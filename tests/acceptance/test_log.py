@@ -115,7 +115,7 @@ async def test_an_outage_of_whatever_kind_is_a_few_lines_that_begin_with_what_is
     stage18.simulator.set_down(YMATOU)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 300")
     await asyncio.sleep(5)  # the time that is measured
-    assert lines_since(since).count("dispatch.channel_paused") >= 2
+    assert lines_since(since).count("dispatch.breaker_opened") >= 2
     stage18.simulator.set_down(SEKORM, down=False)
     stage18.simulator.set_down(YMATOU, down=False)
     await stage18.converged()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from daemon.core.types import SLOTS
 from daemon.simulator import Delay
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.writers import writing
@@ -56,7 +57,7 @@ async def test_a_sell_out_does_not_wait_for_a_debounce_of_a_minute(stage18: Stag
     assert stage18.simulator.state.quantity(YMATOU, "SKU-1") == 100, "what is not urgent must wait"
 
 
-async def test_sigterm_finishes_what_is_in_flight_and_releases_both_lanes(stage: Stage) -> None:
+async def test_sigterm_finishes_what_is_in_flight_and_releases_every_slot(stage: Stage) -> None:
     await _stop_under_load(stage, signal.SIGTERM)
 
 
@@ -76,7 +77,10 @@ async def _stop_under_load(stage: Stage, number: signal.Signals) -> None:
     assert slow.met
     assert took < float(stage.setting("run", "grace_s"))
     assert replica.find("run.stop_requested", signal=number.name)
-    assert len(replica.find("lane.lease_released")) == 2
+    released = [
+        (line["channel"], slot) for line in replica.find("slots.leases_released") for slot in line["slots"]
+    ]
+    assert len(released) == len(set(released)) == 2 * SLOTS
     assert replica.read()[-1]["event"] == "run.stopped"
     # Nothing is left in doubt or open: every request in flight has been waited for.
     counted = await stage.erp.fetchrow(
@@ -84,12 +88,11 @@ async def _stop_under_load(stage: Stage, number: signal.Signals) -> None:
     )
     assert counted is not None
     assert tuple(counted) == (0, 0)
-    holders = await stage.erp.fetch("SELECT holder FROM stockrelay.lease")
-    assert [row["holder"] for row in holders] == [None, None]
+    assert await stage.erp.fetchval("SELECT count(holder) FROM stockrelay.lease") == 0
     stage.simulator.faults.clear()
     since = replica.mark()
     await replica.start()
-    await replica.wait_for("lane.lease_taken", since=since, times=2)
+    await replica.wait_for("slots.leases_taken", since=since, times=2)
     await stage.converged()
     finding = await stage.judged()
     assert finding.doubts == 0

@@ -61,7 +61,7 @@ async def test_it_is_alive_from_the_start_and_ready_once_the_database_is_there(s
         await replica.wait_for("run.database_awaited")
         answer = await until(port, "/readyz", lambda answer: "not answered yet" not in str(reasons(answer)))
         assert answer.status == 503
-        assert set(reasons(answer)) == {"database", "lanes"}
+        assert set(reasons(answer)) == {"database", "slots"}
         assert (await asked(port, "/livez")).json == {"status": "alive", "loops": ["event-loop"]}
         proxy.heal()
         assert (await until(port, "/readyz", lambda answer: answer.status == 200)).json == {"status": "ready"}
@@ -119,7 +119,6 @@ LOOPS = {
     "heartbeat-ymatou",
     "intake-sekorm",
     "intake-ymatou",
-    "lanes",
     "maintenance",
     "notify",
     "pauses",
@@ -128,6 +127,7 @@ LOOPS = {
     "reconcile-watch-ymatou",
     "reconcile-ymatou",
     "gauges",
+    "slots",
 }
 
 
@@ -209,8 +209,7 @@ async def test_the_metrics_move_with_what_happens(stage18: Stage) -> None:
     assert before.types.keys() == documented().keys(), "what is scraped is what is documented"
     assert named() <= before.types.keys(), "what alerts and dashboard ask for is there"
     for channel in ("sekorm", "ymatou"):
-        assert before.value("stockrelay_lanes", channel=channel) == 1
-        assert before.value("stockrelay_lanes_owned", channel=channel) == 1
+        assert before.value("stockrelay_slots_owned", channel=channel) == 16
         assert before.value("stockrelay_channel_paused", channel=channel) == 0
         assert before.value("stockrelay_channel_in_trouble", channel=channel) == 0
         assert before.value("stockrelay_listing_failing", channel=channel) == 0

@@ -93,7 +93,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
         down_at = time.time()
         simulator.set_down(SEKORM)
         taken = simulator.stats.accepted[SEKORM]
-        await replica.wait_for("dispatch.channel_paused", channel=SEKORM)
+        await replica.wait_for("dispatch.breaker_opened", channel=SEKORM)
         await asyncio.sleep(OUTAGE_S)
         assert simulator.stats.accepted[SEKORM] == taken, "the partner that is down took something"
         up_at = time.time()
@@ -120,7 +120,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
     assert during <= 3 * before + 0.05
     # Those in flight when it went down, and then one probe at a time.
     assert asked <= 16 + 10 + OUTAGE_S
-    assert replica.find("dispatch.channel_resumed", channel=SEKORM)
+    assert replica.find("dispatch.breaker_closed", channel=SEKORM)
     await stage18.judged()
     assert simulator.stats.overlaps == []
     await stage18.silent(replica)

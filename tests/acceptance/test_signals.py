@@ -67,7 +67,7 @@ async def test_a_reload_takes_over_what_it_can_and_names_the_rest(stage18: Stage
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
     await stage18.converged()
     await replica.wait_for("intake.changes_read", since=since, level="debug")
-    assert not replica.find("dispatch.channel_paused", since=since)
+    assert not replica.find("dispatch.breaker_opened", since=since)
 
 
 async def test_a_wrong_configuration_is_refused_and_the_old_one_stays(stage18: Stage) -> None:

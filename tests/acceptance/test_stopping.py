@@ -30,7 +30,7 @@ async def test_stopped_while_the_database_is_silent_it_ends(stage18: Stage, grac
         replica = await stage18.running(20)
         since = replica.mark()
         proxy.swallow()
-        await replica.wait_for("lane.lease_unavailable", since=since)
+        await replica.wait_for("slots.leases_not_renewed", since=since)
         began = time.monotonic()
         assert await replica.stop(timeout=90) == 0
         assert time.monotonic() - began < BOUND_S

@@ -199,7 +199,9 @@ async def test_when_the_daemon_that_sends_dies_the_command_goes_on_by_itself(sta
 async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stage18: Stage) -> None:
     replica = await stage18.running(2000)
     simulator = stage18.simulator
-    owners = await stage18.erp.fetch("SELECT lane, epoch FROM stockrelay.lease ORDER BY lane")
+    owners = await stage18.erp.fetch(
+        "SELECT channel, slot, epoch FROM stockrelay.lease ORDER BY channel, slot"
+    )
     simulator.faults.add(Delay(shop="sekorm", endpoint=BATCH, seconds=0.2))
     before = simulator.stats.accepted[SEKORM]
     async with (
@@ -213,7 +215,10 @@ async def test_beside_a_daemon_live_changes_flow_and_the_newest_number_wins(stag
     assert load.changes > 100
     assert simulator.stats.count(SEKORM, BATCH) >= 1500 // CHUNK
     # The daemon did the sending, and a change went its own way at once.
-    assert await stage18.erp.fetch("SELECT lane, epoch FROM stockrelay.lease ORDER BY lane") == owners
+    assert (
+        await stage18.erp.fetch("SELECT channel, slot, epoch FROM stockrelay.lease ORDER BY channel, slot")
+        == owners
+    )
     await stage18.converged()
     await stage18.judged()
     assert simulator.stats.overlaps == []

@@ -90,7 +90,7 @@ async def manager() -> AsyncIterator[Manager]:
         yield listening
 
 
-async def test_it_is_ready_when_lanes_can_be_served_is_fed_and_says_that_it_stops(
+async def test_it_is_ready_when_slots_can_be_served_is_fed_and_says_that_it_stops(
     stage18: Stage, manager: Manager, tmp_path: Path
 ) -> None:
     stage18.configure(run={"grace_s": GRACE_S})

@@ -30,7 +30,7 @@ async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_t
     requests = stage18.simulator.stats.count(SEKORM)
     _allow(stage18, IPv4Network("192.0.2.0/24"))
     async with writing(stage18.database.dsn, 100, stage18.random, per_s=50):
-        line = await replica.wait_for("dispatch.channel_paused", channel=SEKORM)
+        line = await replica.wait_for("dispatch.breaker_opened", channel=SEKORM)
         assert line["level"] == "error"
         assert line["trouble"] == "address_not_allowed"
         assert line["advice"]
@@ -50,7 +50,7 @@ async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_t
     assert counted is not None
     assert tuple(counted) == (0, 0, 0), "a SKU lost attempts"
     _allow(stage18)
-    await replica.wait_for("dispatch.channel_resumed", channel=SEKORM, timeout=60)
+    await replica.wait_for("dispatch.breaker_closed", channel=SEKORM, timeout=60)
     await stage18.converged()
     assert (await stage18.status())["channels"][SEKORM]["trouble"] is None
     finding = await stage18.judged()

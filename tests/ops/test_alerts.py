@@ -99,7 +99,7 @@ def test_the_dashboard_has_a_row_for_each_question() -> None:
         "Latency",
         "Backlog",
         "Attempts",
-        "Lanes, intake and listener",
+        "Slots, intake and listener",
         "Reconcile, notices and capture",
         "Process",
     ]

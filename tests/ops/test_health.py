@@ -75,14 +75,14 @@ async def test_what_is_wrong_is_told_in_one_line(
     tmp_path: Path, port: int, progress: Progress, reasons: dict[str, str]
 ) -> None:
     progress.pulse("intake").beat(-7.0)
-    reasons |= {"database": "it does not answer", "lanes": "not served yet"}
+    reasons |= {"database": "it does not answer", "slots": "not served yet"}
     ops = f"port = {port}"
     done = await health(tmp_path, ops)
     assert (done.code, done.err) == (1, "")
     assert done.out.startswith("stalled: intake should have turned ")
     assert done.out.count("\n") == 1
     done = await health(tmp_path, ops, "--ready")
-    assert done == Done(1, "not ready: database: it does not answer; lanes: not served yet\n", "")
+    assert done == Done(1, "not ready: database: it does not answer; slots: not served yet\n", "")
     done = await health(tmp_path, ops, "--ready", "--json")
     assert (done.code, json.loads(done.out)) == (1, {"status": "not ready", "reasons": reasons})
 

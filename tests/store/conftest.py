@@ -87,7 +87,7 @@ async def sql(place: Place) -> Connection:
 
 @pytest.fixture
 async def shop(place: Place) -> AsyncIterator[Shop]:
-    """A listing with a ledger over it; the lane is ours."""
+    """A listing with a ledger over it; every slot is ours."""
     async with opened(place) as shop:
         await shop.take()
         yield shop

@@ -11,7 +11,7 @@ from daemon.core.notice import Notice
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
-from daemon.core.types import Sku
+from daemon.core.types import SLOTS, Sku
 from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept
 from daemon.store.capture_health import CaptureHealthStore
@@ -23,7 +23,7 @@ from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
 from daemon.store.reconcile import Chunk, Reconciles
 from tests.channels import SEKORM
-from tests.store.shop import CHANNEL, LANE, LEASE, LISTING, SETTLE, Shop
+from tests.store.shop import CHANNEL, EVERY_SLOT, LISTING, SETTLE, Shop
 
 HOUR = timedelta(hours=1)
 
@@ -141,7 +141,7 @@ async def sync(shop: Shop) -> None:
     run, _ = await shop.sync()
     for attempt in (await shop.claim_turn()).attempts:
         await shop.complete(attempt, "applied")
-    assert not await shop.ledger.is_backlog_above(10, 0)
+    assert not await shop.ledger.is_backlog_above(10, EVERY_SLOT)
     await shop.syncs.progress(run)
     assert await shop.ledger.end_sync() == (run.number, False)
     await shop.syncs.summary(run)
@@ -159,7 +159,7 @@ async def work(shop: Shop) -> None:
     await shop.pass_time(3)
     await shop.complete(await shop.claim_one(), "unknown")
     await shop.claim_one()
-    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 1
+    assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 1
     await shop.delists("A")
     await shop.sells("B", 1, ("", "b"))
     await shop.resync()
@@ -168,7 +168,7 @@ async def work(shop: Shop) -> None:
     await shop.complete(claim.attempts[0], "applied")
     assert (await shop.claim()).forgotten == ["A"]
     assert (await shop.ledger.backlog()).parked == 1
-    assert (await shop.ledger.next_due(0)).change is None
+    assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
     await shop.changelog.stay_awake(timedelta(seconds=3))
     await shop.changelog.stay_awake(timedelta(0))
     assert await shop.changelog.rotate(timedelta(0)) == "switched"
@@ -178,18 +178,18 @@ async def work(shop: Shop) -> None:
     await shop.changelog.roll_attempts(timedelta(days=30))
     await shop.changelog.states([CHANNEL])
     await shop.identity.adopt(10, SETTLE)
-    assert await shop.lanes.renew(shop.owner, LEASE)
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, Outcome(Kind.TROUBLE, "why"))
-    await shop.lanes.troubles()
+    assert await shop.renews(shop.owner)
+    await shop.trouble(Outcome(Kind.TROUBLE, "why"))
+    await shop.leases.troubles()
     await ask(shop)
     pauses = Pauses(shop.database)
     await pauses.pause(CHANNEL, "somebody", "why")
     await pauses.pause(CHANNEL, "another", "because")
     assert await pauses.all()
-    assert (await shop.ledger.next_due(0)).change is None
+    assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
     await pauses.resume(CHANNEL)
-    await shop.lanes.give_up(shop.owner)
-    assert [state.lane for state in await shop.lanes.all()] == [LANE]
+    await shop.give_up(shop.owner)
+    assert len(await shop.leases.all()) == SLOTS
 
 
 async def ask(shop: Shop) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from daemon.core.conclusion import Conclusion
+from daemon.core.types import AttemptId, Sku, Slot
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake
 from daemon.store.ledger import Attempt, Completion, Debounce, Ledger
@@ -67,13 +68,13 @@ class Driver:
     async def claims_sync(self) -> list[Attempt]:
         return (await self.shop.claim_turn()).attempts
 
-    async def attempts(self, skus: Sequence[str]) -> dict[str, int]:
+    async def attempts(self, skus: Sequence[str]) -> list[tuple[Sku, Slot, AttemptId]]:
         """The open attempts of these SKUs."""
         rows = await self.shop.sql.fetch(
-            "SELECT sku, attempt_id FROM stockrelay.ledger WHERE sku = ANY ($1) AND attempt_id IS NOT NULL",
+            "SELECT sku, slot, attempt_id FROM stockrelay.ledger WHERE sku = ANY ($1) AND attempt_id IS NOT NULL",
             list(skus),
         )
-        return {row["sku"]: row["attempt_id"] for row in rows}
+        return [(row["sku"], row["slot"], row["attempt_id"]) for row in rows]
 
     async def completes(self, skus: Sequence[str], outcome: str, wait_s: float = 0) -> None:
         """Write one outcome of the open attempts of these SKUs."""
@@ -84,14 +85,14 @@ class Driver:
             wait=timedelta(seconds=wait_s),
         )
         done = [
-            Completion(sku, attempt_id, conclusion, timedelta(milliseconds=7))  # type: ignore[arg-type]
-            for sku, attempt_id in (await self.attempts(skus)).items()
+            Completion(sku, slot, attempt_id, conclusion, timedelta(milliseconds=7))
+            for sku, slot, attempt_id in await self.attempts(skus)
         ]
-        await self.shop.ledger.complete(self.shop.owner, done, SETTLE)
+        await self.shop.ledger.complete(self.shop.owner.holder, done, SETTLE)
 
     async def rescues(self) -> None:
         """Turn every open attempt into doubt, as a new owner does."""
-        await self.shop.ledger.recover(self.shop.owner, [], SETTLE)
+        await self.shop.ledger.rescue(self.shop.owner, [], SETTLE)
 
     async def fails_over(self) -> None:
         """The server's timeline is another one."""

@@ -1,6 +1,6 @@
 """A shop's listing, one channel's ledger over it, and time that passes when it is told to."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -10,12 +10,13 @@ import asyncpg
 
 from daemon.core.conclusion import Conclusion
 from daemon.core.guard import GuardRule
-from daemon.core.types import Duplicates, Epoch, Lane
+from daemon.core.outcome import Outcome
+from daemon.core.types import SLOTS, Duplicates, Slot
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
-from daemon.store.lanes import Lanes
+from daemon.store.leases import Leases, SlotOf, Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
 from daemon.store.listing import ChannelListing
 from daemon.store.sync import SyncRun, Syncs
@@ -23,7 +24,7 @@ from tests.channels import CHANNELS
 from tests.store.place import Connection, Place
 
 CHANNEL: Final = CHANNELS[0]
-LANE: Final = Lane(CHANNEL)
+EVERY_SLOT: Final = [Slot(number) for number in range(SLOTS)]
 SETTLE: Final = timedelta(seconds=60)
 LEASE: Final = timedelta(seconds=10)
 TIMEOUT: Final = timedelta(seconds=20)
@@ -36,6 +37,11 @@ def problem(identifiers: Sequence[str | None]) -> str | None:
     if not identifiers[0]:
         return "pn_code is missing"
     return "pn_code is too long" if len(identifiers[0]) > 50 else None
+
+
+def taken_by(owner: Owner) -> list[Taken]:
+    """The owner's slots, as leases are renewed and given up."""
+    return [Taken(CHANNEL, slot, epoch) for slot, epoch in owner.epochs.items()]
 
 
 class Shop:
@@ -56,11 +62,11 @@ class Shop:
         self.sql = sql
         self.listing = ChannelListing(CHANNEL, listing, ("pn_code", "brand_name"), duplicates=duplicates)
         self.ledger = Ledger(database, self.listing, problem, guard, reader)
-        self.lanes = Lanes(database)
+        self.leases = Leases(database)
         self.syncs = Syncs(database, self.listing)
         self.changelog = ChangeLog(database)
         self.identity = Identity(database)
-        self.owner = Owner(LANE, Epoch(0), "nobody")
+        self.owner = Owner("nobody", {})
 
     def reader(self, debounce: Debounce) -> Intake:
         """The intake, with that debounce."""
@@ -94,13 +100,29 @@ class Shop:
         return (await self.drain()).marked.rows
 
     async def take(self, holder: str = "one") -> Owner:
-        """Become the lane's owner, whoever has it."""
-        await self.lanes.want(CHANNEL, 1)
-        await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE lane = $1", LANE)
-        owner = await self.lanes.take(LANE, holder, LEASE)
-        assert owner is not None
-        self.owner = owner
-        return owner
+        """Own every slot, whoever has them."""
+        await self.leases.add_slots([CHANNEL])
+        await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE channel = $1", CHANNEL)
+        self.owner = await self.take_free(holder)
+        assert len(self.owner.epochs) == SLOTS
+        return self.owner
+
+    async def take_free(self, holder: str, slots: Collection[Slot] = EVERY_SLOT) -> Owner:
+        """Take those of the slots that nobody owns."""
+        wanted = [SlotOf(CHANNEL, slot) for slot in slots]
+        taken = await self.leases.take(wanted, holder, LEASE)
+        return Owner(holder, {one.slot: one.epoch for one in taken})
+
+    async def renews(self, owner: Owner) -> bool:
+        """Renew the owner's leases; say whether it still has all of them."""
+        return len(await self.leases.renew(taken_by(owner), owner.holder, LEASE)) == len(owner.epochs)
+
+    async def give_up(self, owner: Owner) -> None:
+        await self.leases.give_up(taken_by(owner), owner.holder)
+
+    async def trouble(self, cause: Outcome | None) -> None:
+        """Keep what is wrong with the channel."""
+        await self.leases.set_trouble(CHANNEL, self.owner.holder, cause)
 
     async def claim(self, limit: int = 100, owner: Owner | None = None) -> Claim:
         return await self.ledger.claim(owner or self.owner, limit, SETTLE)
@@ -135,8 +157,9 @@ class Shop:
             is_parked=outcome in ("refused", "parked"),
             wait=timedelta(seconds=wait_s),
         )
-        done = Completion(attempt.push.sku, attempt.attempt_id, conclusion, timedelta(milliseconds=7))
-        return (await self.ledger.complete(owner or self.owner, [done], SETTLE)).is_due
+        took = timedelta(milliseconds=7)
+        done = Completion(attempt.push.sku, attempt.slot, attempt.attempt_id, conclusion, took)
+        return (await self.ledger.complete((owner or self.owner).holder, [done], SETTLE)).is_due
 
     async def deliver(
         self, sku: str, quantity: int, identifiers: tuple[str | None, str] | None = None
@@ -148,6 +171,10 @@ class Shop:
         attempt = await self.claim_one()
         assert attempt.push.quantity == quantity
         await self.complete(attempt, "applied")
+
+    async def slot(self, sku: str) -> Slot:
+        """The slot that a SKU of the ledger is in."""
+        return Slot((await self.row(sku))["slot"])
 
     async def row(self, sku: str) -> asyncpg.Record:
         row = await self.find(sku)

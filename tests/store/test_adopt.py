@@ -123,8 +123,7 @@ async def test_what_the_old_servers_clock_and_sequences_said_holds_up_nothing(sh
     assert row["is_wanted"], "a change would be taken for acknowledged"
     assert row["retry_at"] is None
     await shop.pass_time(100)
-    owner = await shop.lanes.take(shop.owner.lane, "one", SETTLE)
-    assert owner is not None
+    owner = await shop.take_free("one")
     claim = await shop.claim(owner=owner)
     assert [one.push.quantity for one in claim.attempts] == [6]
     assert claim.attempts[0].attempt_id > last + 1_000_000

@@ -83,7 +83,7 @@ async def test_pause_trouble_and_a_missing_owner_are_told(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await Pauses(shop.database).pause(CHANNEL, "ann", "stocktaking")
     await Pauses(shop.database).pause(YMATOU, "ann", "other")
-    await shop.lanes.give_up(shop.owner)
+    await shop.give_up(shop.owner)
     found = await facts(shop, "A")
     assert found.paused is not None
     assert found.paused.words == "by ann: stocktaking"

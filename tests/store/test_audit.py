@@ -8,20 +8,20 @@ import pytest
 
 from daemon.core.audit import Head, parsed_head
 from daemon.store.audit import Audit
-from tests.store.shop import LANE, Shop
+from tests.store.shop import CHANNEL, Shop
 
 LOG = "stockrelay.attempt"
 KEEP = timedelta(days=30)
 DAY = "(now() AT TIME ZONE 'UTC')::date"
 
 
-async def log(shop: Shop, first: int, last: int, lane: str = LANE, days_ago: int = 0) -> None:
+async def log(shop: Shop, first: int, last: int, chain: str = CHANNEL, days_ago: int = 0) -> None:
     """Append attempts as the daemon's statements do; odd ones have no identifiers and no duration."""
     await shop.sql.execute(
         "SELECT stockrelay.log_attempts($1, array_agg(ROW(now() - make_interval(days => $4), n, 'sekorm', 'SKU-' || n, "
         "CASE WHEN n % 2 = 0 THEN ARRAY['PN \"1\"', NULL] END, n, n, 1, 'applied', E'words, 快', "
         "CASE WHEN n % 2 = 0 THEN 1.5 END, now())::stockrelay.attempt)) FROM generate_series($2::bigint, $3) AS n",
-        lane,
+        chain,
         first,
         last,
         days_ago,
@@ -35,13 +35,13 @@ async def broken(shop: Shop) -> list[str]:
 
 
 async def fill(shop: Shop) -> None:
-    """Three batches of one lane, one of another, and two of the day before, one of them written late."""
+    """Three batches of one chain, one of another, and two of the day before, one of them written late."""
     await log(shop, 1, 3, days_ago=1)
     await log(shop, 10, 14)
     await log(shop, 4, 5, days_ago=1)
     await log(shop, 20, 22)
     await log(shop, 30, 30)
-    await log(shop, 40, 41, lane="ymatou")
+    await log(shop, 40, 41, chain="ymatou")
 
 
 async def test_what_the_daemon_writes_is_whole_in_any_session(shop: Shop) -> None:
@@ -143,7 +143,7 @@ async def test_a_head_that_is_gone_with_a_day_past_its_keeping_is_no_sign_of_tam
     assert await audit.holds(at(1), timedelta(0)) is False
 
 
-async def test_lanes_and_sessions_append_at_once(shop: Shop) -> None:
+async def test_chains_and_sessions_append_at_once(shop: Shop) -> None:
     async def append(number: int) -> None:
         session = await shop.place.connect()
         for n in range(10):
@@ -151,7 +151,7 @@ async def test_lanes_and_sessions_append_at_once(shop: Shop) -> None:
             await session.execute(
                 "SELECT stockrelay.log_attempts($1, array_agg(ROW(now(), n, 'c', 's', NULL, 1, 1, 1, 'applied', '', "
                 "NULL, NULL)::stockrelay.attempt)) FROM generate_series($2::bigint, $3) AS n",
-                f"lane/{number % 2}",
+                f"chain/{number % 2}",
                 first,
                 first + 4,
             )
@@ -159,8 +159,8 @@ async def test_lanes_and_sessions_append_at_once(shop: Shop) -> None:
     await asyncio.gather(*(append(number) for number in range(4)))
     assert await broken(shop) == []
     assert [(head.chain, head.number) for head in await Audit(shop.database).heads()] == [
-        ("lane/0", 20),
-        ("lane/1", 20),
+        ("chain/0", 20),
+        ("chain/1", 20),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Cancelling what waits for the database (a lane that is lost, a stop): it ends soon, as cancelled, leaving nothing."""
+"""Cancelling what waits for the database (a slot that is lost, a stop): it ends soon, as cancelled, leaving nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -9,7 +9,7 @@ from daemon.core.types import Epoch, Sku
 from daemon.store.ledger import Debounce, Owner
 from daemon.store.parked import Parked
 from tests.store.place import Connection
-from tests.store.shop import CHANNEL, DEBOUNCE, LANE, LEASE, SETTLE, Shop, opened
+from tests.store.shop import DEBOUNCE, EVERY_SLOT, SETTLE, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 3)
 
@@ -19,7 +19,7 @@ async def test_a_claim_is_written_before_it_returns(shop: Shop) -> None:
     await shop.drain(NO_QUIET)
     attempt = await shop.claim_one()
     row = await shop.row("A")
-    assert (row["attempt_id"], row["attempt_epoch"]) == (attempt.attempt_id, shop.owner.epoch)
+    assert (row["attempt_id"], row["attempt_epoch"]) == (attempt.attempt_id, shop.owner.epochs[attempt.slot])
     assert (row["attempt_seq"], row["attempt_quantity"], row["attempt_settles"]) == (row["want_seq"], 5, True)
     assert (row["due_at"], row["first_dirty_at"]) == (None, None)
     assert (attempt.push.identifiers, attempt.push.quantity) == (("PN-A", "brand"), 5)
@@ -50,12 +50,12 @@ async def test_what_is_not_due_is_not_claimed(shop: Shop) -> None:
     await shop.sells("A", 5)
     await shop.drain()
     assert (await shop.claim()).looked_at == 0
-    due = (await shop.ledger.next_due(0)).change
+    due = (await shop.ledger.next_due(EVERY_SLOT)).change
     assert due is not None
     assert due.total_seconds() == pytest.approx(2, abs=1)
     await shop.pass_time(3)
     assert (await shop.claim()).looked_at == 1
-    assert (await shop.ledger.next_due(0)).change is None
+    assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
 
 
 async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -> None:
@@ -65,18 +65,18 @@ async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -
     await shop.sells("A", 4)
     await shop.drain(NO_QUIET)
     assert (await shop.claim()).looked_at == 0
-    assert (await shop.ledger.next_due(0)).change is None
+    assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
 
 
-@pytest.mark.parametrize("wrong", ["epoch", "holder", "lane"])
+@pytest.mark.parametrize("wrong", ["epoch", "holder", "slot"])
 async def test_only_the_owner_claims(shop: Shop, wrong: str) -> None:
     await shop.sells("A", 5)
     await shop.drain(NO_QUIET)
     owner = shop.owner
     impostor = {
-        "epoch": Owner(LANE, Epoch(owner.epoch - 1), owner.holder),
-        "holder": Owner(LANE, owner.epoch, "another"),
-        "lane": Owner(type(LANE)("nothing"), owner.epoch, owner.holder),
+        "epoch": Owner(owner.holder, {slot: Epoch(epoch - 1) for slot, epoch in owner.epochs.items()}),
+        "holder": Owner("another", owner.epochs),
+        "slot": owner.of([slot for slot in owner.epochs if slot != await shop.slot("A")]),
     }[wrong]
     assert (await shop.claim(owner=impostor)).looked_at == 0
     assert (await shop.row("A"))["attempt_id"] is None
@@ -350,50 +350,20 @@ async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
 # Leases
 
 
-async def test_a_lane_has_one_owner_until_the_lease_ends(shop: Shop) -> None:
-    first = shop.owner
-    assert await shop.lanes.take(LANE, "two", LEASE) is None
-    assert await shop.lanes.renew(first, LEASE)
-    await shop.sql.execute("UPDATE stockrelay.lease SET until = clock_timestamp() - interval '1 ms'")
-    assert await shop.lanes.renew(first, LEASE), "nobody has taken it"
-    await shop.sql.execute("UPDATE stockrelay.lease SET until = clock_timestamp() - interval '1 ms'")
-    second = await shop.lanes.take(LANE, "two", LEASE)
-    assert second is not None
-    assert second.epoch == first.epoch + 1
-    assert not await shop.lanes.renew(first, LEASE)
-    await shop.lanes.give_up(first)
-    assert await shop.lanes.renew(second, LEASE), "the old owner gives up nothing of the new one's"
-    states = await shop.lanes.all()
-    assert [(state.lane, state.epoch, state.holder) for state in states] == [(LANE, second.epoch, "two")]
-
-
-async def test_a_lane_that_was_given_up_is_free_at_once(shop: Shop) -> None:
-    await shop.lanes.give_up(shop.owner)
-    states = await shop.lanes.all()
-    assert [state.holder for state in states] == [None]
-    assert await shop.lanes.take(LANE, "two", LEASE) is not None
-
-
-async def test_of_many_that_want_a_lane_one_gets_it(shop: Shop) -> None:
-    await shop.lanes.give_up(shop.owner)
-    owners = await asyncio.gather(*(shop.lanes.take(LANE, f"r{number}", LEASE) for number in range(6)))
-    assert len([owner for owner in owners if owner is not None]) == 1
-
-
 async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -> None:
     from daemon.core.outcome import Kind, Outcome, Trouble
 
     cause = Outcome(Kind.TROUBLE, "wrong", Trouble.CREDENTIAL, advice="check")
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, cause)
-    (first,) = await shop.lanes.troubles()
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, cause)
-    (second,) = await shop.lanes.troubles()
+    await shop.trouble(cause)
+    (first,) = await shop.leases.troubles()
+    await shop.trouble(cause)
+    (second,) = await shop.leases.troubles()
     assert (first.trouble, first.reason, first.advice, first.since) == (
         "credential",
         "wrong",
         "check",
         second.since,
     )
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, None)
-    assert await shop.lanes.troubles() == []
+    await shop.trouble(None)
+    assert await shop.leases.troubles() == []
     assert timedelta(0) < SETTLE

@@ -8,7 +8,7 @@ import pytest
 from daemon.core.types import Epoch
 from daemon.store.ledger import Claim
 from tests.store.place import TIMEOUT, Place
-from tests.store.shop import CHANNEL, LEASE, Shop, opened
+from tests.store.shop import CHANNEL, Shop, opened
 from tests.store.test_channels_apart import NO_QUIET
 
 # Does not end while the gate is closed; a reading in one statement shows what was there when it began.
@@ -154,7 +154,7 @@ async def test_attempts_of_an_epoch_that_ended_are_written_by_nobody(shop: Shop)
     await shop.drain(NO_QUIET)
     stale = shop.owner
     await shop.take("two")
-    assert stale.epoch < shop.owner.epoch > Epoch(0)
+    assert all(shop.owner.epochs[slot] > epoch > Epoch(0) for slot, epoch in stale.epochs.items())
     assert (await shop.claim(owner=stale)).looked_at == 0
 
 
@@ -163,5 +163,5 @@ async def test_an_owner_renews_its_lease_while_it_claims(between: Between) -> No
     await shop.sells("A", 5)
     await shop.drain(NO_QUIET)
     await between.begins()
-    assert await asyncio.wait_for(shop.lanes.renew(shop.owner, LEASE), TIMEOUT)
+    assert await asyncio.wait_for(shop.renews(shop.owner), TIMEOUT)
     assert len((await between.ends()).attempts) == 1

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from daemon.core.types import AttemptId
+from daemon.core.types import SLOTS, AttemptId
 from daemon.store.ledger import Attempt, Debounce
-from tests.store.shop import LANE, LEASE, SETTLE, Shop
+from tests.store.shop import SETTLE, Shop
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 OUTCOMES = ["applied", "refused", "not_sent", "trouble", "unknown", "parked"]
@@ -204,7 +204,7 @@ async def test_attempts_whose_owner_died_become_doubt_and_are_due(shop: Shop) ->
     attempt = await claimed(shop, 4)
     await shop.pass_time(20)
     owner = await shop.take("two")
-    assert await shop.ledger.recover(owner, [], SETTLE) == 1
+    assert await shop.ledger.rescue(owner, [], SETTLE) == 1
     row = await shop.row("A")
     assert (row["attempt_id"], row["is_wanted"]) == (None, True)
     assert row["doubt_s"] == after(40), "it counts from the attempt, not from its recovery"
@@ -219,7 +219,7 @@ async def test_attempts_whose_owner_died_become_doubt_and_are_due(shop: Shop) ->
 
 async def test_attempts_in_hand_are_left_alone(shop: Shop) -> None:
     attempt = await claimed(shop, 4)
-    assert await shop.ledger.recover(shop.owner, [attempt.attempt_id], SETTLE) == 0
+    assert await shop.ledger.rescue(shop.owner, [attempt.attempt_id], SETTLE) == 0
     await shop.complete(attempt, "applied")
     assert not (await shop.row("A"))["is_wanted"]
 
@@ -228,23 +228,23 @@ async def test_a_claim_whose_commit_went_unheard_is_recovered(shop: Shop) -> Non
     """The reply to COMMIT was lost: the claimer knows of no attempt, the ledger does."""
     await claimed(shop, 4)
     assert (await shop.claim()).looked_at == 0
-    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 1
+    assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 1
     assert (await shop.claim_one()).push.quantity == 4
 
 
-async def test_only_the_owner_recovers(shop: Shop) -> None:
+async def test_only_the_owner_rescues(shop: Shop) -> None:
     await claimed(shop, 4)
     old = shop.owner
     await shop.take("two")
-    assert await shop.ledger.recover(old, [], SETTLE) == 0
+    assert await shop.ledger.rescue(old, [], SETTLE) == 0
     await shop.sql.execute("UPDATE stockrelay.lease SET until = '-infinity'")
-    assert await shop.lanes.take(LANE, "three", LEASE) is not None
+    assert len((await shop.take_free("three")).epochs) == SLOTS
 
 
 async def test_a_sell_out_that_was_lost_stays_urgent(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await claimed(shop, 0)
-    await shop.ledger.recover(shop.owner, [], SETTLE)
+    await shop.ledger.rescue(shop.owner, [], SETTLE)
     assert (await shop.row("A"))["urgent"]
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from daemon.store.control import Pauses
 from tests.channels import YMATOU
-from tests.store.shop import CHANNEL, LANE, LEASE, SETTLE, Shop, opened
+from tests.store.shop import CHANNEL, EVERY_SLOT, SETTLE, Shop, opened
 
 
 async def test_nothing_is_claimed_while_the_channel_is_paused(shop: Shop) -> None:
@@ -15,7 +15,7 @@ async def test_nothing_is_claimed_while_the_channel_is_paused(shop: Shop) -> Non
     pause, in_flight = await pauses.pause(CHANNEL, "somebody", "stocktaking")
     assert (pause.by, pause.reason, in_flight) == ("somebody", "stocktaking", 0)
     assert (await shop.claim()).looked_at == 0
-    assert (await shop.ledger.next_due(0)).change is None, "a dispatcher would ask again and again"
+    assert (await shop.ledger.next_due(EVERY_SLOT)).change is None, "a dispatcher would ask again and again"
     await shop.sells("A", 7)
     await shop.drain()
     await shop.pass_time(3)
@@ -47,16 +47,18 @@ async def test_a_pause_outlasts_claims_that_had_begun_and_holds_up_no_renewal(sh
     await shop.sells("A", 5)
     await shop.drain()
     await shop.pass_time(3)
-    # A claim that stands still before its commit: it has locked the lane's row, and looked before the pause.
+    # A claim that stands still before its commit: it has locked its slot's lease, and looked before the pause.
     claiming = await shop.place.connect()
     transaction = claiming.transaction()
     await transaction.start()
-    await claiming.execute("SELECT FROM stockrelay.lease WHERE lane = $1 FOR KEY SHARE", LANE)
+    await claiming.execute(
+        "SELECT FROM stockrelay.lease WHERE channel = $1 AND slot = 3 FOR KEY SHARE", CHANNEL
+    )
     async with opened(shop.place) as other, asyncio.timeout(20):
         pausing = asyncio.create_task(Pauses(other.database).pause(CHANNEL, "somebody", ""))
         while not await Pauses(shop.database).all():
             assert not pausing.done()
-        assert await shop.lanes.renew(shop.owner, LEASE)
+        assert await shop.renews(shop.owner)
         # Whoever begins now sees the pause already.
         assert (await shop.ledger.claim(shop.owner, 10, SETTLE)).looked_at == 0
         assert not pausing.done()
@@ -82,7 +84,7 @@ async def test_resuming_what_was_not_paused_says_so(shop: Shop) -> None:
     assert await Pauses(shop.database).resume(CHANNEL) is None
 
 
-async def test_resuming_wakes_whoever_owns_the_lane(shop: Shop) -> None:
+async def test_resuming_wakes_the_slots_owners(shop: Shop) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
     listener = await shop.place.connect()
     await listener.add_listener("stockrelay", lambda *words: heard.put_nowait(words[-1]))

@@ -98,6 +98,7 @@ async def test_outcomes_are_written_whatever_words_the_partner_used(shop: Shop) 
     done = [
         Completion(
             one.push.sku,
+            one.slot,
             one.attempt_id,
             Conclusion(
                 "refused" if one.push.sku == "B" else "applied", words[one.push.sku], one.push.sku == "B"
@@ -106,7 +107,7 @@ async def test_outcomes_are_written_whatever_words_the_partner_used(shop: Shop) 
         )
         for one in attempts
     ]
-    assert len((await shop.ledger.complete(shop.owner, done, SETTLE)).took_s) == 2
+    assert len((await shop.ledger.complete(shop.owner.holder, done, SETTLE)).took_s) == 2
     reason = (await shop.row("B"))["parked_reason"]
     assert reason.endswith("ok")
     assert r"\u5eab" in reason
@@ -116,10 +117,8 @@ async def test_outcomes_are_written_whatever_words_the_partner_used(shop: Shop) 
 
 async def test_notices_troubles_and_names_read_back_are_kept_whatever_they_hold(shop: Shop) -> None:
     assert await Outbox(shop.database).post(Notice(GUARD_QUESTION, f"key {WORDS}", CHANNEL, {WORDS: [WORDS]}))
-    await shop.lanes.set_trouble(
-        shop.owner, CHANNEL, Outcome(Kind.TROUBLE, WORDS, Trouble.CREDENTIAL, advice=WORDS)
-    )
-    assert r"\u5eab" in (await shop.lanes.troubles())[0].reason
+    await shop.trouble(Outcome(Kind.TROUBLE, WORDS, Trouble.CREDENTIAL, advice=WORDS))
+    assert r"\u5eab" in (await shop.leases.troubles())[0].reason
     async with shop.database.transaction("storing") as connection:
         kept = await storable(connection, ["😀", None, "A"])
         assert kept == [r"\U0001f600", None, "A"]

@@ -70,8 +70,10 @@ async def pass_time(shop: Shop, seconds: float) -> None:
 
 
 async def ended(shop: Shop, attempt: Attempt, conclusion: Conclusion, took_ms: float) -> None:
-    done = Completion(attempt.push.sku, attempt.attempt_id, conclusion, timedelta(milliseconds=took_ms))
-    await shop.ledger.complete(shop.owner, [done], SETTLE)
+    done = Completion(
+        attempt.push.sku, attempt.slot, attempt.attempt_id, conclusion, timedelta(milliseconds=took_ms)
+    )
+    await shop.ledger.complete(shop.owner.holder, [done], SETTLE)
 
 
 async def marked(shop: Shop, on_hand: int) -> None:

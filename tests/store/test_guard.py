@@ -12,7 +12,7 @@ from daemon.store import queries
 from daemon.store.guard import Guard, Released
 from daemon.store.ledger import Attempt, Debounce
 from tests.store.place import WATCHES, Connection, Place, forget_statistics, watch
-from tests.store.shop import CHANNEL, LISTING, SETTLE, Shop, opened
+from tests.store.shop import CHANNEL, EVERY_SLOT, LISTING, SETTLE, Shop, opened
 from tests.store.test_plans import explained
 
 _SQL = queries.load("ledger")
@@ -107,7 +107,7 @@ async def test_an_update_of_everything_to_zero_is_held_and_the_rest_flows(guarde
     assert state.held_since is not None
     backlog = await guarded.ledger.backlog()
     assert (backlog.held, backlog.backlog, backlog.oldest) == (19, 0, None)
-    assert (await guarded.ledger.next_due(0)).change is None
+    assert (await guarded.ledger.next_due(EVERY_SLOT)).change is None
 
 
 async def test_a_held_sku_whose_number_is_above_zero_again_is_sent(guarded: Shop) -> None:
@@ -241,7 +241,7 @@ async def test_a_first_filling_that_is_mostly_zero_is_held_whole(
         )
         await shop.resync(AT_ONCE)
         assert await deliver(shop) == {}
-        assert (await shop.ledger.next_due(0)).change is None
+        assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
         state = await guard.state(CHANNEL)
         assert (state.cause, state.zeroes, state.skus, state.held) == ("first", zeroes, many, many)
         question = await guard.ask(CHANNEL, "x")
@@ -599,7 +599,7 @@ async def test_held_zeroes_stay_held_when_they_are_marked_without_looking_or_dou
     )
     claim = await guarded.claim()
     assert (claim.attempts, len(claim.held)) == ([], 20)
-    assert (await guarded.ledger.next_due(0)).change is None
+    assert (await guarded.ledger.next_due(EVERY_SLOT)).change is None
     assert len(await held(guarded)) == 20
 
 
@@ -769,7 +769,7 @@ async def test_a_restart_changes_nothing(guarded: Shop, place: Place) -> None:
     await deliver(guarded)
     async with opened(place, guard=RULE) as again:
         await again.take("another")
-        await again.ledger.recover(again.owner, [], SETTLE)
+        await again.ledger.rescue(again.owner, [], SETTLE)
         await again.resync(AT_ONCE)
         assert await deliver(again) == {}
         assert len(await held(again)) == 20

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from daemon.store.ledger import Attempt, Debounce, Due, Owner
-from tests.store.shop import SETTLE, Shop
+from tests.store.shop import EVERY_SLOT, SETTLE, Shop
 
 STEPS = 1500
 SKUS = ("A", "B", "C")
@@ -162,7 +162,7 @@ class History:
             self.late.pop()
 
     async def die(self) -> None:
-        """The owner dies with its requests under way; another takes the lane and recovers, or the same one does."""
+        """The owner dies with its requests under way; another takes its slots and rescues, or the same one does."""
         if self.random.random() < 0.8:
             return
         self.late += self.waiting
@@ -172,7 +172,7 @@ class History:
             # The old owner hears an answer after all: it must change nothing.
             await self.shop.complete(old[0].attempt, "applied", owner=old[0].owner)
             self.seen["fenced"] += 1
-        self.seen["recovered"] += await self.shop.ledger.recover(self.shop.owner, [], SETTLE)
+        self.seen["rescued"] += await self.shop.ledger.rescue(self.shop.owner, [], SETTLE)
 
     async def wait(self) -> None:
         """Time passes. What is older than the settle time can't land any more; who waits for long gives up."""
@@ -236,7 +236,7 @@ class History:
         }
         held = {identifiers: quantity for identifiers, quantity in self.partner.items() if quantity}
         assert held == {identifiers: quantity for identifiers, quantity in listed.items() if quantity}
-        assert await self.shop.ledger.next_due(0) == Due()
+        assert await self.shop.ledger.next_due(EVERY_SLOT) == Due()
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
         assert (await self.shop.claim()).looked_at == 0
@@ -253,6 +253,6 @@ async def test_whatever_happens_the_partner_ends_with_the_erps_numbers(shop: Sho
     for _ in range(STEPS):
         await history.step()
     await history.rest()
-    states = ("claimed", "clean", "applied", "late", "landed", "recovered", "claimed for a sync", "synced")
+    states = ("claimed", "clean", "applied", "late", "landed", "rescued", "claimed for a sync", "synced")
     for state in states:
         assert history.seen[state], f"the history never came to {state}: {history.seen}"

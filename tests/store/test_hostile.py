@@ -128,7 +128,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     assert await daemon.fetchval("SELECT skus FROM stockrelay.take_changes('sekorm', 9)") == ["A"]
     assert await daemon.fetchval("SELECT stockrelay.rotate('0')") == "emptied"
     assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
-    assert await daemon.fetchval("SELECT stockrelay.log_attempts('lane', '{}')") == 0
+    assert await daemon.fetchval("SELECT stockrelay.log_attempts('chain', '{}')") == 0
     assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 0
     assert await daemon.fetchval("SELECT stockrelay.adopt()") is not None
     for session in (clerk, daemon):
@@ -272,7 +272,7 @@ async def test_who_may_only_connect_delays_nothing_but_the_bell(cast: Cast, sql:
         "ROLLBACK; BEGIN; LOCK TABLE stockrelay.alembic_version IN ACCESS SHARE MODE",
         "ROLLBACK; SELECT FROM stockrelay.mutex FOR SHARE",
         "SELECT FROM stockrelay.mutex FOR UPDATE",
-        "SELECT stockrelay.log_attempts('lane', NULL)",
+        "SELECT stockrelay.log_attempts('chain', NULL)",
         "CREATE TABLE stockrelay.mine ()",
         "CREATE FUNCTION stockrelay.mine() RETURNS integer RETURN 1",
     ):

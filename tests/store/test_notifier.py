@@ -332,7 +332,7 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
 
 async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box: Inbox) -> None:
     replica = notifier(shop, box.url(), policy=replace(POLICY, lasting=timedelta(seconds=60)))
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, ADDRESS)
+    await shop.trouble(ADDRESS)
     await pass_time(shop, 59)
     await tell(replica)
     assert box.got == [], "it may pass by itself"
@@ -341,7 +341,7 @@ async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box:
         await tell(replica)
     assert box.titles == ["世强 推送暂停：对方不接受我方的出口地址"]
     assert "give address A to Sekorm" in box.got[0]["message"]
-    await shop.lanes.set_trouble(shop.owner, CHANNEL, None)
+    await shop.trouble(None)
     await tell(replica)
     await pass_time(shop, 61)
     for _ in range(3):
@@ -353,18 +353,18 @@ async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box:
 async def test_a_channel_that_flaps_is_told_once(shop: Shop, box: Inbox) -> None:
     replica = notifier(shop, box.url(), policy=replace(POLICY, lasting=timedelta(seconds=60)))
     for _ in range(3):
-        await shop.lanes.set_trouble(shop.owner, CHANNEL, ADDRESS)
+        await shop.trouble(ADDRESS)
         await pass_time(shop, 30)
         await tell(replica)
-        await shop.lanes.set_trouble(shop.owner, CHANNEL, None)
+        await shop.trouble(None)
         await pass_time(shop, 30)
         await tell(replica)
     assert box.got == [], "shorter than a minute"
     for _ in range(3):
-        await shop.lanes.set_trouble(shop.owner, CHANNEL, ADDRESS)
+        await shop.trouble(ADDRESS)
         await pass_time(shop, 90)
         await tell(replica)
-        await shop.lanes.set_trouble(shop.owner, CHANNEL, None)
+        await shop.trouble(None)
         await pass_time(shop, 30)
         await tell(replica)
     assert [kind for (kind,) in await rows(shop.sql, "kind")] == [CHANNEL_TROUBLE]
@@ -379,7 +379,7 @@ async def test_trouble_that_changes_its_kind_all_the_time_is_told(shop: Shop, bo
     away = Outcome(Kind.NOT_SENT, "no connection", Trouble.UNREACHABLE)
     for _ in range(4):
         for outcome in (unclear, away):
-            await shop.lanes.set_trouble(shop.owner, CHANNEL, outcome)
+            await shop.trouble(outcome)
             await pass_time(shop, 20)
             await tell(replica)
     assert len(box.got) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from daemon.store import queries
 from tests.store.place import Connection, forget_statistics
-from tests.store.shop import CHANNEL, DEBOUNCE, LANE, SETTLE, Shop
+from tests.store.shop import CHANNEL, DEBOUNCE, EVERY_SLOT, SETTLE, Shop
 
 MANY = 200_000
 _SQL = queries.load("ledger")
@@ -84,28 +84,35 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         _plan, looked_at = await explained(
             sql,
             _SQL["capture_due"],
-            LANE,
-            owner.epoch,
-            owner.holder,
             CHANNEL,
+            *owner.columns,
             50,
             50,
-            0,
             shop.ledger._guard is not None,
         )
         await sql.execute("ROLLBACK")
         assert looked_at < 2000
-    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, 0, shop.ledger._guard is not None)
+    _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, EVERY_SLOT, shop.ledger._guard is not None)
+    # Three looks into each slot's part of an index.
+    assert looked_at < 200
+    # A replica with a quarter of the slots looks at nothing of what waits in the others.
+    some = owner.of(EVERY_SLOT[4:8])
+    _, looked_at = await explained(sql, _SQL["capture_due"], CHANNEL, *some.columns, 20, 20, False)  # noqa: FBT003
     assert looked_at < 100
     claim = await shop.claim(limit=50)
     assert len(claim.attempts) == 50
     done = [
-        {"sku": a.push.sku, "attempt_id": a.attempt_id, "outcome": "unknown", "reason": "", "wait_s": 0}
+        {
+            "sku": a.push.sku,
+            "slot": a.slot,
+            "attempt_id": a.attempt_id,
+            "outcome": "unknown",
+            "reason": "",
+            "wait_s": 0,
+        }
         for a in claim.attempts
     ]
-    _, looked_at = await explained(
-        sql, _SQL["complete"], LANE, owner.epoch, owner.holder, CHANNEL, SETTLE, json.dumps(done)
-    )
+    _, looked_at = await explained(sql, _SQL["complete"], CHANNEL, owner.holder, SETTLE, json.dumps(done))
     assert looked_at < 4000
     skus = [f"S{number}" for number in range(3, 60, 3)]
     is_change, is_filling = True, False

@@ -9,7 +9,7 @@ import pytest
 from daemon.store.database import Database
 from daemon.store.ledger import Debounce
 from tests.store.place import Connection, Place
-from tests.store.shop import LANE, LEASE, LISTING, SETTLE, TIMEOUT, Shop, opened
+from tests.store.shop import LISTING, SETTLE, TIMEOUT, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 ANY_BLOCKED = (
@@ -209,9 +209,8 @@ async def test_marks_claims_and_outcomes_at_once_end_with_the_last_number(shop: 
         await shop.complete(attempt, "applied")
     assert partner == dict.fromkeys(skus, 59 % 7)
     assert (await shop.ledger.backlog()).backlog == 0
-    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 0
-    assert await shop.lanes.renew(shop.owner, LEASE)
-    assert shop.owner.lane == LANE
+    assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 0
+    assert await shop.renews(shop.owner)
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])

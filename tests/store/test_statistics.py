@@ -5,7 +5,7 @@ from typing import Any
 
 from daemon.store import queries
 from tests.store.place import forget_statistics
-from tests.store.shop import CHANNEL, LANE, SETTLE, Shop
+from tests.store.shop import CHANNEL, SETTLE, Shop
 
 MANY = 50_000
 FEW = 20
@@ -33,7 +33,7 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     )
     whole = await shop.sql.fetchval("SELECT pg_relation_size('stockrelay.ledger') / 8192")
     owner = shop.owner
-    due = (LANE, owner.epoch, owner.holder, CHANNEL, FEW, FEW, owner.number, False)
+    due = (CHANNEL, *owner.columns, FEW, FEW, False)
     claimed = [
         {"sku": row["sku"], "version": row["version"], "want_seq": row["want_seq"], "was": row["identifiers"],
          "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False, "is_zero": False}
@@ -46,22 +46,17 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
             shop,
             _SQL["open_attempts"],
             CHANNEL,
-            LANE,
-            owner.epoch,
-            owner.holder,
+            *owner.columns,
             json.dumps(claimed),
             is_sync,
         ),
     }
     open_rows = await shop.sql.fetch(
-        "SELECT sku, attempt_id FROM stockrelay.ledger WHERE attempt_id IS NOT NULL"
+        "SELECT sku, slot, attempt_id FROM stockrelay.ledger WHERE attempt_id IS NOT NULL"
     )
     assert len(open_rows) == FEW
-    done = [
-        {"sku": row["sku"], "attempt_id": row["attempt_id"], "outcome": "applied", "reason": ""}
-        for row in open_rows
-    ]
-    outcomes = (LANE, owner.epoch, owner.holder, CHANNEL, SETTLE)
+    done = [{**row, "outcome": "applied", "reason": ""} for row in open_rows]
+    outcomes = (CHANNEL, owner.holder, SETTLE)
     # A session's first call of the log's function reads the catalogs; what is counted here is the backlog.
     await shop.sql.fetch(_SQL["complete"], *outcomes, json.dumps(done[:1]))
     looked_at["complete"] = await pages(shop, _SQL["complete"], *outcomes, json.dumps(done[1:]))

@@ -8,7 +8,7 @@ from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store.ledger import Debounce, Due
 from tests.store.place import forget_statistics
-from tests.store.shop import DEBOUNCE, SETTLE, Shop
+from tests.store.shop import DEBOUNCE, EVERY_SLOT, SETTLE, Shop
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 3)
 
@@ -31,7 +31,7 @@ async def test_every_listed_sku_has_a_turn_and_is_sent_whatever_was_acknowledged
     for attempt in claim.attempts:
         await shop.complete(attempt, "applied")
     assert await turns(shop) == []
-    assert await shop.ledger.next_due(0) == Due()
+    assert await shop.ledger.next_due(EVERY_SLOT) == Due()
     assert await shop.ledger.end_sync() == (run.number, False)
     summary = await shop.syncs.summary(run)
     assert (summary.is_finished, summary.total, summary.accepted, summary.left) == (True, 2, 2, 0)
@@ -46,7 +46,7 @@ async def test_a_sync_waits_behind_changes_which_answer_it_as_well(shop: Shop) -
     await shop.sync()
     await shop.sells("A", 6)
     await shop.drain(NO_QUIET)
-    due = await shop.ledger.next_due(0)
+    due = await shop.ledger.next_due(EVERY_SLOT)
     assert due.change is not None
     (turn,) = (await shop.claim_turn()).attempts
     assert turn.push.sku == "B", "a row that is due goes the way of changes"
@@ -122,7 +122,7 @@ async def test_the_turn_of_an_owner_that_died_is_sent_once_more_when_it_cannot_l
     await shop.sync()
     (turn,) = (await shop.claim_turn(limit=1)).attempts
     await shop.take("two")
-    assert await shop.ledger.recover(shop.owner, [], SETTLE) == 1
+    assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 1
     (other,) = (await shop.claim_turn()).attempts
     assert other.push.sku != turn.push.sku
     assert (await shop.claim()).looked_at == 0
@@ -204,7 +204,7 @@ async def test_a_paused_channel_has_no_turns(shop: Shop) -> None:
         "INSERT INTO stockrelay.pause (channel, paused_by, reason) SELECT channel, 'me', '' FROM stockrelay.ledger"
     )
     assert (await shop.claim_turn()).looked_at == 0
-    assert await shop.ledger.next_due(0) == Due()
+    assert await shop.ledger.next_due(EVERY_SLOT) == Due()
     assert (await shop.syncs.progress(run)).trouble == "paused by an operator"
 
 
@@ -218,7 +218,8 @@ async def test_claiming_a_turn_looks_at_no_more_than_it_takes(shop: Shop) -> Non
         assert await shop.syncs.mark(run, portion) == 5_000
     for statistics in ("SELECT 1", "ANALYZE stockrelay.ledger, shop.goods"):
         await shop.sql.execute(statistics)
-        explain = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT * FROM stockrelay.due_sync('sekorm', 0, 50)"
+        due = "SELECT * FROM stockrelay.due_sync('sekorm', ARRAY[0, 3, 4, 15]::smallint[], 50)"
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {due}"
         # The first one in a session also reads the catalogs.
         await shop.sql.fetch(explain)
         plan = await shop.sql.fetch(explain)
@@ -227,7 +228,7 @@ async def test_claiming_a_turn_looks_at_no_more_than_it_takes(shop: Shop) -> Non
         )
         assert 0 < looked_at < 400, plan
     assert len((await shop.claim_turn(limit=50)).attempts) == 50
-    is_above = [await shop.ledger.is_backlog_above(rows, 0) for rows in (0, 10)]
+    is_above = [await shop.ledger.is_backlog_above(rows, EVERY_SLOT) for rows in (0, 10)]
     assert is_above == [False, False], "turns are no backlog"
 
 
@@ -239,7 +240,7 @@ async def test_a_backlog_is_what_is_due_and_in_nobodys_hand(shop: Shop, rows: in
     await shop.claim(limit=1)
     await shop.sells("E", 5)
     await shop.drain(DEBOUNCE)
-    assert await shop.ledger.is_backlog_above(rows, 0) is is_above
+    assert await shop.ledger.is_backlog_above(rows, EVERY_SLOT) is is_above
 
 
 async def test_skus_that_differ_only_by_blanks_or_capitals_are_found(shop: Shop) -> None:

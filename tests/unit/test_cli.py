@@ -262,7 +262,7 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
                 "sekorm": {"backlog": 3, "owner": "a\nb"},
                 "ymatou": {"backlog": 0, "oldest_s": 2.0},
             },
-            "lanes": [{"lane": "sekorm", "epoch": 4}],
+            "owners": [{"owner": "one", "slots": 4}],
             "nothing": [],
             "counts": {"applied": 2},
         }
@@ -271,7 +271,7 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split() for line in out.splitlines()] == [
         ["database:", "erp"], ["age_s:", "1.5"], ["listening:", "yes"], ["trouble:", "-"],
         [], ["channels:"], ["backlog", "owner", "oldest_s"], ["sekorm", "3", "a\\nb", "-"], ["ymatou", "0", "-", "2"],
-        [], ["lanes:"], ["lane", "epoch"], ["sekorm", "4"],
+        [], ["owners:"], ["owner", "slots"], ["one", "4"],
         ["nothing:", "none"],
         [], ["counts:"], ["value"], ["applied", "2"],
     ]  # fmt: skip
@@ -279,7 +279,7 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
 
 ANSWER: dict[str, object] = {"resynced_at": None, "replicas": {"differ_in": [], "holders": []}}
 QUIET: dict[str, object] = {
-    "lanes": [{"lane": "ymatou", "owner": None, "epoch": 3, "since": None}],
+    "owners": [], "slots_without_owner": 16,
     "paused": None, "trouble": None, "skus": 0, "backlog": 0,
     "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "held_since": None, "guard": "off",
     "parked": 0, "discarded": 0, "refused": 0,
@@ -287,7 +287,8 @@ QUIET: dict[str, object] = {
 }  # fmt: skip
 BUSY = {
     **QUIET,
-    "lanes": [{"lane": "sekorm", "owner": "host/1/ab", "epoch": 3, "since": "2026-11-22T06:59:00+00:00"}],
+    "owners": [{"owner": "host/1/ab", "slots": 16, "since": "2026-11-22T06:59:00+00:00"}],
+    "slots_without_owner": 0,
     "backlog": 3, "oldest_s": 90.0,
     "paused": {"since": "2026-11-22T06:58:00+00:00", "by": "ann", "reason": "stocktaking"},
     "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": "2026-11-22T06:59:30+00:00"},
@@ -301,23 +302,20 @@ BUSY = {
 }  # fmt: skip
 
 
-def test_status_shows_who_has_which_lane(capsys: pytest.CaptureFixture[str]) -> None:
-    lanes = [
-        {"lane": "sekorm/1", "owner": "one", "epoch": 4, "since": "2026-11-22T06:58:00+00:00"},
-        {"lane": "sekorm/2", "owner": "two", "epoch": 2, "since": "2026-11-22T06:59:00+00:00"},
-        {"lane": "sekorm/3", "owner": None, "epoch": 9, "since": None},
+def test_status_shows_which_replicas_own_how_many_slots(capsys: pytest.CaptureFixture[str]) -> None:
+    owners = [
+        {"owner": "one", "slots": 5, "since": "2026-11-22T06:58:00+00:00"},
+        {"owner": "two", "slots": 8, "since": "2026-11-22T06:59:00+00:00"},
     ]
-    channels = {"sekorm": {**QUIET, "lanes": lanes}}
+    channels = {"sekorm": {**QUIET, "owners": owners, "slots_without_owner": 3}}
     capture: dict[str, object] = {"checked_at": None, "findings": []}
     answer = {**ANSWER, "unread_changes": 0, "capture": capture, "channels": channels}
     tables.print_status(answer, TimeFormat(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert ["lanes", "3, 1 without an owner"] in lines
-    assert ["owner", "2 replicas"] in lines
-    assert lines[-3:] == [
-        ["sekorm/1", "one    4      06:58:00 (2 min ago)"],
-        ["sekorm/2", "two    2      06:59:00 (60 s ago)"],
-        ["sekorm/3", "-      9      -"],
+    assert ["owner", "2 replicas; 3 slots have none"] in lines
+    assert lines[-2:] == [
+        ["sekorm", "one    5      06:58:00 (2 min ago)"],
+        ["sekorm", "two    8      06:59:00 (60 s ago)"],
     ]
 
 
@@ -340,7 +338,7 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     rows = {line[:18].strip(): line[18:].split("  ") for line in lines[5:]}
     told = {name: [cell.strip() for cell in cells if cell] for name, cells in rows.items()}
     assert told["owner"] == ["host/1/ab", "none: no daemon runs"]
-    assert told["owned since"] == ["06:59:00 (60 s ago), epoch 3", "-"]
+    assert told["owned since"] == ["06:59:00 (60 s ago)", "-"]
     assert told["paused"] == ["since 06:58:00 (2 min ago) by ann: stocktaking", "no"]
     assert told["trouble"] == ["clock since 06:59:30 (30 s ago)", "no"]
     assert told["oldest change"] == ["90 s old", "-"]

@@ -278,7 +278,7 @@ def part(explanation: Explanation, about: str) -> str:
             replace(FACTS, row=FLYING, has_owner=False),
             State.IN_FLIGHT,
             "attempt 12",
-            "No daemon waits for its answer any more: when one owns the lane, the SKU is in doubt until 07:00:59",
+            "No daemon waits for its answer any more: when one owns its slot, the SKU is in doubt until 07:00:59",
         ),
         (
             replace(FACTS, row=None, is_unread=True, listed=Listed(1, NAME, None)),
@@ -368,7 +368,7 @@ def test_state_and_what_comes_next(facts: Facts, state: State, ledger: str, comi
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK, has_owner=False),
-            "Not before a daemon runs: the channel's lane has no owner. Then: at 07:00:01",
+            "Not before a daemon runs: no daemon owns the SKU's slot. Then: at 07:00:01",
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK, trouble=Stop(after(-60), "credential: no; look")),

@@ -13,7 +13,7 @@ from tests.unit.test_reload import settings
     [
         ({}, ()),
         ({"channels__sekorm__listing": "SELECT 1"}, ("channels.sekorm",)),
-        ({"channels__ymatou__lanes": "2"}, ("channels.ymatou",)),
+        ({"channels__ymatou__concurrency": "2"}, ("channels.ymatou",)),
         ({"watch": '[{"table": "erp.other", "sku": "sku"}]'}, ("watch",)),
         ({"debounce__quiet_s": "7"}, ("debounce",)),
         ({"guard__zero_share": "0.7", "run__poll_s": "7"}, ("guard", "run")),

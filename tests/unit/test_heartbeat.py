@@ -41,7 +41,7 @@ class Room:
         self.told: list[tuple[ChannelName, Backlog]] = []
 
     def heartbeat(self) -> Heartbeat:
-        watched = Watched(self.ledger, self.counts, lambda: 4, lambda: 2, lambda: False, lambda: "throttled")
+        watched = Watched(self.ledger, self.counts, lambda: 2, lambda: False, lambda: "throttled")
         return Heartbeat(EVERY, watched, lambda: True, lambda *counted: self.told.append(counted))
 
     async def line(self) -> dict[str, object]:
@@ -70,13 +70,12 @@ async def test_a_line_is_logged_every_interval_and_not_at_the_start() -> None:
 
 
 @in_virtual_time
-async def test_the_line_has_the_backlog_the_lanes_and_the_trouble() -> None:
+async def test_the_line_has_the_backlog_the_slots_and_the_trouble() -> None:
     async with beating() as room:
         assert await room.line() == {
             "log_level": "info",
             "channel": SEKORM,
-            "lanes": 4,
-            "lanes_owned": 2,
+            "slots_owned": 2,
             "is_paused": False,
             "is_listening": True,
             "trouble": "throttled",

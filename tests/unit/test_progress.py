@@ -70,7 +70,7 @@ def test_patience_lengthens_every_promise(watch: Watch) -> None:
 
 
 def test_a_loop_that_ended_is_not_missed_and_may_begin_again(watch: Watch, progress: Progress) -> None:
-    pulse = progress.pulse("lane")
+    pulse = progress.pulse("loop")
     pulse.beat(1.0)
     pulse.end()
     pulse.end()
@@ -78,12 +78,12 @@ def test_a_loop_that_ended_is_not_missed_and_may_begin_again(watch: Watch, progr
     assert progress.stalled() == []
     pulse.beat(1.0)
     watch.now += 2.0
-    assert [one.name for one in progress.stalled()] == ["lane"]
+    assert [one.name for one in progress.stalled()] == ["loop"]
 
 
 def test_a_loop_that_fails_ends_its_pulse(watch: Watch, progress: Progress) -> None:
     def turn_once() -> None:
-        with progress.pulse("lane") as pulse:
+        with progress.pulse("loop") as pulse:
             pulse.beat(1.0)
             raise ValueError("over")
 
@@ -94,12 +94,12 @@ def test_a_loop_that_fails_ends_its_pulse(watch: Watch, progress: Progress) -> N
 
 
 def test_two_loops_of_one_name_do_not_stand_in_for_each_other(watch: Watch, progress: Progress) -> None:
-    first, second = progress.pulse("lane"), progress.pulse("lane")
+    first, second = progress.pulse("loop"), progress.pulse("loop")
     first.beat(1.0)
     second.beat(1.0)
     first.end()
     watch.now += 2.0
-    assert progress.stalled() == [Stalled("lane", 1.0)]
+    assert progress.stalled() == [Stalled("loop", 1.0)]
 
 
 def test_the_longest_overdue_comes_first(watch: Watch, progress: Progress) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from daemon.core.errors import StoreUnavailable
-from daemon.services.readiness import DATABASE, INTAKE, LANES, Readiness
+from daemon.services.readiness import DATABASE, INTAKE, SLOTS, Readiness
 
 ERROR = StoreUnavailable("the database does not answer")
 
@@ -32,15 +32,15 @@ def stop() -> asyncio.Event:
 
 @pytest.fixture
 def ready(watch: Watch, stop: asyncio.Event) -> Readiness:
-    """A replica whose database answered and whose lanes can be served."""
+    """A replica whose database answered and whose slots can be served."""
     readiness = Readiness(stop.is_set, 10.0, watch)
     readiness.told(DATABASE, None)
-    readiness.has(LANES)
+    readiness.has(SLOTS)
     return readiness
 
 
 def test_a_daemon_that_starts_is_not_ready(stop: asyncio.Event) -> None:
-    assert set(Readiness(stop.is_set, 10.0).reasons()) == {DATABASE, LANES}
+    assert set(Readiness(stop.is_set, 10.0).reasons()) == {DATABASE, SLOTS}
 
 
 def test_a_daemon_that_serves_is_ready(ready: Readiness) -> None:

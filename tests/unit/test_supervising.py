@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from daemon.app.supervising import Supervisor
 from daemon.core.errors import ConfigError
-from daemon.services.readiness import LANES, Readiness
+from daemon.services.readiness import SLOTS, Readiness
 
 
 class Service:
@@ -33,7 +33,7 @@ def readiness() -> Readiness:
 
 
 async def test_a_service_that_fails_is_run_again_and_the_others_go_on(readiness: Readiness) -> None:
-    failing = Service(OverflowError("date value out of range"), ExceptionGroup("lanes", [KeyError("x")]))
+    failing = Service(OverflowError("date value out of range"), ExceptionGroup("slots", [KeyError("x")]))
     healthy = Service()
     stop = asyncio.Event()
     supervisor = Supervisor(readiness, timedelta(milliseconds=1))
@@ -80,10 +80,10 @@ async def test_running_a_service_again_does_not_say_that_it_has_what_it_lacks(re
     stop = asyncio.Event()
     service = Service(KeyError("x"))
     running = asyncio.create_task(
-        Supervisor(readiness, timedelta(milliseconds=1)).run(LANES, service.run, stop)
+        Supervisor(readiness, timedelta(milliseconds=1)).run(SLOTS, service.run, stop)
     )
     async with asyncio.timeout(5):
         await service.is_steady.wait()
-    assert LANES in readiness.reasons()
+    assert SLOTS in readiness.reasons()
     stop.set()
     await running

@@ -250,7 +250,7 @@ def _channel(facts: Facts, times: TimeFormat) -> Iterator[str]:
     if facts.trouble is not None:
         yield f"in trouble since {times.at(facts.trouble.since)}: {facts.trouble.words}"
     if not facts.has_owner:
-        yield "no daemon owns the lane"
+        yield "no daemon owns its slot"
 
 
 def _attempt(one: PastAttempt, times: TimeFormat) -> str:

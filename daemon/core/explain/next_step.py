@@ -227,7 +227,7 @@ def _after_the_answer(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
 def _awaited(facts: Facts, sent_at: datetime, times: TimeFormat) -> str:
     doubt = f"in doubt until {times.at(sent_at + facts.rhythm.settle)} and is sent again."
     if not facts.has_owner:
-        return f"No daemon waits for its answer any more: when one owns the lane, the SKU is {doubt}"
+        return f"No daemon waits for its answer any more: when one owns its slot, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
     if facts.now > sent_at + 2 * facts.rhythm.timeout:
         return (
@@ -250,7 +250,7 @@ def _obstacle(facts: Facts, before: str = "") -> str:
     if facts.filling is Filling.AWAITED:
         return f"{before}Not before the whole listing has been compared for the first time.{after}"
     if not facts.has_owner:
-        return f"{before}Not before a daemon runs: the channel's lane has no owner.{after}"
+        return f"{before}Not before a daemon runs: no daemon owns the SKU's slot.{after}"
     if facts.trouble is not None:
         return f"{before}Not while the channel is in trouble: a request is tried from time to time.{after}"
     return ""

@@ -124,7 +124,7 @@ WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
 RETURNING d.sku;
 
 -- name: tell_replicas
--- Wakes the owners of the channel's lanes.
+-- Wakes the owners of the channel's slots.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: channel_state

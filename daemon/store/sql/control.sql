@@ -5,8 +5,8 @@ ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = exc
 RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
 -- name: has_no_claim
--- Whether no claim is under way: each holds its lane's row until it is committed. Asked again and again, because who waited
--- for the row would hold up its owner's renewal of the lease.
+-- Whether no claim is under way: each locks the leases of its slots until it is committed. Asked again and again: waiting
+-- for a row would hold up its owner's renewal of the lease.
 SELECT (SELECT count(*) FROM stockrelay.lease AS l WHERE l.channel = $1)
      = (SELECT count(*) FROM (SELECT FROM stockrelay.lease AS l WHERE l.channel = $1 FOR UPDATE SKIP LOCKED) AS free);
 
@@ -19,7 +19,7 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
 -- name: tell_replicas
--- Wakes the owners of the channel's lanes.
+-- Wakes the owners of the channel's slots.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: pauses

@@ -129,5 +129,5 @@ WHERE a.channel = $1
 AND a.at < least(clock_timestamp() - $2::interval, (SELECT g.held_from FROM stockrelay.guard AS g WHERE g.channel = $1));
 
 -- name: tell_replicas
--- Wakes the owners of the channel's lanes: something has become due.
+-- Wakes the owners of the channel's slots: something has become due.
 SELECT pg_notify('stockrelay', 'marked ' || $1);

@@ -78,9 +78,8 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('TABLE', 'guard', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'intake', '{SELECT,UPDATE}'),
     ('TABLE', 'read_position', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'division', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'lane_trouble', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'lease', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'holder_trouble', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('TABLE', 'lease', '{SELECT,INSERT,UPDATE}'),
     ('TABLE', 'ledger', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('TABLE', 'mutex', '{SELECT,UPDATE}'),
     ('TABLE', 'notice', '{SELECT,INSERT,UPDATE,DELETE}'),
@@ -103,7 +102,6 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'batch_hash', '{EXECUTE}'),
     ('FUNCTION', 'can_hold', '{EXECUTE}'),
     ('FUNCTION', 'canary', '{EXECUTE}'),
-    ('FUNCTION', 'divide', '{EXECUTE}'),
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'due_sync', '{EXECUTE}'),
     ('FUNCTION', 'falls', '{EXECUTE}'),
@@ -125,7 +123,6 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'is_class_of_server', '{EXECUTE}'),
     ('FUNCTION', 'may_be_of_a_row', '{EXECUTE}'),
     ('FUNCTION', 'known_skus', '{EXECUTE}'),
-    ('FUNCTION', 'lane_of', '{EXECUTE}'),
     ('FUNCTION', 'last_sent', '{EXECUTE}'),
     ('FUNCTION', 'listed', '{EXECUTE}'),
     ('FUNCTION', 'listed_apart', '{EXECUTE}'),
@@ -143,7 +140,6 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'stays_parked', '{EXECUTE}'),
     ('FUNCTION', 'take_changes', '{EXECUTE}'),
     ('FUNCTION', 'unread', '{EXECUTE}'),
-    ('FUNCTION', 'want_lanes', '{EXECUTE}'),
     ('FUNCTION', 'worse_cause', '{EXECUTE}')
 ), found AS (
     SELECT n.kind, n.name, n.privileges, c.oid AS relation, p.oid AS function

@@ -16,9 +16,8 @@ FROM stockrelay.take_changes($1, $2);
 
 -- name: mark_blind
 -- Marks SKUs without reading a listing that does not work: their claims read it again.
-INSERT INTO stockrelay.ledger AS d (channel, sku, lane, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)
-SELECT $1, s.sku, stockrelay.lane_of(s.sku, (SELECT n.lanes FROM stockrelay.division AS n WHERE n.channel = $1)),
-       nextval('stockrelay.want_seq'), 0, clock_timestamp(), clock_timestamp(),
+INSERT INTO stockrelay.ledger AS d (channel, sku, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)
+SELECT $1, s.sku, nextval('stockrelay.want_seq'), 0, clock_timestamp(), clock_timestamp(),
        clock_timestamp() + $3::interval
 FROM (SELECT DISTINCT u.sku FROM unnest($2::text[]) AS u (sku) WHERE octet_length(u.sku) <= 1000 ORDER BY u.sku) AS s
 ON CONFLICT (channel, sku) DO UPDATE SET
@@ -28,7 +27,7 @@ ON CONFLICT (channel, sku) DO UPDATE SET
     due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
 
 -- name: tell_replicas
--- Wakes the owners of the channel's lanes in other processes.
+-- Wakes the owners of the channel's slots in other processes.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: stay_awake

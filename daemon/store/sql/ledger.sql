@@ -140,12 +140,10 @@ WITH listed AS (
     ORDER BY t.sku
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d (
-        channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since,
-        due_at, zero_at)
-    SELECT $1, m.sku, stockrelay.lane_of(m.sku, n.lanes),
-           nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval,
+        channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at, zero_at)
+    SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval,
            CASE WHEN $7 AND m.quantity = 0 THEN m.now END
-    FROM moved AS m LEFT JOIN stockrelay.division AS n ON n.channel = $1
+    FROM moved AS m
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
         listed_rows = excluded.listed_rows,
@@ -172,7 +170,7 @@ WITH listed AS (
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
                  ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
-    RETURNING d.sku, d.lane, d.urgent, d.listed_rows, d.identifiers IS NULL AS is_new,
+    RETURNING d.sku, d.urgent, d.listed_rows, d.identifiers IS NULL AS is_new,
               greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
               coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
               $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
@@ -199,7 +197,7 @@ WITH listed AS (
     AND array_position(l.identifiers, NULL) IS NULL AND array_position(l.identifiers, '') IS NULL
 )
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
-       array_agg(DISTINCT lane) AS lanes, (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,
+       (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,
        -- The identifiers that SKUs have got or left; not counted for a comparison of everything.
        (SELECT jsonb_agg(n.identifiers) FROM (
             SELECT m.identifiers FROM moved AS m WHERE $2::text[] IS NOT NULL AND m.rows > 0 AND m.identifiers IS NOT NULL
@@ -229,7 +227,7 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
 -- name: tell_owners
--- Wakes the owners of the channel's lanes: it may be served now.
+-- Wakes the owners of the channel's slots: it may be served now.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: keep_held
@@ -247,33 +245,39 @@ UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE c
 DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
--- The first step of a claim: due rows of lane $7, up to $5 urgent and $6 other ones, and what is wanted. What the listing
--- says is read after this, in a statement of its own: a number read before would be older than the want it answers.
--- Nothing is locked: however long the listing takes, nobody waits for these rows. The last step takes those that are still
--- as they were. A sync asks for every number, whatever was acknowledged. $8: not before the channel's first filling was found good.
-SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
+-- The first step of a claim: due rows of the slots $2 that this holder still has under the epochs $3, up to $5 urgent and $6
+-- other ones, and what is wanted. The listing is read after this, in a statement of its own: a number read before would be
+-- older than the want it answers. Nothing is locked: however long the listing takes, nobody waits for these rows. The last
+-- step takes those that are still as they were. $7: not before the channel's first filling was found good.
+SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
+       -- A sync asks for every number, whatever was acknowledged.
+       d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
        d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
-FROM stockrelay.due($4, $7, $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
-LEFT JOIN stockrelay.guard AS g ON g.channel = $4
-WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
-AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4)
-AND (NOT $8 OR g.filled_at IS NOT NULL);
+FROM stockrelay.due($1, ARRAY(
+    SELECT l.slot FROM stockrelay.lease AS l
+    JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
+    WHERE l.channel = $1 AND l.holder = $4), $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
+LEFT JOIN stockrelay.guard AS g ON g.channel = $1
+WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
+AND (NOT $7 OR g.filled_at IS NOT NULL);
 
 -- name: capture_sync
--- The first step of a claim for a sync: as above, of up to $5 rows of lane $6 whose turn it is; $7 as $8 above.
-SELECT d.sku, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, true AS is_doubted,
+-- The first step of a claim for a sync: as above, of up to $5 rows whose time in the sync has come; $6 as $7 above.
+SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, true AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
        d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
-FROM stockrelay.due_sync($4, $6, $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
-LEFT JOIN stockrelay.guard AS g ON g.channel = $4
-WHERE EXISTS (SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3)
-AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4)
-AND (NOT $7 OR g.filled_at IS NOT NULL);
+FROM stockrelay.due_sync($1, ARRAY(
+    SELECT l.slot FROM stockrelay.lease AS l
+    JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
+    WHERE l.channel = $1 AND l.holder = $4), $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
+LEFT JOIN stockrelay.guard AS g ON g.channel = $1
+WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
+AND (NOT $6 OR g.filled_at IS NOT NULL);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the SKUs captured, $1. ($2 has those that are sold as one with
@@ -292,15 +296,17 @@ WITH listed AS (
          CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks, lacks_rows@fault@
 FROM listed ORDER BY sku;
 
--- name: own_lane
--- The last step of a claim, where more is written than attempts: no row when the lane is not ours any more, or the channel
--- paused. FOR KEY SHARE holds up who takes the lane (the epoch is part of a key), and not the owner's own renewal. A
--- process that stands still must not keep the locks: nobody could take the lane over.
-SELECT set_config('idle_in_transaction_session_timeout', '700ms', true),
+-- name: own_slots
+-- The last step of a claim, where more is written than attempts: those of the slots $2 that are still ours; none while the
+-- channel is paused. FOR KEY SHARE holds up whoever takes a slot (the epoch is part of a key), and not our own renewal. A
+-- process that stands still must not keep the locks: nobody could take its slots over.
+SELECT l.slot, set_config('idle_in_transaction_session_timeout', '700ms', true),
        -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
-FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3
-AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $4) FOR KEY SHARE;
+FROM stockrelay.lease AS l
+JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
+WHERE l.channel = $1 AND l.holder = $4
+AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1) ORDER BY l.slot FOR KEY SHARE OF l;
 
 -- name: lock_unchanged
 -- Those of the captured rows that nobody has written since, or is writing; locked.
@@ -342,14 +348,17 @@ FROM (
 WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
--- The last step of a claim: the attempts, committed before the first byte is sent. Only while the lane is ours and the
+-- The last step of a claim: the attempts, committed before the first byte is sent. Only while their slot is ours and the
 -- channel not paused, and of rows that are free and as they were captured, or still to be told: a change that was marked
 -- since stays due, as the attempt answers the want that was captured. Who is writing a row is not waited for. The SKUs are
 -- given once more as an array, so that the rows are looked up one by one whatever the statistics say. $6: for a sync; any
 -- other attempt answers the sync as well, in the way of changes.
 WITH owner AS MATERIALIZED (
-    SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
-    FROM stockrelay.lease WHERE lane = $2 AND epoch = $3 AND holder = $4 FOR KEY SHARE
+    SELECT l.slot, l.epoch,
+           CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+    FROM stockrelay.lease AS l
+    JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
+    WHERE l.channel = $1 AND l.holder = $4 ORDER BY l.slot FOR KEY SHARE OF l
 ), claimed AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($5::jsonb) AS c (
         sku text, version text, want_seq bigint, was text[], quantity integer, identifiers text[], is_farewell boolean,
@@ -361,12 +370,13 @@ WITH owner AS MATERIALIZED (
     AND (d.xmin::text = c.version OR d.xmin = pg_current_xact_id_if_assigned()::xid
          OR (CASE WHEN $6 THEN d.sync_at IS NOT NULL ELSE d.due_at IS NOT NULL END
              AND d.parked_at IS NULL AND d.held_at IS NULL AND d.identifiers IS NOT DISTINCT FROM c.was))
-    AND EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
+    AND d.slot = ANY (ARRAY(SELECT o.slot FROM owner AS o))
+    AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
     ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE stockrelay.ledger AS d SET
     attempt_id = nextval('stockrelay.attempt_id'),
-    attempt_epoch = $3,
+    attempt_epoch = (SELECT o.epoch FROM owner AS o WHERE o.slot = d.slot),
     attempt_seq = CASE WHEN c.is_farewell THEN d.acked_seq ELSE c.want_seq END,
     attempt_quantity = c.quantity,
     attempt_at = clock_timestamp(),
@@ -420,35 +430,38 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row of the lane that nobody is sending is due, and until the next has its turn in a sync; NULL: none. No row:
--- the channel is paused, or ($3) its first filling was not found good.
-SELECT extract(epoch FROM least(
-    (SELECT due_at FROM stockrelay.ledger
-     WHERE channel = $1 AND lane = $2 AND urgent AND due_at IS NOT NULL AND attempt_id IS NULL
-     ORDER BY due_at LIMIT 1),
-    (SELECT due_at FROM stockrelay.ledger
-     WHERE channel = $1 AND lane = $2 AND NOT urgent AND due_at IS NOT NULL AND attempt_id IS NULL
-     ORDER BY due_at LIMIT 1)
-) - clock_timestamp())::float8 AS due_s,
-extract(epoch FROM (
-    SELECT sync_at FROM stockrelay.ledger
-    WHERE channel = $1 AND lane = $2 AND sync_at IS NOT NULL AND due_at IS NULL AND attempt_id IS NULL
-    AND parked_at IS NULL
-    ORDER BY sync_at LIMIT 1
-) - clock_timestamp())::float8 AS sync_s
+-- Seconds until the next row of the slots $2 is due that nobody is sending, and until the next has its time in the sync; NULL:
+-- there is none, the channel is paused, or ($3) its first filling was not found good.
+SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8 AS due_s,
+       extract(epoch FROM min(n.sync_at) - clock_timestamp())::float8 AS sync_s
+FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
+    SELECT least(
+        (SELECT d.due_at FROM stockrelay.ledger AS d
+         WHERE d.channel = $1 AND d.slot = s.slot AND d.urgent AND d.due_at IS NOT NULL AND d.attempt_id IS NULL
+         ORDER BY d.due_at LIMIT 1),
+        (SELECT d.due_at FROM stockrelay.ledger AS d
+         WHERE d.channel = $1 AND d.slot = s.slot AND NOT d.urgent AND d.due_at IS NOT NULL AND d.attempt_id IS NULL
+         ORDER BY d.due_at LIMIT 1)) AS due_at,
+        (SELECT d.sync_at FROM stockrelay.ledger AS d
+         WHERE d.channel = $1 AND d.slot = s.slot AND d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.attempt_id IS NULL
+         AND d.parked_at IS NULL
+         ORDER BY d.sync_at LIMIT 1) AS sync_at
+) AS n
 WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
 AND (NOT $3 OR EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.filled_at IS NOT NULL));
 
 -- name: is_backlog_above
--- Whether more than $2 rows of lane $3 are due; no more of them are looked at.
-SELECT count(*) > $2::bigint FROM (
-    (SELECT FROM stockrelay.ledger
-     WHERE channel = $1 AND lane = $3 AND urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
-     LIMIT $2::bigint + 1)
-    UNION ALL
-    (SELECT FROM stockrelay.ledger
-     WHERE channel = $1 AND lane = $3 AND NOT urgent AND due_at <= clock_timestamp() AND attempt_id IS NULL
-     LIMIT $2::bigint + 1)
+-- Whether more than $3 rows of the slots $2 are due; no more of them are looked at.
+SELECT count(*) > $3::bigint FROM (
+    SELECT FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
+        (SELECT FROM stockrelay.ledger AS d
+         WHERE d.channel = $1 AND d.slot = s.slot AND d.urgent AND d.due_at <= clock_timestamp() AND d.attempt_id IS NULL
+         LIMIT $3::bigint + 1)
+        UNION ALL
+        (SELECT FROM stockrelay.ledger AS d
+         WHERE d.channel = $1 AND d.slot = s.slot AND NOT d.urgent AND d.due_at <= clock_timestamp() AND d.attempt_id IS NULL
+         LIMIT $3::bigint + 1)
+    ) AS d LIMIT $3::bigint + 1
 ) AS d;
 
 -- name: end_sync
@@ -464,14 +477,17 @@ SELECT (SELECT e.id FROM ended AS e) AS ended,
                AND NOT EXISTS (SELECT FROM ended)) AS is_open;
 
 -- name: complete
--- Writes outcomes: only of attempts that are still open under this owner. What was refused stays refused; what is
--- unknown is in doubt until it can't land any more; what was not sent is due again. $5 is the settle time. `took_s`: how
--- long ago the oldest change was read that is acknowledged now.
-WITH owner AS (
-    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
-), result AS (
-    SELECT * FROM jsonb_to_recordset($6::jsonb)
-        AS r (sku text, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
+-- Writes outcomes: only of attempts that are still open under the epoch in which this holder ($2) has their slot. What was
+-- refused stays refused; what is unknown is in doubt until it can't land any more; what was not sent is due again. $3 is the
+-- settle time. `took_s`: how long ago the oldest change was read that is acknowledged now. The attempts go into the chain of
+-- the holder's lowest slot: replicas never wait for each other's chains.
+WITH result AS (
+    SELECT * FROM jsonb_to_recordset($4::jsonb) AS r (
+        sku text, slot smallint, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
+), owner AS MATERIALIZED (
+    SELECT l.slot, l.epoch FROM stockrelay.lease AS l
+    WHERE l.channel = $1 AND l.holder = $2 AND l.slot = ANY (ARRAY(SELECT r.slot FROM result AS r))
+    ORDER BY l.slot FOR KEY SHARE
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.attempt_settles, d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason,
@@ -482,8 +498,8 @@ WITH owner AS (
            r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
                AS is_parked
     FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
-    WHERE d.channel = $4 AND d.sku = ANY (ARRAY(SELECT k.sku FROM result AS k)) AND d.attempt_epoch = $2
-    AND EXISTS (SELECT FROM owner)
+    WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT k.sku FROM result AS k))
+    AND d.attempt_epoch = (SELECT w.epoch FROM owner AS w WHERE w.slot = d.slot)
     ORDER BY d.sku FOR UPDATE OF d
 ), done AS (
     UPDATE stockrelay.ledger AS d SET
@@ -496,7 +512,7 @@ WITH owner AS (
         doubt_at = CASE WHEN o.outcome = 'unknown' THEN o.now
                         WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
                         ELSE d.doubt_at END,
-        doubt_until = CASE WHEN o.outcome = 'unknown' THEN greatest(d.doubt_until, o.attempt_at + $5::interval)
+        doubt_until = CASE WHEN o.outcome = 'unknown' THEN greatest(d.doubt_until, o.attempt_at + $3::interval)
                            WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
                            ELSE d.doubt_until END,
         failures = CASE o.outcome WHEN 'unknown' THEN d.failures + 1 WHEN 'applied' THEN 0 ELSE d.failures END,
@@ -531,30 +547,32 @@ WITH owner AS (
             WHEN o.outcome <> 'applied' THEN greatest(coalesce(d.due_at, o.now), d.retry_at)
             WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
             WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
-    FROM open AS o WHERE d.channel = $4 AND d.sku = o.sku
+    FROM open AS o WHERE d.channel = $1 AND d.sku = o.sku
     RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due,
               CASE WHEN o.outcome = 'applied' THEN extract(epoch FROM o.now - o.unacked_since)::float8 END AS took_s
 ), logged AS (
-    SELECT stockrelay.log_attempts($1, array_agg(ROW(
-        o.attempt_at, o.attempt_id, $4, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch, o.outcome,
+    SELECT stockrelay.log_attempts($1 || '/' || (SELECT min(l.slot) FROM stockrelay.lease AS l WHERE l.channel = $1 AND l.holder = $2), array_agg(ROW(
+        o.attempt_at, o.attempt_id, $1, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch, o.outcome,
         o.reason, o.duration_ms, o.since)::stockrelay.attempt)) AS attempts
     FROM open AS o
 )
 SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
--- name: recover
+-- name: rescue
 -- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
--- applied: they become doubt, and the row is due at once. $6 are the attempts that are still in hand. Those of a sync wait
--- until they can't land any more, and are sent once.
-WITH owner AS (
-    SELECT FROM stockrelay.lease WHERE lane = $1 AND epoch = $2 AND holder = $3 FOR KEY SHARE
+-- applied: they become doubt, and the row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts
+-- that are still in hand. Those of a sync wait until they can't land any more, and are sent once.
+WITH owner AS MATERIALIZED (
+    SELECT l.slot FROM stockrelay.lease AS l
+    JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
+    WHERE l.channel = $1 AND l.holder = $4 ORDER BY l.slot FOR KEY SHARE OF l
 ), lost AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            coalesce(d.unacked_since, d.attempt_at) AS since
     FROM stockrelay.ledger AS d
-    WHERE d.channel = $4 AND d.lane = $7 AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[])
-    AND EXISTS (SELECT FROM owner)
+    WHERE d.channel = $1 AND d.slot = ANY (ARRAY(SELECT w.slot FROM owner AS w))
+    AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[])
     ORDER BY d.sku FOR UPDATE
 ), freed AS (
     UPDATE stockrelay.ledger AS d SET
@@ -566,11 +584,11 @@ WITH owner AS (
         urgent = d.urgent OR (l.attempt_quantity = 0 AND NOT l.is_sync),
         sync_at = CASE WHEN l.is_sync THEN greatest(d.doubt_until, l.attempt_at + $5::interval) ELSE d.sync_at END,
         due_at = CASE WHEN NOT l.is_sync THEN coalesce(least(d.due_at, clock_timestamp()), clock_timestamp()) END
-    FROM lost AS l WHERE d.channel = $4 AND d.sku = l.sku
+    FROM lost AS l WHERE d.channel = $1 AND d.sku = l.sku
     RETURNING d.sku
 ), logged AS (
-    SELECT stockrelay.log_attempts($1, array_agg(ROW(
-        l.attempt_at, l.attempt_id, $4, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch, 'unknown',
+    SELECT stockrelay.log_attempts($1 || '/' || (SELECT min(k.slot) FROM stockrelay.lease AS k WHERE k.channel = $1 AND k.holder = $4), array_agg(ROW(
+        l.attempt_at, l.attempt_id, $1, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch, 'unknown',
         'its owner was lost before the answer was written', NULL, l.since)::stockrelay.attempt)) AS attempts
     FROM lost AS l
 )

@@ -16,9 +16,8 @@ WITH listed AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS r (sku text, rows integer, identifiers text[], quantity integer)
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d
-        (channel, sku, lane, want_seq, listed_rows, listed_identifiers, listed_quantity, unacked_since, sync_at)
-    SELECT $1, l.sku, stockrelay.lane_of(l.sku, (SELECT n.lanes FROM stockrelay.division AS n WHERE n.channel = $1)),
-           nextval('stockrelay.want_seq'), l.rows, l.identifiers, l.quantity, clock_timestamp(), $2
+        (channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, unacked_since, sync_at)
+    SELECT $1, l.sku, nextval('stockrelay.want_seq'), l.rows, l.identifiers, l.quantity, clock_timestamp(), $2
     FROM listed AS l ORDER BY l.sku
     ON CONFLICT (channel, sku) DO UPDATE SET
         sync_at = greatest(excluded.sync_at, d.retry_at),

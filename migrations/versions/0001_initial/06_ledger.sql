@@ -6,8 +6,9 @@ CREATE SEQUENCE stockrelay.attempt_id AS bigint;
 CREATE TABLE stockrelay.ledger (
     channel              text        NOT NULL,
     sku                  text        NOT NULL,
-    -- Who sends it: one of the channel's lanes, counted from 0 (see `division`).
-    lane                 smallint    NOT NULL DEFAULT 0,
+    -- Which of the channel's sixteen slots it belongs to (see `lease`): set when the row is made, and never again. That the
+    -- hash is another one on another server does no harm: nothing but this column says where a SKU belongs.
+    slot                 smallint    NOT NULL GENERATED ALWAYS AS ((hashtextextended(sku, 0) & 15)::smallint) STORED,
     -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
     -- has left the listing and more than 1 for one that is in it twice.
     want_seq             bigint      NOT NULL,
@@ -59,10 +60,10 @@ CREATE TABLE stockrelay.ledger (
            AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
     CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX ledger_due ON stockrelay.ledger (channel, lane, urgent, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ledger_due ON stockrelay.ledger (channel, slot, urgent, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX ledger_held ON stockrelay.ledger (channel, held_at) WHERE held_at IS NOT NULL;
-CREATE INDEX ledger_sync ON stockrelay.ledger (channel, lane, sync_at) WHERE sync_at IS NOT NULL;
+CREATE INDEX ledger_sync ON stockrelay.ledger (channel, slot, sync_at) WHERE sync_at IS NOT NULL;
 
 -- By a hash, as identifiers may be longer than an index takes.
 CREATE INDEX ledger_identifiers ON stockrelay.ledger (channel, hash_array_extended(listed_identifiers, 0)) WHERE listed_rows > 0;
@@ -75,26 +76,75 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END;
 
--- The due rows of one lane that nobody is sending: urgent ones first, then so many others, each kind in the order in which
--- it became due. Read in the index's order and no further than wanted, whatever the statistics of a new or quickly growing
--- table say: any other plan reads the whole backlog for every claim. Nothing is locked; `version` changes with every write
--- of the row (what is STABLE reads the caller's snapshot).
-CREATE FUNCTION stockrelay.due(channel text, lane integer, most integer, most_patient integer)
+-- The due rows of these slots that nobody is sending: urgent ones first, then up to `most_patient` others, each kind in the
+-- order in which it became due. Each slot has its own part of the index, and the sixteen parts are merged as they are read:
+-- no further than wanted, whatever the statistics of a new or quickly growing table say, and nothing of other slots. Any
+-- other plan reads the whole backlog for every claim. Nothing is locked; `version` changes with every write of the row (what
+-- is STABLE reads the caller's snapshot).
+CREATE FUNCTION stockrelay.due(channel text, slots smallint[], most integer, most_patient integer)
 RETURNS TABLE (version xid, entry stockrelay.ledger)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
-    urgent_ones integer;
+    is_urgent boolean;
+    wanted integer := most;
+    found_rows integer;
 BEGIN
-    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
-                 WHERE l.channel = due.channel AND l.lane = due.lane AND l.urgent AND l.due_at <= statement_timestamp()
-                 AND l.attempt_id IS NULL
-                 ORDER BY l.due_at LIMIT most;
-    GET DIAGNOSTICS urgent_ones = ROW_COUNT;
-    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
-                 WHERE l.channel = due.channel AND l.lane = due.lane AND NOT l.urgent AND l.due_at <= statement_timestamp()
-                 AND l.attempt_id IS NULL
-                 ORDER BY l.due_at LIMIT least(most_patient, most - urgent_ones);
+    FOREACH is_urgent IN ARRAY '{t,f}'::boolean[] LOOP
+        RETURN QUERY SELECT b.version, b.entry FROM (
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 0 AND 0 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 1 AND 1 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 2 AND 2 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 3 AND 3 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 4 AND 4 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 5 AND 5 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 6 AND 6 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 7 AND 7 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 8 AND 8 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 9 AND 9 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 10 AND 10 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 11 AND 11 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 12 AND 12 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 13 AND 13 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 14 AND 14 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
+            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
+             AND l.slot = 15 AND 15 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
+             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted)
+        ) AS b ORDER BY b.due_at LIMIT wanted;
+        GET DIAGNOSTICS found_rows = ROW_COUNT;
+        wanted := least(most_patient, most - found_rows);
+        EXIT WHEN wanted = 0;
+    END LOOP;
 END $$;
 
 -- A parked row waits for a change of what was wrong with it, not for another number.

@@ -23,15 +23,16 @@ CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;
 -- a primary key have one; from the others nothing is deleted.
 ALTER TABLE stockrelay.attempt_rest REPLICA IDENTITY FULL;
 
--- The attempt log's proof. A call of log_attempts appends a batch; the batches of a lane on one day (UTC, of the attempts)
--- are a chain, each of them hashed together with the one before. Whoever changes the log later breaks the chain, or has
+-- The attempt log's proof. A call of log_attempts appends a batch; the batches of one chain and day (UTC, of the
+-- attempts) are each hashed together with the one before. A chain is named after the channel and the lowest slot that the
+-- writing process owns. Whoever changes the log later breaks the chain, or has
 -- to rewrite it from there on to its head; and heads are logged every day, where the database's owner cannot reach.
 CREATE TABLE stockrelay.attempt_chain (
     day         date   NOT NULL,
     chain       text   NOT NULL,
     number      bigint NOT NULL,
     hash        bytea  NOT NULL,
-    -- The head of the same lane's latest earlier day, when this chain was begun.
+    -- The head of the same chain's latest earlier day, when this chain was begun.
     origin      bytea  NOT NULL,
     origin_day  date,
     PRIMARY KEY (day, chain)

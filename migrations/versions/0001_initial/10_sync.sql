@@ -13,14 +13,16 @@ CREATE TABLE stockrelay.sync_run (
 );
 CREATE UNIQUE INDEX sync_run_open ON stockrelay.sync_run (channel) WHERE state <> 'finished';
 
--- The rows whose turn it is and that nobody is sending, as `due` has them.
-CREATE FUNCTION stockrelay.due_sync(channel text, lane integer, most integer)
+-- The rows of these slots whose time in the sync has come and that nobody is sending: one slot after the other, each read no
+-- further than wanted.
+CREATE FUNCTION stockrelay.due_sync(channel text, slots smallint[], most integer)
 RETURNS TABLE (version xid, entry stockrelay.ledger)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 BEGIN
-    RETURN QUERY SELECT l.xmin, l FROM stockrelay.ledger AS l
-                 WHERE l.channel = due_sync.channel AND l.lane = due_sync.lane AND l.sync_at <= statement_timestamp()
-                 AND l.due_at IS NULL AND l.attempt_id IS NULL AND l.parked_at IS NULL
-                 ORDER BY l.sync_at LIMIT most;
+    RETURN QUERY SELECT b.version, b.entry FROM unnest(slots) AS s (slot) CROSS JOIN LATERAL (
+        SELECT l.xmin AS version, l AS entry FROM stockrelay.ledger AS l
+        WHERE l.channel = due_sync.channel AND l.slot = s.slot AND l.sync_at <= statement_timestamp()
+        AND l.due_at IS NULL AND l.attempt_id IS NULL AND l.parked_at IS NULL
+        ORDER BY l.sync_at LIMIT most) AS b LIMIT most;
 END $$;

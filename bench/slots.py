@@ -1,4 +1,4 @@
-"""What replicas and lanes carry, and what a push costs the database: the figures that docs/scaling.md reckons with."""
+"""What one replica and two carry, and what a push costs the database: the figures that docs/scaling.md uses."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from bench.partner import partner_end
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.programs import BenchError, Program
 from bench.results import Result, row
+from daemon.core.types import SLOTS
 
-NAME: Final = "lanes"
+NAME: Final = "slots"
 SKUS: Final = 20_000
 CONCURRENCY: Final = 32
-LANES: Final = 4
 _LONGEST_S: Final = 120.0
 _SHARED_S: Final = 30.0
 _SHARES: Final = """
@@ -25,25 +25,23 @@ _SHARES: Final = """
 
 
 async def measure(place: Place) -> Result:
-    """A backlog, with one replica and one lane, and with four lanes for one replica and for two."""
+    """A backlog, for one replica with all slots and for two with half of them each."""
     skus = int(SKUS * place.size.scale)
     rate: dict[str, list[float]] = {}
     cost: dict[str, list[float]] = {}
-    for replicas, lanes in ((1, 1), (1, LANES), (2, LANES)):
-        name = f"{replicas} replica{'s' if replicas > 1 else ''}, {lanes} lane{'s' if lanes > 1 else ''}"
-        dsn = place.database(f"{NAME}_{replicas}_{lanes}")
+    for replicas in (1, 2):
+        name = f"{replicas} replica{'s' if replicas > 1 else ''}"
+        dsn = place.database(f"{NAME}_{replicas}")
         async with AsyncExitStack() as stack:
             end = await stack.enter_async_context(partner_end())
             writer = await stack.enter_async_context(connected(dsn))
             await make_stock(writer, OURS, skus)
             setup = stack.enter_context(
-                daemon_setup(
-                    dsn, end.url, LISTING, rate_per_s=10_000, concurrency=CONCURRENCY * lanes, lanes=lanes
-                )
+                daemon_setup(dsn, end.url, LISTING, rate_per_s=10_000, concurrency=CONCURRENCY * replicas)
             )
             await setup.migrate()
             daemons = [await stack.enter_async_context(setup.run()) for _ in range(replicas)]
-            await _shared(writer, daemons, lanes // replicas)
+            await _shared(writer, daemons, SLOTS // replicas)
             await end.wait_for(skus, _LONGEST_S, daemons[0])
             for daemon in daemons:
                 await written(writer, daemon)
@@ -60,7 +58,7 @@ async def measure(place: Place) -> Result:
     first = next(iter(rate))
     return Result(
         NAME,
-        f"drain of {skus:,} SKUs by replicas and lanes, one channel, {CONCURRENCY} at a time in each lane",
+        f"drain of {skus:,} SKUs, one channel, {CONCURRENCY} requests at a time in each replica",
         f"daemons, database, partner and writer on the same cores; {CONDITIONS}",
         [row(name, "push/s", values, rate[first]) for name, values in rate.items()]
         + [
@@ -71,13 +69,13 @@ async def measure(place: Place) -> Result:
 
 
 async def _shared(writer: Connection, daemons: list[Program], each: int) -> None:
-    """Wait until every replica has so many lanes."""
+    """Wait until every replica has this many slots."""
     deadline = time.monotonic() + _SHARED_S
     while [record[0] for record in await writer.fetch(_SHARES)] != [each] * len(daemons):
         for daemon in daemons:
             daemon.check()
         if time.monotonic() > deadline:
-            raise BenchError(f"{len(daemons)} replicas do not have {each} lanes each")
+            raise BenchError(f"{len(daemons)} replicas do not have {each} slots each")
         await asyncio.sleep(0.1)
 
 

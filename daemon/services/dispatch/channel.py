@@ -1,0 +1,123 @@
+"""What a channel's parts share: its limits, rate, circuit breaker and counts, and the signals between them."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from daemon import clock
+from daemon.core.breaker import Breaker
+from daemon.core.dispatching import rows_for_batches, rows_for_single_calls, share
+from daemon.core.outcome import Outcome
+from daemon.core.parked_lines import ParkedLines, Summary
+from daemon.core.ratelimit import RateLimit
+from daemon.core.types import ChannelName
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
+    `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
+    share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
+    `batch_above` are the channel's: a process has the part of them that its slots are of all."""
+
+    rate_per_s: float
+    concurrency: int
+    timeout: timedelta
+    settle: timedelta
+    hold: timedelta
+    park_after: int
+    poll: timedelta
+    grace: timedelta
+    batch: int = 1
+    batch_above: int = 0
+
+
+class Channel:
+    """The state of one channel in this process. It refers to none of the parts that use it."""
+
+    def __init__(self, name: ChannelName, limits: Limits, most_per_call: int) -> None:
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self.breaker = Breaker()
+        self.last_applied: float | None = None
+        self.failing: Outcome | None = None
+        """Why claims fail; None: they work."""
+        self.is_batching = False
+        self.parked_lines = ParkedLines()
+        self.due = clock.Signal()
+        """Rows may have become due."""
+        self.urgent = clock.Signal()
+        """Urgent rows may have become due: they are claimed beside a full queue."""
+        self.room = clock.Signal()
+        """There may be room for a claim."""
+        self._most_per_call = most_per_call
+        self.owned = 0
+        """How many of the channel's slots are ours."""
+        self.use(limits)
+
+    def use(self, limits: Limits) -> None:
+        """Serve the channel within these limits from now on."""
+        self.limits = limits
+        self.most_per_call = min(limits.batch, self._most_per_call)
+        self._take_share()
+        now = clock.monotonic()
+        if self.owned == 0:
+            self.rate = RateLimit.starting(limits.rate_per_s, 1, now)
+        else:
+            self.rate = self.rate.at_rate(self.share.rate_per_s, self.share.burst, now)
+
+    def own(self, slots: int) -> None:
+        """This many of the channel's slots are ours. A process that owned none starts with an empty bucket: it does not
+        know what the owner before it has just sent."""
+        had, self.owned = self.owned, slots
+        self._take_share()
+        if slots and had:
+            self.rate = self.rate.at_rate(self.share.rate_per_s, self.share.burst, clock.monotonic())
+        elif slots:
+            self.rate = RateLimit.starting(self.share.rate_per_s, self.share.burst, clock.monotonic())
+
+    def _take_share(self) -> None:
+        limits = self.limits
+        self.share = share(
+            self.owned,
+            rate_per_s=limits.rate_per_s,
+            concurrency=limits.concurrency,
+            batch_above=limits.batch_above,
+        )
+
+    @property
+    def batch(self) -> int:
+        """How many rows a claim takes, and the queue holds."""
+        if self.is_batching:
+            return rows_for_batches(self.share, self.most_per_call)
+        return rows_for_single_calls(self.share)
+
+    def wake(self, *, is_urgent: bool = False) -> None:
+        """Rows may have become due."""
+        self.due.set()
+        if is_urgent:
+            self.urgent.set()
+
+    def is_open_for_many(self) -> bool:
+        """Whether the circuit breaker is closed: anything may be sent."""
+        return self.breaker.allowance(clock.monotonic()) > 1
+
+    def log_parked(self, *, is_over: bool = False) -> None:
+        """Write the lines of what was parked of late."""
+        lines = self.parked_lines.due(clock.monotonic(), is_over=is_over)
+        if isinstance(lines, Summary):
+            log.error(
+                "dispatch.deliveries_parked",
+                channel=self.name,
+                skus=lines.skus,
+                sku=lines.sku,
+                reason=lines.reason,
+                advice="`stockrelay parked list` has all of them",
+            )
+            return
+        for fields in lines:
+            log.error("dispatch.delivery_parked", channel=self.name, **fields)

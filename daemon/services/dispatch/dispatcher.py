@@ -1,0 +1,190 @@
+"""The dispatcher of one channel: assembles its parts, and is what others call."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import structlog
+
+from daemon import clock
+from daemon.core.breaker import Change
+from daemon.core.errors import StockrelayError
+from daemon.core.outcome import Outcome
+from daemon.core.types import Slot
+from daemon.progress import Progress
+from daemon.services.dispatch.channel import Channel, Limits
+from daemon.services.dispatch.claiming import ClaimLoop, Deferrals
+from daemon.services.dispatch.owned import OwnedSlots
+from daemon.services.dispatch.ports import Client, DeliveryLedger, Observer, SlotLease
+from daemon.services.dispatch.sending import Sender
+from daemon.services.dispatch.writing import OutcomeWriter
+from daemon.services.heeding import Heeding
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Sends one channel's SKUs of the slots that it is given. `keep_trouble` keeps what is wrong with the channel, or
+    that nothing is; `counts` are outcomes since the start."""
+
+    def __init__(
+        self,
+        ledger: DeliveryLedger,
+        client: Client,
+        limits: Limits,
+        holder: str,
+        keep_trouble: Callable[[Outcome | None], Awaitable[None]],
+        observer: Observer | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._holder = holder
+        self._keep = keep_trouble
+        self._observer = observer
+        self._progress = progress or Progress()
+        self._channel = Channel(ledger.channel, limits, client.most_per_call)
+        self.heeding = Heeding(self._wake_all, limits.poll.total_seconds())
+        self.deferrals = Deferrals(self._channel)
+        self.on_slots_changed: Callable[[], None] = lambda: None
+        """Called when slots can be given, and when one that was released is not served any more."""
+        self.is_serving = False
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        """What is in hand belongs to one run: after a failure it begins with nothing."""
+        self._owned = OwnedSlots(self._holder)
+        self._owned.on_drained = self._note_drained
+        self._writer = OutcomeWriter(self._channel, self._owned, self._ledger, self._observer)
+        self._sender = Sender(self._channel, self._owned, self._client, self._writer, self._note_breaker)
+        self._claims = ClaimLoop(
+            self._channel,
+            self._owned,
+            self._ledger,
+            self._sender,
+            self._writer,
+            self.deferrals,
+            self.heeding,
+            self._keep_trouble,
+        )
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self._channel.counts
+
+    @property
+    def cause(self) -> Outcome | None:
+        """What is wrong: with the marketplace, or with a claim."""
+        return self._channel.breaker.cause or self._channel.failing
+
+    def use(self, limits: Limits) -> None:
+        """Serve the channel within these limits from now on."""
+        self._channel.use(limits)
+        self._sender.resize()
+
+    def wake(self, *, is_urgent: bool = False) -> None:
+        """Rows may have become due; urgent ones go ahead of all others."""
+        self._channel.wake(is_urgent=is_urgent)
+
+    def _wake_all(self) -> None:
+        self._channel.wake(is_urgent=True)
+
+    def hear(self) -> None:
+        """A notification says that rows may have become due."""
+        self.heeding.hear()
+
+    def rescue(self) -> None:
+        """The database may know another state of what is open and what is wrong: put it right before the next claim."""
+        self._owned.rescue_all()
+        self._channel.due.set()
+
+    def gain(self, leases: Sequence[SlotLease]) -> None:
+        """These slots are ours from now on. Their open attempts are rescued before anything is claimed from them."""
+        if not self.is_serving:
+            return  # it has just failed, or stops: `has` says that they are not served
+        self._owned.add(leases)
+        self._share_out()
+        self._wake_all()
+        self._channel.room.set()
+
+    def lose(self, slots: Iterable[Slot]) -> None:
+        """These slots are another's: their requests are cut off."""
+        lost = list(slots)
+        self._owned.remove(lost)
+        self._share_out(is_resized=False)
+        self._sender.cut_off(lost)
+        self._channel.room.set()
+
+    def release(self, slots: Iterable[Slot]) -> None:
+        """Claim no more from these slots; `has` is False once what is in hand of them has ended."""
+        released = [slot for slot in slots if not self._owned.is_released(slot)]
+        if released:
+            self._sender.give_back(released, "its slot is given up")
+            self._owned.release(released)
+
+    def has(self, lease: SlotLease) -> bool:
+        """Whether the slot is still served under this lease."""
+        return self._owned.has(lease)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve the slots that are given until stopped; then end what is in hand, and write its outcomes."""
+        self._make_parts()
+        name = self._channel.name
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._sender.start(group)
+                writing = group.create_task(self._writer.run(), name=f"write-{name}")
+                self.is_serving = True
+                self.on_slots_changed()
+                await self._claims.run(stop, self._progress.pulse(f"claim-{name}"))
+                self.is_serving = False
+                self.release(self._owned.slots)
+                # Every attempt in hand ends within its timeout; its outcome is written before its slot is given up.
+                grace_s = self._channel.limits.grace.total_seconds()
+                if not await clock.wait_any(grace_s, self._owned.none_in_hand):
+                    log.warning("dispatch.grace_exceeded", channel=name, in_flight=self._owned.in_hand)
+                self._sender.stop()
+                writing.cancel()
+        finally:
+            self.is_serving = False
+            self._owned.remove(self._owned.slots)
+            self._channel.own(0)
+            self._channel.log_parked(is_over=True)
+            self.on_slots_changed()
+
+    def _share_out(self, *, is_resized: bool = True) -> None:
+        """Our part of what is the channel's follows the number of our slots."""
+        self._channel.own(len(self._owned))
+        if is_resized:
+            self._sender.resize()
+
+    def _note_drained(self) -> None:
+        """Slots that were released are not ours any more."""
+        self._share_out()
+        self.on_slots_changed()
+
+    async def _keep_trouble(self) -> None:
+        await self._keep(self.cause)
+
+    async def _note_breaker(self, change: Change, answer: Outcome) -> None:
+        """The circuit breaker has opened, or closed."""
+        channel = self._channel
+        if change is Change.CLOSED:
+            log.info("dispatch.breaker_closed", channel=channel.name)
+        else:
+            cause = channel.breaker.cause or answer
+            tell = log.error if change is Change.OPENED else log.warning
+            tell(
+                "dispatch.breaker_opened",
+                channel=channel.name,
+                trouble=(cause.trouble or cause.kind).value,
+                reason=cause.reason,
+                advice=cause.advice,
+                next_probe_s=round(max(0.0, (channel.breaker.next_probe_at or 0) - clock.monotonic()), 1),
+            )
+        channel.room.set()
+        try:
+            await self._keep_trouble()
+        except StockrelayError as error:
+            log.warning("dispatch.state_not_kept", channel=channel.name, reason=str(error))
+            self.rescue()

@@ -1,0 +1,291 @@
+"""Sends what was claimed: within the rate, past the circuit breaker, under leases that are trusted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from daemon import clock
+from daemon.core.batches import may_join
+from daemon.core.breaker import Change, Ticket
+from daemon.core.conclusion import GONE, Conclusion, conclude
+from daemon.core.dispatching import reason_to_give_back
+from daemon.core.outcome import Kind, Outcome
+from daemon.core.types import Slot
+from daemon.services.dispatch.channel import Channel
+from daemon.services.dispatch.owned import Claimed, OwnedSlots, SendQueue
+from daemon.services.dispatch.ports import Client
+from daemon.services.dispatch.writing import OutcomeWriter
+
+log = structlog.get_logger(__name__)
+
+_NEVER: Final = 2**31
+_OTHERS_PASS_WITHIN_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A request that is under way: the attempts that share it, the breaker's ticket, and when it was sent."""
+
+    attempts: Sequence[Claimed]
+    ticket: Ticket
+    sent_at: float
+
+
+class Sender:
+    """As many requests at a time as the slots' part of the channel's concurrency, and one call of a sync beside them:
+    what a crash leaves open of a sync is one call."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        owned: OwnedSlots,
+        client: Client,
+        writer: OutcomeWriter,
+        on_breaker: Callable[[Change, Outcome], Awaitable[None]],
+    ) -> None:
+        self._channel = channel
+        self._owned = owned
+        self._client = client
+        self._writer = writer
+        self._on_breaker = on_breaker
+        self.queue = SendQueue()
+        self._sync_calls: asyncio.Queue[list[Claimed]] = asyncio.Queue()
+        self._sync_rest: list[Claimed] = []
+        self._rate_queue = asyncio.Lock()
+        self._under_way: dict[asyncio.Task[None], _Call] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._sync_worker: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Send from now on, in tasks of this group."""
+        self._group = group
+        self._fill_workers()
+
+    def stop(self) -> None:
+        """Cut everything off."""
+        self._group = None
+        for task in (*self._workers, self._sync_worker):
+            if task is not None:
+                task.cancel()
+
+    def resize(self) -> None:
+        """Our part of the channel's slots has changed: add workers. One too many ends when its call has."""
+        self._fill_workers()
+
+    def put(self, claimed: Claimed) -> None:
+        """Have it sent in its order."""
+        self.queue.put(claimed)
+
+    def put_sync(self, claimed: list[Claimed]) -> None:
+        """Have these sent in calls of a sync."""
+        self._sync_calls.put_nowait(claimed)
+
+    def give_back(self, slots: Sequence[Slot], reason: str) -> None:
+        """Nothing that waits of these slots is sent: their rows are due again."""
+        waiting = self._take_out(slots)
+        for claimed in waiting:
+            self._writer.give_back(claimed, reason)
+
+    def cut_off(self, slots: Sequence[Slot]) -> None:
+        """These slots are another's: drop what waits of them, and cut off the requests that are of them alone. One that
+        is shared goes on for the others; its outcome for these is refused by their epochs."""
+        self._take_out(slots)
+        for task, call in list(self._under_way.items()):
+            if all(claimed.attempt.slot in slots for claimed in call.attempts):
+                task.cancel()
+                self._workers.discard(task)
+                if task is self._sync_worker:
+                    self._sync_worker = None
+        self._fill_workers()
+
+    def _take_out(self, slots: Sequence[Slot]) -> list[Claimed]:
+        while not self._sync_calls.empty():
+            self._sync_rest += self._sync_calls.get_nowait()
+        taken = [one for one in self._sync_rest if one.attempt.slot in slots]
+        self._sync_rest = [one for one in self._sync_rest if one.attempt.slot not in slots]
+        if self._sync_rest:
+            rest, self._sync_rest = self._sync_rest, []
+            self._sync_calls.put_nowait(rest)
+        return taken + self.queue.take_out(slots)
+
+    def _fill_workers(self) -> None:
+        if self._group is None:
+            return
+        name = self._channel.name
+        while len(self._workers) < self._channel.share.concurrency:
+            self._workers.add(self._group.create_task(self._work(), name=f"send-{name}"))
+        if self._sync_worker is None:
+            self._sync_worker = self._group.create_task(self._work_on_sync(), name=f"send-sync-{name}")
+
+    async def _work(self) -> None:
+        while True:
+            await self.queue.wait()
+            if len(self._workers) > self._channel.share.concurrency:
+                self.queue.pass_on()
+                break
+            if call := await self._cleared(self._next_from_queue):
+                await self._send(call)
+        if (task := asyncio.current_task()) is not None:
+            self._workers.discard(task)
+
+    async def _work_on_sync(self) -> None:
+        while True:
+            self._sync_rest += await self._sync_calls.get()
+            while self._sync_rest:
+                if call := await self._cleared(self._next_of_sync):
+                    await self._send(call)
+
+    def _next_from_queue(self) -> list[Claimed]:
+        """The next attempt and, while SKUs share calls, what is in the queue now and may join: nothing waits for a call
+        to become full."""
+        call: list[Claimed] = []
+        most = self._channel.most_per_call if self._channel.is_batching else 1
+        names: set[tuple[str, ...]] = set()
+        while self.queue and self._may_join(self.queue.first(), call, names, most):
+            call.append(self.queue.pop())
+        if len(self.queue) <= self._channel.batch // 2:
+            self._channel.room.set()
+        return call
+
+    def _next_of_sync(self) -> list[Claimed]:
+        call: list[Claimed] = []
+        names: set[tuple[str, ...]] = set()
+        while self._sync_rest and self._may_join(
+            self._sync_rest[0], call, names, self._channel.most_per_call
+        ):
+            call.append(self._sync_rest.pop(0))
+        return call
+
+    @staticmethod
+    def _may_join(claimed: Claimed, call: Sequence[Claimed], names: set[tuple[str, ...]], most: int) -> bool:
+        attempt = claimed.attempt
+        identifiers = attempt.push.identifiers
+        if call and not may_join(most, names, call[0].attempt.failures, identifiers, attempt.failures):
+            return False
+        names.add(identifiers)
+        return True
+
+    async def _cleared(self, pick: Callable[[], list[Claimed]]) -> _Call | None:
+        """Wait for the rate, in the order of arrival, then pick the next call and clear it; None: nothing of it may be
+        sent. What is picked last goes first: a stock-out does not wait behind what has waited for the rate."""
+        async with self._rate_queue:
+            while (wait_s := self._channel.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time
+                await asyncio.sleep(wait_s)
+            # Nothing may be awaited between this look and the sending.
+            now = clock.monotonic()
+            sent = self._without_what_may_not_be_sent(pick(), now)
+            if not sent:
+                return None
+            self._channel.rate = self._channel.rate.take(now)
+            self._channel.breaker, ticket = self._channel.breaker.sent(now)
+            return _Call(sent, ticket, now)
+
+    def _without_what_may_not_be_sent(self, picked: Sequence[Claimed], now: float) -> list[Claimed]:
+        """Give back what may not be sent now. A channel is probed with one."""
+        if not picked:
+            return []
+        allowance = self._channel.breaker.allowance(now)
+        hold_s = self._channel.limits.hold.total_seconds()
+        cleared: list[Claimed] = []
+        for claimed in picked:
+            reason = reason_to_give_back(
+                now=now,
+                claimed_at=claimed.at,
+                hold_s=hold_s,
+                is_trusted=claimed.lease.is_trusted(now),
+                is_allowed=len(cleared) < allowance,
+            )
+            if reason is None:
+                cleared.append(claimed)
+            else:
+                self._writer.give_back(claimed, reason)
+        return cleared
+
+    async def _send(self, call: _Call) -> None:
+        pushes = [claimed.attempt.push for claimed in call.attempts]
+        timeout = self._channel.limits.timeout
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way[task] = call
+        try:
+            if len(pushes) == 1:
+                outcomes = [await self._client.push(pushes[0], timeout)]
+            else:
+                outcomes = await self._client.push_many(pushes, timeout)
+        except Exception as error:
+            # What the marketplace made of a request whose client failed is not known.
+            log.exception("dispatch.client_failed", channel=self._channel.name)
+            reason = f"the client failed ({type(error).__name__})"
+            outcomes = [Outcome(Kind.UNKNOWN, reason)] * len(pushes)
+        except BaseException:
+            self._abandon(call)
+            raise
+        finally:
+            del self._under_way[task]
+        await self._conclude(call, outcomes)
+
+    def _abandon(self, call: _Call) -> None:
+        """A request was cut off; if it was the probe, the next may be sent."""
+        now, sku = clock.monotonic(), call.attempts[0].attempt.push.sku
+        self._channel.breaker, _ = self._channel.breaker.feed(
+            call.ticket, sku, Outcome(Kind.NOT_SENT), now, clock.jitter()
+        )
+        self._channel.room.set()
+
+    async def _conclude(self, call: _Call, outcomes: Sequence[Outcome]) -> None:
+        channel, now = self._channel, clock.monotonic()
+        duration = timedelta(seconds=now - call.sent_at)
+        # One jitter: those of a call that failed are due together, and share the next ones.
+        jitter = clock.jitter()
+        # The breaker hears of a call once: an answer about any SKU is an answer.
+        answer = min(outcomes, key=lambda outcome: outcome.kind not in (Kind.APPLIED, Kind.REFUSED))
+        if any(outcome.kind is Kind.APPLIED for outcome in outcomes):
+            channel.last_applied = now
+        last = channel.last_applied
+        sku = call.attempts[0].attempt.push.sku
+        channel.breaker, change = channel.breaker.feed(call.ticket, sku, answer, now, jitter)
+        for claimed, outcome in zip(call.attempts, outcomes, strict=True):
+            conclusion = conclude(
+                outcome,
+                failures=claimed.attempt.failures,
+                is_farewell=claimed.attempt.is_farewell,
+                do_others_pass=last is not None and now - last < _OTHERS_PASS_WITHIN_S,
+                # What failed with others in its call has not failed by itself.
+                park_after=channel.limits.park_after if len(call.attempts) == 1 else _NEVER,
+                jitter=jitter,
+            )
+            if self._owned.has(claimed.lease):
+                self._log(claimed, conclusion, duration)
+                self._writer.finish(claimed, conclusion, duration)
+        if change is not None:
+            await self._on_breaker(change, answer)
+
+    def _log(self, claimed: Claimed, conclusion: Conclusion, duration: timedelta) -> None:
+        counts, push = self._channel.counts, claimed.attempt.push
+        counts[conclusion.outcome] += 1
+        fields = {
+            "channel": self._channel.name,
+            "sku": push.sku,
+            "attempt": claimed.attempt_id,
+            "quantity": push.quantity,
+            "duration_ms": round(duration.total_seconds() * 1000, 1),
+        }
+        reason = conclusion.reason
+        if conclusion.outcome == Kind.APPLIED:
+            log.info("dispatch.delivery_acknowledged", **fields)
+        elif conclusion.is_parked:
+            counts["parked"] += 1
+            del fields["channel"]
+            self._channel.parked_lines.add({"reason": reason, **fields})
+            self._channel.log_parked()
+        elif conclusion.outcome == Kind.UNKNOWN:
+            log.warning("dispatch.delivery_in_doubt", reason=reason, **fields)
+        elif conclusion.outcome == GONE:
+            log.info("dispatch.delisting_refused", reason=reason, **fields)
+        else:
+            log.warning("dispatch.delivery_held_up", outcome=conclusion.outcome, reason=reason, **fields)

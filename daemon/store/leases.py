@@ -1,0 +1,128 @@
+"""Leases of slots, the replicas that share them, and what is wrong with a channel."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from daemon.core.outcome import Outcome
+from daemon.core.types import ChannelName, Epoch, Slot
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.foreign_text import storable
+
+_SQL = queries.load("leases")
+
+
+class SlotOf(NamedTuple):
+    """A slot of a channel."""
+
+    channel: ChannelName
+    slot: Slot
+
+
+class Taken(NamedTuple):
+    """A slot that this process holds, under this epoch."""
+
+    channel: ChannelName
+    slot: Slot
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A slot as the database knows it; `holder` is None while there is no valid lease."""
+
+    channel: ChannelName
+    slot: Slot
+    epoch: Epoch
+    holder: str | None
+    taken_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleState:
+    """What is wrong with a channel, since when, and what to do."""
+
+    channel: ChannelName
+    trouble: str
+    reason: str
+    advice: str
+    since: datetime
+
+
+class Leases:
+    """Who owns what. Each method is one statement, however many slots it is about."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_slots(self, channels: Collection[ChannelName]) -> None:
+        """Make the leases of channels that have none yet."""
+        async with self._database.connection("making the leases of the slots") as connection:
+            await connection.execute(_SQL["add_slots"], list(channels))
+
+    async def take(self, slots: Sequence[SlotOf], holder: str, lease: timedelta) -> list[Taken]:
+        """Take those of the slots that have no holder; return which."""
+        channels, numbers = [one.channel for one in slots], [one.slot for one in slots]
+        async with self._database.connection("taking slots") as connection:
+            rows = await connection.fetch(_SQL["take"], channels, numbers, holder, lease)
+        return [Taken(ChannelName(r["channel"]), Slot(r["slot"]), Epoch(r["epoch"])) for r in rows]
+
+    async def renew(self, taken: Sequence[Taken], holder: str, lease: timedelta) -> set[SlotOf]:
+        """Keep the slots; return those that are still ours."""
+        async with self._database.connection("renewing the leases") as connection:
+            rows = await connection.fetch(_SQL["renew"], *_columns(taken), holder, lease)
+        return {SlotOf(ChannelName(row["channel"]), Slot(row["slot"])) for row in rows}
+
+    async def give_up(self, taken: Sequence[Taken], holder: str) -> None:
+        """Let others take the slots at once."""
+        async with self._database.connection("giving slots up") as connection:
+            await connection.execute(_SQL["give_up"], *_columns(taken), holder)
+
+    async def all(self) -> list[LeaseState]:
+        """Return every slot with its owner, by channel and slot."""
+        async with self._database.connection("reading the leases") as connection:
+            rows = await connection.fetch(_SQL["leases"])
+        return [
+            LeaseState(
+                ChannelName(r["channel"]), Slot(r["slot"]), Epoch(r["epoch"]), r["holder"], r["taken_at"]
+            )
+            for r in rows
+        ]
+
+    async def beat(self, holder: str, channels: Sequence[ChannelName], lease: timedelta) -> None:
+        """Say that this replica is alive until a lease from now, and what it serves."""
+        async with self._database.connection("saying that this replica is alive") as connection:
+            await connection.execute(_SQL["beat"], holder, list(channels), lease)
+
+    async def leave(self, holder: str) -> None:
+        """Say that this replica stops."""
+        async with self._database.connection("saying that this replica stops") as connection:
+            await connection.execute(_SQL["leave"], holder)
+
+    async def replicas(self) -> dict[str, frozenset[ChannelName]]:
+        """Return the replicas that are alive, with the channels that they serve."""
+        async with self._database.connection("reading the replicas") as connection:
+            rows = await connection.fetch(_SQL["replicas"])
+        return {row["holder"]: frozenset(ChannelName(name) for name in row["channels"]) for row in rows}
+
+    async def set_trouble(self, channel: ChannelName, holder: str, cause: Outcome | None) -> None:
+        """Keep what is wrong with the channel in this process, where `status` finds it; None: nothing is."""
+        trouble = None if cause is None else (cause.trouble or cause.kind).value
+        async with self._database.connection(f"{channel}: keeping the channel's state") as connection:
+            words = await storable(connection, [cause.reason, cause.advice] if cause else [None, None])
+            await connection.execute(_SQL["set_trouble"], channel, holder, trouble, *words)
+
+    async def troubles(self) -> list[TroubleState]:
+        """Return the channels with something wrong."""
+        async with self._database.connection("reading the channels' states") as connection:
+            rows = await connection.fetch(_SQL["troubles"])
+        return [
+            TroubleState(ChannelName(r["channel"]), r["trouble"], r["reason"], r["advice"], r["since"])
+            for r in rows
+        ]
+
+
+def _columns(taken: Sequence[Taken]) -> tuple[list[ChannelName], list[Slot], list[Epoch]]:
+    return [one.channel for one in taken], [one.slot for one in taken], [one.epoch for one in taken]

@@ -12,7 +12,8 @@ from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError
 from daemon.settings import Settings
-from daemon.store.inspect import Inspector, Server, Unreachable, inspecting, keeps_prepared_statements
+from daemon.store.inspect import Inspector, Server
+from daemon.store.inspect_connecting import Unreachable, inspecting, keeps_prepared_statements
 
 CONNECTION: Final = "database"
 ENCODING: Final = "database encoding"

@@ -9,7 +9,7 @@ import pytest
 from daemon.core.errors import StoreRefused
 from daemon.core.guard import GuardRule
 from daemon.store.guard import Guard
-from daemon.store.inspect import inspecting
+from daemon.store.inspect_connecting import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.tokens import Tokens
 from tests.channels import SEKORM

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.core.errors import StockrelayError, TableLocked
 from daemon.store.database import Database
-from daemon.store.inspect import inspecting
+from daemon.store.inspect_connecting import inspecting
 from daemon.store.inspect_listing import ListingInspector
 from daemon.store.listing import ChannelListing
 from tests.store.place import Connection, Place

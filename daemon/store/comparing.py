@@ -14,7 +14,8 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
-from daemon.store.reconcile import Chunk, ReconcileRun, Reconciles
+from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile_rows import Chunk, ReconcileRun
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 

@@ -21,7 +21,8 @@ from daemon.store.guard import Guard
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
-from daemon.store.reconcile import Chunk, Reconciles
+from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile_rows import Chunk
 from tests.channels import SEKORM
 from tests.store.shop import CHANNEL, EVERY_SLOT, LISTING, SETTLE, Shop
 

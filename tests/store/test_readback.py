@@ -13,7 +13,7 @@ from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.reading import ReadRun
 from daemon.services.reconcile.session import ReconcileLimits, Session
 from daemon.store.database import Database
-from daemon.store.reconcile import ReconcileRun
+from daemon.store.reconcile_rows import ReconcileRun
 from tests.store.place import Place
 from tests.store.test_reconcile import LEASE, NOTHING, Night, sku
 

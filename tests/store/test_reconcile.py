@@ -14,7 +14,8 @@ from daemon.store.answers import Answers
 from daemon.store.comparing import Comparisons, Judged
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
-from daemon.store.reconcile import Chunk, FoundDifference, ReconcileRun, Reconciles
+from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile_rows import Chunk, FoundDifference, ReconcileRun
 from tests.channels import YMATOU
 from tests.store.place import Connection, Place
 from tests.store.shop import CHANNEL, LISTING, Shop

@@ -10,7 +10,7 @@ from daemon.core.types import Push, Sku
 from daemon.marketplaces.client import Compares
 from daemon.services.reconcile.session import Session
 from daemon.store.comparing import ComparedRow
-from daemon.store.reconcile import Chunk, DifferingChunk
+from daemon.store.reconcile_rows import Chunk, DifferingChunk
 
 METHOD: Final = "compare"
 

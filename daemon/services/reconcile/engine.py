@@ -1,7 +1,7 @@
 """Carries one channel's runs out: looks, keeps what became of differences, heals, posts the digest."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, assert_never
@@ -11,22 +11,17 @@ import structlog
 from daemon import clock
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.notice import RECONCILE_DIGEST, Notice
-from daemon.core.reconcile import REMEMBERED, Difference, Seen, Turn, seen
+from daemon.core.reconcile import REMEMBERED, Seen, Turn, seen
 from daemon.core.types import ChannelName
 from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
+from daemon.services.reconcile.report import count, log_end, report_of, shortened
 from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, Session, Tell
 from daemon.store.comparing import Comparisons
-from daemon.store.reconcile import (
-    Counts,
-    DifferingChunk,
-    FoundDifference,
-    ReconcileRun,
-    Reconciles,
-    TurnSummary,
-)
+from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile_rows import FoundDifference, ReconcileRun, TurnSummary
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +100,7 @@ class Reconciler:
         return ended
 
     async def give_up(self, run: ReconcileRun, why: str) -> None:
-        """End a run that can't go on: what it found so far is kept and told. Raises as `carry_out`."""
+        """End a run that can't go on: what it found so far is kept and reported. Raises as `carry_out`."""
         session = Session(run, self.runs, self.comparisons, self.limits, lambda _progress: None)
         method = run.method or self._first_method()
         await self._conclude(session, method, why, clock.monotonic(), _SHOWN)
@@ -166,16 +161,16 @@ class Reconciler:
     ) -> Ended:
         run = session.run
         heal = self.limits.heal and not run.is_dry
-        told = await self._lives(session, shown, heal=heal)
+        summaries = await self._lives(session, shown, heal=heal)
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
             for chunk in chunks:
                 await self.runs.reassert(run, self.limits.lease, chunk.suspects, self.limits.heal_per_s)
         if not run.is_dry:
             await self.runs.age(run, self.limits.lease, REMEMBERED)
-            told = await self.runs.turns(run, shown)
+            summaries = await self.runs.turns(run, shown)
         took = run.age + timedelta(seconds=clock.monotonic() - began)
-        report = _report(run, method, await self.runs.counts(run), told, chunks) | {
+        report = report_of(run, method, await self.runs.counts(run), summaries, chunks) | {
             **(await self._unread(run) if method == METHOD else {}),
             "heal": heal,
             "incomplete": why,
@@ -185,7 +180,7 @@ class Reconciler:
             digest = shortened(report, _SHOWN)
             notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, digest)
             await self.runs.finish(run, why=why, report=digest, notice=notice)
-            _log_end(run, report)
+            log_end(run, report)
         return Ended(run, report, why)
 
     async def _unread(self, run: ReconcileRun) -> dict[str, Any]:
@@ -201,17 +196,17 @@ class Reconciler:
     async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, TurnSummary]:
         """Make of each finding what its life so far says. A dry run keeps nothing, and counts here."""
         run = session.run
-        told: dict[Turn, TurnSummary] = {}
+        summaries: dict[Turn, TurnSummary] = {}
         after = ("", "")
         while findings := await self.runs.next_findings(run, after, _BATCH):
             results = self._judged(findings, heal=heal)
             if run.is_dry:
-                _count(told, results, shown)
+                count(summaries, results, shown)
             elif results:
                 await self.runs.keep(run, self.limits.lease, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)
             session.tell("kept", len(findings), None)
-        return told
+        return summaries
 
     def _judged(
         self, findings: Sequence[FoundDifference], *, heal: bool
@@ -226,88 +221,3 @@ class Reconciler:
                 closed = replace(found.life, is_open=False)
                 results.append((found, Seen(closed, Turn.RESOLVED, is_healed=False)))
         return results
-
-
-def _count(
-    told: dict[Turn, TurnSummary], results: Sequence[tuple[FoundDifference, Seen]], shown: int
-) -> None:
-    for found, result in results:
-        of = told.setdefault(result.turn, TurnSummary())
-        of.many += 1
-        of.listed += found.kind is not Difference.MISSING_IN_LISTING
-        if len(of.items) < shown:
-            of.items.append(
-                {
-                    "class": found.kind.value,
-                    "sku": found.sku,
-                    "ours": found.ours,
-                    "theirs": found.theirs,
-                    "first_seen": result.life.first_seen.isoformat(),
-                    "times_seen": result.life.times_seen,
-                    "heals": result.life.heals,
-                }
-            )
-
-
-def _report(
-    run: ReconcileRun,
-    method: str,
-    counts: Counts,
-    told: Mapping[Turn, TurnSummary],
-    chunks: Sequence[DifferingChunk],
-) -> dict[str, Any]:
-    """What a run came to, as JSON; `more` counts what is left out of its lists."""
-    numbers = {turn: told.get(turn, TurnSummary()) for turn in Turn}
-    differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
-    return {
-        "day": run.day.isoformat(),
-        "method": method,
-        "checked": counts.checked,
-        "agreed": 0 if method == ASSERT else max(0, counts.checked - differing),
-        **{turn.value: numbers[turn].items for turn in Turn},
-        "unnamed_chunks": [
-            {
-                "chunk": chunk.chunk,
-                "first_sku": chunk.suspects[0],
-                "last_sku": chunk.suspects[-1],
-                "skus": len(chunk.suspects),
-                "words": chunk.words,
-            }
-            for chunk in chunks
-        ],
-        "unsettled": counts.unsettled,
-        "parked": counts.parked,
-        "healed": counts.healed,
-        "more": {turn.value: n.many - len(n.items) for turn, n in numbers.items() if n.many > len(n.items)},
-    }
-
-
-def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """The same with at most so many entries in each list; what is left out is counted in `more`."""
-    short, more = dict(report), dict(report["more"])
-    for name, value in report.items():
-        if isinstance(value, list) and len(value) > most:
-            short[name] = value[:most]
-            more[name] = more.get(name, 0) + len(value) - most
-    return short | {"more": more}
-
-
-def _log_end(run: ReconcileRun, report: Mapping[str, Any]) -> None:
-    lists = (*(turn.value for turn in Turn), "unnamed_chunks")
-    fields = {
-        "channel": run.channel,
-        "run": run.run_id,
-        "day": report["day"],
-        "method": report["method"],
-        "checked": report["checked"],
-        **{name: len(report[name]) + report["more"].get(name, 0) for name in lists},
-        "unsettled": report["unsettled"],
-        "set_aside": report.get("set_aside", 0),
-        "without_identifier": report.get("without_identifier", 0),
-        "healed": report["healed"],
-        "duration_s": report["took_s"],
-    }
-    if report["incomplete"] is None:
-        log.info("reconcile.run_finished", **fields)
-    else:
-        log.error("reconcile.run_incomplete", reason=report["incomplete"], **fields)

@@ -14,7 +14,7 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.readback import ReadLimit, ReadPage
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.session import Session
-from daemon.store.reconcile import Chunk
+from daemon.store.reconcile_rows import Chunk
 
 log = structlog.get_logger(__name__)
 

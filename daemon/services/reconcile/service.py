@@ -19,14 +19,14 @@ from daemon.progress import Pulse
 from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import PartnerSilent, RunProgress
-from daemon.store.reconcile import ReconcileRun
+from daemon.store.reconcile_rows import ReconcileRun
 
 log = structlog.get_logger(__name__)
 
 _RETRY_BASE: Final = timedelta(minutes=1)
 _RETRY_CAP: Final = timedelta(minutes=15)
 _WATCH_S: Final = 60.0
-_TELL_S: Final = 30.0
+_LOG_EVERY_S: Final = 30.0
 _TURN_S: Final = 60.0
 """Planning, taking, tidying: what a turn may take beside its statements."""
 
@@ -92,8 +92,28 @@ class ReconcileService:
             is_resumed=run.turn > 1,
         )
         is_last_try = run.age >= reconciler.limits.give_up
+        try:
+            return await self._work(reconciler, run, stop, pulse, is_last_try=is_last_try)
+        except LeaseLost as error:
+            log.warning("reconcile.run_lost", channel=run.channel, run=run.run_id, reason=str(error))
+        except PartnerSilent as error:
+            await self._wait_for_partner(reconciler, run, error)
+        except StockrelayError as error:
+            await self._postpone(reconciler, run, error, is_last_try=is_last_try)
+        return False
+
+    async def _work(
+        self,
+        reconciler: Reconciler,
+        run: ReconcileRun,
+        stop: asyncio.Event,
+        pulse: Pulse,
+        *,
+        is_last_try: bool,
+    ) -> bool:
+        """Work on the run to its end, or until `stop`: another replica may take it at once then."""
         working = asyncio.create_task(
-            reconciler.carry_out(run, _Teller(run), is_last_try=is_last_try), name="reconcile-run"
+            reconciler.carry_out(run, _ProgressLog(run), is_last_try=is_last_try), name="reconcile-run"
         )
         stopping = asyncio.create_task(stop.wait(), name="reconcile-stop")
         try:
@@ -106,35 +126,30 @@ class ReconcileService:
                 await reconciler.runs.release(run)
                 return False
             await working
-        except LeaseLost as error:
-            log.warning("reconcile.run_lost", channel=run.channel, run=run.run_id, reason=str(error))
-            return False
-        except PartnerSilent as error:
-            wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
-            why = f"the partner gives no answer: {error.outcome.reason}"
-            log.warning(
-                "reconcile.run_postponed",
-                channel=run.channel,
-                run=run.run_id,
-                reason=error.outcome.reason,
-                advice=error.outcome.advice,
-                retry_s=round(wait.total_seconds()),
-            )
-            await reconciler.runs.postpone(run, wait, why)
-            return False
-        except StockrelayError as error:
-            await self._postpone(reconciler, run, error, is_last_try=is_last_try)
-            return False
         finally:
             for task in (working, stopping):
                 task.cancel()
             await asyncio.gather(working, stopping, return_exceptions=True)
         return True
 
+    async def _wait_for_partner(
+        self, reconciler: Reconciler, run: ReconcileRun, error: PartnerSilent
+    ) -> None:
+        wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
+        log.warning(
+            "reconcile.run_postponed",
+            channel=run.channel,
+            run=run.run_id,
+            reason=error.outcome.reason,
+            advice=error.outcome.advice,
+            retry_s=round(wait.total_seconds()),
+        )
+        await reconciler.runs.postpone(run, wait, f"the partner gives no answer: {error.outcome.reason}")
+
     async def _postpone(
         self, reconciler: Reconciler, run: ReconcileRun, error: StockrelayError, *, is_last_try: bool
     ) -> None:
-        """Try again later, as when the listing fails; after all this time the next day's run has its turn."""
+        """Try again later, as when the listing fails; after the last try the next day's run has its turn."""
         if is_last_try and not isinstance(error, StoreUnavailable):
             await reconciler.give_up(run, str(error))
             return
@@ -187,18 +202,18 @@ async def _due(reconciler: Reconciler) -> list[date]:
     return schedule.due_days(owed.since, owed.last, owed.now, every=not reconciler.reads_back)
 
 
-class _Teller:
+class _ProgressLog:
     """Logs a run's progress now and then."""
 
     def __init__(self, run: ReconcileRun) -> None:
         self._run = run
-        self._told_at = clock.monotonic()
+        self._logged_at = clock.monotonic()
 
     def __call__(self, progress: RunProgress) -> None:
         now = clock.monotonic()
-        if now - self._told_at < _TELL_S:
+        if now - self._logged_at < _LOG_EVERY_S:
             return
-        self._told_at = now
+        self._logged_at = now
         log.info(
             "reconcile.run_progressed",
             channel=self._run.channel,

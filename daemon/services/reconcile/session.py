@@ -15,7 +15,8 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.schedule import Schedule
 from daemon.store.comparing import ComparedRow, Comparisons
-from daemon.store.reconcile import ReconcileRun, Reconciles
+from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile_rows import ReconcileRun
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,97 @@
+"""What a reconcile came to: its report as JSON, the digest's part of it, the line of the log."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from daemon.core.reconcile import Difference, Seen, Turn
+from daemon.services.reconcile.reading import ASSERT
+from daemon.store.reconcile_rows import Counts, DifferingChunk, FoundDifference, ReconcileRun, TurnSummary
+
+log = structlog.get_logger(__name__)
+
+
+def count(
+    summaries: dict[Turn, TurnSummary], results: Sequence[tuple[FoundDifference, Seen]], shown: int
+) -> None:
+    for found, result in results:
+        of = summaries.setdefault(result.turn, TurnSummary())
+        of.many += 1
+        of.listed += found.kind is not Difference.MISSING_IN_LISTING
+        if len(of.items) < shown:
+            of.items.append(
+                {
+                    "class": found.kind.value,
+                    "sku": found.sku,
+                    "ours": found.ours,
+                    "theirs": found.theirs,
+                    "first_seen": result.life.first_seen.isoformat(),
+                    "times_seen": result.life.times_seen,
+                    "heals": result.life.heals,
+                }
+            )
+
+
+def report_of(
+    run: ReconcileRun,
+    method: str,
+    counts: Counts,
+    summaries: Mapping[Turn, TurnSummary],
+    chunks: Sequence[DifferingChunk],
+) -> dict[str, Any]:
+    """What a run came to, as JSON; `more` counts what is left out of its lists."""
+    numbers = {turn: summaries.get(turn, TurnSummary()) for turn in Turn}
+    differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
+    return {
+        "day": run.day.isoformat(),
+        "method": method,
+        "checked": counts.checked,
+        "agreed": 0 if method == ASSERT else max(0, counts.checked - differing),
+        **{turn.value: numbers[turn].items for turn in Turn},
+        "unnamed_chunks": [
+            {
+                "chunk": chunk.chunk,
+                "first_sku": chunk.suspects[0],
+                "last_sku": chunk.suspects[-1],
+                "skus": len(chunk.suspects),
+                "words": chunk.words,
+            }
+            for chunk in chunks
+        ],
+        "unsettled": counts.unsettled,
+        "parked": counts.parked,
+        "healed": counts.healed,
+        "more": {turn.value: n.many - len(n.items) for turn, n in numbers.items() if n.many > len(n.items)},
+    }
+
+
+def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """The same with at most so many entries in each list; what is left out is counted in `more`."""
+    short, more = dict(report), dict(report["more"])
+    for name, value in report.items():
+        if isinstance(value, list) and len(value) > most:
+            short[name] = value[:most]
+            more[name] = more.get(name, 0) + len(value) - most
+    return short | {"more": more}
+
+
+def log_end(run: ReconcileRun, report: Mapping[str, Any]) -> None:
+    lists = (*(turn.value for turn in Turn), "unnamed_chunks")
+    fields = {
+        "channel": run.channel,
+        "run": run.run_id,
+        "day": report["day"],
+        "method": report["method"],
+        "checked": report["checked"],
+        **{name: len(report[name]) + report["more"].get(name, 0) for name in lists},
+        "unsettled": report["unsettled"],
+        "set_aside": report.get("set_aside", 0),
+        "without_identifier": report.get("without_identifier", 0),
+        "healed": report["healed"],
+        "duration_s": report["took_s"],
+    }
+    if report["incomplete"] is None:
+        log.info("reconcile.run_finished", **fields)
+    else:
+        log.error("reconcile.run_incomplete", reason=report["incomplete"], **fields)

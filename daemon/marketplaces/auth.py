@@ -155,7 +155,7 @@ class TokenSource:
             await asyncio.wait({self._task})
 
     def _start(self, *, is_renewal: bool = False) -> asyncio.Task[StoredToken | Outcome]:
-        """The one refresh of this process. It is nobody's own: whoever waits for it may be cancelled."""
+        """The one refresh of this process. It is a task of its own, because any of its waiters may be cancelled."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._refresh(is_renewal), name=f"{self._channel}-token")
         return self._task
@@ -203,7 +203,7 @@ class TokenSource:
         if isinstance(grant, Outcome):
             self._failed(grant)
             retry_in = timedelta(seconds=self._retry_at - clock.monotonic())
-            # Here, nobody tries until then. Others, such as an operator's check, need not wait as long.
+            # This process waits that long. Others, such as an operator's check, need not.
             await self._store.fail_refresh(retry_in if grant.retry_after else min(retry_in, _SHARED_CAP))
             return grant
         # The partner counts from when it made the token, which was before its answer arrived.
@@ -226,7 +226,7 @@ class TokenSource:
         return token
 
     def _failed(self, failure: Outcome) -> Outcome:
-        """Remember a failure and when the next try may be: no queue of pushes insists on it before."""
+        """Remember a failure and when the next try may be: a queue of pushes makes none before."""
         self._failures += 1
         is_passing = failure.trouble in (None, Trouble.UNREACHABLE, Trouble.THROTTLED)
         base, cap = (_RETRY_BASE, _RETRY_CAP) if is_passing else (_SLOW_BASE, _SLOW_CAP)

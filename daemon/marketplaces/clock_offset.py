@@ -1,4 +1,4 @@
-"""How far this machine's clock is from the partner's."""
+"""How far this machine's clock is from a marketplace's."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -19,8 +19,8 @@ _NOISE: Final = timedelta(seconds=5)
 _HALF_SECOND: Final = timedelta(seconds=0.5)
 
 
-class PartnerClock:
-    """This machine's time, corrected by what the partner complained about. `now` is aware, in UTC.
+class MarketplaceClock:
+    """This machine's time, corrected by what the marketplace complained about. `now` is aware, in UTC.
 
     The offset is measured from every reply, but applied only after the partner refused a time: a proxy with a
     wrong clock in between must not spoil what works.

@@ -12,7 +12,7 @@ REASON_LIMIT: Final = 300
 LONGEST_RETRY_AFTER: Final = timedelta(seconds=300)
 
 write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""JSON as both partners get it: UTF-8, no blanks. One encoder for all, as making one costs more than encoding."""
+"""JSON as marketplaces get it: UTF-8, no blanks. One encoder for all, as making one costs more than encoding."""
 
 DEEPEST: Final = 64
 """Levels of nesting that an answer may have; the documents print five."""

@@ -1,8 +1,8 @@
-"""HTTP to one partner: deadlines, limits, and what each failure says about the request.
+"""HTTP to one marketplace: deadlines, limits, and what each failure means for the request.
 
 The question at every failure is whether the partner may have got the request. Only what happens before a
 connection stands is known not to have been sent. Everything later is unknown, a kept-alive connection that
-the partner had already closed included: from here it cannot be told from one that it closed after reading.
+the partner had already closed included: from here it looks like one that was closed after reading.
 """
 
 import math
@@ -26,13 +26,13 @@ from daemon.core.types import ChannelName
 from daemon.marketplaces.reply import NotDecodedError, decoded, parse_retry_after, words
 
 RESPONSE_CAP: Final = 256 * 1024
-"""Bytes of a reply after decompression; both partners answer in a few hundred."""
+"""Bytes of a reply after decompression; marketplaces answer in a few hundred."""
 HEADER_CAP: Final = 8190
 HEADERS_CAP: Final = 64
 
 _CONNECT_SHARE: Final = 0.8
 """The part of a deadline within which a connection must stand. Below 1, so that running out of time before
-the request was sent is told from running out of time after it."""
+the request was sent can be distinguished from running out of time after it."""
 _KEEPALIVE_S: Final = 15.0
 """Shorter than servers commonly keep a connection, so that it is rarely they who close it under a request."""
 _OK: Final = 200

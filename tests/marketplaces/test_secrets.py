@@ -3,16 +3,20 @@
 import json
 import logging
 from collections.abc import Callable
+from typing import assert_never
 from urllib.parse import quote_plus
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from daemon.core.types import Push, Sku
-from daemon.marketplaces.client import Client
+from daemon.core.types import ChannelName, Push, Sku
+from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.marketplaces.reply import words
 from daemon.marketplaces.sekorm.client import SekormClient
+from daemon.marketplaces.webhook.client import WebhookClient
 from daemon.marketplaces.ymatou.client import YmatouClient
+from tests.marketplaces.cases import webhook_settings
 from tests.marketplaces.conftest import LONG
 from tests.marketplaces.memory import MemoryTokens
 from tests.marketplaces.scripted import Behaviour, Scripted, hang_up, reply
@@ -21,6 +25,7 @@ TOKEN = "tok/SECRET+TOKEN=="
 ACCOUNT = "acc-SECRET-ACCOUNT"
 PASSWORD = "pw/SECRET+PASSWORD&1"
 AUTH_CODE = "SECRET-AUTH-CODE-1234567890"
+HOOK_SECRET = "whsec_" + 6 * "SECRET"
 PUSH = Push(Sku("a"), ("A", "B"), 1)
 GRANT = reply(json.dumps({"code": 0, "data": {"expiresIn": 60, "accessToken": TOKEN}}).encode())
 
@@ -69,10 +74,15 @@ async def listen(partner: Client, store: MemoryTokens) -> None:
         store.held_until = 0.0
         assert_clean(repr(await partner.probe()))
         assert_clean(repr(await partner.push_many([PUSH, PUSH], LONG)))
-        if isinstance(partner, SekormClient):
-            assert_clean(repr(await partner.compare([PUSH], LONG)))
-        if isinstance(partner, YmatouClient):
-            assert_clean(repr(await partner.read_page(1, LONG)))
+        match partner.verification:
+            case Compares(compare):
+                assert_clean(repr(await compare([PUSH], LONG)))
+            case ReadsBack(read_page):
+                assert_clean(repr(await read_page(1, LONG)))
+            case Neither():
+                pass
+            case _ as unknown:
+                assert_never(unknown)
     assert_clean(repr(partner) + repr(vars(partner)))
     assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
 
@@ -98,6 +108,19 @@ async def test_what_ymatou_repeats_of_our_secrets_is_not_shown(
     async with Scripted(answer) as server:
         await listen(make_ymatou(server.url, app_secret=PASSWORD, auth_code=AUTH_CODE), MemoryTokens())
         assert_clean(" ".join(request.line for request in server.requests))
+    assert_clean(caplog.text)
+
+
+@pytest.mark.parametrize("answer", parrots(HOOK_SECRET))
+async def test_what_a_webhook_repeats_of_our_secret_is_not_shown(
+    caplog: pytest.LogCaptureFixture, answer: Behaviour
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Scripted(answer) as server:
+        settings = webhook_settings(server.url, secret=SecretStr(HOOK_SECRET))
+        client = WebhookClient(ChannelName("webhook"), settings)
+        await listen(client, MemoryTokens())
+        await client.close()
     assert_clean(caplog.text)
 
 

@@ -70,3 +70,29 @@ def test_it_needs_a_restart(key: str, variables: Mapping[str, str]) -> None:
 def test_nothing_has_changed() -> None:
     old = settings()
     assert reload(old, settings()) == (old, (), ())
+
+
+TOKYO = {
+    f"channels__tokyo__{name}": value
+    for name, value in {
+        "marketplace": "ymatou", "app_id": "a", "app_secret": "secret-of-tokyo", "auth_code": "c",
+        "listing": "SELECT 1",
+    }.items()
+}  # fmt: skip
+
+
+def test_the_credentials_of_a_channel_of_any_name_take_effect_at_once() -> None:
+    done = reload(settings(**TOKYO), settings(**TOKYO | {"channels__tokyo__auth_code": "another"}))
+    assert (done.changed, done.needs_restart) == (("channels.tokyo.auth_code",), ())
+
+
+def test_a_channel_that_comes_goes_or_moves_to_another_marketplace_needs_a_restart() -> None:
+    moved = {
+        "channels__tokyo__marketplace": "sekorm", "channels__tokyo__account": "a",
+        "channels__tokyo__app_secret": "secret-of-tokyo", "channels__tokyo__listing": "SELECT 1",
+    }  # fmt: skip
+    without, there, elsewhere = settings(), settings(**TOKYO), settings(**moved)
+    for old, new in ((without, there), (there, without), (there, elsewhere)):
+        done = reload(old, new)
+        assert (done.changed, done.needs_restart) == ((), ("channels.tokyo",))
+        assert done.settings == old

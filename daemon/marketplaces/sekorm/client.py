@@ -94,7 +94,7 @@ class SekormClient:
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Send one number. A token that is no longer taken is replaced once, within the same time."""
-        return await self._told(self._update_url, _row(push), timeout)
+        return await self._sent(self._update_url, _row(push), timeout)
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """Send many numbers in one call. There is one answer for all of them.
@@ -104,7 +104,7 @@ class SekormClient:
         check_number(pushes, self.most_per_call)
         if not pushes:
             return []
-        return [await self._told(self._batch_url, _rows(pushes), timeout)] * len(pushes)
+        return [await self._sent(self._batch_url, _rows(pushes), timeout)] * len(pushes)
 
     async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
         """Ask whether the partner holds these numbers, in one call for any number of them.
@@ -125,12 +125,12 @@ class SekormClient:
         answer = await self._call(self._compare_url, _rows(pushes), timeout)
         if isinstance(answer, Outcome):
             return Comparison(None, answer, words=answer.reason)
-        said = self._said(answer, answer.data)
+        words = self._words(answer, answer.data)
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
-            return Comparison(None, Outcome(Kind.UNKNOWN, said), words=said)
+            return Comparison(None, Outcome(Kind.UNKNOWN, words), words=words)
         named = named_skus(answer.message, answer.data, pushes)
         # The code alone decides, whatever else a success may say.
-        return Comparison(answer.code == 0, Outcome(Kind.APPLIED, said), named, said)
+        return Comparison(answer.code == 0, Outcome(Kind.APPLIED, words), named, words)
 
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
@@ -150,7 +150,7 @@ class SekormClient:
         await self._tokens.close()
         await self._transport.close()
 
-    async def _told(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Outcome:
+    async def _sent(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Outcome:
         async def outcome() -> Outcome:
             return self._outcome(await self._call(url, fields, timeout))
 
@@ -188,7 +188,7 @@ class SekormClient:
         if isinstance(answer, Outcome):
             return answer
         # The code alone decides.
-        return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._said(answer))
+        return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._words(answer))
 
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
         grant = await contained(self.channel, self._masked, self._granted(timeout_s), lambda failure: failure)
@@ -233,12 +233,12 @@ class SekormClient:
             return None
         trouble, advice = known
         advice = advice.format(channel=self.channel)
-        return Outcome(Kind.TROUBLE, self._said(answer), trouble, advice=advice)
+        return Outcome(Kind.TROUBLE, self._words(answer), trouble, advice=advice)
 
-    def _said(self, answer: Answer, data: object = None) -> str:
+    def _words(self, answer: Answer, data: object = None) -> str:
         """The partner's words, without our secrets."""
-        told = "" if data is None else f" {_text(data)}"
-        return foreign_words(f"{answer.code} {answer.message}{told}", self._masked)
+        details = "" if data is None else f" {_text(data)}"
+        return foreign_words(f"{answer.code} {answer.message}{details}", self._masked)
 
     def _masked(self, text: str) -> str:
         settings = self._settings

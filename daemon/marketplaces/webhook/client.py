@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from pydantic import SecretBytes
+
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push
 from daemon.marketplaces.client import Neither, SignsRequests, check_number
-from daemon.marketplaces.clock_offset import PartnerClock
+from daemon.marketplaces.clock_offset import MarketplaceClock
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, read_object, write_json
 from daemon.marketplaces.spec import own_section
@@ -54,7 +56,7 @@ class WebhookClient:
             read_statuses=_READ,
         )
         self._url = self._transport.url()
-        self._clock = PartnerClock(channel, now)
+        self._clock = MarketplaceClock(channel, now)
         self._take(settings)
 
     @property
@@ -107,7 +109,7 @@ class WebhookClient:
     def _take(self, settings: WebhookSettings) -> None:
         old = [] if settings.old_secret is None else [settings.old_secret]
         known = [secret.get_secret_value() for secret in (settings.secret, *old)]
-        self._keys = [key_of(secret) for secret in known if secret]
+        self._keys = [SecretBytes(key_of(secret)) for secret in known if secret]
         self._mask = ForeignMask(known)
 
     async def _sent(self, kind: str, data: dict[str, Any], timeout: timedelta) -> Outcome:
@@ -124,7 +126,7 @@ class WebhookClient:
     def _signed(self, name: str, seconds: str, body: bytes) -> dict[str, str]:
         """The headers; while the secret is being changed, with a signature by each."""
         content = f"{name}.{seconds}.".encode() + body
-        digests = [hmac.digest(key, content, "sha256") for key in self._keys]
+        digests = [hmac.digest(key.get_secret_value(), content, "sha256") for key in self._keys]
         signatures = [f"v1,{base64.b64encode(digest).decode()}" for digest in digests]
         return {
             "webhook-id": name,
@@ -133,28 +135,28 @@ class WebhookClient:
         }
 
     def _outcome(self, reply: Reply) -> Outcome:
-        """What a status says. Only 422 is sure to be about the content: with 400 or 404 a receiver may as well say that
-        the signature or the address is wrong, which must not park one SKU after the other."""
+        """Classify a status. Only 422 is certain to be about the content: with 400 or 404 a receiver may mean that the
+        signature or the address is wrong, which must not park one SKU after the other."""
         if reply.status in _ACCEPTED:
             return _APPLIED
-        said = foreign_words(f"HTTP {reply.status} {_words(reply.body)}", self._mask)
+        words = foreign_words(f"HTTP {reply.status} {_words(reply.body)}", self._mask)
         if reply.status == _UNPROCESSABLE:
-            return Outcome(Kind.REFUSED, said)
+            return Outcome(Kind.REFUSED, words)
         if reply.status in _UNAUTHORISED:
             advice = f"check channels.{self.channel}.secret with the receiver"
-            return Outcome(Kind.TROUBLE, said, Trouble.CREDENTIAL, advice=advice)
+            return Outcome(Kind.TROUBLE, words, Trouble.CREDENTIAL, advice=advice)
         if reply.status == _GONE:
             advice = (
                 "the receiver wants no more messages: correct "
                 f"channels.{self.channel}.base_url, or set channels.{self.channel}.enabled = false"
             )
-            return Outcome(Kind.TROUBLE, said, Trouble.DISABLED, advice=advice)
+            return Outcome(Kind.TROUBLE, words, Trouble.DISABLED, advice=advice)
         advice = f"check channels.{self.channel}.base_url and the receiver's log"
-        return Outcome(Kind.UNKNOWN, said, advice=advice)
+        return Outcome(Kind.UNKNOWN, words, advice=advice)
 
 
 def _words(body: bytes) -> str:
-    """What an answer says to people: the text in its JSON under a usual name, or the answer as it is."""
+    """The words of an answer for people: the text in its JSON under a usual name, or the answer as it is."""
     found = read_object(body) or {}
     words = next((found[name] for name in _WORDS if isinstance(found.get(name), str)), None)
     return str(words) if words is not None else body[:_LONGEST_WORDS].decode(errors="replace")

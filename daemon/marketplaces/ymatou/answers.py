@@ -54,7 +54,7 @@ def read_answer(body: bytes) -> Answer | None:
 
 
 def read_results(content: object, asked: Set[str]) -> Results:
-    """The results for a call that told of `asked`.
+    """The results for a call that sent numbers for `asked`.
 
     A refusal that belongs to no SKU of the call, or a result that names none, may mean any SKU without a result.
     """

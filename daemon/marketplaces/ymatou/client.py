@@ -16,7 +16,7 @@ from daemon.core.readback import ReadPage
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push, Sku
 from daemon.marketplaces.client import ReadsBack, SignsRequests, check_number
-from daemon.marketplaces.clock_offset import PartnerClock
+from daemon.marketplaces.clock_offset import MarketplaceClock
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, words, write_json
 from daemon.marketplaces.spec import own_section
@@ -94,7 +94,7 @@ class YmatouClient:
             settings.concurrency,
             settings.ca_file,
         )
-        self._clock = PartnerClock(channel, now)
+        self._clock = MarketplaceClock(channel, now)
         self._take(settings)
         if settings.dialect == "path":
             self._update, self._list_name = self._method("ymatou.skus.stock.update"), "skuStocks"
@@ -195,7 +195,7 @@ class YmatouClient:
     async def _call(
         self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
     ) -> Answer | Outcome:
-        """One call; once more when the partner refuses its time and tells its own."""
+        """One call; a second one when the marketplace refuses the first one's time and its answer has a date."""
         answer = await self._attempt(method, content, deadline, cap)
         is_late = isinstance(answer, Answer) and answer.code == BAD_TIME
         if is_late and self._clock.apply():
@@ -280,7 +280,7 @@ class YmatouClient:
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
 
     def _unread(self, answer: Answer) -> Outcome:
-        """What a code but success says of a page. Only a refusal of the method is one for good."""
+        """Classify a code other than success for a page. Only a refusal of the method is permanent."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code == BAD_NAME:
             return Outcome(Kind.REFUSED, reason, advice=_UNREAD_ADVICE)

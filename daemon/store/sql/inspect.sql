@@ -102,6 +102,7 @@ WITH needed (kind, name, privileges) AS (VALUES
     ('FUNCTION', 'batch_hash', '{EXECUTE}'),
     ('FUNCTION', 'can_hold', '{EXECUTE}'),
     ('FUNCTION', 'canary', '{EXECUTE}'),
+    ('FUNCTION', 'debounced', '{EXECUTE}'),
     ('FUNCTION', 'due', '{EXECUTE}'),
     ('FUNCTION', 'due_sync', '{EXECUTE}'),
     ('FUNCTION', 'falls', '{EXECUTE}'),

@@ -141,8 +141,8 @@ WITH listed AS (
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d (
         channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at, zero_at)
-    SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now, m.now + $3::interval,
-           CASE WHEN $7 AND m.quantity = 0 THEN m.now END
+    SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now,
+           stockrelay.debounced(m.now, m.now, $3, $4), CASE WHEN $7 AND m.quantity = 0 THEN m.now END
     FROM moved AS m
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
@@ -169,7 +169,8 @@ WITH listed AS (
                       ELSE greatest(d.retry_at,
             CASE WHEN d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)
                  THEN excluded.first_dirty_at
-                 ELSE least(excluded.due_at, coalesce(d.first_dirty_at, excluded.first_dirty_at) + $4::interval) END) END
+                 ELSE stockrelay.debounced(coalesce(d.first_dirty_at, excluded.first_dirty_at),
+                                           excluded.first_dirty_at, $3, $4) END) END
     RETURNING d.sku, d.urgent, d.listed_rows, d.identifiers IS NULL AS is_new,
               greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
               coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
@@ -490,66 +491,71 @@ WITH result AS (
     ORDER BY l.slot FOR KEY SHARE
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.attempt_settles, d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason,
-           r.wait_s, r.duration_ms, clock_timestamp() AS now,
-           -- A sync's attempt that no change has overtaken: what is left to do is done in the sync's turn.
+           d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason, r.duration_ms, n.now,
+           n.now + make_interval(secs => r.wait_s) AS retry_at,
+           -- A sync's attempt that no change has overtaken: what is left to do is done in the sync.
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
+           -- Something newer is wanted than what this attempt or an earlier one answers.
+           d.want_seq > greatest(d.acked_seq, d.attempt_seq) AS is_overtaken,
+           r.outcome = 'gone' OR (r.outcome = 'applied' AND d.attempt_settles) AS ends_doubt,
+           d.doubt_at IS NOT NULL AND NOT d.attempt_settles AS stays_doubted,
            -- What was refused is what was sent: identifiers that were marked since then get their own try.
            r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
                AS is_parked
     FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
+    CROSS JOIN LATERAL (SELECT clock_timestamp() AS now) AS n
     WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT k.sku FROM result AS k))
     AND d.attempt_epoch = (SELECT w.epoch FROM owner AS w WHERE w.slot = d.slot)
     ORDER BY d.sku FOR UPDATE OF d
+), ended AS (
+    -- The state in which the attempt leaves its row, by the names of docs/ledger.md. A held row stays held in each of them.
+    SELECT o.*, CASE WHEN o.is_parked THEN 'parked'
+                     WHEN o.outcome = 'applied' AND NOT o.is_overtaken AND NOT o.stays_doubted THEN 'clean'
+                     WHEN o.is_sync AND o.outcome <> 'gone' THEN 'queued for sync'
+                     ELSE 'waiting' END AS state
+    FROM open AS o
 ), done AS (
     UPDATE stockrelay.ledger AS d SET
         attempt_id = NULL, attempt_epoch = NULL, attempt_seq = NULL, attempt_quantity = NULL, attempt_at = NULL,
         attempt_settles = NULL,
-        acked_seq = CASE WHEN o.outcome = 'applied' THEN greatest(d.acked_seq, o.attempt_seq) ELSE d.acked_seq END,
-        acked_quantity = CASE o.outcome WHEN 'applied' THEN o.attempt_quantity WHEN 'gone' THEN 0
+        acked_seq = CASE WHEN e.outcome = 'applied' THEN greatest(d.acked_seq, e.attempt_seq) ELSE d.acked_seq END,
+        acked_quantity = CASE e.outcome WHEN 'applied' THEN e.attempt_quantity WHEN 'gone' THEN 0
                          ELSE d.acked_quantity END,
-        acked_at = CASE WHEN o.outcome IN ('applied', 'gone') THEN o.now ELSE d.acked_at END,
-        doubt_at = CASE WHEN o.outcome = 'unknown' THEN o.now
-                        WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
-                        ELSE d.doubt_at END,
-        doubt_until = CASE WHEN o.outcome = 'unknown' THEN greatest(d.doubt_until, o.attempt_at + $3::interval)
-                           WHEN o.outcome = 'gone' OR (o.outcome = 'applied' AND o.attempt_settles) THEN NULL
+        acked_at = CASE WHEN e.outcome IN ('applied', 'gone') THEN e.now ELSE d.acked_at END,
+        doubt_at = CASE WHEN e.ends_doubt THEN NULL WHEN e.outcome = 'unknown' THEN e.now ELSE d.doubt_at END,
+        doubt_until = CASE WHEN e.ends_doubt THEN NULL
+                           WHEN e.outcome = 'unknown' THEN greatest(d.doubt_until, e.attempt_at + $3::interval)
                            ELSE d.doubt_until END,
-        failures = CASE o.outcome WHEN 'unknown' THEN d.failures + 1 WHEN 'applied' THEN 0 ELSE d.failures END,
-        retry_at = CASE WHEN o.outcome = 'unknown' THEN o.now + make_interval(secs => o.wait_s)
-                        WHEN o.outcome = 'applied' THEN NULL ELSE d.retry_at END,
-        parked_reason = CASE WHEN o.is_parked THEN o.reason ELSE d.parked_reason END,
-        parked_at = CASE WHEN o.is_parked THEN o.now ELSE d.parked_at END,
+        failures = CASE e.outcome WHEN 'unknown' THEN d.failures + 1 WHEN 'applied' THEN 0 ELSE d.failures END,
+        retry_at = CASE e.outcome WHEN 'unknown' THEN e.retry_at WHEN 'applied' THEN NULL ELSE d.retry_at END,
+        parked_reason = CASE e.state WHEN 'parked' THEN e.reason ELSE d.parked_reason END,
+        parked_at = CASE e.state WHEN 'parked' THEN e.now ELSE d.parked_at END,
         -- What was held meanwhile may be the very number that was on its way.
-        held_at = CASE WHEN o.outcome <> 'applied'
-                            OR (d.want_seq > o.attempt_seq
+        held_at = CASE WHEN e.outcome <> 'applied'
+                            OR (d.want_seq > e.attempt_seq
                                 AND CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END
-                                    IS DISTINCT FROM o.attempt_quantity)
+                                    IS DISTINCT FROM e.attempt_quantity)
                        THEN d.held_at END,
-        unacked_since = CASE
-            WHEN o.outcome <> 'applied' THEN coalesce(d.unacked_since, o.attempt_at)
-            WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.first_dirty_at, o.attempt_at)
-            WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN coalesce(d.unacked_since, d.doubt_at) END,
-        urgent = CASE WHEN o.is_parked THEN false
-                      WHEN o.outcome IN ('unknown', 'not_sent', 'trouble') AND NOT o.is_sync
-                      THEN d.urgent OR o.attempt_quantity = 0
-                      ELSE d.urgent END,
-        sync_at = CASE WHEN o.is_parked OR (o.is_sync AND o.outcome = 'gone') THEN NULL
-                       WHEN o.is_sync AND o.outcome = 'unknown' THEN o.now + make_interval(secs => o.wait_s)
-                       WHEN o.is_sync AND o.outcome = 'applied'
-                       THEN CASE WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
-                       ELSE d.sync_at END,
-        due_at = CASE
-            WHEN o.is_parked THEN NULL
-            WHEN o.is_sync AND o.outcome <> 'gone' THEN NULL
-            WHEN o.outcome = 'unknown' THEN greatest(coalesce(d.due_at, o.now), o.now + make_interval(secs => o.wait_s))
-            WHEN o.outcome = 'gone' THEN coalesce(d.due_at, o.now)
-            WHEN o.outcome <> 'applied' THEN greatest(coalesce(d.due_at, o.now), d.retry_at)
-            WHEN d.want_seq > greatest(d.acked_seq, o.attempt_seq) THEN coalesce(d.due_at, o.now)
-            WHEN d.doubt_at IS NOT NULL AND NOT o.attempt_settles THEN d.doubt_until END
-    FROM open AS o WHERE d.channel = $1 AND d.sku = o.sku
+        unacked_since = CASE WHEN e.outcome <> 'applied' THEN coalesce(d.unacked_since, e.attempt_at)
+                             WHEN e.is_overtaken THEN coalesce(d.first_dirty_at, e.attempt_at)
+                             WHEN e.stays_doubted THEN coalesce(d.unacked_since, d.doubt_at) END,
+        urgent = CASE e.state WHEN 'parked' THEN false
+                              WHEN 'waiting' THEN d.urgent OR (e.attempt_quantity = 0
+                                                               AND e.outcome IN ('unknown', 'not_sent', 'trouble'))
+                              ELSE d.urgent END,
+        sync_at = CASE e.state
+            WHEN 'waiting' THEN d.sync_at
+            WHEN 'queued for sync' THEN CASE e.outcome WHEN 'unknown' THEN e.retry_at
+                                                       WHEN 'applied' THEN d.doubt_until
+                                                       ELSE d.sync_at END END,
+        due_at = CASE WHEN e.state = 'waiting' THEN CASE
+            WHEN e.outcome = 'unknown' THEN greatest(d.due_at, e.retry_at)
+            WHEN e.outcome = 'applied' AND NOT e.is_overtaken THEN d.doubt_until
+            WHEN e.outcome IN ('applied', 'gone') THEN coalesce(d.due_at, e.now)
+            ELSE greatest(coalesce(d.due_at, e.now), d.retry_at) END END
+    FROM ended AS e WHERE d.channel = $1 AND d.sku = e.sku
     RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due,
-              CASE WHEN o.outcome = 'applied' THEN extract(epoch FROM o.now - o.unacked_since)::float8 END AS took_s
+              CASE WHEN e.outcome = 'applied' THEN extract(epoch FROM e.now - e.unacked_since)::float8 END AS took_s
 ), logged AS (
     SELECT stockrelay.log_attempts($1 || '/' || (SELECT min(l.slot) FROM stockrelay.lease AS l WHERE l.channel = $1 AND l.holder = $2), array_agg(ROW(
         o.attempt_at, o.attempt_id, $1, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch, o.outcome,

@@ -68,6 +68,12 @@ CREATE INDEX ledger_sync ON stockrelay.ledger (channel, slot, sync_at) WHERE syn
 -- By a hash, as identifiers may be longer than an index takes.
 CREATE INDEX ledger_identifiers ON stockrelay.ledger (channel, hash_array_extended(listed_identifiers, 0)) WHERE listed_rows > 0;
 
+-- The debounce: when a row is due that changes now. Each change defers it by `quiet`, but not beyond `max_wait` after the
+-- first change that has not been sent.
+CREATE FUNCTION stockrelay.debounced(first_dirty_at timestamptz, now timestamptz, quiet interval, max_wait interval)
+RETURNS timestamptz LANGUAGE sql STABLE
+RETURN least(now + quiet, first_dirty_at + max_wait);
+
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
 -- against the highest number the partner may hold. Leaving the listing is falling to zero.
 CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)

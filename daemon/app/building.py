@@ -15,9 +15,9 @@ from daemon.app.configuration import titles
 from daemon.core.guard import GuardRule
 from daemon.core.plan import Problem
 from daemon.core.types import ChannelName
+from daemon.liveness import Watchdog
 from daemon.marketplaces.client import Client
 from daemon.marketplaces.registry import spec_of
-from daemon.progress import Pulse
 from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch import Limits
 from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
@@ -241,14 +241,14 @@ def delivery_policy(settings: Settings) -> DeliveryPolicy:
     )
 
 
-def notifier(settings: Settings, database: Database, pulse: Pulse) -> Notifier:
+def notifier(settings: Settings, database: Database, watchdog: Watchdog) -> Notifier:
     """Build the notification service. Raises ConfigError."""
     return Notifier(
         Outbox(database),
         receivers(settings),
         sorted(settings.enabled_channels()),
         delivery_policy(settings),
-        pulse,
+        watchdog,
     )
 
 

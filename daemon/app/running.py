@@ -138,9 +138,9 @@ async def _wait_for_database(
             await Identity(pools[0]).check(confirmed_per_s(settings), longest_settle(settings))
         except StoreUnavailable as error:
             log.warning("run.database_awaited", reason=str(error))
-            readiness.told(DATABASE, error)
+            readiness.report(DATABASE, error)
         else:
-            readiness.told(DATABASE, None)
+            readiness.report(DATABASE, None)
             return True
         try:
             await asyncio.wait_for(stop.wait(), _START_RETRY_S)
@@ -158,7 +158,7 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     settings = reloading.settings
-    readiness, pulse = watch.readiness, watch.progress.pulse
+    readiness, watchdog = watch.readiness, watch.liveness.watchdog
     channels = settings.enabled_channels()
     database, leases = pools.shared, Leases(pools.leases)
     ledgers = ledgers_of(settings, database, pools.claims)
@@ -171,15 +171,15 @@ async def _serve(
             holder,
             partial(leases.set_trouble, name, holder),
             observer=watch.metrics,
-            progress=watch.progress,
+            liveness=watch.liveness,
         )
     sharing = SlotSharing(
         leases,
         dispatchers,
         holder,
         settings.run.lease,
-        on_look=partial(readiness.told, SLOTS),
-        pulse=pulse("slots"),
+        on_look=partial(readiness.report, SLOTS),
+        watchdog=watchdog("slots"),
     )
 
     changelog, identity = ChangeLog(database), Identity(database)
@@ -192,8 +192,8 @@ async def _serve(
                 settings.run.resync,
                 partial(_wake, dispatchers[name]),
                 sharing.owns_all,
-                partial(readiness.told, f"{INTAKE} {name}"),
-                pulse(f"intake-{name}"),
+                partial(readiness.report, f"{INTAKE} {name}"),
+                watchdog(f"intake-{name}"),
             )
             for name, ledger in ledgers.items()
         }
@@ -214,7 +214,7 @@ async def _serve(
             if (dispatcher := dispatchers.get(ChannelName(channel))) is not None:
                 dispatcher.hear()
         elif payload == "slot":
-            sharing.heeding.hear()
+            sharing.throttle.request()
         elif payload == "resync":
             reading.hear_resync()
         else:
@@ -229,8 +229,10 @@ async def _serve(
         if has_failed_over:
             reading.begin_again()
 
-    doorbell = Doorbell(connect_options(settings, is_direct=True), on_ring, on_connected, pulse("doorbell"))
-    telling = notifier(settings, database, pulse("notify"))
+    doorbell = Doorbell(
+        connect_options(settings, is_direct=True), on_ring, on_connected, watchdog("doorbell")
+    )
+    telling = notifier(settings, database, watchdog("notify"))
     reloading.follow(lambda now, _recipients: take_limits(clients, dispatchers, now))
     reloading.follow(partial(take_rest, doorbell, telling))
     health = CaptureHealth(
@@ -243,10 +245,10 @@ async def _serve(
         wants_doorbell=settings.database.doorbell,
         listings=listing_health(settings, database),
         observer=watch.metrics,
-        pulse=pulse("capture-health"),
+        watchdog=watchdog("capture-health"),
     )
     pauses = PauseWatch(
-        Pauses(database), settings.run.poll, partial(readiness.told, DATABASE), pulse("pauses")
+        Pauses(database), settings.run.poll, partial(readiness.report, DATABASE), watchdog("pauses")
     )
     watched = [
         Watched(
@@ -264,7 +266,7 @@ async def _serve(
             one,
             lambda: doorbell.is_listening,
             watch.tell_counted,
-            pulse(f"heartbeat-{one.ledger.channel}"),
+            watchdog(f"heartbeat-{one.ledger.channel}"),
         )
         for one in watched
     }
@@ -275,17 +277,17 @@ async def _serve(
         list(ledgers),
         watch.metrics,
         settings.run.heartbeat,
-        pulse("gauges"),
+        watchdog("gauges"),
     )
     configurations = ConfigurationWatch(
         Replicas(database),
         holder,
         lambda: reloading.fingerprints,
         settings.run.heartbeat,
-        pulse("configurations"),
+        watchdog("configurations"),
     )
     maintenance = Maintenance(
-        changelog, settings.history.keep, pulse=pulse("maintenance"), heads=Audit(database).heads
+        changelog, settings.history.keep, watchdog=watchdog("maintenance"), heads=Audit(database).heads
     )
     services: dict[str, Run] = {
         "doorbell": doorbell.run,
@@ -296,7 +298,7 @@ async def _serve(
         "configurations": configurations.run,
         **{
             f"guard-{name}": GuardService(
-                Guard(database), name, guard_rule(settings), settings.run.poll, pulse(f"guard-{name}")
+                Guard(database), name, guard_rule(settings), settings.run.poll, watchdog(f"guard-{name}")
             ).run
             for name in ledgers
         },
@@ -320,7 +322,7 @@ def _nightly(
     if not settings.reconcile.enabled:
         return {}
     return {
-        f"reconcile-{name}": ReconcileService([built], holder, Outbox(database).post, watch.progress).run
+        f"reconcile-{name}": ReconcileService([built], holder, Outbox(database).post, watch.liveness).run
         for name, built in reconcilers(settings, database, clients).items()
     }
 

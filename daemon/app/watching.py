@@ -14,12 +14,12 @@ from daemon.app.reloading import Reloading
 from daemon.app.status import status
 from daemon.app.supervising import Run, Supervisor
 from daemon.core.types import ChannelName
+from daemon.liveness import Liveness
 from daemon.logs import Log
 from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 from daemon.ops.http import Page, listening
 from daemon.ops.metrics import Counted, Metrics
 from daemon.ops.pages import StatusPage, alive, measured, ready
-from daemon.progress import Progress
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
 from daemon.services.intake import Intakes
@@ -44,7 +44,7 @@ class Watching:
     """The parts of one process that others tell how they are doing."""
 
     def __init__(self, settings: Settings, stop: asyncio.Event, log_state: Log) -> None:
-        self.progress = Progress(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
+        self.liveness = Liveness(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
         self.readiness = Readiness(
             stop.is_set,
             _SILENCE_S + settings.run.poll_s,
@@ -53,7 +53,7 @@ class Watching:
         self.metrics = Metrics(settings.enabled_channels())
         live = self.metrics.live
         live.follow("stockrelay_ready", lambda: not self.readiness.reasons())
-        live.follow("stockrelay_stalled_loops", lambda: len(self.progress.stalled()))
+        live.follow("stockrelay_stalled_loops", lambda: len(self.liveness.stalled()))
         live.follow("stockrelay_log_lines_dropped", lambda: log_state.dropped)
         live.follow("stockrelay_log_stalled_seconds", lambda: log_state.stalled_s)
 
@@ -114,7 +114,7 @@ async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading
     """Watch, and answer on the ops port, until the very end. Raises ConfigError when the port can't be had."""
     log_state = reloading.log_state
     parts = Watching(settings, stop, log_state)
-    loop_watch = LoopWatch(parts.progress.pulse("event-loop"), parts.metrics.loop_lagged)
+    loop_watch = LoopWatch(parts.liveness.watchdog("event-loop"), parts.metrics.loop_lagged)
     helpers: dict[str, Run] = {
         "loop-watch": loop_watch.run,
         "log-repeats": lambda _stop: _tell_repeats(log_state),
@@ -156,7 +156,7 @@ async def _told_to_the_service_manager(
         yield
         return
     stop_within = settings.run.grace + timedelta(seconds=_STOP_S)
-    notifier = SystemdNotifier(manager, parts.readiness.reasons, parts.progress.stalled, stop_within)
+    notifier = SystemdNotifier(manager, parts.readiness.reasons, parts.liveness.stalled, stop_within)
     async with asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stop), name="sdnotify")
         yield
@@ -166,7 +166,7 @@ async def _told_to_the_service_manager(
 async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -> AsyncIterator[None]:
     status_page = StatusPage(lambda: status(reloading.settings))
     pages: dict[str, Page] = {
-        "/livez": alive(parts.progress),
+        "/livez": alive(parts.liveness),
         "/readyz": ready(parts.readiness.reasons),
         "/metrics": measured(parts.metrics),
         "/status": status_page,

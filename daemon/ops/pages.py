@@ -8,9 +8,9 @@ import structlog
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
+from daemon.liveness import Liveness
 from daemon.ops.http import HttpReply, Page, as_json
 from daemon.ops.metrics import CONTENT_TYPE, Metrics
-from daemon.progress import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -21,13 +21,13 @@ _DUTY: Final = 20.0
 """A status that takes long is kept for so many times as long."""
 
 
-def alive(progress: Progress) -> Page:
+def alive(liveness: Liveness) -> Page:
     """200 with the loops while each keeps its promise; 503 names those that do not: only a restart helps."""
 
     async def livez() -> HttpReply:
-        stalled = progress.stalled()
+        stalled = liveness.stalled()
         if not stalled:
-            return as_json(200, {"status": "alive", "loops": progress.watched()})
+            return as_json(200, {"status": "alive", "loops": liveness.watched()})
         loops = [{"loop": one.name, "overdue_s": round(one.overdue_s, 1)} for one in stalled]
         return as_json(503, {"status": "stalled", "stalled": loops})
 

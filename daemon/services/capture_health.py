@@ -28,7 +28,7 @@ from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnava
 from daemon.core.finding import Finding
 from daemon.core.spelling import judge_spellings, subject
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.capture_health import CaptureHealthStore, Capturing
 from daemon.store.dependencies import Dependencies
@@ -78,7 +78,7 @@ class CaptureHealth:
         wants_doorbell: bool,
         listings: Listings | None = None,
         observer: HealthObserver | None = None,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
         heard_within: timedelta = _HEARD_WITHIN,
         read_within: timedelta = _READ_WITHIN,
     ) -> None:
@@ -91,7 +91,7 @@ class CaptureHealth:
         self._wants_doorbell = wants_doorbell
         self._listings = listings
         self._observer = observer
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._heard_within = heard_within
         self._read_within = read_within
         self._bell = asyncio.Event()
@@ -112,7 +112,7 @@ class CaptureHealth:
             return Interval(min(soon, self._every).total_seconds())
 
         pace = Pace(self._every.total_seconds(), _LONGEST_LOOK_S)
-        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         # What was unread before an outage says nothing about who reads after it.

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from daemon.core.errors import StockrelayError
-from daemon.progress import Pulse
+from daemon.liveness import Watchdog
 from daemon.services.loop import Pace, run_loop
 from daemon.settings.fingerprints import differing
 from daemon.store.replicas import Replicas
@@ -28,20 +28,20 @@ class ConfigurationWatch:
         holder: str,
         ours: Callable[[], Mapping[str, str]],
         every: timedelta,
-        pulse: Pulse,
+        watchdog: Watchdog,
     ) -> None:
         self._replicas = replicas
         self._holder = holder
         self._ours = ours
         self._every_s = every.total_seconds()
-        self._pulse = pulse
+        self._watchdog = watchdog
         self._differing: dict[str, tuple[str, ...]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped."""
         first_s = min(_FIRST_LOOK_S, self._every_s)
         pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=first_s)
-        await run_loop(self._look, stop, self._pulse, pace, self._on_failure)
+        await run_loop(self._look, stop, self._watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.debug("run.configurations_unavailable", reason=str(error))

@@ -11,7 +11,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import Interval, backoff
 from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailable
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.connecting import ConnectOptions
 from daemon.store.listener import listening
@@ -43,12 +43,12 @@ class Doorbell:
         options: ConnectOptions,
         on_ring: Callable[[str], None],
         on_connected: Callable[[], Awaitable[None]],
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.options = options
         self._on_ring = on_ring
         self._on_connected = on_connected
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self.is_listening = False
         self._failures = 0
         self._losses = 0
@@ -57,19 +57,19 @@ class Doorbell:
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until stopped. Raises ForeignDatabase when the server turns out to be a copy."""
         step, pace = partial(self._listen, stop), Pace(0.0, _CONNECT_S)
-        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
         self.is_listening = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
         async with listening(self.options, self._ring) as listener:
-            self._pulse.beat(_COMPARED_S)
+            self._watchdog.beat(_COMPARED_S)
             await self._on_connected()
             log.info("doorbell.listening", pid=listener.pid)
             self.is_listening = True
             self._failures = 0
             self._since = clock.monotonic()
             while not await clock.wait_any(BEAT.total_seconds(), stop):
-                self._pulse.beat(3 * BEAT.total_seconds())
+                self._watchdog.beat(3 * BEAT.total_seconds())
                 if not await listener.beat(BEAT):
                     raise StoreUnavailable(
                         "the server forgot our LISTEN: a pooler in transaction mode stands between; set "

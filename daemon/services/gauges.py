@@ -10,7 +10,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse
+from daemon.liveness import Watchdog
 from daemon.services.loop import Pace, run_loop
 from daemon.store.answers import ChannelState
 from daemon.store.outbox import NoticeBacklog
@@ -56,19 +56,19 @@ class GaugeReader:
         channels: Sequence[ChannelName],
         gauges: Gauges,
         every: timedelta,
-        pulse: Pulse,
+        watchdog: Watchdog,
     ) -> None:
         self._states = states
         self._notices = notices
         self._channels = channels
         self._gauges = gauges
         self._every_s = every.total_seconds()
-        self._pulse = pulse
+        self._watchdog = watchdog
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read at once and then at intervals until stopped."""
         pace = Pace(self._every_s, longest_step_s=self._every_s)
-        await run_loop(self._read, stop, self._pulse, pace, self._on_failure)
+        await run_loop(self._read, stop, self._watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.debug("metrics.reading_delayed", reason=str(error))

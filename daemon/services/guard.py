@@ -13,7 +13,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.guard import GuardState, Question, Released
 
@@ -61,14 +61,14 @@ class GuardService:
         channel: ChannelName,
         rule: GuardRule | None,
         every: timedelta,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._guard = guard
         self._channel = channel
         self._rule = rule
         self._every_s = every.total_seconds()
         self._pace = Pace(self._every_s, _LONGEST_LOOK_S, base=_BACKOFF_BASE, cap=_BACKOFF_CAP)
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._tidy_at = self._look_at = clock.monotonic()
         # How many are held, since when it is that many, and since when any are.
         self._held: int | None = None
@@ -77,7 +77,7 @@ class GuardService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at intervals until stopped."""
-        await run_loop(self._step, stop, self._pulse, self._pace, self._on_failure)
+        await run_loop(self._step, stop, self._watchdog, self._pace, self._on_failure)
 
     async def _step(self) -> None:
         await self._look()

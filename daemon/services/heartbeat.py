@@ -12,7 +12,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.ledger import Backlog
 
@@ -53,13 +53,13 @@ class Heartbeat:
         watched: Watched,
         is_listening: Callable[[], bool],
         tell: Tell,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._every_s = every.total_seconds()
         self._watched = watched
         self._is_listening = is_listening
         self._tell = tell
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._last: Counter[str] = Counter()
         self._since = 0.0
 
@@ -67,7 +67,7 @@ class Heartbeat:
         """Beat until stopped."""
         self._since = clock.monotonic()
         pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=self._every_s)
-        await run_loop(self._beat, stop, self._pulse, pace, self._on_failure)
+        await run_loop(self._beat, stop, self._watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.warning("heartbeat.counting_failed", channel=self._watched.ledger.channel, reason=str(error))

@@ -8,7 +8,7 @@ from datetime import timedelta
 from daemon import clock
 from daemon.core.backoff import Interval, backoff
 from daemon.core.errors import StockrelayError
-from daemon.progress import Pulse
+from daemon.liveness import Watchdog
 
 Step = Callable[[], Awaitable[Interval | None]]
 """Returns the pause until the next step; None: the usual one."""
@@ -30,7 +30,12 @@ class Pace:
 
 
 async def run_loop(
-    step: Step, stop: asyncio.Event, pulse: Pulse, pace: Pace, on_failure: OnFailure, *wakes: asyncio.Event
+    step: Step,
+    stop: asyncio.Event,
+    watchdog: Watchdog,
+    pace: Pace,
+    on_failure: OnFailure,
+    *wakes: asyncio.Event,
 ) -> None:
     """Take steps until `stop`. A signal of `wakes` ends a pause early; the step clears it.
 
@@ -38,13 +43,13 @@ async def run_loop(
     """
     failures = 0
     pause = Interval(pace.first_s)
-    with pulse:
+    with watchdog:
         while True:
-            pulse.beat(pause.seconds)
+            watchdog.beat(pause.seconds)
             await clock.wait_any(pause.seconds, stop, *(wakes if pause.is_wakeable else ()))
             if stop.is_set():
                 return
-            pulse.beat(pace.longest_step_s)
+            watchdog.beat(pace.longest_step_s)
             try:
                 pause = await step() or Interval(pace.every_s)
                 failures = 0

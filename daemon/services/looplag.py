@@ -6,7 +6,7 @@ from typing import Final
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
-from daemon.progress import Pulse
+from daemon.liveness import Watchdog
 from daemon.services.loop import Pace, run_loop
 
 EVERY_S: Final = 0.5
@@ -16,8 +16,10 @@ _PATIENCE_S: Final = 10.0
 class LoopWatch:
     """Calls `observe(lag_s)` twice a second with how late the loop woke it: every other task waits as long."""
 
-    def __init__(self, pulse: Pulse, observe: Callable[[float], None], every_s: float = EVERY_S) -> None:
-        self._pulse = pulse
+    def __init__(
+        self, watchdog: Watchdog, observe: Callable[[float], None], every_s: float = EVERY_S
+    ) -> None:
+        self._watchdog = watchdog
         self._observe = observe
         self._every_s = every_s
         self._due_at = 0.0
@@ -26,7 +28,7 @@ class LoopWatch:
         """Measure until stopped."""
         pace = Pace(self._every_s, longest_step_s=_PATIENCE_S, first_s=self._every_s)
         self._due_at = clock.monotonic() + self._every_s
-        await run_loop(self._measure, stop, self._pulse, pace, _raise)
+        await run_loop(self._measure, stop, self._watchdog, pace, _raise)
 
     async def _measure(self) -> None:
         self._observe(max(0.0, clock.monotonic() - self._due_at))

@@ -10,7 +10,7 @@ import structlog
 from daemon import clock
 from daemon.core.audit import Head
 from daemon.core.errors import StockrelayError
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.changelog import ChangeLog
 
@@ -34,7 +34,7 @@ class Maintenance:
         self,
         changelog: ChangeLog,
         keep: timedelta,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
         heads: ReadHeads | None = None,
     ) -> None:
         self._heads = heads
@@ -42,11 +42,11 @@ class Maintenance:
         self._changelog = changelog
         self._keep = keep
         self._roll_at = float("-inf")
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take a step every minute until stopped; a failure waits for the next."""
-        await run_loop(self._step, stop, self._pulse, _PACE, self._on_failure)
+        await run_loop(self._step, stop, self._watchdog, _PACE, self._on_failure)
 
     async def _step(self) -> None:
         if clock.monotonic() >= self._roll_at:

@@ -20,7 +20,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.notice import GUARD_QUESTION, NOTIFICATION_FAILED, Notice
 from daemon.core.notifications import Language, Notification
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.outbox import DeliveryReport, Outbox, Taken
 
@@ -79,13 +79,13 @@ class Notifier:
         receivers: Sequence[Receiver],
         channels: Sequence[ChannelName],
         policy: DeliveryPolicy,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._outbox = outbox
         self._receivers = receivers
         self._channels = channels
         self._policy = policy
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._look_at = self._forget_at = float("-inf")
 
     def use(self, receivers: Sequence[Receiver], policy: DeliveryPolicy) -> None:
@@ -103,7 +103,7 @@ class Notifier:
 
         longest_step_s = _LONGEST_TURN_S + self._policy.timeout.total_seconds()
         pace = Pace(_POLL_S, longest_step_s, base=timedelta(seconds=_POLL_S), cap=_BACKOFF_CAP)
-        await run_loop(step, stop, self._pulse, pace, self._on_failure)
+        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
 
     async def _step(self, stop: asyncio.Event) -> bool:
         """Post what is due and deliver the next message; whether there was one."""

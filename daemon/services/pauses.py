@@ -8,7 +8,7 @@ import structlog
 
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.control import Pause, Pauses
 
@@ -18,20 +18,20 @@ log = structlog.get_logger(__name__)
 class PauseWatch:
     """Looks at intervals. That nothing is sent does not depend on it: claims look for themselves.
 
-    `told` hears after each look how the database took it: an error, or None.
+    `report` hears after each look how the database took it: an error, or None.
     """
 
     def __init__(
         self,
         pauses: Pauses,
         every: timedelta,
-        told: Callable[[StockrelayError | None], None],
-        pulse: Pulse | None = None,
+        report: Callable[[StockrelayError | None], None],
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._pauses = pauses
         self._every_s = every.total_seconds()
-        self._told = told
-        self._pulse = pulse or unwatched()
+        self._report = report
+        self._watchdog = watchdog or unwatched()
         self._paused: dict[ChannelName, Pause] = {}
 
     def is_paused(self, channel: ChannelName) -> bool:
@@ -41,15 +41,15 @@ class PauseWatch:
     async def run(self, stop: asyncio.Event) -> None:
         """Look until stopped. Other services report a database that does not answer."""
         pace = Pace(self._every_s, longest_step_s=self._every_s)
-        await run_loop(self._look, stop, self._pulse, pace, self._on_failure)
+        await run_loop(self._look, stop, self._watchdog, pace, self._on_failure)
 
     async def _look(self) -> None:
         self._note(await self._pauses.all())
-        self._told(None)
+        self._report(None)
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.debug("control.pauses_unavailable", reason=str(error))
-        self._told(error)
+        self._report(error)
 
     def _note(self, paused: dict[ChannelName, Pause]) -> None:
         for channel, pause in paused.items():

@@ -49,7 +49,7 @@ class Readiness:
         """It is there (again)."""
         self._lacking.pop(what, None)
 
-    def told(self, what: str, error: StockrelayError | None) -> None:
+    def report(self, what: str, error: StockrelayError | None) -> None:
         """Whoever asks the database for `what` says what came of it; None: it did what it was asked."""
         if what == DATABASE:
             self._note_database(error)

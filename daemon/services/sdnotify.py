@@ -1,6 +1,6 @@
 """Tells the service manager how the daemon stands: ready, alive, stopping (sd_notify(3)).
 
-Alive means that every loop makes progress, not that this one does: a daemon whose dispatcher hangs is restarted. The
+Alive means that every loop makes liveness, not that this one does: a daemon whose dispatcher hangs is restarted. The
 database and the partners have no say in it, or an outage of theirs would become a storm of restarts.
 """
 
@@ -15,8 +15,8 @@ import structlog
 
 from daemon import clock
 from daemon.core.errors import StockrelayError
+from daemon.liveness import Stalled, unwatched
 from daemon.logs import visible
-from daemon.progress import Stalled, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.settings import ServiceManager
 

@@ -11,8 +11,8 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.sharing import moves
 from daemon.core.types import ChannelName, Epoch, Slot
-from daemon.progress import Pulse, unwatched
-from daemon.services.heeding import Heeding
+from daemon.liveness import Watchdog, unwatched
+from daemon.services.throttle import Throttle
 from daemon.store.leases import Leases, LeaseState, SlotOf, Taken
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class SlotSharing:
         *,
         is_guest: bool = False,
         on_look: Callable[[StockrelayError | None], None] = lambda _error: None,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._leases = leases
         self._servers = servers
@@ -95,7 +95,7 @@ class SlotSharing:
         self._trusted_s = lease.total_seconds() * (1 - _UNTRUSTED)
         self._is_guest = is_guest
         self._on_look = on_look
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._held: dict[SlotOf, Lease] = {}
         self._slots: dict[ChannelName, int] = {}
         self._has_added = False
@@ -103,7 +103,7 @@ class SlotSharing:
         self._beat_at = float("-inf")
         self._is_unread = False
         self.wake = clock.Signal()
-        self.heeding = Heeding(self.wake.set, _LOOK_S)
+        self.throttle = Throttle(self.wake.set, _LOOK_S)
 
     def owned(self, channel: ChannelName) -> int:
         """How many of the channel's slots are ours."""
@@ -118,7 +118,7 @@ class SlotSharing:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(self._renew(), name="renew-leases")
             try:
-                with self._pulse:
+                with self._watchdog:
                     await self._share(stop)
             finally:
                 renewing.cancel()
@@ -127,7 +127,7 @@ class SlotSharing:
     async def _share(self, stop: asyncio.Event) -> None:
         has_left = self._is_guest
         while self._held or not stop.is_set():
-            self._pulse.beat(_LOOK_S)
+            self._watchdog.beat(_LOOK_S)
             self.wake.clear()
             if stop.is_set() and not has_left:
                 # Before anything is given up: it is for the others, however long the last request takes.
@@ -154,7 +154,7 @@ class SlotSharing:
             self._is_unread = True
             return error
         self._is_unread = False
-        self.heeding.followed(is_vain=self._held.keys() == before)
+        self.throttle.done(is_vain=self._held.keys() == before)
         return None
 
     async def _look(self) -> None:

@@ -23,12 +23,12 @@ GRACE_S = 3.0
 STUCK_ON_DEMAND = """
 import gc, signal, time
 from daemon.__main__ import main
-from daemon.progress import Progress
+from daemon.liveness import Liveness
 
 def stall(*_):
     for one in gc.get_objects():
-        if isinstance(one, Progress):
-            one.pulse("stuck-on-demand").beat(-1e9)
+        if isinstance(one, Liveness):
+            one.watchdog("stuck-on-demand").beat(-1e9)
 
 signal.signal(signal.SIGRTMIN, lambda *_: time.sleep(600))
 signal.signal(signal.SIGRTMAX, stall)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from daemon.progress import Stalled
+from daemon.liveness import Stalled
 from daemon.services.sdnotify import SystemdNotifier
 from daemon.settings import ServiceManager, take_service_manager
 from tests.host.manager import Manager

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from daemon.core.errors import StockrelayError
+from daemon.liveness import Liveness
 from daemon.ops.asking import Health, ask
 from daemon.ops.http import listening
 from daemon.ops.pages import alive
-from daemon.progress import Progress
 from daemon.services.looplag import LoopWatch
 
 
@@ -30,13 +30,13 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def progress(watch: Watch) -> Progress:
-    return Progress(now=watch)
+def liveness(watch: Watch) -> Liveness:
+    return Liveness(now=watch)
 
 
 @pytest.fixture
-async def port(progress: Progress) -> AsyncIterator[int]:
-    async with listening("127.0.0.1", 0, {"/livez": alive(progress)}) as found:
+async def port(liveness: Liveness) -> AsyncIterator[int]:
+    async with listening("127.0.0.1", 0, {"/livez": alive(liveness)}) as found:
         yield found
 
 
@@ -72,13 +72,13 @@ def _stand_still_until(event: threading.Event) -> None:
 
 
 async def test_a_loop_that_waits_for_ever_is_named_and_the_others_are_not(
-    port: int, watch: Watch, progress: Progress
+    port: int, watch: Watch, liveness: Liveness
 ) -> None:
     turned: asyncio.Queue[float] = asyncio.Queue()
     well = asyncio.create_task(
-        LoopWatch(progress.pulse("event-loop"), turned.put_nowait, 0.001).run(asyncio.Event())
+        LoopWatch(liveness.watchdog("event-loop"), turned.put_nowait, 0.001).run(asyncio.Event())
     )
-    hangs = asyncio.create_task(_hang(progress))
+    hangs = asyncio.create_task(_hang(liveness))
     assert (await asked(port)).is_well
     watch.now += 31.0
     _empty(turned)
@@ -93,9 +93,9 @@ async def test_a_loop_that_waits_for_ever_is_named_and_the_others_are_not(
     assert (await asked(port)).is_well
 
 
-async def _hang(progress: Progress) -> None:
-    with progress.pulse("dispatch") as pulse:
-        pulse.beat(30.0)
+async def _hang(liveness: Liveness) -> None:
+    with liveness.watchdog("dispatch") as watchdog:
+        watchdog.beat(30.0)
         await asyncio.Event().wait()
 
 

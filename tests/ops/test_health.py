@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemon.core.errors import StockrelayError
+from daemon.liveness import Liveness
 from daemon.ops.asking import ask
 from daemon.ops.http import HttpReply, Page, as_json, listening
 from daemon.ops.pages import alive, ready
-from daemon.progress import Progress
 from tests.acceptance.replica import Done, environment
 
 SETTINGS = """\
@@ -34,8 +34,8 @@ listing = "SELECT 1"
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress()
+def liveness() -> Liveness:
+    return Liveness()
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def reasons() -> dict[str, str]:
 
 
 @pytest.fixture
-async def port(progress: Progress, reasons: dict[str, str]) -> AsyncIterator[int]:
-    pages: dict[str, Page] = {"/livez": alive(progress), "/readyz": ready(lambda: reasons)}
+async def port(liveness: Liveness, reasons: dict[str, str]) -> AsyncIterator[int]:
+    pages: dict[str, Page] = {"/livez": alive(liveness), "/readyz": ready(lambda: reasons)}
     async with listening("127.0.0.1", 0, pages) as found:
         yield found
 
@@ -72,9 +72,9 @@ async def test_a_daemon_that_is_well_is_told_in_one_word(tmp_path: Path, port: i
 
 
 async def test_what_is_wrong_is_told_in_one_line(
-    tmp_path: Path, port: int, progress: Progress, reasons: dict[str, str]
+    tmp_path: Path, port: int, liveness: Liveness, reasons: dict[str, str]
 ) -> None:
-    progress.pulse("intake").beat(-7.0)
+    liveness.watchdog("intake").beat(-7.0)
     reasons |= {"database": "it does not answer", "slots": "not served yet"}
     ops = f"port = {port}"
     done = await health(tmp_path, ops)

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.errors import StoreUnavailable
+from daemon.liveness import Liveness
 from daemon.ops.http import HttpReply
 from daemon.ops.pages import StatusPage, alive, ready
-from daemon.progress import Progress
 from daemon.services.looplag import LoopWatch
 
 
@@ -19,11 +19,11 @@ def told(reply: HttpReply) -> tuple[int, Any]:
 
 
 async def test_a_stalled_loop_is_named_and_calls_for_a_restart() -> None:
-    progress = Progress()
-    page = alive(progress)
-    progress.pulse("intake").beat(60.0)
+    liveness = Liveness()
+    page = alive(liveness)
+    liveness.watchdog("intake").beat(60.0)
     assert told(await page()) == (200, {"status": "alive", "loops": ["intake"]})
-    progress.pulse("doorbell").beat(-3.0)
+    liveness.watchdog("doorbell").beat(-3.0)
     status, answer = told(await page())
     assert (status, answer["status"]) == (503, "stalled")
     assert [one["loop"] for one in answer["stalled"]] == ["doorbell"]
@@ -116,21 +116,21 @@ async def test_a_reading_that_hangs_is_ended_with_the_page() -> None:
 
 
 async def test_the_loop_watch_beats_and_measures_until_it_is_stopped() -> None:
-    progress = Progress()
+    liveness = Liveness()
     lags: asyncio.Queue[float] = asyncio.Queue()
     stop = asyncio.Event()
-    watch = asyncio.create_task(LoopWatch(progress.pulse("event-loop"), lags.put_nowait, 0.001).run(stop))
+    watch = asyncio.create_task(LoopWatch(liveness.watchdog("event-loop"), lags.put_nowait, 0.001).run(stop))
     async with asyncio.timeout(20):
         assert [await lags.get() >= 0.0 for _ in range(3)] == [True, True, True]
     stop.set()
     await watch
-    assert progress.watched() == []
+    assert liveness.watched() == []
 
 
 async def test_a_loop_that_was_blocked_is_late_by_as_much() -> None:
     lags: asyncio.Queue[float] = asyncio.Queue()
-    stop, pulse = asyncio.Event(), Progress().pulse("event-loop")
-    watch = asyncio.create_task(LoopWatch(pulse, lags.put_nowait, 0.001).run(stop))
+    stop, watchdog = asyncio.Event(), Liveness().watchdog("event-loop")
+    watch = asyncio.create_task(LoopWatch(watchdog, lags.put_nowait, 0.001).run(stop))
     await asyncio.sleep(0)  # it has begun to wait
     _block(0.2)
     async with asyncio.timeout(20):

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
-from daemon.progress import unwatched
+from daemon.liveness import unwatched
 from daemon.services.gauges import GaugeReader
 from daemon.store.answers import ChannelState, Reconciled, Sync
 from daemon.store.outbox import NoticeBacklog

@@ -192,7 +192,7 @@ async def test_comparisons_that_notifications_ask_for_in_vain_come_ever_later() 
     async with intake() as room:
         await room.signals.next("resync")
         for _ in range(600):
-            room.service.heeding.hear()
+            room.service.throttle.request()
             await asyncio.sleep(1)
         # At 1, 2, 4, ... 256 s; without the throttle there would be six hundred.
         assert room.signals.count("resync") <= 11

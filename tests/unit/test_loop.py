@@ -9,7 +9,7 @@ import pytest
 from daemon import clock
 from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.errors import ConfigError, StockrelayError, StoreUnavailable
-from daemon.progress import Progress
+from daemon.liveness import Liveness
 from daemon.services.loop import Pace, run_loop
 from tests.unit.virtual_time import in_virtual_time
 
@@ -41,7 +41,7 @@ class Script:
         return None
 
     async def run(self, pace: Pace = PACE, *wakes: asyncio.Event) -> None:
-        await run_loop(self.step, self.stop, Progress().pulse("loop"), pace, self.failed, *wakes)
+        await run_loop(self.step, self.stop, Liveness().watchdog("loop"), pace, self.failed, *wakes)
 
 
 DOWN = StoreUnavailable("the database does not answer")
@@ -86,16 +86,16 @@ async def test_a_failure_may_choose_its_pause_or_end_the_loop() -> None:
         return Interval(1.5)
 
     with pytest.raises(ConfigError):
-        await run_loop(script.step, stop, Progress().pulse("loop"), PACE, failed)
+        await run_loop(script.step, stop, Liveness().watchdog("loop"), PACE, failed)
     assert script.at == [0, 1.5]
 
 
 @in_virtual_time
 async def test_an_unexpected_error_ends_the_loop_and_its_watch() -> None:
-    progress, script = Progress(), Script(KeyError("x"), None)
+    liveness, script = Liveness(), Script(KeyError("x"), None)
     with pytest.raises(KeyError):
-        await run_loop(script.step, script.stop, progress.pulse("loop"), PACE, script.failed)
-    assert progress.watched() == []
+        await run_loop(script.step, script.stop, liveness.watchdog("loop"), PACE, script.failed)
+    assert liveness.watched() == []
 
 
 async def _woken(step: Result, wake: Callable[[clock.Signal], None]) -> list[float]:
@@ -128,7 +128,7 @@ def test_a_stop_ends_every_pause_at_once(result: Result) -> None:
 
 @in_virtual_time
 async def test_a_step_or_a_pause_that_takes_longer_than_it_may_is_a_stall() -> None:
-    progress = Progress(now=clock.monotonic)
+    liveness = Liveness(now=clock.monotonic)
     stop, hangs = asyncio.Event(), asyncio.Event()
 
     async def step() -> None:
@@ -137,15 +137,15 @@ async def test_a_step_or_a_pause_that_takes_longer_than_it_may_is_a_stall() -> N
     def failed(_error: StockrelayError) -> None:
         """Nothing fails."""
 
-    pulse = progress.pulse("loop")
-    running = asyncio.create_task(run_loop(step, stop, pulse, PACE, failed))
+    watchdog = liveness.watchdog("loop")
+    running = asyncio.create_task(run_loop(step, stop, watchdog, PACE, failed))
     await asyncio.sleep(59)
-    assert progress.stalled() == []
+    assert liveness.stalled() == []
     await asyncio.sleep(2)
-    assert [one.name for one in progress.stalled()] == ["loop"]
+    assert [one.name for one in liveness.stalled()] == ["loop"]
     hangs.set()
     await asyncio.sleep(1)
-    assert progress.stalled() == []
+    assert liveness.stalled() == []
     stop.set()
     await running
-    assert progress.watched() == []
+    assert liveness.watched() == []

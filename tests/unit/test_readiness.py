@@ -34,7 +34,7 @@ def stop() -> asyncio.Event:
 def ready(watch: Watch, stop: asyncio.Event) -> Readiness:
     """A replica whose database answered and whose slots can be served."""
     readiness = Readiness(stop.is_set, 10.0, watch)
-    readiness.told(DATABASE, None)
+    readiness.report(DATABASE, None)
     readiness.has(SLOTS)
     return readiness
 
@@ -48,10 +48,10 @@ def test_a_daemon_that_serves_is_ready(ready: Readiness) -> None:
 
 
 def test_what_fails_is_a_reason_until_it_works_again(ready: Readiness) -> None:
-    ready.told(INTAKE, ERROR)
-    ready.told(DATABASE, None)
+    ready.report(INTAKE, ERROR)
+    ready.report(DATABASE, None)
     assert ready.reasons() == {INTAKE: "the database does not answer"}
-    ready.told(INTAKE, None)
+    ready.report(INTAKE, None)
     assert ready.reasons() == {}
 
 
@@ -62,12 +62,12 @@ def test_a_database_that_falls_silent_is_a_reason_although_nothing_failed(
     assert ready.reasons() == {}
     watch.now += 1.0
     assert ready.reasons() == {DATABASE: "it has not answered for 11 s"}
-    ready.told(INTAKE, None)
+    ready.report(INTAKE, None)
     assert ready.reasons() == {}
 
 
 def test_the_error_says_more_than_the_silence(watch: Watch, ready: Readiness) -> None:
-    ready.told(DATABASE, ERROR)
+    ready.report(DATABASE, ERROR)
     watch.now += 60.0
     assert ready.reasons() == {DATABASE: "the database does not answer"}
 

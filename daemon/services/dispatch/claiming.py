@@ -21,14 +21,14 @@ from daemon.core.dispatching import (
 from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
-from daemon.progress import Pulse
+from daemon.liveness import Watchdog
 from daemon.services.dispatch.channel import Channel
 from daemon.services.dispatch.owned import OwnedSlots
 from daemon.services.dispatch.ports import DeliveryLedger
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.syncing import SyncClaims
 from daemon.services.dispatch.writing import OutcomeWriter
-from daemon.services.heeding import Heeding
+from daemon.services.throttle import Throttle
 from daemon.store.ledger import Claim, Owner
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class ClaimLoop:
         sender: Sender,
         writer: OutcomeWriter,
         deferrals: Deferrals,
-        heeding: Heeding,
+        throttle: Throttle,
         keep_trouble: Callable[[], Awaitable[None]],
     ) -> None:
         self._channel = channel
@@ -82,18 +82,18 @@ class ClaimLoop:
         self._sender = sender
         self._writer = writer
         self._deferrals = deferrals
-        self._heeding = heeding
+        self._throttle = throttle
         self._keep_trouble = keep_trouble
         self._sync = SyncClaims(channel, owned, ledger, self._take_on_sync)
         self._is_locked = False
         self._look_at = float("-inf")
 
-    async def run(self, stop: asyncio.Event, pulse: Pulse) -> None:
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Claim until stopped."""
         failures = 0
-        with pulse:
+        with watchdog:
             while not stop.is_set():
-                pulse.beat(_SLOWEST_RETRY.total_seconds())
+                watchdog.beat(_SLOWEST_RETRY.total_seconds())
                 self._channel.log_parked()
                 plan = self._next_claim()
                 if plan is None:
@@ -156,7 +156,7 @@ class ClaimLoop:
             is_urgent_only=plan.is_urgent_only,
             take_on=partial(self._take_on, owner, clock.monotonic()),
         )
-        self._heeding.followed(is_vain=claim.looked_at == 0)
+        self._throttle.done(is_vain=claim.looked_at == 0)
         is_more = plan.is_urgent_only or claim.looked_at >= plan.rows
         await self._choose_batches(owner, is_more=is_more)
         if is_more:

@@ -11,14 +11,14 @@ from daemon.core.breaker import Change
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome
 from daemon.core.types import Slot
-from daemon.progress import Progress
+from daemon.liveness import Liveness
 from daemon.services.dispatch.channel import Channel, Limits
 from daemon.services.dispatch.claiming import ClaimLoop, Deferrals
 from daemon.services.dispatch.owned import OwnedSlots
 from daemon.services.dispatch.ports import Client, DeliveryLedger, Observer, SlotLease
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.writing import OutcomeWriter
-from daemon.services.heeding import Heeding
+from daemon.services.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -35,16 +35,16 @@ class Dispatcher:
         holder: str,
         keep_trouble: Callable[[Outcome | None], Awaitable[None]],
         observer: Observer | None = None,
-        progress: Progress | None = None,
+        liveness: Liveness | None = None,
     ) -> None:
         self._ledger = ledger
         self._client = client
         self._holder = holder
         self._keep = keep_trouble
         self._observer = observer
-        self._progress = progress or Progress()
+        self._liveness = liveness or Liveness()
         self._channel = Channel(ledger.channel, limits, client.most_per_call)
-        self.heeding = Heeding(self._wake_all, limits.poll.total_seconds())
+        self.throttle = Throttle(self._wake_all, limits.poll.total_seconds())
         self.deferrals = Deferrals(self._channel)
         self.on_slots_changed: Callable[[], None] = lambda: None
         """Called when slots can be given, and when one that was released is not served any more."""
@@ -64,7 +64,7 @@ class Dispatcher:
             self._sender,
             self._writer,
             self.deferrals,
-            self.heeding,
+            self.throttle,
             self._keep_trouble,
         )
 
@@ -91,7 +91,7 @@ class Dispatcher:
 
     def hear(self) -> None:
         """A notification says that rows may have become due."""
-        self.heeding.hear()
+        self.throttle.request()
 
     def rescue(self) -> None:
         """The database may know another state of what is open and what is wrong: put it right before the next claim."""
@@ -136,7 +136,7 @@ class Dispatcher:
                 writing = group.create_task(self._writer.run(), name=f"write-{name}")
                 self.is_serving = True
                 self.on_slots_changed()
-                await self._claims.run(stop, self._progress.pulse(f"claim-{name}"))
+                await self._claims.run(stop, self._liveness.watchdog(f"claim-{name}"))
                 self.is_serving = False
                 self.release(self._owned.slots)
                 # Every attempt in hand ends within its timeout; its outcome is written before its slot is given up.

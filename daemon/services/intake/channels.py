@@ -39,7 +39,7 @@ class Intakes:
     def hear_resync(self) -> None:
         """A notification asks for a comparison of everything."""
         for service in self.services.values():
-            service.heeding.hear()
+            service.throttle.request()
 
     def request_resync(self, reason: str) -> None:
         for service in self.services.values():

@@ -10,10 +10,10 @@ from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.errors import StockrelayError, TableLocked
 from daemon.core.intake import BellSilence, ComparisonSchedule, IntakePace
 from daemon.core.types import ChannelName
-from daemon.progress import Pulse, unwatched
-from daemon.services.heeding import Heeding
+from daemon.liveness import Watchdog, unwatched
 from daemon.services.intake.journal import IntakeJournal
 from daemon.services.loop import Pace, run_loop
+from daemon.services.throttle import Throttle
 from daemon.store.intake import Drained
 
 _TIMEOUT: Final = timedelta(minutes=15)
@@ -68,21 +68,23 @@ class IntakeService:
         on_marked: Callable[[Drained], None],
         owns_every_lane: Callable[[], bool],
         report: Callable[[StockrelayError | None], None] = _discard,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._reader = reader
         self._silence_bell = silence_bell
         self._on_marked = on_marked
         self._owns_every_lane = owns_every_lane
         self._report = report
-        self._pulse = pulse or unwatched()
+        self._watchdog = watchdog or unwatched()
         self._bell = clock.Signal()
         self._pace = IntakePace(poll.total_seconds())
         self._schedule = ComparisonSchedule(resync_every.total_seconds(), clock.monotonic())
         self._silence = BellSilence()
         self._journal = IntakeJournal(reader.channel)
         # For a capture that could not write.
-        self.heeding = Heeding(lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S)
+        self.throttle = Throttle(
+            lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S
+        )
         self._reading: asyncio.Timeout | None = None
         self.changes = 0
         self.resyncs = 0
@@ -117,7 +119,7 @@ class IntakeService:
         async def step() -> Interval | None:
             return await self._step(stop)
 
-        await run_loop(step, stop, self._pulse, _PACE, self._on_failure, self._bell)
+        await run_loop(step, stop, self._watchdog, _PACE, self._on_failure, self._bell)
 
     async def _step(self, stop: asyncio.Event) -> Interval:
         wait_s = self._pace.wait_before(is_rung=self._bell.is_set())
@@ -194,7 +196,7 @@ class IntakeService:
         self.resyncs += 1
         gap_s = self._schedule.finish(clock.monotonic(), took_s)
         if drained.is_compared:
-            self.heeding.followed(is_vain=not drained.marked.rows, shortest_gap_s=gap_s)
+            self.throttle.done(is_vain=not drained.marked.rows, shortest_gap_s=gap_s)
             self._journal.comparison_finished(drained, reason, took_s)
 
     def _plan_comparison(self, drained: Drained, *, has_recovered: bool) -> None:

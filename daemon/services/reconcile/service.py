@@ -14,8 +14,7 @@ from daemon.core.errors import LeaseLost, StockrelayError, StoreUnavailable
 from daemon.core.notice import RECONCILE_MISSED, Notice
 from daemon.core.reconcile import is_overdue
 from daemon.core.types import ChannelName
-from daemon.progress import Progress as Promises
-from daemon.progress import Pulse
+from daemon.liveness import Liveness, Watchdog
 from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import PartnerSilent, RunProgress
@@ -39,31 +38,31 @@ class ReconcileService:
         reconcilers: Sequence[Reconciler],
         holder: str,
         post: Callable[[Notice], Awaitable[bool]],
-        promises: Promises | None = None,
+        liveness: Liveness | None = None,
     ) -> None:
         self._reconcilers = reconcilers
         self._holder = holder
         self._post = post
-        self._promises = promises or Promises()
+        self._liveness = liveness or Liveness()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stopped; the next replica resumes a run that is cut off."""
         async with asyncio.TaskGroup() as group:
             for reconciler in self._reconcilers:
                 name = f"reconcile-{reconciler.channel}"
-                group.create_task(self._serve(reconciler, stop, self._promises.pulse(name)), name=name)
+                group.create_task(self._serve(reconciler, stop, self._liveness.watchdog(name)), name=name)
                 name = f"reconcile-watch-{reconciler.channel}"
-                group.create_task(self._watch(reconciler, stop, self._promises.pulse(name)), name=name)
+                group.create_task(self._watch(reconciler, stop, self._liveness.watchdog(name)), name=name)
 
-    async def _serve(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
+    async def _serve(self, reconciler: Reconciler, stop: asyncio.Event, watchdog: Watchdog) -> None:
         async def step() -> Interval | None:
             await self._plan(reconciler)
             run = await reconciler.runs.take(reconciler.channel, self._holder, reconciler.limits.lease)
-            has_worked = run is not None and await self._carry_out(reconciler, run, stop, pulse)
+            has_worked = run is not None and await self._carry_out(reconciler, run, stop, watchdog)
             return AT_ONCE if has_worked else None
 
         pace = Pace(reconciler.limits.lease.total_seconds() / 2, _TURN_S)
-        await run_loop(step, stop, pulse, pace, partial(_log_delay, reconciler.channel))
+        await run_loop(step, stop, watchdog, pace, partial(_log_delay, reconciler.channel))
 
     async def _plan(self, reconciler: Reconciler) -> None:
         days = await _due(reconciler)
@@ -78,7 +77,7 @@ class ReconcileService:
             await reconciler.runs.tidy(reconciler.channel)
 
     async def _carry_out(
-        self, reconciler: Reconciler, run: ReconcileRun, stop: asyncio.Event, pulse: Pulse
+        self, reconciler: Reconciler, run: ReconcileRun, stop: asyncio.Event, watchdog: Watchdog
     ) -> bool:
         """Carry one run out; say whether the next may follow at once.
 
@@ -93,7 +92,7 @@ class ReconcileService:
         )
         is_last_try = run.age >= reconciler.limits.give_up
         try:
-            return await self._work(reconciler, run, stop, pulse, is_last_try=is_last_try)
+            return await self._work(reconciler, run, stop, watchdog, is_last_try=is_last_try)
         except LeaseLost as error:
             log.warning("reconcile.run_lost", channel=run.channel, run=run.run_id, reason=str(error))
         except PartnerSilent as error:
@@ -107,7 +106,7 @@ class ReconcileService:
         reconciler: Reconciler,
         run: ReconcileRun,
         stop: asyncio.Event,
-        pulse: Pulse,
+        watchdog: Watchdog,
         *,
         is_last_try: bool,
     ) -> bool:
@@ -118,7 +117,7 @@ class ReconcileService:
         stopping = asyncio.create_task(stop.wait(), name="reconcile-stop")
         try:
             while not (working.done() or stopping.done()):
-                pulse.beat(_TURN_S)
+                watchdog.beat(_TURN_S)
                 await asyncio.wait((working, stopping), timeout=_TURN_S, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 working.cancel()
@@ -157,7 +156,7 @@ class ReconcileService:
         log.error("reconcile.run_failed", channel=run.channel, run=run.run_id, reason=str(error))
         await reconciler.runs.postpone(run, wait, str(error))
 
-    async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, pulse: Pulse) -> None:
+    async def _watch(self, reconciler: Reconciler, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Report a run that should be over and is not, for any cause (a dead man's switch)."""
         watched_since: datetime | None = None
 
@@ -168,7 +167,7 @@ class ReconcileService:
             await self._look_for_missed(reconciler, watched_since, now)
 
         pause_s = min(_WATCH_S, max(1.0, reconciler.limits.missed_after.total_seconds() / 4))
-        await run_loop(step, stop, pulse, Pace(pause_s, _TURN_S), partial(_log_delay, reconciler.channel))
+        await run_loop(step, stop, watchdog, Pace(pause_s, _TURN_S), partial(_log_delay, reconciler.channel))
 
     async def _look_for_missed(self, reconciler: Reconciler, watched_since: datetime, now: datetime) -> None:
         channel, limits = reconciler.channel, reconciler.limits

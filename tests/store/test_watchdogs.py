@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.core.errors import StockrelayError
-from daemon.progress import Progress
+from daemon.liveness import Liveness
 from daemon.services.doorbell import Doorbell
 from daemon.services.pauses import PauseWatch
 from daemon.store.connecting import ConnectOptions
@@ -31,12 +31,12 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def progress(watch: Watch) -> Progress:
-    return Progress(now=watch)
+def liveness(watch: Watch) -> Liveness:
+    return Liveness(now=watch)
 
 
 async def test_a_doorbell_that_hangs_is_stalled_and_one_that_has_ended_is_not(
-    place: Place, watch: Watch, progress: Progress
+    place: Place, watch: Watch, liveness: Liveness
 ) -> None:
     hangs, stop = asyncio.Event(), asyncio.Event()
 
@@ -44,27 +44,29 @@ async def test_a_doorbell_that_hangs_is_stalled_and_one_that_has_ended_is_not(
         hangs.set()
         await asyncio.Event().wait()
 
-    doorbell = Doorbell(place.options(), lambda _payload: None, hang, progress.pulse("doorbell"))
+    doorbell = Doorbell(place.options(), lambda _payload: None, hang, liveness.watchdog("doorbell"))
     running = asyncio.create_task(doorbell.run(stop))
     await asyncio.wait_for(hangs.wait(), 20)
     # It may have every row of a ledger written, after a failover.
     watch.now += 15 * 60 - 1.0
-    assert progress.stalled() == []
+    assert liveness.stalled() == []
     watch.now += 2.0
-    assert [one.name for one in progress.stalled()] == ["doorbell"]
+    assert [one.name for one in liveness.stalled()] == ["doorbell"]
     running.cancel()
     await asyncio.wait({running})
-    assert progress.stalled() == []
+    assert liveness.stalled() == []
 
 
 async def test_a_loop_whose_statements_time_out_goes_on_turning(place: Place, sql: Connection) -> None:
     """What waits for a lock, or for a server that says nothing, waits for its timeout and no longer."""
-    progress = Progress()
+    liveness = Liveness()
     database = Database(ConnectOptions(place.dsn(), timedelta(seconds=0.2)), 1)
     await database.open()
     told: asyncio.Queue[StockrelayError | None] = asyncio.Queue()
     stop = asyncio.Event()
-    watch = PauseWatch(Pauses(database), timedelta(seconds=0.01), told.put_nowait, progress.pulse("pauses"))
+    watch = PauseWatch(
+        Pauses(database), timedelta(seconds=0.01), told.put_nowait, liveness.watchdog("pauses")
+    )
     running = asyncio.create_task(watch.run(stop))
     async with asyncio.timeout(60):
         assert await told.get() is None
@@ -72,10 +74,10 @@ async def test_a_loop_whose_statements_time_out_goes_on_turning(place: Place, sq
             await sql.execute("LOCK TABLE stockrelay.pause IN ACCESS EXCLUSIVE MODE")
             while await told.get() is None:
                 pass
-            assert progress.watched() == ["pauses"]
+            assert liveness.watched() == ["pauses"]
         while await told.get() is not None:
             pass
     stop.set()
     await asyncio.wait_for(running, 20)
     await database.close()
-    assert progress.watched() == []
+    assert liveness.watched() == []

@@ -11,29 +11,29 @@ _MOST_DOUBLINGS: Final = 20
 _QUIET_GAPS: Final = 10
 
 
-class Heeding:
-    """Calls `follow` for a notification: at once, or after a gap that doubles while following finds nothing to do.
+class Throttle:
+    """Calls `act` for a request: at once, or after a gap that doubles while acting finds nothing to do.
 
-    The gap is `longest_s` at most. After ten gaps without a notification the next one is followed at once again.
+    The gap is `longest_s` at most. After ten gaps without a request the next one is acted on at once again.
     """
 
-    def __init__(self, follow: Callable[[], None], longest_s: float) -> None:
-        self._follow = follow
+    def __init__(self, act: Callable[[], None], longest_s: float) -> None:
+        self._act = act
         self._longest_s = longest_s
         self._in_vain = 0
         self._gap_s = 0.0
-        self._heard_at = float("-inf")
+        self._requested_at = float("-inf")
         self._next_at = float("-inf")
-        self._is_following = False
+        self._is_acting = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def hear(self) -> None:
+    def request(self) -> None:
         """A notification has come."""
         now = clock.monotonic()
-        if now - self._heard_at > _QUIET_GAPS * self._gap_s:
+        if now - self._requested_at > _QUIET_GAPS * self._gap_s:
             self._in_vain = 0
             self._next_at = now
-        self._heard_at = now
+        self._requested_at = now
         if now >= self._next_at:
             self._begin()
         elif self._timer is None:
@@ -43,17 +43,17 @@ class Heeding:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._is_following = True
-        self._follow()
+        self._is_acting = True
+        self._act()
 
-    def followed(self, *, is_vain: bool, shortest_gap_s: float = _SHORTEST_GAP_S) -> None:
-        """What `follow` has asked for is done, perhaps with what others asked for; whether it brought nothing."""
+    def done(self, *, is_vain: bool, shortest_gap_s: float = _SHORTEST_GAP_S) -> None:
+        """What `act` started has ended. `is_vain`: it found nothing to do."""
         if not is_vain:
             self._in_vain = 0
             self._gap_s = 0.0
             self._next_at = float("-inf")
-        elif self._is_following:
+        elif self._is_acting:
             self._in_vain = min(self._in_vain + 1, _MOST_DOUBLINGS)
             self._gap_s = min(self._longest_s, shortest_gap_s * 2 ** (self._in_vain - 1))
             self._next_at = clock.monotonic() + self._gap_s
-        self._is_following = False
+        self._is_acting = False

@@ -26,7 +26,7 @@ def conclude(
     outcome: Outcome,
     *,
     failures: int,
-    is_farewell: bool,
+    is_delisting: bool,
     do_others_pass: bool,
     park_after: int,
     jitter: float,
@@ -37,7 +37,7 @@ def conclude(
     the fault is its own, and not the channel's.
     """
     if outcome.kind is Kind.REFUSED:
-        return Conclusion(GONE if is_farewell else outcome.kind, outcome.reason, is_parked=not is_farewell)
+        return Conclusion(GONE if is_delisting else outcome.kind, outcome.reason, is_parked=not is_delisting)
     if outcome.kind is not Kind.UNKNOWN:
         return Conclusion(outcome.kind, outcome.reason)
     tries = failures + 1

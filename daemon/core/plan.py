@@ -64,12 +64,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this number. `is_farewell`: a zero to identifiers that are no longer listed; the row's own want is not
+    """Send this number. `is_delisting`: a zero to identifiers that are no longer listed; the row's own want is not
     answered by it."""
 
     identifiers: tuple[str, ...]
     quantity: int
-    is_farewell: bool = False
+    is_delisting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class PutOff:
+class Defer:
     """A wrong number that no marking has seen, and there are many: a marking counts them and decides."""
 
 
@@ -115,7 +115,7 @@ class Leave:
     keeps_name: bool = False
 
 
-Decision = Send | Settled | Wait | Park | Forget | Leave | Hold | PutOff
+Decision = Send | Settled | Wait | Park | Forget | Leave | Hold | Defer
 
 
 def is_zero(listed: Listed | None) -> bool:
@@ -190,7 +190,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
     if listed is None:
         if delivery.identifiers is None or is_quiet_zero or has_heir:
             return Forget()
-        return _farewell(delivery, delivery.identifiers)
+        return _delist(delivery, delivery.identifiers)
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
     is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
     if not is_carried and (wrong := _unreadable(listed)) is not None:
@@ -198,7 +198,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
     if has_moved and not is_quiet_zero and not has_heir:
         # The partner still offers it under the old identifiers: take it off sale there first.
         assert delivery.identifiers is not None
-        return _farewell(delivery, delivery.identifiers)
+        return _delist(delivery, delivery.identifiers)
     if is_carried:
         return _leave(delivery, listed, has_heir=has_heir or is_quiet_zero)
     # The listing can be read, so a number is there.
@@ -278,10 +278,10 @@ def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> st
     return f"{others} {'has' if len(twins) == 1 else 'have'} the same identifiers ({name}): give each SKU its own"
 
 
-def _farewell(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:
+def _delist(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:
     if delivery.acked_quantity == 0 and _must_wait(delivery):
         return Wait()
-    return Send(identifiers, 0, is_farewell=True)
+    return Send(identifiers, 0, is_delisting=True)
 
 
 def _must_wait(delivery: Delivery) -> bool:

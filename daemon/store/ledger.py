@@ -14,6 +14,7 @@ from daemon.core.errors import BadRow, TableLocked
 from daemon.core.guard import GuardRule
 from daemon.core.plan import (
     Decision,
+    Defer,
     Delivery,
     Forget,
     Hold,
@@ -21,7 +22,6 @@ from daemon.core.plan import (
     Listed,
     Park,
     Problem,
-    PutOff,
     Send,
     Settled,
     Wait,
@@ -92,7 +92,7 @@ class Attempt(NamedTuple):
     attempt_id: AttemptId
     push: Push
     failures: int
-    is_farewell: bool
+    is_delisting: bool
     is_urgent: bool
     slot: Slot
 
@@ -100,7 +100,7 @@ class Attempt(NamedTuple):
 @dataclass(slots=True)
 class Claim:
     """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
-    that stay held; `put_off`: wrong numbers that the next marking has to count first; `left`: those that another SKU's
+    that stay held; `deferred`: wrong numbers that the next marking has to count first; `left`: those that another SKU's
     sum has in it."""
 
     looked_at: int = 0
@@ -109,7 +109,7 @@ class Claim:
     parked: dict[Sku, str] = field(default_factory=dict)
     forgotten: list[Sku] = field(default_factory=list)
     held: list[Sku] = field(default_factory=list)
-    put_off: list[Sku] = field(default_factory=list)
+    deferred: list[Sku] = field(default_factory=list)
     left: list[Sku] = field(default_factory=list)
 
 
@@ -499,7 +499,7 @@ class Ledger:
         heirs = await self._heirs(connection, work.moved())
         self._decide(work, heirs)
         work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
-        await self._put_off_unseen(connection, work.deliveries, work.decisions, work.listed)
+        await self._defer_unseen(connection, work.deliveries, work.decisions, work.listed)
         await self._write_decisions(connection, work.decisions, work.listed, claim)
         if heirs:
             # Another SKU answers for them now: they were no falls.
@@ -512,7 +512,7 @@ class Ledger:
             await connection.execute(_SQL["endow_heirs"], self.channel, _json(endowed), settle)
         await self._open(connection, work, claim)
 
-    async def _put_off_unseen(
+    async def _defer_unseen(
         self,
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         deliveries: Sequence[Delivery],
@@ -539,7 +539,7 @@ class Ledger:
             [delivery.acked_quantity for delivery, _ in unseen],
         )
         if not may_go:
-            decisions.update((delivery.sku, PutOff()) for delivery, _ in unseen)
+            decisions.update((delivery.sku, Defer()) for delivery, _ in unseen)
 
     async def _listed(
         self,
@@ -582,7 +582,7 @@ class Ledger:
             sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
         }
         claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
-        claim.put_off = [sku for sku, decision in decisions.items() if isinstance(decision, PutOff)]
+        claim.deferred = [sku for sku, decision in decisions.items() if isinstance(decision, Defer)]
         claim.left = [sku for sku, decision in decisions.items() if isinstance(decision, Leave)]
         waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
         for name, skus in (
@@ -590,7 +590,7 @@ class Ledger:
             ("forget", claim.forgotten),
             ("await_settling", waiting),
             ("keep_held", claim.held),
-            ("put_off", claim.put_off),
+            ("defer", claim.deferred),
         ):
             if skus:
                 await connection.execute(_SQL[name], self.channel, skus)
@@ -644,7 +644,7 @@ class Ledger:
                         "was": row["identifiers"],
                         "quantity": send.quantity,
                         "identifiers": send.identifiers,
-                        "is_farewell": send.is_farewell,
+                        "is_delisting": send.is_delisting,
                         "is_zero": is_zero(work.listed.get(row["sku"])),
                     }
                     for row in work.captured
@@ -659,7 +659,7 @@ class Ledger:
                 ids[delivery.sku],
                 Push(delivery.sku, send.identifiers, send.quantity),
                 delivery.failures,
-                send.is_farewell,
+                send.is_delisting,
                 delivery.is_urgent,
                 slots[delivery.sku],
             )

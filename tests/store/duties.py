@@ -123,7 +123,7 @@ async def guard(shop: Shop) -> None:
     await shop.drain()
     await shop.pass_time(3)
     await shop.sql.execute("UPDATE shop.goods SET quantity = 0 WHERE sku >= 'C'")
-    assert len((await shop.claim()).put_off) == 2
+    assert len((await shop.claim()).deferred) == 2
     await shop.drain()
     assert (await shop.claim()).attempts == []
     guard = Guard(shop.database)

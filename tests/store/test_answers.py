@@ -244,7 +244,7 @@ async def test_a_discarded_sku_whose_data_changes_is_tried_and_told_of_again(sho
     await shop.drain()
     await shop.pass_time(3)
     attempt = await shop.claim_one()
-    if attempt.is_farewell:
+    if attempt.is_delisting:
         await shop.complete(attempt, "gone")
         attempt = await shop.claim_one()
     assert attempt.push.identifiers == ("PN-other", "brand")

@@ -141,7 +141,7 @@ async def test_a_sku_that_left_is_pushed_as_zero_and_forgotten(shop: Shop) -> No
     await shop.delists("A")
     await shop.drain()
     attempt = await shop.claim_one()
-    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_farewell) == (
+    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_delisting) == (
         ("PN-A", "brand"),
         0,
         True,
@@ -153,19 +153,19 @@ async def test_a_sku_that_left_is_pushed_as_zero_and_forgotten(shop: Shop) -> No
 
 
 @pytest.mark.parametrize("outcome", ["unknown", "not_sent", "trouble"])
-async def test_a_farewell_is_repeated_until_it_is_acknowledged(shop: Shop, outcome: str) -> None:
+async def test_a_delisting_is_repeated_until_it_is_acknowledged(shop: Shop, outcome: str) -> None:
     await shop.deliver("A", 5)
     await shop.delists("A")
     await shop.drain()
     await shop.complete(await shop.claim_one(), outcome)
     await shop.pass_time(61)
     attempt = await shop.claim_one()
-    assert (attempt.push.quantity, attempt.is_farewell) == (0, True)
+    assert (attempt.push.quantity, attempt.is_delisting) == (0, True)
     await shop.complete(attempt, "applied")
     assert (await shop.claim()).forgotten == ["A"]
 
 
-async def test_a_farewell_in_doubt_is_confirmed_before_the_sku_is_forgotten(shop: Shop) -> None:
+async def test_a_delisting_in_doubt_is_confirmed_before_the_sku_is_forgotten(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await shop.delists("A")
     await shop.drain()
@@ -180,7 +180,7 @@ async def test_a_farewell_in_doubt_is_confirmed_before_the_sku_is_forgotten(shop
     assert (await shop.claim()).forgotten == ["A"]
 
 
-async def test_a_farewell_that_is_refused_is_the_end_of_it(shop: Shop) -> None:
+async def test_a_delisting_that_is_refused_is_the_end_of_it(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await shop.delists("A")
     await shop.drain()
@@ -188,14 +188,14 @@ async def test_a_farewell_that_is_refused_is_the_end_of_it(shop: Shop) -> None:
     assert (await shop.claim()).forgotten == ["A"]
 
 
-async def test_a_sku_that_comes_back_during_its_farewell_is_sent_again(shop: Shop) -> None:
+async def test_a_sku_that_comes_back_during_its_delisting_is_sent_again(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await shop.delists("A")
     await shop.drain()
-    farewell = await shop.claim_one()
+    delisting = await shop.claim_one()
     await shop.sells("A", 5)
     await shop.drain(NO_QUIET)
-    await shop.complete(farewell, "applied")
+    await shop.complete(delisting, "applied")
     assert (await shop.claim_one()).push.quantity == 5
 
 
@@ -212,11 +212,11 @@ async def test_other_identifiers_take_the_old_ones_off_sale_first(shop: Shop) ->
     await shop.deliver("A", 5)
     await shop.sells("A", 5, ("PN-new", "brand"))
     await shop.drain(NO_QUIET)
-    farewell = await shop.claim_one()
-    assert (farewell.push.identifiers, farewell.push.quantity) == (("PN-A", "brand"), 0)
-    await shop.complete(farewell, "applied")
+    delisting = await shop.claim_one()
+    assert (delisting.push.identifiers, delisting.push.quantity) == (("PN-A", "brand"), 0)
+    await shop.complete(delisting, "applied")
     attempt = await shop.claim_one()
-    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_farewell) == (
+    assert (attempt.push.identifiers, attempt.push.quantity, attempt.is_delisting) == (
         ("PN-new", "brand"),
         5,
         False,
@@ -307,9 +307,9 @@ async def test_an_heir_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(s
     assert (await shop.claim()).forgotten == ["old"], "it is urgent, the heir is not"
     await shop.sells("new", 5, ("PN-2", "brand"))
     await shop.drain(NO_QUIET)
-    farewell = await shop.claim_one()
-    assert (farewell.push.identifiers, farewell.push.quantity) == (("PN", "brand"), 0)
-    await shop.complete(farewell, "applied")
+    delisting = await shop.claim_one()
+    assert (delisting.push.identifiers, delisting.push.quantity) == (("PN", "brand"), 0)
+    await shop.complete(delisting, "applied")
     assert (await shop.claim_one()).push.identifiers == ("PN-2", "brand")
 
 
@@ -337,9 +337,9 @@ async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
     await shop.sql.execute(due, timedelta(hours=1))
     await shop.complete(await shop.claim_one(), "refused")
     await shop.sql.execute(due, timedelta(0))
-    farewell = await shop.claim_one()
-    assert (farewell.push.sku, farewell.push.quantity) == ("old", 0)
-    await shop.complete(farewell, "applied")
+    delisting = await shop.claim_one()
+    assert (delisting.push.sku, delisting.push.quantity) == ("old", 0)
+    await shop.complete(delisting, "applied")
     assert (await shop.claim()).forgotten == ["old"]
     await shop.pass_time(1000)
     row = await shop.row("new")

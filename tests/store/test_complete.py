@@ -183,9 +183,9 @@ async def test_identifiers_that_changed_while_the_old_ones_were_refused_are_trie
     await shop.drain(NO_QUIET)
     await shop.complete(attempt, "refused")
     assert (await shop.row("A"))["parked_at"] is None
-    farewell = await shop.claim_one()
-    assert farewell.is_farewell
-    await shop.complete(farewell, "gone")
+    delisting = await shop.claim_one()
+    assert delisting.is_delisting
+    await shop.complete(delisting, "gone")
     assert (await shop.claim_one()).push.identifiers == ("PN-mended", "brand")
 
 

@@ -118,7 +118,7 @@ async def parked(shop: Shop) -> None:
         await pass_time(shop, 20)
         outcome = Outcome(Kind.UNKNOWN, "-1 pn not found")
         conclusion = conclude(
-            outcome, failures=tries - 1, is_farewell=False, do_others_pass=True, park_after=5, jitter=0
+            outcome, failures=tries - 1, is_delisting=False, do_others_pass=True, park_after=5, jitter=0
         )
         await ended(shop, await shop.claim_one(), conclusion, 30 + tries)
     await pass_time(shop, 300)

@@ -216,7 +216,7 @@ def done_by(claims: Sequence[Claim]) -> dict[Sku, Decision]:
     for claim in claims:
         for attempt in claim.attempts:
             push = attempt.push
-            done[push.sku] = Send(push.identifiers, push.quantity, is_farewell=attempt.is_farewell)
+            done[push.sku] = Send(push.identifiers, push.quantity, is_delisting=attempt.is_delisting)
         done |= dict.fromkeys(claim.settled, Settled())
         done |= dict.fromkeys(claim.forgotten, Forget())
         done |= dict.fromkeys(claim.held, Hold())

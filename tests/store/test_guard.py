@@ -569,7 +569,7 @@ async def test_what_was_marked_without_looking_is_held_when_the_listing_is_read(
         await guarded.pass_time(10)
         claim = await guarded.claim()
         assert await send(guarded, claim.attempts) == {"S20": 3}
-        assert set(claim.put_off) == skus(1, 19)
+        assert set(claim.deferred) == skus(1, 19)
         # The next comparison counts them.
         assert (await guarded.resync(AT_ONCE)).marked.held == 19
         await guarded.pass_time(10)

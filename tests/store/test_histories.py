@@ -206,7 +206,7 @@ class History:
                 } != {None}
                 assert is_due, f"{sku} is not clean, and nothing will be done about it: {dict(row)}"
             elif tuple(row["identifiers"]) not in busy:
-                # (Busy: the SKU before it had the same identifiers, and its farewell is not decided yet.)
+                # (Busy: the SKU before it had the same identifiers, and its delisting is not decided yet.)
                 self.seen["clean"] += 1
                 assert row["due_at"] is None
                 assert self.partner[tuple(row["identifiers"])] == row["acked_quantity"], f"I2: {sku}"

@@ -103,7 +103,7 @@ async def test_what_was_loaded_anew_while_a_reading_waited_for_the_lock_is_read(
         read = await reading
         if way == "claimed":
             (attempt,) = read.attempts
-            assert (attempt.push.quantity, attempt.is_farewell) == (7, False)
+            assert (attempt.push.quantity, attempt.is_delisting) == (7, False)
         else:
             row = await shop.row("A")
             assert (row["listed_rows"], row["listed_quantity"]) == (1, 7)

@@ -326,7 +326,7 @@ async def test_a_truncated_table_takes_everything_off_sale(shop: Shop) -> None:
     await shop.sql.execute("TRUNCATE shop.goods")
     assert await shop.rows() == 1
     attempt = await shop.claim_one()
-    assert (attempt.push.quantity, attempt.is_farewell) == (0, True)
+    assert (attempt.push.quantity, attempt.is_delisting) == (0, True)
 
 
 async def test_a_listing_that_fails_loses_no_change(shop: Shop) -> None:

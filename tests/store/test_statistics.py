@@ -36,7 +36,7 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     due = (CHANNEL, *owner.columns, FEW, FEW, False)
     claimed = [
         {"sku": row["sku"], "version": row["version"], "want_seq": row["want_seq"], "was": row["identifiers"],
-         "quantity": 1, "identifiers": ["P", "b"], "is_farewell": False, "is_zero": False}
+         "quantity": 1, "identifiers": ["P", "b"], "is_delisting": False, "is_zero": False}
         for row in await shop.sql.fetch(_SQL["capture_due"], *due)
     ]  # fmt: skip
     is_sync = False

@@ -192,7 +192,7 @@ async def test_a_sku_that_leaves_the_listing_before_its_turn_is_taken_off_sale(s
     await shop.sync()
     await shop.delists("A")
     (turn,) = (await shop.claim_turn()).attempts
-    assert (turn.push.quantity, turn.is_farewell) == (0, True)
+    assert (turn.push.quantity, turn.is_delisting) == (0, True)
     await shop.complete(turn, "applied")
     assert await turns(shop) == []
 

@@ -9,7 +9,7 @@ from daemon.core.outcome import Kind, Outcome
 
 _DEFAULTS = {
     "failures": 0,
-    "is_farewell": False,
+    "is_delisting": False,
     "do_others_pass": True,
     "park_after": 5,
     "jitter": 0.5,
@@ -29,8 +29,8 @@ def test_a_refused_sku_is_parked_with_the_partners_words() -> None:
     assert _conclude(Kind.REFUSED) == Conclusion("refused", "words", is_parked=True)
 
 
-def test_a_refused_farewell_means_that_the_partner_does_not_offer_it() -> None:
-    assert _conclude(Kind.REFUSED, is_farewell=True) == Conclusion(GONE, "words")
+def test_a_refused_delisting_means_that_the_partner_does_not_offer_it() -> None:
+    assert _conclude(Kind.REFUSED, is_delisting=True) == Conclusion(GONE, "words")
 
 
 def test_an_unknown_end_is_tried_again_later_and_later_up_to_the_cap() -> None:

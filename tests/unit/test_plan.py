@@ -48,20 +48,20 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         (delivery(None, None), Listed(1, OLD, 0), False, Send(OLD, 0)),
         # Not listed
         (delivery(None, None), None, False, FORGET),
-        (delivery(5), None, False, Send(OLD, 0, is_farewell=True)),
-        (delivery(None), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(5), None, False, Send(OLD, 0, is_delisting=True)),
+        (delivery(None), None, False, Send(OLD, 0, is_delisting=True)),
         (delivery(0), None, False, FORGET),
-        (delivery(0, doubt="open"), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="open"), None, False, Send(OLD, 0, is_delisting=True)),
         (delivery(0, doubt="acked"), None, False, Wait()),
-        (delivery(0, doubt="settled"), None, False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="settled"), None, False, Send(OLD, 0, is_delisting=True)),
         (delivery(5), None, True, FORGET),
         (delivery(5, doubt="open"), None, True, FORGET),
         # Under other identifiers
-        (delivery(5), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(5), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(0), Listed(1, NEW, 5), False, Send(NEW, 5)),
-        (delivery(0, doubt="open"), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="open"), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(0, doubt="acked"), Listed(1, NEW, 5), False, Wait()),
-        (delivery(0, doubt="settled"), Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(0, doubt="settled"), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(5), Listed(1, NEW, 5), True, Send(NEW, 5)),
         (delivery(0), Listed(1, NEW, 0), False, Send(NEW, 0)),
         # What can't be sent
@@ -76,11 +76,11 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         ),
         (delivery(None, None), Listed(1, BAD, 5), False, Park("an identifier is missing")),
         (delivery(None, None), Listed(1, (None, "b"), 5), False, Park("an identifier is missing")),
-        (delivery(5), Listed(1, BAD, 5), False, Send(OLD, 0, is_farewell=True)),
+        (delivery(5), Listed(1, BAD, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(0), Listed(1, BAD, 5), False, Park("an identifier is missing")),
         # With the same identifiers as others
         (TWIN, FINE, False, Park('"B" has the same identifiers (old / b)')),
-        (TWIN, Listed(1, NEW, 5), False, Send(OLD, 0, is_farewell=True)),
+        (TWIN, Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (TWIN, Listed(1, NEW, 5), True, Park('"B" has the same identifiers (new / b)')),
         (TWIN, Listed(1, BAD, 5), True, Park("an identifier is missing")),
         (TWIN, None, True, FORGET),
@@ -116,7 +116,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         (delivery(5, doubt="open"), CARRIED, True, Leave(Sku("0"))),
         (delivery(5, doubt="open"), CARRIED, False, Wait()),
         (delivery(5, doubt="settled"), CARRIED, False, Leave(Sku("0"), keeps_name=True)),
-        (delivery(5, NEW), CARRIED, False, Send(NEW, 0, is_farewell=True)),
+        (delivery(5, NEW), CARRIED, False, Send(NEW, 0, is_delisting=True)),
         (delivery(5), replace(CARRIED, rows=2), False, Park("the listing has 2 rows")),
     ],
 )
@@ -156,7 +156,7 @@ def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_heir
     if isinstance(decision, Send):
         assert decision.quantity >= 0
         assert problem(decision.identifiers) is None
-        if decision.is_farewell:
+        if decision.is_delisting:
             assert (decision.identifiers, decision.quantity) == (row.identifiers, 0)
         else:
             assert listed is not None
@@ -186,7 +186,7 @@ def test_nothing_rests_while_the_partner_may_hold_another_number(
 @given(deliveries, listings)
 def test_an_heirs_number_is_never_zeroed(row: Delivery, listed: Listed | None) -> None:
     decision = decide(row, listed, has_heir=True, problem=problem)
-    if isinstance(decision, Send) and decision.is_farewell:
+    if isinstance(decision, Send) and decision.is_delisting:
         pytest.fail("the identifiers belong to another SKU now")
 
 

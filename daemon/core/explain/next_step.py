@@ -23,13 +23,13 @@ from daemon.core.explain.facts import (
 )
 from daemon.core.plan import (
     Decision,
+    Defer,
     Delivery,
     Forget,
     Hold,
     Leave,
     Park,
     Problem,
-    PutOff,
     Send,
     Settled,
     Wait,
@@ -279,7 +279,7 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
             return f"{when}, it is forgotten: the partner holds no number of it."
         case Leave(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
-        case Hold() | PutOff():
+        case Hold() | Defer():
             return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:
             assert_never(decision)
@@ -287,7 +287,7 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
 
 def _sending(facts: Facts, row: LedgerRow, send: Send, when: str, times: TimeFormat) -> str:
     sentence = f"{when}, {send.quantity} is sent as {named(send.identifiers)}"
-    if send.is_farewell:
+    if send.is_delisting:
         if facts.listed is None:
             return sentence + ", and once that is acknowledged the SKU is forgotten."
         return sentence + f", which it has left, and then its number as {named(facts.listed.identifiers)}."

@@ -200,8 +200,8 @@ class ClaimLoop:
         for sku in claim.forgotten:
             log.info("dispatch.sku_forgotten", channel=channel.name, sku=sku)
         channel.counts["settled"] += len(claim.settled)
-        if claim.put_off:
-            self._deferrals.note(claim.put_off, clock.monotonic())
+        if claim.deferred:
+            self._deferrals.note(claim.deferred, clock.monotonic())
 
     async def _until_due_s(self, owner: Owner) -> float:
         """Nothing is due now: serve a sync, and return for how many seconds there is nothing to claim."""

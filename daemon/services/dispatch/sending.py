@@ -253,7 +253,7 @@ class Sender:
             conclusion = conclude(
                 outcome,
                 failures=claimed.attempt.failures,
-                is_farewell=claimed.attempt.is_farewell,
+                is_delisting=claimed.attempt.is_delisting,
                 do_others_pass=last is not None and now - last < _OTHERS_PASS_WITHIN_S,
                 # What failed with others in its call has not failed by itself.
                 park_after=channel.limits.park_after if len(call.attempts) == 1 else _NEVER,

@@ -237,7 +237,7 @@ UPDATE stockrelay.ledger SET
     held_at = coalesce(held_at, clock_timestamp()), first_dirty_at = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
--- name: put_off
+-- name: defer
 -- Claimed, but a marking has to see it first.
 UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE channel = $1 AND sku = ANY ($2::text[]);
 
@@ -362,7 +362,7 @@ WITH owner AS MATERIALIZED (
     WHERE l.channel = $1 AND l.holder = $4 ORDER BY l.slot FOR KEY SHARE OF l
 ), claimed AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($5::jsonb) AS c (
-        sku text, version text, want_seq bigint, was text[], quantity integer, identifiers text[], is_farewell boolean,
+        sku text, version text, want_seq bigint, was text[], quantity integer, identifiers text[], is_delisting boolean,
         is_zero boolean)
 ), free AS MATERIALIZED (
     SELECT d.sku FROM stockrelay.ledger AS d JOIN claimed AS c ON c.sku = d.sku
@@ -378,22 +378,22 @@ WITH owner AS MATERIALIZED (
 UPDATE stockrelay.ledger AS d SET
     attempt_id = nextval('stockrelay.attempt_id'),
     attempt_epoch = (SELECT o.epoch FROM owner AS o WHERE o.slot = d.slot),
-    attempt_seq = CASE WHEN c.is_farewell THEN d.acked_seq ELSE c.want_seq END,
+    attempt_seq = CASE WHEN c.is_delisting THEN d.acked_seq ELSE c.want_seq END,
     attempt_quantity = c.quantity,
     attempt_at = clock_timestamp(),
     attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
     acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
     identifiers = c.identifiers,
     -- Also for who asks for heirs: a row that was marked without looking knows nothing of the listing.
-    listed_rows = CASE WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.listed_rows ELSE 1 END,
-    listed_identifiers = CASE WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.listed_identifiers ELSE c.identifiers END,
+    listed_rows = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_rows ELSE 1 END,
+    listed_identifiers = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_identifiers ELSE c.identifiers END,
     zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp())
-                   WHEN c.is_farewell OR d.want_seq > c.want_seq THEN d.zero_at END,
+                   WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.zero_at END,
     held_at = NULL,
     first_dirty_at = CASE WHEN d.want_seq > c.want_seq THEN d.first_dirty_at END,
     urgent = d.urgent AND d.want_seq > c.want_seq,
     due_at = CASE WHEN d.want_seq > c.want_seq THEN d.due_at END,
-    sync_at = CASE WHEN $6 AND NOT c.is_farewell AND d.want_seq = c.want_seq THEN d.sync_at END
+    sync_at = CASE WHEN $6 AND NOT c.is_delisting AND d.want_seq = c.want_seq THEN d.sync_at END
 FROM claimed AS c
 WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM free AS f))
 RETURNING d.sku, d.attempt_id;

@@ -87,7 +87,7 @@ class FakeLedger:
                     AttemptId(self._last),
                     push,
                     failures,
-                    is_farewell=False,
+                    is_delisting=False,
                     is_urgent=is_urgent,
                     slot=Slot(slot),
                 )

@@ -251,7 +251,7 @@ async def test_wrong_numbers_that_stay_deferred_have_the_listing_compared_once_i
         stage.dispatcher.deferrals.compare_all = lambda: asked.append("compare")
         for wait_s in (0, 1, 1, 40):
             await asyncio.sleep(wait_s)
-            stage.ledger.extra.append(Claim(looked_at=1, put_off=[Sku("A")]))
+            stage.ledger.extra.append(Claim(looked_at=1, deferred=[Sku("A")]))
             await stage.wakes()
         assert asked == ["read", "compare", "compare"]
 

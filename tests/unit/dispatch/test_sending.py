@@ -245,7 +245,7 @@ async def test_a_client_that_raises_makes_the_outcome_unknown_and_the_channel_go
 async def test_every_kind_of_outcome_has_its_line() -> None:
     async with serving(concurrency=1) as stage:
         delist = stage.ledger.add(4)[0]
-        stage.ledger.due[-1] = delist._replace(is_farewell=True)
+        stage.ledger.due[-1] = delist._replace(is_delisting=True)
         stage.ledger.add(1, 2, 3)
         outcomes = [REFUSED, UNKNOWN, REFUSED, Outcome(Kind.NOT_SENT, "no address", Trouble.UNREACHABLE)]
         with capture_logs() as lines:

@@ -44,7 +44,7 @@ async def test_two_shops_at_one_marketplace_and_another_go_on_while_one_shop_is_
     # The second shop takes its authorisation back.
     simulator.change(_OSAKA, auth_code="withdrawn")
     await stage.erp.execute("UPDATE erp.stock SET on_hand = 50")
-    line = await replica.wait_for("dispatch.channel_paused", channel=_OSAKA)
+    line = await replica.wait_for("dispatch.breaker_opened", channel=_OSAKA)
     assert (line["trouble"], "channels.osaka.auth_code" in line["advice"]) == ("credential", True)
     assert await stage.converged() < 10
     assert simulator.state.of(_OSAKA) == held

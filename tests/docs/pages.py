@@ -33,7 +33,7 @@ _ALONE: Final = re.compile(r"^<!-- test: (?P<words>(?:end|set|given) [^\n]*?) --
 
 def documents() -> list[Path]:
     """Every document of the project."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @dataclass(frozen=True, slots=True)

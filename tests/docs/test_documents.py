@@ -74,10 +74,12 @@ def test_a_part_of_a_configuration_is_right(block: Block, tmp_path: Path) -> Non
     needed = {
         "sekorm": ("account", "app_secret", "listing"),
         "ymatou": ("app_id", "app_secret", "auth_code", "listing"),
+        "webhook": ("base_url", "secret", "listing"),
     }
+    values = {"base_url": "https://shop.example/hook", "secret": "whsec_" + 8 * "demo"}
     # What is a secret does not stand in a document.
     environment = {
-        f"STOCKRELAY_CHANNELS__{channel}__{key}".upper(): "SELECT"
+        f"STOCKRELAY_CHANNELS__{channel}__{key}".upper(): values.get(key, "SELECT")
         for channel, keys in needed.items()
         if f"[channels.{channel}]" in given
         for key in keys

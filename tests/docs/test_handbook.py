@@ -66,7 +66,9 @@ def test_the_architecture_says_where_everything_is() -> None:
 def test_the_readme_leads_to_every_document() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert [
-        path.name for path in documents() if path.name != "README.md" and f"(docs/{path.name})" not in text
+        path.name
+        for path in documents()
+        if path.name != "README.md" and f"({path.relative_to(ROOT)})" not in text
     ] == []
 
 

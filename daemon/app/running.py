@@ -4,28 +4,22 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
 from typing import Final
 
 import structlog
 
 from daemon import __version__, clock
+from daemon.app.background import Background
 from daemon.app.building import (
     Pools,
     confirmed_per_s,
     connect_options,
-    debounces,
-    guard_rule,
-    ledgers_of,
-    limits,
-    listing_health,
     longest_settle,
     new_holder,
-    notifier,
     opened_clients,
-    reconcilers,
 )
-from daemon.app.reloading import Reloading, take_addresses, take_limits, take_rest
+from daemon.app.graph import Graph
+from daemon.app.reloading import Reloading, take_addresses
 from daemon.app.signals import handling_signals
 from daemon.app.supervising import Run, Supervisor
 from daemon.app.watching import Watching, watching
@@ -33,34 +27,11 @@ from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.logs import Log
 from daemon.marketplaces.client import Client
-from daemon.services.capture_health import CaptureHealth
-from daemon.services.configurations import ConfigurationWatch
-from daemon.services.dispatch import Dispatcher
-from daemon.services.doorbell import Doorbell
-from daemon.services.gauges import GaugeReader
-from daemon.services.guard import GuardService
-from daemon.services.heartbeat import Heartbeat, Watched
-from daemon.services.intake import Intakes, IntakeService
-from daemon.services.maintenance import Maintenance
-from daemon.services.pauses import PauseWatch
-from daemon.services.readiness import DATABASE, INTAKE, SLOTS, Readiness
-from daemon.services.reconcile import ReconcileService
-from daemon.services.slots import SlotSharing
+from daemon.services.readiness import DATABASE, Readiness
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
-from daemon.store.answers import Answers
-from daemon.store.audit import Audit
-from daemon.store.capture_health import CaptureHealthStore
-from daemon.store.changelog import ChangeLog
-from daemon.store.control import Pauses
 from daemon.store.database import Database
-from daemon.store.guard import Guard
 from daemon.store.identity import Identity
-from daemon.store.intake import Drained, Intake
-from daemon.store.leases import Leases
-from daemon.store.locks import LockWatch
-from daemon.store.outbox import Outbox
-from daemon.store.replicas import Replicas
 
 log = structlog.get_logger(__name__)
 
@@ -158,173 +129,16 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     settings = reloading.settings
-    readiness, watchdog = watch.readiness, watch.liveness.watchdog
-    channels = settings.enabled_channels()
-    database, leases = pools.shared, Leases(pools.leases)
-    ledgers = ledgers_of(settings, database, pools.claims)
-    dispatchers: dict[ChannelName, Dispatcher] = {}
-    for name in ledgers:
-        dispatchers[name] = Dispatcher(
-            ledgers[name],
-            clients[name],
-            limits(settings, channels[name]),
-            holder,
-            partial(leases.set_trouble, name, holder),
-            observer=watch.metrics,
-            liveness=watch.liveness,
-        )
-    sharing = SlotSharing(
-        leases,
-        dispatchers,
-        holder,
-        settings.run.lease,
-        on_look=partial(readiness.report, SLOTS),
-        watchdog=watchdog("slots"),
-    )
-
-    changelog, identity = ChangeLog(database), Identity(database)
-    reading = Intakes(
-        {
-            name: IntakeService(
-                Intake(pools.intakes[name], ledger, debounces(settings)[name], LockWatch(database)),
-                changelog.stay_awake,
-                settings.run.poll,
-                settings.run.resync,
-                partial(_wake, dispatchers[name]),
-                sharing.owns_all,
-                partial(readiness.report, f"{INTAKE} {name}"),
-                watchdog(f"intake-{name}"),
-            )
-            for name, ledger in ledgers.items()
-        }
-    )
-
-    for name, dispatcher in dispatchers.items():
-        intake = reading.services[name]
-        dispatcher.on_slots_changed = sharing.wake.set
-        dispatcher.deferrals.read_changes = intake.ring
-        dispatcher.deferrals.compare_all = partial(
-            intake.request_resync, "numbers that no reading has counted"
-        )
-
-    def on_ring(payload: str) -> None:
-        kind, _, channel = payload.partition(" ")
-        if kind == "marked":
-            # This process may not serve the channel: anybody who may connect can name one.
-            if (dispatcher := dispatchers.get(ChannelName(channel))) is not None:
-                dispatcher.hear()
-        elif payload == "slot":
-            sharing.throttle.request()
-        elif payload == "resync":
-            reading.hear_resync()
-        else:
-            reading.ring()
-            health.heard()
-
-    async def on_connected() -> None:
-        has_failed_over = await identity.check(confirmed_per_s(settings), longest_settle(settings))
-        for dispatcher in dispatchers.values():
-            dispatcher.rescue()
-        reading.request_resync("failover" if has_failed_over else "listening anew")
-        if has_failed_over:
-            reading.begin_again()
-
-    doorbell = Doorbell(
-        connect_options(settings, is_direct=True), on_ring, on_connected, watchdog("doorbell")
-    )
-    telling = notifier(settings, database, watchdog("notify"))
-    reloading.follow(lambda now, _recipients: take_limits(clients, dispatchers, now))
-    reloading.follow(partial(take_rest, doorbell, telling))
-    health = CaptureHealth(
-        CaptureHealthStore(database, list(ledgers)),
-        holder,
-        settings.run.capture_check,
-        settings.run.poll,
-        lambda: doorbell.is_listening,
-        reading.request_resync,
-        wants_doorbell=settings.database.doorbell,
-        listings=listing_health(settings, database),
-        observer=watch.metrics,
-        watchdog=watchdog("capture-health"),
-    )
-    pauses = PauseWatch(
-        Pauses(database), settings.run.poll, partial(readiness.report, DATABASE), watchdog("pauses")
-    )
-    watched = [
-        Watched(
-            ledgers[name],
-            dispatcher.counts,
-            partial(sharing.owned, name),
-            partial(pauses.is_paused, name),
-            partial(_trouble, dispatcher),
-        )
-        for name, dispatcher in dispatchers.items()
-    ]
-    heartbeats = {
-        f"heartbeat-{one.ledger.channel}": Heartbeat(
-            settings.run.heartbeat,
-            one,
-            lambda: doorbell.is_listening,
-            watch.tell_counted,
-            watchdog(f"heartbeat-{one.ledger.channel}"),
-        )
-        for one in watched
+    graph = Graph(settings, pools, clients, holder, watch)
+    background = Background(reloading, pools, clients, graph, holder, watch)
+    readers: dict[str, Run] = {
+        **{f"intake-{name}": intake.run for name, intake in graph.intakes.services.items()},
+        **{f"guard-{name}": guard.run for name, guard in graph.guards.items()},
+        **background.services,
     }
-    watch.follow(watched, clients, reading, doorbell)
-    gauges = GaugeReader(
-        Answers(database),
-        Outbox(database),
-        list(ledgers),
-        watch.metrics,
-        settings.run.heartbeat,
-        watchdog("gauges"),
-    )
-    configurations = ConfigurationWatch(
-        Replicas(database),
-        holder,
-        lambda: reloading.fingerprints,
-        settings.run.heartbeat,
-        watchdog("configurations"),
-    )
-    maintenance = Maintenance(
-        changelog, settings.history.keep, watchdog=watchdog("maintenance"), heads=Audit(database).heads
-    )
-    services: dict[str, Run] = {
-        "doorbell": doorbell.run,
-        **{f"intake-{name}": intake.run for name, intake in reading.services.items()},
-        "maintenance": maintenance.run,
-        **{name: heartbeat.run for name, heartbeat in heartbeats.items()},
-        "gauges": gauges.run,
-        "configurations": configurations.run,
-        **{
-            f"guard-{name}": GuardService(
-                Guard(database), name, guard_rule(settings), settings.run.poll, watchdog(f"guard-{name}")
-            ).run
-            for name in ledgers
-        },
-        "pauses": pauses.run,
-        "capture-health": health.run,
-        "notify": telling.run,
-    }
-    services |= _nightly(settings, database, clients, holder, watch)
-    senders: dict[str, Run] = {f"dispatch-{name}": one.run for name, one in dispatchers.items()}
-    senders["slots"] = sharing.run
-    await _run_all(services, senders, Supervisor(readiness), settings.run.grace.total_seconds(), stop)
-
-
-def _nightly(
-    settings: Settings,
-    database: Database,
-    clients: Mapping[ChannelName, Client],
-    holder: str,
-    watch: Watching,
-) -> dict[str, Run]:
-    if not settings.reconcile.enabled:
-        return {}
-    return {
-        f"reconcile-{name}": ReconcileService([built], holder, Outbox(database).post, watch.liveness).run
-        for name, built in reconcilers(settings, database, clients).items()
-    }
+    senders: dict[str, Run] = {f"dispatch-{name}": one.run for name, one in graph.dispatchers.items()}
+    senders["slots"] = graph.slots.run
+    await _run_all(readers, senders, Supervisor(watch.readiness), settings.run.grace.total_seconds(), stop)
 
 
 async def _run_all(
@@ -358,17 +172,3 @@ async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, pati
     for task in late:
         log.warning("run.service_cut_off", service=task.get_name())
         task.cancel()
-
-
-def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
-    """After a reading: nobody is woken for nothing, as a claim of no rows costs the database a commit."""
-    if drained.failed is not None:
-        # What was marked without looking is not known here.
-        dispatcher.wake()
-    elif drained.marked.rows:
-        dispatcher.wake(is_urgent=drained.marked.urgent > 0)
-
-
-def _trouble(dispatcher: Dispatcher) -> str | None:
-    cause = dispatcher.cause
-    return None if cause is None else (cause.trouble or cause.kind).value

@@ -1,21 +1,17 @@
 """A channel's first initialisation: planned, or sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from daemon import clock
 from daemon.app.building import (
     confirmed_per_s,
     connect_options,
-    debounces,
     guard_rule,
     lease_pool,
-    ledgers_of,
-    limits,
     listings,
     longest_settle,
     new_holder,
@@ -23,27 +19,30 @@ from daemon.app.building import (
     opened_clients,
     problems_of,
 )
+from daemon.app.graph import Graph
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.core.plan import Listed, Problem, twins_problem, unsendable
 from daemon.core.quoting import blank_at_an_end, quoted
 from daemon.core.types import ChannelName, Duplicates, Sku
-from daemon.services.dispatch import Dispatcher
-from daemon.services.guard import GuardService
-from daemon.services.intake import IntakeService
-from daemon.services.slots import SlotSharing
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
-from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
-from daemon.store.guard import Guard
 from daemon.store.identity import Identity
-from daemon.store.intake import Intake
-from daemon.store.leases import Leases
 from daemon.store.sync import Syncs, SyncSummary
 
 _SYNC_POOL: Final = 4
 """Connections that a sync needs: the listing is read through one while others claim, mark and write."""
 _SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """A sync's: its intake and its claims share them."""
+
+    shared: Database
+    leases: Database
+    intakes: Mapping[ChannelName, Database] = field(default_factory=dict)
+    claims: Mapping[ChannelName, Database] = field(default_factory=dict)
 
 
 async def sync(
@@ -55,48 +54,25 @@ async def sync(
     The owners of the slots send. This process serves the slots that nobody owns meanwhile.
     """
     holder = new_holder()
-    channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings, _SYNC_POOL, refuses_copy=True))
         lease_database = lease_pool(settings)
         stack.push_async_callback(lease_database.close)
         await lease_database.open()
-        leases = Leases(lease_database)
         clients = await stack.enter_async_context(opened_clients(settings, database))
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
-        syncs = Syncs(database, listing, await _direct(settings, stack))
-        ledgers = ledgers_of(settings, database, {})
-        dispatcher = Dispatcher(
-            ledgers[name],
-            clients[name],
-            limits(settings, channel),
-            holder,
-            partial(leases.set_trouble, name, holder),
-        )
-        sharing = SlotSharing(leases, {name: dispatcher}, holder, settings.run.lease, is_guest=True)
-        dispatcher.on_slots_changed = sharing.wake.set
-        job = SyncJob(syncs, ledgers[name], holder, on_stage, dispatcher.wake)
-        intake = IntakeService(
-            Intake(database, ledgers[name], debounces(settings)[name]),
-            ChangeLog(database).stay_awake,
-            settings.run.poll,
-            settings.run.resync,
-            lambda _drained: dispatcher.wake(),
-            lambda: False,
-        )
-        dispatcher.deferrals.read_changes = intake.ring
-        dispatcher.deferrals.compare_all = partial(
-            intake.request_resync, "numbers that no reading has counted"
-        )
-        guard = GuardService(Guard(database), name, guard_rule(settings), settings.run.poll)
+        syncs = Syncs(database, listings(settings)[name], await _direct(settings, stack))
+        graph = Graph(settings, _Connections(database, lease_database), clients, holder, only=name)
+        dispatcher, intake, guard = graph.dispatchers[name], graph.intakes.services[name], graph.guards[name]
+        job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, dispatcher.wake)
         done = asyncio.Event()
         with first_error():
             async with asyncio.TaskGroup() as group:
                 working = group.create_task(job.run(stop), name=f"sync-{name}")
                 # Not before all have their turn: what is new to the channel would be sent one by one until then.
                 serving = [
-                    group.create_task(_run_after(job.is_marked, sharing.run, done), name="slots"),
+                    group.create_task(_run_after(job.is_marked, graph.slots.run, done), name="slots"),
                     group.create_task(dispatcher.run(done), name="dispatch"),
                 ]
                 readers = [

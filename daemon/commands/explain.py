@@ -138,7 +138,7 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
         "paused": known["paused"],
         "trouble": known["trouble"],
         "has_owner": facts.has_owner,
-        "heir": facts.heir,
+        "successor": facts.successor,
         "twins": known["twins"],
     }  # fmt: skip
 

@@ -57,9 +57,9 @@ class InputFault:
 
 @dataclass(frozen=True, slots=True)
 class WatchedTable:
-    """A watched table as it is found now. `called`: its name, None where it is gone; `heir_has_triggers`: whether the
-    table that has its name now has triggers of ours, None where there is none; `input`: a column of the SKU that
-    can't be read any more; `broken`: why the SKU does not work."""
+    """A watched table as it is found now. `called`: its name, None where it is gone. `replacement_has_triggers`:
+    whether the table that has its name now has triggers of ours, None where there is none. `input`: a column of the SKU
+    that can't be read any more; `broken`: why the SKU does not work."""
 
     relation: int
     name: str
@@ -67,7 +67,7 @@ class WatchedTable:
     is_always: bool
     called: str | None
     has_name: bool
-    heir_has_triggers: bool | None
+    replacement_has_triggers: bool | None
     input: InputFault | None = None
     broken: str | None = None
     skus: str | None = None
@@ -119,8 +119,8 @@ class OpenFinding:
 
 def judge_table(table: WatchedTable) -> list[Finding]:
     """Whether a watched table is still what is watched, and its SKU still in it."""
-    if table.called is None or (not table.has_name and table.heir_has_triggers is not None):
-        return [_judge_heir(table)]
+    if table.called is None or (not table.has_name and table.replacement_has_triggers is not None):
+        return [_judge_replacement(table)]
     if table.input is not None:
         return [_judge_input(table, table.input)]
     if table.broken is not None:
@@ -147,12 +147,12 @@ def _judge_input(table: WatchedTable, fault: InputFault) -> Finding:
     return Finding(Check.TABLES, table.name, found, advice, is_lossy=False)
 
 
-def _judge_heir(table: WatchedTable) -> Finding:
+def _judge_replacement(table: WatchedTable) -> Finding:
     gone = "the table that was watched is gone"
-    if table.heir_has_triggers is None:
+    if table.replacement_has_triggers is None:
         advice = f"take it out of [[watch]], or make it again; then {MIGRATE}"
         return Finding(Check.TABLES, table.name, gone, advice, is_lossy=False)
-    if table.heir_has_triggers:
+    if table.replacement_has_triggers:
         found = (
             f"{gone}; the triggers of the one that has its name were made for it (a restore?): its changes "
         )

@@ -151,17 +151,17 @@ def decide(
     delivery: Delivery,
     listed: Listed | None,
     *,
-    has_heir: bool,
+    has_successor: bool,
     problem: Problem,
     factor: float = math.inf,
 ) -> Decision:
     """Return what to do with a due delivery, given what the listing says now (None: not listed).
 
-    `has_heir`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
+    `has_successor`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
     would overwrite that one's number. A held number (a zero, one by the guard's `factor` away, one above a
     zero that was sent last, or one of other identifiers) is not sent; all else of the same SKU is.
     """
-    decision = _decide(delivery, listed, has_heir=has_heir, problem=problem)
+    decision = _decide(delivery, listed, has_successor=has_successor, problem=problem)
     if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
         return Hold()
     return decision
@@ -185,22 +185,22 @@ def is_renamed(delivery: Delivery, listed: Listed | None) -> bool:
     )
 
 
-def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, problem: Problem) -> Decision:
+def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, problem: Problem) -> Decision:
     is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted
     if listed is None:
-        if delivery.identifiers is None or is_quiet_zero or has_heir:
+        if delivery.identifiers is None or is_quiet_zero or has_successor:
             return Forget()
         return _delist(delivery, delivery.identifiers)
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
     is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
     if not is_carried and (wrong := _unreadable(listed)) is not None:
         return Park(wrong)
-    if has_moved and not is_quiet_zero and not has_heir:
+    if has_moved and not is_quiet_zero and not has_successor:
         # The partner still offers it under the old identifiers: take it off sale there first.
         assert delivery.identifiers is not None
         return _delist(delivery, delivery.identifiers)
     if is_carried:
-        return _leave(delivery, listed, has_heir=has_heir or is_quiet_zero)
+        return _leave(delivery, listed, has_successor=has_successor or is_quiet_zero)
     # The listing can be read, so a number is there.
     assert listed.quantity is not None
     reason = problem(listed.identifiers)
@@ -217,8 +217,8 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_heir: bool, proble
     return Send(identifiers, listed.quantity)
 
 
-def _leave(delivery: Delivery, listed: Listed, *, has_heir: bool) -> Leave | Wait:
-    keeps_name = delivery.identifiers is not None and not has_heir
+def _leave(delivery: Delivery, listed: Listed, *, has_successor: bool) -> Leave | Wait:
+    keeps_name = delivery.identifiers is not None and not has_successor
     # What was sent for it may land after the sum: unless the carrier confirms that, wait until it can't any more.
     if keeps_name and delivery.is_doubted and not delivery.is_settled:
         return Wait()

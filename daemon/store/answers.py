@@ -107,12 +107,12 @@ class Answers:
         row = None if record is None else row_as(LedgerRow, record)
         # As a claim does: what the listing says is read after the ledger.
         listed, rows, problem = await self._listed(listing, sku)
-        heir = None
+        successor = None
         if row is not None and row.identifiers is not None and problem is None:
             moved = (
                 listed is None or listed.identifiers != row.identifiers or listed.carrier not in (None, sku)
             )
-            heir = await self._heir(channel, sku) if moved else None
+            successor = await self._successor(channel, sku) if moved else None
         twins = await self._twins(listing, sku, row, listed)
         leases = Leases(self._database)
         pause = (await Pauses(self._database).all()).get(channel)
@@ -128,7 +128,7 @@ class Answers:
             listing_problem=problem,
             listed=listed,
             row=row,
-            heir=heir,
+            successor=successor,
             attempts=tuple(row_as(PastAttempt, one) for one in past),
             differences=tuple(row_as(PastDifference, one) for one in differences),
             guard=_guard(guard),
@@ -225,9 +225,11 @@ class Answers:
         ):
             yield connection
 
-    async def _heir(self, channel: ChannelName, sku: Sku) -> Sku | None:
-        rows = await self._database.fetch(f"{channel}: looking for heirs", _LEDGER["heirs"], channel, [sku])
-        return next((Sku(row["heir"]) for row in rows if row["takes_over"]), None)
+    async def _successor(self, channel: ChannelName, sku: Sku) -> Sku | None:
+        rows = await self._database.fetch(
+            f"{channel}: looking for successors", _LEDGER["successors"], channel, [sku]
+        )
+        return next((Sku(row["successor"]) for row in rows if row["takes_over"]), None)
 
     async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
         """Return the SKUs that the partner knows by this (first) identifier, at most twenty."""

@@ -172,7 +172,7 @@ class Guard:
         # On its own: a marking locks rows first and the guard then, so nothing may do it the other way round.
         async with self._database.transaction(f"{channel}: looking at held numbers") as connection:
             await connection.execute(_SQL["without_nested_loops"])
-            await connection.execute(_SQL["let_heirs_answer"], channel, timeout=_LONG)
+            await connection.execute(_SQL["release_renamed"], channel, timeout=_LONG)
         async with self._database.connection(f"{channel}: counting held numbers") as connection:
             seen = await connection.fetchrow(_SQL["state"], channel, timeout=_LONG)
             if seen is None or seen["held_since"] is None:

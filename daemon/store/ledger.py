@@ -157,7 +157,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heir:
+class _Successor:
     """A SKU that is listed under the identifiers another one, `of`, was last sent with."""
 
     of: Sku
@@ -449,14 +449,16 @@ class Ledger:
         others = 0 if is_urgent_only else limit
         return await connection.fetch(_SQL["capture_due"], *whose, others, is_guarded)
 
-    def _decide(self, work: "_Work", heirs: Sequence["_Heir"]) -> None:
-        # An heir that is claimed here is decided upon with what it has just taken over.
-        work.deliveries = [_endowed(delivery, heirs) for delivery in work.deliveries]
+    def _decide(self, work: "_Work", successors: Sequence["_Successor"]) -> None:
+        # A successor that is claimed here is decided upon with what it has just taken over.
+        work.deliveries = [_after_takeover(delivery, successors) for delivery in work.deliveries]
         work.decisions = {
             delivery.sku: decide(
                 delivery,
                 work.listed.get(delivery.sku),
-                has_heir=any(heir.takes_over for heir in heirs if heir.of == delivery.sku),
+                has_successor=any(
+                    successor.takes_over for successor in successors if successor.of == delivery.sku
+                ),
                 problem=self._problem,
                 factor=self._factor,
             )
@@ -496,20 +498,26 @@ class Ledger:
         rows = await connection.fetch(_SQL["lock_unchanged"], self.channel, work.skus, versions)
         unchanged = {row["sku"] for row in rows}
         work.keep(lambda delivery: delivery.sku in unchanged or self._is_plain_send(work, delivery))
-        heirs = await self._heirs(connection, work.moved())
-        self._decide(work, heirs)
+        successors = await self._successors(connection, work.moved())
+        self._decide(work, successors)
         work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
         await self._defer_unseen(connection, work.deliveries, work.decisions, work.listed)
         await self._write_decisions(connection, work.decisions, work.listed, claim)
-        if heirs:
+        if successors:
             # Another SKU answers for them now: they were no falls.
-            passed_on = {heir.of for heir in heirs if heir.takes_over} & set(claim.forgotten)
+            passed_on = {successor.of for successor in successors if successor.takes_over} & set(
+                claim.forgotten
+            )
             await connection.execute(_SQL["forget_anomalies"], self.channel, list(passed_on))
-            endowed = [
-                {"sku": heir.sku, "identifiers": heir.identifiers, "is_doubted": heir.is_doubted}
-                for heir in heirs
+            handed_over = [
+                {
+                    "sku": successor.sku,
+                    "identifiers": successor.identifiers,
+                    "is_doubted": successor.is_doubted,
+                }
+                for successor in successors
             ]
-            await connection.execute(_SQL["endow_heirs"], self.channel, _json(endowed), settle)
+            await connection.execute(_SQL["hand_over_identifiers"], self.channel, _json(handed_over), settle)
         await self._open(connection, work, claim)
 
     async def _defer_unseen(
@@ -558,14 +566,14 @@ class Ledger:
             listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
         return listed
 
-    async def _heirs(
+    async def _successors(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", moved: Sequence[Sku]
-    ) -> list[_Heir]:
+    ) -> list[_Successor]:
         if not moved:
             return []
-        rows = await connection.fetch(_SQL["heirs"], self.channel, moved)
+        rows = await connection.fetch(_SQL["successors"], self.channel, moved)
         return [
-            _Heir(row["sku"], row["heir"], row["identifiers"], row["takes_over"], row["is_doubted"])
+            _Successor(row["sku"], row["successor"], row["identifiers"], row["takes_over"], row["is_doubted"])
             for row in rows
         ]
 
@@ -763,11 +771,11 @@ def _delivery(row: asyncpg.Record) -> Delivery:
     )
 
 
-def _endowed(delivery: Delivery, heirs: Sequence[_Heir]) -> Delivery:
-    for heir in heirs:
-        if heir.sku == delivery.sku:
-            delivery = delivery._replace(identifiers=tuple(heir.identifiers))
-            if heir.is_doubted:
+def _after_takeover(delivery: Delivery, successors: Sequence[_Successor]) -> Delivery:
+    for successor in successors:
+        if successor.sku == delivery.sku:
+            delivery = delivery._replace(identifiers=tuple(successor.identifiers))
+            if successor.is_doubted:
                 delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
     return delivery
 

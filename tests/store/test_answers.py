@@ -93,7 +93,7 @@ async def test_pause_trouble_and_a_missing_owner_are_told(shop: Shop) -> None:
 async def test_what_comes_next_is_what_the_claim_then_does(shop: Shop) -> None:
     """The narration and the claim go by the same decision, in each of these states."""
     await shop.deliver("A", 5)
-    await shop.deliver("heir", 3)
+    await shop.deliver("successor", 3)
     changes = {
         "number": ("A", 4, None, "4 is sent as PN-A / brand"),
         "same": ("A", 5, None, "nothing is sent: the partner holds 5 already"),

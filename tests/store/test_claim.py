@@ -247,7 +247,7 @@ async def test_a_renamed_sku_with_the_same_identifiers_is_not_zeroed(shop: Shop)
     assert await shop.find("old") is None
 
 
-async def test_an_heir_of_a_doubt_is_confirmed_when_nothing_old_can_land(shop: Shop) -> None:
+async def test_a_successor_of_a_doubt_is_confirmed_when_nothing_old_can_land(shop: Shop) -> None:
     await shop.sells("old", 5, ("PN", "brand"))
     await shop.drain(NO_QUIET)
     await shop.complete(await shop.claim_one(), "unknown")
@@ -259,8 +259,8 @@ async def test_an_heir_of_a_doubt_is_confirmed_when_nothing_old_can_land(shop: S
     assert (await shop.row("new"))["due_s"] == pytest.approx(60, abs=2)
 
 
-async def test_an_heir_in_flight_is_confirmed_too(shop: Shop) -> None:
-    """What was sent for the old name may land after the heir's request: its acknowledgement ends no doubt."""
+async def test_a_successor_in_flight_is_confirmed_too(shop: Shop) -> None:
+    """What was sent for the old name may land after the successor's request: its acknowledgement ends no doubt."""
     await shop.sells("old", 5, ("PN", "brand"))
     await shop.drain(NO_QUIET)
     old = await shop.claim_one()
@@ -299,12 +299,12 @@ async def test_two_skus_that_swap_identifiers_go_by_zero(shop: Shop) -> None:
     assert (await shop.claim()).looked_at == 0
 
 
-async def test_an_heir_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(shop: Shop) -> None:
+async def test_a_successor_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(shop: Shop) -> None:
     await shop.deliver("old", 5, ("PN", "brand"))
     await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
     await shop.drain()
     await shop.pass_time(1)
-    assert (await shop.claim()).forgotten == ["old"], "it is urgent, the heir is not"
+    assert (await shop.claim()).forgotten == ["old"], "it is urgent, the successor is not"
     await shop.sells("new", 5, ("PN-2", "brand"))
     await shop.drain(NO_QUIET)
     delisting = await shop.claim_one()
@@ -314,10 +314,10 @@ async def test_an_heir_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(s
 
 
 @pytest.mark.parametrize("moves", [True, False])
-async def test_an_heir_that_moves_on_or_leaves_within_the_same_claim_leaves_nothing_on_sale(
+async def test_a_successor_that_moves_on_or_leaves_within_the_same_claim_leaves_nothing_on_sale(
     shop: Shop, moves: bool
 ) -> None:
-    """The ledger still has the heir listed under the old identifiers; the listing, read by the claim, does not."""
+    """The ledger still has the successor listed under the old identifiers; the listing, read by the claim, does not."""
     await shop.deliver("old", 5, ("PN", "brand"))
     await shop.sql.execute("UPDATE shop.goods SET sku = 'new'")
     await shop.drain(NO_QUIET)
@@ -329,7 +329,7 @@ async def test_an_heir_that_moves_on_or_leaves_within_the_same_claim_leaves_noth
     assert [(a.push.identifiers, a.push.quantity) for a in claim.attempts] == [(("PN", "brand"), 0)]
 
 
-async def test_a_parked_heir_takes_nothing_over(shop: Shop) -> None:
+async def test_a_parked_successor_takes_nothing_over(shop: Shop) -> None:
     await shop.deliver("old", 5, ("PN", "brand"))
     await shop.sql.execute("UPDATE shop.goods SET sku = 'new', quantity = 4")
     await shop.drain(NO_QUIET)

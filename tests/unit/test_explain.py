@@ -55,7 +55,7 @@ FACTS = Facts(
     listing_problem=None,
     listed=Listed(1, NAME, 5),
     row=ROW,
-    heir=None,
+    successor=None,
     attempts=(),
     differences=(),
     guard=None,
@@ -203,7 +203,7 @@ def part(explanation: Explanation, about: str) -> str:
             "Now, it is forgotten: the partner holds no number of it.",
         ),
         (
-            replace(FACTS, row=WAITING, listed=None, listing=(), heir=Sku("SKU-2")),
+            replace(FACTS, row=WAITING, listed=None, listing=(), successor=Sku("SKU-2")),
             State.DELISTED,
             "left",
             "At 07:00:01 (in 1.4 s), it is forgotten: SKU-2 is sold under its identifiers now.",

@@ -33,7 +33,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
 
 
 @pytest.mark.parametrize(
-    ("row", "listed", "has_heir", "expected"),
+    ("row", "listed", "has_successor", "expected"),
     [
         # Listed as it was
         (delivery(None, None), FINE, False, Send(OLD, 5)),
@@ -121,9 +121,9 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
     ],
 )
 def test_what_is_done_with_a_due_row(
-    row: Delivery, listed: Listed | None, has_heir: bool, expected: Decision
+    row: Delivery, listed: Listed | None, has_successor: bool, expected: Decision
 ) -> None:
-    found = decide(row, listed, has_heir=has_heir, problem=problem)
+    found = decide(row, listed, has_successor=has_successor, problem=problem)
     if isinstance(expected, Park):
         assert isinstance(found, Park)
         assert found.reason.startswith(expected.reason)
@@ -151,8 +151,8 @@ listings = st.none() | st.builds(
 
 
 @given(deliveries, listings, st.booleans())
-def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_heir: bool) -> None:
-    decision = decide(row, listed, has_heir=has_heir, problem=problem)
+def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_successor: bool) -> None:
+    decision = decide(row, listed, has_successor=has_successor, problem=problem)
     if isinstance(decision, Send):
         assert decision.quantity >= 0
         assert problem(decision.identifiers) is None
@@ -165,9 +165,9 @@ def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_heir
 
 @given(deliveries, listings, st.booleans())
 def test_nothing_rests_while_the_partner_may_hold_another_number(
-    row: Delivery, listed: Listed | None, has_heir: bool
+    row: Delivery, listed: Listed | None, has_successor: bool
 ) -> None:
-    decision = decide(row, listed, has_heir=has_heir, problem=problem)
+    decision = decide(row, listed, has_successor=has_successor, problem=problem)
     if isinstance(decision, Settled):
         assert listed is not None
         assert not row.is_doubted
@@ -177,22 +177,22 @@ def test_nothing_rests_while_the_partner_may_hold_another_number(
         )
     if isinstance(decision, Forget):
         assert listed is None
-        assert has_heir or row.identifiers is None or (row.acked_quantity == 0 and not row.is_doubted)
+        assert has_successor or row.identifiers is None or (row.acked_quantity == 0 and not row.is_doubted)
     if isinstance(decision, Wait):
         assert row.is_doubted
         assert not row.is_settled
 
 
 @given(deliveries, listings)
-def test_an_heirs_number_is_never_zeroed(row: Delivery, listed: Listed | None) -> None:
-    decision = decide(row, listed, has_heir=True, problem=problem)
+def test_a_successors_number_is_never_zeroed(row: Delivery, listed: Listed | None) -> None:
+    decision = decide(row, listed, has_successor=True, problem=problem)
     if isinstance(decision, Send) and decision.is_delisting:
         pytest.fail("the identifiers belong to another SKU now")
 
 
 @given(deliveries, listings, st.booleans())
 def test_a_doubt_that_has_settled_is_not_waited_for(
-    row: Delivery, listed: Listed | None, has_heir: bool
+    row: Delivery, listed: Listed | None, has_successor: bool
 ) -> None:
     if row.is_settled:
-        assert not isinstance(decide(row, listed, has_heir=has_heir, problem=problem), Wait)
+        assert not isinstance(decide(row, listed, has_successor=has_successor, problem=problem), Wait)

@@ -144,8 +144,9 @@ class Facts:
     """All that is known of one SKU at one partner, read in one go.
 
     `listing` is the rows the query gives for this SKU, every column; `listing_problem` is set where the query fails.
-    `listed` is what a claim makes of them. `heir` is the SKU that has taken over this one's identifiers. `is_unread`:
-    the change log names the SKU and has not been read that far. `resync_at` is when everything is compared next.
+    `listed` is what a claim makes of them. `successor` is the SKU that has taken over this one's identifiers.
+    `is_unread`: the change log names the SKU and has not been read that far.
+    `resync_at` is when everything is compared next.
     `threshold` is what the guard lets pass, in words; `factor` by how much a number has to move for it. `twins` are
     other SKUs with the identifiers that the listing has, as the ledger knows them. `is_first_reading`: the channel has
     not read anything yet.
@@ -159,7 +160,7 @@ class Facts:
     listing_problem: str | None
     listed: Listed | None
     row: LedgerRow | None
-    heir: Sku | None
+    successor: Sku | None
     attempts: tuple[PastAttempt, ...]
     differences: tuple[PastDifference, ...]
     guard: Stop | None
@@ -266,7 +267,7 @@ def decided(facts: Facts, row: LedgerRow, problem: Problem) -> Decision:
     return decide(
         delivery_of(facts, row),
         facts.listed,
-        has_heir=facts.heir is not None,
+        has_successor=facts.successor is not None,
         problem=problem,
         factor=facts.factor,
     )

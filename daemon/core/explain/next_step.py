@@ -186,7 +186,7 @@ def _read(facts: Facts, row: LedgerRow | None, problem: Problem, times: TimeForm
             failures=0,
             twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
         )
-        decision = decide(new, facts.listed, has_heir=False, problem=problem, factor=facts.factor)
+        decision = decide(new, facts.listed, has_successor=False, problem=problem, factor=facts.factor)
         if isinstance(decision, Park):
             return f"{found} Then it is parked: {decision.reason}."
         if isinstance(decision, Leave):
@@ -274,8 +274,8 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
         case Park(reason):
             return f"{when}, it is parked: {reason}."
         case Forget():
-            if facts.heir is not None:
-                return f"{when}, it is forgotten: {facts.heir} is sold under its identifiers now."
+            if facts.successor is not None:
+                return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
         case Leave(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."

@@ -70,8 +70,8 @@ UPDATE stockrelay.ledger AS l SET
     urgent = l.parked_at IS NULL AND l.zero_at IS NOT NULL
 FROM few AS f WHERE l.channel = $1 AND l.sku = f.sku;
 
--- name: let_heirs_answer
--- Held SKUs whose identifiers are another listed SKU's by now are no stock-outs: their claims find that out.
+-- name: release_renamed
+-- A held SKU whose identifiers another listed SKU has by now is no stock-out: it becomes due, and its claim forgets it.
 WITH answered AS (
     SELECT d.sku FROM stockrelay.ledger AS d JOIN stockrelay.ledger AS h
         ON h.channel = d.channel AND h.listed_identifiers = d.identifiers AND h.sku <> d.sku AND h.listed_rows > 0

@@ -315,13 +315,13 @@ SELECT d.sku FROM stockrelay.ledger AS d JOIN unnest($2::text[], $3::text[]) AS 
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.xmin::text = c.version AND d.attempt_id IS NULL
 ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
 
--- name: heirs
--- Which of these SKUs' last identifiers are another listed SKU's now, one that was sent under them already or was never
--- sent: it takes them over, and answers for what the partner holds there. (One that still has others to take off sale does
--- not: it may never come to these. Nor does a parked one, unless as one of several with these identifiers: what the partner
--- holds there is some listed SKU's.) `is_doubted`: what was last sent for the SKU before it may have landed after the heir's
--- own, or may yet.
-SELECT d.sku, h.sku AS heir, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
+-- name: successors
+-- For each of these SKUs, its successor: another listed SKU that now has the identifiers under which this one was last sent,
+-- and that was sent under them already or never sent. It answers for what the marketplace holds there. A SKU that has to
+-- take other identifiers off sale first is no successor, as it may never come to these. A parked one takes nothing over,
+-- unless it shares these identifiers with others: what the marketplace holds there is one of theirs. `is_doubted`: the number
+-- that was last sent for this SKU may have landed after the successor's own, or may land yet.
+SELECT d.sku, h.sku AS successor, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
        h.identifiers IS NOT NULL OR d.doubt_at IS NOT NULL AS is_doubted
 FROM stockrelay.ledger AS d
 JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.listed_rows > 0
@@ -332,9 +332,9 @@ JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.li
      AND (h.duplicates IS DISTINCT FROM 'sum' OR h.sku COLLATE "C" < h.twins[1])
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 
--- name: endow_heirs
--- Heirs take the identifiers over; those in doubt confirm their number after the settle time. What is in flight was
--- claimed before: its acknowledgement confirms nothing.
+-- name: hand_over_identifiers
+-- Successors take the identifiers over. One that is in doubt confirms its number after the settle time ($3); an attempt that
+-- is in flight was claimed before that, so its acknowledgement ends no doubt.
 UPDATE stockrelay.ledger AS d SET
     identifiers = h.identifiers,
     doubt_at = CASE WHEN h.is_doubted THEN clock_timestamp() ELSE d.doubt_at END,
@@ -384,7 +384,7 @@ UPDATE stockrelay.ledger AS d SET
     attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
     acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
     identifiers = c.identifiers,
-    -- Also for who asks for heirs: a row that was marked without looking knows nothing of the listing.
+    -- `successors` relies on these: a row that was marked while the listing failed knows nothing of the listing.
     listed_rows = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_rows ELSE 1 END,
     listed_identifiers = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_identifiers ELSE c.identifiers END,
     zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp())

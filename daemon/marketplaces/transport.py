@@ -20,10 +20,10 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from daemon import __version__, clock
-from daemon.core.errors import ConfigError
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import ChannelName
 from daemon.marketplaces.reply import NotDecodedError, decoded, parse_retry_after, words
+from daemon.marketplaces.tls import ssl_context
 
 RESPONSE_CAP: Final = 256 * 1024
 """Bytes of a reply after decompression; marketplaces answer in a few hundred."""
@@ -125,7 +125,7 @@ class Transport:
             "User-Agent": f"stockrelay/{__version__}",
         }
         is_tls = urlsplit(base_url).scheme == "https"
-        self._ssl: ssl.SSLContext | bool = _ssl_context(channel, ca_file) if is_tls else True
+        self._ssl: ssl.SSLContext | bool = ssl_context(channel, ca_file) if is_tls else True
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
 
@@ -174,19 +174,7 @@ class Transport:
             raw = await _read(response, cap)
         except _FAILURES as error:
             return self._translate(error)
-        received = response.headers
-        # The HTTP library lets NUL pass in the status line, where it can hide the header that follows.
-        if not (response.reason or "").isprintable() or not _is_framed_once(received):
-            return Outcome(Kind.UNKNOWN, "the reply does not say where it ends")
-        try:
-            content = (
-                None if raw is None else decoded(raw, ",".join(received.getall("Content-Encoding", [])), cap)
-            )
-        except NotDecodedError:
-            return Outcome(Kind.UNKNOWN, "the reply cannot be decoded")
-        if content is None:
-            return Outcome(Kind.UNKNOWN, f"the reply is longer than {cap} bytes")
-        return Reply(response.status, content, received.get("Date"), sent_at, clock.monotonic())
+        return _whole(response, raw, cap, sent_at)
 
     async def close(self) -> None:
         """Close all connections; requests in flight end as unknown, later ones are not sent."""
@@ -248,6 +236,22 @@ class Transport:
         return advice.format(channel=self._channel)
 
 
+def _whole(response: aiohttp.ClientResponse, raw: bytes | None, cap: int, sent_at: float) -> Reply | Outcome:
+    """The reply, if it is framed and encoded as it says; `raw` is None for a body longer than the cap."""
+    received = response.headers
+    # The HTTP library lets NUL pass in the status line, where it can hide the header that follows.
+    if not (response.reason or "").isprintable() or not _is_framed_once(received):
+        return Outcome(Kind.UNKNOWN, "the reply does not say where it ends")
+    encoding = ",".join(received.getall("Content-Encoding", []))
+    try:
+        content = None if raw is None else decoded(raw, encoding, cap)
+    except NotDecodedError:
+        return Outcome(Kind.UNKNOWN, "the reply cannot be decoded")
+    if content is None:
+        return Outcome(Kind.UNKNOWN, f"the reply is longer than {cap} bytes")
+    return Reply(response.status, content, received.get("Date"), sent_at, clock.monotonic())
+
+
 def not_sent(reason: str, advice: str = "") -> Outcome:
     """Nothing reached the partner."""
     return Outcome(Kind.NOT_SENT, reason, Trouble.UNREACHABLE, advice=advice)
@@ -289,19 +293,3 @@ async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes | None:
         response.close()
         return None
     return body
-
-
-def _ssl_context(channel: ChannelName, ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    # Not everywhere the interpreter's own default.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(
-                f"channels.{channel}.ca_file: {ca_file} cannot be read as certificates in PEM form "
-                f"({error.strerror or type(error).__name__})"
-            ) from error
-    return context

@@ -14,10 +14,9 @@ from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
 from daemon.simulator.comparisons import Comparisons
 from daemon.simulator.connections import Connection, Server
 from daemon.simulator.control import Control
-from daemon.simulator.faults import Fault, WrongFault
 from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.rules import Faults, Fired
-from daemon.simulator.shops import SimulatorSettings
+from daemon.simulator.shops import SimulatorSettings, check_fault
 from daemon.simulator.traffic import Stats, Traffic
 from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace, Received
 
@@ -39,7 +38,7 @@ class Simulator:
         self._bell = Bell()
         self._traffic = Traffic(on_gone=self._bell.ring)
         self.comparisons: Final = Comparisons()
-        self.faults: Final = Faults(self._check_fault)
+        self.faults: Final = Faults(lambda fault: check_fault(fault, self._settings))
         self._ground = Ground(
             self._books,
             self._traffic,
@@ -211,13 +210,13 @@ class Simulator:
                 return await self._control.handle(request)
             desks = [desk for desk in self._desks.values() if self._marketplace(desk.shop).serves(path)]
             if desks:
-                return await self._serve(desks, request, connection, path)
+                return await self._serve(desks, request, connection)
             return self._respond(_NOT_FOUND)
         finally:
             connection.arrived = 0.0
 
     async def _serve(
-        self, desks: list[Desk], request: web.BaseRequest, connection: Connection, path: str
+        self, desks: list[Desk], request: web.BaseRequest, connection: Connection
     ) -> web.StreamResponse:
         now, tick = clock.now().timestamp(), clock.monotonic()
         exchange = self._traffic.arrived(connection, now, tick)
@@ -227,17 +226,7 @@ class Simulator:
                 body = await request.read()
             except (ConnectionError, web.RequestPayloadError):
                 return misbehave.cut(request)
-            received = Received(
-                method=request.method,
-                path=path,
-                query=request.rel_url.raw_query_string,
-                content_type=request.headers.get("Content-Type", ""),
-                body=body,
-                remote=request.remote or "",
-                number=exchange.number,
-                received_at=now,
-                headers={name.lower(): value for name, value in request.headers.items()},
-            )
+            received = _received(request, body, exchange.number, now)
             if len(desks) > 1:
                 desk = next((each for each in desks if each.claims(received)), desk)
             self._traffic.recognised(exchange, desk.shop, tick)
@@ -301,18 +290,6 @@ class Simulator:
     def _marketplace(self, shop: str) -> Marketplace:
         return MARKETPLACES[self._settings.shops[shop].marketplace]
 
-    def _check_fault(self, fault: Fault) -> None:
-        """Raises WrongFault for a fault that no request of these shops can meet."""
-        shops = list(self._settings.shops) if fault.shop is None else [fault.shop]
-        if fault.shop is not None and fault.shop not in self._settings.shops:
-            raise WrongFault("shop", f"there is no such shop; there is: {', '.join(self._settings.shops)}")
-        marketplaces = [self._marketplace(shop) for shop in shops]
-        known = sorted({endpoint for marketplace in marketplaces for endpoint in marketplace.endpoints})
-        if fault.endpoint is not None and fault.endpoint not in known:
-            raise WrongFault("endpoint", f"not one of {', '.join(known)}")
-        if fault.key is not None and not any(isinstance(fault.key, each.keys) for each in marketplaces):
-            raise WrongFault("key", f"a key is {marketplaces[0].key_words}")
-
     def _headers(self) -> dict[str, str]:
         """The `Date` of every answer is the marketplaces' clock, so that skew can be measured."""
         second = int(self.marketplaces_time())
@@ -342,3 +319,17 @@ async def serve(
         await stop.wait()
     finally:
         await simulator.stop()
+
+
+def _received(request: web.BaseRequest, body: bytes, number: int, now: float) -> Received:
+    return Received(
+        method=request.method,
+        path=request.path,
+        query=request.rel_url.raw_query_string,
+        content_type=request.headers.get("Content-Type", ""),
+        body=body,
+        remote=request.remote or "",
+        number=number,
+        received_at=now,
+        headers={name.lower(): value for name, value in request.headers.items()},
+    )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
+from daemon.simulator.faults import Fault, WrongFault
 from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.settings import Frozen, ShopSettings
 from daemon.simulator.wire import Marketplace
@@ -84,3 +85,16 @@ class SimulatorSettings(Frozen):
         """The same with a further shop, which has credentials of its own. Raises KeyError."""
         shop = _usual(name, MARKETPLACES[marketplace])
         return self.model_copy(update={"shops": {**self.shops, name: shop}})
+
+
+def check_fault(fault: Fault, settings: SimulatorSettings) -> None:
+    """Raises WrongFault for a fault that no request of these shops can meet."""
+    if fault.shop is not None and fault.shop not in settings.shops:
+        raise WrongFault("shop", f"there is no such shop; there is: {', '.join(settings.shops)}")
+    shops = [shop for name, shop in settings.shops.items() if fault.shop in (None, name)]
+    marketplaces = [MARKETPLACES[shop.marketplace] for shop in shops]
+    known = sorted({endpoint for marketplace in marketplaces for endpoint in marketplace.endpoints})
+    if fault.endpoint is not None and fault.endpoint not in known:
+        raise WrongFault("endpoint", f"not one of {', '.join(known)}")
+    if fault.key is not None and not any(isinstance(fault.key, each.keys) for each in marketplaces):
+        raise WrongFault("key", f"a key is {marketplaces[0].key_words}")

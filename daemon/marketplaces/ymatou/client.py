@@ -61,9 +61,7 @@ _TROUBLES: Final = {
 
 
 _REFUSED_ADVICE: Final = "the log has the whole reply (partner.reply_rejected): the SKU's data or their API"
-_UNREAD_ADVICE: Final = (
-    "ask Ymatou to grant this app ymatou.products.list.get, so that numbers can be read back"
-)
+_UNREAD_ADVICE: Final = "ask Ymatou to grant this app ymatou.products.list.get, so that numbers can be read"
 
 
 @dataclass(frozen=True, slots=True)

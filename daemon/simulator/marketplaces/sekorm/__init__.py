@@ -2,19 +2,28 @@
 
 import base64
 import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl
 
 from pydantic import Field
 
 from daemon import clock
 from daemon.simulator.books import Key, Origin
 from daemon.simulator.comparisons import Difference
+from daemon.simulator.marketplaces.sekorm.reading import (
+    BATCH,
+    COMPARE,
+    SINGLE,
+    TOKEN,
+    RefusedError,
+    form,
+    json_object,
+    names_flaw,
+    rows_of,
+)
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.wire import (
     NO_INTERFERENCE,
@@ -28,15 +37,9 @@ from daemon.simulator.wire import (
 )
 
 PREFIX: Final = "/serviceGate/"
-TOKEN: Final = "getAccessToken"  # noqa: S105 - the name of an endpoint
-BATCH: Final = "pnarttnumber/pnStock"
-SINGLE: Final = "stock/updQuantity"
-COMPARE: Final = "stock/compare"
 ENDPOINTS: Final = frozenset({TOKEN, BATCH, SINGLE, COMPARE})
 
 MAX_TOKEN: Final = 100
-MAX_NAME: Final = 50
-MAX_QUANTITY: Final = 2**31 - 1
 TOKENS_KEPT: Final = 10_000
 
 Network = IPv4Network | IPv6Network
@@ -46,22 +49,10 @@ _OK: Final = Answer("0", b'{"code":0,"msg":"OK","data":null}')
 _FORBIDDEN_TOKEN: Final = Answer(
     "-1 sp already forbidden", b'{"code":-1,msg:"sp already forbidden",data:null}'
 )
-_DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _UNKNOWN_PRODUCT: Final = "pn not found"
 _INCORRECT: Final = "data incorrect"
-
-_FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    BATCH: frozenset({"accessToken", "data"}),
-    SINGLE: frozenset({"accessToken", "pnCode", "brandName", "stockQuantity"}),
-    COMPARE: frozenset({"accessToken", "data"}),
-}
-_ROW: Final = frozenset({"pnCode", "brandName", "stockQuantity"})
-
-
-class _RefusedError(Exception):
-    """A clause is broken; the text is the answer's `msg`."""
 
 
 def failure(text: str, code: int | str = -1, data: object = None) -> Answer:
@@ -122,7 +113,7 @@ class Sekorm(Desk):
     def claims(self, received: Received) -> bool:
         try:
             parameters = self._parameters(received)
-        except _RefusedError:
+        except RefusedError:
             return False
         if received.path.removeprefix(PREFIX) == TOKEN:
             return parameters.get(self._mine.account_parameter) == self._mine.account
@@ -148,8 +139,8 @@ class Sekorm(Desk):
         try:
             parameters = self._parameters(received)
             # Read before anything is refused, so that faults and overlaps know the products.
-            rows = _rows(endpoint, parameters)
-        except _RefusedError as error:
+            rows = rows_of(endpoint, parameters)
+        except RefusedError as error:
             flaw = str(error)
         refusal = self._caller_refusal(endpoint, received.remote, parameters)
         return Call(endpoint, origin, rows, refusal or (failure(flaw) if flaw else None))
@@ -171,19 +162,19 @@ class Sekorm(Desk):
 
     def _parameters(self, received: Received) -> Mapping[str, Any]:
         if received.method == "GET":
-            return _form(received.query.encode())
+            return form(received.query.encode())
         kind, _, options = received.content_type.lower().partition(";")
         kind = kind.strip()
         charset = options.strip().removeprefix("charset=").strip('"')
         if charset not in {"", "utf-8", "utf8"}:
-            raise _RefusedError(f"charset {charset} is not supported")
+            raise RefusedError(f"charset {charset} is not supported")
         if self._mine.body == "json":
             if kind != _JSON:
-                raise _RefusedError(f"Content-Type must be {_JSON}")
-            return _object(received.body)
+                raise RefusedError(f"Content-Type must be {_JSON}")
+            return json_object(received.body)
         if kind != _FORM:
-            raise _RefusedError(f"Content-Type must be {_FORM}")
-        return _form(received.body)
+            raise RefusedError(f"Content-Type must be {_FORM}")
+        return form(received.body)
 
     def _is_allowed(self, remote: str) -> bool:
         allowed = self._mine.allowed_addresses
@@ -194,7 +185,7 @@ class Sekorm(Desk):
 
     def _account_flaw(self, parameters: Mapping[str, Any]) -> str:
         account = self._mine.account_parameter
-        if flaw := _names_flaw(parameters, frozenset({account, "appSecret"})):
+        if flaw := names_flaw(parameters, frozenset({account, "appSecret"})):
             return flaw
         is_right = (
             parameters[account] == self._mine.account and parameters["appSecret"] == self._mine.app_secret
@@ -281,95 +272,6 @@ def _new_token() -> str:
         token = base64.b64encode(secrets.token_bytes(64)).decode()
         if "+" in token and "/" in token:
             return token
-
-
-def _form(body: bytes) -> Mapping[str, str]:
-    """A form, read strictly: percent-encoded UTF-8, each name once. A bare `+` is a space."""
-    if not body:
-        return {}
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=True,
-            encoding="utf-8",
-            errors="strict",
-            max_num_fields=20,
-        )
-    except UnicodeDecodeError:
-        raise _RefusedError("parameters must be percent-encoded UTF-8") from None
-    except ValueError:
-        raise _RefusedError("parameters cannot be read") from None
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        raise _RefusedError("a parameter occurs twice")
-    return parameters
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise _RefusedError("the body is not JSON in UTF-8") from None
-    if not isinstance(value, dict):
-        raise _RefusedError("the body is not a JSON object")
-    return value
-
-
-def _names_flaw(parameters: Mapping[str, Any], wanted: frozenset[str]) -> str:
-    if parameters.keys() == wanted:
-        return ""
-    for name in sorted(wanted):
-        if name not in parameters:
-            return f"{name} is required"
-    return f"unknown parameter {min(parameters.keys() - wanted)[:40]}"
-
-
-def _rows(endpoint: str, parameters: Mapping[str, Any]) -> tuple[tuple[Key, int], ...]:
-    if endpoint == TOKEN:
-        return ()
-    if flaw := _names_flaw(parameters, _FIELDS[endpoint]):
-        raise _RefusedError(flaw)
-    if endpoint == SINGLE:
-        quantity = parameters["stockQuantity"]
-        # A form is text: only the canonical digits of a non-negative integer are a number.
-        if isinstance(quantity, str) and _DIGITS.fullmatch(quantity):
-            quantity = int(quantity)
-        return (_row(parameters["pnCode"], parameters["brandName"], quantity),)
-    return tuple(_batch(parameters["data"]))
-
-
-def _batch(data: object) -> list[tuple[Key, int]]:
-    """`data` is a string that holds a JSON array."""
-    if not isinstance(data, str):
-        raise _RefusedError("data must be a string that holds a JSON array")
-    try:
-        rows = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _RefusedError("data is not JSON") from None
-    if not isinstance(rows, list) or not rows:
-        raise _RefusedError("data must be a JSON array that is not empty")
-    return [_batch_row(row) for row in rows]
-
-
-def _batch_row(row: object) -> tuple[Key, int]:
-    if not isinstance(row, dict):
-        raise _RefusedError("data must hold objects")
-    if flaw := _names_flaw(row, _ROW):
-        raise _RefusedError(f"data: {flaw}")
-    return _row(row["pnCode"], row["brandName"], row["stockQuantity"])
-
-
-def _row(pn_code: object, brand: object, quantity: object) -> tuple[Key, int]:
-    # Characters, not bytes.
-    for name, value in (("pnCode", pn_code), ("brandName", brand)):
-        if not isinstance(value, str) or not value.strip():
-            raise _RefusedError(f"{name} is required")
-        if len(value) > MAX_NAME:
-            raise _RefusedError(f"{name} is longer than {MAX_NAME} characters")
-    if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
-        raise _RefusedError("stockQuantity must be an integer of at least 0")
-    return (str(pn_code), str(brand)), quantity
 
 
 def _banner(url: str, shop: str, settings: ShopSettings) -> str:

@@ -1,7 +1,7 @@
 -- name: listed
--- The operator's listing, one row per SKU. `number` is the quantity as it stands there, `quantity` what may be sent: a
--- fraction is rounded down, a negative number counts as 0. NULL: it can't be sent, as it is NULL, NaN, infinite,
--- or above the channel's `max_quantity`. `identifiers` is NULL where the daemon can't read them, in a database that is not
+-- The operator's listing, one row per SKU. `number` is the quantity as the listing has it. `quantity` is what may be sent:
+-- fractions are rounded down, negative numbers count as 0, and it is NULL where nothing can be sent (NULL, NaN, infinity, or
+-- above the channel's `max_quantity`). `identifiers` is NULL where the daemon can't read them, in a database that is not
 -- UTF-8. `carrier`, `lacks` and `lacks_rows`: see `summed`.
     SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows,
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
@@ -13,8 +13,8 @@
         FROM (
 @listing@
         ) AS l
-        -- Longer ones do not fit an index; nothing is sold under a name of a kilobyte. What is not readable the daemon could
-        -- not even name (see `refused_skus`).
+        -- Longer ones do not fit an index, and nothing is sold under a name of a kilobyte. The daemon could not even name
+        -- what it can't read (see `refused_skus`).
         WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@
         GROUP BY l.sku::text
     ) AS x
@@ -34,15 +34,15 @@
     FROM stockrelay.listed_whole(@portion@) AS a
 
 -- name: listed_apart
--- The same of a listing of which some rows fail: those SKUs have one row, without identifiers and quantity, and a `fault`.
+-- The same for a listing that fails on some rows: those SKUs have one row, with a `fault` and no identifiers or quantity.
     SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows, a.quantity, a.fault
     FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
 
 -- name: summed
 -- The listing where SKUs with the same identifiers are sold as one. The first of them by name is their `carrier`: it has the
--- sum, and the others have no number. `lacks`: one of them whose own quantity can't be sent, so there is no sum; all of them
--- then have its `number`, and `lacks_rows` is how many rows it has. A sum that is too large is the `number` of all of them as
--- well. For some SKUs, $2 has to have all of those that share their identifiers.
+-- sum, and the others have no number. If the quantity of one of them can't be sent, there is no sum: `lacks` names that SKU,
+-- all of them have its `number`, and `lacks_rows` says how many rows it has. All of them have a sum that is too large as
+-- their `number`, too. Where only some SKUs are read, $2 must contain all that share their identifiers.
     SELECT s.sku, s.rows, s.identifiers, s.number, s.carrier, s.lacks, s.lacks_rows,
            CASE WHEN s.number > '-Infinity' AND s.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(s.number), 0)::integer END AS quantity@fault@
@@ -75,8 +75,8 @@ SELECT l.sku::text AS sku FROM (
 ) AS l WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@
 
 -- name: refused_skus
--- SKUs of the listing that the ledger can't hold: too long ones, cut, and such as the daemon can't read, escaped. Some of
--- them, and how many there are.
+-- Some of the listing's SKUs that the ledger can't hold, and how many there are. Too long ones are cut; those that the daemon
+-- can't read are escaped.
 SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     SELECT DISTINCT r.is_readable, CASE WHEN r.is_readable THEN l.sku::text
            ELSE encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape') END AS sku
@@ -87,7 +87,7 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 ) AS x ORDER BY x.is_readable, x.sku LIMIT 20;
 
 -- name: is_readable
--- Whether the daemon can read this text: asked of each only in a database that is not UTF-8.
+-- Whether the daemon can read this text. In a UTF-8 database it can read every text.
 ((SELECT getdatabaseencoding() = 'UTF8') OR stockrelay.is_readable(@text@))
 
 -- name: dirty_some
@@ -99,11 +99,11 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     SELECT l.sku FROM listed AS l UNION SELECT e.sku FROM stockrelay.ledger AS e WHERE e.channel = $1 AND $2::text[] IS NULL
 
 -- name: mark
--- Marks the SKUs whose number or identifiers differ from what the partner was told. $3 quiet, $4 longest wait,
--- $5 urgent below, $6 whether rows that are waiting already are put off (a change) or left alone (a resync), $7 whether
--- numbers are guarded: then each that falls to zero, rises from it, or moves by the factor $8, is noted; `anomalies` says how many there
--- were. $9: whether this may be the channel's first filling.
--- A row that was acknowledged meanwhile is marked for nothing: its claim finds it settled.
+-- Marks the SKUs whose number or identifiers differ from what the marketplace was sent. $3: the debounce's quiet time; $4: its
+-- longest wait; $5: urgent below. $6: a change defers rows that are waiting already; a resync leaves them alone. $7: whether
+-- numbers are guarded; each that falls to zero, rises from zero, or moves by the factor $8 is then noted, and `anomalies`
+-- counts them. $9: whether this may be the channel's first filling.
+-- A row that is acknowledged meanwhile is marked in vain: its claim finds it settled.
 WITH listed AS (
 @listed@
 ), dirty AS (
@@ -118,9 +118,9 @@ WITH listed AS (
         WHEN e.sku IS NULL THEN t.rows > 0
         WHEN e.parked_at IS NOT NULL THEN
             (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
-        -- Waiting already, for its number or for the end of a doubt: a claim may be reading an older number just now, so
-        -- what is equal here need not be equal to what is sent.
-        -- (What waits for its turn in a sync goes on doing so when everything is compared: its number is read then.)
+        -- Waiting already, for its number or for the end of a doubt. A claim may be reading an older number at this moment,
+        -- so a number that is equal here need not be equal to the one that is sent. (A row that is queued for a sync stays
+        -- queued when everything is compared: its number is read when it is claimed.)
         WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN
              $6 AND NOT ($2::text[] IS NULL AND e.sync_at IS NOT NULL AND e.due_at IS NULL AND e.attempt_id IS NULL)
              OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity)
@@ -131,7 +131,7 @@ WITH listed AS (
                          THEN $7 AND (t.quantity IS DISTINCT FROM e.listed_quantity
                                       OR t.identifiers IS DISTINCT FROM e.listed_identifiers)
                      ELSE e.held_at IS NOT NULL END
-        -- Another SKU's number has this one's in it already.
+        -- Another SKU sends this one's number as part of its sum.
         WHEN t.carrier <> t.sku AND coalesce(e.identifiers = t.identifiers, true) AND e.listed_identifiers = t.identifiers
             AND e.attempt_id IS NULL THEN false
         ELSE t.rows <> 1 OR e.identifiers IS DISTINCT FROM t.identifiers
@@ -151,7 +151,7 @@ WITH listed AS (
         listed_quantity = excluded.listed_quantity,
         twins = CASE WHEN stockrelay.is_named_alike(d, excluded) THEN d.twins END,
         duplicates = CASE WHEN stockrelay.is_named_alike(d, excluded) THEN d.duplicates END,
-        -- What was held has not waited for its quiet time.
+        -- The debounce of a held row starts over.
         first_dirty_at = CASE WHEN d.held_at IS NULL THEN coalesce(d.first_dirty_at, excluded.first_dirty_at)
                               ELSE excluded.first_dirty_at END,
         unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
@@ -161,7 +161,7 @@ WITH listed AS (
         held_at = CASE WHEN stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, excluded.listed_identifiers, $8) THEN d.held_at END,
         urgent = NOT stockrelay.stays_held(d, excluded.listed_rows, excluded.listed_quantity, excluded.listed_identifiers, $8)
             AND (d.urgent OR stockrelay.is_urgent(d, excluded.listed_rows, excluded.listed_quantity, $5)),
-        -- A SKU the partner refused stays parked until what was refused changes: its identifiers or its rows.
+        -- A parked SKU stays parked until what was refused changes: its identifiers or its rows.
         parked_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_at END,
         parked_reason = CASE WHEN stockrelay.stays_parked(d, excluded) THEN d.parked_reason END,
         due_at = CASE WHEN stockrelay.stays_parked(d, excluded) THEN NULL
@@ -187,11 +187,11 @@ WITH listed AS (
     FROM marked AS k WHERE k.is_zero OR k.is_far OR k.is_risen
     ON CONFLICT (channel, sku) DO UPDATE SET
         at = excluded.at, kind = excluded.kind, was = excluded.was, xid = excluded.xid, backend = NULL, relation = NULL
-    -- A number that has moved once more before it was sent is the same anomaly.
+    -- A number that moves again before it is sent is the same anomaly.
     WHERE a.kind <> 'moved' OR excluded.kind <> 'moved' OR a.was <> excluded.was
     RETURNING a.sku
 ), counted AS (
-    -- Of a first filling: its SKUs that can be sent, and how many of them are 0.
+    -- For a first filling: how many SKUs can be sent, and how many of those are 0.
     SELECT count(*) AS listed, count(*) FILTER (WHERE l.quantity = 0) AS zeroes
     FROM (SELECT a.*, count(*) OVER (PARTITION BY a.identifiers) AS alike FROM listed AS a WHERE $9 AND $2::text[] IS NULL) AS l
     WHERE l.rows = 1 AND l.quantity IS NOT NULL AND (l.alike = 1 OR l.carrier = l.sku)
@@ -199,7 +199,7 @@ WITH listed AS (
 )
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
        (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,
-       -- The identifiers that SKUs have got or left; not counted for a comparison of everything.
+       -- The identifiers that SKUs gained or gave up; not collected when everything is compared.
        (SELECT jsonb_agg(n.identifiers) FROM (
             SELECT m.identifiers FROM moved AS m WHERE $2::text[] IS NOT NULL AND m.rows > 0 AND m.identifiers IS NOT NULL
             AND (m.rows_before = 0 OR m.identifiers_before IS DISTINCT FROM m.identifiers)
@@ -210,12 +210,13 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT cou
 FROM marked;
 
 -- name: hold_anomalies
--- After a marking with anomalies, in its transaction: holds them if they are too many at once. Returns how many it held.
--- $10: the marking read the whole listing; $11: what the change log has since then is what it was for.
+-- Run after a marking that found anomalies, in its transaction: holds them if they are too many at once, and returns how many
+-- it held. $10: the marking read the whole listing. $11: the snapshot from which on the change log was read for the marking.
 SELECT stockrelay.hold_anomalies($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::pg_snapshot);
 
 -- name: pass_anomalies
--- Anomalies that a claim found before any marking: a few are noted and may go. False: they wait for a marking.
+-- Anomalies that a claim found before any marking did. True: they are few, are noted, and may be sent. False: they wait for a
+-- marking to count them.
 SELECT stockrelay.pass_anomalies($1, $2, $3, $4, $5, $6, $7);
 
 -- name: filling
@@ -224,7 +225,7 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
        EXISTS (SELECT FROM stockrelay.ledger AS l WHERE l.channel = $1 AND l.identifiers IS NOT NULL) AS has_sent;
 
 -- name: hold_filling
--- Whether the first filling is held, of so many SKUs and so many zeroes. Not held: it is good from now on.
+-- Whether a first filling of $2 SKUs with $3 zeroes is held. One that is not held counts as good from now on.
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
 -- name: tell_owners
@@ -232,24 +233,24 @@ SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: keep_held
--- A held number that became due (marked without looking, to be confirmed, or a sync's turn): it is still wrong.
+-- A held row became due (marked while the listing failed, to be confirmed, or for a sync), and its number is still wrong.
 UPDATE stockrelay.ledger SET
     held_at = coalesce(held_at, clock_timestamp()), first_dirty_at = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: defer
--- Claimed, but a marking has to see it first.
+-- Claimed, but a marking has to count its number first.
 UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: forget_anomalies
--- Another SKU answers for them: no zero was sent.
+-- A successor answers for these SKUs, so they did not fall to zero.
 DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: capture_due
 -- The first step of a claim: due rows of the slots $2 that this holder still has under the epochs $3, up to $5 urgent and $6
 -- other ones, and what is wanted. The listing is read after this, in a statement of its own: a number read before would be
--- older than the want it answers. Nothing is locked: however long the listing takes, nobody waits for these rows. The last
--- step takes those that are still as they were. $7: not before the channel's first filling was found good.
+-- older than the want it answers. Nothing is locked: however long the listing takes, no other session waits for these rows.
+-- The last step takes those that have not changed. $7: nothing is captured before the channel's first filling is found good.
 SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
        -- A sync asks for every number, whatever was acknowledged.
        d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
@@ -281,8 +282,8 @@ WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
 AND (NOT $6 OR g.filled_at IS NOT NULL);
 
 -- name: read_listing
--- The second step of a claim: what the listing says now of the SKUs captured, $1. ($2 has those that are sold as one with
--- them, too. Their rows are not wanted: they may be more than the socket's buffers take.)
+-- The second step of a claim: what the listing says now of the captured SKUs, $1. ($2 also has the SKUs that are sold as one
+-- with them. Their rows are not returned, as they may be more than the socket's buffers take.)
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
@@ -290,7 +291,7 @@ WITH listed AS (
 FROM listed WHERE sku = ANY ($1::text[]);
 
 -- name: read_whole_listing
--- All that the listing says now, in the order of the SKUs.
+-- The whole listing as it is now, ordered by SKU.
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
@@ -299,8 +300,8 @@ FROM listed ORDER BY sku;
 
 -- name: own_slots
 -- The last step of a claim, where more is written than attempts: those of the slots $2 that are still ours; none while the
--- channel is paused. FOR KEY SHARE holds up whoever takes a slot (the epoch is part of a key), and not our own renewal. A
--- process that stands still must not keep the locks: nobody could take its slots over.
+-- channel is paused. FOR KEY SHARE makes a takeover wait (the epoch is part of a key), and not our own renewal. A process that
+-- is stopped must not keep the locks: no other could take its slots over.
 SELECT l.slot, set_config('idle_in_transaction_session_timeout', '700ms', true),
        -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
@@ -310,7 +311,7 @@ WHERE l.channel = $1 AND l.holder = $4
 AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1) ORDER BY l.slot FOR KEY SHARE OF l;
 
 -- name: lock_unchanged
--- Those of the captured rows that nobody has written since, or is writing; locked.
+-- Locks those of the captured rows that no other session has written since, or is writing now.
 SELECT d.sku FROM stockrelay.ledger AS d JOIN unnest($2::text[], $3::text[]) AS c (sku, version) ON c.sku = d.sku
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.xmin::text = c.version AND d.attempt_id IS NULL
 ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
@@ -349,11 +350,11 @@ FROM (
 WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
--- The last step of a claim: the attempts, committed before the first byte is sent. Only while their slot is ours and the
--- channel not paused, and of rows that are free and as they were captured, or still to be told: a change that was marked
--- since stays due, as the attempt answers the want that was captured. Who is writing a row is not waited for. The SKUs are
--- given once more as an array, so that the rows are looked up one by one whatever the statistics say. $6: for a sync; any
--- other attempt answers the sync as well, in the way of changes.
+-- The last step of a claim: the attempts, committed before the first byte is sent. They are written only while their slot is
+-- ours and the channel is not paused, and only for rows without an attempt that have not changed since they were captured, or
+-- that are still to be sent under the same identifiers. A change that was marked since stays due, because the attempt answers
+-- the want that was captured. A row that another session is writing is skipped. The SKUs are passed once more as an array, so
+-- that the rows are looked up one by one whatever the statistics say. $6: for a sync; any other attempt answers the sync, too.
 WITH owner AS MATERIALIZED (
     SELECT l.slot, l.epoch,
            CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
@@ -367,7 +368,7 @@ WITH owner AS MATERIALIZED (
 ), free AS MATERIALIZED (
     SELECT d.sku FROM stockrelay.ledger AS d JOIN claimed AS c ON c.sku = d.sku
     WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k)) AND d.attempt_id IS NULL
-    -- Or written by this claim itself, which has it locked.
+    -- Or this claim has written it itself, and has it locked.
     AND (d.xmin::text = c.version OR d.xmin = pg_current_xact_id_if_assigned()::xid
          OR (CASE WHEN $6 THEN d.sync_at IS NOT NULL ELSE d.due_at IS NOT NULL END
              AND d.parked_at IS NULL AND d.held_at IS NULL AND d.identifiers IS NOT DISTINCT FROM c.was))
@@ -399,13 +400,13 @@ WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM 
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled
--- Claimed, but the partner holds that number already.
+-- Claimed, but the marketplace holds that number already.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: leave_to_carrier
--- Claimed, and sold as one with another SKU that has the sum. $3: those whose identifiers nobody has taken over.
+-- Claimed, and sold as one with another SKU that sends the sum. $3: those whose identifiers no successor has taken over.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
     identifiers = CASE WHEN sku = ANY ($3::text[]) THEN identifiers END, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
@@ -418,7 +419,7 @@ UPDATE stockrelay.ledger SET first_dirty_at = NULL, urgent = false, due_at = dou
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: park
--- Can't be sent: not due until what is wrong with it changes.
+-- Can't be sent: not due until what is wrong changes.
 UPDATE stockrelay.ledger AS d SET
     parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
     sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
@@ -427,11 +428,11 @@ FROM jsonb_to_recordset($2::jsonb)
 WHERE d.channel = $1 AND d.sku = c.sku;
 
 -- name: forget
--- Left the listing, and the partner offers it no more.
+-- Left the listing, and the marketplace no longer offers it.
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row of the slots $2 is due that nobody is sending, and until the next has its time in the sync; NULL:
+-- Seconds until the next row of the slots $2 without an attempt is due, and until the next is to be sent for a sync. NULL:
 -- there is none, the channel is paused, or ($3) its first filling was not found good.
 SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8 AS due_s,
        extract(epoch FROM min(n.sync_at) - clock_timestamp())::float8 AS sync_s
@@ -452,7 +453,7 @@ WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
 AND (NOT $3 OR EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.filled_at IS NOT NULL));
 
 -- name: is_backlog_above
--- Whether more than $3 rows of the slots $2 are due; no more of them are looked at.
+-- Whether more than $3 rows of the slots $2 are due. It reads no more rows than that.
 SELECT count(*) > $3::bigint FROM (
     SELECT FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
         (SELECT FROM stockrelay.ledger AS d
@@ -466,7 +467,7 @@ SELECT count(*) > $3::bigint FROM (
 ) AS d;
 
 -- name: end_sync
--- Ends the channel's sync when every SKU has had its turn. `is_open`: it is marked and goes on.
+-- Ends the channel's sync when no SKU is queued for it any more. `is_open`: the sync is marked and goes on.
 WITH ended AS (
     UPDATE stockrelay.sync_run AS r SET state = 'finished', finished_at = clock_timestamp()
     WHERE r.channel = $1 AND r.state = 'sending'
@@ -499,7 +500,7 @@ WITH result AS (
            d.want_seq > greatest(d.acked_seq, d.attempt_seq) AS is_overtaken,
            r.outcome = 'gone' OR (r.outcome = 'applied' AND d.attempt_settles) AS ends_doubt,
            d.doubt_at IS NOT NULL AND NOT d.attempt_settles AS stays_doubted,
-           -- What was refused is what was sent: identifiers that were marked since then get their own try.
+           -- A refusal concerns the identifiers that were sent: others that were marked since are tried.
            r.is_parked AND NOT (d.want_seq > d.attempt_seq AND d.listed_identifiers IS DISTINCT FROM d.identifiers)
                AS is_parked
     FROM result AS r JOIN stockrelay.ledger AS d ON d.sku = r.sku AND d.attempt_id = r.attempt_id
@@ -530,7 +531,7 @@ WITH result AS (
         retry_at = CASE e.outcome WHEN 'unknown' THEN e.retry_at WHEN 'applied' THEN NULL ELSE d.retry_at END,
         parked_reason = CASE e.state WHEN 'parked' THEN e.reason ELSE d.parked_reason END,
         parked_at = CASE e.state WHEN 'parked' THEN e.now ELSE d.parked_at END,
-        -- What was held meanwhile may be the very number that was on its way.
+        -- The number that was held meanwhile may be the one that was in flight.
         held_at = CASE WHEN e.outcome <> 'applied'
                             OR (d.want_seq > e.attempt_seq
                                 AND CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END
@@ -565,9 +566,9 @@ WITH result AS (
 SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: rescue
--- Attempts that nobody is waiting for any more (their owner died, or their outcome could not be written) may have been
--- applied: they become doubt, and the row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts
--- that are still in hand. Those of a sync wait until they can't land any more, and are sent once.
+-- Attempts that no process waits for any more (their owner died, or their outcome could not be written) may have been applied:
+-- they become doubt, and their row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts that
+-- are still in hand. Rows of a sync wait until the lost attempt can't land any more, and are sent once more then.
 WITH owner AS MATERIALIZED (
     SELECT l.slot FROM stockrelay.lease AS l
     JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
@@ -601,7 +602,7 @@ WITH owner AS MATERIALIZED (
 SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: backlog
--- For the heartbeat and `status`: a pass over one channel's rows. Parked ones that were discarded need nobody.
+-- For the heartbeat and `status`: a pass over one channel's rows. Discarded rows are not counted as parked.
 SELECT count(*) AS skus,
        count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND NOT is_held) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,

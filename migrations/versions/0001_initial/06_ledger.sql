@@ -6,8 +6,8 @@ CREATE SEQUENCE stockrelay.attempt_id AS bigint;
 CREATE TABLE stockrelay.ledger (
     channel              text        NOT NULL,
     sku                  text        NOT NULL,
-    -- Which of the channel's sixteen slots it belongs to (see `lease`): set when the row is made, and never again. That the
-    -- hash is another one on another server does no harm: nothing but this column says where a SKU belongs.
+    -- Which of the channel's sixteen slots it belongs to (see `lease`): computed when the row is inserted, and never changed.
+    -- Another server may hash differently; that does no harm, as only this column says where a SKU belongs.
     slot                 smallint    NOT NULL GENERATED ALWAYS AS ((hashtextextended(sku, 0) & 15)::smallint) STORED,
     -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
     -- has left the listing and more than 1 for one that is in it twice.
@@ -20,7 +20,7 @@ CREATE TABLE stockrelay.ledger (
     urgent               boolean     NOT NULL DEFAULT false,
     -- When to claim it; NULL: nothing to do, in flight, parked, or held.
     due_at               timestamptz,
-    -- What the partner has acknowledged, under which identifiers it was last sent.
+    -- What the marketplace has acknowledged, and the identifiers under which it was last sent.
     acked_seq            bigint      NOT NULL DEFAULT 0,
     acked_quantity       integer,
     acked_at             timestamptz,
@@ -40,18 +40,18 @@ CREATE TABLE stockrelay.ledger (
     retry_at             timestamptz,
     parked_reason        text,
     parked_at            timestamptz,
-    -- When somebody said of a parked SKU that it is known. It holds for that parking: parked again later, it is news again.
+    -- When an operator discarded a parked SKU. It holds for that parking only: parked again later, it is reported again.
     discarded_at         timestamptz,
-    -- When this SKU's turn in the sync is; NULL: it has none, or has had it. It waits behind all that is due, and is sent
-    -- whatever the partner has acknowledged. A row that is due (a change came) goes the way of changes, which answers the
-    -- sync, too. While an attempt is open, it is set only if the attempt is the sync's.
+    -- From when on it may be sent for a sync; NULL: it is not queued for one. It waits behind all that is due, and is sent
+    -- whatever was acknowledged. The usual attempt of a row that is due answers the sync, too. While an attempt is open, it
+    -- is set only if the attempt is the sync's.
     sync_at              timestamptz,
-    -- For the guard: since when its number is known to be zero, NULL while the partner was last told more, or
-    -- nothing; and since when that zero is held.
+    -- For the guard: since when its number is known to be zero (NULL while the marketplace was last sent more, or nothing),
+    -- and since when its number is held.
     zero_at              timestamptz,
     held_at              timestamptz,
-    -- Other listed SKUs with the same identifiers, the first four by name; NULL: there are none. `duplicates` is the
-    -- channel's setting of that name as it was when they were noted.
+    -- The first four, by name, of the other listed SKUs with the same identifiers; NULL: there are none. `duplicates` is the
+    -- channel's setting of that name at the time they were noted.
     twins                text[],
     duplicates           text        CHECK (duplicates IN ('park', 'sum')),
     PRIMARY KEY (channel, sku),
@@ -75,7 +75,7 @@ RETURNS timestamptz LANGUAGE sql STABLE
 RETURN least(now + quiet, first_dirty_at + max_wait);
 
 -- Whether a new number goes ahead of the others: it falls to zero or below the channel's `urgent_below`, measured
--- against the highest number the partner may hold. Leaving the listing is falling to zero.
+-- against the highest number that the marketplace may hold. Leaving the listing is falling to zero.
 CREATE FUNCTION stockrelay.is_urgent(d stockrelay.ledger, rows integer, quantity integer, urgent_below integer)
 RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
@@ -153,23 +153,23 @@ BEGIN
     END LOOP;
 END $$;
 
--- A parked row waits for a change of what was wrong with it, not for another number.
+-- Whether a row stays parked: it waits for a change of what was wrong with it, and another number is none.
 CREATE FUNCTION stockrelay.stays_parked(d stockrelay.ledger, wanted stockrelay.ledger)
 RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN d.parked_at IS NOT NULL
        AND (d.listed_rows, d.listed_identifiers, d.listed_quantity IS NULL)
            IS NOT DISTINCT FROM (wanted.listed_rows, wanted.listed_identifiers, wanted.listed_quantity IS NULL);
 
--- Whether a row's SKU is listed, or is not, as before, and under the same identifiers.
+-- Whether a row's SKU is listed under the same identifiers as before, or is unlisted as before.
 CREATE FUNCTION stockrelay.is_named_alike(d stockrelay.ledger, wanted stockrelay.ledger)
 RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN (d.listed_rows > 0) = (wanted.listed_rows > 0) AND d.listed_identifiers IS NOT DISTINCT FROM wanted.listed_identifiers;
 
--- Listed SKUs of a channel with the same identifiers are noted as each other's twins. `names`: the identifiers to look at, a
--- JSON array of arrays; NULL: all of the channel. A row whose twins are other ones than before is due, and no longer parked:
--- its claim decides anew. One that has its identifiers for itself again is sent whatever was acknowledged, as another SKU may
--- have been sent under them since. Identifiers of which one is missing are nobody's. Returns how many rows it changed.
--- Named ones are looked up one by one, whatever the statistics of a new table say.
+-- Notes which listed SKUs of a channel have the same identifiers: they are each other's twins. `names` are the identifiers to
+-- look at, a JSON array of arrays; NULL: all of the channel's. A row whose twins have changed becomes due and is no longer
+-- parked: its claim decides again. A row that has its identifiers for itself again is sent whatever was acknowledged, because
+-- another SKU may have been sent under them since. Identifiers with a missing part are not compared. Returns how many rows it
+-- changed. Named identifiers are looked up one by one, whatever the statistics of a new table say.
 CREATE FUNCTION stockrelay.note_twins(channel text, names jsonb, duplicates text, quiet interval) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on
@@ -178,7 +178,7 @@ DECLARE
     now CONSTANT timestamptz := clock_timestamp();
     noted bigint;
 BEGIN
-    -- (Settings that are changed here are so until the function ends.)
+    -- (These settings last until the function ends.)
     IF names IS NULL THEN
         PERFORM set_config('enable_indexscan', 'off', true), set_config('enable_sort', 'off', true);
         SELECT jsonb_agg(DISTINCT l.listed_identifiers) INTO names FROM stockrelay.ledger AS l

@@ -73,7 +73,12 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
             f"{', '.join(map(visible, answer['replicas']['holders']))}\n"
             "  what to do: give all of them the same configuration, then restart them or send SIGHUP\n"
         )
-    channels: Mapping[str, Mapping[str, Any]] = answer["channels"]
+    _print_channels(answer["channels"], times)
+    for name, channel in answer["channels"].items():
+        _print_tasks(name, channel)
+
+
+def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat) -> None:
     told = {name: _told(channel, times) for name, channel in channels.items()}
     names = list(dict.fromkeys(name for facts in told.values() for name in facts))
     print_rows(
@@ -92,20 +97,23 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
                 for one in channel["owners"]
             ]
         )
-    for name, channel in channels.items():
-        if trouble := channel["trouble"]:
-            click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
-        if channel["held_since"] is not None:
-            click.echo(
-                f"\n{name}: {channel['held']} numbers are held: {channel['held_because']}\n"
-                f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
-            )
-        if channel["parked_skus"]:
-            more = channel["parked"] - len(channel["parked_skus"])
-            click.echo(
-                f"\n{name}, parked" + (f" (and {more} more: `stockrelay parked list`):" if more > 0 else ":")
-            )
-            print_rows(channel["parked_skus"])
+
+
+def _print_tasks(name: str, channel: Mapping[str, Any]) -> None:
+    """What a person has to see to."""
+    if trouble := channel["trouble"]:
+        click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
+    if channel["held_since"] is not None:
+        click.echo(
+            f"\n{name}: {channel['held']} numbers are held: {channel['held_because']}\n"
+            f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
+        )
+    if channel["parked_skus"]:
+        more = channel["parked"] - len(channel["parked_skus"])
+        click.echo(
+            f"\n{name}, parked" + (f" (and {more} more: `stockrelay parked list`):" if more > 0 else ":")
+        )
+        print_rows(channel["parked_skus"])
 
 
 def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:

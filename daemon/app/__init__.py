@@ -15,7 +15,8 @@ from daemon.app.building import (
 from daemon.app.configuration import exposed_files, load, settings_of, settings_schema
 from daemon.app.running import run, serve
 from daemon.app.status import status
-from daemon.app.syncing import plan_sync, sync
+from daemon.app.sync_planning import plan_sync
+from daemon.app.syncing import sync
 
 __all__ = [
     "LEASE_CONNECTIONS",

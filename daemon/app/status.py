@@ -5,17 +5,19 @@ from itertools import pairwise
 from typing import Any
 
 from daemon.app.building import guard_rule, listings, opened
-from daemon.core.guard import limits_in_short
+from daemon.core.guard import GuardRule, limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
 from daemon.store.answers import Answers, ChannelState
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
-from daemon.store.control import Pauses
+from daemon.store.control import Pause, Pauses
+from daemon.store.database import Database
 from daemon.store.guard import Guard
-from daemon.store.leases import Leases, LeaseState
+from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger import Ledger
-from daemon.store.outbox import Outbox
+from daemon.store.listing import ChannelListing
+from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
 from daemon.store.replicas import Replicas
 
@@ -25,67 +27,87 @@ async def status(settings: Settings) -> dict[str, Any]:
     async with opened(settings) as database:
         enabled = listings(settings)
         reading = await ChangeLog(database).states(list(enabled))
-        notices = await Outbox(database).backlog()
         leases = await Leases(database).all()
         troubles = {trouble.channel: trouble for trouble in await Leases(database).troubles()}
         pauses = await Pauses(database).all()
-        replicas = _replicas(await Replicas(database).configurations())
-        channels: dict[str, Any] = {}
-        for name, listing in enabled.items():
-            parked = Parked(database, name)
-            discarded = (await parked.count())[1]
-            pause = pauses.get(name)
-            ledger = Ledger(database, listing, lambda _identifiers: None)
-            backlog = await ledger.backlog()
-            guard = await Guard(database).state(name)
-            trouble = troubles.get(name)
-            channels[name] = {
-                "owners": _owners([lease for lease in leases if lease.channel == name]),
-                "slots_without_owner": sum(
-                    lease.channel == name and lease.holder is None for lease in leases
-                ),
-                "paused": pause
-                and {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason},
-                "trouble": trouble
-                and {
-                    "what": trouble.trouble,
-                    "reason": trouble.reason,
-                    "advice": trouble.advice,
-                    "since": trouble.since.isoformat(),
-                },
+        channels = {
+            name: {
+                **_ownership([lease for lease in leases if lease.channel == name]),
+                "paused": _pause(pauses.get(name)),
+                "trouble": _trouble(troubles.get(name)),
                 **_reading(reading.get(name)),
                 "refused": _refused(reading.get(name)),
-                "skus": backlog.skus,
-                "backlog": backlog.backlog,
-                "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
-                "in_flight": backlog.in_flight,
-                "doubt": backlog.doubt,
-                "parked": backlog.parked,
-                "discarded": discarded,
-                "held": guard.held if guard.held_since else backlog.held,
-                "held_since": guard.held_since and guard.held_since.isoformat(),
-                "held_because": guard.why if guard.held_since else None,
-                "guard": limits_in_short(guard_rule(settings), backlog.on_sale),
-                "parked_skus": [
-                    {"sku": one.sku, "reason": one.reason}
-                    for one in await parked.all(20, with_discarded=False)
-                ],
+                **await _ledger(database, listing, guard_rule(settings)),
                 **_channel_state(await Answers(database).channel_state(name)),
             }
-        capture = await _capture(CaptureHealthStore(database))
+            for name, listing in enabled.items()
+        }
+        return {
+            **_behind_most([_reading(reading.get(name)) for name in enabled]),
+            "capture": await _capture(CaptureHealthStore(database)),
+            "channels": channels,
+            "replicas": _replicas(await Replicas(database).configurations()),
+            "notices": {
+                "receivers": len(settings.notify.urls),
+                **_notices(await Outbox(database).backlog()),
+            },
+        }
+
+
+async def _ledger(database: Database, listing: ChannelListing, rule: GuardRule | None) -> dict[str, Any]:
+    """One channel's ledger in numbers, what its guard holds, and the first of what is parked."""
+    parked = Parked(database, listing.channel)
+    backlog = await Ledger(database, listing, lambda _identifiers: None).backlog()
+    guard = await Guard(database).state(listing.channel)
     return {
-        **_behind_most([_reading(reading.get(name)) for name in enabled]),
-        "capture": capture,
-        "channels": channels,
-        "replicas": replicas,
-        "notices": {
-            "receivers": len(settings.notify.urls),
-            "waiting": notices.waiting,
-            "waiting_since": notices.oldest and notices.oldest.isoformat(),
-            "why": notices.error,
-            "given_up_in_7_days": notices.given_up,
-            "told_at": notices.told_at and notices.told_at.isoformat(),
-        },
+        "skus": backlog.skus,
+        "backlog": backlog.backlog,
+        "oldest_s": None if backlog.oldest is None else round(backlog.oldest.total_seconds(), 1),
+        "in_flight": backlog.in_flight,
+        "doubt": backlog.doubt,
+        "parked": backlog.parked,
+        "discarded": (await parked.count())[1],
+        "held": guard.held if guard.held_since else backlog.held,
+        "held_since": guard.held_since and guard.held_since.isoformat(),
+        "held_because": guard.why if guard.held_since else None,
+        "guard": limits_in_short(rule, backlog.on_sale),
+        "parked_skus": [
+            {"sku": one.sku, "reason": one.reason} for one in await parked.all(20, with_discarded=False)
+        ],
+    }
+
+
+def _ownership(leases: Sequence[LeaseState]) -> dict[str, Any]:
+    return {
+        "owners": _owners(leases),
+        "slots_without_owner": sum(lease.holder is None for lease in leases),
+    }
+
+
+def _pause(pause: Pause | None) -> dict[str, Any] | None:
+    if pause is None:
+        return None
+    return {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason}
+
+
+def _trouble(trouble: TroubleState | None) -> dict[str, Any] | None:
+    if trouble is None:
+        return None
+    return {
+        "what": trouble.trouble,
+        "reason": trouble.reason,
+        "advice": trouble.advice,
+        "since": trouble.since.isoformat(),
+    }
+
+
+def _notices(notices: NoticeBacklog) -> dict[str, Any]:
+    return {
+        "waiting": notices.waiting,
+        "waiting_since": notices.oldest and notices.oldest.isoformat(),
+        "why": notices.error,
+        "given_up_in_7_days": notices.given_up,
+        "told_at": notices.told_at and notices.told_at.isoformat(),
     }
 
 

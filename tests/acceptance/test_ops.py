@@ -102,7 +102,8 @@ async def is_alive_and_not_ready(port: int) -> None:
     assert "answer" in reasons(down)["database"]
     assert (await asked(port, "/livez")).status == 200
     assert (
-        "status_unread" in (await until(port, "/status", lambda answer: answer.status == 503)).json["error"]
+        "ops.status_unavailable"
+        in (await until(port, "/status", lambda answer: answer.status == 503)).json["error"]
     )
     assert (await asked(port, "/livez")).status == 200
 

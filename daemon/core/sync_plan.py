@@ -1,0 +1,72 @@
+"""What a sync of a channel would send, counted row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from daemon.core.plan import Listed, Problem, twins_problem, unsendable
+from daemon.core.quoting import blank_at_an_end, quoted
+from daemon.core.types import Duplicates, Sku
+
+SHOWN: Final = 10
+"""Examples of each kind."""
+
+
+@dataclass(slots=True)
+class SyncPlan:
+    """Counts of a listing that is read as if it were summed, which shows the SKUs that share identifiers.
+
+    `summed`: rows whose quantity is in another SKU's sum. `wrong`: rows that can't be sent; `problems` and `doubtful`
+    are examples with their reasons, `first` the first rows that would be sent.
+    """
+
+    problem: Problem
+    duplicates: Duplicates
+    columns: Sequence[str]
+    rows: int = 0
+    wrong: int = 0
+    summed: int = 0
+    zeroes: int = 0
+    problems: list[dict[str, str]] = field(default_factory=list)
+    doubtful: list[dict[str, str]] = field(default_factory=list)
+    first: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sendable(self) -> int:
+        return self.rows - self.wrong - self.summed
+
+    def calls(self, together: int) -> int:
+        """How many requests it takes, with `together` SKUs in each."""
+        return -(-self.sendable // together)
+
+    def add(self, sku: Sku, listed: Listed) -> None:
+        """Count one row."""
+        self.rows += 1
+        if self.duplicates == "sum" and listed.carrier not in (None, sku):
+            self.summed += 1
+        elif (reason := self._unsent(sku, listed)) is not None:
+            self.wrong += 1
+            _example(self.problems, SHOWN, {"sku": sku, "reason": reason})
+        else:
+            self.zeroes += listed.quantity == 0
+            if blank := blank_at_an_end((sku, *listed.identifiers)):
+                _example(
+                    self.doubtful,
+                    2 * SHOWN,
+                    {"sku": sku, "reason": f"{quoted(blank)} has blanks at its ends"},
+                )
+            names = dict(zip(self.columns, listed.identifiers, strict=True))
+            _example(self.first, SHOWN, {"sku": sku, **names, "quantity": listed.quantity})
+
+    def _unsent(self, sku: Sku, listed: Listed) -> str | None:
+        """Why a SKU would be parked."""
+        if self.duplicates == "park" and listed.carrier is not None and listed.rows == 1:
+            reason = self.problem(listed.identifiers) if listed.fault is None else None
+            others = [listed.carrier] if listed.carrier != sku else []
+            return reason or twins_problem(listed.identifiers, others)
+        return unsendable(listed, self.problem)
+
+
+def _example(examples: list[dict[str, Any]], most: int, one: dict[str, Any]) -> None:
+    if len(examples) < most:
+        examples.append(one)

@@ -97,7 +97,7 @@ class StatusPage:
             reason = str(error) or f"no answer within {_STATUS_TIMEOUT_S:g} s"
             log.warning("ops.status_unavailable", reason=reason)
             reply = as_json(
-                503, {"error": "the database does not tell it now; see ops.status_unavailable in the log"}
+                503, {"error": "the database does not answer; see ops.status_unavailable in the log"}
             )
         ended = self._now()
         self._until = ended + max(self._keep_s, _DUTY * (ended - began))

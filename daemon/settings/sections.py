@@ -39,7 +39,7 @@ class Database(Section):
     transaction mode. Left out: the same as `dsn`."""
     pool_size: rules.Parallel = 8
     """Maximum size of the connection pool. On top of it: 1 connection to listen, 1 per channel to read changes, and 2
-    plus 1 per channel for leases."""
+    for leases."""
     statement_timeout_s: rules.Seconds = 30.0
     """A statement that takes longer is given up and tried again. A slow listing needs more."""
     doorbell: bool = True

@@ -140,7 +140,7 @@ async def test_too_few_connections_for_the_pool_are_a_warning(office18: Office) 
     warned = (await office18.check(office18.settings(database={"pool_size": 256}))).warned(
         "database connections"
     )
-    assert "264 are wanted" in warned.found
+    assert "262 are wanted" in warned.found
     assert "pool_size" in warned.advice
 
 

@@ -58,21 +58,12 @@ class Background:
         self._watchdog = watch.liveness.watchdog
         self._identity = Identity(self._database)
         self._health = self._capture_health()
-        self._doorbell = Doorbell(
-            connect_options(self._settings, is_direct=True),
-            self._on_ring,
-            self._on_connected,
-            self._watchdog("doorbell"),
-        )
+        options = connect_options(self._settings, is_direct=True)
+        self._doorbell = Doorbell(options, self._on_ring, self._on_connected, self._watchdog("doorbell"))
         telling = notifier(self._settings, self._database, self._watchdog("notify"))
         reloading.follow(lambda now, _recipients: take_limits(clients, graph.dispatchers, now))
         reloading.follow(partial(take_rest, self._doorbell, telling))
-        pauses = PauseWatch(
-            Pauses(self._database),
-            self._settings.run.poll,
-            partial(watch.readiness.report, DATABASE),
-            self._watchdog("pauses"),
-        )
+        pauses = self._pauses()
         watched = [self._watched(name, pauses) for name in graph.ledgers]
         watch.follow(watched, clients, graph.intakes, self._doorbell)
         self.services: dict[str, Run] = {
@@ -123,6 +114,14 @@ class Background:
             listings=listing_health(self._settings, self._database),
             observer=self._watch.metrics,
             watchdog=self._watchdog("capture-health"),
+        )
+
+    def _pauses(self) -> PauseWatch:
+        return PauseWatch(
+            Pauses(self._database),
+            self._settings.run.poll,
+            partial(self._watch.readiness.report, DATABASE),
+            self._watchdog("pauses"),
         )
 
     def _watched(self, name: ChannelName, pauses: PauseWatch) -> Watched:

@@ -24,7 +24,7 @@ from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
 from daemon.services.reconcile import ReconcileLimits, Reconciler
 from daemon.settings import ChannelSettings, Settings
 from daemon.store import migrate as migrations
-from daemon.store.comparing import Comparisons
+from daemon.store.comparing import ComparedNumbers
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
@@ -197,7 +197,7 @@ def reconcilers(
             name,
             clients[name],
             runs,
-            Comparisons(database, listing),
+            ComparedNumbers(database, listing),
             _reconcile_limits(settings, channels[name]),
         )
         for name, listing in listings(settings).items()

@@ -74,6 +74,14 @@ class Graph:
             watchdog=self._watchdog("slots"),
         )
         self.intakes = Intakes({name: self._intake(name, ledger) for name, ledger in self.ledgers.items()})
+        self._connect()
+        guard, rule = Guard(connections.shared), guard_rule(settings)
+        self.guards = {
+            name: GuardService(guard, name, rule, settings.run.poll, self._watchdog(f"guard-{name}"))
+            for name in self.ledgers
+        }
+
+    def _connect(self) -> None:
         for name, dispatcher in self.dispatchers.items():
             intake = self.intakes.services[name]
             dispatcher.on_slots_changed = self.slots.wake.set
@@ -81,11 +89,6 @@ class Graph:
             dispatcher.deferrals.compare_all = partial(
                 intake.request_resync, "numbers that no reading has counted"
             )
-        guard, rule = Guard(connections.shared), guard_rule(settings)
-        self.guards = {
-            name: GuardService(guard, name, rule, settings.run.poll, self._watchdog(f"guard-{name}"))
-            for name in self.ledgers
-        }
 
     def _dispatcher(self, name: ChannelName, client: Client, leases: Leases, holder: str) -> Dispatcher:
         return Dispatcher(

@@ -19,7 +19,7 @@ from daemon.marketplaces.client import Client
 from daemon.marketplaces.registry import spec_of
 from daemon.settings import Settings
 from daemon.store.database import Database
-from daemon.store.inspect import Inspector, Server
+from daemon.store.inspect import Inspector, ServerInfo
 from daemon.store.tokens import Tokens
 
 __all__ = ["run_checks"]
@@ -83,7 +83,7 @@ def _skip_database(findings: Findings, settings: Settings) -> None:
 
 
 async def _check_database(
-    findings: Findings, settings: Settings, inspector: Inspector, found: Server
+    findings: Findings, settings: Settings, inspector: Inspector, found: ServerInfo
 ) -> bool:
     """Return whether the daemon could work with the schema."""
     server.check_clock(findings, server.CLOCK, "the database server", found.ahead, found.accuracy)
@@ -111,7 +111,7 @@ async def _check_database(
 
 
 async def _check_watches(
-    findings: Findings, settings: Settings, inspector: Inspector, found: Server, blocker: str | None
+    findings: Findings, settings: Settings, inspector: Inspector, found: ServerInfo, blocker: str | None
 ) -> None:
     watched, faults = None, list[TriggerFault]()
     if blocker is None:

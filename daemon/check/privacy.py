@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from daemon.check.findings import Findings
-from daemon.store.inspect import Inspector, Line, Server
+from daemon.store.inspect import Inspector, Line, ServerInfo
 
 ENCRYPTION: Final = "database encryption"
 LISTENING: Final = "listening encryption"
@@ -55,7 +55,7 @@ def _is_here(line: Line) -> bool:
         return False
 
 
-async def check_search_path(findings: Findings, inspector: Inspector, server: Server) -> None:
+async def check_search_path(findings: Findings, inspector: Inspector, server: ServerInfo) -> None:
     """Warn where others may put functions and operators in front of this role's."""
     with findings.guarding(SEARCH_PATH):
         strangers = await inspector.strangers_in_path()
@@ -71,7 +71,7 @@ async def check_search_path(findings: Findings, inspector: Inspector, server: Se
         )
 
 
-async def check_row_security(findings: Findings, inspector: Inspector, server: Server) -> None:
+async def check_row_security(findings: Findings, inspector: Inspector, server: ServerInfo) -> None:
     """Fail where policies for row-level security would hide rows, which the daemon would tell as sold out."""
     with findings.guarding(ROW_SECURITY):
         if await inspector.hides_rows():

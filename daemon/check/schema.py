@@ -5,20 +5,13 @@ from datetime import timedelta
 from typing import Final
 
 from daemon.check.findings import Findings
-from daemon.core.capture import (
-    TriggerFault,
-    WatchedTable,
-    bell_rings,
-    judge_bell,
-    judge_functions,
-    judge_owners,
-    judge_replication,
-)
+from daemon.core.capture import TriggerFault, WatchedTable, judge_functions, judge_owners, judge_replication
 from daemon.core.dependencies import judge_subscribed
+from daemon.core.doorbell import bell_rings, judge_bell
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing, fingerprints
 from daemon.store.dependencies import Dependencies
-from daemon.store.inspect import Inspector, Server
+from daemon.store.inspect import Inspector, ServerInfo
 from daemon.store.migrate import head
 
 SCHEMA: Final = "schema"
@@ -37,7 +30,7 @@ _MIGRATE: Final = (
 )
 
 
-async def check_schema(findings: Findings, inspector: Inspector, server: Server) -> bool:
+async def check_schema(findings: Findings, inspector: Inspector, server: ServerInfo) -> bool:
     """Return whether everything else in the schema can be looked at."""
     with findings.guarding(SCHEMA):
         is_open = await inspector.is_schema_open()
@@ -68,7 +61,7 @@ def _judge_version(findings: Findings, version: str | None, wanted: str) -> bool
     return False
 
 
-async def check_rights(findings: Findings, inspector: Inspector, server: Server) -> bool:
+async def check_rights(findings: Findings, inspector: Inspector, server: ServerInfo) -> bool:
     """Return whether the daemon's role may do all that the daemon does."""
     with findings.guarding(RIGHTS):
         grants, missing = await inspector.missing_rights()

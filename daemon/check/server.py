@@ -12,7 +12,7 @@ from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError
 from daemon.settings import Settings
-from daemon.store.inspect import Inspector, Server
+from daemon.store.inspect import Inspector, ServerInfo
 from daemon.store.inspect_connecting import Unreachable, inspecting, keeps_prepared_statements
 
 CONNECTION: Final = "database"
@@ -30,7 +30,9 @@ _RING_S: Final = 3.0
 
 
 @asynccontextmanager
-async def connected(findings: Findings, settings: Settings) -> AsyncIterator[tuple[Inspector, Server] | None]:
+async def connected(
+    findings: Findings, settings: Settings
+) -> AsyncIterator[tuple[Inspector, ServerInfo] | None]:
     """Look at the connection as the daemon makes it; None where there is none."""
     options = connect_options(settings, is_direct=False)
     async with AsyncExitStack() as stack:
@@ -52,7 +54,7 @@ async def connected(findings: Findings, settings: Settings) -> AsyncIterator[tup
             yield inspector, server
 
 
-def _judge_server(findings: Findings, server: Server) -> None:
+def _judge_server(findings: Findings, server: ServerInfo) -> None:
     found = f"PostgreSQL {server.version}, database {server.database}, as {server.role}"
     if server.is_standby:
         advice = "it is read-only: let database.dsn lead to the primary"

@@ -7,7 +7,7 @@ from daemon.core.capture import MIGRATE, TriggerFault, WatchedTable, judge_trigg
 from daemon.core.errors import StoreRefused
 from daemon.settings import Settings, Watch
 from daemon.store.dependencies import Dependencies
-from daemon.store.inspect import Denied, Inspector, Server, Table
+from daemon.store.inspect import Denied, Inspector, ServerInfo, Table
 
 
 def names(watch: Watch) -> tuple[str, str]:
@@ -15,7 +15,9 @@ def names(watch: Watch) -> tuple[str, str]:
     return f"watch {watch.table}", f"triggers {watch.table}"
 
 
-async def check_table(findings: Findings, inspector: Inspector, server: Server, watch: Watch) -> Table | None:
+async def check_table(
+    findings: Findings, inspector: Inspector, server: ServerInfo, watch: Watch
+) -> Table | None:
     """Return the watched table, when it and the SKU expression work."""
     name, _ = names(watch)
     try:

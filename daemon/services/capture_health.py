@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from daemon import clock
-from daemon.core import capture
+from daemon.core import capture, doorbell
 from daemon.core.backoff import Interval
 from daemon.core.capture import SHARED, Check, OpenFinding
 from daemon.core.dependencies import (
@@ -148,7 +148,7 @@ class CaptureHealth:
                 return
             self._unheard = 0 if self._bell.is_set() else self._unheard + 1
         is_deaf = self._unheard >= _SUSPICIOUS
-        unheard = capture.canary_unheard(
+        unheard = doorbell.canary_unheard(
             self._reporter, is_listening=self._is_listening(), poll_s=self._poll_s
         )
         await self._store.keep(self._reporter, [Check.CANARY], [unheard] if is_deaf else [])
@@ -162,15 +162,15 @@ class CaptureHealth:
         try:
             bell = await capturing.bell()
         except StoreRefused as error:
-            findings.append(capture.bell_unseen(str(error)))
+            findings.append(doorbell.bell_unseen(str(error)))
         else:
-            if bell.is_on and bell.silenced_s > capture.SILENCED_S:
+            if bell.is_on and bell.silenced_s > doorbell.SILENCED_S:
                 await self._store.unsilence()
-            findings += capture.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
+            findings += doorbell.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
         is_late = await self._store.is_reading_late(since, self._read_within)
         if is_late is not None:
             checks.append(Check.READING)
-            findings += [capture.canary_unread()] if is_late else []
+            findings += [doorbell.canary_unread()] if is_late else []
         is_touched = await self._store.has_touched_triggers()
         changed = await self._store.keep("", checks, findings)
         await self._store.expire(self._every * _GONE_AFTER + _READ_WITHIN)

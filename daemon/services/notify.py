@@ -22,7 +22,7 @@ from daemon.core.notifications import Language, Notification
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
-from daemon.store.outbox import DeliveryReport, Outbox, Taken
+from daemon.store.outbox import DeliveryReport, Outbox, TakenNotice
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +140,7 @@ class Notifier:
         await self._finish(taken, await self._send(taken, stop))
         return True
 
-    async def _send(self, taken: Sequence[Taken], stop: asyncio.Event) -> dict[str, str | None]:
+    async def _send(self, taken: Sequence[TakenNotice], stop: asyncio.Event) -> dict[str, str | None]:
         """Deliver to all who do not have it; say why each failed, or None."""
         message = self._message(taken)
         left = [receiver for receiver in self._receivers if receiver.name not in taken[0].reached]
@@ -163,7 +163,7 @@ class Notifier:
             await asyncio.gather(stopping, everybody, return_exceptions=True)
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
-    def _message(self, taken: Sequence[Taken]) -> Notification:
+    def _message(self, taken: Sequence[TakenNotice]) -> Notification:
         language, zone, titles = self._policy.language, self._policy.zone, self._policy.titles
         notices = [each.notice for each in taken]
         return notifications.gather(
@@ -171,7 +171,7 @@ class Notifier:
             language,
         )
 
-    async def _finish(self, taken: Sequence[Taken], results: dict[str, str | None]) -> None:
+    async def _finish(self, taken: Sequence[TakenNotice], results: dict[str, str | None]) -> None:
         """Record who got the message; what is undelivered for too long is given up, and a notice says so."""
         kind = taken[0].notice.kind
         failures = {name: reason for name, reason in results.items() if reason is not None}
@@ -197,7 +197,7 @@ class Notifier:
         if not failures and kind != NOTIFICATION_FAILED:
             await self._outbox.hurry(NOTIFICATION_FAILED)
 
-    async def _give_up(self, taken: Taken, error: str) -> None:
+    async def _give_up(self, taken: TakenNotice, error: str) -> None:
         notice = taken.notice
         log.error(
             "notify.notice_undelivered",
@@ -211,7 +211,7 @@ class Notifier:
         data = {"kind": notice.kind, "reason": error, "since": taken.created_at.isoformat()}
         await self._outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
 
-    def _pause(self, taken: Taken) -> timedelta:
+    def _pause(self, taken: TakenNotice) -> timedelta:
         return backoff(taken.tries, self._policy.retry, self._policy.retry_most, clock.jitter())
 
 

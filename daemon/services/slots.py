@@ -12,7 +12,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.sharing import moves
 from daemon.core.types import ChannelName, Epoch, Slot
 from daemon.liveness import Watchdog, unwatched
-from daemon.services.throttle import Throttle
+from daemon.services.throttle import RequestThrottle
 from daemon.store.leases import Leases, LeaseState, SlotOf, Taken
 
 log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ class SlotSharing:
         self._beat_at = float("-inf")
         self._is_unread = False
         self.wake = clock.Signal()
-        self.throttle = Throttle(self.wake.set, _LOOK_S)
+        self.throttle = RequestThrottle(self.wake.set, _LOOK_S)
 
     def owned(self, channel: ChannelName) -> int:
         """How many of the channel's slots are ours."""

@@ -11,7 +11,7 @@ _MOST_DOUBLINGS: Final = 20
 _QUIET_GAPS: Final = 10
 
 
-class Throttle:
+class RequestThrottle:
     """Calls `act` for a request: at once, or after a gap that doubles while acting finds nothing to do.
 
     The gap is `longest_s` at most. After ten gaps without a request the next one is acted on at once again.

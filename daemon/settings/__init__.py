@@ -2,19 +2,29 @@
 
 from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
-from daemon.settings.sections import Database, Debounce, Guard, Log, Notify, Ops, Reconcile, Run, Watch
+from daemon.settings.sections import (
+    DatabaseSettings,
+    DebounceSettings,
+    GuardSettings,
+    LogSettings,
+    Notify,
+    Ops,
+    Reconcile,
+    RunSettings,
+    Watch,
+)
 from daemon.settings.service_manager import ServiceManager, take_service_manager
 
 __all__ = [
     "ChannelSettings",
-    "Database",
-    "Debounce",
-    "Guard",
-    "Log",
+    "DatabaseSettings",
+    "DebounceSettings",
+    "GuardSettings",
+    "LogSettings",
     "Notify",
     "Ops",
     "Reconcile",
-    "Run",
+    "RunSettings",
     "ServiceManager",
     "Settings",
     "Watch",

@@ -13,16 +13,16 @@ from daemon.settings import receivers, rules
 from daemon.settings.channels import ChannelSettings
 from daemon.settings.sections import (
     Contradiction,
-    Database,
-    Debounce,
-    Guard,
+    DatabaseSettings,
+    DebounceSettings,
+    GuardSettings,
     History,
-    Log,
+    LogSettings,
     Notify,
     Ops,
     Place,
     Reconcile,
-    Run,
+    RunSettings,
     Watch,
 )
 
@@ -47,17 +47,17 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    database: Database
+    database: DatabaseSettings
     """The ERP's database."""
     watch: Annotated[tuple[Watch, ...], AfterValidator(_some)]
     """The tables whose changes are captured."""
-    debounce: Debounce = Debounce()
+    debounce: DebounceSettings = DebounceSettings()
     """How long changes of one SKU are gathered."""
-    run: Run = Run()
+    run: RunSettings = RunSettings()
     """How often the daemon looks, and how long it waits."""
     channels: dict[ChannelName, SerializeAsAny[ChannelSettings]]
     """The channels, by the operator's names of them: shops at marketplaces."""
-    guard: Guard = Guard()
+    guard: GuardSettings = GuardSettings()
     """When implausible numbers are held."""
     reconcile: Reconcile = Reconcile()
     """The nightly comparison of the partners' numbers with the ERP's."""
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """Who receives notifications, and how often."""
     ops: Ops = Ops()
     """The HTTP port for health checks, metrics and status."""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """The log on standard output."""
 
     @classmethod

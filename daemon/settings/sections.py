@@ -26,7 +26,7 @@ class Section(BaseModel):
     )
 
 
-class Database(Section):
+class DatabaseSettings(Section):
     """The ERP's database."""
 
     dsn: rules.Dsn
@@ -82,7 +82,7 @@ class Watch(Section):
         return self
 
 
-class Debounce(Section):
+class DebounceSettings(Section):
     """How long changes of one SKU are gathered before they are sent."""
 
     quiet_s: rules.Window = 2.0
@@ -99,14 +99,14 @@ class Debounce(Section):
         return timedelta(seconds=self.max_wait_s)
 
     @model_validator(mode="after")
-    def _check(self) -> "Debounce":
+    def _check(self) -> "DebounceSettings":
         if self.quiet_s > self.max_wait_s:
             what = f"must be at most max_wait_s ({self.max_wait_s:g}); lower it or raise max_wait_s"
             raise Contradiction([(("quiet_s",), what)])
         return self
 
 
-class Run(Section):
+class RunSettings(Section):
     """How often the daemon looks, and how long it waits."""
 
     poll_s: rules.Seconds = 1.0
@@ -212,7 +212,7 @@ class Notify(Section):
         return self
 
 
-class Guard(Section):
+class GuardSettings(Section):
     """When implausible numbers are held until an operator decides."""
 
     enabled: bool = True
@@ -302,7 +302,7 @@ class Ops(Section):
     and `host` itself always work."""
 
 
-class Log(Section):
+class LogSettings(Section):
     """The log on standard output."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], rules.Lower] = "info"

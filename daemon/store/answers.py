@@ -107,16 +107,7 @@ class Answers:
         row = None if record is None else row_as(LedgerRow, record)
         # As a claim does: what the listing says is read after the ledger.
         listed, rows, problem = await self._listed(listing, sku)
-        successor = None
-        if row is not None and row.identifiers is not None and problem is None:
-            moved = (
-                listed is None or listed.identifiers != row.identifiers or listed.carrier not in (None, sku)
-            )
-            successor = await self._successor(channel, sku) if moved else None
-        twins = await self._twins(listing, sku, row, listed)
-        leases = Leases(self._database)
-        pause = (await Pauses(self._database).all()).get(channel)
-        trouble = next((one for one in await leases.troubles() if one.channel == channel), None)
+        has_moved = row is not None and problem is None and _has_moved(row, listed, sku)
         guard = await Guard(self._database).state(channel)
         resynced_at = intake["resynced_at"]
         return Facts(
@@ -128,28 +119,39 @@ class Answers:
             listing_problem=problem,
             listed=listed,
             row=row,
-            successor=successor,
+            successor=await self._successor(channel, sku) if has_moved else None,
             attempts=tuple(row_as(PastAttempt, one) for one in past),
             differences=tuple(row_as(PastDifference, one) for one in differences),
             guard=_guard(guard),
             filling=_filling(guard, kept),
             threshold=threshold(kept.guard, guard.on_sale) if kept.guard else "",
-            paused=None if pause is None else Stop(pause.since, _by(pause.by, pause.reason)),
-            trouble=None
-            if trouble is None
-            else Stop(trouble.since, f"{trouble.trouble}: {trouble.reason}; {trouble.advice}"),
-            has_owner=any(
-                lease.holder
-                for lease in await leases.all()
-                if lease.channel == channel and (record is None or lease.slot == record["slot"])
-            ),
+            paused=await self._paused(channel),
+            trouble=await self._trouble(channel),
+            has_owner=await self._has_owner(channel, None if record is None else record["slot"]),
             is_unread=intake["is_unread"],
             resync_at=None if resynced_at is None else resynced_at + kept.resync,
             rhythm=kept.rhythm,
             factor=math.inf if kept.guard is None else kept.guard.move_factor,
-            twins=twins,
+            twins=await self._twins(listing, sku, row, listed),
             duplicates=listing.duplicates,
             is_first_reading=intake["is_first_reading"],
+        )
+
+    async def _paused(self, channel: ChannelName) -> Stop | None:
+        pause = (await Pauses(self._database).all()).get(channel)
+        return None if pause is None else Stop(pause.since, _by(pause.by, pause.reason))
+
+    async def _trouble(self, channel: ChannelName) -> Stop | None:
+        for one in await Leases(self._database).troubles():
+            if one.channel == channel:
+                return Stop(one.since, f"{one.trouble}: {one.reason}; {one.advice}")
+        return None
+
+    async def _has_owner(self, channel: ChannelName, slot: int | None) -> bool:
+        """Whether a replica owns the SKU's slot; None: any slot of the channel."""
+        leases = await Leases(self._database).all()
+        return any(
+            lease.holder for lease in leases if lease.channel == channel and slot in (None, lease.slot)
         )
 
     async def _twins(
@@ -315,6 +317,13 @@ def _with(listing: ChannelListing, name: str) -> str:
     """The named query with this listing in place."""
     text = _SQL[name].replace("@source@", _SQL["near_in_listing"].rstrip(";"))
     return text.replace("@identifier@", listing.identifier_columns[0]).replace("@listing@", listing.query())
+
+
+def _has_moved(row: LedgerRow, listed: Listed | None, sku: Sku) -> bool:
+    """Whether the identifiers that were sent are no longer the listing's for this SKU."""
+    if row.identifiers is None:
+        return False
+    return listed is None or listed.identifiers != row.identifiers or listed.carrier not in (None, sku)
 
 
 def _guard(state: GuardState) -> Stop | None:

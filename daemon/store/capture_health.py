@@ -9,7 +9,6 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.capture import (
-    Bell,
     Check,
     FunctionFault,
     InputFault,
@@ -19,6 +18,7 @@ from daemon.core.capture import (
     failure_notice,
     recovery_notice,
 )
+from daemon.core.doorbell import DoorbellState
 from daemon.core.errors import StoreRefused
 from daemon.core.finding import Finding, Verdict
 from daemon.core.types import ChannelName
@@ -122,12 +122,12 @@ class Capturing:
             rows = await connection.fetch(_SQL["replicated"])
         return [row["sessions"] for row in rows]
 
-    async def bell(self) -> Bell:
+    async def bell(self) -> DoorbellState:
         """Return how the doorbell is."""
         async with self._look("looking at the doorbell") as connection:
             row = await connection.fetchrow(_SQL["doorbell"])
         assert row is not None
-        return row_as(Bell, row)
+        return row_as(DoorbellState, row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class WithoutIdentifier:
     products: tuple[str, ...]
 
 
-class Comparisons:
+class ComparedNumbers:
     """One channel's."""
 
     def __init__(self, database: Database, listing: ChannelListing) -> None:

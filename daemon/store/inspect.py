@@ -36,7 +36,7 @@ class TookTooLong(StoreRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerInfo:
     """Which server answers, and as whom; the quoted names fit into SQL. `ahead` is its clock against this machine's,
     measured to within `accuracy`."""
 
@@ -61,7 +61,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DatabaseIdentity:
     """Whether this is the database that is pushed from, and what it is called."""
 
     is_ours: bool
@@ -90,14 +90,14 @@ class Inspector:
         self._milliseconds = str(max(1, round(limit.total_seconds() * 1000)))
         self.capturing = Capturing(self.look)
 
-    async def server(self) -> Server:
+    async def server(self) -> ServerInfo:
         """Return who answers. The clock is read half-way through the round trip."""
         async with self.look("asking the server who it is"):
             before, began = clock.now(), clock.monotonic()
             row = await self._row(_SQL["server"])
             half = timedelta(seconds=(clock.monotonic() - began) / 2)
         now: datetime = row["now"]
-        return Server(
+        return ServerInfo(
             row["major"],
             row["version"],
             row["role"],
@@ -160,11 +160,11 @@ class Inspector:
         grants = [row["command"] for row in rows if row["command"] is not None]
         return grants, [row["object"] for row in rows if row["command"] is None]
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> DatabaseIdentity:
         """Return which database this is."""
         async with self.look("reading the database's identity"):
             row = await self._row(_IDENTITY)
-        return Identity(row["is_ours"], row["system_identifier"])
+        return DatabaseIdentity(row["is_ours"], row["system_identifier"])
 
     async def configurations(self) -> dict[str, dict[str, str]]:
         """Return the fingerprints of each living replica's sections, by its holder."""

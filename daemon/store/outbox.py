@@ -28,7 +28,7 @@ async def post_within(connection: "PoolConnectionProxy[Record]", notice: Notice)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenNotice:
     """A notice in our hands. `tries` counts this one too and proves that it is ours; `reached` names the receivers
     that have it already; `age` is measured by the database's clock."""
 
@@ -78,14 +78,14 @@ class Outbox:
 
     async def take(
         self, hold: timedelta, gather: timedelta, most_per_hour: int, urgent: Sequence[str]
-    ) -> list[Taken]:
+    ) -> list[TakenNotice]:
         """Take what makes the next message, for `hold`: no other replica sends it meanwhile. Empty: nothing is due."""
         async with self._database.transaction("taking notices") as connection:
             # Alone, so that two replicas do not tell one kind in two messages.
             await LockWatch(self._database).exclude_others(connection, "notices", "taking notices")
             rows = await connection.fetch(_SQL["take"], hold, gather, most_per_hour, list(urgent))
         taken = [
-            Taken(
+            TakenNotice(
                 r["id"],
                 Notice(
                     r["kind"], r["key"], r["channel"] and ChannelName(r["channel"]), json.loads(r["data"])
@@ -99,7 +99,7 @@ class Outbox:
         ]
         return sorted(taken, key=lambda each: each.id)
 
-    async def finish(self, taken: Sequence[Taken], told: DeliveryReport) -> set[int]:
+    async def finish(self, taken: Sequence[TakenNotice], told: DeliveryReport) -> set[int]:
         """Write down what became of them; the ids that were still ours."""
         async with self._database.connection("recording what was delivered") as connection:
             rows = await connection.fetch(

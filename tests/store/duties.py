@@ -15,7 +15,7 @@ from daemon.core.types import SLOTS, Sku
 from daemon.services.capture_health import catalog_findings
 from daemon.store.answers import Answers, Kept
 from daemon.store.capture_health import CaptureHealthStore
-from daemon.store.comparing import Comparisons
+from daemon.store.comparing import ComparedNumbers
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.listing import ChannelListing
@@ -51,7 +51,7 @@ async def watch_capture(shop: Shop) -> None:
 async def reconcile(shop: Shop) -> None:
     """A night: planned, carried out in every way, ended, looked at, forgotten."""
     runs = Reconciles(shop.database)
-    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    comparisons = ComparedNumbers(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
     day, now = date(2026, 3, 7), (await runs.owed(CHANNEL)).now
     window = (now - HOUR, now + HOUR)
     await runs.plan(CHANNEL, [day], supersedes=True)

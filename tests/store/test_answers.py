@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.core.explain.explanation import explain_sku
-from daemon.core.explain.facts import Facts, Rhythm, State, state
+from daemon.core.explain.facts import Facts, Rhythm, SkuState, state
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 from daemon.store.answers import Answers, Kept
@@ -39,7 +39,7 @@ async def parked(shop: Shop, *skus: str) -> None:
 async def test_facts_hold_listing_ledger_and_attempts(shop: Shop) -> None:
     await shop.deliver("A", 5)
     found = await facts(shop, "A")
-    assert state(found, problem) is State.IN_SYNC
+    assert state(found, problem) is SkuState.IN_SYNC
     assert found.listing == ({"sku": "A", "pn_code": "PN-A", "brand_name": "brand", "quantity": 5},)
     assert found.row is not None
     assert (found.row.acked_quantity, found.row.identifiers) == (5, ("PN-A", "brand"))
@@ -65,7 +65,7 @@ async def test_a_change_that_is_not_read_yet_is_known(shop: Shop) -> None:
     await shop.sells("A", 4)
     found = await facts(shop, "A")
     assert found.is_unread
-    assert state(found, problem) is State.BEHIND
+    assert state(found, problem) is SkuState.BEHIND
 
 
 async def test_a_listing_that_fails_is_told_and_the_rest_is_still_read(shop: Shop) -> None:
@@ -76,7 +76,7 @@ async def test_a_listing_that_fails_is_told_and_the_rest_is_still_read(shop: Sho
     assert found.listing_problem is not None
     assert 'column "qty" does not exist' in found.listing_problem
     assert found.row is not None
-    assert state(found, problem) is State.UNREADABLE
+    assert state(found, problem) is SkuState.UNREADABLE
 
 
 async def test_pause_trouble_and_a_missing_owner_are_told(shop: Shop) -> None:

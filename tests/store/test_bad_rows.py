@@ -10,7 +10,7 @@ import pytest
 from daemon.core.errors import BadRow, StoreRefused
 from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.types import Sku
-from daemon.store.comparing import Comparisons
+from daemon.store.comparing import ComparedNumbers
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Reconciles
@@ -168,7 +168,7 @@ async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
         await shop.complete(attempt, "applied")
     await shop.pass_time(100)
     await shop.sql.execute("UPDATE shop.goods SET note = 'x' WHERE sku LIKE '%x'")
-    comparisons = Comparisons(shop.database, shop.listing)
+    comparisons = ComparedNumbers(shop.database, shop.listing)
     runs = Reconciles(shop.database)
     run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=False)
     told = [ReadSku(f"PN-{sku}", 9 if sku in ("S01", "S05x") else 10, "P") for sku in [*GOOD, *BAD]]
@@ -180,7 +180,7 @@ async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
 
 
 async def test_reconcile_reads_what_can_be_read(shop: Shop) -> None:
-    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, HALF, ("pn_code", "brand_name")))
+    comparisons = ComparedNumbers(shop.database, ChannelListing(CHANNEL, HALF, ("pn_code", "brand_name")))
     rows = await comparisons.rows([*GOOD, *BAD], timedelta(0))
     assert {row.sku for row in rows if row.quantity is not None} == set(GOOD)
     assert {row.sku for row in rows if row.is_settled} == set()

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.core.capture import Bell, Check, judge_bell
+from daemon.core.capture import Check
+from daemon.core.doorbell import DoorbellState, judge_bell
 from daemon.core.finding import Finding, Verdict
 from daemon.services.capture_health import CaptureHealth, catalog_findings
 from daemon.store.capture_health import CaptureHealthStore
@@ -33,7 +34,7 @@ class Health:
         (finding,) = await self.findings()
         return finding
 
-    async def bell(self) -> Bell:
+    async def bell(self) -> DoorbellState:
         return await self.store.capturing.bell()
 
 

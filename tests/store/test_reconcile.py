@@ -11,7 +11,7 @@ from daemon.core.errors import LeaseLost
 from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import Difference, Seen, Turn, seen
 from daemon.store.answers import Answers
-from daemon.store.comparing import Comparisons, Judged
+from daemon.store.comparing import ComparedNumbers, Judged
 from daemon.store.database import Database
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Reconciles
@@ -34,8 +34,10 @@ class Night:
         self.database = database
         self.runs = Reconciles(database)
         self.sql = sql
-        self.comparisons = Comparisons(database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
-        self.reading = Comparisons(database, ChannelListing(YMATOU, READ_LISTING, ("outer_sku_id",)))
+        self.comparisons = ComparedNumbers(
+            database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"))
+        )
+        self.reading = ComparedNumbers(database, ChannelListing(YMATOU, READ_LISTING, ("outer_sku_id",)))
 
     async def begun(self, *, is_reading: bool = False) -> ReconcileRun:
         channel = YMATOU if is_reading else CHANNEL
@@ -253,7 +255,7 @@ async def test_an_attempt_keeps_since_when_its_change_waited(shop: Shop) -> None
 
 
 async def test_only_what_the_ledger_vouches_for_is_settled(shop: Shop) -> None:
-    comparisons = Comparisons(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
+    comparisons = ComparedNumbers(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
     await shop.deliver("A", 5)
     await shop.deliver("B", 5)
     await shop.sells("C", 1)

@@ -14,7 +14,7 @@ from daemon.core.plan import sum_problem
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates, Sku
 from daemon.store import queries
 from daemon.store.answers import Answers
-from daemon.store.comparing import Comparisons
+from daemon.store.comparing import ComparedNumbers
 from daemon.store.ledger import Debounce
 from daemon.store.listing import ChannelListing
 from tests.store.place import Place
@@ -409,10 +409,10 @@ async def test_the_night_asks_about_the_sum(summing: Shop) -> None:
         await summing.sells(sku, quantity, NAME)
     await settle(summing)
     listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"), duplicates="sum")
-    rows = await Comparisons(summing.database, listing).rows(["A", "B"], timedelta(0))
+    rows = await ComparedNumbers(summing.database, listing).rows(["A", "B"], timedelta(0))
     found = {row.sku: (row.quantity, row.is_listed, row.is_settled) for row in rows}
     assert found == {"A": (75, True, True), "B": (None, False, False)}
-    only_b = await Comparisons(summing.database, listing).rows(["B"], timedelta(0))
+    only_b = await ComparedNumbers(summing.database, listing).rows(["B"], timedelta(0))
     assert [row.sku for row in only_b] == ["B"]
 
 

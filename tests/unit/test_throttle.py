@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from daemon import clock
-from daemon.services.throttle import Throttle
+from daemon.services.throttle import RequestThrottle
 from tests.unit.virtual_time import in_virtual_time
 
 LONGEST_S = 0.2
@@ -17,7 +17,7 @@ class Asked:
     def __init__(self) -> None:
         self._began = clock.monotonic()
         self.times: list[float] = []
-        self.throttle = Throttle(lambda: self.times.append(clock.monotonic() - self._began), LONGEST_S)
+        self.throttle = RequestThrottle(lambda: self.times.append(clock.monotonic() - self._began), LONGEST_S)
 
     async def ask(self, *, is_vain: bool, for_s: float = 0.6) -> None:
         for _ in range(int(for_s / 0.001)):

@@ -11,7 +11,7 @@ from daemon.core.explain.facts import (
     Filling,
     LedgerRow,
     PastAttempt,
-    State,
+    SkuState,
     Twin,
     is_debouncing,
     named,
@@ -46,7 +46,7 @@ class Part:
 class Explanation:
     """All parts. `next` is the sentence of the last one."""
 
-    state: State
+    state: SkuState
     parts: tuple[Part, ...]
     next: str
 

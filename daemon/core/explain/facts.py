@@ -12,7 +12,7 @@ from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
-class State(StrEnum):
+class SkuState(StrEnum):
     """Where a SKU stands, in the words that an operator reads."""
 
     IN_SYNC = "in sync"
@@ -178,33 +178,33 @@ class Facts:
     is_first_reading: bool = False
 
 
-def state(facts: Facts, problem: Problem) -> State:
+def state(facts: Facts, problem: Problem) -> SkuState:
     """Return where the SKU stands."""
     row = facts.row
     if row is None:
         if facts.listing_problem is not None:
-            return State.UNREADABLE
-        return State.NOT_LISTED if facts.listed is None else State.NEW
+            return SkuState.UNREADABLE
+        return SkuState.NOT_LISTED if facts.listed is None else SkuState.NEW
     if row.parked_at is not None:
-        return State.PARKED
+        return SkuState.PARKED
     is_waiting = row.due_at is not None or row.sync_at is not None
     if row.held_at is not None or (facts.filling is Filling.HELD and is_waiting):
-        return State.HELD
+        return SkuState.HELD
     if facts.listing_problem is not None:
-        return State.UNREADABLE
+        return SkuState.UNREADABLE
     if facts.listed is None:
-        return State.DELISTED
+        return SkuState.DELISTED
     if row.attempt_id is not None:
-        return State.IN_FLIGHT
+        return SkuState.IN_FLIGHT
     if row.doubt_at is not None:
-        return State.IN_DOUBT
+        return SkuState.IN_DOUBT
     if is_waiting:
-        return State.DEBOUNCING if is_debouncing(row, facts.now) else State.WAITING
+        return SkuState.DEBOUNCING if is_debouncing(row, facts.now) else SkuState.WAITING
     if not is_quiet(facts, row, decided(facts, row, problem)):
-        return State.BEHIND
+        return SkuState.BEHIND
     if facts.listed.carrier not in (None, facts.sku):
-        return State.SUMMED
-    return State.DIFFERS if any(seen.is_open for seen in facts.differences) else State.IN_SYNC
+        return SkuState.SUMMED
+    return SkuState.DIFFERS if any(seen.is_open for seen in facts.differences) else SkuState.IN_SYNC
 
 
 def is_quiet(facts: Facts, row: LedgerRow, decision: Decision) -> bool:

@@ -28,7 +28,7 @@ from daemon.services.dispatch.ports import DeliveryLedger
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.syncing import SyncClaims
 from daemon.services.dispatch.writing import OutcomeWriter
-from daemon.services.throttle import Throttle
+from daemon.services.throttle import RequestThrottle
 from daemon.store.ledger import Claim, Owner
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class ClaimLoop:
         sender: Sender,
         writer: OutcomeWriter,
         deferrals: Deferrals,
-        throttle: Throttle,
+        throttle: RequestThrottle,
         keep_trouble: Callable[[], Awaitable[None]],
     ) -> None:
         self._channel = channel

@@ -18,7 +18,7 @@ from daemon.services.dispatch.owned import OwnedSlots
 from daemon.services.dispatch.ports import Client, DeliveryLedger, Observer, SlotLease
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.writing import OutcomeWriter
-from daemon.services.throttle import Throttle
+from daemon.services.throttle import RequestThrottle
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Dispatcher:
         self._observer = observer
         self._liveness = liveness or Liveness()
         self._channel = Channel(ledger.channel, limits, client.most_per_call)
-        self.throttle = Throttle(self._wake_all, limits.poll.total_seconds())
+        self.throttle = RequestThrottle(self._wake_all, limits.poll.total_seconds())
         self.deferrals = Deferrals(self._channel)
         self.on_slots_changed: Callable[[], None] = lambda: None
         """Called when slots can be given, and when one that was released is not served any more."""

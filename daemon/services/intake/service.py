@@ -13,7 +13,7 @@ from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.intake.journal import IntakeJournal
 from daemon.services.loop import Pace, run_loop
-from daemon.services.throttle import Throttle
+from daemon.services.throttle import RequestThrottle
 from daemon.store.intake import Drained
 
 _TIMEOUT: Final = timedelta(minutes=15)
@@ -82,7 +82,7 @@ class IntakeService:
         self._silence = BellSilence()
         self._journal = IntakeJournal(reader.channel)
         # For a capture that could not write.
-        self.throttle = Throttle(
+        self.throttle = RequestThrottle(
             lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S
         )
         self._reading: asyncio.Timeout | None = None

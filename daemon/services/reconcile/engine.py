@@ -19,7 +19,7 @@ from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
 from daemon.services.reconcile.report import count, log_end, report_of, shortened
 from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, Session, Tell
-from daemon.store.comparing import Comparisons
+from daemon.store.comparing import ComparedNumbers
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import FoundDifference, ReconcileRun, TurnSummary
 
@@ -48,7 +48,7 @@ class Reconciler:
         channel: ChannelName,
         client: Client,
         runs: Reconciles,
-        comparisons: Comparisons,
+        comparisons: ComparedNumbers,
         limits: ReconcileLimits,
     ) -> None:
         self.channel = channel

@@ -14,7 +14,7 @@ from daemon.core.backoff import backoff
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
 from daemon.core.schedule import Schedule
-from daemon.store.comparing import ComparedRow, Comparisons
+from daemon.store.comparing import ComparedNumbers, ComparedRow
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import ReconcileRun
 
@@ -77,7 +77,7 @@ class Session:
         self,
         run: ReconcileRun,
         runs: Reconciles,
-        comparisons: Comparisons,
+        comparisons: ComparedNumbers,
         limits: ReconcileLimits,
         tell: Tell,
     ) -> None:

@@ -400,9 +400,10 @@ WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM 
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled
--- Claimed, but the marketplace holds that number already.
+-- Claimed, but the marketplace holds that number already. One that was held is not wrong any more.
 UPDATE stockrelay.ledger SET
-    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL
+    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
+    held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: leave_to_carrier

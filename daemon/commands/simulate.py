@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     help="A further shop, with credentials of its own. May be given again.",
 )
 def simulate(host: str, port: int, shops: tuple[str, ...]) -> None:
-    """Play the marketplaces, strict to their documents: one shop at each, and those of --shop.
+    """Play the marketplaces, strict to their documents.
 
-    It prints the base_url and the credentials of every shop. State, journal and faults on demand are under /_sim/:
-    docs/simulator.md.
+    There is one shop at each, and those of --shop. The command prints the base_url and the credentials of every shop.
+    State, journal and faults on demand are under /_sim/: docs/simulator.md.
     """
     from daemon.simulator import SimulatorSettings
 

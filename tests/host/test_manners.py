@@ -218,6 +218,7 @@ def completed(*words: str) -> list[str]:
             "import sys; sys.argv[0] = 'stockrelay'; from daemon.__main__ import main; main()",
         ],
         env=environment(
+            STOCKRELAY_CONFIG=str(EXAMPLE),
             _STOCKRELAY_COMPLETE="bash_complete",
             COMP_WORDS=" ".join(("stockrelay", *words)),
             COMP_CWORD=str(len(words)),

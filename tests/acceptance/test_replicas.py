@@ -123,8 +123,9 @@ async def test_three_replicas_that_start_at_once_share_the_work_without_overlap(
         await stage18.simulator.wait_until(lambda: len(stage18.simulator.journal) > written + 100, timeout=30)
     await stage18.converged()
     _takings(*replicas)
-    finding = await stage18.judged()
-    assert finding.doubts == 0
+    await stage18.judged()
+    doubts = [one.reason for one in await oracle.attempts(stage18.erp) if one.outcome == "unknown"]
+    assert doubts == [], "an owner gives its slots up in order"
     assert stage18.simulator.stats.overlaps == []
 
 

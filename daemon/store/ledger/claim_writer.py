@@ -1,0 +1,222 @@
+"""Writing what a claim decides: attempts, and what becomes of the rows that are not sent."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from daemon.core.guard import GuardRule
+from daemon.core.plan import (
+    Decision,
+    Defer,
+    Delivery,
+    Forget,
+    Hold,
+    Leave,
+    Listed,
+    Park,
+    Send,
+    Settled,
+    Wait,
+    is_zero,
+    unseen_anomaly,
+)
+from daemon.core.types import AttemptId, ChannelName, Push, Sku, Slot
+from daemon.store import queries
+from daemon.store.ledger.claimed import ClaimedRows, Successor, as_json
+from daemon.store.ledger.rows import Attempt, Claim
+
+_SQL = queries.load("ledger")
+
+
+class ClaimWriter:
+    """Writes one channel's claims. `guard`: what is held; None: nothing ever is."""
+
+    def __init__(self, channel: ChannelName, guard: GuardRule | None) -> None:
+        self._channel = channel
+        self._guard = guard
+
+    async def write(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        work: ClaimedRows,
+        claim: Claim,
+        settle: timedelta,
+    ) -> None:
+        """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
+        owner = work.owner.of(work.slots)
+        mine = {
+            row["slot"] for row in await connection.fetch(_SQL["own_slots"], self._channel, *owner.columns)
+        }
+        if not mine:
+            return
+        ours = {Sku(row["sku"]) for row in work.captured if row["slot"] in mine}
+        work.keep(lambda delivery: delivery.sku in ours)
+        versions = [row["version"] for row in work.captured]
+        rows = await connection.fetch(_SQL["lock_unchanged"], self._channel, work.skus, versions)
+        unchanged = {row["sku"] for row in rows}
+        work.keep(lambda delivery: delivery.sku in unchanged or work.is_plain_send(delivery))
+        successors = await self._successors(connection, work.moved())
+        work.decide(successors)
+        work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
+        await self._defer_unseen(connection, work.deliveries, work.decisions, work.listed)
+        await self._write_decisions(connection, work.decisions, work.listed, claim)
+        if successors:
+            # Another SKU answers for them now: they were no falls.
+            passed_on = {successor.of for successor in successors if successor.takes_over} & set(
+                claim.forgotten
+            )
+            await connection.execute(_SQL["forget_anomalies"], self._channel, list(passed_on))
+            handed_over = [
+                {
+                    "sku": successor.sku,
+                    "identifiers": successor.identifiers,
+                    "is_doubted": successor.is_doubted,
+                }
+                for successor in successors
+            ]
+            await connection.execute(
+                _SQL["hand_over_identifiers"], self._channel, as_json(handed_over), settle
+            )
+        await self.open(connection, work, claim)
+
+    async def _defer_unseen(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        deliveries: Sequence[Delivery],
+        decisions: dict[Sku, Decision],
+        listed: Mapping[Sku, Listed],
+    ) -> None:
+        """Wrong numbers that no marking has counted (it looked before, or without looking) go only if few."""
+        guard = self._guard
+        if guard is None:
+            return
+        unseen = [
+            (delivery, kind)
+            for delivery in deliveries
+            if isinstance(decisions[delivery.sku], Send)
+            and (kind := unseen_anomaly(delivery, listed.get(delivery.sku), guard.move_factor)) is not None
+        ]
+        if not unseen:
+            return
+        may_go = await connection.fetchval(
+            _SQL["pass_anomalies"],
+            self._channel,
+            guard.zero_share,
+            guard.zero_count,
+            guard.window,
+            [delivery.sku for delivery, _ in unseen],
+            [kind for _, kind in unseen],
+            [delivery.acked_quantity for delivery, _ in unseen],
+        )
+        if not may_go:
+            decisions.update((delivery.sku, Defer()) for delivery, _ in unseen)
+
+    async def _successors(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", moved: Sequence[Sku]
+    ) -> list[Successor]:
+        if not moved:
+            return []
+        rows = await connection.fetch(_SQL["successors"], self._channel, moved)
+        return [
+            Successor(row["sku"], row["successor"], row["identifiers"], row["takes_over"], row["is_doubted"])
+            for row in rows
+        ]
+
+    async def _write_decisions(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        decisions: Mapping[Sku, Decision],
+        listed: Mapping[Sku, Listed],
+        claim: Claim,
+    ) -> None:
+        claim.settled = [sku for sku, decision in decisions.items() if isinstance(decision, Settled)]
+        claim.forgotten = [sku for sku, decision in decisions.items() if isinstance(decision, Forget)]
+        claim.parked = {
+            sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
+        }
+        claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
+        claim.deferred = [sku for sku, decision in decisions.items() if isinstance(decision, Defer)]
+        claim.left = [sku for sku, decision in decisions.items() if isinstance(decision, Leave)]
+        waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
+        for name, skus in (
+            ("close_settled", claim.settled),
+            ("forget", claim.forgotten),
+            ("await_settling", waiting),
+            ("keep_held", claim.held),
+            ("defer", claim.deferred),
+        ):
+            if skus:
+                await connection.execute(_SQL[name], self._channel, skus)
+        if claim.left:
+            kept = [
+                sku
+                for sku, decision in decisions.items()
+                if isinstance(decision, Leave) and decision.keeps_name
+            ]
+            await connection.execute(_SQL["leave_to_carrier"], self._channel, claim.left, kept)
+        if claim.parked:
+            await self._park(connection, claim.parked, listed)
+
+    async def _park(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        reasons: Mapping[Sku, str],
+        listed: Mapping[Sku, Listed],
+    ) -> None:
+        nothing = Listed(0, (), None)
+        rows = [
+            {
+                "sku": sku,
+                "reason": reason,
+                "rows": (found := listed.get(sku, nothing)).rows,
+                "identifiers": found.identifiers or None,
+                "quantity": found.quantity,
+            }
+            for sku, reason in reasons.items()
+        ]
+        await connection.execute(_SQL["park"], self._channel, as_json(rows))
+
+    async def open(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", work: ClaimedRows, claim: Claim
+    ) -> None:
+        sends = work.sends()
+        if not sends:
+            return
+        slots = {Sku(row["sku"]): Slot(row["slot"]) for row in work.captured}
+        owner = work.owner.of({slots[sku] for sku in sends})
+        rows = await connection.fetch(
+            _SQL["open_attempts"],
+            self._channel,
+            *owner.columns,
+            as_json(
+                [
+                    {
+                        "sku": row["sku"],
+                        "version": row["version"],
+                        "want_seq": row["want_seq"],
+                        "was": row["identifiers"],
+                        "quantity": send.quantity,
+                        "identifiers": send.identifiers,
+                        "is_delisting": send.is_delisting,
+                        "is_zero": is_zero(work.listed.get(row["sku"])),
+                    }
+                    for row in work.captured
+                    if (send := sends.get(row["sku"])) is not None
+                ]
+            ),
+            work.is_sync,
+        )
+        ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
+        claim.attempts = [
+            Attempt(
+                ids[delivery.sku],
+                Push(delivery.sku, send.identifiers, send.quantity),
+                delivery.failures,
+                send.is_delisting,
+                delivery.is_urgent,
+                slots[delivery.sku],
+            )
+            for delivery in work.deliveries
+            if (send := sends.get(delivery.sku)) is not None and delivery.sku in ids
+        ]

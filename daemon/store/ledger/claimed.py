@@ -1,0 +1,143 @@
+"""One claim under way, and what is decided of its rows."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from daemon.core.plan import Decision, Delivery, Listed, Problem, Send, decide, unseen_anomaly
+from daemon.core.types import Sku, Slot
+from daemon.store.ledger.rows import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A SKU that is listed under the identifiers another one, `of`, was last sent with."""
+
+    of: Sku
+    sku: Sku
+    identifiers: list[str]
+    takes_over: bool
+    is_doubted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRules:
+    """What decides beside the row and the listing: which identifiers can't be sent, and from which factor on a number
+    is an anomaly, where anomalies are guarded."""
+
+    problem: Problem
+    factor: float
+    is_guarded: bool
+
+
+class ClaimedRows:
+    """One claim under way: the rows as they were captured, what the listing says of them, and what is decided."""
+
+    def __init__(
+        self, owner: Owner, captured: "Sequence[asyncpg.Record]", is_sync: bool, rules: DecisionRules
+    ) -> None:
+        self.owner = owner
+        self._rules = rules
+        self.captured = captured
+        self.is_sync = is_sync
+        self.deliveries = [_delivery(row) for row in captured]
+        self.listed: dict[Sku, Listed] = {}
+        self.decisions: dict[Sku, Decision] = {}
+
+    @property
+    def skus(self) -> list[Sku]:
+        return [Sku(row["sku"]) for row in self.captured]
+
+    @property
+    def slots(self) -> set[Slot]:
+        return {Slot(row["slot"]) for row in self.captured}
+
+    def moved(self) -> list[Sku]:
+        """Those for which nothing is sent any more under the identifiers that were last sent."""
+        return [
+            delivery.sku
+            for delivery in self.deliveries
+            if delivery.identifiers is not None
+            and (
+                (listed := self.listed.get(delivery.sku)) is None
+                or listed.identifiers != delivery.identifiers
+                or listed.carrier not in (None, delivery.sku)
+            )
+        ]
+
+    def sends(self) -> dict[Sku, Send]:
+        return {sku: decision for sku, decision in self.decisions.items() if isinstance(decision, Send)}
+
+    def keep(self, should_keep: Callable[[Delivery], bool]) -> None:
+        """Leave the other rows to the next claim."""
+        self.deliveries = [delivery for delivery in self.deliveries if should_keep(delivery)]
+        kept = {delivery.sku for delivery in self.deliveries}
+        self.captured = [row for row in self.captured if row["sku"] in kept]
+        self.decisions = {sku: decision for sku, decision in self.decisions.items() if sku in kept}
+
+    def decide(self, successors: Sequence[Successor] = ()) -> None:
+        """Decide what becomes of each row; what `successors` take over is no longer the row's own."""
+        # A successor that is claimed here is decided upon with what it has just taken over.
+        self.deliveries = [_after_takeover(delivery, successors) for delivery in self.deliveries]
+        self.decisions = {
+            delivery.sku: decide(
+                delivery,
+                self.listed.get(delivery.sku),
+                has_successor=any(
+                    successor.takes_over for successor in successors if successor.of == delivery.sku
+                ),
+                problem=self._rules.problem,
+                factor=self._rules.factor,
+            )
+            for delivery in self.deliveries
+        }
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to do but to send numbers that a marking has seen, under the names they had."""
+        return all(self.is_plain_send(delivery) for delivery in self.deliveries)
+
+    def is_plain_send(self, delivery: Delivery) -> bool:
+        """Whether a number that a marking has seen is sent under the names it had."""
+        listed = self.listed.get(delivery.sku)
+        return (
+            isinstance(self.decisions[delivery.sku], Send)
+            and listed is not None
+            and delivery.identifiers in (None, listed.identifiers)
+            and not (self._rules.is_guarded and unseen_anomaly(delivery, listed, self._rules.factor))
+        )
+
+
+def _delivery(row: asyncpg.Record) -> Delivery:
+    identifiers = row["identifiers"]
+    return Delivery(
+        Sku(row["sku"]),
+        row["acked_quantity"],
+        None if identifiers is None else tuple(identifiers),
+        row["is_doubted"],
+        row["is_settled"],
+        row["is_acked_since_doubt"],
+        row["failures"],
+        row["urgent"],
+        row["is_held"],
+        row["is_zero_known"],
+        row["listed_quantity"],
+        None if row["listed_identifiers"] is None else tuple(row["listed_identifiers"]),
+        tuple(row["twins"] or ()),
+    )
+
+
+def _after_takeover(delivery: Delivery, successors: Sequence[Successor]) -> Delivery:
+    for successor in successors:
+        if successor.sku == delivery.sku:
+            delivery = delivery._replace(identifiers=tuple(successor.identifiers))
+            if successor.is_doubted:
+                delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
+    return delivery
+
+
+def as_json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))

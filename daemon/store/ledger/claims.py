@@ -1,0 +1,147 @@
+"""Claiming: what is due is captured, its numbers are read from the listing, and its attempts are written."""
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from daemon.core.errors import BadRow, TableLocked
+from daemon.core.guard import GuardRule
+from daemon.core.plan import Listed, Problem
+from daemon.core.types import Sku
+from daemon.store import queries
+from daemon.store.database import Database, transaction_on
+from daemon.store.ledger.claim_writer import ClaimWriter
+from daemon.store.ledger.claimed import ClaimedRows, DecisionRules
+from daemon.store.ledger.rows import Claim, Owner
+from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.locks import LockWatch
+from daemon.store.row_errors import may_be_of_a_row
+from daemon.store.twins import Twins
+
+_SQL = queries.load("ledger")
+
+_PORTION: Final = 400
+"""SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
+statement, and its snapshot, even while this process stands still."""
+
+
+class Claims:
+    """Claims one channel's rows. `reader`: connections that wait for the listing; `locks` says for whom."""
+
+    def __init__(
+        self,
+        reader: Database,
+        locks: LockWatch,
+        listing: ChannelListing,
+        problem: Problem,
+        guard: GuardRule | None,
+    ) -> None:
+        self.channel = listing.channel
+        self._reader = reader
+        self._locks = locks
+        self._rules = DecisionRules(
+            problem, math.inf if guard is None else guard.move_factor, is_guarded=guard is not None
+        )
+        self._writer = ClaimWriter(listing.channel, guard)
+        self._twins = Twins(listing)
+        self._read_listing = listing.statement("read_listing", is_whole=False)
+        self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
+
+    async def claim(
+        self,
+        owner: Owner,
+        limit: int,
+        settle: timedelta,
+        *,
+        is_urgent_only: bool = False,
+        is_sync: bool = False,
+        take_on: Callable[[Claim], None] | None = None,
+    ) -> Claim:
+        """Claim up to `limit` due rows, urgent ones first; what is claimed is committed when this returns.
+
+        `is_sync`: rows whose turn in a sync it is, instead of those that are due. `take_on` is told of the claim as
+        soon as it is committed. Raises TableLocked when the ERP has a table of the listing locked, and
+        StoreUnavailable when the commit's fate is unknown, too: nothing of the claim may be sent then.
+        """
+        try:
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=False)
+        except BadRow:
+            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=True)
+
+    async def _claim(
+        self,
+        owner: Owner,
+        limit: int,
+        settle: timedelta,
+        is_urgent_only: bool,
+        is_sync: bool,
+        take_on: Callable[[Claim], None] | None,
+        *,
+        is_careful: bool,
+    ) -> Claim:
+        """Capture what is due, read the listing, write the attempts: three statements that commit by themselves, so
+        that nothing waits for the listing but this claim. The last is a transaction where more is written.
+        """
+        claim = Claim()
+        async with self._reader.connection(f"{self.channel}: claiming") as connection:
+            captured = await self._capture(connection, owner, limit, is_urgent_only, is_sync)
+            if not captured:
+                return claim
+            work = ClaimedRows(owner, captured, is_sync, self._rules)
+            # Read in a statement of its own, after the want was captured: never older than what it answers.
+            async with self._locks.over(connection.get_server_pid()) as waiting:
+                try:
+                    work.listed = await self._listed(connection, work.skus, is_apart=is_careful)
+                except asyncpg.LockNotAvailableError as error:
+                    if may_be_of_a_row(error):
+                        raise
+                    raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
+            # A row that fails, and was not found in time, stays due.
+            work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")
+            if shared := await self._twins.note_read(connection, work.captured, work.listed):
+                work.keep(lambda one: one.sku not in shared)
+            work.decide()
+            if work.is_plain:
+                await self._writer.open(connection, work, claim)
+            else:
+                async with transaction_on(connection):
+                    await self._writer.write(connection, work, claim, settle)
+            claim.looked_at = len(captured)
+            if take_on is not None:
+                take_on(claim)
+        return claim
+
+    async def _capture(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        owner: Owner,
+        limit: int,
+        is_urgent_only: bool,
+        is_sync: bool,
+    ) -> "list[asyncpg.Record]":
+        whose = (self.channel, *owner.columns, limit)
+        is_guarded = self._rules.is_guarded
+        if is_sync:
+            return await connection.fetch(_SQL["capture_sync"], *whose, is_guarded)
+        others = 0 if is_urgent_only else limit
+        return await connection.fetch(_SQL["capture_due"], *whose, others, is_guarded)
+
+    async def _listed(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        skus: Sequence[Sku],
+        *,
+        is_apart: bool,
+    ) -> dict[Sku, Listed]:
+        statement = self._read_listing_apart if is_apart else self._read_listing
+        listed: dict[Sku, Listed] = {}
+        for start in range(0, len(skus), _PORTION):
+            portion = skus[start : start + _PORTION]
+            wanted = await self._twins.complete(connection, portion)
+            async with self._reader.reading(connection):
+                rows = await connection.fetch(statement, portion, wanted)
+            listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
+        return listed

@@ -1,0 +1,166 @@
+"""Marking: what has changed is compared with what was sent, and becomes due or is held."""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from daemon.core.errors import BadRow
+from daemon.core.guard import GuardRule
+from daemon.store import queries
+from daemon.store.database import taken_back
+from daemon.store.driver_errors import translated
+from daemon.store.ledger.rows import Debounce, Marked
+from daemon.store.listing import ChannelListing
+from daemon.store.refused import RefusedSkus, refused_skus
+from daemon.store.twins import Twins
+
+_SQL = queries.load("ledger")
+
+
+class Marking:
+    """Marks one channel's rows inside its caller's transaction. `guard`: what is held; None: nothing ever is."""
+
+    def __init__(self, listing: ChannelListing, guard: GuardRule | None) -> None:
+        self.channel = listing.channel
+        self._listing = listing
+        self._guard = guard
+        self._factor = math.inf if guard is None else guard.move_factor
+        self._twins = Twins(listing)
+        self._mark_some = listing.statement("mark", is_whole=False)
+        self._mark_all = listing.statement("mark", is_whole=True)
+        self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
+        self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
+
+    async def mark(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        skus: Sequence[str],
+        debounce: Debounce,
+        *,
+        is_apart: bool = False,
+        read_from: str | None = None,
+    ) -> Marked:
+        """Mark those of `skus` whose number differs from what the partner was sent, inside the caller's transaction.
+
+        `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
+        snapshot from which on the change log was read for them, which tells who wrote them.
+        """
+        is_change = True
+        skus = await self._twins.complete(connection, skus)
+        is_filling = False  # of which only the whole listing tells
+        row = await connection.fetchrow(
+            self._mark_some_apart if is_apart else self._mark_some,
+            self.channel,
+            skus,
+            debounce.quiet,
+            debounce.max_wait,
+            debounce.urgent_below,
+            is_change,
+            self._guard is not None,
+            self._factor,
+            is_filling,
+        )
+        assert row is not None
+        if row["names"] is not None:
+            await self._twins.note(connection, row["names"], debounce.quiet)
+        return await self._guarded(connection, row, read_from, is_whole=False, timeout=None)
+
+    async def mark_all(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        debounce: Debounce,
+        *,
+        postpones: bool,
+        timeout: timedelta,
+        is_apart: bool = False,
+        read_from: str | None = None,
+    ) -> Marked:
+        """Compare the whole listing with the ledger and mark what differs; memory stays in the server.
+
+        `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change. `is_apart`
+        as above.
+        """
+        is_filling, was_good = await self._is_filling(connection)
+        row = await connection.fetchrow(
+            self._mark_all_apart if is_apart else self._mark_all,
+            self.channel,
+            None,
+            debounce.quiet,
+            debounce.max_wait,
+            debounce.urgent_below,
+            postpones,
+            self._guard is not None,
+            self._factor,
+            is_filling,
+            timeout=timeout.total_seconds(),
+        )
+        assert row is not None
+        await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
+        if is_filling and not await self._holds_filling(connection, row) and not was_good:
+            await connection.execute(_SQL["tell_owners"], self.channel)
+        return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
+
+    async def refused_skus(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
+    ) -> RefusedSkus | None:
+        """Return the listing's SKUs that the ledger can't hold; None while a row keeps all of them unread."""
+        try:
+            with translated(f"{self.channel}: reading the listing"):
+                # Taken back, so that the commit of what was marked does not keep the listing's tables locked.
+                async with taken_back(connection):
+                    return await refused_skus(connection, self._listing, timeout)
+        except BadRow:
+            return None
+
+    async def _guarded(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        row: asyncpg.Record,
+        read_from: str | None,
+        *,
+        is_whole: bool,
+        timeout: float | None,
+    ) -> Marked:
+        """Hold what has become wrong if it is too much at once, before anybody can claim it."""
+        held = 0
+        if self._guard is not None and row["anomalies"]:
+            guard = self._guard
+            held = await connection.fetchval(
+                _SQL["hold_anomalies"],
+                self.channel,
+                guard.zero_share,
+                guard.zero_count,
+                guard.row_share,
+                guard.move_factor,
+                guard.move_share,
+                guard.window,
+                guard.drip_share,
+                guard.drip_window,
+                is_whole,
+                read_from,
+                timeout=timeout,
+            )
+        return Marked(row["marked"], row["urgent"], held)
+
+    async def _is_filling(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    ) -> tuple[bool, bool]:
+        """Whether a first filling is to be judged, and whether one was found good already."""
+        if self._guard is None:
+            return False, False
+        row = await connection.fetchrow(_SQL["filling"], self.channel)
+        assert row is not None
+        return not (row["is_good"] and row["has_sent"]), row["is_good"]
+
+    async def _holds_filling(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", row: asyncpg.Record
+    ) -> bool:
+        """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
+        assert self._guard is not None
+        rule = self._guard
+        is_held: bool = await connection.fetchval(
+            _SQL["hold_filling"], self.channel, row["listed"], row["zeroes"], rule.zero_share, rule.zero_count
+        )
+        return is_held

@@ -1,0 +1,96 @@
+"""Outcomes of attempts, and what is due next."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from daemon.core.types import AttemptId, ChannelName, Slot
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.foreign_text import storable
+from daemon.store.ledger.claimed import as_json
+from daemon.store.ledger.rows import Backlog, Completion, Due, Owner, Written
+
+_SQL = queries.load("ledger")
+
+
+class Outcomes:
+    """Completes one channel's attempts, and counts its rows."""
+
+    def __init__(self, database: Database, channel: ChannelName, *, is_guarded: bool) -> None:
+        self.channel = channel
+        self._database = database
+        self._is_guarded = is_guarded
+
+    async def complete(self, holder: str, completions: Sequence[Completion], settle: timedelta) -> Written:
+        """Write the outcomes of attempts whose slots this holder still has under the attempts' epochs. What the
+        database's encoding lacks in the partner's words is spelled in ASCII.
+
+        Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
+        """
+        rows = [
+            {
+                "sku": done.sku,
+                "slot": done.slot,
+                "attempt_id": done.attempt_id,
+                "outcome": done.conclusion.outcome,
+                "reason": done.conclusion.reason,
+                "is_parked": done.conclusion.is_parked,
+                "wait_s": done.conclusion.wait.total_seconds(),
+                "duration_ms": None if done.duration is None else done.duration.total_seconds() * 1000,
+            }
+            for done in completions
+        ]
+        async with self._database.connection(f"{self.channel}: writing outcomes") as connection:
+            text = as_json(await storable(connection, rows))
+            written = await connection.fetch(_SQL["complete"], self.channel, holder, settle, text)
+        return Written(
+            any(row["is_due"] for row in written),
+            [row["took_s"] for row in written if row["took_s"] is not None],
+        )
+
+    async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
+        """Turn open attempts of these slots that no process waits for into doubt; return how many there were."""
+        async with self._database.connection(f"{self.channel}: rescuing attempts") as connection:
+            count: int = await connection.fetchval(
+                _SQL["rescue"], self.channel, *owner.columns, settle, list(in_hand)
+            )
+        return count
+
+    async def next_due(self, slots: Collection[Slot]) -> Due:
+        """Return when there is something to claim next in these slots."""
+        async with self._database.connection(f"{self.channel}: looking for work") as connection:
+            row = await connection.fetchrow(_SQL["next_due"], self.channel, list(slots), self._is_guarded)
+        assert row is not None
+        return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
+
+    async def is_backlog_above(self, rows: int, slots: Collection[Slot]) -> bool:
+        """Whether more than that many rows are due in these slots."""
+        async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
+            is_above: bool = await connection.fetchval(
+                _SQL["is_backlog_above"], self.channel, list(slots), rows
+            )
+        return is_above
+
+    async def end_sync(self) -> tuple[int | None, bool]:
+        """End the channel's sync if every SKU has had its turn: its number, or None; and whether one is still open."""
+        async with self._database.connection(f"{self.channel}: ending a sync") as connection:
+            row = await connection.fetchrow(_SQL["end_sync"], self.channel)
+        assert row is not None
+        return row["ended"], row["is_open"]
+
+    async def backlog(self) -> Backlog:
+        """Count this channel's rows: one pass over them, for a heartbeat and not for a loop."""
+        async with self._database.connection(f"{self.channel}: counting the backlog") as connection:
+            row = await connection.fetchrow(_SQL["backlog"], self.channel)
+        assert row is not None
+        oldest = row["oldest_s"]
+        return Backlog(
+            row["skus"],
+            row["backlog"],
+            row["doubt"],
+            row["parked"],
+            row["in_flight"],
+            None if oldest is None else timedelta(seconds=oldest),
+            row["held"],
+            row["on_sale"],
+        )

@@ -1,0 +1,118 @@
+"""What the ledger's callers give it and get from it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from daemon.core.conclusion import Conclusion
+from daemon.core.types import AttemptId, Epoch, Push, Sku, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """When a marked row is due: `quiet` after the last change, at most `max_wait` after the first; a fall to zero or
+    below `urgent_below` at once."""
+
+    quiet: timedelta
+    max_wait: timedelta
+    urgent_below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """How many rows a marking touched, how many of them are urgent, and how many numbers it held."""
+
+    rows: int
+    urgent: int
+    held: int = 0
+
+
+NOTHING: Final = Marked(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that claims, and the slots that it claims from, each with the epoch of its lease."""
+
+    holder: str
+    epochs: Mapping[Slot, Epoch]
+
+    def of(self, slots: Collection[Slot]) -> "Owner":
+        """The same owner, of these slots alone."""
+        return Owner(self.holder, {slot: epoch for slot, epoch in self.epochs.items() if slot in slots})
+
+    @property
+    def columns(self) -> tuple[list[Slot], list[Epoch], str]:
+        """The slots, their epochs and the holder, as queries take them."""
+        return list(self.epochs), list(self.epochs.values()), self.holder
+
+
+class Attempt(NamedTuple):
+    """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row."""
+
+    attempt_id: AttemptId
+    push: Push
+    failures: int
+    is_delisting: bool
+    is_urgent: bool
+    slot: Slot
+
+
+@dataclass(slots=True)
+class Claim:
+    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
+    that stay held; `deferred`: wrong numbers that the next marking has to count first; `left`: those that another SKU's
+    sum has in it."""
+
+    looked_at: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    settled: list[Sku] = field(default_factory=list)
+    parked: dict[Sku, str] = field(default_factory=dict)
+    forgotten: list[Sku] = field(default_factory=list)
+    held: list[Sku] = field(default_factory=list)
+    deferred: list[Sku] = field(default_factory=list)
+    left: list[Sku] = field(default_factory=list)
+
+
+class Written(NamedTuple):
+    """What writing outcomes came to: whether a row is due again, and for each acknowledgement how many seconds ago its
+    oldest change was read."""
+
+    is_due: bool
+    took_s: Sequence[float]
+
+
+class Completion(NamedTuple):
+    """How one attempt ended. `duration` is None when nothing was sent."""
+
+    sku: Sku
+    slot: Slot
+    attempt_id: AttemptId
+    conclusion: Conclusion
+    duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How long until the next row is due (negative: since when it is), and until the next has its turn in a sync; None:
+    there is none, or the channel is paused."""
+
+    change: timedelta | None = None
+    sync: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
+    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale` counts the
+    SKUs of which the partner has acknowledged more than zero."""
+
+    skus: int
+    backlog: int
+    doubt: int
+    parked: int
+    in_flight: int
+    oldest: timedelta | None
+    held: int = 0
+    on_sale: int = 0

@@ -8,7 +8,8 @@ from daemon.app.building import guard_rule, listings, opened
 from daemon.core.guard import GuardRule, limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
-from daemon.store.answers import Answers, ChannelState
+from daemon.store.answer_rows import ChannelState
+from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
 from daemon.store.control import Pause, Pauses

@@ -18,7 +18,7 @@ from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
-    from daemon.store.answers import LoggedAttempt
+    from daemon.store.answer_rows import LoggedAttempt
 
 _OUTCOMES: Final = (*(kind.value for kind in Kind), GONE)
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")

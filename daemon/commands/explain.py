@@ -181,7 +181,7 @@ async def _facts(
     attempts: int,
 ) -> list[Facts]:
     from daemon import app
-    from daemon.store.answers import Kept
+    from daemon.store.answer_rows import Kept
 
     found = []
     for name, listing in listings.items():

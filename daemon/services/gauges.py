@@ -12,7 +12,7 @@ from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog
 from daemon.services.loop import Pace, run_loop
-from daemon.store.answers import ChannelState
+from daemon.store.answer_rows import ChannelState
 from daemon.store.outbox import NoticeBacklog
 
 log = structlog.get_logger(__name__)

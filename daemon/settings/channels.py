@@ -10,7 +10,7 @@ from pydantic import SecretStr, model_validator
 from daemon.core.similar import nearest
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
-from daemon.settings.sections import Contradiction, Place, Section
+from daemon.settings.section import Contradiction, Place, Section
 
 LONGEST_NAME: Final = 40
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")

@@ -11,8 +11,8 @@ from daemon.core.secrecy import MASK
 from daemon.core.types import ChannelName
 from daemon.settings import receivers, rules
 from daemon.settings.channels import ChannelSettings
+from daemon.settings.section import Contradiction, Place
 from daemon.settings.sections import (
-    Contradiction,
     DatabaseSettings,
     DebounceSettings,
     GuardSettings,
@@ -20,7 +20,6 @@ from daemon.settings.sections import (
     LogSettings,
     Notify,
     Ops,
-    Place,
     Reconcile,
     RunSettings,
     Watch,

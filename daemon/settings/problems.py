@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from daemon.core.secrecy import MASK, Mask
 from daemon.settings.keys import Key, Keys, Path, suggestion
 from daemon.settings.model import settle_problem
-from daemon.settings.sections import Contradiction, Place
+from daemon.settings.section import Contradiction, Place
 
 NO_SUCH_KEY = "there is no such key"
 _LONGEST_SHOWN = 80

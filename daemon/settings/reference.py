@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 from daemon.settings.channels import LONGEST_NAME, Sections
 from daemon.settings.keys import Key, Keys, keys_of
 from daemon.settings.model import Settings
-from daemon.settings.sections import Section
+from daemon.settings.section import Section
 
 _WIDTH: Final = 120
 _UNITS: Final = {

@@ -4,26 +4,11 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+from pydantic import SecretStr, model_validator
 
 from daemon.core.schedule import Schedule
 from daemon.settings import rules
-
-Place = tuple[str | int, ...]
-
-
-class Contradiction(ValueError):
-    """Values that cannot stand together: `problems` are (place in the section, what is wrong)."""
-
-    def __init__(self, problems: list[tuple[Place, str]]) -> None:
-        super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
-        self.problems = problems
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+from daemon.settings.section import Contradiction, Section
 
 
 class DatabaseSettings(Section):

@@ -20,7 +20,8 @@ from daemon.simulator.faults import (
     Throttle,
 )
 from daemon.simulator.rules import Faults, Rule
-from daemon.simulator.server import Simulator, serve
+from daemon.simulator.server import Simulator
+from daemon.simulator.serving import serve
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.shops import SimulatorSettings
 from daemon.simulator.traffic import Overlap, Stats

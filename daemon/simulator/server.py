@@ -12,13 +12,13 @@ from daemon import clock
 from daemon.simulator import misbehave
 from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
 from daemon.simulator.comparisons import Comparisons
-from daemon.simulator.connections import Connection, Server
+from daemon.simulator.connections import Connection, Server, received_request
 from daemon.simulator.control import Control
 from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.rules import Faults, Fired
 from daemon.simulator.shops import SimulatorSettings, check_fault
 from daemon.simulator.traffic import Stats, Traffic
-from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace, Received
+from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace
 
 CONTROL_PREFIX: Final = "/_sim/"
 STOP_GRACE: Final = timedelta(seconds=2)
@@ -54,8 +54,6 @@ class Simulator:
         self._date = (0, "")
         self.url = ""
         self.configure(self._settings)
-
-    # For tests, in the same process
 
     @property
     def settings(self) -> SimulatorSettings:
@@ -170,8 +168,6 @@ class Simulator:
         """The marketplaces' clock, unix seconds: this machine's with the offset."""
         return clock.now().timestamp() + self._settings.clock_offset_s
 
-    # Starting and stopping
-
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listens; returns the base URL. Port 0 takes a free one. Raises OSError when the port is taken."""
         self._stopping.clear()
@@ -199,8 +195,6 @@ class Simulator:
             await asyncio.wait(self._slow, timeout=STOP_GRACE.total_seconds())
         await runner.cleanup()
 
-    # Serving
-
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
@@ -226,7 +220,7 @@ class Simulator:
                 body = await request.read()
             except (ConnectionError, web.RequestPayloadError):
                 return misbehave.cut(request)
-            received = _received(request, body, exchange.number, now)
+            received = received_request(request, body, exchange.number, now)
             if len(desks) > 1:
                 desk = next((each for each in desks if each.claims(received)), desk)
             self._traffic.recognised(exchange, desk.shop, tick)
@@ -301,35 +295,3 @@ class Simulator:
         headers = self._headers()
         headers["Content-Type"] = answer.content_type
         return web.Response(body=answer.body, status=answer.status, headers=headers)
-
-
-async def serve(
-    host: str,
-    port: int,
-    settings: SimulatorSettings,
-    stop: asyncio.Event,
-    on_started: Callable[[str], None] | None = None,
-) -> None:
-    """Runs until `stop` is set. `on_started` gets the base URL. Raises OSError when the port is taken."""
-    simulator = Simulator(settings)
-    url = await simulator.start(host, port)
-    try:
-        if on_started is not None:
-            on_started(url)
-        await stop.wait()
-    finally:
-        await simulator.stop()
-
-
-def _received(request: web.BaseRequest, body: bytes, number: int, now: float) -> Received:
-    return Received(
-        method=request.method,
-        path=request.path,
-        query=request.rel_url.raw_query_string,
-        content_type=request.headers.get("Content-Type", ""),
-        body=body,
-        remote=request.remote or "",
-        number=number,
-        received_at=now,
-        headers={name.lower(): value for name, value in request.headers.items()},
-    )

@@ -4,8 +4,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -18,14 +17,14 @@ from daemon.core.explain.facts import (
     LedgerRow,
     PastAttempt,
     PastDifference,
-    Rhythm,
     Stop,
     Twin,
 )
-from daemon.core.guard import GuardRule, threshold
+from daemon.core.guard import threshold
 from daemon.core.plan import Listed
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
+from daemon.store.answer_rows import ChannelState, Kept, LoggedAttempt, Reconciled, Sync
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
@@ -40,52 +39,6 @@ _MOST_ROWS: Final = 5
 _MOST_CANDIDATES: Final = 200
 _MOST_NAMESAKES: Final = 20
 _MOST_TWINS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """How the daemon is set up, where the answer depends on it."""
-
-    rhythm: Rhythm
-    resync: timedelta
-    guard: GuardRule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedAttempt:
-    """A line of the attempt log, with whose it is."""
-
-    channel: ChannelName
-    sku: Sku
-    attempt: PastAttempt
-
-
-@dataclass(frozen=True, slots=True)
-class Sync:
-    """A sync that is open: `left` of `total` SKUs still have their turn (0 of 0: it is still being prepared)."""
-
-    since: datetime
-    total: int
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """The last reconcile that is over; `state` is `finished` or `incomplete`."""
-
-    day: date
-    method: str | None
-    state: str
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelState:
-    """A channel's open sync, last reconcile and open differences."""
-
-    sync: Sync | None
-    reconciled: Reconciled | None
-    open_differences: int
 
 
 class Answers:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,9 +12,10 @@ from daemon import clock
 from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.drained import Drained
 from daemon.store.driver_errors import translated
 from daemon.store.fanout import resolve, spelled
-from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
+from daemon.store.ledger import Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
 from daemon.store.refused import NO_TEXT, TOO_LONG, RefusedSku, cut, is_too_long
 
@@ -33,29 +34,6 @@ _SET_ASIDE: Final = 10.0
 _SET_ASIDE_MOST_S: Final = 300.0
 """A listing that took too long is left alone for ten times as long, five minutes at most: its SKUs are marked without
 looking."""
-
-
-@dataclass(slots=True)
-class Drained:
-    """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
-    `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
-    `refused`: SKUs that the ledger can't hold, of which a resync counted `refused_in_listing`; `fan_outs_failed`:
-    tables whose query for SKUs does not work, and why; `wants_resync`: a comparison of everything is still due, here or
-    in another replica."""
-
-    changes: int = 0
-    oldest: timedelta | None = None
-    is_everything: bool = False
-    is_compared: bool = False
-    marked: Marked = NOTHING
-    is_read: bool = False
-    failed: str | None = None
-    refused: list[RefusedSku] = field(default_factory=list)
-    refused_in_listing: int | None = None
-    rows_failed: str | None = None
-    fan_outs_failed: dict[str, str] = field(default_factory=dict)
-    fan_outs_worked: set[str] = field(default_factory=set)
-    wants_resync: bool = False
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.types import SLOTS, Sku
 from daemon.services.capture_health import catalog_findings
-from daemon.store.answers import Answers, Kept
+from daemon.store.answer_rows import Kept
+from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.control import Pauses

@@ -8,7 +8,8 @@ from daemon.core.explain.explanation import explain_sku
 from daemon.core.explain.facts import Facts, Rhythm, SkuState, state
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
-from daemon.store.answers import Answers, Kept
+from daemon.store.answer_rows import Kept
+from daemon.store.answers import Answers
 from daemon.store.control import Pauses
 from daemon.store.listing import ChannelListing
 from daemon.store.parked import Parked

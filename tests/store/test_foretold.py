@@ -14,7 +14,8 @@ from daemon.core.explain.next_step import Step, next_step
 from daemon.core.guard import GuardRule
 from daemon.core.plan import Decision, Forget, Hold, Leave, Park, Send, Settled, Wait
 from daemon.core.types import Duplicates, Sku
-from daemon.store.answers import Answers, Kept
+from daemon.store.answer_rows import Kept
+from daemon.store.answers import Answers
 from daemon.store.ledger import Claim
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, DEBOUNCE, Shop, opened, problem

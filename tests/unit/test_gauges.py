@@ -10,7 +10,7 @@ from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.liveness import unwatched
 from daemon.services.gauges import GaugeReader
-from daemon.store.answers import ChannelState, Reconciled, Sync
+from daemon.store.answer_rows import ChannelState, Reconciled, Sync
 from daemon.store.outbox import NoticeBacklog
 from tests.channels import SEKORM, YMATOU
 from tests.unit.signals import Signals, log_signals

@@ -1,0 +1,145 @@
+"""Reconcile runs: which are owed, who carries one out, and how it ends."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from daemon.core.errors import LeaseLost
+from daemon.core.notice import Notice
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.foreign_text import storable
+from daemon.store.outbox import post_within
+from daemon.store.reconcile_rows import (
+    OpenDay,
+    Owed,
+    ReconcileRun,
+)
+from daemon.store.rows import row_as
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+_SQL = queries.load("reconcile")
+_LONG: Final = timedelta(minutes=15)
+"""For one pass over everything, inside the server."""
+KEEP_RUNS: Final = timedelta(days=90)
+
+
+class ReconcileRuns:
+    """Who carries a run out, when, and its end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def owed(self, channel: ChannelName) -> Owed:
+        """Return what is owed to a channel; it is reconciled from its first call on."""
+        async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
+            row = await connection.fetchrow(_SQL["owed"], channel)
+            if row is None:
+                await connection.execute(_SQL["arm"], channel)
+                row = await connection.fetchrow(_SQL["owed"], channel)
+        assert row is not None
+        return row_as(Owed, row)
+
+    async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
+        """Give these days their runs; return those that had none. `supersedes`: older ones are given up for them."""
+        async with self._database.transaction(f"{channel}: planning a reconcile") as connection:
+            rows = await connection.fetch(_SQL["plan_days"], channel, days)
+            if supersedes and days:
+                await connection.execute(_SQL["supersede"], channel, max(days))
+        return [row["day"] for row in rows]
+
+    async def open_days(self, channel: ChannelName) -> list[OpenDay]:
+        """Return scheduled runs that are not over, oldest first."""
+        return await self._database.fetch_all(
+            OpenDay, f"{channel}: looking for a reconcile", _SQL["open_days"], channel
+        )
+
+    async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> ReconcileRun | None:
+        """Take the oldest scheduled run without a holder."""
+        row = await self._database.fetch_row(
+            f"{channel}: taking a reconcile", _SQL["take"], channel, holder, lease
+        )
+        return None if row is None else row_as(ReconcileRun, row)
+
+    async def begin_by_hand(
+        self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
+    ) -> ReconcileRun:
+        """Go on with a run of that day that stopped half-way, or begin one."""
+        async with self._database.transaction(f"{channel}: beginning a reconcile") as connection:
+            row = (
+                None
+                if is_dry
+                else await connection.fetchrow(_SQL["take_by_hand"], channel, holder, lease, day)
+            )
+            if row is None:
+                kind = "dry" if is_dry else "manual"
+                row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
+        assert row is not None
+        return row_as(ReconcileRun, row)
+
+    async def renew(self, run: ReconcileRun, lease: timedelta) -> bool:
+        """Keep a run; False: another has it."""
+        held = await self._database.fetch_value(
+            f"{run.channel}: keeping the reconcile", _SQL["hold"], run.run_id, run.holder, run.turn, lease
+        )
+        return held is not None
+
+    async def release(self, run: ReconcileRun) -> None:
+        """Let another go on with it at once."""
+        await self._database.execute(
+            f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.turn
+        )
+
+    async def postpone(self, run: ReconcileRun, wait: timedelta, why: str) -> None:
+        """Try it again after `wait`: the partner gives no answer."""
+        async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
+            words = await storable(connection, why)
+            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, words)
+
+    async def tidy(self, channel: ChannelName) -> None:
+        """Drop runs that are past their keeping."""
+        await self._database.execute(f"{channel}: tidying reconciles", _SQL["tidy_old"], channel, KEEP_RUNS)
+
+    @asynccontextmanager
+    async def writing(self, run: ReconcileRun, lease: timedelta) -> AsyncIterator["Connection"]:
+        """A transaction that is committed only while the run is ours."""
+        async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
+            yield connection
+            # At the end, so that the run's row is not locked while its lease is to be renewed.
+            if await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease) is None:
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+
+    async def finish(
+        self, run: ReconcileRun, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
+    ) -> None:
+        """End a run and post its digest, in one transaction."""
+        state = "finished" if why is None else "incomplete"
+        async with self._database.transaction(f"{run.channel}: ending the reconcile") as connection:
+            words, kept = await storable(connection, [why, report])
+            text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
+            ended = await connection.fetchval(
+                _SQL["finish"], run.run_id, run.holder, run.turn, state, words, text
+            )
+            if ended is None:
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+            if notice is not None:
+                await post_within(connection, notice)
+            await connection.execute(_SQL["tidy_run"], run.run_id, timeout=_LONG.total_seconds())
+
+    async def drop(self, run: ReconcileRun) -> None:
+        """Forget a dry run."""
+        await self._database.execute(
+            f"{run.channel}: forgetting a dry run",
+            _SQL["drop_run"],
+            run.run_id,
+            timeout=_LONG.total_seconds(),
+        )

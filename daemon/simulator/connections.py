@@ -11,7 +11,6 @@ from aiohttp.http_parser import RawRequestMessage
 
 from daemon import clock
 from daemon.simulator.settings import MIB
-from daemon.simulator.wire import Received
 
 if TYPE_CHECKING:
     from daemon.simulator.traffic import Traffic
@@ -81,18 +80,3 @@ def has_hung_up(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), _CLOSED)
     return any(event & _CLOSED for _, event in poll.poll(0))
-
-
-def received_request(request: web.BaseRequest, body: bytes, number: int, now: float) -> Received:
-    """The request as the shops read it."""
-    return Received(
-        method=request.method,
-        path=request.path,
-        query=request.rel_url.raw_query_string,
-        content_type=request.headers.get("Content-Type", ""),
-        body=body,
-        remote=request.remote or "",
-        number=number,
-        received_at=now,
-        headers={name.lower(): value for name, value in request.headers.items()},
-    )

@@ -12,13 +12,13 @@ from daemon import clock
 from daemon.simulator import misbehave
 from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
 from daemon.simulator.comparisons import Comparisons
-from daemon.simulator.connections import Connection, Server, received_request
+from daemon.simulator.connections import Connection, Server
 from daemon.simulator.control import Control
 from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.rules import Faults, Fired
 from daemon.simulator.shops import SimulatorSettings, check_fault
 from daemon.simulator.traffic import Stats, Traffic
-from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace
+from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace, received_request
 
 CONTROL_PREFIX: Final = "/_sim/"
 STOP_GRACE: Final = timedelta(seconds=2)

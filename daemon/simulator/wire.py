@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from aiohttp import web
+
 from daemon.simulator.books import Books, Key, Origin
 from daemon.simulator.comparisons import Comparisons
 from daemon.simulator.settings import ShopSettings
@@ -158,3 +160,18 @@ class Marketplace:
     keys: type[str] | type[tuple[str, str]]
     key_words: str
     banner: Callable[[str, str, ShopSettings], str]
+
+
+def received_request(request: web.BaseRequest, body: bytes, number: int, now: float) -> Received:
+    """The request as the shops read it."""
+    return Received(
+        method=request.method,
+        path=request.path,
+        query=request.rel_url.raw_query_string,
+        content_type=request.headers.get("Content-Type", ""),
+        body=body,
+        remote=request.remote or "",
+        number=number,
+        received_at=now,
+        headers={name.lower(): value for name, value in request.headers.items()},
+    )

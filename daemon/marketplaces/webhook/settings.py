@@ -1,7 +1,6 @@
 """The settings of a channel that is a web hook."""
 
 import base64
-import binascii
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -18,7 +17,7 @@ def key_of(secret: str) -> bytes:
     """The key that a secret stands for. Raises ValueError."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:  # also where it is not ASCII
         key = b""
     if not secret.startswith(PREFIX) or not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
         raise ValueError(

@@ -88,13 +88,13 @@ class Channel:
             concurrency=limits.concurrency,
             batch_above=limits.batch_above,
         )
+        self._rows = rows_for_single_calls(self.share)
+        self._rows_in_batches = rows_for_batches(self.share, self.most_per_call)
 
     @property
     def batch(self) -> int:
         """How many rows a claim takes, and the queue holds."""
-        if self.is_batching:
-            return rows_for_batches(self.share, self.most_per_call)
-        return rows_for_single_calls(self.share)
+        return self._rows_in_batches if self.is_batching else self._rows
 
     def wake(self, *, is_urgent: bool = False) -> None:
         """Rows may have become due."""

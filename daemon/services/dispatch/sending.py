@@ -143,11 +143,11 @@ class Sender:
     def _next_from_queue(self) -> list[Claimed]:
         """The next attempt and, while SKUs share calls, what is in the queue now and may join: nothing waits for a call
         to become full."""
-        call: list[Claimed] = []
-        most = self._channel.most_per_call if self._channel.is_batching else 1
-        names: set[tuple[str, ...]] = set()
-        while self.queue and self._may_join(self.queue.first(), call, names, most):
-            call.append(self.queue.pop())
+        call: list[Claimed] = [self.queue.pop()] if self.queue else []
+        if call and self._channel.is_batching:
+            names = {call[0].attempt.push.identifiers}
+            while self.queue and self._may_join(self.queue.first(), call, names, self._channel.most_per_call):
+                call.append(self.queue.pop())
         if len(self.queue) <= self._channel.batch // 2:
             self._channel.room.set()
         return call
@@ -243,9 +243,14 @@ class Sender:
         # One jitter: those of a call that failed are due together, and share the next ones.
         jitter = clock.jitter()
         # The breaker hears of a call once: an answer about any SKU is an answer.
-        answer = min(outcomes, key=lambda outcome: outcome.kind not in (Kind.APPLIED, Kind.REFUSED))
-        if any(outcome.kind is Kind.APPLIED for outcome in outcomes):
-            channel.last_applied = now
+        answer = outcomes[0]
+        for outcome in outcomes:
+            if outcome.kind is Kind.APPLIED:
+                channel.last_applied = now
+                answer = outcome
+                break
+            if outcome.kind is Kind.REFUSED:
+                answer = outcome
         last = channel.last_applied
         sku = call.attempts[0].attempt.push.sku
         channel.breaker, change = channel.breaker.feed(call.ticket, sku, answer, now, jitter)

@@ -9,6 +9,7 @@ from tests.docs.pages import ROOT
 _FOLDERS = ("daemon", "migrations", "tests", "bench", "deploy")
 _SUFFIXES = frozenset({".py", ".sql", ".toml", ".yaml", ".yml", ".sh", ".service", ".md"})
 _DOCUMENT = re.compile(r"(?<![\w/.*{-])([\w./-]*\w\.md)\b")
+_SOURCE = re.compile(r"`([\w/]+\.py)`")
 _NAMED = re.compile(
     r"\b((?:DESIGN|PITFALLS|STYLE)\b(?! =|\.)|[Cc]ases?/\d+|(?<!match )[Cc]ase (?:no\. )?\d+\b(?!:))"
 )
@@ -36,6 +37,17 @@ def test_a_document_that_is_cited_is_in_the_tree() -> None:
         f"{path.relative_to(ROOT)}: {one}"
         for path, one in cited(_DOCUMENT)
         if not any((folder / one).is_file() for folder in (*folders, path.parent))
+    ] == []
+
+
+def test_a_source_file_that_a_document_names_is_in_the_tree() -> None:
+    sources = [path.as_posix() for path in texts()]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert [
+        f"{page.relative_to(ROOT)}: {one}"
+        for page in pages
+        for one in _SOURCE.findall(page.read_text("utf-8"))
+        if not any(source.endswith(f"/{one}") for source in sources)
     ] == []
 
 

@@ -34,7 +34,7 @@ class PartnerEnd:
         return sum(stats["accepted"].values())
 
     async def wait_for(self, count: int, timeout_s: float, *senders: Program) -> None:
-        """Wait until so many numbers have been accepted. Raises BenchError when it takes too long."""
+        """Wait until `count` numbers have been accepted. Raises BenchError when it takes too long."""
         deadline = time.monotonic() + timeout_s
         while (accepted := await self.accepted()) < count:
             for sender in senders:

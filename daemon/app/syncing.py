@@ -43,8 +43,8 @@ class _Connections:
 async def sync(
     settings: Settings, name: ChannelName, on_stage: Callable[[Stage], None], stop: asyncio.Event
 ) -> tuple[SyncSummary, bool]:
-    """Send a channel's whole listing, until that is done or `stop` is set; say what it came to, and whether an
-    earlier sync was gone on with.
+    """Send a channel's whole listing, until that is done or `stop` is set; return its result, and whether
+    it continued an earlier sync.
 
     The owners of the slots send. This process serves the slots that nobody owns meanwhile.
     """

@@ -32,7 +32,7 @@ from daemon.store.ledger import Backlog
 log = structlog.get_logger(__name__)
 
 _STATEMENTS: Final = 4
-"""A loop's turn waits for so many statements in a row at most, beside what it says itself."""
+"""A loop's turn waits for at most this many statements in a row, beside what it says itself."""
 _SLACK_S: Final = 60.0
 _SILENCE_S: Final = 15.0
 _REPEATS_S: Final = 5.0

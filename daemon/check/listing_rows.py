@@ -39,7 +39,7 @@ class Some:
 
 @dataclass(slots=True)
 class Tally:
-    """What a pass over the rows came to. `cut`: why it ended early; `sample`: SKUs from all over the listing."""
+    """The result of a pass over the rows. `cut`: why it ended early; `sample`: SKUs from all over the listing."""
 
     rows: int = 0
     cut: str | None = None

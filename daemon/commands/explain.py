@@ -15,7 +15,7 @@ from daemon.commands.framework import FAILED, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.errors import StockrelayError
 from daemon.core.explain.explanation import Explanation, explain_sku
-from daemon.core.explain.facts import Facts, Rhythm
+from daemon.core.explain.facts import Facts, TimingSettings
 from daemon.core.similar import nearest
 from daemon.core.times import TimeFormat
 from daemon.core.types import ChannelName, Sku
@@ -181,14 +181,14 @@ async def _facts(
     attempts: int,
 ) -> list[Facts]:
     from daemon import app
-    from daemon.store.answer_rows import Kept
+    from daemon.store.answer_rows import ExplainSettings
 
     found = []
     for name, listing in listings.items():
         channel = settings.enabled_channels()[name]
-        rhythm = Rhythm(settings.debounce.max_wait, channel.timeout, channel.settle)
-        kept = Kept(rhythm, settings.run.resync, app.guard_rule(settings))
-        found.append(await answers.facts(listing, sku, kept, attempts))
+        timing = TimingSettings(settings.debounce.max_wait, channel.timeout, channel.settle)
+        explain_settings = ExplainSettings(timing, settings.run.resync, app.guard_rule(settings))
+        found.append(await answers.facts(listing, sku, explain_settings, attempts))
     return found
 
 

@@ -105,8 +105,8 @@ class Defer:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """It is sold as one with `carrier`, whose number has this one's in it: nothing is sent for this one.
+class CoveredBySum:
+    """It is sold as one with `carrier`, whose sum includes this number: nothing is sent for this one.
 
     `keeps_name`: the carrier was not sent under these identifiers yet, and may never be.
     """
@@ -115,7 +115,7 @@ class Leave:
     keeps_name: bool = False
 
 
-Decision = Send | Settled | Wait | Park | Forget | Leave | Hold | Defer
+Decision = Send | Settled | Wait | Park | Forget | CoveredBySum | Hold | Defer
 
 
 def is_zero(listed: Listed | None) -> bool:
@@ -200,7 +200,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
         assert delivery.identifiers is not None
         return _delist(delivery, delivery.identifiers)
     if is_carried:
-        return _leave(delivery, listed, has_successor=has_successor or is_quiet_zero)
+        return _cover_by_sum(delivery, listed, has_successor=has_successor or is_quiet_zero)
     # The listing can be read, so a number is there.
     assert listed.quantity is not None
     reason = problem(listed.identifiers)
@@ -217,13 +217,13 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
     return Send(identifiers, listed.quantity)
 
 
-def _leave(delivery: Delivery, listed: Listed, *, has_successor: bool) -> Leave | Wait:
+def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) -> CoveredBySum | Wait:
     keeps_name = delivery.identifiers is not None and not has_successor
     # What was sent for it may land after the sum: unless the carrier confirms that, wait until it can't any more.
     if keeps_name and delivery.is_doubted and not delivery.is_settled:
         return Wait()
     assert listed.carrier is not None
-    return Leave(listed.carrier, keeps_name=keeps_name)
+    return CoveredBySum(listed.carrier, keeps_name=keeps_name)
 
 
 def unsendable(listed: Listed, problem: Problem) -> str | None:

@@ -1,4 +1,4 @@
-"""What a reconcile makes of what it saw: classes of differences, their lives, the search by halves."""
+"""What a reconcile makes of what it saw: classes of differences, their histories, the search by halves."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ class Difference(StrEnum):
 HEALED: Final = frozenset({Difference.PARTNER_DIFFERS, Difference.UNKNOWN_AT_PARTNER})
 
 
-class Turn(StrEnum):
-    """What one run made of a difference."""
+class DifferenceStatus(StrEnum):
+    """The status of a difference after one run."""
 
     OPENED = "opened"
     STILL_OPEN = "still_open"
@@ -37,7 +37,7 @@ class Turn(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class DifferenceHistory:
     """A difference over the runs. `heals` counts how often its number was sent again."""
 
     is_open: bool
@@ -51,26 +51,30 @@ class Life:
 class Seen:
     """A difference after a run that saw it; `is_healed`: its number is to be sent again."""
 
-    life: Life
-    turn: Turn
+    history: DifferenceHistory
+    status: DifferenceStatus
     is_healed: bool
 
 
-def seen(life: Life | None, kind: Difference, now: datetime, *, heal: bool, contested_after: int) -> Seen:
+def seen(
+    history: DifferenceHistory | None, kind: Difference, now: datetime, *, heal: bool, contested_after: int
+) -> Seen:
     """Return what becomes of a difference that a run has seen twice.
 
     A difference that was resolved and comes back soon goes on where it was, so that its heals count together.
     """
     can_heal = heal and kind in HEALED
-    if life is None or (not life.is_open and now - life.last_seen > REMEMBERED):
+    if history is None or (not history.is_open and now - history.last_seen > REMEMBERED):
         return Seen(
-            Life(is_open=True, first_seen=now, last_seen=now, heals=int(can_heal)), Turn.OPENED, can_heal
+            DifferenceHistory(is_open=True, first_seen=now, last_seen=now, heals=int(can_heal)),
+            DifferenceStatus.OPENED,
+            can_heal,
         )
-    again = replace(life, is_open=True, last_seen=now, times_seen=life.times_seen + 1)
-    if can_heal and life.heals >= contested_after:
-        return Seen(again, Turn.CONTESTED, is_healed=False)
-    turn = Turn.STILL_OPEN if life.is_open else Turn.OPENED
-    return Seen(replace(again, heals=life.heals + int(can_heal)), turn, can_heal)
+    again = replace(history, is_open=True, last_seen=now, times_seen=history.times_seen + 1)
+    if can_heal and history.heals >= contested_after:
+        return Seen(again, DifferenceStatus.CONTESTED, is_healed=False)
+    status = DifferenceStatus.STILL_OPEN if history.is_open else DifferenceStatus.OPENED
+    return Seen(replace(again, heals=history.heals + int(can_heal)), status, can_heal)
 
 
 def is_overdue(due_at: datetime, taken_up_at: datetime, grace: timedelta, now: datetime) -> bool:

@@ -51,7 +51,7 @@ class Schedule:
     def due_days(self, since: datetime, last: date | None, now: datetime, *, every: bool) -> list[date]:
         """The business days that are due and have no run yet, oldest first.
 
-        `since` is when the channel began to be reconciled: nothing before it is owed. `last` is the newest day that
+        `since` is when the channel began to be reconciled: nothing before it is due. `last` is the newest day that
         has a run. `every`: each missed day for itself; otherwise one run, for the newest, stands for all.
         """
         newest_moment = self.previous(now)

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "[masked]"
 PIECE: Final = 8
-"""A piece of a secret of at least so many characters is masked as the whole is, since somebody may have cut it."""
+"""A piece of a secret of at least this many characters is masked as the whole is, since somebody may have cut it."""
 _SHORTEST_IN_BASE64: Final = 8
 """Fewer characters than this could be anybody's."""
 _LAYERS: Final = 8

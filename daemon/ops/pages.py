@@ -18,7 +18,7 @@ STATUS_KEPT_S: Final = 5.0
 _STATUS_TIMEOUT_S: Final = 8.0
 """Less than a connection lives."""
 _DUTY: Final = 20.0
-"""A status that takes long is kept for so many times as long."""
+"""A status that takes long is kept for this many times as long."""
 
 
 def alive(liveness: Liveness) -> Page:

@@ -40,8 +40,8 @@ _HEARD_WITHIN: Final = timedelta(seconds=5)
 _READ_WITHIN: Final = timedelta(seconds=30)
 _LONGEST_LOOK_S: Final = 600.0
 """Some twenty statements, none of which waits for a lock."""
-_TURN: Final = 0.9
-"""Of the interval: replicas that look in step take turns at it."""
+_CLAIM_AFTER: Final = 0.9
+"""Of the interval: the first replica after it claims the shared check."""
 _SUSPICIOUS: Final = 2
 """Canaries in a row that were not heard: one may fly while the listener connects anew."""
 _GONE_AFTER: Final = 5
@@ -130,7 +130,7 @@ class CaptureHealth:
             refusal = error
         if stop.is_set():
             return
-        if await self._store.take_turn(self._every * _TURN):
+        if await self._store.claim_check(self._every * _CLAIM_AFTER):
             await self._look_for_all(self._since)
         self._tell(await self._store.open())
         if refusal is not None:

@@ -48,7 +48,7 @@ class ConfigurationWatch:
 
     async def _look(self) -> None:
         ours = self._ours()
-        await self._replicas.tell(self._holder, ours)
+        await self._replicas.publish(self._holder, ours)
         theirs = await self._replicas.configurations()
         theirs.pop(self._holder, None)
         found = {holder: sections for holder, their in theirs.items() if (sections := differing(ours, their))}

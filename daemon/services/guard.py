@@ -42,11 +42,11 @@ class Holds(Protocol):
         self, channel: ChannelName, rule: GuardRule, last_held: int | None
     ) -> Released | int | None: ...
 
-    async def let_go(self, channel: ChannelName) -> int: ...
+    async def release_held(self, channel: ChannelName) -> int: ...
 
     async def disable(self, channel: ChannelName) -> None: ...
 
-    async def take_news(self, channel: ChannelName) -> Released | None: ...
+    async def take_unlogged_release(self, channel: ChannelName) -> Released | None: ...
 
     async def tidy(self, channel: ChannelName, rule: GuardRule) -> None: ...
 
@@ -99,7 +99,7 @@ class GuardService:
         if state.held_since is None:
             self._held = self._since = None
             if state.held:
-                await self._guard.let_go(self._channel)
+                await self._guard.release_held(self._channel)
         elif self._rule is None:
             await self._guard.disable(self._channel)
         else:
@@ -123,9 +123,11 @@ class GuardService:
         if is_calm or not state.held:
             found = await self._guard.recover(channel, rule, self._held)
             if isinstance(found, Released):
-                await self._guard.let_go(channel)
+                await self._guard.release_held(channel)
 
     async def _tell(self) -> None:
-        news = await self._guard.take_news(self._channel)
-        if news is not None:
-            log.info("guard.numbers_released", channel=self._channel, numbers=news.numbers, by=news.by)
+        released = await self._guard.take_unlogged_release(self._channel)
+        if released is not None:
+            log.info(
+                "guard.numbers_released", channel=self._channel, numbers=released.numbers, by=released.by
+            )

@@ -71,7 +71,7 @@ class DeliveryPolicy:
 
 
 class Notifier:
-    """The service. Without receivers, notices are ended as untold."""
+    """The service. Without receivers, notices are ended unsent."""
 
     def __init__(
         self,
@@ -121,14 +121,14 @@ class Notifier:
 
     async def _look(self) -> None:
         """Post what no other service posts."""
-        await self._outbox.tell_troubles(self._channels, self._policy.lasting)
+        await self._outbox.post_trouble_notices(self._channels, self._policy.lasting)
         for channel in self._channels:
-            await self._outbox.tell_parked(channel, self._policy.gather, _PARKED_EVERY)
+            await self._outbox.post_parked_notices(channel, self._policy.gather, _PARKED_EVERY)
 
     async def _carry(self, stop: asyncio.Event) -> bool:
         """Tell the next message; False: there is none."""
         if not self._receivers:
-            for notice in await self._outbox.leave_untold():
+            for notice in await self._outbox.skip_waiting():
                 log.info("notify.notice_unsent", kind=notice.kind, channel=notice.channel, key=notice.key)
             return False
         policy = self._policy
@@ -195,7 +195,7 @@ class Notifier:
             if failures and is_over and each.id in ours:
                 await self._give_up(each, error or "")
         if not failures and kind != NOTIFICATION_FAILED:
-            await self._outbox.hurry(NOTIFICATION_FAILED)
+            await self._outbox.retry_now(NOTIFICATION_FAILED)
 
     async def _give_up(self, taken: TakenNotice, error: str) -> None:
         notice = taken.notice

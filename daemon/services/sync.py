@@ -19,7 +19,7 @@ _PORTION: Final = 2_000
 """SKUs marked in one statement: changes wait no longer for their rows."""
 _LOOK_S: Final = 0.5
 _COST: Final = 20
-"""A look at a large sync takes a moment: it is taken so many times that moment apart."""
+"""Reading the state of a large sync takes time: the pause before the next look is this many times as long."""
 _TELL_S: Final = 5.0
 
 

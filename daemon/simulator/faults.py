@@ -62,7 +62,7 @@ class RefuseSku(FaultSpec):
 class AnsweringFault(FaultSpec):
     """A fault that takes the answer's place. The request is checked and carried out before that if `apply`.
 
-    With `rows`, only the first so many rows of a batch are applied: a request that is half done.
+    With `rows`, only the first `rows` rows of a batch are applied: a request that is half done.
     """
 
     apply: bool = True

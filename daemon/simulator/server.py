@@ -135,7 +135,7 @@ class Simulator:
         await self._bell.wait_until(condition, timedelta(seconds=timeout))
 
     async def wait_for_journal(self, until: int | Callable[[Entry], bool], timeout: float = 10.0) -> Entry:
-        """Waits for so many writes in the journal, or for one that satisfies `until`; returns the entry.
+        """Waits until the journal has `until` writes, or one that satisfies `until`; returns the entry.
 
         Writes that are in the journal already count. Raises TimeoutError.
         """

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from daemon.core.explain.facts import PastAttempt, Rhythm
+from daemon.core.explain.facts import PastAttempt, TimingSettings
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName, Sku
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How the daemon is set up, where the answer depends on it."""
+class ExplainSettings:
+    """The settings that the answer depends on."""
 
-    rhythm: Rhythm
+    timing: TimingSettings
     resync: timedelta
     guard: GuardRule | None = None
 

@@ -24,7 +24,7 @@ from daemon.core.guard import threshold
 from daemon.core.plan import Listed
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
-from daemon.store.answer_rows import ChannelState, Kept, LoggedAttempt, Reconciled, Sync
+from daemon.store.answer_rows import ChannelState, ExplainSettings, LoggedAttempt, Reconciled, Sync
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
@@ -47,7 +47,9 @@ class Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def facts(self, listing: ChannelListing, sku: Sku, kept: Kept, attempts: int) -> Facts:
+    async def facts(
+        self, listing: ChannelListing, sku: Sku, settings: ExplainSettings, attempts: int
+    ) -> Facts:
         """Return all that is known of the SKU at that channel's partner, with its last `attempts`."""
         channel = listing.channel
         doing = f"{channel}: looking {sku} up"
@@ -76,15 +78,15 @@ class Answers:
             attempts=tuple(row_as(PastAttempt, one) for one in past),
             differences=tuple(row_as(PastDifference, one) for one in differences),
             guard=_guard(guard),
-            filling=_filling(guard, kept),
-            threshold=threshold(kept.guard, guard.on_sale) if kept.guard else "",
+            filling=_filling(guard, settings),
+            threshold=threshold(settings.guard, guard.on_sale) if settings.guard else "",
             paused=await self._paused(channel),
             trouble=await self._trouble(channel),
             has_owner=await self._has_owner(channel, None if record is None else record["slot"]),
             is_unread=intake["is_unread"],
-            resync_at=None if resynced_at is None else resynced_at + kept.resync,
-            rhythm=kept.rhythm,
-            factor=math.inf if kept.guard is None else kept.guard.move_factor,
+            resync_at=None if resynced_at is None else resynced_at + settings.resync,
+            timing=settings.timing,
+            factor=math.inf if settings.guard is None else settings.guard.move_factor,
             twins=await self._twins(listing, sku, row, listed),
             duplicates=listing.duplicates,
             is_first_reading=intake["is_first_reading"],
@@ -283,8 +285,8 @@ def _guard(state: GuardState) -> Stop | None:
     return None if state.held_since is None else Stop(state.held_since, state.why)
 
 
-def _filling(state: GuardState, kept: Kept) -> Filling:
-    if kept.guard is None or state.is_filled:
+def _filling(state: GuardState, settings: ExplainSettings) -> Filling:
+    if settings.guard is None or state.is_filled:
         return Filling.GOOD
     return Filling.AWAITED if state.held_since is None else Filling.HELD
 

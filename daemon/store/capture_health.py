@@ -146,12 +146,10 @@ class CaptureHealthStore:
         self._channels = channels
         self.capturing = Capturing(database.transaction)
 
-    async def take_turn(self, every: timedelta) -> bool:
-        """Return whether this replica should look: none has within `every`."""
+    async def claim_check(self, every: timedelta) -> bool:
+        """Claim the shared check; False: a replica has checked within `every`."""
         return (
-            await self._database.fetch_value(
-                "taking a turn at looking at the capture", _SQL["take_turn"], every
-            )
+            await self._database.fetch_value("claiming the check of the capture", _SQL["claim_check"], every)
             is not None
         )
 

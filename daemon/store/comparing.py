@@ -39,7 +39,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What holding the numbers read back against the listing came to."""
+    """The result of comparing the numbers read back with the listing."""
 
     checked: int
     unsettled: int
@@ -106,7 +106,7 @@ class ComparedNumbers:
         return [Sku(row["sku"]) for row in rows]
 
     async def rows(self, skus: Sequence[str], rest: timedelta) -> list[ComparedRow]:
-        """Read the listing now; `rest`: how long a number must have been told to count as settled."""
+        """Read the listing now; `rest`: how long ago a number must have been acknowledged to count as settled."""
         try:
             rows = await self._read_rows(self._rows, skus, rest)
         except BadRow:
@@ -123,10 +123,10 @@ class ComparedNumbers:
         asked = set(skus)
         return [row for row in rows if row["sku"] in asked]
 
-    async def pending(self, rest: timedelta) -> int:
-        """Count the SKUs that are being told something just now, or were a moment ago."""
+    async def count_in_flight_or_recent(self, rest: timedelta) -> int:
+        """Count the SKUs that are due, in flight or in doubt, or were acknowledged within `rest`."""
         count: int = await self._database.fetch_value(
-            f"{self.channel}: counting the backlog", _SQL["pending"], self.channel, rest
+            f"{self.channel}: counting the backlog", _SQL["count_in_flight_or_recent"], self.channel, rest
         )
         return count
 
@@ -185,10 +185,10 @@ class ComparedNumbers:
         )
         return row_as(Held, row)
 
-    async def told_skus(self) -> int:
-        """Count the SKUs that the channel has itself."""
+    async def count_ledger_skus(self) -> int:
+        """Count the SKUs of the channel in the ledger."""
         count: int = await self._database.fetch_value(
-            f"{self.channel}: counting its SKUs", _SQL["told_skus"], self.channel, timeout=_LONG_S
+            f"{self.channel}: counting its SKUs", _SQL["count_ledger_skus"], self.channel, timeout=_LONG_S
         )
         return count
 

@@ -61,7 +61,7 @@ class Pauses:
         async with self._database.transaction(f"{channel}: resuming") as connection:
             row = await connection.fetchrow(_SQL["resume"], channel)
             if row is not None:
-                await connection.execute(_SQL["tell_replicas"], channel)
+                await connection.execute(_SQL["notify_replicas"], channel)
         return None if row is None else row_as(Pause, row)
 
     async def all(self) -> dict[ChannelName, Pause]:

@@ -33,8 +33,8 @@ _SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionE
 OnConnect: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[object]]"
 
 
-def _heard(task: "asyncio.Task[None]") -> None:
-    """Ignore a failed clean-up: the connection is closed anyway."""
+def _consume_exception(task: "asyncio.Task[None]") -> None:
+    """Consume the exception of a failed clean-up: the connection is closed anyway."""
     if not task.cancelled():
         task.exception()
 
@@ -124,7 +124,7 @@ class Database:
                         connection.terminate()
                 releasing = asyncio.create_task(pool.release(connection, timeout=_CLEAN_UP_S))
                 # Also where the await below was cancelled, which leaves the task alone.
-                releasing.add_done_callback(_heard)
+                releasing.add_done_callback(_consume_exception)
                 with contextlib.suppress(Exception):
                     await asyncio.shield(releasing)
                 raise
@@ -208,32 +208,32 @@ class Database:
 @asynccontextmanager
 async def transaction_on(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
     """A transaction on a connection that is lent already."""
-    async with _rolled_back(connection, connection.transaction(isolation="read_committed")):
+    async with _committing(connection, connection.transaction(isolation="read_committed")):
         yield
 
 
 @asynccontextmanager
 async def savepoint(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
-    """Inside a transaction: what fails within takes back only what was done within."""
-    async with _rolled_back(connection, connection.transaction()):
+    """Inside a transaction: a failure within rolls back only what was done within."""
+    async with _committing(connection, connection.transaction()):
         yield
 
 
 @asynccontextmanager
-async def taken_back(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
-    """Inside a transaction: what is done within is taken back at the end, and the locks it took are given back."""
-    with contextlib.suppress(_TakenBack):
+async def rolled_back(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    """Inside a transaction: what is done within is rolled back at the end, and its locks are released."""
+    with contextlib.suppress(_Rollback):
         async with savepoint(connection):
             yield
-            raise _TakenBack
+            raise _Rollback
 
 
-class _TakenBack(Exception):
-    """The end of `taken_back`."""
+class _Rollback(Exception):
+    """Ends `rolled_back`."""
 
 
 @asynccontextmanager
-async def _rolled_back(
+async def _committing(
     connection: "PoolConnectionProxy[asyncpg.Record]", transaction: "Transaction"
 ) -> AsyncIterator[None]:
     """Commit at the end; after an exception, roll back and let that exception pass, whatever becomes of the rollback.

@@ -1,4 +1,4 @@
-"""What a reading of the change log came to."""
+"""The result of a reading of the change log."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,7 +9,7 @@ from daemon.store.refused import RefusedSku
 
 @dataclass(slots=True)
 class Drained:
-    """What one reading of the change log came to for a channel. `is_read`: the listing was read, and works;
+    """The result of one reading of the change log for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
     `refused`: SKUs that the ledger can't hold, of which a resync counted `refused_in_listing`; `fan_outs_failed`:
     tables whose query for SKUs does not work, and why; `wants_resync`: a comparison of everything is still due, here or

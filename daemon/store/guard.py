@@ -1,4 +1,4 @@
-"""The guard's memory: what is held, why, and how it is let go. (Holding itself is part of marking.)"""
+"""The guard's memory: what is held, why, and how it is released. (Holding itself is part of marking.)"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ class GuardState:
 
     `zeroes` of `skus` on sale were falling when the guard stepped in (`cause` "zeroes"), `gone` of them because they
     left the listing, of which `rows_now` of `rows_before` were left (`cause` "rows"), or `moved` of `skus` were far
-    from what was sent last (`cause` "moves"). `cause` "first": so many zeroes in a first filling of `skus`; `is_filled`
+    from what was sent last (`cause` "moves"). `cause` "first": `zeroes` of the `skus` of a first filling; `is_filled`
     is False until it is found good. "new": that many SKUs that were never sent are zero. Until `passes_until` the last
     release is valid. `on_sale` is how many SKUs are, as they were counted last.
     """
@@ -112,18 +112,18 @@ class Guard:
             if row is None or row["held_since"] is None:
                 return None
             released = await self._close(connection, channel, row, COMMAND, held, window)
-            await connection.execute(_SQL["tell_replicas"], channel)
-        await self.let_go(channel)
+            await connection.execute(_SQL["notify_replicas"], channel)
+        await self.release_held(channel)
         return released
 
-    async def let_go(self, channel: ChannelName) -> int:
+    async def release_held(self, channel: ChannelName) -> int:
         """Make due whatever is marked as held although nothing is held any more; return how many that were."""
         gone = 0
         while True:
-            async with self._database.transaction(f"{channel}: letting numbers go") as connection:
-                done = int((await connection.execute(_SQL["let_go"], channel, _AT_ONCE)).split()[-1])
+            async with self._database.transaction(f"{channel}: releasing held numbers") as connection:
+                done = int((await connection.execute(_SQL["release_held"], channel, _AT_ONCE)).split()[-1])
                 if done:
-                    await connection.execute(_SQL["tell_replicas"], channel)
+                    await connection.execute(_SQL["notify_replicas"], channel)
             gone += done
             if done < _AT_ONCE:
                 return gone
@@ -197,19 +197,21 @@ class Guard:
     ) -> bool:
         if seen["cause"] == "first" and seen["filled_at"] is not None:
             return False
-        standing = await connection.fetchrow(_SQL["standing"], channel, rule.move_factor, timeout=_LONG)
-        if standing is None:
+        anomalous = await connection.fetchrow(
+            _SQL["still_anomalous"], channel, rule.move_factor, timeout=_LONG
+        )
+        if anomalous is None:
             return False
         if seen["cause"] == "first":
-            return bool(standing["wrong"] > rule.most_zeroes(standing["listed"]))
+            return bool(anomalous["wrong"] > rule.most_zeroes(anomalous["listed"]))
         if seen["cause"] == "rows":
             listed: int = await connection.fetchval(_SQL["count_listed"], channel, timeout=_LONG)
             if seen["rows_before"] - listed > rule.row_share * seen["rows_before"]:
                 return True
-        return bool(standing["wrong"] > (seen["most"] or 0))
+        return bool(anomalous["wrong"] > (seen["most"] or 0))
 
     async def disable(self, channel: ChannelName) -> None:
-        """The guard is switched off by the settings: let go what it holds."""
+        """The guard is switched off by the settings: release what it holds."""
         held = (await self.state(channel)).held
         async with self._database.transaction(f"{channel}: releasing") as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
@@ -225,10 +227,10 @@ class Guard:
         held: int,
         window: timedelta | None,
     ) -> Released:
-        # Numbers that were back before anybody was asked are no news.
-        is_news = by == COMMAND or row["asked_at"] is not None
-        await connection.execute(_SQL["close"], channel, by, held, window, not is_news)
-        if is_news:
+        # A recovery before anybody was asked is not reported.
+        is_reported = by == COMMAND or row["asked_at"] is not None
+        await connection.execute(_SQL["close"], channel, by, held, window, not is_reported)
+        if is_reported:
             key = f"released:{channel}:{row['held_since'].isoformat()}"
             # By command: the numbers that go out. By recovery: those that are right again; the rest goes out.
             wrong = row["moved"] if row["cause"] == "moves" else row["zeroes"]
@@ -238,9 +240,11 @@ class Guard:
             await post_within(connection, Notice(GUARD_RELEASED, key, channel, data))
         return Released(held, by, row["held_since"])
 
-    async def take_news(self, channel: ChannelName) -> Released | None:
-        """Return what was let go and the log does not know yet; the next who asks gets None."""
-        row = await self._database.fetch_row(f"{channel}: reading the guard", _SQL["take_news"], channel)
+    async def take_unlogged_release(self, channel: ChannelName) -> Released | None:
+        """Return a release that was not logged yet; the next caller gets None."""
+        row = await self._database.fetch_row(
+            f"{channel}: reading the guard", _SQL["take_unlogged_release"], channel
+        )
         return None if row is None else Released(row["released"], row["released_by"])
 
     async def tidy(self, channel: ChannelName, rule: GuardRule) -> None:

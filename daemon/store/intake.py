@@ -37,8 +37,8 @@ looking."""
 
 
 @dataclass(slots=True)
-class _News:
-    """What the change log has for a channel. `skus`: those it names, None when they are too many to name; `read_from`:
+class _ChangeBatch:
+    """A channel's changes in the change log. `skus`: those it names, None when they are too many to name; `read_from`:
     the snapshot from which on it was read."""
 
     drained: Drained
@@ -76,7 +76,7 @@ class Intake:
     async def drain(
         self,
         *,
-        tells_replicas: bool,
+        notify_replicas: bool,
         timeout: timedelta,
         may_compare: bool = True,
         on_comparison: Callable[[], None] = lambda: None,
@@ -89,13 +89,17 @@ class Intake:
         Raises TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
         """
         return await self._read(
-            on_comparison, is_resync=False, may_compare=may_compare, tells=tells_replicas, timeout=timeout
+            on_comparison,
+            is_resync=False,
+            may_compare=may_compare,
+            notify_replicas=notify_replicas,
+            timeout=timeout,
         )
 
-    async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:
         """Compare the listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
         return await self._read(
-            lambda: None, is_resync=True, may_compare=True, tells=tells_replicas, timeout=timeout
+            lambda: None, is_resync=True, may_compare=True, notify_replicas=notify_replicas, timeout=timeout
         )
 
     async def _read(
@@ -104,7 +108,7 @@ class Intake:
         *,
         is_resync: bool,
         may_compare: bool,
-        tells: bool,
+        notify_replicas: bool,
         timeout: timedelta,
     ) -> Drained:
         """Read, and once more without the listing if it turns out not to work."""
@@ -118,7 +122,7 @@ class Intake:
                     on_comparison,
                     is_resync=is_resync,
                     may_compare=may_compare,
-                    tells=tells,
+                    notify_replicas=notify_replicas,
                     timeout=timeout,
                     is_apart=rows_failed is not None,
                 )
@@ -148,40 +152,40 @@ class Intake:
         *,
         is_resync: bool,
         may_compare: bool,
-        tells: bool,
+        notify_replicas: bool,
         timeout: timedelta,
         is_apart: bool,
     ) -> Drained | None:
         """Read once; None: the channel has no position in the change log yet."""
         async with self._database.transaction("reading the change log") as connection:
-            news = await self._take(connection, timeout)
-            if news is None:
+            batch = await self._take(connection, timeout)
+            if batch is None:
                 return None
-            news = await self._resolve(connection, news)
-            drained = news.drained
+            batch = await self._resolve(connection, batch)
+            drained = batch.drained
             is_whole = is_resync or (drained.is_everything and may_compare)
             if not (is_whole or drained.changes or drained.is_everything):
                 return drained
             if failed is not None:
                 drained.failed = failed
-                await self._mark_blind(connection, news.skus)
+                await self._mark_blind(connection, batch.skus)
             elif is_whole:
                 on_comparison()
-                drained.marked = await self._compare(connection, news, timeout, is_apart=is_apart)
+                drained.marked = await self._compare(connection, batch, timeout, is_apart=is_apart)
                 if is_resync:
-                    await self._count_refused(connection, news, timeout)
+                    await self._count_refused(connection, batch, timeout)
                 drained.is_read = drained.is_compared = True
-            elif news.skus:
-                drained.marked = await self._mark(connection, news, is_apart=is_apart)
+            elif batch.skus:
+                drained.marked = await self._mark(connection, batch, is_apart=is_apart)
                 drained.is_read = True
             await self._note_comparison(connection, drained, is_whole=is_whole)
-            if tells and drained.marked.rows:
-                await connection.execute(_SQL["tell_replicas"], self.channel)
+            if notify_replicas and drained.marked.rows:
+                await connection.execute(_SQL["notify_replicas"], self.channel)
         return drained
 
     async def _take(
         self, connection: "PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
-    ) -> _News | None:
+    ) -> _ChangeBatch | None:
         row = await connection.fetchrow(
             _SQL["take_changes"], self.channel, MANY, timeout=timeout.total_seconds()
         )
@@ -197,55 +201,57 @@ class Intake:
             if (sku := spelled(named)) is not None and is_too_long(sku)
         ]
         drained.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
-        return _News(drained, skus, row["pid"], row["read_from"])
+        return _ChangeBatch(drained, skus, row["pid"], row["read_from"])
 
-    async def _resolve(self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News) -> _News:
+    async def _resolve(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch
+    ) -> _ChangeBatch:
         """Find the SKUs that changed rows of templates, price lists and the like stand for."""
-        if not news.skus:
-            return news
-        resolved = await resolve(connection, news.skus, MANY)
-        news.drained.fan_outs_failed = resolved.failed
-        news.drained.fan_outs_worked = resolved.worked
-        news.drained.is_everything |= resolved.is_everything
-        return replace(news, skus=resolved.skus)
+        if not batch.skus:
+            return batch
+        resolved = await resolve(connection, batch.skus, MANY)
+        batch.drained.fan_outs_failed = resolved.failed
+        batch.drained.fan_outs_worked = resolved.worked
+        batch.drained.is_everything |= resolved.is_everything
+        return replace(batch, skus=resolved.skus)
 
     async def _mark(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, *, is_apart: bool
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch, *, is_apart: bool
     ) -> Marked:
         """Mark what the change log names."""
-        async with self._reading_listing(news.pid, is_apart=is_apart):
+        async with self._reading_listing(batch.pid, is_apart=is_apart):
             return await self._ledger.mark(
-                connection, news.skus or (), self._debounce, is_apart=is_apart, read_from=news.read_from
+                connection, batch.skus or (), self._debounce, is_apart=is_apart, read_from=batch.read_from
             )
 
     async def _compare(
         self,
         connection: "PoolConnectionProxy[asyncpg.Record]",
-        news: _News,
+        batch: _ChangeBatch,
         timeout: timedelta,
         *,
         is_apart: bool = False,
     ) -> Marked:
         """Compare everything, which covers what is named."""
-        async with self._reading_listing(news.pid, is_apart=is_apart):
+        async with self._reading_listing(batch.pid, is_apart=is_apart):
             return await self._ledger.mark_all(
                 connection,
                 self._debounce,
-                postpones=news.drained.changes > 0,
+                postpones=batch.drained.changes > 0,
                 timeout=timeout,
                 is_apart=is_apart,
-                read_from=news.read_from,
+                read_from=batch.read_from,
             )
 
     async def _count_refused(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", news: _News, timeout: timedelta
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch, timeout: timedelta
     ) -> None:
         """Look for SKUs that the ledger can't hold. A second pass over the listing: not after each bulk change."""
-        async with self._reading_listing(news.pid, is_apart=True):
+        async with self._reading_listing(batch.pid, is_apart=True):
             refused = await self._ledger.refused_skus(connection, timeout)
         if refused is not None:
-            news.drained.refused += refused.some
-            news.drained.refused_in_listing = refused.many
+            batch.drained.refused += refused.some
+            batch.drained.refused_in_listing = refused.many
 
     @asynccontextmanager
     async def _reading_listing(self, pid: int, *, is_apart: bool) -> "AsyncIterator[None]":

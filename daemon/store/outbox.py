@@ -115,13 +115,13 @@ class Outbox:
             )
         return {row["id"] for row in rows}
 
-    async def hurry(self, kind: str) -> None:
-        """Let notices of that kind be sent now."""
-        await self._database.execute("hurrying notices", _SQL["hurry"], kind)
+    async def retry_now(self, kind: str) -> None:
+        """Make notices of that kind due now."""
+        await self._database.execute("retrying notices", _SQL["retry_now"], kind)
 
-    async def leave_untold(self) -> list[Notice]:
-        """There is no receiver: end what waits, and return it."""
-        rows = await self._database.fetch("leaving notices untold", _SQL["leave_untold"])
+    async def skip_waiting(self) -> list[Notice]:
+        """There is no receiver: end the notices that wait, and return them."""
+        rows = await self._database.fetch("skipping notices", _SQL["skip_waiting"])
         return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
 
     async def backlog(self) -> NoticeBacklog:
@@ -133,15 +133,15 @@ class Outbox:
         """Delete some of what is older than `keep`."""
         await self._database.execute("forgetting notices", _SQL["forget"], keep)
 
-    async def tell_troubles(self, channels: Sequence[ChannelName], lasting: timedelta) -> None:
-        """Post the trouble of channels that has lasted so long, and its end when that has lasted so long."""
-        async with self._database.transaction("telling of trouble") as connection:
-            await connection.execute(_SQL["tell_recoveries"], list(channels), lasting)
-            await connection.execute(_SQL["tell_troubles"], list(channels), lasting)
+    async def post_trouble_notices(self, channels: Sequence[ChannelName], lasting: timedelta) -> None:
+        """Post channels' trouble that has lasted for `lasting`, and recoveries that have."""
+        async with self._database.transaction("posting trouble") as connection:
+            await connection.execute(_SQL["post_recovery_notices"], list(channels), lasting)
+            await connection.execute(_SQL["post_trouble_notices"], list(channels), lasting)
 
-    async def tell_parked(self, channel: ChannelName, gather: timedelta, every: timedelta) -> None:
+    async def post_parked_notices(self, channel: ChannelName, gather: timedelta, every: timedelta) -> None:
         """Post what was parked since the last summary: once the oldest of it has waited `gather`, at most each
         `every`."""
         await self._database.execute(
-            f"{channel}: telling of parked SKUs", _SQL["tell_parked"], channel, gather, every
+            f"{channel}: posting parked SKUs", _SQL["post_parked_notices"], channel, gather, every
         )

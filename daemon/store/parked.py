@@ -45,12 +45,12 @@ class Parked:
         return row["parked"], row["discarded"]
 
     async def retry(self, skus: Sequence[Sku] | None, per_s: float) -> list[Sku]:
-        """Try these again now, or all of them (None), so many a second; return those that were parked."""
+        """Try these again now, or all of them (None), `per_s` a second; return those that were parked."""
         async with self._database.transaction(f"{self.channel}: retrying parked SKUs") as connection:
             rows = await connection.fetch(
                 _SQL["retry_parked"], self.channel, None if skus is None else list(skus), per_s
             )
-            await connection.execute(_SQL["tell_replicas"], self.channel)
+            await connection.execute(_SQL["notify_replicas"], self.channel)
         return [Sku(row["sku"]) for row in rows]
 
     async def discard(self, skus: Sequence[Sku]) -> list[Sku]:

@@ -1,4 +1,4 @@
-"""Reconcile runs: who carries one out, how far it has come, what it found, and the lives of differences."""
+"""Reconcile runs: who carries one out, how far it has come, what it found, and the histories of differences."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from daemon.core.reconcile import Difference, Life, Seen, Turn
+from daemon.core.reconcile import Difference, DifferenceHistory, DifferenceStatus, Seen
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.foreign_text import storable
 from daemon.store.reconcile_rows import (
     Chunk,
     Counts,
+    DifferenceCounts,
     DifferingChunk,
     FoundDifference,
     LookProgress,
     ReconcileRun,
-    TurnSummary,
 )
 from daemon.store.reconcile_runs import ReconcileRuns
 from daemon.store.rows import row_as
@@ -35,7 +35,7 @@ KEEP_RUNS: Final = timedelta(days=90)
 
 
 class Reconciles(ReconcileRuns):
-    """The runs of all channels: how far they have come, what they found, and the lives of differences."""
+    """The runs of all channels: how far they have come, what they found, and the histories of differences."""
 
     # One run's progress. Every write is refused with LeaseLost once another has the run.
 
@@ -149,14 +149,14 @@ class Reconciles(ReconcileRuns):
             {
                 "class": found.kind,
                 "sku": found.sku,
-                "state": "open" if result.life.is_open else "resolved",
+                "state": "open" if result.history.is_open else "resolved",
                 "ours": found.ours,
                 "theirs": found.theirs,
-                "first_seen": result.life.first_seen.isoformat(),
-                "last_seen": result.life.last_seen.isoformat(),
-                "times_seen": result.life.times_seen,
-                "heals": result.life.heals,
-                "turn": result.turn,
+                "first_seen": result.history.first_seen.isoformat(),
+                "last_seen": result.history.last_seen.isoformat(),
+                "times_seen": result.history.times_seen,
+                "heals": result.history.heals,
+                "status": result.status,
             }
             for found, result in results
         ]
@@ -196,19 +196,25 @@ class Reconciles(ReconcileRuns):
         async with self.writing(run, lease) as connection:
             await connection.execute(_SQL["age"], run.channel, after, run.run_id)
 
-    async def turns(self, run: ReconcileRun, limit: int) -> dict[Turn, "TurnSummary"]:
-        """Return what the run made of differences: how many, and some of them."""
+    async def count_by_status(
+        self, run: ReconcileRun, limit: int
+    ) -> dict[DifferenceStatus, "DifferenceCounts"]:
+        """Return the run's differences by their status: how many, and the first `limit` of each."""
         async with self._database.connection(f"{run.channel}: reading differences") as connection:
-            counts = await connection.fetch(_SQL["count_turns"], run.run_id, run.channel)
-            told: dict[Turn, TurnSummary] = {}
+            counts = await connection.fetch(_SQL["count_by_status"], run.run_id, run.channel)
+            by_status: dict[DifferenceStatus, DifferenceCounts] = {}
             for count in counts:
-                rows = await connection.fetch(_SQL["turns"], run.run_id, run.channel, count["turn"], limit)
+                rows = await connection.fetch(
+                    _SQL["list_by_status"], run.run_id, run.channel, count["status"], limit
+                )
                 items = [dict(row) | {"first_seen": row["first_seen"].isoformat()} for row in rows]
-                told[Turn(count["turn"])] = TurnSummary(count["many"], count["listed"], items)
-        return told
+                by_status[DifferenceStatus(count["status"])] = DifferenceCounts(
+                    count["many"], count["listed"], items
+                )
+        return by_status
 
     async def counts(self, run: ReconcileRun) -> "Counts":
-        """Return what the run came to in numbers."""
+        """Return the result of the run in numbers."""
         row = await self._database.fetch_one(
             f"{run.channel}: reading the reconcile's progress", _SQL["counts"], run.run_id
         )
@@ -221,11 +227,11 @@ def _differing(row: asyncpg.Record) -> DifferingChunk:
 
 
 def _finding(row: asyncpg.Record) -> FoundDifference:
-    life = None
+    history = None
     if row["state"] is not None:
-        life = Life(
+        history = DifferenceHistory(
             row["state"] == "open", row["first_seen"], row["last_seen"], row["times_seen"], row["heals"]
         )
     return FoundDifference(
-        Difference(row["class"]), row["sku"], row["differs"], row["ours"], row["theirs"], life, row["now"]
+        Difference(row["class"]), row["sku"], row["differs"], row["ours"], row["theirs"], history, row["now"]
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from daemon.core.reconcile import Difference, Life
+from daemon.core.reconcile import Difference, DifferenceHistory
 from daemon.core.types import ChannelName, Sku
 
 
@@ -36,7 +36,7 @@ class ReconcileRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class ScheduleState:
     """What the schedule needs to know: the database's time, since when the channel is reconciled, the newest day
     that has a run."""
 
@@ -110,7 +110,7 @@ class FoundDifference:
     differs: bool
     ours: int | None
     theirs: int | None
-    life: Life | None
+    history: DifferenceHistory | None
     now: datetime
 
 
@@ -125,8 +125,8 @@ class Counts:
 
 
 @dataclass(slots=True)
-class TurnSummary:
-    """What a run made of differences: how many, how many of them are listed, and the first ones."""
+class DifferenceCounts:
+    """A run's differences of one status: how many, how many of them are listed, and the first ones."""
 
     many: int = 0
     listed: int = 0

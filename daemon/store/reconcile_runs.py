@@ -1,4 +1,4 @@
-"""Reconcile runs: which are owed, who carries one out, and how it ends."""
+"""Reconcile runs: which are due, who carries one out, and how it ends."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from daemon.store.foreign_text import storable
 from daemon.store.outbox import post_within
 from daemon.store.reconcile_rows import (
     OpenDay,
-    Owed,
     ReconcileRun,
+    ScheduleState,
 )
 from daemon.store.rows import row_as
 
@@ -39,15 +39,15 @@ class ReconcileRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def owed(self, channel: ChannelName) -> Owed:
-        """Return what is owed to a channel; it is reconciled from its first call on."""
+    async def schedule_state(self, channel: ChannelName) -> ScheduleState:
+        """Return a channel's schedule state; the first call starts its schedule."""
         async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
-            row = await connection.fetchrow(_SQL["owed"], channel)
+            row = await connection.fetchrow(_SQL["schedule_state"], channel)
             if row is None:
-                await connection.execute(_SQL["arm"], channel)
-                row = await connection.fetchrow(_SQL["owed"], channel)
+                await connection.execute(_SQL["start_schedule"], channel)
+                row = await connection.fetchrow(_SQL["schedule_state"], channel)
         assert row is not None
-        return row_as(Owed, row)
+        return row_as(ScheduleState, row)
 
     async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
         """Give these days their runs; return those that had none. `supersedes`: older ones are given up for them."""

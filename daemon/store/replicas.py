@@ -15,11 +15,11 @@ class Replicas:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def tell(self, holder: str, sections: Mapping[str, str]) -> None:
-        """Say what this replica is configured with."""
+    async def publish(self, holder: str, sections: Mapping[str, str]) -> None:
+        """Publish the fingerprints of this replica's sections."""
         await self._database.execute(
-            "saying what this replica is configured with",
-            _SQL["tell_configuration"],
+            "publishing this replica's configuration",
+            _SQL["publish_configuration"],
             holder,
             json.dumps(sections, sort_keys=True),
         )

@@ -59,7 +59,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SyncSummary:
-    """What a sync came to. `listed` are the listing's SKUs, `total` those that had a turn, `left` those whose turn is
+    """The result of a sync. `listed` are the listing's SKUs, `total` those that had a turn, `left` those whose turn is
     still to come. `refused` were parked meanwhile, `parked_before` were parked and are left alone, `held` are zeroes
     that the guard keeps."""
 
@@ -100,7 +100,7 @@ class Syncs:
         raise StoreUnavailable(f"{self.channel}: others open and end syncs all the time; try again")
 
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
-        """Read the whole listing, so many SKUs at a time: memory does not grow with it.
+        """Read the whole listing, `size` SKUs at a time: memory does not grow with it.
 
         What changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
         while the portions are handed out. Where a row can't be read, that SKU's `Listed` has a fault. Raises
@@ -183,7 +183,7 @@ class Syncs:
         return row_as(SyncProgress, row)
 
     async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:
-        """What it came to, so far."""
+        """The result so far."""
         async with self._database.connection(f"{self.channel}: summing a sync up") as connection:
             row = await connection.fetchrow(_SQL["sync_summary"], run.number, timeout=_COUNT_TIMEOUT_S)
             reasons = await connection.fetch(_SQL["sync_reasons"], run.number, most_reasons)

@@ -251,7 +251,7 @@ class Stage:
         )
 
     async def judged(self, *, rises_only: bool = True) -> oracle.Finding:
-        """Hold the partners' journal against the attempt log; print and return what the run came to."""
+        """Hold the partners' journal against the attempt log; print and return the result."""
         log = await oracle.attempts(self.erp)
         settle_s = float(self.setting("channel", "settle_s"))
         finding = oracle.judge(self.simulator.journal, log, settle_s, rises_only=rises_only)

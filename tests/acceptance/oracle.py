@@ -50,7 +50,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run came to: how much was written, how often in doubt, and how often a number went back in doubt."""
+    """The result of a run: how much was written, how often in doubt, and how often a number went back in doubt."""
 
     writes: int
     attempts: int

@@ -28,7 +28,7 @@ Line = dict[str, Any]
 
 
 class Done(NamedTuple):
-    """What a command came to."""
+    """The result of a command."""
 
     code: int
     out: str

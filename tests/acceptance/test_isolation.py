@@ -134,7 +134,7 @@ async def _stop_where_it_has_locked(stage: Stage, process: Forked, against: str)
 async def _waits_of(
     stage: Stage, words: str, times: int, against: str = "ACCESS EXCLUSIVE", statement: str = _LOCK
 ) -> list[float]:
-    """Run a command, and stop it where it has just locked the ERP's table, at most so many times; return how long the
+    """Run a command, and stop it where it has just locked the ERP's table, at most `times` times; return how long the
     ERP's statement took each time."""
     waits: list[float] = []
     process = await unheard(stage.config, *words.split())

@@ -45,7 +45,7 @@ async def reconciled(stage: Stage, *words: str, code: int = 0) -> dict[str, Any]
 async def killed_half_way(
     stage: Stage, partner: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
 ) -> None:
-    """Reconcile by hand; SIGKILL while the request is in flight that follows so many of its kind."""
+    """Reconcile by hand; SIGKILL while the request is in flight that follows `after` of its kind."""
     hold = stage.simulator.faults.add(Hold(shop=partner, endpoint=endpoint, after=after, times=1))
     process = await unheard(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner)
     await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
@@ -230,7 +230,7 @@ async def test_a_read_back_killed_half_way_goes_on_at_its_page(stage18: Stage) -
 
 
 async def _missed(stage: Stage, days: int) -> None:
-    """The daemon was away: the last run was so many days ago."""
+    """The daemon was away: the last run was `days` days ago."""
     await stage.erp.execute("DELETE FROM stockrelay.reconcile_since")
     await stage.erp.execute(
         "INSERT INTO stockrelay.reconcile_since (channel, since) "

@@ -47,7 +47,7 @@ class Failed(Exception):
 
 @dataclass
 class Figures:
-    """What a run came to."""
+    """The result of a run."""
 
     answers: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -206,7 +206,7 @@ async def fuzz(answers: int, seed: int) -> Figures:
 
 
 def main() -> None:
-    """Run as the arguments say, and print what it came to."""
+    """Run as the arguments say, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))

@@ -42,7 +42,7 @@ class Inbox:
         return [each["title"].removeprefix("[Stockrelay] ") for each in self.got]
 
     async def has(self, number: int) -> None:
-        """Return once it got so many messages."""
+        """Return once it got `number` messages."""
         async with asyncio.timeout(TIMEOUT), self.changed:
             await self.changed.wait_for(lambda: len(self.got) >= number)
 

@@ -71,13 +71,13 @@ class Relay:
 
     async def noticed(self) -> dict[str, int | None]:
         """Read the change log; return the numbers to send (None: the SKU left the listing)."""
-        drained = await self._intake.drain(tells_replicas=False, timeout=_TIMEOUT)
+        drained = await self._intake.drain(notify_replicas=False, timeout=_TIMEOUT)
         assert (drained.failed, drained.rows_failed, drained.fan_outs_failed) == (None, None, {})
         return await self._sent()
 
     async def missed(self) -> dict[str, int | None]:
         """Compare everything; return the numbers to send that the change log had nothing of."""
-        drained = await self._intake.resync(tells_replicas=False, timeout=_TIMEOUT)
+        drained = await self._intake.resync(notify_replicas=False, timeout=_TIMEOUT)
         assert (drained.failed, drained.rows_failed) == (None, None)
         return await self._sent()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from daemon.core.capture import Check
-from daemon.core.explain.facts import Rhythm
+from daemon.core.explain.facts import TimingSettings
 from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
@@ -13,7 +13,7 @@ from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.types import SLOTS, Sku
 from daemon.services.capture_health import catalog_findings
-from daemon.store.answer_rows import Kept
+from daemon.store.answer_rows import ExplainSettings
 from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.comparing import ComparedNumbers
@@ -33,7 +33,7 @@ HOUR = timedelta(hours=1)
 async def watch_capture(shop: Shop) -> None:
     """See that changes are captured, find something wrong, and that it is over."""
     store = CaptureHealthStore(shop.database)
-    assert await store.take_turn(timedelta(0))
+    assert await store.claim_check(timedelta(0))
     assert await store.send_canary() in ("asked", "awake")
     assert not await store.is_reading_late(await store.now(), HOUR)
     assert await catalog_findings(store.capturing) == []
@@ -53,7 +53,7 @@ async def reconcile(shop: Shop) -> None:
     """A night: planned, carried out in every way, ended, looked at, forgotten."""
     runs = Reconciles(shop.database)
     comparisons = ComparedNumbers(shop.database, ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name")))
-    day, now = date(2026, 3, 7), (await runs.owed(CHANNEL)).now
+    day, now = date(2026, 3, 7), (await runs.schedule_state(CHANNEL)).now
     window = (now - HOUR, now + HOUR)
     await runs.plan(CHANNEL, [day], supersedes=True)
     assert len(await runs.open_days(CHANNEL)) == 1
@@ -63,7 +63,7 @@ async def reconcile(shop: Shop) -> None:
     await runs.set_method(run, HOUR, "compare")
     await comparisons.day_count(window)
     await comparisons.rows(await comparisons.day_skus(window, "", 9), HOUR)
-    await comparisons.pending(HOUR)
+    await comparisons.count_in_flight_or_recent(HOUR)
     await runs.note_chunk(run, HOUR, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
     await runs.differing_chunks(run)
     await runs.unnamed_chunks(run)
@@ -77,11 +77,11 @@ async def reconcile(shop: Shop) -> None:
     await comparisons.has_news_of_absence(run)
     await comparisons.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
     for found in await runs.next_findings(run, ("", ""), 9):
-        life = seen(found.life, found.kind, found.now, heal=True, contested_after=3)
+        life = seen(found.history, found.kind, found.now, heal=True, contested_after=3)
         await runs.keep(run, HOUR, [(found, life)], 10.0)
     await runs.reassert(run, HOUR, ["B"], 10.0)
     await runs.age(run, HOUR, HOUR)
-    await runs.turns(run, 9)
+    await runs.count_by_status(run, 9)
     await runs.counts(run)
     await runs.set_stage(run, HOUR, 2, (1, 0, 0), None)
     await runs.postpone(run, timedelta(0), "why")
@@ -99,17 +99,17 @@ async def reconcile(shop: Shop) -> None:
 async def tell(shop: Shop) -> None:
     """Everything that is done with notices."""
     outbox = Outbox(shop.database)
-    await outbox.tell_troubles([SEKORM], timedelta(0))
-    await outbox.tell_parked(SEKORM, timedelta(0), HOUR)
+    await outbox.post_trouble_notices([SEKORM], timedelta(0))
+    await outbox.post_parked_notices(SEKORM, timedelta(0), HOUR)
     await outbox.post(Notice("any", "key", SEKORM))
     taken = await outbox.take(HOUR, timedelta(0), 9, ())
     told = DeliveryReport(
         (), None, is_all=False, is_any=False, pauses=[HOUR] * len(taken), are_over=[False] * len(taken)
     )
     assert await outbox.finish(taken, told)
-    await outbox.hurry("any")
+    await outbox.retry_now("any")
     await outbox.backlog()
-    await outbox.leave_untold()
+    await outbox.skip_waiting()
     await outbox.forget(timedelta(0))
 
 
@@ -132,7 +132,7 @@ async def guard(shop: Shop) -> None:
     assert await guard.ask(CHANNEL, "x") is not None
     assert await guard.recover(CHANNEL, GuardRule(0.1, 1, 0.5, HOUR), 3) == 3
     assert await guard.release(CHANNEL, HOUR) is not None
-    assert await guard.take_news(CHANNEL) is not None
+    assert await guard.take_unlogged_release(CHANNEL) is not None
     assert len((await shop.claim()).attempts) == 3
 
 
@@ -198,8 +198,8 @@ async def ask(shop: Shop) -> None:
     """What an operator asks, and what he does with parked SKUs."""
     answers = Answers(shop.database)
     listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"))
-    rhythm = Rhythm(timedelta(seconds=10), timedelta(seconds=5), SETTLE)
-    facts = await answers.facts(listing, Sku("B"), Kept(rhythm, HOUR), 5)
+    timing = TimingSettings(timedelta(seconds=10), timedelta(seconds=5), SETTLE)
+    facts = await answers.facts(listing, Sku("B"), ExplainSettings(timing, HOUR), 5)
     assert (facts.listing_problem, facts.row is None) == (None, False)
     assert await answers.candidates(listing, "b")
     assert await answers.sold_as(listing, "nobody") == []

@@ -60,7 +60,7 @@ class Driver:
         """The same while the listing fails."""
         listing = ChannelListing(CHANNEL, UNREADABLE, ("pn_code", "brand_name"))
         intake = Intake(self.shop.database, Ledger(self.shop.database, listing, problem), debounce)
-        assert (await intake.drain(tells_replicas=False, timeout=TIMEOUT)).failed
+        assert (await intake.drain(notify_replicas=False, timeout=TIMEOUT)).failed
 
     async def claims(self, limit: int = 100) -> list[Attempt]:
         return (await self.shop.claim(limit)).attempts

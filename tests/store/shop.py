@@ -91,10 +91,10 @@ class Shop:
         await self.sql.execute("DELETE FROM shop.goods WHERE sku = $1", sku)
 
     async def drain(self, debounce: Debounce = DEBOUNCE) -> Drained:
-        return await self.reader(debounce).drain(tells_replicas=False, timeout=TIMEOUT)
+        return await self.reader(debounce).drain(notify_replicas=False, timeout=TIMEOUT)
 
     async def resync(self, debounce: Debounce = DEBOUNCE) -> Drained:
-        return await self.reader(debounce).resync(tells_replicas=False, timeout=TIMEOUT)
+        return await self.reader(debounce).resync(notify_replicas=False, timeout=TIMEOUT)
 
     async def rows(self) -> int:
         """How many rows a reading marks."""

@@ -580,10 +580,10 @@ async def test_what_only_a_newer_program_looks_at_is_left_to_it(health: Health, 
 
 
 async def test_one_replica_looks_for_all(health: Health) -> None:
-    turns = await asyncio.gather(*(health.store.take_turn(timedelta(hours=1)) for _ in range(8)))
+    turns = await asyncio.gather(*(health.store.claim_check(timedelta(hours=1)) for _ in range(8)))
     assert sorted(turns) == [False] * 7 + [True]
-    assert not await health.store.take_turn(timedelta(hours=1))
-    assert await health.store.take_turn(timedelta(0))
+    assert not await health.store.claim_check(timedelta(hours=1))
+    assert await health.store.claim_check(timedelta(0))
     assert await health.store.checked_at() is not None
 
 

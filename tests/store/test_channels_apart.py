@@ -62,13 +62,13 @@ async def test_a_channel_reads_on_while_the_others_listing_hangs(
 ) -> None:
     locker = await place.connect()
     works, hangs = _works(database), _hangs(database, hanging)
-    await hangs.drain(tells_replicas=False, timeout=WAIT)
+    await hangs.drain(notify_replicas=False, timeout=WAIT)
     async with locker.transaction():
         await locker.execute("LOCK TABLE erp.other IN ACCESS EXCLUSIVE MODE")
         await _sells(sql, "A")
-        hanging_one = asyncio.create_task(hangs.drain(tells_replicas=False, timeout=WAIT))
+        hanging_one = asyncio.create_task(hangs.drain(notify_replicas=False, timeout=WAIT))
         for sku in ("B", "C", "D"):
-            drained = await works.drain(tells_replicas=False, timeout=WAIT)
+            drained = await works.drain(notify_replicas=False, timeout=WAIT)
             assert drained.marked.rows == 1
             await _sells(sql, sku)
         assert not hanging_one.done()
@@ -80,14 +80,14 @@ async def test_a_slow_listing_is_marked_without_looking_and_left_alone_for_a_whi
     database: Database, sql: Connection
 ) -> None:
     intake = _hangs(database, SLOW)
-    await intake.drain(tells_replicas=False, timeout=WAIT)
+    await intake.drain(notify_replicas=False, timeout=WAIT)
     await _sells(sql, "A")
     assert (
-        await intake.drain(tells_replicas=False, timeout=WAIT)
+        await intake.drain(notify_replicas=False, timeout=WAIT)
     ).failed == "reading the listing takes too long"
     await _sells(sql, "B")
     began = time.monotonic()
-    assert (await intake.drain(tells_replicas=False, timeout=WAIT)).failed is not None
+    assert (await intake.drain(notify_replicas=False, timeout=WAIT)).failed is not None
     assert time.monotonic() - began < 0.9
     assert await _wanted(sql, "A") == await _wanted(sql, "B") == {YMATOU}
 
@@ -98,16 +98,16 @@ async def test_a_lock_is_no_slow_listing_and_the_error_says_whose_it_is(
     locker = await place.connect()
     await locker.execute("SET application_name = 'reload of prices'")
     intake = _hangs(database, LOCKED)
-    await intake.drain(tells_replicas=False, timeout=WAIT)
+    await intake.drain(notify_replicas=False, timeout=WAIT)
     await _sells(sql, "A")
     async with locker.transaction():
         await locker.execute("LOCK TABLE erp.other IN ACCESS EXCLUSIVE MODE")
         for read in (intake.drain, intake.resync):
             with pytest.raises(TableLocked) as raised:
-                await read(tells_replicas=False, timeout=WAIT)
+                await read(notify_replicas=False, timeout=WAIT)
             told = str(raised.value)
             assert f"erp.other is locked by process {locker.get_server_pid()} (reload of prices, role" in told
-    drained = await intake.drain(tells_replicas=False, timeout=WAIT)
+    drained = await intake.drain(notify_replicas=False, timeout=WAIT)
     assert (drained.failed, drained.marked.rows) == (None, 1), "nothing was read meanwhile"
 
 
@@ -117,14 +117,14 @@ async def test_everything_changed_is_compared_when_the_lock_is_gone(
     """A reload: TRUNCATE, and the rows anew, in a transaction that takes its time."""
     reload = await place.connect()
     intake = _hangs(database, LOCKED)
-    await intake.resync(tells_replicas=False, timeout=WAIT)
+    await intake.resync(notify_replicas=False, timeout=WAIT)
     async with reload.transaction():
         await reload.execute("LOCK TABLE erp.other IN ACCESS EXCLUSIVE MODE; TRUNCATE shop.goods")
         await _sells(reload, "A")
         await sql.execute("SELECT stockrelay.canary()")
         with pytest.raises(TableLocked):
-            await intake.resync(tells_replicas=False, timeout=WAIT)
-    drained = await intake.drain(tells_replicas=False, timeout=WAIT)
+            await intake.resync(notify_replicas=False, timeout=WAIT)
+    drained = await intake.drain(notify_replicas=False, timeout=WAIT)
     assert (drained.is_everything, drained.is_compared, drained.wants_resync) == (True, True, False)
     assert await _wanted(sql, "A") == {YMATOU}
 
@@ -138,7 +138,7 @@ async def test_a_reading_never_makes_the_servers_deadlock_check_choose_the_erp(
     await _sells(sql, "A")
     await erp.execute("BEGIN; TRUNCATE erp.other")
     waiting = "SELECT pid FROM pg_locks WHERE relation = 'erp.other'::regclass AND NOT granted"
-    reading = asyncio.create_task(intake.resync(tells_replicas=False, timeout=WAIT))
+    reading = asyncio.create_task(intake.resync(notify_replicas=False, timeout=WAIT))
     async with asyncio.timeout(TIMEOUT):
         while not await sql.fetchval(waiting):  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.005)
@@ -152,26 +152,26 @@ async def test_a_comparison_that_failed_is_still_due_for_the_replica_that_reads_
 ) -> None:
     await _sells(sql, "A")
     broken = _hangs(database, "SELECT sku, pn AS outer_sku_id, 1 / 0 AS quantity FROM shop.goods")
-    drained = await broken.resync(tells_replicas=False, timeout=WAIT)
+    drained = await broken.resync(notify_replicas=False, timeout=WAIT)
     assert (drained.wants_resync, drained.is_compared) == (True, False)
     assert "division by zero" in (drained.failed or "")
     other = _hangs(database, LOCKED)
-    assert (await other.drain(tells_replicas=False, timeout=WAIT)).wants_resync
-    assert not (await other.resync(tells_replicas=False, timeout=WAIT)).wants_resync
-    assert not (await other.drain(tells_replicas=False, timeout=WAIT)).wants_resync
+    assert (await other.drain(notify_replicas=False, timeout=WAIT)).wants_resync
+    assert not (await other.resync(notify_replicas=False, timeout=WAIT)).wants_resync
+    assert not (await other.drain(notify_replicas=False, timeout=WAIT)).wants_resync
 
 
 async def test_everything_that_may_not_be_compared_yet_stays_due_and_what_is_named_is_marked(
     database: Database, sql: Connection
 ) -> None:
     intake = _works(database)
-    await intake.resync(tells_replicas=False, timeout=WAIT)
+    await intake.resync(notify_replicas=False, timeout=WAIT)
     await sql.execute("TRUNCATE shop.goods")
     await _sells(sql, "A")
-    drained = await intake.drain(tells_replicas=False, timeout=WAIT, may_compare=False)
+    drained = await intake.drain(notify_replicas=False, timeout=WAIT, may_compare=False)
     assert (drained.is_everything, drained.is_compared, drained.wants_resync) == (True, False, True)
     assert await _wanted(sql, "A") == {SEKORM}
-    assert (await intake.drain(tells_replicas=False, timeout=WAIT)).wants_resync
+    assert (await intake.drain(notify_replicas=False, timeout=WAIT)).wants_resync
     assert (
         await sql.fetchval("SELECT resynced_at FROM stockrelay.read_position WHERE channel = 'sekorm'")
         is None
@@ -184,12 +184,12 @@ async def test_everything_that_may_not_be_compared_yet_stays_due_and_what_is_nam
 async def test_the_log_is_emptied_when_every_channel_has_read_it(database: Database, sql: Connection) -> None:
     sekorm, ymatou, log = _works(database), _hangs(database, LOCKED), ChangeLog(database)
     for intake in (sekorm, ymatou):
-        await intake.resync(tells_replicas=False, timeout=WAIT)
+        await intake.resync(notify_replicas=False, timeout=WAIT)
     await _sells(sql, "A")
     assert await log.rotate(timedelta(0)) == "switched"
-    await sekorm.drain(tells_replicas=False, timeout=WAIT)
+    await sekorm.drain(notify_replicas=False, timeout=WAIT)
     assert await log.rotate(timedelta(0)) == "unread"
-    await ymatou.drain(tells_replicas=False, timeout=WAIT)
+    await ymatou.drain(notify_replicas=False, timeout=WAIT)
     assert await log.rotate(timedelta(0)) == "emptied"
     assert await _wanted(sql, "A") == {SEKORM, YMATOU}
 
@@ -199,16 +199,16 @@ async def test_a_channel_that_nobody_reads_any_more_keeps_no_log_and_begins_anew
 ) -> None:
     sekorm, ymatou, log = _works(database), _hangs(database, LOCKED), ChangeLog(database)
     for intake in (sekorm, ymatou):
-        await intake.resync(tells_replicas=False, timeout=WAIT)
+        await intake.resync(notify_replicas=False, timeout=WAIT)
     await _sells(sql, "A")
     await log.rotate(timedelta(0))
-    await sekorm.drain(tells_replicas=False, timeout=WAIT)
+    await sekorm.drain(notify_replicas=False, timeout=WAIT)
     assert await log.rotate(timedelta(0)) == "unread"
     await sql.execute(
         "UPDATE stockrelay.read_position SET seen_at = seen_at - interval '61 min' WHERE channel = 'ymatou'"
     )
     assert await log.rotate(timedelta(0)) == "emptied"
-    assert (await ymatou.drain(tells_replicas=False, timeout=WAIT)).is_compared
+    assert (await ymatou.drain(notify_replicas=False, timeout=WAIT)).is_compared
     assert await _wanted(sql, "A") == {SEKORM, YMATOU}
 
 
@@ -217,7 +217,7 @@ async def test_a_channel_that_is_read_without_changes_is_still_seen(
 ) -> None:
     intake = _works(database)
     await sql.execute("UPDATE stockrelay.read_position SET seen_at = seen_at - interval '2 min'")
-    await intake.drain(tells_replicas=False, timeout=WAIT)
+    await intake.drain(notify_replicas=False, timeout=WAIT)
     assert await sql.fetchval(
         "SELECT seen_at > clock_timestamp() - interval '1 min' FROM stockrelay.read_position"
     )

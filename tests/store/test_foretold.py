@@ -12,9 +12,9 @@ import pytest
 from daemon.core.explain.facts import Facts, decided
 from daemon.core.explain.next_step import Step, next_step
 from daemon.core.guard import GuardRule
-from daemon.core.plan import Decision, Forget, Hold, Leave, Park, Send, Settled, Wait
+from daemon.core.plan import CoveredBySum, Decision, Forget, Hold, Park, Send, Settled, Wait
 from daemon.core.types import Duplicates, Sku
-from daemon.store.answer_rows import Kept
+from daemon.store.answer_rows import ExplainSettings
 from daemon.store.answers import Answers
 from daemon.store.ledger import Claim
 from tests.store.place import Place
@@ -102,7 +102,7 @@ class Foretelling:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self._answers = Answers(shop.database)
-        self._kept = Kept(KEPT.rhythm, KEPT.resync, RULE)
+        self._kept = ExplainSettings(KEPT.timing, KEPT.resync, RULE)
 
     async def fill(self, seed: int) -> None:
         states = States(seed)
@@ -187,7 +187,7 @@ async def test_the_next_reading_and_the_next_claim_do_what_was_said(foretelling:
         assert done.get(sku) == expected, (sku, one)
     kinds = {type(decision) for decision in done.values()}
     both = {Send, Settled, Park, Forget}
-    assert kinds >= (both | {Leave} if shop.listing.duplicates == "sum" else both)
+    assert kinds >= (both | {CoveredBySum} if shop.listing.duplicates == "sum" else both)
 
 
 def is_kept(step: Step, before: asyncpg.Record | None, after: asyncpg.Record | None) -> bool:
@@ -222,5 +222,5 @@ def done_by(claims: Sequence[Claim]) -> dict[Sku, Decision]:
         done |= dict.fromkeys(claim.forgotten, Forget())
         done |= dict.fromkeys(claim.held, Hold())
         done |= {sku: Park(reason) for sku, reason in claim.parked.items()}
-        done |= {sku: Leave(Sku(f"S{int(sku[1:]) // 3 * 3:03}")) for sku in claim.left}
+        done |= {sku: CoveredBySum(Sku(f"S{int(sku[1:]) // 3 * 3:03}")) for sku in claim.covered}
     return done

@@ -432,7 +432,7 @@ async def test_risen_numbers_end_with_the_hold_when_the_others_are_back(guarded:
     assert isinstance(await guard.recover(CHANNEL, RULE, 2), Released)
     data = await guarded.sql.fetchval("SELECT data FROM stockrelay.notice WHERE kind = 'guard_released'")
     assert json.loads(data) == {"numbers": 38, "sent": 2, "by": "recovery"}
-    await guard.let_go(CHANNEL)
+    await guard.release_held(CHANNEL)
     assert await deliver(guarded) == {"S21": 1, "S22": 1}
 
 
@@ -809,7 +809,7 @@ async def test_a_release_that_is_cut_off_is_finished_by_whoever_looks_next(guard
         row = await connection.fetchrow("SELECT * FROM stockrelay.guard WHERE channel = $1", CHANNEL)
         assert row is not None
         await guard._close(connection, CHANNEL, row, "command", 20, WINDOW)
-    assert await guard.let_go(CHANNEL) == 20
+    assert await guard.release_held(CHANNEL) == 20
     assert len(await deliver(guarded)) == 20
 
 
@@ -831,14 +831,14 @@ async def test_numbers_that_come_back_let_the_few_others_go(guarded: Shop) -> No
     released = await guard.recover(CHANNEL, RULE, 4)
     assert isinstance(released, Released)
     assert (released.numbers, released.by) == (4, "recovery")
-    await guard.let_go(CHANNEL)
+    await guard.release_held(CHANNEL)
     assert await deliver(guarded) == dict.fromkeys(skus(1, 4), 0)
     kinds = [row["kind"] for row in await guarded.sql.fetch("SELECT kind FROM stockrelay.notice ORDER BY id")]
     assert kinds == ["guard_question", "guard_released"]
-    news = await guard.take_news(CHANNEL)
+    news = await guard.take_unlogged_release(CHANNEL)
     assert news is not None
     assert news.by == "recovery"
-    assert await guard.take_news(CHANNEL) is None
+    assert await guard.take_unlogged_release(CHANNEL) is None
 
 
 async def test_a_hold_that_grows_while_it_is_judged_does_not_end(guarded: Shop, place: Place) -> None:
@@ -1005,7 +1005,7 @@ async def test_a_switched_off_guard_holds_nothing_and_lets_go(guarded: Shop, pla
     await zero(guarded, "substr(sku, 2)::int <= 20")
     await deliver(guarded)
     await guard.disable(CHANNEL)
-    await guard.let_go(CHANNEL)
+    await guard.release_held(CHANNEL)
     async with opened(place) as off:
         await off.take()
         await zero(off)

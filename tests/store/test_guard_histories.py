@@ -64,12 +64,12 @@ class Guarded(History):
 
     async def release(self) -> None:
         if self.random.random() < 0.3:
-            await self.let_go()
+            await self.release_held()
 
-    async def let_go(self) -> None:
+    async def release_held(self) -> None:
         guard = Guard(self.shop.database)
         self.seen["released"] += await guard.release(CHANNEL, timedelta(seconds=20)) is not None
-        await guard.let_go(CHANNEL)
+        await guard.release_held(CHANNEL)
 
     async def recover(self) -> None:
         guard = Guard(self.shop.database)
@@ -77,7 +77,7 @@ class Guarded(History):
         found = await guard.recover(CHANNEL, RULE, held)
         if isinstance(found, Released):
             self.seen["recovered by data"] += 1
-            await guard.let_go(CHANNEL)
+            await guard.release_held(CHANNEL)
 
     async def claim(self) -> None:
         await self.watched(super().claim())

@@ -25,7 +25,7 @@ AT_ONCE = Debounce(timedelta(0), timedelta(0), 2)
 
 @dataclass
 class Request:
-    """Under way to the partner, since so many seconds."""
+    """Under way to the partner for `age` seconds."""
 
     attempt: Attempt
     owner: Owner
@@ -212,7 +212,7 @@ class History:
                 assert self.partner[tuple(row["identifiers"])] == row["acked_quantity"], f"I2: {sku}"
                 assert tuple(row["identifiers"]) not in under_way, f"I4: {sku} can still be overwritten"
 
-    async def let_go(self) -> None:
+    async def release_held(self) -> None:
         """Nothing is held here."""
 
     async def rest(self) -> None:
@@ -223,7 +223,7 @@ class History:
             await self.shop.complete(request.attempt, "applied", owner=request.owner)
         for turn in range(12):
             await self.shop.drain(DEBOUNCE)
-            await self.let_go()
+            await self.release_held()
             await self.shop.pass_time(61 if turn % 2 else 11)
             if turn == 1:
                 self.late.clear()

@@ -60,7 +60,7 @@ async def _delivered(place: Place, way: str) -> AsyncIterator[Shop]:
         yield shop
 
 
-def _read(shop: Shop, way: str) -> Any:  # noqa: ANN401 - what it came to is looked up in the ledger
+def _read(shop: Shop, way: str) -> Any:  # noqa: ANN401 - the result is looked up in the ledger
     if way == "claimed":
         return shop.claim()
     return shop.resync(NO_QUIET) if way in ("compared", "row by row") else shop.drain(NO_QUIET)

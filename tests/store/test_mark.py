@@ -18,7 +18,7 @@ NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
 
 
 def after(seconds: float) -> object:
-    """About so many seconds from now."""
+    """About `seconds` from now."""
     return pytest.approx(seconds, abs=1)
 
 

@@ -1,4 +1,4 @@
-"""Reconcile runs in the database: who has one, what changed on a day, what numbers read back are worth, lives."""
+"""Reconcile runs in the database: who has one, what changed on a day, what numbers read back are worth, histories."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ import pytest
 
 from daemon.core.errors import LeaseLost
 from daemon.core.readback import ReadPage, ReadSku
-from daemon.core.reconcile import Difference, Seen, Turn, seen
+from daemon.core.reconcile import Difference, DifferenceStatus, Seen, seen
 from daemon.store.answers import Answers
 from daemon.store.comparing import ComparedNumbers, Judged
 from daemon.store.database import Database
@@ -390,7 +390,7 @@ async def test_what_a_crash_of_the_server_took_is_noticed(night: Night) -> None:
 async def kept(
     night: Night, run: ReconcileRun, findings: Sequence[FoundDifference], *, heal: bool = True
 ) -> list[Seen]:
-    results = [seen(found.life, found.kind, found.now, heal=heal, contested_after=2) for found in findings]
+    results = [seen(found.history, found.kind, found.now, heal=heal, contested_after=2) for found in findings]
     await night.runs.keep(run, LEASE, list(zip(findings, results, strict=True)), 10.0)
     return results
 
@@ -403,9 +403,9 @@ async def test_a_difference_is_told_again_through_the_ledger_once_a_run(shop: Sh
     chunk = Chunk(2, 1, "A", "B", 2, "differs")
     await runs.note_chunk(run, LEASE, chunk, differing={"A": 5, "B": 0})
     findings = await runs.next_findings(run, ("", ""), 10)
-    assert [(found.sku, found.ours, found.life) for found in findings] == [("A", 5, None), ("B", 0, None)]
+    assert [(found.sku, found.ours, found.history) for found in findings] == [("A", 5, None), ("B", 0, None)]
     night = Night(shop.database, shop.sql)
-    assert [result.turn for result in await kept(night, run, findings)] == [Turn.OPENED] * 2
+    assert [result.status for result in await kept(night, run, findings)] == [DifferenceStatus.OPENED] * 2
     assert (await runs.counts(run)).healed == 2
     assert await runs.next_findings(run, ("", ""), 10) == [], "a run makes of a difference what it does once"
     claim = await shop.claim()
@@ -418,8 +418,11 @@ async def test_a_difference_is_told_again_through_the_ledger_once_a_run(shop: Sh
     for attempt in (*claim.attempts, again):
         await shop.complete(attempt, "applied")
     assert (await shop.row("A"))["doubt_at"] is None
-    told = await runs.turns(run, 1)
-    assert (told[Turn.OPENED].many, [item["sku"] for item in told[Turn.OPENED].items]) == (2, ["A"])
+    counts = await runs.count_by_status(run, 1)
+    assert (
+        counts[DifferenceStatus.OPENED].many,
+        [item["sku"] for item in counts[DifferenceStatus.OPENED].items],
+    ) == (2, ["A"])
 
 
 async def test_what_is_parked_or_in_flight_is_not_told_again(shop: Shop) -> None:

@@ -12,9 +12,9 @@ from daemon.core.explain.facts import (
     LedgerRow,
     PastAttempt,
     PastDifference,
-    Rhythm,
     SkuState,
     Stop,
+    TimingSettings,
     Twin,
 )
 from daemon.core.plan import Listed
@@ -73,7 +73,7 @@ FACTS = Facts(
     has_owner=True,
     is_unread=False,
     resync_at=after(1800),
-    rhythm=Rhythm(timedelta(seconds=10), timedelta(seconds=5), timedelta(seconds=60)),
+    timing=TimingSettings(timedelta(seconds=10), timedelta(seconds=5), timedelta(seconds=60)),
 )
 WAITING = replace(ROW, want_seq=8, first_dirty_at=after(-0.6), due_at=after(1.4))
 FLYING = replace(

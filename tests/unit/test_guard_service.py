@@ -54,15 +54,15 @@ class Holds:
         self.signals.note("recover", channel=channel, at=clock.monotonic(), last_held=last_held, rule=rule)
         return self.recovery
 
-    async def let_go(self, channel: ChannelName) -> int:
-        self.signals.note("let_go", channel=channel)
+    async def release_held(self, channel: ChannelName) -> int:
+        self.signals.note("release_held", channel=channel)
         return 0
 
     async def disable(self, channel: ChannelName) -> None:
         self.signals.note("disable", channel=channel)
 
-    async def take_news(self, channel: ChannelName) -> Released | None:
-        self.signals.note("take_news", channel=channel)
+    async def take_unlogged_release(self, channel: ChannelName) -> Released | None:
+        self.signals.note("take_unlogged_release", channel=channel)
         news, self.news = self.news, None
         return news
 
@@ -124,7 +124,7 @@ async def test_recovery_is_looked_for_when_the_number_of_held_ones_has_stood_sti
 async def test_when_all_is_right_again_the_rest_is_released() -> None:
     async with guarding(_holding(5, was_asked=True)) as (holds, logged):
         holds.recovery, holds.news = Released(5, "recovery"), Released(5, "recovery")
-        await holds.signals.next("let_go")
+        await holds.signals.next("release_held")
         line = await logged.next("guard.numbers_released")
     assert line == {"log_level": "info", "channel": SEKORM, "numbers": 5, "by": "recovery"}
 
@@ -132,7 +132,7 @@ async def test_when_all_is_right_again_the_rest_is_released() -> None:
 @in_virtual_time
 async def test_what_is_marked_as_held_after_a_release_is_released_too() -> None:
     async with guarding(GuardState(SEKORM, held=3)) as (holds, _):
-        await holds.signals.next("let_go")
+        await holds.signals.next("release_held")
         assert holds.signals.count("ask") == 0
 
 

@@ -41,12 +41,12 @@ class Log:
     async def drain(
         self,
         *,
-        tells_replicas: bool,
+        notify_replicas: bool,
         timeout: timedelta,
         may_compare: bool,
         on_comparison: Callable[[], None],
     ) -> Drained:
-        self._signals.note("drain", at=clock.monotonic(), tells=tells_replicas, may_compare=may_compare)
+        self._signals.note("drain", at=clock.monotonic(), notified=notify_replicas, may_compare=may_compare)
         if self.hangs:
             await asyncio.sleep(timeout.total_seconds())
         answer = self.drains.pop(0) if self.drains else Drained()
@@ -56,8 +56,8 @@ class Log:
             on_comparison()
         return answer
 
-    async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained:
-        self._signals.note("resync", at=clock.monotonic(), tells=tells_replicas)
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:
+        self._signals.note("resync", at=clock.monotonic(), notified=notify_replicas)
         if self.hangs:
             await asyncio.sleep(timeout.total_seconds())
         answer = self.resyncs.pop(0) if self.resyncs else Drained(is_read=True, is_compared=True)
@@ -73,14 +73,14 @@ class Room:
         self.signals = Signals()
         self.log = Log(self.signals)
         self.logged = logged
-        self.owns_every_lane = True
+        self.owns_all_slots = True
         self.service = IntakeService(
             self.log,
             self._silence,
             POLL,
             RESYNC,
             lambda drained: self.signals.note("marked", rows=drained.marked.rows),
-            lambda: self.owns_every_lane,
+            lambda: self.owns_all_slots,
             self._report,
         )
 
@@ -331,8 +331,8 @@ def test_other_replicas_are_told_where_they_own_a_part_of_the_channel(*, owns: b
     @in_virtual_time
     async def runs() -> None:
         async with intake() as room:
-            room.owns_every_lane = owns
-            assert (await room.signals.next("resync"))["tells"] is not owns
-            assert (await room.signals.next("drain"))["tells"] is not owns
+            room.owns_all_slots = owns
+            assert (await room.signals.next("resync"))["notified"] is not owns
+            assert (await room.signals.next("drain"))["notified"] is not owns
 
     runs()

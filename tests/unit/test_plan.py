@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.plan import Decision, Delivery, Forget, Leave, Listed, Park, Send, Settled, Wait, decide
+from daemon.core.plan import (
+    CoveredBySum,
+    Decision,
+    Delivery,
+    Forget,
+    Listed,
+    Park,
+    Send,
+    Settled,
+    Wait,
+    decide,
+)
 from daemon.core.types import Sku
 
 OLD = ("old", "b")
@@ -110,12 +121,12 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
             False,
             Park("the sum of all SKUs with these identifiers is 5000000000, which is more than"),
         ),
-        (delivery(5), CARRIED, False, Leave(Sku("0"), keeps_name=True)),
-        (delivery(0), CARRIED, False, Leave(Sku("0"))),
-        (delivery(None, None), CARRIED, False, Leave(Sku("0"))),
-        (delivery(5, doubt="open"), CARRIED, True, Leave(Sku("0"))),
+        (delivery(5), CARRIED, False, CoveredBySum(Sku("0"), keeps_name=True)),
+        (delivery(0), CARRIED, False, CoveredBySum(Sku("0"))),
+        (delivery(None, None), CARRIED, False, CoveredBySum(Sku("0"))),
+        (delivery(5, doubt="open"), CARRIED, True, CoveredBySum(Sku("0"))),
         (delivery(5, doubt="open"), CARRIED, False, Wait()),
-        (delivery(5, doubt="settled"), CARRIED, False, Leave(Sku("0"), keeps_name=True)),
+        (delivery(5, doubt="settled"), CARRIED, False, CoveredBySum(Sku("0"), keeps_name=True)),
         (delivery(5, NEW), CARRIED, False, Send(NEW, 0, is_delisting=True)),
         (delivery(5), replace(CARRIED, rows=2), False, Park("the listing has 2 rows")),
     ],

@@ -1,4 +1,4 @@
-"""What a reconcile makes of what it saw: lives of differences, the search by halves."""
+"""What a reconcile makes of what it saw: histories of differences, the search by halves."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,47 +6,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.reconcile import REMEMBERED, Bisected, Difference, Life, Turn, bisect, is_overdue, seen
+from daemon.core.reconcile import (
+    REMEMBERED,
+    Bisected,
+    Difference,
+    DifferenceHistory,
+    DifferenceStatus,
+    bisect,
+    is_overdue,
+    seen,
+)
 from daemon.core.types import Sku
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
 DIFFERS = Difference.PARTNER_DIFFERS
 
 
-def life(*, is_open: bool = True, days_ago: float = 1, heals: int = 0) -> Life:
+def history(*, is_open: bool = True, days_ago: float = 1, heals: int = 0) -> DifferenceHistory:
     at = NOW - timedelta(days=days_ago)
-    return Life(is_open, at, at, times_seen=3, heals=heals)
+    return DifferenceHistory(is_open, at, at, times_seen=3, heals=heals)
 
 
 def test_a_new_difference_is_opened_and_healed() -> None:
     result = seen(None, DIFFERS, NOW, heal=True, contested_after=3)
-    assert (result.turn, result.is_healed, result.life.heals) == (Turn.OPENED, True, 1)
+    assert (result.status, result.is_healed, result.history.heals) == (DifferenceStatus.OPENED, True, 1)
 
 
 def test_nothing_is_healed_where_healing_is_off() -> None:
     result = seen(None, DIFFERS, NOW, heal=False, contested_after=3)
-    assert (result.turn, result.is_healed, result.life.heals) == (Turn.OPENED, False, 0)
+    assert (result.status, result.is_healed, result.history.heals) == (DifferenceStatus.OPENED, False, 0)
 
 
 @pytest.mark.parametrize("kind", [Difference.MISSING_IN_LISTING, Difference.DUPLICATED_ID])
 def test_what_no_number_would_mend_is_told_and_not_healed(kind: Difference) -> None:
     assert not seen(None, kind, NOW, heal=True, contested_after=3).is_healed
-    assert seen(life(heals=9), kind, NOW, heal=True, contested_after=3).turn is Turn.STILL_OPEN
+    assert (
+        seen(history(heals=9), kind, NOW, heal=True, contested_after=3).status is DifferenceStatus.STILL_OPEN
+    )
 
 
 def test_a_difference_that_stays_is_still_open_from_where_it_began() -> None:
-    before = life(days_ago=2)
+    before = history(days_ago=2)
     result = seen(before, DIFFERS, NOW, heal=True, contested_after=3)
-    assert result.turn is Turn.STILL_OPEN
-    assert (result.life.first_seen, result.life.last_seen) == (before.first_seen, NOW)
-    assert (result.life.times_seen, result.life.heals) == (4, 1)
+    assert result.status is DifferenceStatus.STILL_OPEN
+    assert (result.history.first_seen, result.history.last_seen) == (before.first_seen, NOW)
+    assert (result.history.times_seen, result.history.heals) == (4, 1)
 
 
 def test_one_that_comes_back_soon_keeps_its_count_and_one_that_comes_back_late_begins_anew() -> None:
-    soon = seen(life(is_open=False, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
-    assert (soon.turn, soon.life.heals) == (Turn.OPENED, 3)
-    late = seen(life(is_open=False, days_ago=8, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
-    assert (late.turn, late.life.heals, late.life.first_seen) == (Turn.OPENED, 1, NOW)
+    soon = seen(history(is_open=False, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
+    assert (soon.status, soon.history.heals) == (DifferenceStatus.OPENED, 3)
+    late = seen(history(is_open=False, days_ago=8, heals=2), DIFFERS, NOW, heal=True, contested_after=3)
+    assert (late.status, late.history.heals, late.history.first_seen) == (DifferenceStatus.OPENED, 1, NOW)
     assert timedelta(days=8) > REMEMBERED
 
 
@@ -57,9 +68,9 @@ def test_a_contested_difference_is_never_pushed_more_than_k_times(k: int, resolv
         now += timedelta(days=1)
         result = seen(current, DIFFERS, now, heal=True, contested_after=k)
         pushes += result.is_healed
-        assert (result.turn is Turn.CONTESTED) == (not result.is_healed)
-        current = Life(
-            not is_resolved, result.life.first_seen, now, result.life.times_seen, result.life.heals
+        assert (result.status is DifferenceStatus.CONTESTED) == (not result.is_healed)
+        current = DifferenceHistory(
+            not is_resolved, result.history.first_seen, now, result.history.times_seen, result.history.heals
         )
     assert pushes == min(k, len(resolved))
 

@@ -8,7 +8,17 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.core.guard import is_far, is_risen
-from daemon.core.plan import Decision, Delivery, Leave, Listed, Problem, Settled, decide, is_renamed, is_zero
+from daemon.core.plan import (
+    CoveredBySum,
+    Decision,
+    Delivery,
+    Listed,
+    Problem,
+    Settled,
+    decide,
+    is_renamed,
+    is_zero,
+)
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -131,7 +141,7 @@ class Filling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class TimingSettings:
     """The channel's settings that the explanation needs."""
 
     max_wait: timedelta
@@ -169,7 +179,7 @@ class Facts:
     has_owner: bool
     is_unread: bool
     resync_at: datetime | None
-    rhythm: Rhythm
+    timing: TimingSettings
     filling: Filling = Filling.GOOD
     threshold: str = ""
     factor: float = math.inf
@@ -209,7 +219,7 @@ def state(facts: Facts, problem: Problem) -> SkuState:
 
 def is_quiet(facts: Facts, row: LedgerRow, decision: Decision) -> bool:
     """Whether a row that does not wait is as it should be, so that no reading marks it."""
-    if isinstance(decision, Leave):
+    if isinstance(decision, CoveredBySum):
         return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
     return isinstance(decision, Settled)
 

@@ -22,12 +22,12 @@ from daemon.core.explain.facts import (
     named,
 )
 from daemon.core.plan import (
+    CoveredBySum,
     Decision,
     Defer,
     Delivery,
     Forget,
     Hold,
-    Leave,
     Park,
     Problem,
     Send,
@@ -116,7 +116,7 @@ def _nothing(facts: Facts, row: LedgerRow | None, problem: Problem) -> str:
             f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`.{about_to}"
         )
     decision = decided(facts, row, problem)
-    if isinstance(decision, Leave):
+    if isinstance(decision, CoveredBySum):
         return f"Nothing is sent for it: {_carried(facts, decision.carrier)}.{about_to}"
     return _differing(facts, row) + about_to
 
@@ -189,7 +189,7 @@ def _read(facts: Facts, row: LedgerRow | None, problem: Problem, times: TimeForm
         decision = decide(new, facts.listed, has_successor=False, problem=problem, factor=facts.factor)
         if isinstance(decision, Park):
             return f"{found} Then it is parked: {decision.reason}."
-        if isinstance(decision, Leave):
+        if isinstance(decision, CoveredBySum):
             return f"{found} Then nothing is sent for it: {_carried(facts, decision.carrier)}."
         return f"{found} Then it waits for the debounce and is sent for the first time."
     if row.parked_at is not None:
@@ -225,17 +225,17 @@ def _after_the_answer(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
 
 
 def _awaited(facts: Facts, sent_at: datetime, times: TimeFormat) -> str:
-    doubt = f"in doubt until {times.at(sent_at + facts.rhythm.settle)} and is sent again."
+    doubt = f"in doubt until {times.at(sent_at + facts.timing.settle)} and is sent again."
     if not facts.has_owner:
         return f"No daemon waits for its answer any more: when one owns its slot, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
-    if facts.now > sent_at + 2 * facts.rhythm.timeout:
+    if facts.now > sent_at + 2 * facts.timing.timeout:
         return (
             "Its answer is overdue, or what became of it could not be written yet: the daemon tries again. If it knows "
             f"no answer, the SKU is {doubt}"
         )
     return (
-        f"Its answer is awaited for at most {facts.rhythm.timeout.total_seconds():g} s. Without a clear one the SKU "
+        f"Its answer is awaited for at most {facts.timing.timeout.total_seconds():g} s. Without a clear one the SKU "
         f"is {doubt}"
     )
 
@@ -277,7 +277,7 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
             if facts.successor is not None:
                 return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."
             return f"{when}, it is forgotten: the partner holds no number of it."
-        case Leave(carrier):
+        case CoveredBySum(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
         case Hold() | Defer():
             return f"{when}, nothing is sent: too many numbers are wrong at once."

@@ -104,7 +104,7 @@ def gather(messages: Sequence[Notification], language: Language) -> Notification
 
 
 def fitted(message: Notification, language: Language, most_bytes: int) -> Notification:
-    """The message in so many bytes of UTF-8, title and body together: some receivers refuse a longer one."""
+    """The message cut to `most_bytes` bytes of UTF-8, title and body together: some receivers refuse longer ones."""
     room = max(0, most_bytes - len(message.title.encode()) - 2)
     mark = Words(_TABLES[language], None)("cut")
     return Notification(message.title, cut(message.body, room, lambda text: len(text.encode()), mark))

@@ -37,13 +37,13 @@ class ChangeReader(Protocol):
     async def drain(
         self,
         *,
-        tells_replicas: bool,
+        notify_replicas: bool,
         timeout: timedelta,
         may_compare: bool,
         on_comparison: Callable[[], None],
     ) -> Drained: ...
 
-    async def resync(self, *, tells_replicas: bool, timeout: timedelta) -> Drained: ...
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained: ...
 
 
 def _discard(_error: StockrelayError | None) -> None:
@@ -66,14 +66,14 @@ class IntakeService:
         poll: timedelta,
         resync_every: timedelta,
         on_marked: Callable[[Drained], None],
-        owns_every_lane: Callable[[], bool],
+        owns_all_slots: Callable[[], bool],
         report: Callable[[StockrelayError | None], None] = _discard,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._reader = reader
         self._silence_bell = silence_bell
         self._on_marked = on_marked
-        self._owns_every_lane = owns_every_lane
+        self._owns_all_slots = owns_all_slots
         self._report = report
         self._watchdog = watchdog or unwatched()
         self._bell = clock.Signal()
@@ -154,11 +154,11 @@ class IntakeService:
         self._report(error)
 
     async def _read(self, now: float) -> Drained:
-        tells_replicas = not self._owns_every_lane()
+        notify_replicas = not self._owns_all_slots()
         if self._schedule.is_due(now):
-            drained = await self._compare(now, tells_replicas=tells_replicas)
+            drained = await self._compare(now, notify_replicas=notify_replicas)
         else:
-            drained = await self._drain(now, tells_replicas=tells_replicas)
+            drained = await self._drain(now, notify_replicas=notify_replicas)
         self.changes += drained.changes
         was_failing = self.failure is not None
         self._journal.read(drained, now)
@@ -168,20 +168,20 @@ class IntakeService:
             await self._silence_bell(silence)
         return drained
 
-    async def _compare(self, now: float, *, tells_replicas: bool) -> Drained:
+    async def _compare(self, now: float, *, notify_replicas: bool) -> Drained:
         reason = self._schedule.begin(now)
         self._journal.comparison_started(reason)
         try:
-            drained = await self._reader.resync(tells_replicas=tells_replicas, timeout=_TIMEOUT)
+            drained = await self._reader.resync(notify_replicas=notify_replicas, timeout=_TIMEOUT)
         except BaseException:
             self.request_resync(reason)
             raise
         self._note_comparison(drained, reason, clock.monotonic() - now)
         return drained
 
-    async def _drain(self, now: float, *, tells_replicas: bool) -> Drained:
+    async def _drain(self, now: float, *, notify_replicas: bool) -> Drained:
         drained = await self._reader.drain(
-            tells_replicas=tells_replicas,
+            notify_replicas=notify_replicas,
             timeout=_TIMEOUT,
             may_compare=self._schedule.may_compare(now),
             on_comparison=lambda: self._journal.comparison_started("bulk change"),

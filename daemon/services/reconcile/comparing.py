@@ -16,7 +16,7 @@ METHOD: Final = "compare"
 
 
 class CompareRun:
-    """One run against a partner that compares. What a chunk came to is kept before the next is sent."""
+    """One run against a partner that compares. The result of a chunk is kept before the next is sent."""
 
     def __init__(self, session: Session, partner: Compares) -> None:
         self._session = session

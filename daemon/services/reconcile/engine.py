@@ -11,7 +11,7 @@ import structlog
 from daemon import clock
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.notice import RECONCILE_DIGEST, Notice
-from daemon.core.reconcile import REMEMBERED, Seen, Turn, seen
+from daemon.core.reconcile import REMEMBERED, DifferenceStatus, Seen, seen
 from daemon.core.types import ChannelName
 from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
@@ -21,7 +21,7 @@ from daemon.services.reconcile.report import count, log_end, report_of, shortene
 from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, Session, Tell
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.reconcile import Reconciles
-from daemon.store.reconcile_rows import FoundDifference, ReconcileRun, TurnSummary
+from daemon.store.reconcile_rows import DifferenceCounts, FoundDifference, ReconcileRun
 
 log = structlog.get_logger(__name__)
 
@@ -161,16 +161,16 @@ class Reconciler:
     ) -> Ended:
         run = session.run
         heal = self.limits.heal and not run.is_dry
-        summaries = await self._lives(session, shown, heal=heal)
+        by_status = await self._record_findings(session, shown, heal=heal)
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
             for chunk in chunks:
                 await self.runs.reassert(run, self.limits.lease, chunk.suspects, self.limits.heal_per_s)
         if not run.is_dry:
             await self.runs.age(run, self.limits.lease, REMEMBERED)
-            summaries = await self.runs.turns(run, shown)
+            by_status = await self.runs.count_by_status(run, shown)
         took = run.age + timedelta(seconds=clock.monotonic() - began)
-        report = report_of(run, method, await self.runs.counts(run), summaries, chunks) | {
+        report = report_of(run, method, await self.runs.counts(run), by_status, chunks) | {
             **(await self._unread(run) if method == METHOD else {}),
             "heal": heal,
             "incomplete": why,
@@ -193,20 +193,22 @@ class Reconciler:
             "without_identifier_in": list(found.products),
         }
 
-    async def _lives(self, session: Session, shown: int, *, heal: bool) -> dict[Turn, TurnSummary]:
-        """Make of each finding what its life so far says. A dry run keeps nothing, and counts here."""
+    async def _record_findings(
+        self, session: Session, shown: int, *, heal: bool
+    ) -> dict[DifferenceStatus, DifferenceCounts]:
+        """Record each finding by its history so far. A dry run stores nothing, and counts here."""
         run = session.run
-        summaries: dict[Turn, TurnSummary] = {}
+        by_status: dict[DifferenceStatus, DifferenceCounts] = {}
         after = ("", "")
         while findings := await self.runs.next_findings(run, after, _BATCH):
             results = self._judged(findings, heal=heal)
             if run.is_dry:
-                count(summaries, results, shown)
+                count(by_status, results, shown)
             elif results:
                 await self.runs.keep(run, self.limits.lease, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)
             session.tell("kept", len(findings), None)
-        return summaries
+        return by_status
 
     def _judged(
         self, findings: Sequence[FoundDifference], *, heal: bool
@@ -215,9 +217,11 @@ class Reconciler:
         for found in findings:
             if found.differs:
                 contested_after = self.limits.contested_after
-                result = seen(found.life, found.kind, found.now, heal=heal, contested_after=contested_after)
+                result = seen(
+                    found.history, found.kind, found.now, heal=heal, contested_after=contested_after
+                )
                 results.append((found, result))
-            elif found.life is not None and found.life.is_open:
-                closed = replace(found.life, is_open=False)
-                results.append((found, Seen(closed, Turn.RESOLVED, is_healed=False)))
+            elif found.history is not None and found.history.is_open:
+                closed = replace(found.history, is_open=False)
+                results.append((found, Seen(closed, DifferenceStatus.RESOLVED, is_healed=False)))
         return results

@@ -92,7 +92,7 @@ class ReadRun:
         run, lease = session.run, session.limits.lease
         so_far = await session.runs.progress(run, look)
         number, products = so_far.chunk, so_far.products
-        limit = ReadLimit(await session.comparisons.told_skus(), so_far.asked, number)
+        limit = ReadLimit(await session.comparisons.count_ledger_skus(), so_far.asked, number)
         problem: str | None = None
         if number == 0:
             self._total, self._is_shifted = None, False
@@ -151,7 +151,7 @@ class ReadRun:
     async def _read_again(self, pages: Sequence[int]) -> str | None:
         """Read these pages once more; return why not all of them were."""
         session = self._session
-        limit = ReadLimit(await session.comparisons.told_skus())
+        limit = ReadLimit(await session.comparisons.count_ledger_skus())
         for done, number in enumerate(pages):
             session.tell("looked at again", done, len(pages))
             page, took = await self._page(number)

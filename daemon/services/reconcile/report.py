@@ -1,22 +1,30 @@
-"""What a reconcile came to: its report as JSON, the digest's part of it, the line of the log."""
+"""The result of a reconcile: its report as JSON, the digest's part of it, the line of the log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from daemon.core.reconcile import Difference, Seen, Turn
+from daemon.core.reconcile import Difference, DifferenceStatus, Seen
 from daemon.services.reconcile.reading import ASSERT
-from daemon.store.reconcile_rows import Counts, DifferingChunk, FoundDifference, ReconcileRun, TurnSummary
+from daemon.store.reconcile_rows import (
+    Counts,
+    DifferenceCounts,
+    DifferingChunk,
+    FoundDifference,
+    ReconcileRun,
+)
 
 log = structlog.get_logger(__name__)
 
 
 def count(
-    summaries: dict[Turn, TurnSummary], results: Sequence[tuple[FoundDifference, Seen]], shown: int
+    by_status: dict[DifferenceStatus, DifferenceCounts],
+    results: Sequence[tuple[FoundDifference, Seen]],
+    shown: int,
 ) -> None:
     for found, result in results:
-        of = summaries.setdefault(result.turn, TurnSummary())
+        of = by_status.setdefault(result.status, DifferenceCounts())
         of.many += 1
         of.listed += found.kind is not Difference.MISSING_IN_LISTING
         if len(of.items) < shown:
@@ -26,9 +34,9 @@ def count(
                     "sku": found.sku,
                     "ours": found.ours,
                     "theirs": found.theirs,
-                    "first_seen": result.life.first_seen.isoformat(),
-                    "times_seen": result.life.times_seen,
-                    "heals": result.life.heals,
+                    "first_seen": result.history.first_seen.isoformat(),
+                    "times_seen": result.history.times_seen,
+                    "heals": result.history.heals,
                 }
             )
 
@@ -37,18 +45,20 @@ def report_of(
     run: ReconcileRun,
     method: str,
     counts: Counts,
-    summaries: Mapping[Turn, TurnSummary],
+    by_status: Mapping[DifferenceStatus, DifferenceCounts],
     chunks: Sequence[DifferingChunk],
 ) -> dict[str, Any]:
-    """What a run came to, as JSON; `more` counts what is left out of its lists."""
-    numbers = {turn: summaries.get(turn, TurnSummary()) for turn in Turn}
-    differing = sum(numbers[turn].listed for turn in Turn if turn is not Turn.RESOLVED)
+    """The result of a run, as JSON; `more` counts what is left out of its lists."""
+    numbers = {status: by_status.get(status, DifferenceCounts()) for status in DifferenceStatus}
+    differing = sum(
+        numbers[status].listed for status in DifferenceStatus if status is not DifferenceStatus.RESOLVED
+    )
     return {
         "day": run.day.isoformat(),
         "method": method,
         "checked": counts.checked,
         "agreed": 0 if method == ASSERT else max(0, counts.checked - differing),
-        **{turn.value: numbers[turn].items for turn in Turn},
+        **{status.value: numbers[status].items for status in DifferenceStatus},
         "unnamed_chunks": [
             {
                 "chunk": chunk.chunk,
@@ -62,12 +72,14 @@ def report_of(
         "unsettled": counts.unsettled,
         "parked": counts.parked,
         "healed": counts.healed,
-        "more": {turn.value: n.many - len(n.items) for turn, n in numbers.items() if n.many > len(n.items)},
+        "more": {
+            status.value: n.many - len(n.items) for status, n in numbers.items() if n.many > len(n.items)
+        },
     }
 
 
 def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """The same with at most so many entries in each list; what is left out is counted in `more`."""
+    """The same with at most `most` entries in each list; what is left out is counted in `more`."""
     short, more = dict(report), dict(report["more"])
     for name, value in report.items():
         if isinstance(value, list) and len(value) > most:
@@ -77,7 +89,7 @@ def shortened(report: Mapping[str, Any], most: int) -> dict[str, Any]:
 
 
 def log_end(run: ReconcileRun, report: Mapping[str, Any]) -> None:
-    lists = (*(turn.value for turn in Turn), "unnamed_chunks")
+    lists = (*(status.value for status in DifferenceStatus), "unnamed_chunks")
     fields = {
         "channel": run.channel,
         "run": run.run_id,

@@ -162,7 +162,7 @@ class ReconcileService:
 
         async def step() -> None:
             nonlocal watched_since
-            now = (await reconciler.runs.owed(reconciler.channel)).now
+            now = (await reconciler.runs.schedule_state(reconciler.channel)).now
             watched_since = watched_since or now
             await self._look_for_missed(reconciler, watched_since, now)
 
@@ -196,9 +196,9 @@ def _log_delay(channel: ChannelName, error: StockrelayError) -> None:
 
 
 async def _due(reconciler: Reconciler) -> list[date]:
-    owed = await reconciler.runs.owed(reconciler.channel)
+    state = await reconciler.runs.schedule_state(reconciler.channel)
     schedule = reconciler.limits.schedule
-    return schedule.due_days(owed.since, owed.last, owed.now, every=not reconciler.reads_back)
+    return schedule.due_days(state.since, state.last, state.now, every=not reconciler.reads_back)
 
 
 class _ProgressLog:

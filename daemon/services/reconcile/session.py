@@ -1,4 +1,4 @@
-"""One run while it is carried out: its limits, its pace, how far it may wait, what it tells of itself."""
+"""One run while it is carried out: its limits, its pace, how long it may wait, its progress."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +31,8 @@ _LAST_LOOK_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReconcileLimits:
-    """How a channel is reconciled. `rest`: how long a number must have been told to be judged, and the pause between
-    two looks; `heal_per_s`: numbers told again per second."""
+    """How a channel is reconciled. `rest`: how long ago a number must have been acknowledged to be compared, and the
+    pause between two looks; `heal_per_s`: numbers sent again per second."""
 
     schedule: Schedule
     lease: timedelta
@@ -135,7 +135,7 @@ class Session:
 
     async def settled_channel(self) -> None:
         """Wait until nothing of the channel is on its way, as long as the run's patience lasts."""
-        while await self.comparisons.pending(self.limits.rest) and await self._waited():
+        while await self.comparisons.count_in_flight_or_recent(self.limits.rest) and await self._waited():
             pass
 
     async def _waited(self) -> bool:

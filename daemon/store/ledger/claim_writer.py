@@ -7,12 +7,12 @@ import asyncpg
 
 from daemon.core.guard import GuardRule
 from daemon.core.plan import (
+    CoveredBySum,
     Decision,
     Defer,
     Delivery,
     Forget,
     Hold,
-    Leave,
     Listed,
     Park,
     Send,
@@ -137,7 +137,7 @@ class ClaimWriter:
         }
         claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
         claim.deferred = [sku for sku, decision in decisions.items() if isinstance(decision, Defer)]
-        claim.left = [sku for sku, decision in decisions.items() if isinstance(decision, Leave)]
+        claim.covered = [sku for sku, decision in decisions.items() if isinstance(decision, CoveredBySum)]
         waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
         for name, skus in (
             ("close_settled", claim.settled),
@@ -148,13 +148,13 @@ class ClaimWriter:
         ):
             if skus:
                 await connection.execute(_SQL[name], self._channel, skus)
-        if claim.left:
+        if claim.covered:
             kept = [
                 sku
                 for sku, decision in decisions.items()
-                if isinstance(decision, Leave) and decision.keeps_name
+                if isinstance(decision, CoveredBySum) and decision.keeps_name
             ]
-            await connection.execute(_SQL["leave_to_carrier"], self._channel, claim.left, kept)
+            await connection.execute(_SQL["settle_into_sum"], self._channel, claim.covered, kept)
         if claim.parked:
             await self._park(connection, claim.parked, listed)
 

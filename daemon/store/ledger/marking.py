@@ -9,7 +9,7 @@ import asyncpg
 from daemon.core.errors import BadRow
 from daemon.core.guard import GuardRule
 from daemon.store import queries
-from daemon.store.database import taken_back
+from daemon.store.database import rolled_back
 from daemon.store.driver_errors import translated
 from daemon.store.ledger.rows import Debounce, Marked
 from daemon.store.listing import ChannelListing
@@ -99,7 +99,7 @@ class Marking:
         assert row is not None
         await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
         if is_filling and not await self._holds_filling(connection, row) and not was_good:
-            await connection.execute(_SQL["tell_owners"], self.channel)
+            await connection.execute(_SQL["notify_owners"], self.channel)
         return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
 
     async def refused_skus(
@@ -108,8 +108,8 @@ class Marking:
         """Return the listing's SKUs that the ledger can't hold; None while a row keeps all of them unread."""
         try:
             with translated(f"{self.channel}: reading the listing"):
-                # Taken back, so that the commit of what was marked does not keep the listing's tables locked.
-                async with taken_back(connection):
+                # Rolled back, so that the commit of what was marked does not keep the listing's tables locked.
+                async with rolled_back(connection):
                     return await refused_skus(connection, self._listing, timeout)
         except BadRow:
             return None

@@ -61,9 +61,9 @@ class Attempt(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """What one claim came to. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
-    that stay held; `deferred`: wrong numbers that the next marking has to count first; `left`: those that another SKU's
-    sum has in it."""
+    """The result of one claim. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
+    that stay held; `deferred`: wrong numbers that the next marking has to count first; `covered`: those in
+    another SKU's sum."""
 
     looked_at: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -72,11 +72,11 @@ class Claim:
     forgotten: list[Sku] = field(default_factory=list)
     held: list[Sku] = field(default_factory=list)
     deferred: list[Sku] = field(default_factory=list)
-    left: list[Sku] = field(default_factory=list)
+    covered: list[Sku] = field(default_factory=list)
 
 
 class Written(NamedTuple):
-    """What writing outcomes came to: whether a row is due again, and for each acknowledgement how many seconds ago its
+    """The result of writing outcomes: whether a row is due again, and for each acknowledgement how many seconds ago its
     oldest change was read."""
 
     is_due: bool

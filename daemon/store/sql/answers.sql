@@ -123,8 +123,8 @@ UPDATE stockrelay.ledger AS d SET discarded_at = clock_timestamp()
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
 RETURNING d.sku;
 
--- name: tell_replicas
--- Wakes the owners of the channel's slots.
+-- name: notify_replicas
+-- Notifies the owners of the channel's slots.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: channel_state

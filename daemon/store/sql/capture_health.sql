@@ -1,5 +1,5 @@
--- name: take_turn
--- One replica looks for all: no row where somebody has looked within $1.
+-- name: claim_check
+-- Claims the shared check for this replica: no row where one has checked within $1.
 UPDATE stockrelay.capture_health SET checked_at = clock_timestamp()
 WHERE checked_at <= clock_timestamp() - $1::interval RETURNING one;
 

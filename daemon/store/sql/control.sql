@@ -18,8 +18,8 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 -- Ends a pause; no row: there was none.
 DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
--- name: tell_replicas
--- Wakes the owners of the channel's slots.
+-- name: notify_replicas
+-- Notifies the owners of the channel's slots.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: pauses

@@ -9,7 +9,7 @@ SELECT g.*, (SELECT count(*) FROM stockrelay.ledger AS l
              AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)))) AS held
 FROM stockrelay.guard AS g WHERE g.channel = $1;
 
--- name: standing
+-- name: still_anomalous
 -- What is still wrong of what a hold is for, sent or not: the numbers that fell or moved since, and are not back ($2: by
 -- how much a number has to move). Numbers that rose from 0 are held with it and end with it. For a first filling: its rows, and how many of them are zero.
 SELECT count(*) AS wrong, 0::bigint AS listed FROM stockrelay.guard AS g
@@ -46,7 +46,7 @@ ORDER BY l.acked_quantity DESC NULLS LAST, l.sku LIMIT $2;
 UPDATE stockrelay.guard SET asked_at = clock_timestamp() WHERE channel = $1;
 
 -- name: close
--- Nothing is held on purpose any more; what is still marked as held is let go bit by bit. $3: how many numbers that is, $4:
+-- Nothing is held on purpose any more; what is still marked as held is released in batches. $3: how many numbers that is, $4:
 -- how long the rest of the same import passes unasked, or NULL.
 UPDATE stockrelay.guard SET
     filled_at = coalesce(filled_at, clock_timestamp()), held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL,
@@ -56,8 +56,8 @@ UPDATE stockrelay.guard SET
     on_sale = NULL, listed = NULL, counted_at = NULL, is_dripping = false
 WHERE channel = $1;
 
--- name: let_go
--- The numbers that nobody holds any more are due at once, so many at a time; zeroes go ahead of others.
+-- name: release_held
+-- The numbers that nobody holds any more are due at once, $2 at a time; zeroes go ahead of others.
 WITH few AS (
     SELECT l.sku FROM stockrelay.ledger AS l
     WHERE l.channel = $1 AND l.held_at IS NOT NULL
@@ -88,8 +88,8 @@ FROM answered AS a WHERE l.channel = $1 AND l.sku = a.sku;
 -- The server knows nothing of how many are held just now, and would read the ledger once for each.
 SELECT set_config('enable_nestloop', 'off', true);
 
--- name: take_news
--- What was let go and nobody has told the log of.
+-- name: take_unlogged_release
+-- A release that was not logged yet.
 UPDATE stockrelay.guard SET is_told = true WHERE channel = $1 AND NOT is_told RETURNING released, released_by;
 
 -- name: recount
@@ -128,6 +128,6 @@ DELETE FROM stockrelay.anomaly AS a
 WHERE a.channel = $1
 AND a.at < least(clock_timestamp() - $2::interval, (SELECT g.held_from FROM stockrelay.guard AS g WHERE g.channel = $1));
 
--- name: tell_replicas
--- Wakes the owners of the channel's slots: something has become due.
+-- name: notify_replicas
+-- Notifies the owners of the channel's slots: something has become due.
 SELECT pg_notify('stockrelay', 'marked ' || $1);

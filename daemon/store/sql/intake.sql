@@ -26,8 +26,8 @@ ON CONFLICT (channel, sku) DO UPDATE SET
     unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
     due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
 
--- name: tell_replicas
--- Wakes the owners of the channel's slots in other processes.
+-- name: notify_replicas
+-- Notifies the owners of the channel's slots in other processes.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: stay_awake

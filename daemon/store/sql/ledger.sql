@@ -228,8 +228,8 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 -- Whether a first filling of $2 SKUs with $3 zeroes is held. One that is not held counts as good from now on.
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
--- name: tell_owners
--- Wakes the owners of the channel's slots: it may be served now.
+-- name: notify_owners
+-- Notifies the owners of the channel's slots: it may be served now.
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: keep_held
@@ -406,7 +406,7 @@ UPDATE stockrelay.ledger SET
     held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
--- name: leave_to_carrier
+-- name: settle_into_sum
 -- Claimed, and sold as one with another SKU that sends the sum. $3: those whose identifiers no successor has taken over.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,

@@ -42,13 +42,13 @@ FROM unnest($1::bigint[], $2::integer[], $7::interval[], $8::boolean[]) AS d (id
 WHERE n.id = d.id AND n.tries = d.tries AND n.state = 'waiting'
 RETURNING n.id;
 
--- name: hurry
--- Somebody can be told again: what could not be told is told now.
+-- name: retry_now
+-- A receiver works again: notices that wait for another try are due now.
 UPDATE stockrelay.notice SET next_try_at = clock_timestamp()
 WHERE kind = $1 AND state = 'waiting' AND next_try_at > clock_timestamp();
 
--- name: leave_untold
--- There is nobody to tell.
+-- name: skip_waiting
+-- There is no receiver: notices that wait are not sent.
 UPDATE stockrelay.notice SET state = 'untold', taken_until = NULL WHERE state = 'waiting'
 RETURNING kind, channel, key;
 
@@ -62,12 +62,12 @@ SELECT count(*) FILTER (WHERE n.state = 'waiting') AS waiting,
 FROM stockrelay.notice AS n;
 
 -- name: forget
--- What is older than its keeping, so many at a time.
+-- Notices older than $1, 5,000 at a time.
 DELETE FROM stockrelay.notice WHERE id IN (
     SELECT n.id FROM stockrelay.notice AS n WHERE n.created_at < clock_timestamp() - $1::interval
     ORDER BY n.created_at LIMIT 5000);
 
--- name: tell_troubles
+-- name: post_trouble_notices
 -- Trouble that has lasted for $2, once for each kind of trouble between two recoveries. A channel that changes between
 -- kinds of trouble has been in trouble since the first of them.
 WITH past AS (
@@ -92,8 +92,8 @@ WHERE c.channel = ANY ($1::text[]) AND c.trouble IS NOT NULL AND c.trouble <> AL
   AND CASE WHEN cardinality(t.troubles) = 0 THEN c.troubled_since ELSE c.since END <= clock_timestamp() - $2::interval
 ON CONFLICT (key) DO NOTHING;
 
--- name: tell_recoveries
--- Trouble that was told and has been gone for $2.
+-- name: post_recovery_notices
+-- Recovered channels: their trouble was posted and has been over for $2.
 WITH told AS (
     SELECT DISTINCT ON (n.channel) n.channel, n.data ->> 'trouble' AS trouble, n.data ->> 'since' AS since
     FROM stockrelay.notice AS n
@@ -110,7 +110,7 @@ FROM told AS t JOIN stockrelay.channel_state AS c ON c.channel = t.channel
 WHERE c.channel = ANY ($1::text[]) AND c.trouble IS NULL AND c.since <= clock_timestamp() - $2::interval
 ON CONFLICT (key) DO NOTHING;
 
--- name: tell_parked
+-- name: post_parked_notices
 -- What was parked since the last summary, if the oldest of it is older than $2 and the last summary older than $3. `until`
 -- is where the next one begins: a little before now, for outcomes that are being written. What was discarded is known.
 WITH last AS (

@@ -1,8 +1,8 @@
--- name: arm
+-- name: start_schedule
 -- A channel is reconciled from now on.
 INSERT INTO stockrelay.reconcile_since (channel) VALUES ($1) ON CONFLICT DO NOTHING;
 
--- name: owed
+-- name: schedule_state
 -- What the schedule needs to know of a channel: since when it is reconciled, its newest planned day, what is not over.
 SELECT clock_timestamp() AS now, s.since,
        (SELECT max(r.day) FROM stockrelay.reconcile_run AS r WHERE r.channel = s.channel AND r.kind = 'scheduled') AS last
@@ -84,7 +84,7 @@ UPDATE stockrelay.reconcile_run SET method = $2 WHERE run_id = $1;
 UPDATE stockrelay.reconcile_run SET total = $2, is_shifted = $3 WHERE run_id = $1;
 
 -- name: set_stage
--- One look is over; what it came to.
+-- One look is over; its result.
 UPDATE stockrelay.reconcile_run SET stage = $2, checked = $3, unsettled = $4, parked = $5, why = $6 WHERE run_id = $1;
 
 -- name: day_count
@@ -195,8 +195,8 @@ FROM unnest($3::text[], $4::text[], $5::integer[], $6::boolean[]) AS p (product_
 -- Pages that there are no more.
 DELETE FROM stockrelay.reconcile_read WHERE run_id = $1 AND page > $2;
 
--- name: told_skus
--- How many SKUs a channel has itself.
+-- name: count_ledger_skus
+-- How many SKUs of a channel the ledger has.
 SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = $1;
 
 -- name: without_identifier
@@ -280,8 +280,8 @@ SELECT (SELECT count(*) FROM judged AS j WHERE j.is_settled AND NOT j.is_parked 
        (SELECT count(*) FROM judged AS j WHERE j.is_parked) AS parked,
        (SELECT count(*) FROM found AS f WHERE f.differs) AS differing;
 
--- name: pending
--- How many SKUs of a channel are being told something just now.
+-- name: count_in_flight_or_recent
+-- How many SKUs of a channel are due, in flight or in doubt, or were acknowledged within $2.
 SELECT count(*) FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.parked_at IS NULL AND d.held_at IS NULL
 AND (coalesce(d.due_at, d.sync_at) IS NOT NULL OR d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL OR d.acked_at > statement_timestamp() - $2::interval);
@@ -329,9 +329,9 @@ ORDER BY f.class, f.sku LIMIT $5;
 -- What a run made of differences.
 INSERT INTO stockrelay.difference AS d
     (channel, class, sku, state, ours, theirs, first_seen, last_seen, times_seen, heals, last_run, last_turn)
-SELECT $1, r.class, r.sku, r.state, r.ours, r.theirs, r.first_seen, r.last_seen, r.times_seen, r.heals, $2, r.turn
+SELECT $1, r.class, r.sku, r.state, r.ours, r.theirs, r.first_seen, r.last_seen, r.times_seen, r.heals, $2, r.status
 FROM jsonb_to_recordset($3::jsonb) AS r (class text, sku text, state text, ours integer, theirs integer,
-    first_seen timestamptz, last_seen timestamptz, times_seen integer, heals integer, turn text)
+    first_seen timestamptz, last_seen timestamptz, times_seen integer, heals integer, status text)
 ON CONFLICT (channel, sku, class) DO UPDATE SET
     state = excluded.state, ours = excluded.ours, theirs = excluded.theirs, first_seen = excluded.first_seen,
     last_seen = excluded.last_seen, times_seen = excluded.times_seen, heals = excluded.heals,
@@ -354,21 +354,21 @@ RETURNING d.sku;
 UPDATE stockrelay.reconcile_run SET healed = healed + $2 WHERE run_id = $1 RETURNING healed - $2 AS before;
 
 -- name: age
--- Differences that no run could look at for so long are not open any more.
+-- Differences that no run has seen for $2 are not open any more.
 UPDATE stockrelay.difference SET state = 'aged'
 WHERE channel = $1 AND state = 'open' AND last_seen < clock_timestamp() - $2::interval AND last_run <> $3;
 
--- name: count_turns
--- What the run made of how many differences; those that are listed.
-SELECT d.last_turn AS turn, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
+-- name: count_by_status
+-- The run's differences by status: how many, and how many of them are listed.
+SELECT d.last_turn AS status, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
 FROM stockrelay.difference AS d WHERE d.channel = $2 AND d.last_run = $1 GROUP BY d.last_turn;
 
 -- name: counts
 -- A run in numbers.
 SELECT r.checked, r.unsettled, r.parked, r.healed FROM stockrelay.reconcile_run AS r WHERE r.run_id = $1;
 
--- name: turns
--- Some of them, for the digest and the table.
+-- name: list_by_status
+-- The first of one status, for the digest and the table.
 SELECT d.class, d.sku, d.ours, d.theirs, d.first_seen, d.times_seen, d.heals FROM stockrelay.difference AS d
 WHERE d.channel = $2 AND d.last_run = $1 AND d.last_turn = $3 ORDER BY d.class, d.sku LIMIT $4;
 

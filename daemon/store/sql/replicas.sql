@@ -1,5 +1,5 @@
--- name: tell_configuration
--- What this replica is configured with, once it has said that it is alive.
+-- name: publish_configuration
+-- Publishes this replica's configuration, once its row says that it is alive.
 UPDATE stockrelay.replica SET sections = $2::jsonb WHERE holder = $1 AND sections IS DISTINCT FROM $2::jsonb;
 
 -- name: configurations

@@ -56,7 +56,7 @@ CROSS JOIN LATERAL (
 WHERE r.id = $1;
 
 -- name: sync_summary
--- What a sync came to, so far: a pass over the channel's rows.
+-- The result of a sync so far: a pass over the channel's rows.
 SELECT r.state = 'finished' AS is_finished, r.listed, r.total,
        coalesce(r.finished_at, clock_timestamp()) - r.started_at AS took,
        d.*

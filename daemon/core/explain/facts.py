@@ -7,18 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from daemon.core import plan
 from daemon.core.guard import is_far, is_risen
-from daemon.core.plan import (
-    CoveredBySum,
-    Decision,
-    Delivery,
-    Listed,
-    Problem,
-    Settled,
-    decide,
-    is_renamed,
-    is_zero,
-)
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -168,7 +158,7 @@ class Facts:
     columns: tuple[str, ...]
     listing: tuple[Mapping[str, Any], ...]
     listing_problem: str | None
-    listed: Listed | None
+    listed: plan.Listed | None
     row: LedgerRow | None
     successor: Sku | None
     attempts: tuple[PastAttempt, ...]
@@ -188,7 +178,7 @@ class Facts:
     is_first_reading: bool = False
 
 
-def state(facts: Facts, problem: Problem) -> SkuState:
+def state(facts: Facts, problem: plan.Problem) -> SkuState:
     """Return where the SKU stands."""
     row = facts.row
     if row is None:
@@ -217,11 +207,11 @@ def state(facts: Facts, problem: Problem) -> SkuState:
     return SkuState.DIFFERS if any(seen.is_open for seen in facts.differences) else SkuState.IN_SYNC
 
 
-def is_quiet(facts: Facts, row: LedgerRow, decision: Decision) -> bool:
+def is_quiet(facts: Facts, row: LedgerRow, decision: plan.Decision) -> bool:
     """Whether a row that does not wait is as it should be, so that no reading marks it."""
-    if isinstance(decision, CoveredBySum):
+    if isinstance(decision, plan.CoveredBySum):
         return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
-    return isinstance(decision, Settled)
+    return isinstance(decision, plan.Settled)
 
 
 def is_unparked(facts: Facts, row: LedgerRow) -> bool:
@@ -229,7 +219,7 @@ def is_unparked(facts: Facts, row: LedgerRow) -> bool:
     have its identifiers."""
     if row.twins is not None and tuple(twin.sku for twin in facts.twins[: len(row.twins)]) != row.twins:
         return True
-    listed = facts.listed or Listed(0, (), None)
+    listed = facts.listed or plan.Listed(0, (), None)
     quantity = listed.quantity if listed.rows == 1 else None
     return (listed.rows, listed.identifiers or None, quantity is None) != (
         row.listed_rows,
@@ -241,7 +231,7 @@ def is_unparked(facts: Facts, row: LedgerRow) -> bool:
 def is_wrong(facts: Facts, row: LedgerRow) -> bool:
     """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
     that was sent last, or under other identifiers."""
-    if facts.listed is None or is_zero(facts.listed):
+    if facts.listed is None or plan.is_zero(facts.listed):
         # One that was held for another reason is counted anew, or is what the partner has already.
         return row.zero_at is not None
     before, quantity = row.acked_quantity, facts.listed.quantity
@@ -252,7 +242,7 @@ def is_wrong(facts: Facts, row: LedgerRow) -> bool:
         and (
             is_far(before, quantity, facts.factor)
             or is_risen(before, quantity)
-            or is_renamed(delivery_of(facts, row), facts.listed)
+            or plan.is_renamed(delivery_of(facts, row), facts.listed)
         )
     )
 
@@ -272,9 +262,9 @@ def claimed_at(facts: Facts, row: LedgerRow) -> datetime:
     return max(row.due_at or row.sync_at or facts.now, facts.now)
 
 
-def decided(facts: Facts, row: LedgerRow, problem: Problem) -> Decision:
+def decided(facts: Facts, row: LedgerRow, problem: plan.Problem) -> plan.Decision:
     """Return what a claim would do with the row, at the time it can have it."""
-    return decide(
+    return plan.decide(
         delivery_of(facts, row),
         facts.listed,
         has_successor=facts.successor is not None,
@@ -283,9 +273,9 @@ def decided(facts: Facts, row: LedgerRow, problem: Problem) -> Decision:
     )
 
 
-def delivery_of(facts: Facts, row: LedgerRow) -> Delivery:
+def delivery_of(facts: Facts, row: LedgerRow) -> plan.Delivery:
     """Return the row as that claim will find it."""
-    return Delivery(
+    return plan.Delivery(
         facts.sku,
         row.acked_quantity,
         row.identifiers,

@@ -42,7 +42,7 @@ lint: $(READY) ## Style, format, import contracts, dead code, types
 	$(BIN)/mypy
 
 test: lint ## The gate: lint, then every test
-	$(BIN)/python -m pytest --numprocesses 6 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 bench: $(READY) ## Measure, with the bare loops beside it
 	@$(BIN)/python -m bench

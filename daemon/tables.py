@@ -79,10 +79,10 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
 
 
 def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat) -> None:
-    told = {name: _told(channel, times) for name, channel in channels.items()}
-    names = list(dict.fromkeys(name for facts in told.values() for name in facts))
+    rows = {name: _channel_rows(channel, times) for name, channel in channels.items()}
+    names = list(dict.fromkeys(name for facts in rows.values() for name in facts))
     print_rows(
-        [{"": name, **{channel: facts.get(name) for channel, facts in told.items()}} for name in names]
+        [{"": name, **{channel: facts.get(name) for channel, facts in rows.items()}} for name in names]
     )
     if any(len(channel["owners"]) > 1 for channel in channels.values()):
         click.echo("\nowners:")
@@ -116,7 +116,7 @@ def _print_tasks(name: str, channel: Mapping[str, Any]) -> None:
         print_rows(channel["parked_skus"])
 
 
-def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
+def _channel_rows(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     """One channel's facts by their names, in the order in which they are shown."""
 
     def at(time: str) -> str:
@@ -125,7 +125,7 @@ def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
     oldest = channel["oldest_s"]
     owners = channel["owners"]
-    told = {
+    rows = {
         "owner": _owner(owners, channel["slots_without_owner"]),
         "owned since": _since(owners, times),
         "paused": "no",
@@ -147,14 +147,14 @@ def _told(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
         "open differences": str(channel["open_differences"]),
     }
     if channel["held_since"] is not None:
-        told["held"] += f" since {at(channel['held_since'])}"
+        rows["held"] += f" since {at(channel['held_since'])}"
     if paused is not None:
         reason = f": {paused['reason']}" if paused["reason"] else ""
-        told["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"
+        rows["paused"] = f"since {at(paused['since'])} by {paused['by']}{reason}"
     if last is not None:
         how = (last["method"] or "").replace("_", " ")
-        told["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
-    return told
+        rows["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
+    return rows
 
 
 def _owner(owners: Sequence[Mapping[str, Any]], free: int) -> str:

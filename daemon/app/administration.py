@@ -62,9 +62,9 @@ async def adopt(settings: Settings) -> dict[str, Any]:
 async def send_test(settings: Settings, language: Language | None) -> dict[str, str | None]:
     """Send a test message to every receiver; return why each failed, or None."""
     language = language or settings.notify.language
-    told = receivers(settings)
+    every = receivers(settings)
     message = sample_notification(language)
     results = await asyncio.gather(
-        *(receiver.send(message, language, settings.notify.timeout) for receiver in told)
+        *(receiver.send(message, language, settings.notify.timeout) for receiver in every)
     )
-    return {receiver.name: result for receiver, result in zip(told, results, strict=True)}
+    return {receiver.name: result for receiver, result in zip(every, results, strict=True)}

@@ -79,7 +79,7 @@ class Answer:
     sku: Sku
     meaning: str | None
     times: TimeFormat
-    told: Sequence[tuple[Facts, Explanation]]
+    explained: Sequence[tuple[Facts, Explanation]]
 
     def lines(self) -> Iterator[str]:
         from daemon.logs import visible
@@ -88,7 +88,7 @@ class Answer:
         yield f"{bold(visible(self.sku))}, {self.times.full(self.times.now)}"
         if self.meaning:
             yield visible(self.meaning)
-        for facts, explanation in self.told:
+        for facts, explanation in self.explained:
             yield ""
             yield f"{bold(facts.channel)}: {explanation.state}"
             for part in explanation.parts:
@@ -103,7 +103,9 @@ class Answer:
             "sku": self.sku,
             "meaning": self.meaning,
             "now": self.times.now.isoformat(),
-            "channels": {facts.channel: _as_json(facts, explanation) for facts, explanation in self.told},
+            "channels": {
+                facts.channel: _as_json(facts, explanation) for facts, explanation in self.explained
+            },
         }
 
 
@@ -169,8 +171,8 @@ async def explained(settings: "Settings", asked: Sku, channel: ChannelName | Non
             sku, meaning = await _namesake(answers, listings, asked)
             found = await _facts(settings, answers, listings, sku, attempts)
         times = TimeFormat(found[-1].now, app.operators_zone(settings))
-        told = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
-    return Answer(asked, sku, meaning, times, told)
+        explained = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
+    return Answer(asked, sku, meaning, times, explained)
 
 
 async def _facts(

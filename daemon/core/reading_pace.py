@@ -20,7 +20,7 @@ class ReadingPace(NamedTuple):
     at: float = 0.0
 
     def after(self, took_s: float, now: float) -> Self:
-        """A reading that took so long has just ended."""
+        """A reading of this duration has just ended."""
         owed_s = max(0.0, self.owed_s - _SHARE * max(0.0, now - self.at)) + max(took_s, _LEAST_S)
         return type(self)(min(owed_s, _BURST_S + _SHARE * _LONGEST_PAUSE_S), now)
 

@@ -1,4 +1,4 @@
-"""What every client of a marketplace can do, whatever its protocol looks like."""
+"""What every client of a marketplace can do."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

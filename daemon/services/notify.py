@@ -31,7 +31,7 @@ _BACKOFF_CAP: Final = timedelta(seconds=60)
 _LOOK_S: Final = 10.0
 """How often channels are looked at."""
 _LASTING: Final = timedelta(seconds=60)
-"""Trouble that is shorter is not told, nor an end that is: a channel that flaps is told once."""
+"""Shorter trouble, and a shorter recovery, are not notified: a channel that flaps is reported once."""
 _PARKED_EVERY: Final = timedelta(hours=1)
 _KEEP: Final = timedelta(days=90)
 _FORGET_S: Final = 3600.0
@@ -39,7 +39,7 @@ _LONGEST_TURN_S: Final = 600.0
 """What looking, forgetting and writing down may take, beside the receivers' timeout."""
 _HOLD_MORE: Final = timedelta(seconds=30)
 _STOP_S: Final = 1.0
-"""What a delivery may still take when told to stop; then it counts as failed, and is tried by whoever is next."""
+"""How long a delivery may still take after a stop; then it counts as failed, and the next replica retries it."""
 _LEFT: Final = "the daemon stopped before it answered"
 _URGENT: Final = (GUARD_QUESTION,)
 
@@ -180,10 +180,10 @@ class Notifier:
         pauses = [self._pause(each) for each in taken]
         # A notice about an undelivered notice never expires: nothing else would report it.
         are_over = [each.age >= self._policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
-        told = DeliveryReport(
+        report = DeliveryReport(
             tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over
         )
-        ours = await self._outbox.finish(taken, told)
+        ours = await self._outbox.finish(taken, report)
         for name, reason in results.items():
             fields = {"receiver": name, "kind": kind, "notices": [each.id for each in taken]}
             if reason is None:

@@ -1,4 +1,4 @@
-"""One-time initialisation: gives every SKU of the listing a turn, and watches the slots' owners send them."""
+"""One-time initialisation: queues every SKU of the listing, and watches the slots' owners send them."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Stage:
 class SyncJob:
     """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the slots' owners.
 
-    `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs whose turn it is;
+    `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs in the queue;
     `is_marked` is set when all of them have one.
     """
 
@@ -94,7 +94,7 @@ class SyncJob:
         )
 
     async def _mark(self, sync: SyncRun, stop: asyncio.Event) -> bool:
-        """Give every SKU of the listing its turn; those marked before an interruption keep theirs."""
+        """Queue every SKU of the listing; those queued before an interruption stay where they are."""
         began = clock.monotonic()
         marked = 0
         async with aclosing(self._syncs.portions(_PORTION)) as portions:

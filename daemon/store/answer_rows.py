@@ -28,7 +28,7 @@ class LoggedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A sync that is open: `left` of `total` SKUs still have their turn (0 of 0: it is still being prepared)."""
+    """A sync that is open: `left` of `total` SKUs are still queued (0 of 0: it is still being prepared)."""
 
     since: datetime
     total: int

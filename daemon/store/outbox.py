@@ -42,8 +42,8 @@ class TakenNotice:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What became of notices that were taken together. `is_all`: nobody is left to be told. `is_any`: somebody was
-    told this time. Where somebody is left, `pauses` say when each is tried again, `are_over` which are given up."""
+    """What became of notices that were taken together. `is_all`: every receiver has them. `is_any`: a receiver got
+    them this time. Where a receiver is left, `pauses` say when each is tried again, `are_over` which are given up."""
 
     reached: tuple[str, ...]
     error: str | None
@@ -99,19 +99,19 @@ class Outbox:
         ]
         return sorted(taken, key=lambda each: each.id)
 
-    async def finish(self, taken: Sequence[TakenNotice], told: DeliveryReport) -> set[int]:
+    async def finish(self, taken: Sequence[TakenNotice], report: DeliveryReport) -> set[int]:
         """Write down what became of them; the ids that were still ours."""
         async with self._database.connection("recording what was delivered") as connection:
             rows = await connection.fetch(
                 _SQL["finish"],
                 [each.id for each in taken],
                 [each.tries for each in taken],
-                sorted(told.reached),
-                await storable(connection, told.error),
-                told.is_all,
-                told.is_any,
-                list(told.pauses),
-                list(told.are_over),
+                sorted(report.reached),
+                await storable(connection, report.error),
+                report.is_all,
+                report.is_any,
+                list(report.pauses),
+                list(report.are_over),
             )
         return {row["id"] for row in rows}
 

@@ -1,4 +1,4 @@
-"""One-time initialisation: which SKUs of the listing have a turn, and what became of them."""
+"""One-time initialisation: which SKUs of the listing are queued, and what became of them."""
 
 import json
 from collections.abc import AsyncGenerator, Sequence
@@ -27,7 +27,7 @@ _COUNT_TIMEOUT_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """A sync that is open. `is_marked`: all of the listing has been given its turn; `is_new`: it begins now."""
+    """A sync that is open. `is_marked`: all of the listing has been queued; `is_new`: it begins now."""
 
     number: int
     started_at: datetime
@@ -150,7 +150,7 @@ class Syncs:
             return RefusedSkus(0, ())
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
-        """Give these SKUs a turn; return how many did not have one, nor had had it. Safe to repeat."""
+        """Queue these SKUs; return how many were neither queued nor sent before. Safe to repeat."""
         rows = [
             {
                 "sku": sku,
@@ -176,7 +176,7 @@ class Syncs:
             await connection.execute(_SQL["end_marking"], run.number, listed, timeout=_COUNT_TIMEOUT_S)
 
     async def progress(self, run: SyncRun) -> SyncProgress:
-        """How far it is; a pass over the SKUs whose turn is to come."""
+        """How far it is; a pass over the SKUs that are still queued."""
         row = await self._database.fetch_one(
             f"{self.channel}: looking at a sync", _SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S
         )

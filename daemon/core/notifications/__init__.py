@@ -57,8 +57,8 @@ def render(
     zone: tzinfo,
     titles: Mapping[str, str] = MappingProxyType({}),
 ) -> Notification:
-    """Write one notice; times are told in `zone`, `titles` are the channels' names for people. A kind
-    that is not known yet is told by its name and data."""
+    """Write one notice; times are written in `zone`, `titles` are the channels' names for people. A kind
+    that is not known yet is written by its name and data."""
     words = Words(_TABLES[language], channel, titles)
     facts = NoticeData(data, zone)
     title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)

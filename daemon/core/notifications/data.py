@@ -25,7 +25,7 @@ def tame(value: object, most: int = LONGEST_WORDS) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NoticeData:
-    """A notice's data; times are told in `zone`."""
+    """A notice's data; times are written in `zone`."""
 
     data: Mapping[str, Any]
     zone: tzinfo

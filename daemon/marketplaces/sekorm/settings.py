@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 from daemon.settings import ChannelSettings, rules
 
 MOST_PER_CALL = 200
-"""The document gives no limit. So many rows stay below 250 kB even when all of their characters have to be
+"""The document gives no limit. This many rows stay below 250 kB even when all of their characters have to be
 percent-encoded, and one answer for a whole call says nothing of its rows: the fewer, the less is in doubt."""
 
 

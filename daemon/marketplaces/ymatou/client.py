@@ -218,7 +218,7 @@ class YmatouClient:
         """Nonce, time and signature are this attempt's own; what is signed is sent."""
         settings = self._settings
         auth_code = settings.auth_code.get_secret_value()
-        # GMT+8, whatever the machine's zone.
+        # GMT+8, in every zone that the machine may be set to.
         timestamp = (self._clock.now() + _BEIJING).isoformat(" ", "seconds")[:19]
         nonce = secrets.token_hex(16)
         parameters = {

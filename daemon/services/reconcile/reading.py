@@ -185,7 +185,7 @@ class ReadRun:
 
 
 class AssertRun:
-    """Where numbers can't be verified: what changed on the day is sent again, whatever was acknowledged."""
+    """Where numbers can't be verified: what changed on the day is sent again, even if it was acknowledged."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -62,7 +62,7 @@ class Claims:
     ) -> Claim:
         """Claim up to `limit` due rows, urgent ones first; what is claimed is committed when this returns.
 
-        `is_sync`: rows whose turn in a sync it is, instead of those that are due. `take_on` is told of the claim as
+        `is_sync`: rows that are queued for a sync, instead of those that are due. `take_on` gets the claim as
         soon as it is committed. Raises TableLocked when the ERP has a table of the listing locked, and
         StoreUnavailable when the commit's fate is unknown, too: nothing of the claim may be sent then.
         """

@@ -72,7 +72,7 @@ class Outcomes:
         return is_above
 
     async def end_sync(self) -> tuple[int | None, bool]:
-        """End the channel's sync if every SKU has had its turn: its number, or None; and whether one is still open."""
+        """End the channel's sync if no SKU is queued any more: its number, or None; and whether one is still open."""
         async with self._database.connection(f"{self.channel}: ending a sync") as connection:
             row = await connection.fetchrow(_SQL["end_sync"], self.channel)
         assert row is not None

@@ -95,7 +95,7 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """How long until the next row is due (negative: since when it is), and until the next has its turn in a sync; None:
+    """How long until the next row is due (negative: since when it is), and until the next of a sync; None:
     there is none, or the channel is paused."""
 
     change: timedelta | None = None

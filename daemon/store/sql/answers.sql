@@ -128,7 +128,7 @@ RETURNING d.sku;
 SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: channel_state
--- For `status`: the sync that is open and how many SKUs still have a turn in it, the last reconcile that is over, and how
+-- For `status`: the sync that is open and how many SKUs are still queued for it, the last reconcile that is over, and how
 -- many differences are open.
 SELECT s.started_at AS sync_since, s.total AS sync_total,
        (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = c.channel AND d.sync_at IS NOT NULL) AS sync_left,

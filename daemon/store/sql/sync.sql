@@ -9,7 +9,7 @@ UNION ALL
 SELECT r.id, r.started_at, r.state = 'sending', false FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished';
 
 -- name: mark_sync
--- Gives SKUs a turn: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
+-- Queues SKUs for a sync: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
 -- wait for what is wrong with them to change), in flight, or acknowledged since. A SKU that no change makes urgent and
 -- that the partner has never acknowledged goes in the sync alone: it would have a call of its own otherwise.
 WITH listed AS (

@@ -6,4 +6,5 @@ from daemon.core.types import ChannelName
 
 SEKORM: Final = ChannelName("sekorm")
 YMATOU: Final = ChannelName("ymatou")
+WEBHOOK: Final = ChannelName("webhook")
 CHANNELS: Final = (SEKORM, YMATOU)

@@ -20,7 +20,7 @@ from daemon.simulator.marketplaces.sekorm import SekormShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.acceptance import oracle
 from tests.acceptance.replica import LOOK_S, Done, Replica, command
-from tests.channels import SEKORM, YMATOU
+from tests.channels import SEKORM, WEBHOOK, YMATOU
 from tests.conftest import Database
 
 IS_LONG: Final = os.environ.get("STOCKRELAY_LONG_TESTS") == "1"
@@ -202,14 +202,17 @@ class Stage:
         assert isinstance(answer, dict)
         return answer
 
-    async def wanted(self) -> dict[ChannelName, dict[Key, int]]:
+    async def wanted(
+        self, channels: Collection[ChannelName] = (SEKORM, YMATOU)
+    ) -> dict[ChannelName, dict[Key, int]]:
         """Return what the ERP lists now, channel by channel."""
-        wanted: dict[ChannelName, dict[Key, int]] = {SEKORM: {}, YMATOU: {}}
+        wanted: dict[ChannelName, dict[Key, int]] = {SEKORM: {}, YMATOU: {}, WEBHOOK: {}}
         for row in await self.erp.fetch("SELECT sku, part_no, brand, on_hand FROM erp.stock"):
             number = max(row["on_hand"], 0)
             wanted[SEKORM][row["part_no"], row["brand"]] = number
             wanted[YMATOU][row["sku"]] = number
-        return wanted
+            wanted[WEBHOOK][row["part_no"]] = number
+        return {name: wanted[name] for name in channels}
 
     async def converged(
         self,
@@ -220,8 +223,9 @@ class Stage:
         """Wait until ERP, ledger and partners agree and nothing is left to do; return the seconds it took."""
         began = time.monotonic()
         while True:
-            wanted = {name: numbers for name, numbers in (await self.wanted()).items() if name in channels}
-            difference = await oracle.unconverged(self.erp, self.simulator, wanted, spared)
+            difference = await oracle.unconverged(
+                self.erp, self.simulator, await self.wanted(channels), spared
+            )
             if difference is None:
                 return time.monotonic() - began
             if time.monotonic() - began > timeout:

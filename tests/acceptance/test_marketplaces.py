@@ -2,16 +2,24 @@
 
 import asyncio
 import json
+import typing
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from daemon.simulator import Key
+import pytest
+
+from daemon.simulator import Garbage, Key, Simulator
+from daemon.simulator.faults import FAULT
 from daemon.simulator.marketplaces.webhook import WebhookShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
+from tests.acceptance import oracle
 from tests.acceptance.forked import FAULTS
 from tests.acceptance.harness import SETTINGS, Stage, toml
 from tests.acceptance.replica import Replica, command
-from tests.channels import SEKORM, YMATOU
+from tests.acceptance.writers import writing
+from tests.channels import SEKORM, WEBHOOK, YMATOU
 
 _STUB: Final = """
 import sys
@@ -20,6 +28,18 @@ from tests.marketplaces import stub
 stub.register()
 """
 _OSAKA: Final = "osaka"
+_SKUS: Final = 200
+_SHAPES: Final = typing.get_args(Garbage.model_fields["shape"].annotation)
+_FAULTS: Final[Sequence[Mapping[str, Any]]] = [
+    {"kind": "delay", "seconds": 0.3},
+    {"kind": "delay_after", "seconds": 3.0},
+    {"kind": "reset_before"},
+    {"kind": "reset_after"},
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 502, "apply": True},
+    {"kind": "throttle", "times": 2},
+    *({"kind": "garbage", "shape": shape} for shape in _SHAPES),
+]
 
 
 async def test_two_shops_at_one_marketplace_and_another_go_on_while_one_shop_is_in_trouble(
@@ -54,6 +74,31 @@ async def test_two_shops_at_one_marketplace_and_another_go_on_while_one_shop_is_
     assert not simulator.state.of(YMATOU).keys() & held.keys(), "the shops' numbers were mixed up"
 
 
+def _only_webhooks(stage: Stage, *shops: str) -> None:
+    """Configure these webhooks as the only channels."""
+    plain = {name: values for name, values in SETTINGS.items() if name in {"debounce", "run", "ops", "log"}}
+    channels = {
+        f"channels.{shop}": {
+            **SETTINGS["channel"],
+            "base_url": f"{stage.simulator.url}/webhook/{shop}",
+            "secret": stage.simulator.settings.of(WebhookShop, shop).secret,
+            "listing": "SELECT sku, part_no AS external_id, on_hand AS quantity FROM erp.stock",
+        }
+        for shop in shops
+    }
+    stage.config.write_text(
+        toml(
+            {
+                "database": {"dsn": stage.database.dsn},
+                "[watch]": {"table": "erp.stock", "sku": "sku"},
+                **plain,
+                "reconcile": {"settle_s": 0.1},
+                **channels,
+            }
+        )
+    )
+
+
 async def _answer(config: Path, code: str, *words: str) -> Any:  # noqa: ANN401 - JSON
     done = await command(config, *words, "--json", **{FAULTS: code})
     assert done.code == 0, done
@@ -67,28 +112,7 @@ async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_
     simulator.configure(stage.partners.with_shop("stub", "webhook"))
     code = tmp_path / "stub.py"
     code.write_text(_STUB.format(root=str(Path(__file__).parents[2])), "utf-8")
-    plain = {name: values for name, values in SETTINGS.items() if name in {"debounce", "run", "ops", "log"}}
-    channels = {
-        f"channels.{shop}": {
-            **SETTINGS["channel"],
-            "base_url": f"{simulator.url}/webhook/{shop}",
-            "secret": simulator.settings.of(WebhookShop, shop).secret,
-            "listing": "SELECT sku, part_no AS external_id, on_hand AS quantity FROM erp.stock",
-        }
-        for shop in ("stub", "webhook")
-    }
-    watch = {"[watch]": {"table": "erp.stock", "sku": "sku"}}
-    stage.config.write_text(
-        toml(
-            {
-                "database": {"dsn": stage.database.dsn},
-                **watch,
-                **plain,
-                "reconcile": {"settle_s": 0.1},
-                **channels,
-            }
-        )
-    )
+    _only_webhooks(stage, "stub", "webhook")
     await stage.fill(5)
     migrated = await command(stage.config, "migrate", **{FAULTS: str(code)})
     assert migrated.code == 0, migrated
@@ -112,3 +136,39 @@ async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_
     assert list(explained["channels"]) == ["stub"]
     night = (await _answer(stage.config, str(code), "reconcile", "--channel", "stub"))["channels"]["stub"]
     assert (night["method"], night["incomplete"]) == ("assert", None)
+
+
+@pytest.mark.timeout(120)
+async def test_a_webhook_loses_nothing_to_kills_and_to_every_answer_that_goes_wrong(stage18: Stage) -> None:
+    stage, simulator = stage18, stage18.simulator
+    _only_webhooks(stage, "webhook")
+    await stage.fill(_SKUS)
+    await stage.migrate()
+    replica = stage.replica()
+    await replica.start()
+    await replica.wait_for("doorbell.listening")
+    await stage.converged(channels=[WEBHOOK])
+    since = replica.mark()
+    for number, fault in enumerate(_FAULTS):
+        simulator.faults.add(
+            FAULT.validate_python({**fault, "probability": 0.04, "seed": stage.seed + number})
+        )
+    async with writing(stage.database.dsn, _SKUS, stage.random, per_s=200) as load:
+        for _ in range(2):
+            before = len(simulator.journal)
+            await simulator.wait_until(partial(_has_grown, simulator, before + 150), timeout=30)
+            await replica.kill()
+            await replica.start()
+    simulator.faults.clear()
+    await stage.converged(channels=[WEBHOOK], timeout=60)
+    assert load.changes > 0
+    assert replica.find("dispatch.attempts_rescued", since=since), "no kill hit a request in flight"
+    finding = oracle.judge(
+        simulator.journal, await oracle.attempts(stage.erp), SETTINGS["channel"]["settle_s"]
+    )
+    assert finding.doubts > 0
+    assert simulator.stats.overlaps == []
+
+
+def _has_grown(simulator: Simulator, entries: int) -> bool:
+    return len(simulator.journal) >= entries

@@ -1,4 +1,4 @@
-"""A partner that costs next to nothing: the least of HTTP that the daemon's client needs."""
+"""A marketplace that costs next to nothing: the least of HTTP that the daemon's client needs."""
 
 import asyncio
 from abc import ABC, abstractmethod

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from bench.captures import LISTING, OURS, make_stock
-from bench.partner import PartnerEnd, partner_end
+from bench.marketplaces import SimulatedMarketplaces, simulated_marketplaces
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.programs import BenchError, Program, answer_of
 from bench.results import Promise, Result, row
@@ -24,7 +24,7 @@ async def measure(place: Place) -> Result:
     rate: dict[str, list[float]] = {"bare": [], "ours": []}
     cpu: dict[str, list[float]] = {"bare": [], "ours": []}
     async with AsyncExitStack() as stack:
-        end = await stack.enter_async_context(partner_end())
+        end = await stack.enter_async_context(simulated_marketplaces())
         writer = await stack.enter_async_context(connected(dsn))
         await make_stock(writer, OURS, skus)
         setup = stack.enter_context(
@@ -71,14 +71,18 @@ def rate_of(journal: list[dict[str, float]], skus: int) -> float:
     return (skus - 1) / (max(times) - min(times))
 
 
-async def _bare(end: PartnerEnd, _writer: Connection, _daemon: Program, skus: int, number: int) -> float:
+async def _bare(
+    end: SimulatedMarketplaces, _writer: Connection, _daemon: Program, skus: int, number: int
+) -> float:
     """Return the processor time it took, in seconds."""
     words = ("-m", "bench.bare", "drain", end.url, str(skus), str(CONCURRENCY), str(number))
     answer = await answer_of(words, _LONGEST_S)
     return float(answer["cpu_s"])
 
 
-async def _ours(end: PartnerEnd, writer: Connection, daemon: Program, skus: int, number: int) -> float:
+async def _ours(
+    end: SimulatedMarketplaces, writer: Connection, daemon: Program, skus: int, number: int
+) -> float:
     """Return the processor time it took, from the change in the ERP to the last outcome written, in seconds."""
     before = daemon.cpu_s
     await writer.execute("UPDATE erp.stock SET on_hand = $1", number)

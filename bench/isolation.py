@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from bench.captures import LISTING, OURS, make_stock
-from bench.partner import PartnerEnd, partner_end
+from bench.marketplaces import SimulatedMarketplaces, simulated_marketplaces
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.results import Promise, Result, Row
 from daemon.simulator import SimulatorSettings
@@ -36,7 +36,7 @@ async def measure(place: Place) -> Result:
     blocks = max(2, round(_BLOCKS * place.size.scale))
     found: dict[str, list[float]] = {_CALM: [], _SLOW: [], _LOCKED: []}
     async with AsyncExitStack() as stack:
-        end = await stack.enter_async_context(partner_end())
+        end = await stack.enter_async_context(simulated_marketplaces())
         writer = await stack.enter_async_context(connected(dsn))
         locker = await stack.enter_async_context(connected(dsn))
         await make_stock(writer, OURS, _SKUS)
@@ -82,7 +82,7 @@ async def _trouble(trouble: str, writer: Connection, locker: Connection) -> Asyn
     await asyncio.sleep(0.5)
 
 
-async def _block(writer: Connection, end: PartnerEnd, block: int) -> list[float]:
+async def _block(writer: Connection, end: SimulatedMarketplaces, block: int) -> list[float]:
     """Return the milliseconds from commit to request of one block; every other SKU is the trouble's first change."""
     first = 1 + block * (_BLOCK + 1) % (_SKUS - _BLOCK - 1)
     await writer.execute("UPDATE erp.stock SET on_hand = 1000 WHERE on_hand = 0")

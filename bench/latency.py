@@ -1,4 +1,4 @@
-"""From a commit in the ERP to the request at the partner, with nothing else to do."""
+"""From a commit in the ERP to the request at the marketplace, with nothing else to do."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from bench.captures import LISTING, OURS, make_stock, make_textbook
-from bench.partner import PartnerEnd, partner_end
+from bench.marketplaces import SimulatedMarketplaces, simulated_marketplaces
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.programs import BenchError, running
 from bench.results import Promise, Result, Row
@@ -29,7 +29,7 @@ async def measure(place: Place) -> Result:
     blocks = max(2, round(CHANGES * place.size.scale / _BLOCK))
     found: dict[str, list[list[float]]] = {_BARE: [], OURS: []}
     async with AsyncExitStack() as stack:
-        end = await stack.enter_async_context(partner_end())
+        end = await stack.enter_async_context(simulated_marketplaces())
         writer = await stack.enter_async_context(connected(dsn))
         for schema in (_BARE, OURS):
             await make_stock(writer, schema, _SKUS)
@@ -49,7 +49,7 @@ async def measure(place: Place) -> Result:
     rows, ratios = _compare(found)
     return Result(
         NAME,
-        "commit to request at the partner, idle, debounce 0",
+        "commit to request at the marketplace, idle, debounce 0",
         f"{blocks * _BLOCK} single changes, 15 to 25 ms apart; {CONDITIONS}",
         rows,
         [
@@ -59,7 +59,7 @@ async def measure(place: Place) -> Result:
     )
 
 
-async def _ready(writer: Connection, end: PartnerEnd) -> None:
+async def _ready(writer: Connection, end: SimulatedMarketplaces) -> None:
     """Let both send one number first: the bare loop has to listen, and connections are made with the first."""
     deadline = time.monotonic() + _ARRIVE_S
     for schema in (_BARE, OURS):
@@ -72,7 +72,7 @@ async def _ready(writer: Connection, end: PartnerEnd) -> None:
     await asyncio.sleep(0.5)
 
 
-async def _block(writer: Connection, end: PartnerEnd, schema: str) -> list[float]:
+async def _block(writer: Connection, end: SimulatedMarketplaces, schema: str) -> list[float]:
     """Return the milliseconds of one block of changes."""
     await end.reset()
     committed: dict[str, float] = {}

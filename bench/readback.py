@@ -2,7 +2,7 @@
 
     python -m bench.readback [SKUS]
 
-`stockrelay reconcile --channel ymatou` runs as an operator runs it, against a light partner in a process of its own
+`stockrelay reconcile --channel ymatou` runs as an operator runs it, against a light marketplace in a process of its own
 that makes each page up. Ten numbers differ and three SKUs are not there, so that both looks are taken.
 """
 
@@ -79,7 +79,7 @@ class _Pages(Answering):
         }
 
 
-async def partner(port: int, skus: int) -> None:
+async def marketplace(port: int, skus: int) -> None:
     """Serve until the process is ended."""
     server = await asyncio.get_running_loop().create_server(lambda: _Pages(skus), "127.0.0.1", port)
     await server.serve_forever()
@@ -97,9 +97,9 @@ async def measure(skus: int) -> None:
         day = datetime.now(UTC).date() - timedelta(days=2)
         words = (
             "-c",
-            f"import asyncio; from bench.readback import partner; asyncio.run(partner({port}, {skus}))",
+            f"import asyncio; from bench.readback import marketplace; asyncio.run(marketplace({port}, {skus}))",
         )
-        async with running("partner", words) as program:
+        async with running("marketplace", words) as program:
             await _is_up(port)
             began = time.perf_counter()
             out, peak = await _command(
@@ -198,7 +198,7 @@ async def _is_up(port: int) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             if time.monotonic() > deadline:
-                raise BenchError("the partner did not start") from None
+                raise BenchError("the marketplace did not start") from None
             await asyncio.sleep(0.05)
         else:
             writer.close()

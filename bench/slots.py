@@ -9,7 +9,7 @@ import psutil
 
 from bench.captures import LISTING, OURS, make_stock
 from bench.drain import rate_of, written
-from bench.partner import partner_end
+from bench.marketplaces import simulated_marketplaces
 from bench.place import CONDITIONS, Connection, Place, connected, daemon_setup
 from bench.programs import BenchError, Program
 from bench.results import Result, row
@@ -33,7 +33,7 @@ async def measure(place: Place) -> Result:
         name = f"{replicas} replica{'s' if replicas > 1 else ''}"
         dsn = place.database(f"{NAME}_{replicas}")
         async with AsyncExitStack() as stack:
-            end = await stack.enter_async_context(partner_end())
+            end = await stack.enter_async_context(simulated_marketplaces())
             writer = await stack.enter_async_context(connected(dsn))
             await make_stock(writer, OURS, skus)
             setup = stack.enter_context(
@@ -59,7 +59,7 @@ async def measure(place: Place) -> Result:
     return Result(
         NAME,
         f"drain of {skus:,} SKUs, one channel, {CONCURRENCY} requests at a time in each replica",
-        f"daemons, database, partner and writer on the same cores; {CONDITIONS}",
+        f"daemons, database, marketplace and writer on the same cores; {CONDITIONS}",
         [row(name, "push/s", values, rate[first]) for name, values in rate.items()]
         + [
             row(f"{name}: PostgreSQL's processor time a push", "µs", cost[name], cost[first]) for name in cost

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.captures import LISTING, OURS, PLAIN, ROWS, TEXTBOOK, all_three
-from bench.partner import partner_end
+from bench.marketplaces import simulated_marketplaces
 from bench.place import CONDITIONS, Connection, Place, daemon_setup
 from bench.programs import BenchError
 from bench.results import Promise, Result, row
@@ -28,7 +28,7 @@ async def measure(place: Place) -> Result:
     rows = int(ROWS * max(place.size.scale, 0.1))
     found: dict[str, list[float]] = {name: [] for name in (PLAIN, TEXTBOOK, OURS, _DAEMON)}
     async with AsyncExitStack() as stack:
-        end = await stack.enter_async_context(partner_end())
+        end = await stack.enter_async_context(simulated_marketplaces())
         setup = stack.enter_context(daemon_setup(dsn, end.url, LISTING))
         connection = await stack.enter_async_context(all_three(dsn, setup, rows))
         for number in range(place.size.rounds):

@@ -1,6 +1,6 @@
 """One line on standard output for each event: JSON for machines, columns for a person at a terminal.
 
-The line is made in one processor, because a line is written for every push. What a partner or the ERP wrote
+The line is made in one processor, because a line is written for every push. What a marketplace or the ERP wrote
 into a field cannot begin a line of its own, and a registered secret is masked wherever it stands.
 """
 

@@ -78,7 +78,7 @@ class Watching:
                     live.follow("stockrelay_token_remaining_seconds", remaining_s, name)
                 case SignsRequests(clock_offset):
                     follow = partial(_seconds, clock_offset)
-                    live.follow("stockrelay_partner_clock_offset_seconds", follow, name)
+                    live.follow("stockrelay_marketplace_clock_offset_seconds", follow, name)
                 case _ as unknown:
                     assert_never(unknown)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from daemon.app import connect_options, guard_rule, listings, problems_of
-from daemon.check import coverage, listing, notify, partner, privacy, schema, server, watches
+from daemon.check import coverage, listing, marketplace, notify, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
 from daemon.core.errors import ConfigError, StockrelayError
@@ -39,7 +39,7 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[F
     privacy.check_files(findings, exposed)
     is_ready = False
     async with AsyncExitStack() as stack:
-        tokens: _Tokens = partner.passing_tokens
+        tokens: _Tokens = marketplace.passing_tokens
         connection = await stack.enter_async_context(server.connected(findings, settings))
         if connection is None:
             _skip_database(findings, settings)
@@ -56,7 +56,7 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[F
             findings.skip(
                 server.CONNECTION if connection is None else schema.SCHEMA, *coverage.names(settings)
             )
-        await _check_partners(findings, settings, clients)
+        await _check_marketplaces(findings, settings, clients)
     notify.check_notify(findings, settings)
     return findings.results
 
@@ -147,7 +147,7 @@ async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> _Tokens:
         await database.open()
     except StockrelayError:
         # It answered a moment ago; a token can be proven without it.
-        return partner.passing_tokens
+        return marketplace.passing_tokens
     return partial(Tokens, database)
 
 
@@ -157,7 +157,7 @@ def _clients(findings: Findings, settings: Settings, tokens: _Tokens) -> dict[Ch
         try:
             built[name] = spec_of(channel).client(name, channel, partial(tokens, name))
         except ConfigError as error:
-            findings.failed(f"partner {name}", str(error), f"check channels.{name}.ca_file")
+            findings.failed(f"marketplace {name}", str(error), f"check channels.{name}.ca_file")
     return built
 
 
@@ -173,13 +173,15 @@ async def _check_listings(findings: Findings, settings: Settings, inspector: Ins
             )
 
 
-async def _check_partners(findings: Findings, settings: Settings, clients: dict[ChannelName, Client]) -> None:
+async def _check_marketplaces(
+    findings: Findings, settings: Settings, clients: dict[ChannelName, Client]
+) -> None:
     """All at once: one that does not answer takes its time."""
     channels = settings.enabled_channels()
 
     async def look(name: ChannelName, client: Client) -> Findings:
         its_findings = Findings()
-        await partner.check_partner(its_findings, client, channels[name].base_url)
+        await marketplace.check(its_findings, client, channels[name].base_url)
         return its_findings
 
     for each in await asyncio.gather(*(look(name, client) for name, client in clients.items())):

@@ -204,7 +204,7 @@ def _doubts(tally: Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[
         (
             whole.names_alike.many,
             f"pairs of identifiers differ only by blanks or capitals, such as {'; '.join(whole.names_alike.some)}",
-            "to us they are different: if the partner takes them for one, it keeps the number that was sent last",
+            "to us they are different: if the marketplace takes them for one, it keeps the number that was sent last",
         ),
         (
             tally.fractional.many,
@@ -214,7 +214,7 @@ def _doubts(tally: Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[
         (
             tally.blank.many,
             f"SKUs or their identifiers have blanks at the ends, such as {', '.join(tally.blank.some)}",
-            "to a partner they are other names: correct the ERP, or use btrim(...) in the listing and in watch.sku",
+            "to a marketplace they are other names: correct the ERP, or use btrim(...) in the listing and in watch.sku",
         ),
         (
             whole.alike.many,
@@ -277,7 +277,7 @@ def _unsent(tally: Tally, listing: ChannelListing) -> Sequence[_Counted]:
         ),
         (
             tally.refused.many,
-            f"SKUs have identifiers that the partner refuses, such as {'; '.join(tally.refused.some)}",
+            f"SKUs have identifiers that the marketplace refuses, such as {'; '.join(tally.refused.some)}",
             "they are parked, not sent: correct them in the ERP, or leave them out of the listing",
         ),
     )

@@ -67,8 +67,8 @@ def _judge_server(findings: Findings, server: ServerInfo) -> None:
         findings.warn(
             ENCODING,
             f"{server.encoding}, not UTF8",
-            "partners' words are kept with what it lacks escaped; SKUs and identifiers that are no text in it are not "
-            "sent",
+            "marketplaces' words are kept with what it lacks escaped; SKUs and identifiers that are no text in it are "
+            "not sent",
         )
 
 

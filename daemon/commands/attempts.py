@@ -66,15 +66,15 @@ def attempts(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show what was sent, and what the partners said.
+    """Show what was sent, and what the marketplaces said.
 
     The newest first. An attempt stands here when its outcome is known.
 
     \b
-    applied   the partner acknowledged it
-    refused   the partner refused this SKU
-    trouble   the partner refused the channel, not the SKU
-    not_sent  nothing reached the partner
+    applied   the marketplace acknowledged it
+    refused   the marketplace refused this SKU
+    trouble   the marketplace refused the channel, not the SKU
+    not_sent  nothing reached the marketplace
     unknown   no clear answer: it may have arrived, or may yet arrive
     gone      a 0 for a SKU that left the listing was refused: it is not offered
 

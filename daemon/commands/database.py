@@ -67,7 +67,7 @@ def adopt(source: SettingsSource, *, as_json: bool) -> None:
         return
     click.echo(
         f"adopted: the database with system identifier {answer['system_identifier']} is pushed from now on; every "
-        f"number is confirmed with the partners, {answer['confirmed_per_s']:g} per second"
+        f"number is confirmed with the marketplaces, {answer['confirmed_per_s']:g} per second"
     )
 
 

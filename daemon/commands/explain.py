@@ -55,7 +55,7 @@ def explain(source: SettingsSource, sku: str, *, channel: str | None, attempts: 
     """Tell why a marketplace shows what it shows for SKU.
 
     For each channel, in order: the ERP's number now, the listing's row and what is made of it, what the ledger
-    knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the partner's words,
+    knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the marketplace's words,
     what reconcile saw, and what happens next, by the rules that the daemon goes by.
 
     SKU is the ERP's name. A marketplace's own name of it is taken, too. Reads only, and
@@ -202,7 +202,7 @@ def _is_known(facts: Facts) -> bool:
 async def _namesake(
     answers: "Answers", listings: "dict[ChannelName, ChannelListing]", asked: Sku
 ) -> tuple[Sku, str]:
-    """The SKU that a partner knows by that name. Raises StockrelayError with what may have been meant."""
+    """The SKU that a marketplace knows by that name. Raises StockrelayError with what may have been meant."""
     from daemon.store.refused import TOO_LONG, cut, is_too_long
 
     if is_too_long(asked):

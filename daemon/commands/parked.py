@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def parked() -> None:
     """Look at SKUs that wait for a person.
 
-    A SKU is parked when it cannot be sent: the partner refuses it, its identifiers or its number are wrong, or it
+    A SKU is parked when it cannot be sent: the marketplace refuses it, its identifiers or its number are wrong, or it
     keeps failing while others pass. It does not hold up others. A change of its row in the listing (other
     identifiers, one row instead of two, a number instead of NULL) tries it again by itself.
     """

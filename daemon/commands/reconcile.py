@@ -153,7 +153,7 @@ async def _one(
     *,
     is_dry: bool,
 ) -> dict[str, Any]:
-    from daemon.services.reconcile import PartnerSilent
+    from daemon.services.reconcile import MarketplaceUnavailable
 
     runs, lease = reconciler.runs, reconciler.limits.lease
     run = await runs.begin_by_hand(reconciler.channel, day, holder, lease, is_dry=is_dry)
@@ -166,10 +166,10 @@ async def _one(
         )
     except LeaseLost:
         raise
-    except PartnerSilent as error:
+    except MarketplaceUnavailable as error:
         await runs.release(run)
         raise StockrelayError(
-            f"the partner gave no answer: {error}; the daemon goes on with this run by itself"
+            f"the marketplace gave no answer: {error}; the daemon goes on with this run by itself"
         ) from error
     except BaseException:
         if not is_dry:
@@ -250,7 +250,7 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
         for chunk in answer["unnamed_chunks"]:
             print_line(
                 f"chunk {chunk['chunk']}: something differs in {chunk['skus']} SKUs from {chunk['first_sku']} to "
-                f"{chunk['last_sku']}; the partner says: {chunk['words']}"
+                f"{chunk['last_sku']}; the marketplace says: {chunk['words']}"
             )
         for name, many in answer["more"].items():
             click.echo(f"and {many} more {name.replace('_', ' ')}")

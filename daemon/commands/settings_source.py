@@ -133,7 +133,7 @@ def local_time(settings: "Settings", time: str) -> str:
 
 
 def print_line(line: str) -> None:
-    """Print one line that may hold foreign text: a SKU, a partner's answer, an operator's reason."""
+    """Print one line that may hold foreign text: a SKU, a marketplace's answer, an operator's reason."""
     from daemon.logs import visible
 
     click.echo(visible(line))

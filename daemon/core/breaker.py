@@ -6,7 +6,7 @@
       |                                            +-----------------------------+   |
       |                                              anything but an answer          |
       +------------------------------------------------------------------------------+
-                                     applied or refused: the partner answers
+                                     applied or refused: the marketplace answers
 
 Many requests are in flight when it opens, and their results arrive afterwards, some much later. Each
 request therefore carries a ticket, the breaker's turn at the time it was sent. Every opening, probe and
@@ -30,7 +30,7 @@ UNLIMITED: Final = 2**31 - 1
 LONGEST_WAIT: Final = timedelta(minutes=5)
 UNKNOWNS_TO_OPEN: Final = 10
 SKUS_TO_OPEN: Final = 2
-"""One SKU that the partner chokes on must not stop the channel."""
+"""One SKU that the marketplace chokes on must not stop the channel."""
 PROBE_LOST_AFTER: Final = timedelta(seconds=60)
 """A probe whose result never came (its sender died) does not keep the channel shut."""
 
@@ -53,14 +53,14 @@ class _Pace(StrEnum):
     """How eagerly an open channel is tried again: by what it takes to mend it."""
 
     PERSON = "person"
-    PARTNER = "partner"
+    MARKETPLACE = "marketplace"
     NETWORK = "network"
     SILENCE = "silence"
 
 
 _SPANS: Final = {
     _Pace.PERSON: (timedelta(seconds=30), LONGEST_WAIT),
-    _Pace.PARTNER: (timedelta(seconds=1), timedelta(seconds=60)),
+    _Pace.MARKETPLACE: (timedelta(seconds=1), timedelta(seconds=60)),
     _Pace.NETWORK: (timedelta(seconds=0.5), timedelta(seconds=30)),
     _Pace.SILENCE: (timedelta(seconds=1), timedelta(seconds=60)),
 }
@@ -170,7 +170,7 @@ def _pace(outcome: Outcome) -> _Pace:
     if outcome.trouble is None:
         return _Pace.SILENCE
     if outcome.trouble is Trouble.THROTTLED:
-        return _Pace.PARTNER
+        return _Pace.MARKETPLACE
     if outcome.trouble is Trouble.UNREACHABLE:
         return _Pace.NETWORK
     return _Pace.PERSON

@@ -10,7 +10,7 @@ RETRY_BASE: Final = timedelta(seconds=1)
 RETRY_CAP: Final = timedelta(seconds=60)
 
 GONE: Final = "gone"
-"""A zero for identifiers that are no longer listed was refused: the partner does not offer them."""
+"""A zero for identifiers that are no longer listed was refused: the marketplace does not offer them."""
 
 
 class Conclusion(NamedTuple):
@@ -33,7 +33,7 @@ def conclude(
 ) -> Conclusion:
     """Return what to write, given how often in a row this SKU had ended unknown before (`failures`).
 
-    A SKU is parked when the partner refuses it, or when it has failed `park_after` times while others passed: then
+    A SKU is parked when the marketplace refuses it, or when it has failed `park_after` times while others passed: then
     the fault is its own, and not the channel's.
     """
     if outcome.kind is Kind.REFUSED:

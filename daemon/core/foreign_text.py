@@ -1,11 +1,11 @@
-"""Text from outside (a partner's words and names): what a database can't hold of it, and how that is shown instead."""
+"""Text from outside (a marketplace's words and names): what a database cannot hold of it, and what is shown instead."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
 def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """The same JSON without what no database's text can hold: NUL and lone surrogates, which a partner may send."""
+    """The same JSON without what no database's text can hold: NUL and lone surrogates, which a marketplace may send."""
     return _mapped(value, _whole)
 
 

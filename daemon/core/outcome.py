@@ -6,16 +6,16 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What is known of the partner's number after an attempt."""
+    """What is known of the marketplace's number after an attempt."""
 
     APPLIED = "applied"
-    """The partner acknowledged it."""
+    """The marketplace acknowledged it."""
     REFUSED = "refused"
-    """The partner refused this SKU for good: park it."""
+    """The marketplace refused this SKU for good: park it."""
     NOT_SENT = "not_sent"
-    """Nothing reached the partner: DNS, connect, TLS, or a lease no longer trusted."""
+    """Nothing reached the marketplace: DNS, connect, TLS, or a lease no longer trusted."""
     TROUBLE = "trouble"
-    """The partner refused the channel, not the SKU: no SKU loses attempts."""
+    """The marketplace refused the channel, not the SKU: no SKU loses attempts."""
     UNKNOWN = "unknown"
     """It may or may not have been applied, now or later: the SKU is in doubt."""
 
@@ -32,15 +32,15 @@ class Trouble(StrEnum):
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
     LISTING = "listing"
-    """Not the partner's: what is to be sent can't be read."""
+    """Not the marketplace's: what is to be sent can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The class of one attempt, with the partner's words.
+    """The class of one attempt, with the marketplace's words.
 
     `reason` is safe to log: no secret, no body, cut to 300 characters. `advice` tells the operator what to check.
-    `retry_after` is set when the partner asked to wait. `trouble` is set when `kind` is TROUBLE or NOT_SENT.
+    `retry_after` is set when the marketplace asked to wait. `trouble` is set when `kind` is TROUBLE or NOT_SENT.
     """
 
     kind: Kind

@@ -14,7 +14,7 @@ _NAMED_TWINS: Final = 3
 _LONGEST_NAME: Final = 60
 
 Problem = Callable[[Sequence[str | None]], str | None]
-"""Says why identifiers can never be sent to a partner, or None."""
+"""Says why identifiers can never be sent to a marketplace, or None."""
 
 
 class Delivery(NamedTuple):
@@ -74,7 +74,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The partner holds this number already, and nothing doubts it: send nothing."""
+    """The marketplace holds this number already, and nothing doubts it: send nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """It left the listing, and the partner holds zero or never heard of it."""
+    """It left the listing, and the marketplace holds zero or never heard of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
     if not is_carried and (wrong := _unreadable(listed)) is not None:
         return Park(wrong)
     if has_moved and not is_quiet_zero and not has_successor:
-        # The partner still offers it under the old identifiers: take it off sale there first.
+        # The marketplace still offers it under the old identifiers: take it off sale there first.
         assert delivery.identifiers is not None
         return _delist(delivery, delivery.identifiers)
     if is_carried:

@@ -1,4 +1,4 @@
-"""What a partner says of the numbers it holds: the answer to a comparison, and what is read back."""
+"""What a marketplace says of the numbers it holds: the answer to a comparison, and what is read back."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -18,10 +18,10 @@ _CHARACTERS: Final = 128
 class Comparison:
     """What became of one comparison.
 
-    `agrees` is True when the partner holds the same numbers, False when it says that they differ, None when its
+    `agrees` is True when the marketplace holds the same numbers, False when it says that they differ, None when its
     answer is no answer to the question. `outcome` says why then, and is APPLIED otherwise. `named`: the SKUs that the
-    answer names, in the order in which they were asked for; empty when it names none. `words`: the partner's answer,
-    safe to log, at most 300 characters.
+    answer names, in the order in which they were asked for; empty when it names none. `words`: the marketplace's
+    answer, safe to log, at most 300 characters.
     """
 
     agrees: bool | None
@@ -32,9 +32,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ReadSku:
-    """One SKU as the partner holds it. `identifier` is None where the partner has none. `quantity` is None where
-    it says no whole number, or none of 32 bits. `is_used` is False where the partner says that the SKU is switched off:
-    its number is held, but nothing is sold of it."""
+    """One SKU as the marketplace holds it. `identifier` is None where the marketplace has none. `quantity` is None
+    where it says no whole number, or none of 32 bits. `is_used` is False where the marketplace says that the SKU is
+    switched off: its number is held, but nothing is sold of it."""
 
     identifier: str | None
     quantity: int | None
@@ -44,7 +44,7 @@ class ReadSku:
 
 @dataclass(frozen=True, slots=True)
 class ReadPage:
-    """One page of what the partner holds. `total` counts products over all pages; `products` those of this page.
+    """One page of what the marketplace holds. `total` counts products over all pages; `products` those of this page.
 
     `set_aside` counts products and SKUs that are malformed, and `problem` says what is wrong with the first of them.
     """
@@ -59,8 +59,8 @@ class ReadPage:
 class ReadLimit:
     """What one reading of everything may cost, by the number of SKUs that the channel has itself.
 
-    A partner that says it has a billion products, and answers each page with the same ones, would otherwise fill the
-    ERP's disk. `numbers` and `pages` were kept before, by a run that goes on.
+    A marketplace that says it has a billion products, and answers each page with the same ones, would otherwise fill
+    the ERP's disk. `numbers` and `pages` were kept before, by a run that goes on.
     """
 
     def __init__(self, skus: int, numbers: int = 0, pages: int = 0) -> None:

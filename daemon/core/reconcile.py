@@ -13,17 +13,17 @@ REMEMBERED: Final = timedelta(days=7)
 
 
 class Difference(StrEnum):
-    """How the partner's number and the listing's differ."""
+    """How the marketplace's number and the listing's differ."""
 
-    PARTNER_DIFFERS = "partner_differs"
-    UNKNOWN_AT_PARTNER = "unknown_at_partner"
+    MARKETPLACE_DIFFERS = "marketplace_differs"
+    UNKNOWN_AT_MARKETPLACE = "unknown_at_marketplace"
     MISSING_IN_LISTING = "missing_in_listing"
-    """The partner sells what the listing does not have: never healed, since the number is unknown."""
+    """The marketplace sells what the listing does not have: never healed, since the number is unknown."""
     DUPLICATED_ID = "duplicated_id"
     """One identifier stands for two: telling a number would not say of which."""
 
 
-HEALED: Final = frozenset({Difference.PARTNER_DIFFERS, Difference.UNKNOWN_AT_PARTNER})
+HEALED: Final = frozenset({Difference.MARKETPLACE_DIFFERS, Difference.UNKNOWN_AT_MARKETPLACE})
 
 
 class DifferenceStatus(StrEnum):

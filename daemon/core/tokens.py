@@ -1,4 +1,4 @@
-"""A partner's access token, as those who keep it and those who use it know it."""
+"""A marketplace's access token, as those who keep it and those who use it know it."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta

@@ -1,8 +1,8 @@
-"""`stockrelay demo`: a sample ERP, both partners and the daemon, on this machine alone."""
+"""`stockrelay demo`: a sample ERP, both marketplaces and the daemon, on this machine alone."""
 
 
 async def run_demo(*, forever: bool = False, skus: int = 400, seed: int = 1) -> int:
-    """Show everything at work and return the exit code: 0 when ERP and both partners agree for every SKU.
+    """Show everything at work and return the exit code: 0 when ERP and both marketplaces agree for every SKU.
 
     `seed` makes the same catalogue and the same shop again. Raises StockrelayError when PostgreSQL cannot be
     started or the daemon ends by itself. See `show.play`.

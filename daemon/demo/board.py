@@ -20,7 +20,7 @@ _LINE_EVERY_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One channel at one moment. `behind`: products whose number the partner does not have yet."""
+    """One channel at one moment. `behind`: products whose number the marketplace does not have yet."""
 
     channel: ChannelName
     products: int

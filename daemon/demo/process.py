@@ -38,7 +38,7 @@ class LogSummary:
         return f"{counts} ({named})" if named else counts
 
 
-def configuration(dsn: str, url: str, partners: SimulatorSettings, rate_per_s: int) -> str:
+def configuration(dsn: str, url: str, marketplaces: SimulatorSettings, rate_per_s: int) -> str:
     """Return the daemon's TOML file for the sample ERP at `dsn` and the simulator at `url`."""
     watches = "\n".join(f'[[watch]]\ntable = "{table}"\nsku = "{sku}"\n' for table, sku in erp.WATCHES)
     return f"""\
@@ -55,8 +55,8 @@ lease_s = 5
 
 [channels.sekorm]
 base_url = "{url}/serviceGate"
-account = "{partners.of(SekormShop).account}"
-app_secret = "{partners.of(SekormShop).app_secret}"
+account = "{marketplaces.of(SekormShop).account}"
+app_secret = "{marketplaces.of(SekormShop).app_secret}"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''
@@ -65,9 +65,9 @@ listing = '''
 
 [channels.ymatou]
 base_url = "{url}"
-app_id = "{partners.of(YmatouShop).app_id}"
-app_secret = "{partners.of(YmatouShop).app_secret}"
-auth_code = "{partners.of(YmatouShop).auth_code}"
+app_id = "{marketplaces.of(YmatouShop).app_id}"
+app_secret = "{marketplaces.of(YmatouShop).app_secret}"
+auth_code = "{marketplaces.of(YmatouShop).auth_code}"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''

@@ -8,10 +8,10 @@ from daemon.core.types import ChannelName
 RENAME: Final = "rename"
 
 Key = tuple[str, ...]
-"""A partner's name of a product: its identifiers in the order of the channel's columns."""
+"""A marketplace's name of a product: its identifiers in the order of the channel's columns."""
 
 Holdings = dict[ChannelName, dict[Key, int]]
-"""The number of every product, by channel: what the ERP wants shown, or what a partner shows."""
+"""The number of every product, by channel: what the ERP wants shown, or what a marketplace shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A partner accepted a number. `at` is unix seconds."""
+    """A marketplace accepted a number. `at` is unix seconds."""
 
     at: float
     channel: ChannelName

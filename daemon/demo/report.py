@@ -20,10 +20,10 @@ def report(diary: Diary, verdicts: Sequence[ChannelVerdict]) -> Iterator[str]:
         yield from _channel(verdict)
     yield ""
     if all(verdict.agrees for verdict in verdicts):
-        yield "ERP and both partners agree for every SKU."
+        yield "ERP and both marketplaces agree for every SKU."
     else:
         wrong = sum(len(verdict.differences) + len(verdict.invented) for verdict in verdicts)
-        yield f"ERP and partners DISAGREE: {wrong} findings, see above."
+        yield f"ERP and marketplaces DISAGREE: {wrong} findings, see above."
 
 
 def _channel(verdict: ChannelVerdict) -> Iterator[str]:
@@ -31,15 +31,15 @@ def _channel(verdict: ChannelVerdict) -> Iterator[str]:
         f"{verdict.channel}: {verdict.changes} numbers changed, {verdict.writes} were sent"
         f" in {verdict.requests} requests, {verdict.coalesced} were coalesced"
     )
-    yield f"  commit to partner, stock-outs:    {_latency(verdict.stock_outs)}"
-    yield f"  commit to partner, all others:    {_latency(verdict.others)}"
+    yield f"  commit to marketplace, stock-outs:    {_latency(verdict.stock_outs)}"
+    yield f"  commit to marketplace, all others:    {_latency(verdict.others)}"
     if not verdict.differences:
         yield f"  {verdict.products} SKUs compared: equal"
     else:
         yield f"  {verdict.products} SKUs compared: {len(verdict.differences)} differ"
     for name, differences in (
-        ("the partner lacks", verdict.missing),
-        ("the partner still sells", verdict.extra),
+        ("the marketplace lacks", verdict.missing),
+        ("the marketplace still sells", verdict.extra),
         ("the numbers differ for", verdict.different),
     ):
         yield from _differences(name, differences)
@@ -63,7 +63,7 @@ def seconds(value: float) -> str:
 
 def _differences(name: str, differences: Sequence[Difference]) -> Iterator[str]:
     for key, wanted, held in differences[:_SHOWN]:
-        yield f"  {name} {' '.join(key)}: ERP {_number(wanted)}, partner {_number(held)}"
+        yield f"  {name} {' '.join(key)}: ERP {_number(wanted)}, marketplace {_number(held)}"
     if len(differences) > _SHOWN:
         yield f"  ... and {len(differences) - _SHOWN} more"
 

@@ -34,7 +34,7 @@ _SHOWN_WRITES: Final = 3
 
 
 async def play(*, forever: bool, skus: int, seed: int) -> int:
-    """Run the demo; return the exit code: 0 when ERP and both partners agree for every SKU.
+    """Run the demo; return the exit code: 0 when ERP and both marketplaces agree for every SKU.
 
     Ctrl-C ends it at once with exit code 130; with `forever`, the first Ctrl-C asks for the verdict.
     """
@@ -83,7 +83,9 @@ async def _play(skus: int, seed: int, stop: asyncio.Event | None) -> int:
         demo = Demo(console, connection, simulator, DaemonProcess(folder, _log_file()), seed)
         stack.push_async_callback(demo.process.close)
         async with demo.board.open():
-            demo.board.stage(f"PostgreSQL {server.major} runs on port {server.port}, both partners at {url}")
+            demo.board.stage(
+                f"PostgreSQL {server.major} runs on port {server.port}, both marketplaces at {url}"
+            )
             await demo.prepare(
                 configuration(server.dsn(), url, simulator.settings, max(200, skus // 10)), skus
             )
@@ -97,7 +99,7 @@ def _log_file() -> Path:
 
 
 class Demo:
-    """Brings shop, daemon and partners together, and looks at them from outside."""
+    """Brings shop, daemon and marketplaces together, and looks at them from outside."""
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class Demo:
         self.board = Board(console, self._look)
 
     async def prepare(self, config: str, skus: int) -> None:
-        """Fill the ERP, migrate, start the daemon and wait until both partners know everything."""
+        """Fill the ERP, migrate, start the daemon and wait until both marketplaces know everything."""
         self.board.stage(f"an ERP with {skus} products in {len(erp.WAREHOUSES)} warehouses")
         await self._connection.execute(erp.schema_sql())
         await erp.fill(self._connection, make_catalogue(skus, self._seed), self._seed)
@@ -126,17 +128,19 @@ class Demo:
         self.process.configure(config)
         await self.process.migrate()
         await self._shop.open()
-        self.board.stage(f"stockrelay run: every number is sent to the partners (log: {self.process.log})")
+        self.board.stage(
+            f"stockrelay run: every number is sent to the marketplaces (log: {self.process.log})"
+        )
         await self.process.start()
         if not await self._catch_up(skus):
-            self.board.say("Not every number reached the partners in time; going on nevertheless.")
+            self.board.say("Not every number reached the marketplaces in time; going on nevertheless.")
 
     async def run(self, stop: asyncio.Event | None) -> Holdings:
         """Play one day, or days until `stop` is set; return the numbers before the last day."""
         while True:
             initial = self._new_page()
             await self._day(stop)
-            self.board.stage("the shop has closed; the partners catch up")
+            self.board.stage("the shop has closed; the marketplaces catch up")
             is_quiet = await self._catch_up(len(initial[erp.CHANNELS[0]]))
             if stop is None or stop.is_set() or not is_quiet:
                 return initial
@@ -187,14 +191,14 @@ class Demo:
         await shop.change_of_mind()
 
     def _new_page(self) -> Holdings:
-        """Forget what was noted so far; return what the partners should hold now."""
+        """Forget what was noted so far; return what the marketplaces should hold now."""
         self._shop.new_page()
         self._simulator.journal.drain()
         self._requests_before = {channel: self._simulator.stats.count(channel) for channel in erp.CHANNELS}
         return self._shop.wanted()
 
     async def _catch_up(self, skus: int) -> bool:
-        """Wait until both partners hold what they should; False: not in time."""
+        """Wait until both marketplaces hold what they should; False: not in time."""
         deadline = clock.monotonic() + _CATCH_UP_S + skus / 100
         await asyncio.sleep(self._look_again_at - clock.monotonic())  # not at what was seen before
         while any(glance.behind for glance in self._look()):

@@ -1,4 +1,4 @@
-"""Do the ERP and the partners agree, and how long did it take? Pure: records in, findings out."""
+"""Do the ERP and the marketplaces agree, and how long did it take? Pure: records in, findings out."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from daemon.demo.records import Change, Holdings, Key, Write
 
 
 class Difference(NamedTuple):
-    """One product of which ERP and partner think differently; None: one of them does not have it."""
+    """One product of which ERP and marketplace think differently; None: one of them does not have it."""
 
     key: Key
     wanted: int | None
@@ -20,7 +20,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from commit to the moment the partner had the number, or a newer one."""
+    """Seconds from commit to the moment the marketplace had the number, or a newer one."""
 
     count: int
     p50: float
@@ -71,7 +71,7 @@ def judge(
     held: Holdings,
     requests: int,
 ) -> ChannelVerdict:
-    """Compare what the ERP wanted at `channel` with what the partner got.
+    """Compare what the ERP wanted at `channel` with what the marketplace got.
 
     `changes` and `writes` may hold other channels too; each is in the order of time. `initial` is the listing
     before the first change, `wanted` after the last. `writes` begin with the first change.
@@ -96,7 +96,7 @@ def judge(
 
 
 def differences(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> int:
-    """Return how many products have yet to be sent to the partner."""
+    """Return how many products have yet to be sent to the marketplace."""
     return sum(map(len, _compare(wanted, held)))
 
 
@@ -111,7 +111,7 @@ def _latencies(
     """Return each change that a write confirmed, with the seconds that took.
 
     A write confirms a change when it holds its number or that of a later change of the product, committed
-    before the write. Changes that lead back to what the partner holds already need no write: they have no
+    before the write. Changes that lead back to what the marketplace holds already need no write: they have no
     latency.
     """
     held: dict[Key, int] = dict(initial)
@@ -142,9 +142,9 @@ def _summary(seconds: Iterable[float]) -> Latency | None:
 
 
 def _compare(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> tuple[tuple[Difference, ...], ...]:
-    """Return what the partner misses, has too much of, and has another number of.
+    """Return what the marketplace misses, has too much of, and has another number of.
 
-    A product that left the listing is right at 0: partners have no other word for "not for sale".
+    A product that left the listing is right at 0: marketplaces have no other word for "not for sale".
     """
     missing = tuple(Difference(key, number, None) for key, number in wanted.items() if key not in held)
     extra = tuple(

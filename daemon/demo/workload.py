@@ -15,7 +15,7 @@ from daemon.demo import erp
 from daemon.demo.records import RENAME, Change, Diary, Holdings, Key
 
 NEVER_COMMITTED: Final = 987_654
-"""The number that `change_of_mind` writes and rolls back: no partner may ever see it."""
+"""The number that `change_of_mind` writes and rolls back: no marketplace may ever see it."""
 
 
 class Shop:
@@ -51,7 +51,7 @@ class Shop:
         self.diary = Diary()
 
     def wanted(self) -> Holdings:
-        """Return what each partner should show by now, as far as the diary goes."""
+        """Return what each marketplace should show by now, as far as the diary goes."""
         return {channel: dict(shown.values()) for channel, shown in self._shown.items()}
 
     async def sell(self, times: int, spread: timedelta) -> None:

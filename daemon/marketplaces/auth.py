@@ -23,7 +23,7 @@ AHEAD_SHARE: Final = 0.1
 """A token is renewed when less than 60 s of it are left, a short one when less than a tenth is: never so
 early that it costs more than one call per validity period."""
 LONGEST_LIFE: Final = timedelta(hours=24)
-"""What a partner claims beyond this is not believed."""
+"""What a marketplace claims beyond this is not believed."""
 
 _RETRY_BASE: Final = timedelta(seconds=1)
 _RETRY_CAP: Final = timedelta(seconds=60)
@@ -36,7 +36,7 @@ _MARGIN: Final = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the partner gave: a token and how long it is valid from now."""
+    """What the marketplace gave: a token and how long it is valid from now."""
 
     value: str = field(repr=False)
     valid_for: timedelta
@@ -75,7 +75,7 @@ class TokenStore(Protocol):
 class TokenSource:
     """The token of one channel in memory, kept fresh.
 
-    `fetch` asks the partner for a token within the seconds given and returns what it got or why not; what it
+    `fetch` asks the marketplace for a token within the seconds given and returns what it got or why not; what it
     returns as an outcome is what pushes come to until the next try.
     """
 
@@ -92,7 +92,7 @@ class TokenSource:
         self._fetch_timeout = fetch_timeout
         self._token: StoredToken | None = None
         self._dropped = 0
-        """The newest generation that the partner no longer takes."""
+        """The newest generation that the marketplace no longer takes."""
         self._refresh_at = 0.0
         self._expires_at = 0.0
         self._failure: Outcome | None = None
@@ -132,21 +132,21 @@ class TokenSource:
         return await self._wait(self._start(), deadline)
 
     async def renew(self, deadline: float) -> StoredToken | Outcome:
-        """A token fresh from the partner, whatever the store holds: proves that the credential is right."""
+        """A token fresh from the marketplace, whatever the store holds: proves that the credential is right."""
         return await self._wait(self._start(is_renewal=True), deadline)
 
     async def invalidate(self, generation: int) -> None:
-        """The partner refused the token of this generation. Many may say so; it is dropped once."""
+        """The marketplace refused the token of this generation. Many may say so; it is dropped once."""
         if self._token is None or self._token.generation != generation:
             return
         self._token = None
         self._dropped = generation
-        log.info("partner.token_dropped", channel=self._channel, generation=generation)
+        log.info("marketplace.token_dropped", channel=self._channel, generation=generation)
         try:
             await self._store.invalidate(generation)
         except StockrelayError as error:
             # It is not used again here; another process that does will drop it itself.
-            log.warning("partner.token_store_failed", channel=self._channel, error=str(error))
+            log.warning("marketplace.token_store_failed", channel=self._channel, error=str(error))
 
     async def close(self) -> None:
         """Give up a refresh under way; its hold in the store ends by itself."""
@@ -206,11 +206,11 @@ class TokenSource:
             # This process waits that long. Others, such as an operator's check, need not.
             await self._store.fail_refresh(retry_in if grant.retry_after else min(retry_in, _SHARED_CAP))
             return grant
-        # The partner counts from when it made the token, which was before its answer arrived.
+        # The marketplace counts from when it made the token, which was before its answer arrived.
         spent = timedelta(seconds=clock.monotonic() - began_at)
         stored = await self._store.save(grant.value, max(grant.valid_for - spent, timedelta(0)))
         log.info(
-            "partner.token_refreshed",
+            "marketplace.token_refreshed",
             channel=self._channel,
             generation=stored.generation,
             valid_s=round(grant.valid_for.total_seconds()),
@@ -237,7 +237,7 @@ class TokenSource:
         self._retry_at = clock.monotonic() + retry_in.total_seconds()
         write = log.warning if is_passing else log.error
         write(
-            "partner.token_refresh_failed",
+            "marketplace.token_refresh_failed",
             channel=self._channel,
             reason=failure.reason,
             advice=failure.advice,

@@ -22,7 +22,7 @@ _HALF_SECOND: Final = timedelta(seconds=0.5)
 class MarketplaceClock:
     """This machine's time, corrected by what the marketplace complained about. `now` is aware, in UTC.
 
-    The offset is measured from every reply, but applied only after the partner refused a time: a proxy with a
+    The offset is measured from every reply, but applied only after the marketplace refused a time: a proxy with a
     wrong clock in between must not spoil what works.
     """
 
@@ -60,20 +60,20 @@ class MarketplaceClock:
             self._reported = offset
             tell = log.warning if is_notable else log.info
             tell(
-                "partner.clock_offset_changed",
+                "marketplace.clock_offset_changed",
                 channel=self._channel,
                 offset_s=round(offset.total_seconds(), 1),
             )
 
     @property
     def offset(self) -> timedelta | None:
-        """How far the partner's clock is ahead of this machine's, as last measured."""
+        """How far the marketplace's clock is ahead of this machine's, as last measured."""
         return self._measured
 
     def apply(self) -> bool:
         """Use the measured offset from now on; False when that changes nothing.
 
-        Without a usable measurement, an offset that was applied before is dropped: the partner has refused it.
+        Without a usable measurement, an offset that was applied before is dropped: the marketplace has refused it.
         """
         usable = self._measured if self._measured is not None and abs(self._measured) <= FARTHEST else None
         if usable is None and not self._applied:
@@ -82,5 +82,5 @@ class MarketplaceClock:
         return True
 
     def forget(self) -> None:
-        """Drop the offset that is applied, because the partner refuses the time all the same."""
+        """Drop the offset that is applied, because the marketplace refuses the time all the same."""
         self._applied = timedelta(0)

@@ -1,4 +1,4 @@
-"""Keeps what a partner answers from doing more harm than failing one attempt."""
+"""Keeps what a marketplace answers from doing more harm than failing one attempt."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _LONGEST_TRACEBACK: Final = 8_000
-_ADVICE: Final = "the log has the traceback (partner.client_failed): please report it"
+_ADVICE: Final = "the log has the traceback (marketplace.client_failed): please report it"
 
 
 async def contained(
@@ -29,5 +29,5 @@ async def contained(
         return await call
     except Exception as error:  # noqa: BLE001 - that is its purpose; the traceback is logged
         trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        log.error("partner.client_failed", channel=channel, exception=mask(trace).rstrip("\n"))  # noqa: TRY400
+        log.error("marketplace.client_failed", channel=channel, exception=mask(trace).rstrip("\n"))  # noqa: TRY400
         return failed(Outcome(Kind.UNKNOWN, f"the client failed ({type(error).__name__})", advice=_ADVICE))

@@ -1,4 +1,4 @@
-"""The words that go to partners and come back; those that come back are not trusted."""
+"""The words that go to marketplaces and come back; those that come back are not trusted."""
 
 import json
 import re
@@ -100,7 +100,7 @@ def _is_too_deep(value: object) -> bool:
 
 
 def foreign_words(text: str, mask: Callable[[str], str], limit: int = REASON_LIMIT) -> str:
-    """What a partner wrote, decoded, without secrets, as one line of at most `limit` characters."""
+    """What a marketplace wrote, decoded, without secrets, as one line of at most `limit` characters."""
     return words(mask(text[: 4 * limit]), limit)
 
 
@@ -124,7 +124,7 @@ def parse_http_date(header: str | None) -> datetime | None:
 
 
 def parse_retry_after(header: str | None, date: str | None, now: datetime) -> timedelta | None:
-    """How long the partner asks to wait, at most 300 s; None when it does not say so as HTTP knows it.
+    """How long the marketplace asks to wait, at most 300 s; None when it does not say so as HTTP knows it.
 
     A point in time counts from the reply's own `Date`, so that a wrong clock here does not stretch it;
     without one, from `now`.

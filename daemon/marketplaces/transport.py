@@ -1,8 +1,8 @@
 """HTTP to one marketplace: deadlines, limits, and what each failure means for the request.
 
-The question at every failure is whether the partner may have got the request. Only what happens before a
+The question at every failure is whether the marketplace may have got the request. Only what happens before a
 connection stands is known not to have been sent. Everything later is unknown, a kept-alive connection that
-the partner had already closed included: from here it looks like one that was closed after reading.
+the marketplace had already closed included: from here it looks like one that was closed after reading.
 """
 
 import math
@@ -42,7 +42,7 @@ _CHECK_URL: Final = "check channels.{channel}.base_url"
 _CHECK_NET: Final = "check this machine's DNS, network and firewall, and channels.{channel}.base_url"
 _CHECK_TLS: Final = (
     "check channels.{channel}.base_url, this machine's clock, and channels.{channel}.ca_file if the "
-    "partner's certificate is signed by a private authority"
+    "marketplace's certificate is signed by a private authority"
 )
 
 # Most special first. Nothing of these has been sent: all of them are raised before a connection stands.
@@ -96,7 +96,7 @@ class _InTime(aiohttp.BytesPayload):
 
 
 class Transport:
-    """The connections to one partner: at most `connections`, certificates always verified, one host.
+    """The connections to one marketplace: at most `connections`, certificates always verified, one host.
 
     `throttled` lists the statuses that, with a Retry-After, mean that the marketplace did not take the request.
     `read_statuses` are those that mean something to the marketplace's client: it gets the whole reply.
@@ -210,7 +210,7 @@ class Transport:
             if status in self._throttled:
                 return Outcome(
                     Kind.TROUBLE,
-                    f"HTTP {status}: the partner asks to slow down",
+                    f"HTTP {status}: the marketplace asks to slow down",
                     Trouble.THROTTLED,
                     asked,
                     f"lower channels.{self._channel}.rate_per_s if this goes on",
@@ -253,7 +253,7 @@ def _whole(response: aiohttp.ClientResponse, raw: bytes | None, cap: int, sent_a
 
 
 def not_sent(reason: str, advice: str = "") -> Outcome:
-    """Nothing reached the partner."""
+    """Nothing reached the marketplace."""
     return Outcome(Kind.NOT_SENT, reason, Trouble.UNREACHABLE, advice=advice)
 
 

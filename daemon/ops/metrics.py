@@ -133,7 +133,7 @@ class Metrics:
             self._durations_of[channel].observe(duration_s)
 
     def delivered(self, channel: str, latency_s: float) -> None:
-        """The partner has acknowledged a number, `latency_s` seconds after the oldest change that it answers."""
+        """The marketplace has acknowledged a number, `latency_s` seconds after the oldest change that it answers."""
         self._latencies_of[channel].observe(latency_s)
 
     # What others count
@@ -192,11 +192,11 @@ class Metrics:
         live.gauge("stockrelay_channel_in_trouble", "1 while the channel cannot be used.", channel)
         live.gauge("stockrelay_listing_failing", "1 while the channel's listing does not work.", channel)
         live.gauge(
-            "stockrelay_token_remaining_seconds", "How long the partner's token is still valid.", channel
+            "stockrelay_token_remaining_seconds", "How long the marketplace's token is still valid.", channel
         )
         live.gauge(
-            "stockrelay_partner_clock_offset_seconds",
-            "How far the partner's clock is ahead of this machine's.",
+            "stockrelay_marketplace_clock_offset_seconds",
+            "How far the marketplace's clock is ahead of this machine's.",
             channel,
         )
         live.gauge(
@@ -209,7 +209,7 @@ class Metrics:
     def _declare_deliveries(self) -> None:
         self._attempts = Counter(
             "stockrelay_attempts_total",
-            "Requests to the partner, one for each SKU in them, by what became of them.",
+            "Requests to the marketplace, one for each SKU in them, by what became of them.",
             ["channel", "outcome"],
             registry=self.registry,
         )
@@ -218,7 +218,7 @@ class Metrics:
         )
         self._latencies = self._histogram(
             "delivery_latency_seconds",
-            "From the oldest change that a number answers to the partner's acknowledgement.",
+            "From the oldest change that a number answers to the marketplace's acknowledgement.",
             LATENCY_S,
             "channel",
         )
@@ -234,14 +234,15 @@ class Metrics:
         self._ledger = {
             "skus": of_channel("skus", "SKUs in the ledger."),
             "backlog": of_channel(
-                "backlog_skus", "SKUs whose newest number the partner has not acknowledged."
+                "backlog_skus", "SKUs whose newest number the marketplace has not acknowledged."
             ),
             "in_flight": of_channel("in_flight_attempts", "Requests that are under way."),
-            "doubt": of_channel("doubt_skus", "SKUs of which the partner may hold an older number."),
+            "doubt": of_channel("doubt_skus", "SKUs of which the marketplace may hold an older number."),
             "parked": of_channel("parked_skus", "SKUs that wait for a person."),
             "held": of_channel("held_skus", "Numbers that the guard holds."),
             "oldest_s": of_channel(
-                "oldest_change_age_seconds", "Age of the oldest change that the partner has not acknowledged."
+                "oldest_change_age_seconds",
+                "Age of the oldest change that the marketplace has not acknowledged.",
             ),
         }
         self._counted_at = of_channel("counted_timestamp_seconds", "When the ledger was counted, unix time.")

@@ -1,7 +1,7 @@
 """Tells the service manager how the daemon stands: ready, alive, stopping (sd_notify(3)).
 
 Alive means that every loop makes liveness, not that this one does: a daemon whose dispatcher hangs is restarted. The
-database and the partners have no say in it, or an outage of theirs would become a storm of restarts.
+database and the marketplaces have no say in it, or an outage of theirs would become a storm of restarts.
 """
 
 import asyncio

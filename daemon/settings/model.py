@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     guard: GuardSettings = GuardSettings()
     """When implausible numbers are held."""
     reconcile: Reconcile = Reconcile()
-    """The nightly comparison of the partners' numbers with the ERP's."""
+    """The nightly comparison of the marketplaces' numbers with the ERP's."""
     history: History = History()
     """What is kept of the past."""
     notify: Notify = Notify()

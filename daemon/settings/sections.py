@@ -235,7 +235,7 @@ class GuardSettings(Section):
 
 
 class Reconcile(Section):
-    """The nightly comparison of the partners' numbers with the ERP's."""
+    """The nightly comparison of the marketplaces' numbers with the ERP's."""
 
     enabled: bool = True
     """Compare every night. `false`: only `stockrelay reconcile` does it, by hand."""

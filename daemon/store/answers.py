@@ -50,7 +50,7 @@ class Answers:
     async def facts(
         self, listing: ChannelListing, sku: Sku, settings: ExplainSettings, attempts: int
     ) -> Facts:
-        """Return all that is known of the SKU at that channel's partner, with its last `attempts`."""
+        """Return all that is known of the SKU at that channel's marketplace, with its last `attempts`."""
         channel = listing.channel
         doing = f"{channel}: looking {sku} up"
         async with self._database.connection(doing) as connection:
@@ -189,7 +189,7 @@ class Answers:
         return next((Sku(row["successor"]) for row in rows if row["takes_over"]), None)
 
     async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
-        """Return the SKUs that the partner knows by this (first) identifier, at most twenty."""
+        """Return the SKUs that the marketplace knows by this (first) identifier, at most twenty."""
         channel = listing.channel
         rows = await self._database.fetch(
             f"{channel}: looking for an identifier", _SQL["sold_as"], channel, identifier, _MOST_NAMESAKES

@@ -26,8 +26,8 @@ _LONG_S: Final = 900.0
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """What the listing says of a SKU now. `is_settled`: the ledger says that the partner holds just that, and it has
-    had time to."""
+    """What the listing says of a SKU now. `is_settled`: the ledger says that the marketplace holds just that, and it
+    has had time to."""
 
     sku: Sku
     identifiers: tuple[str | None, ...]
@@ -57,7 +57,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WithoutIdentifier:
-    """Numbers on sale at the partner that have no identifier of ours, and some of their products."""
+    """Numbers on sale at the marketplace that have no identifier of ours, and some of their products."""
 
     skus: int
     products: tuple[str, ...]
@@ -142,7 +142,7 @@ class ComparedNumbers:
         page: ReadPage,
         took: timedelta,
     ) -> None:
-        """Keep one page, in place of what it was when it was read before; `took`: since the partner was asked."""
+        """Keep one page, in place of what it was when it was read before; `took`: since the marketplace was asked."""
         empty = max(0, page.products - len({sku.product_id for sku in page.skus}))
         chunk = Chunk(
             look,
@@ -193,7 +193,7 @@ class ComparedNumbers:
         return count
 
     async def without_identifier(self, run: ReconcileRun, shown: int) -> WithoutIdentifier:
-        """Find what the partner sells under no identifier of ours, as the run's reading shows it."""
+        """Find what the marketplace sells under no identifier of ours, as the run's reading shows it."""
         row = await self._database.fetch_one(
             f"{self.channel}: counting what was read",
             _SQL["without_identifier"],
@@ -259,7 +259,7 @@ class ComparedNumbers:
         ]
 
     async def has_news_of_absence(self, run: ReconcileRun) -> bool:
-        """Whether something is missing at the partner that was not missing before."""
+        """Whether something is missing at the marketplace that was not missing before."""
         return bool(
             await self._database.fetch_value(
                 f"{self.channel}: reading what was found",

@@ -41,9 +41,9 @@ class Identity:
     async def check(self, confirmed_per_s: float, settle: timedelta) -> bool:
         """Return whether a failover has happened since the last look, by this process or any (and remember it).
 
-        The standby may not have had the last transactions, and with them what the partners acknowledged: every number
-        is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before `settle` had
-        passed: what was on its way may have landed after it.
+        The standby may not have had the last transactions, and with them what the marketplaces acknowledged: every
+        number is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before
+        `settle` had passed: what was on its way may have landed after it.
 
         Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
         """
@@ -62,7 +62,7 @@ class Identity:
     async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
         """Make this database the one that is pushed from; return its system identifier.
 
-        What partners acknowledged after the copy was made is not in it, so every number is confirmed, at
+        What marketplaces acknowledged after the copy was made is not in it, so every number is confirmed, at
         `confirmed_per_s` SKUs per second and channel; `settle` is as above.
         """
         async with self._database.transaction("adopting the database") as connection:

@@ -19,7 +19,7 @@ _IS_READABLE: Final = _SQL["is_readable"].partition("\n")[2]
 
 @dataclass(frozen=True, slots=True)
 class ChannelListing:
-    """One channel's listing: the query as configured, the columns that hold the partner's identifiers, the largest
+    """One channel's listing: the query as configured, the columns that hold the marketplace's identifiers, the largest
     quantity that may be sent, and what becomes of SKUs with the same identifiers."""
 
     channel: ChannelName

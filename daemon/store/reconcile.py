@@ -78,7 +78,7 @@ class Reconciles(ReconcileRuns):
                 await connection.execute(
                     _SQL["note_findings"],
                     run.run_id,
-                    Difference.PARTNER_DIFFERS,
+                    Difference.MARKETPLACE_DIFFERS,
                     list(differing),
                     list(differing.values()),
                 )

@@ -72,7 +72,7 @@ class LookProgress:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What the partner said of one chunk; SKUs of `suspects` differ, or are among those of which some do."""
+    """What the marketplace said of one chunk; SKUs of `suspects` differ, or are among those of which some do."""
 
     look: int
     chunk: int
@@ -93,7 +93,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class DifferingChunk:
-    """A chunk that differs; `is_named`: the partner said in which SKUs."""
+    """A chunk that differs; `is_named`: the marketplace said in which SKUs."""
 
     chunk: int
     suspects: tuple[Sku, ...]

@@ -100,7 +100,7 @@ class ReconcileRuns:
         )
 
     async def postpone(self, run: ReconcileRun, wait: timedelta, why: str) -> None:
-        """Try it again after `wait`: the partner gives no answer."""
+        """Try it again after `wait`: the marketplace gives no answer."""
         async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
             words = await storable(connection, why)
             await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, words)

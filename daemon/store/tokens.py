@@ -1,4 +1,4 @@
-"""A partner's access token in the database: shared by replicas, surviving restarts."""
+"""A marketplace's access token in the database: shared by replicas, surviving restarts."""
 
 from datetime import timedelta
 

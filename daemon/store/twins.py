@@ -1,4 +1,4 @@
-"""Twins: several listed SKUs with the same identifiers, of which a partner keeps one number."""
+"""Twins: several listed SKUs with the same identifiers, of which a marketplace keeps one number."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A daemon with faults that can be switched on and off: nothing that a partner or a database does reaches such code."""
+"""A daemon with faults that can be switched on and off, in code that no marketplace or database can make fail."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""One test's world: an ERP database, both partners, and daemon processes with one configuration."""
+"""One test's world: an ERP database, both marketplaces, and daemon processes with one configuration."""
 
 import asyncio
 import json
@@ -64,15 +64,15 @@ def toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 class Stage:
-    """The ERP, the partners and the daemons of one test. `settings` overrides SETTINGS, section by section;
+    """The ERP, the marketplaces and the daemons of one test. `settings` overrides SETTINGS, section by section;
     "channel" is for both channels. Everything is put away at the end, and every log is looked at."""
 
     def __init__(self, database: Database, folder: Path, **settings: Mapping[str, Any]) -> None:
         self.database = database
         self.seed = int(os.environ.get("STOCKRELAY_SEED") or random.SystemRandom().randrange(10**6))
         self.random = random.Random(self.seed)
-        self.partners = SimulatorSettings()
-        self.simulator = Simulator(self.partners)
+        self.marketplaces = SimulatorSettings()
+        self.simulator = Simulator(self.marketplaces)
         self.config = folder / "config.toml"
         self.erp: oracle.Connection
         self._folder = folder
@@ -119,7 +119,11 @@ class Stage:
         }
         merged = {name: {**values, **self._settings[name]} for name, values in SETTINGS.items()}
         common, sekorm, ymatou = (merged.pop(name) for name in ("channel", "sekorm", "ymatou"))
-        url, here, there = self.simulator.url, self.partners.of(SekormShop), self.partners.of(YmatouShop)
+        url, here, there = (
+            self.simulator.url,
+            self.marketplaces.of(SekormShop),
+            self.marketplaces.of(YmatouShop),
+        )
         sections = {
             "database": {"dsn": self.database.dsn, **merged.pop("database")},
             "[watch]": {"table": "erp.stock", "sku": "sku"},
@@ -180,7 +184,7 @@ class Stage:
         return replica
 
     async def running(self, skus: int) -> Replica:
-        """Fill, migrate, start one daemon and wait until both partners hold everything."""
+        """Fill, migrate, start one daemon and wait until both marketplaces hold everything."""
         await self.fill(skus)
         await self.migrate()
         replica = await self.started()
@@ -220,7 +224,7 @@ class Stage:
         spared: Collection[tuple[ChannelName, Key]] = (),
         channels: Collection[ChannelName] = (SEKORM, YMATOU),
     ) -> float:
-        """Wait until ERP, ledger and partners agree and nothing is left to do; return the seconds it took."""
+        """Wait until ERP, ledger and marketplaces agree and nothing is left to do; return the seconds it took."""
         began = time.monotonic()
         while True:
             difference = await oracle.unconverged(
@@ -255,7 +259,7 @@ class Stage:
         )
 
     async def judged(self, *, rises_only: bool = True) -> oracle.Finding:
-        """Hold the partners' journal against the attempt log; print and return the result."""
+        """Hold the marketplaces' journal against the attempt log; print and return the result."""
         log = await oracle.attempts(self.erp)
         settle_s = float(self.setting("channel", "settle_s"))
         finding = oracle.judge(self.simulator.journal, log, settle_s, rises_only=rises_only)
@@ -270,7 +274,7 @@ class Stage:
         traces = [line for line in text.splitlines() if "Traceback" in line]
         assert traces == [], traces[0][:5000]
         assert "exception" not in {line.get("level") for line in replica.lines}
-        here, there = self.partners.of(SekormShop), self.partners.of(YmatouShop)
+        here, there = self.marketplaces.of(SekormShop), self.marketplaces.of(YmatouShop)
         for secret in (here.account, here.app_secret, there.app_secret, there.auth_code):
             assert secret not in text, f"a secret stands in the log of {replica.name}"
 

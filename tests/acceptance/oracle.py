@@ -1,4 +1,4 @@
-"""What must hold, judged from the partners' journal, the ledger and the attempt log; never from our own counters."""
+"""What must hold, judged from the marketplaces' journal, the ledger and the attempt log; not from our own counters."""
 
 import json
 from collections import Counter, defaultdict
@@ -60,13 +60,13 @@ class Finding:
 
     def __str__(self) -> str:
         return (
-            f"{self.writes} writes at the partners, {self.attempts} attempts, {self.doubts} in doubt, "
+            f"{self.writes} writes at the marketplaces, {self.attempts} attempts, {self.doubts} in doubt, "
             f"{self.went_back} numbers went back inside a doubt window, {self.owners} owners"
         )
 
 
 def key_of(identifiers: Sequence[str]) -> Key:
-    """Return the partner's name of a SKU, as the simulator keeps it."""
+    """Return the marketplace's name of a SKU, as the simulator keeps it."""
     return identifiers[0] if len(identifiers) == 1 else (identifiers[0], identifiers[1])
 
 
@@ -95,7 +95,7 @@ async def unconverged(
     wanted: dict[ChannelName, dict[Key, int]],
     spared: Collection[tuple[str, Key]] = (),
 ) -> str | None:
-    """Say why ERP, ledger and partners do not agree yet; None: they do, and nothing is left to do (I1, I2, I7).
+    """Say why ERP, ledger and marketplaces do not agree yet; None: they do, and nothing is left to do (I1, I2, I7).
 
     `spared` are products that can't be delivered: they are compared nowhere.
     """
@@ -113,7 +113,7 @@ async def unconverged(
         wrong |= {str(key): (0, held[key]) for key in held.keys() - numbers.keys() if held[key] != 0}
         if wrong:
             shown = json.dumps(dict(list(wrong.items())[:5]), ensure_ascii=False)
-            return f"{channel}: {len(wrong)} products differ (ERP, partner): {shown}"
+            return f"{channel}: {len(wrong)} products differ (ERP, marketplace): {shown}"
         rows = await connection.fetch(_LEDGER, channel)
         acked = {key_of(row["identifiers"]): row["acked_quantity"] for row in rows}
         if acked != expected:
@@ -136,7 +136,7 @@ def judge(
 
 
 def _check_sent_is_written(entries: Sequence[Entry], log: Sequence[Attempt]) -> None:
-    """I5: what arrived at the partner is an attempt that was written before; what was acknowledged has arrived."""
+    """I5: what arrived at the marketplace is an attempt that was written before; what was acknowledged has arrived."""
     arrived = Counter[tuple[str, Key, int]]((entry.shop, entry.key, entry.quantity) for entry in entries)
     outcomes: defaultdict[tuple[str, Key, int], Counter[str]] = defaultdict(Counter)
     first: dict[tuple[str, Key, int], float] = {}
@@ -184,5 +184,7 @@ def _check_order(entries: Sequence[Entry], log: Sequence[Attempt], settle_s: flo
         highest[name] = max(highest.get(name, 0), entry.quantity)
         last[name] = entry.quantity
     old = {name: (number, highest[name]) for name, number in last.items() if number != highest[name]}
-    assert not old, f"at rest a partner holds an older number (held, newest): {dict(list(old.items())[:5])}"
+    assert not old, (
+        f"at rest a marketplace holds an older number (held, newest): {dict(list(old.items())[:5])}"
+    )
     return went_back

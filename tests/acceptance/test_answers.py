@@ -88,7 +88,7 @@ async def test_every_replica_honours_a_pause(stage18: Stage) -> None:
 
 
 @pytest.mark.settings(channel={"park_after": 2})
-async def test_parked_skus_are_retried_when_the_partner_no_longer_refuses_them(stage18: Stage) -> None:
+async def test_parked_skus_are_retried_when_the_marketplace_no_longer_refuses_them(stage18: Stage) -> None:
     await stage18.fill(20)
     await stage18.migrate()
     sekorm = stage18.simulator.faults.add(RefuseSku(shop="sekorm", key=("PN-1", "AMS")))
@@ -165,7 +165,7 @@ async def test_unknown_skus_and_channels_are_told_with_what_may_be_meant(stage18
     for words in (("explain", "SKU-1", "--channel"), ("pause",), ("resume",), ("parked", "list"),
                   ("parked", "retry", "--all"), ("attempts", "--channel")):  # fmt: skip
         refused(await stage18.stockrelay(*words, "ymato"), 2, "sekorm, ymatou", "Did you mean ymatou?")
-    # A partner's own name leads to the SKU.
+    # A marketplace's own name leads to the SKU.
     answer = await asked(stage18, "explain", "PN-17")
     assert (answer["sku"], answer["meaning"]) == ("SKU-17", "PN-17 is sekorm's pn_code of SKU-17")
     await stage18.erp.execute("UPDATE erp.stock SET part_no = 'PN-1' WHERE sku IN ('SKU-1', 'SKU-2')")

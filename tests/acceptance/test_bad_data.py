@@ -155,7 +155,7 @@ async def test_skus_with_one_identifier_name_each_other_and_neither_overwrites_t
     await stage18.simulator.wait_for_state(YMATOU, {"SKU-5": 0}, timeout=20)
     explained = await stage18.stockrelay("explain", "SKU-4", "--channel", "sekorm")
     assert "sekorm: parked" in explained.out
-    assert "the partner keeps one number for all of them: 100, acknowledged for SKU-4" in explained.out
+    assert "the marketplace keeps one number for all of them: 100, acknowledged for SKU-4" in explained.out
     await stage18.erp.execute("DELETE FROM erp.stock WHERE sku = 'SKU-5'")
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 70 WHERE sku = 'SKU-4'")
     await stage18.simulator.wait_for_state(SEKORM, {name: 70}, timeout=20)

@@ -45,7 +45,7 @@ async def test_a_backlog_goes_out_in_calls_of_many_and_normal_life_in_calls_of_o
 
 
 @pytest.mark.settings(ymatou={"batch_above": 100}, channel={"rate_per_s": 500})
-async def test_what_a_partner_refuses_in_a_call_of_many_is_parked_alone(stage18: Stage) -> None:
+async def test_what_a_marketplace_refuses_in_a_call_of_many_is_parked_alone(stage18: Stage) -> None:
     stage18.simulator.faults.add(RefuseSku(shop="ymatou", key="SKU-77"))
     await stage18.fill(600)
     await stage18.migrate()
@@ -63,7 +63,7 @@ async def test_what_a_partner_refuses_in_a_call_of_many_is_parked_alone(stage18:
 async def test_a_call_refused_as_a_whole_parks_nothing_and_its_skus_go_in_smaller_company_then_alone(
     stage18: Stage,
 ) -> None:
-    """One that the partner chokes on makes every call fail that it is in."""
+    """One that the marketplace chokes on makes every call fail that it is in."""
     stage18.simulator.faults.add(Message(shop="ymatou", key="SKU-77", code="1001", message="biz_content"))
     await stage18.fill(600)
     await stage18.migrate()
@@ -92,7 +92,7 @@ async def test_a_stock_out_is_in_the_next_call_whatever_waits(stage18: Stage) ->
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-1999'")
     await simulator.wait_for_state(YMATOU, {"SKU-1999": 0})
     waiting = sum(number == 100 for number in simulator.state.of(YMATOU).values())
-    print(f"sold out at the partner while {waiting} of 2000 waited")  # noqa: T201
+    print(f"sold out at the marketplace while {waiting} of 2000 waited")  # noqa: T201
     assert waiting > 500
     simulator.faults.remove(slow.id)
     await stage18.converged(timeout=60)

@@ -60,7 +60,7 @@ async def test_skus_that_cannot_be_delivered_are_parked_and_the_others_flow(stag
     }
     took = await stage18.converged(timeout=90, spared=spared)
     state = stage18.simulator.state
-    print(f"{MANY_SKUS} SKUs at both partners after {took:.1f} s")  # noqa: T201
+    print(f"{MANY_SKUS} SKUs at both marketplaces after {took:.1f} s")  # noqa: T201
     assert (state.count(SEKORM), state.count(YMATOU)) == (MANY_SKUS - 2, MANY_SKUS - 1)
     parked = {
         name: {row["sku"]: row["reason"] for row in channel["parked_skus"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-AGREED = "ERP and both partners agree for every SKU."
+AGREED = "ERP and both marketplaces agree for every SKU."
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -56,7 +56,7 @@ def leftovers(folder: Path) -> list[str]:
     return found
 
 
-def test_the_demo_ends_by_itself_with_erp_and_partners_in_agreement(folder: Path) -> None:
+def test_the_demo_ends_by_itself_with_erp_and_marketplaces_in_agreement(folder: Path) -> None:
     started = time.monotonic()
     code, lines = run_demo(folder)
     assert code == 0, lines

@@ -66,7 +66,7 @@ async def test_a_standby_takes_over_and_what_it_has_not_had_is_put_right(
             await stage.converged()
             await _caught_up(stage, standby)
             standby.stop_following()
-            # The partners are told what the standby will never know of.
+            # The marketplaces are told what the standby will never know of.
             async with writing(primary.dsn(NAME), SKUS, stage.random, per_s=100):
                 written = len(stage.simulator.journal)
                 await stage.simulator.wait_until(

@@ -55,7 +55,7 @@ class World:
         await self.stage.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1 WHERE on_hand > 0")
 
     async def has_everything(self, channel: ChannelName) -> None:
-        """Wait until the partner holds what the ERP has."""
+        """Wait until the marketplace holds what the ERP has."""
         wanted = (await self.stage.wanted())[channel]
         await self.stage.simulator.wait_for_state(channel, wanted, timeout=20)
 
@@ -72,7 +72,7 @@ async def world(stage18: Stage, tmp_path: Path) -> AsyncIterator[World]:
         yield made
         assert len(replica.find("run.started")) == 1
         await stopped(replica)
-        here, there = stage18.partners.of(SekormShop), stage18.partners.of(YmatouShop)
+        here, there = stage18.marketplaces.of(SekormShop), stage18.marketplaces.of(YmatouShop)
         for secret in (here.account, here.app_secret, there.app_secret, there.auth_code):
             assert secret not in replica.text()
     finally:
@@ -87,7 +87,7 @@ def names_the_bug(line: Line) -> bool:
 
 @pytest.mark.settings(**QUICK)
 async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(world: World) -> None:
-    replica, secret = world.replica, world.stage.partners.of(YmatouShop).app_secret
+    replica, secret = world.replica, world.stage.marketplaces.of(YmatouShop).app_secret
     replica.break_("YmatouClient.push", secret)
     await world.change()
     assert names_the_bug(await replica.wait_for("dispatch.client_failed", channel=YMATOU))
@@ -100,10 +100,10 @@ async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(w
     await replica.wait_for("dispatch.breaker_closed", channel=YMATOU)
     await world.has_everything(YMATOU)
     # The token, of the channel that has one.
-    replica.break_("SekormClient._granted", world.stage.partners.of(SekormShop).app_secret)
+    replica.break_("SekormClient._granted", world.stage.marketplaces.of(SekormShop).app_secret)
     world.stage.simulator.revoke_tokens()
     await world.change()
-    assert names_the_bug(await replica.wait_for("partner.client_failed", channel=SEKORM))
+    assert names_the_bug(await replica.wait_for("marketplace.client_failed", channel=SEKORM))
     await world.has_everything(YMATOU)
     replica.mend("SekormClient._granted")
     await world.has_everything(SEKORM)
@@ -140,7 +140,7 @@ async def test_a_service_that_raises_is_begun_again_ever_later_while_the_other_c
 
 
 @pytest.mark.settings(**QUICK)
-async def test_a_partner_whose_date_was_in_the_year_9999_is_served_again_when_it_behaves(
+async def test_a_marketplace_whose_date_was_in_the_year_9999_is_served_again_when_it_behaves(
     world: World,
 ) -> None:
     replica, simulator = world.replica, world.stage.simulator
@@ -158,4 +158,4 @@ async def test_a_partner_whose_date_was_in_the_year_9999_is_served_again_when_it
     simulator.faults.clear()
     await replica.wait_for("dispatch.breaker_closed", channel=YMATOU)
     await world.has_everything(YMATOU)
-    assert not replica.find("partner.client_failed")
+    assert not replica.find("marketplace.client_failed")

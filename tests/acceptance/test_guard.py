@@ -16,7 +16,7 @@ GUARD = {"window_s": 20}
 
 
 def zeroes(stage: Stage, channel: ChannelName | None = None) -> int:
-    """How many zeroes the partners were told."""
+    """How many zeroes the marketplaces were told."""
     return sum(
         entry.quantity == 0 for entry in stage.simulator.journal if channel in (None, ChannelName(entry.shop))
     )
@@ -90,7 +90,7 @@ async def test_numbers_that_come_back_end_the_hold(stage: Stage) -> None:
         line = await replica.wait_for("guard.numbers_released", since=since, channel=channel)
         assert (line["by"], line["numbers"]) == ("recovery", 3)
     await stage.converged()
-    assert zeroes(stage) == 6, "three that are true, at both partners"
+    assert zeroes(stage) == 6, "three that are true, at both marketplaces"
     released = await notices(stage, "guard_released")
     assert [(one["by"], one["numbers"], one["sent"]) for one in released] == [("recovery", SKUS - 3, 3)] * 2
     await stage.silent(replica)

@@ -1,5 +1,5 @@
-"""What strangers write stays what it is: a SKU, an identifier, a partner's words. It begins no line of the log, moves
-no cursor, turns no text and poses as nothing else, wherever it is shown; and it does not hold up the others.
+"""What strangers write stays what it is: a SKU, an identifier, a marketplace's words. It begins no line of the log,
+moves no cursor, turns no text and poses as nothing else, wherever it is shown; and it does not hold up the others.
 """
 
 import asyncio
@@ -73,8 +73,8 @@ async def _hostile(stage: Stage, *skus: str) -> None:
 )
 async def test_hostile_words_stay_words_wherever_they_are_shown(stage18: Stage, box: Inbox) -> None:
     words = " ".join(HOSTILE)
-    for partner in ("sekorm", "ymatou"):
-        stage18.simulator.faults.add(RefuseSku(shop=partner, message=words, probability=0.5, seed=1))
+    for marketplace in ("sekorm", "ymatou"):
+        stage18.simulator.faults.add(RefuseSku(shop=marketplace, message=words, probability=0.5, seed=1))
     stage18.configure(notify={"urls": [box.url()], "gather_s": 0, "language": "en"})
     await _hostile(stage18, *HOSTILE)
     await stage18.erp.execute("INSERT INTO erp.stock VALUES ('plain', 'PN', 'AMS', 7)")
@@ -121,7 +121,7 @@ async def _settled(stage: Stage) -> None:
 
 
 async def _shown(stage: Stage) -> None:
-    """Every command that shows a SKU or a partner's words."""
+    """Every command that shows a SKU or a marketplace's words."""
     for command in (
         ("status",),
         ("parked", "list"),

@@ -1,4 +1,4 @@
-"""The way of a change, from the ERP's COMMIT to both partners, and how the daemon starts and stops."""
+"""The way of a change, from the ERP's COMMIT to both marketplaces, and how the daemon starts and stops."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ SPECIAL = "1211LL的ON2"
 
 
 @pytest.mark.settings(run={"lease_s": 1}, channel={"timeout_s": 0.9, "settle_s": 2})
-async def test_insert_update_delete_and_rename_arrive_at_both_partners(stage: Stage) -> None:
+async def test_insert_update_delete_and_rename_arrive_at_both_marketplaces(stage: Stage) -> None:
     replica = await stage.running(20)
     await stage.erp.execute("INSERT INTO erp.stock VALUES ('NEW', $1, 'onsemi', 7)", SPECIAL)
     await stage.erp.execute("UPDATE erp.stock SET on_hand = 33 WHERE sku = 'SKU-1'")
@@ -42,7 +42,7 @@ async def test_a_sell_out_does_not_wait_for_a_debounce_of_a_minute(stage18: Stag
     await stage18.fill(10)
     await stage18.migrate()
     replica = stage18.replica()
-    # What is new at the start would wait as well: the partners know these numbers already.
+    # What is new at the start would wait as well: the marketplaces know these numbers already.
     await replica.start()
     await replica.wait_for("intake.resync_finished", reason="listening anew")
     await stage18.erp.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp()")
@@ -53,7 +53,7 @@ async def test_a_sell_out_does_not_wait_for_a_debounce_of_a_minute(stage18: Stag
     await stage18.simulator.wait_for_state(SEKORM, {("PN-2", "AMS"): 0}, timeout=10)
     await stage18.simulator.wait_for_state(YMATOU, {"SKU-2": 0}, timeout=10)
     took = time.monotonic() - began
-    print(f"a sell-out was at both partners after {took * 1000:.0f} ms")  # noqa: T201
+    print(f"a sell-out was at both marketplaces after {took * 1000:.0f} ms")  # noqa: T201
     assert stage18.simulator.state.quantity(YMATOU, "SKU-1") == 100, "what is not urgent must wait"
 
 

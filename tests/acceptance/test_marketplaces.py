@@ -46,7 +46,7 @@ async def test_two_shops_at_one_marketplace_and_another_go_on_while_one_shop_is_
     stage18: Stage,
 ) -> None:
     stage, simulator = stage18, stage18.simulator
-    simulator.configure(stage.partners.with_shop(_OSAKA, "ymatou"))
+    simulator.configure(stage.marketplaces.with_shop(_OSAKA, "ymatou"))
     osaka = simulator.settings.of(YmatouShop, _OSAKA)
     section = {
         **SETTINGS["channel"], "marketplace": "ymatou", "base_url": simulator.url,
@@ -109,7 +109,7 @@ async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_
     stage18: Stage, tmp_path: Path
 ) -> None:
     stage, simulator = stage18, stage18.simulator
-    simulator.configure(stage.partners.with_shop("stub", "webhook"))
+    simulator.configure(stage.marketplaces.with_shop("stub", "webhook"))
     code = tmp_path / "stub.py"
     code.write_text(_STUB.format(root=str(Path(__file__).parents[2])), "utf-8")
     _only_webhooks(stage, "stub", "webhook")
@@ -117,7 +117,7 @@ async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_
     migrated = await command(stage.config, "migrate", **{FAULTS: str(code)})
     assert migrated.code == 0, migrated
     checks = await _answer(stage.config, str(code), "check")
-    assert {"partner stub", "clock stub", "partner webhook"} <= {
+    assert {"marketplace stub", "clock stub", "marketplace webhook"} <= {
         check["name"] for check in checks if check["verdict"] == "passed"
     }, checks
     assert (await _answer(stage.config, str(code), "sync", "stub", "--dry-run"))["sendable"] == 5

@@ -50,7 +50,7 @@ async def test_two_replicas_tell_each_notice_once_past_a_receiver_that_hangs(
             await stage18.erp.execute(NOTICE, f"test:{number}")
             await box.has(number + 1) if number == 0 else None
         await hanging.has(1)
-        # Nothing waits for it: changes go on to both partners.
+        # Nothing waits for it: changes go on to both marketplaces.
         since = one.mark()
         began = time.monotonic()
         await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
@@ -74,7 +74,7 @@ async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_i
     _tell(stage18, box.url(), language="en")
     await stage18.running(20)
     stage18.simulator.configure(
-        stage18.partners.changed("sekorm", allowed_addresses=(IPv4Network("192.0.2.0/24"),))
+        stage18.marketplaces.changed("sekorm", allowed_addresses=(IPv4Network("192.0.2.0/24"),))
     )
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
     await _in_trouble(stage18, is_in_trouble=True)
@@ -87,7 +87,7 @@ async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_i
     notices = (await stage18.status())["notices"]
     assert (notices["receivers"], notices["waiting"], notices["given_up_in_7_days"]) == (1, 0, 0)
     assert "give Sekorm the daemon's egress address" in box.got[0]["message"]
-    stage18.simulator.configure(stage18.partners)
+    stage18.simulator.configure(stage18.marketplaces)
     await _in_trouble(stage18, is_in_trouble=False)
     await stage18.erp.execute("UPDATE stockrelay.channel_state SET since = since - interval '61 s'")
     await asyncio.wait_for(box.has(2), 30)

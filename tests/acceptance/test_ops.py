@@ -151,7 +151,7 @@ async def test_while_it_stops_it_says_so_and_answers_to_the_end(stage18: Stage) 
     replica = await stage18.running(5)
     port = await port_of(replica)
     await until(port, "/readyz", lambda answer: answer.status == 200)
-    # What is in flight keeps it: the partner does not answer before its timeout.
+    # What is in flight keeps it: the marketplace does not answer before its timeout.
     stage18.simulator.faults.add(Delay(seconds=60.0))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7")
     await stage18.simulator.wait_until(lambda: stage18.simulator.stats.in_flight > 0, 30)
@@ -220,7 +220,7 @@ async def test_the_metrics_move_with_what_happens(stage18: Stage) -> None:
     assert before.value("stockrelay_build_info", version=daemon.__version__) == 1
     assert abs(before.value("stockrelay_database_clock_offset_seconds") or 60) < 5
     assert (before.value("stockrelay_token_remaining_seconds", channel="sekorm") or 0) > 0
-    assert before.value("stockrelay_partner_clock_offset_seconds", channel="ymatou") is not None
+    assert before.value("stockrelay_marketplace_clock_offset_seconds", channel="ymatou") is not None
 
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
     await stage18.converged()

@@ -1,4 +1,4 @@
-"""The database restarts, the doorbell's connection is swallowed, a partner is down: it goes on, and comes back."""
+"""The database restarts, the doorbell's connection is swallowed, a marketplace is down: it goes on, and comes back."""
 
 import asyncio
 import statistics
@@ -83,7 +83,7 @@ async def test_a_swallowed_doorbell_is_noticed_and_polling_goes_on(stage18: Stag
 
 @pytest.mark.timeout(300)
 @pytest.mark.settings(run={"lease_s": 1.5}, channel={"timeout_s": 1.0, "settle_s": 3.0})
-async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) -> None:
+async def test_one_marketplace_that_is_down_does_not_slow_the_other(stage18: Stage) -> None:
     replica = await stage18.running(200)
     committed: dict[tuple[str, int], float] = {}
     simulator = stage18.simulator
@@ -95,7 +95,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
         taken = simulator.stats.accepted[SEKORM]
         await replica.wait_for("dispatch.breaker_opened", channel=SEKORM)
         await asyncio.sleep(OUTAGE_S)
-        assert simulator.stats.accepted[SEKORM] == taken, "the partner that is down took something"
+        assert simulator.stats.accepted[SEKORM] == taken, "the marketplace that is down took something"
         up_at = time.time()
         asked = simulator.stats.count(SEKORM, answer="down")
         simulator.set_down(SEKORM, down=False)
@@ -112,7 +112,7 @@ async def test_one_partner_that_is_down_does_not_slow_the_other(stage18: Stage) 
             latencies[at_s > down_at].append(arrived - at_s)
     before, during = statistics.median(latencies[False]), statistics.median(latencies[True])
     print(  # noqa: T201
-        f"latency at the other partner, p50: {before * 1000:.0f} ms before ({len(latencies[False])} changes), "
+        f"latency at the other marketplace, p50: {before * 1000:.0f} ms before ({len(latencies[False])} changes), "
         f"{during * 1000:.0f} ms during ({len(latencies[True])} changes); {asked} requests to the one that was down"
     )
     assert len(latencies[False]) > 50

@@ -43,11 +43,13 @@ async def reconciled(stage: Stage, *words: str, code: int = 0) -> dict[str, Any]
 
 
 async def killed_half_way(
-    stage: Stage, partner: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
+    stage: Stage, marketplace: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
 ) -> None:
     """Reconcile by hand; SIGKILL while the request is in flight that follows `after` of its kind."""
-    hold = stage.simulator.faults.add(Hold(shop=partner, endpoint=endpoint, after=after, times=1))
-    process = await unheard(stage.config, "reconcile", "--date", today().isoformat(), "--channel", partner)
+    hold = stage.simulator.faults.add(Hold(shop=marketplace, endpoint=endpoint, after=after, times=1))
+    process = await unheard(
+        stage.config, "reconcile", "--date", today().isoformat(), "--channel", marketplace
+    )
     await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
     process.kill()
     await process.wait()
@@ -63,7 +65,7 @@ def told(answer: dict[str, Any], what: str) -> set[tuple[str, str]]:
 
 
 def tamper(stage: Stage, numbers: list[int]) -> None:
-    """Somebody changes numbers in both partners' back offices."""
+    """Somebody changes numbers in both marketplaces' back offices."""
     for n in numbers:
         stage.simulator.state.put(SEKORM, (f"PN-{n}", "AMS"), 7)
         stage.simulator.state.put(YMATOU, f"SKU-{n}", 7)
@@ -89,14 +91,14 @@ async def test_a_scripted_day_is_reported_healed_and_resolved_to_the_sku(
     file = tmp_path / "differences.csv"
     answers = await reconciled(stage18, "--csv", str(file))
     sekorm, ymatou = answers[SEKORM], answers[YMATOU]
-    differing = {("partner_differs", f"SKU-{n}") for n in tampered}
+    differing = {("marketplace_differs", f"SKU-{n}") for n in tampered}
     assert told(sekorm, "opened") == differing
-    assert told(ymatou, "opened") == differing | {("unknown_at_partner", sku) for sku in unknown}
+    assert told(ymatou, "opened") == differing | {("unknown_at_marketplace", sku) for sku in unknown}
     assert (sekorm["checked"], sekorm["agreed"], sekorm["healed"]) == (5_000, 4_980, 20)
     assert (ymatou["checked"], ymatou["agreed"], ymatou["healed"]) == (5_000, 4_977, 23)
     for answer in (sekorm, ymatou):
         assert (answer["incomplete"], answer["unsettled"], answer["unnamed_chunks"]) == (None, 0, [])
-    assert {item["theirs"] for item in ymatou["opened"] if item["class"] == "partner_differs"} == {7}
+    assert {item["theirs"] for item in ymatou["opened"] if item["class"] == "marketplace_differs"} == {7}
     with file.open(encoding="utf-8") as stream:
         assert len(list(csv.DictReader(stream))) == 43
     await stage18.converged()
@@ -123,7 +125,7 @@ async def test_a_dry_run_changes_nothing_and_what_comes_back_is_not_fought_over(
     tamper(stage, [3, 4])
     dry = await reconciled(stage, "--dry-run")
     for answer in dry.values():
-        assert told(answer, "opened") == {("partner_differs", "SKU-3"), ("partner_differs", "SKU-4")}
+        assert told(answer, "opened") == {("marketplace_differs", "SKU-3"), ("marketplace_differs", "SKU-4")}
         assert answer["healed"] == 0
     for table in (
         "reconcile_run",
@@ -137,7 +139,7 @@ async def test_a_dry_run_changes_nothing_and_what_comes_back_is_not_fought_over(
     for what in ("opened", "still_open", "contested"):
         answers = await reconciled(stage)
         for answer in answers.values():
-            assert told(answer, what) == {("partner_differs", "SKU-3"), ("partner_differs", "SKU-4")}
+            assert told(answer, what) == {("marketplace_differs", "SKU-3"), ("marketplace_differs", "SKU-4")}
             assert answer["healed"] == (0 if what == "contested" else 2)
         if what != "contested":
             await stage.converged()
@@ -155,7 +157,7 @@ async def test_with_heal_off_differences_are_told_and_left(stage18: Stage) -> No
         assert (
             told(first[channel], "opened")
             == told(second[channel], "still_open")
-            == {("partner_differs", "SKU-3")}
+            == {("marketplace_differs", "SKU-3")}
         )
         assert (second[channel]["heal"], second[channel]["healed"]) == (False, 0)
     assert stage18.simulator.state.quantity(YMATOU, "SKU-3") == 7
@@ -164,7 +166,7 @@ async def test_with_heal_off_differences_are_told_and_left(stage18: Stage) -> No
 @pytest.mark.settings(reconcile={**QUICK, "chunk": 16})
 async def test_an_answer_that_names_no_sku_is_reported_by_chunk_or_searched_by_halves(stage18: Stage) -> None:
     await stage18.running(40)
-    stage18.simulator.configure(stage18.partners.changed("sekorm", compare="code"))
+    stage18.simulator.configure(stage18.marketplaces.changed("sekorm", compare="code"))
     for n in (3, 4):
         stage18.simulator.state.put(SEKORM, (f"PN-{n}", "AMS"), 7)
     answer = (await reconciled(stage18, "--channel", "sekorm", "--dry-run"))[SEKORM]
@@ -173,7 +175,7 @@ async def test_an_answer_that_names_no_sku_is_reported_by_chunk_or_searched_by_h
     assert 1 <= len(answer["unnamed_chunks"]) <= 2
     stage18.configure(reconcile={"bisect": True})
     answer = (await reconciled(stage18, "--channel", "sekorm"))[SEKORM]
-    assert told(answer, "opened") == {("partner_differs", "SKU-3"), ("partner_differs", "SKU-4")}
+    assert told(answer, "opened") == {("marketplace_differs", "SKU-3"), ("marketplace_differs", "SKU-4")}
     assert answer["unnamed_chunks"] == []
     await stage18.converged()
     answer = (await reconciled(stage18, "--channel", "sekorm"))[SEKORM]
@@ -183,7 +185,7 @@ async def test_an_answer_that_names_no_sku_is_reported_by_chunk_or_searched_by_h
 @pytest.mark.settings(reconcile=QUICK)
 async def test_where_reading_back_is_refused_the_day_is_asserted_again(stage18: Stage) -> None:
     await stage18.running(50)
-    stage18.simulator.configure(stage18.partners.changed("ymatou", read_back=False))
+    stage18.simulator.configure(stage18.marketplaces.changed("ymatou", read_back=False))
     tamper(stage18, [3, 4])
     before = stage18.simulator.journal.last
     answer = (await reconciled(stage18, "--channel", "ymatou"))[YMATOU]
@@ -193,7 +195,7 @@ async def test_where_reading_back_is_refused_the_day_is_asserted_again(stage18: 
 
 
 @pytest.mark.settings(reconcile=QUICK)
-async def test_a_partner_that_gives_no_answer_makes_the_run_incomplete_and_nothing_is_unknown(
+async def test_a_marketplace_that_gives_no_answer_makes_the_run_incomplete_and_nothing_is_unknown(
     stage18: Stage,
 ) -> None:
     await stage18.running(250)
@@ -209,7 +211,7 @@ async def test_a_run_killed_half_way_is_gone_on_with_and_asks_nothing_twice(stag
     tamper(stage18, [5, 250])
     await killed_half_way(stage18, "sekorm", COMPARE, after=20)
     answer = (await reconciled(stage18, "--channel", "sekorm"))[SEKORM]
-    assert told(answer, "opened") == {("partner_differs", "SKU-5"), ("partner_differs", "SKU-250")}
+    assert told(answer, "opened") == {("marketplace_differs", "SKU-5"), ("marketplace_differs", "SKU-250")}
     assert answer["checked"] == 400
     # 40 chunks, the one in flight once more, and the second look at those that differ.
     sent = sum(n for (_, endpoint, _), n in stage18.simulator.stats.requests.items() if endpoint == COMPARE)
@@ -224,7 +226,7 @@ async def test_a_read_back_killed_half_way_goes_on_at_its_page(stage18: Stage) -
     tamper(stage18, [5, 1_999])
     await killed_half_way(stage18, "ymatou", READ, after=10)
     answer = (await reconciled(stage18, "--channel", "ymatou"))[YMATOU]
-    assert told(answer, "opened") == {("partner_differs", "SKU-5"), ("partner_differs", "SKU-1999")}
+    assert told(answer, "opened") == {("marketplace_differs", "SKU-5"), ("marketplace_differs", "SKU-1999")}
     read = sum(n for (_, endpoint, _), n in stage18.simulator.stats.requests.items() if endpoint == READ)
     assert read <= 20 + 1 + 2, "each page once, the one in flight twice, two looked at again"
 
@@ -249,7 +251,7 @@ RUNS = "SELECT channel, day, state, turn FROM stockrelay.reconcile_run WHERE kin
 
 @pytest.mark.settings(reconcile={**QUICK, "enabled": True, "cron": "30 0 * * *"})
 async def test_missed_days_are_caught_up_in_order_once_over_two_replicas_and_told(stage18: Stage) -> None:
-    # What is never delivered can't be read back: a partner without any product is an incomplete answer.
+    # What is never delivered can't be read back: a marketplace without any product is an incomplete answer.
     await stopped(await stage18.running(20))
     await _missed(stage18, 3)
     one, two = stage18.replica("back"), stage18.replica("beside")
@@ -296,7 +298,7 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
 
 
 @pytest.mark.settings(reconcile={**QUICK, "enabled": True, "missed_after_s": 1})
-async def test_a_partner_without_an_answer_is_asked_again_later_and_given_up_in_the_end(
+async def test_a_marketplace_without_an_answer_is_asked_again_later_and_given_up_in_the_end(
     stage18: Stage,
 ) -> None:
     replica = await stage18.running(10)
@@ -346,5 +348,5 @@ async def test_a_person_sees_progress_and_a_table(stage18: Stage) -> None:
     done: Done = await stage18.stockrelay("reconcile", "--date", today().isoformat())
     assert done.code == 0
     assert "30 SKUs compared; 29 agree; 1 opened" in done.out
-    assert "partner_differs" in done.out
+    assert "marketplace_differs" in done.out
     assert "sekorm: compared 0 of 30" in done.err

@@ -108,15 +108,15 @@ class World:
         }
 
     async def prepare(self) -> None:
-        """Make the roles, and partners that know the same secrets."""
+        """Make the roles, and marketplaces that know the same secrets."""
         stage = self.stage
         for role, password in (("one", DATABASE), ("two", LISTENER)):
             name = f"{stage.database.name}_{role}"
             await stage.erp.execute(f"CREATE ROLE \"{name}\" LOGIN SUPERUSER PASSWORD '{password}'")
-        stage.partners = stage.partners.changed(SEKORM, account=ACCOUNT, app_secret=PASSWORD).changed(
+        stage.marketplaces = stage.marketplaces.changed(SEKORM, account=ACCOUNT, app_secret=PASSWORD).changed(
             YMATOU, app_secret=SIGNER, auth_code=SHOP
         )
-        stage.simulator.configure(stage.partners)
+        stage.simulator.configure(stage.marketplaces)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -133,7 +133,7 @@ class World:
             "ops": {"port": self.port},
             "channels.sekorm": {"base_url": f"{url}/serviceGate", "listing": LISTINGS[SEKORM], **common},
             "channels.ymatou": {
-                "base_url": url, "app_id": self.stage.partners.of(YmatouShop).app_id,
+                "base_url": url, "app_id": self.stage.marketplaces.of(YmatouShop).app_id,
                 "listing": LISTINGS[YMATOU], **common,
             },
         }  # fmt: skip
@@ -263,7 +263,7 @@ SOME: Final = 8
 
 
 class Parrot:
-    """A partner that quotes what it was sent, now and before, in every part of an answer and with every code."""
+    """A marketplace that quotes what it was sent, now and before, in every part of an answer and with every code."""
 
     def __init__(self, *known: str, grants: bool) -> None:
         self._known = known
@@ -314,7 +314,7 @@ def _answers(words: str) -> Iterator[bytes]:
 
 
 @pytest.mark.timeout(240)
-async def test_what_partners_and_receivers_quote_does_not_come_out(world: World) -> None:
+async def test_what_marketplaces_and_receivers_quote_does_not_come_out(world: World) -> None:
     stage = world.stage
     world.box.answer = (500, {"quoted": [*ALL, base64.b64encode(RECEIVER.encode()).decode()]})
     async with (
@@ -343,7 +343,7 @@ async def test_what_partners_and_receivers_quote_does_not_come_out(world: World)
         sent = b" ".join(request.body for server in (sekorm, ymatou) for request in server.requests).decode()
         lines = " ".join(request.line for server in (sekorm, ymatou) for request in server.requests)
     assert all(quote(secret, safe="") in sent for secret in (ACCOUNT, PASSWORD, TOKEN)), (
-        "the partner was told"
+        "the marketplace was told"
     )
     world.sweep.add("addresses", lines)
     assert "[masked]" in "".join(
@@ -375,10 +375,10 @@ async def test_what_cannot_be_reached_is_told_without_secrets(world: World, tmp_
         "not a parameter": dsn(port, name, "x", DATABASE, f"?passfile=/x&password={HEADER}"),
     }  # fmt: skip
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
-    async with Scripted(Parrot(*ALL, grants=False).answer, tls=authority.server()) as partner:
+    async with Scripted(Parrot(*ALL, grants=False).answer, tls=authority.server()) as marketplace:
         world.box.answer = (401, {"quoted": ALL})
         unreachable: dict[str, Any] = {
-            "channels__sekorm": {"base_url": f"{partner.url}/serviceGate", "ca_file": str(other.file)},
+            "channels__sekorm": {"base_url": f"{marketplace.url}/serviceGate", "ca_file": str(other.file)},
             "channels__ymatou": {"base_url": "https://127.0.0.1:1"},
         }
         world.plant("environment", **unreachable)

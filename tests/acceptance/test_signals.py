@@ -51,7 +51,7 @@ async def test_no_signal_that_is_sent_by_habit_ends_it_in_any_phase(stage18: Sta
 async def test_a_reload_takes_over_what_it_can_and_names_the_rest(stage18: Stage) -> None:
     replica = await stage18.running(3)
     # Both sides change a secret; from now on the old one is refused.
-    stage18.simulator.configure(stage18.partners.changed("ymatou", app_secret="a-new-secret-7"))
+    stage18.simulator.configure(stage18.marketplaces.changed("ymatou", app_secret="a-new-secret-7"))
     stage18.configure(
         log={"level": "debug"},
         run={"poll_s": 0.5},

@@ -73,7 +73,7 @@ def chunks(stage: Stage, endpoint: str) -> Counter[int]:
 
 
 async def settled(stage: Stage, channel: ChannelName) -> None:
-    """The partner holds the listing, and nothing is left to do for that channel."""
+    """The marketplace holds the listing, and nothing is left to do for that channel."""
     wanted = await stage.wanted()
     assert await oracle.unconverged(stage.erp, stage.simulator, {channel: wanted[channel]}) is None
 

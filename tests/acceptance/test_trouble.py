@@ -1,4 +1,4 @@
-"""Trouble that is not a SKU's: a partner that refuses the channel, a token that dies, a listing that fails, a copy."""
+"""Trouble that is no SKU's: a marketplace refuses the channel, a token dies, a listing fails, a database is a copy."""
 
 import asyncio
 from ipaddress import IPv4Network
@@ -14,7 +14,7 @@ from tests.channels import SEKORM, YMATOU
 
 def _allow(stage: Stage, *networks: IPv4Network) -> None:
     """Put addresses on Sekorm's list; none: every address may call."""
-    stage.simulator.configure(stage.partners.changed("sekorm", allowed_addresses=networks or None))
+    stage.simulator.configure(stage.marketplaces.changed("sekorm", allowed_addresses=networks or None))
 
 
 async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_the_list(
@@ -38,7 +38,7 @@ async def test_a_refused_address_pauses_the_channel_with_advice_until_it_is_on_t
         assert status[SEKORM]["trouble"]["what"] == "address_not_allowed"
         assert status[SEKORM]["trouble"]["advice"] == line["advice"]
         assert status[YMATOU]["trouble"] is None
-        # The other partner is told of everything meanwhile.
+        # The other marketplace is told of everything meanwhile.
         since = replica.mark()
         await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=YMATOU, times=50)
         assert not replica.find("dispatch.delivery_acknowledged", since, channel=SEKORM)
@@ -72,7 +72,7 @@ async def test_a_token_lasts_over_restarts_and_is_fetched_once_when_it_is_revoke
     assert stats.token_calls == 1, "a restart fetched a token"
     async with writing(stage18.database.dsn, 100, stage18.random, per_s=200):
         stage18.simulator.revoke_tokens()
-        await replica.wait_for("partner.token_dropped")
+        await replica.wait_for("marketplace.token_dropped")
         since = replica.mark()
         await replica.wait_for("dispatch.delivery_acknowledged", since=since, channel=SEKORM, times=50)
     await stage18.converged()

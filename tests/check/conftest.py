@@ -1,4 +1,4 @@
-"""`office`: a migrated database with the sample ERP, both partners, and the settings that fit them."""
+"""`office`: a migrated database with the sample ERP, both marketplaces, and the settings that fit them."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Office:
 
     def settings(self, **changes: object) -> Settings:
         """The settings, with `changes` over them section by section."""
-        partners = self.simulator.settings
+        marketplaces = self.simulator.settings
         base: dict[str, Any] = {
             "database": {"dsn": self.database.dsn, "pool_size": 2},
             "watch": [{"table": table, "sku": sku} for table, sku in erp.WATCHES],
@@ -59,16 +59,16 @@ class Office:
             "channels": {
                 "sekorm": {
                     "base_url": f"{self.simulator.url}/serviceGate",
-                    "account": partners.of(SekormShop).account,
-                    "app_secret": partners.of(SekormShop).app_secret,
+                    "account": marketplaces.of(SekormShop).account,
+                    "app_secret": marketplaces.of(SekormShop).app_secret,
                     "listing": erp.SEKORM_LISTING,
                     "timeout_s": 1,
                 },
                 "ymatou": {
                     "base_url": self.simulator.url,
-                    "app_id": partners.of(YmatouShop).app_id,
-                    "app_secret": partners.of(YmatouShop).app_secret,
-                    "auth_code": partners.of(YmatouShop).auth_code,
+                    "app_id": marketplaces.of(YmatouShop).app_id,
+                    "app_secret": marketplaces.of(YmatouShop).app_secret,
+                    "auth_code": marketplaces.of(YmatouShop).auth_code,
                     "listing": erp.YMATOU_LISTING,
                     "timeout_s": 1,
                 },

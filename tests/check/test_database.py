@@ -30,13 +30,13 @@ async def test_nothing_is_wrong_where_everything_is_right(office: Office) -> Non
         "listing sekorm",
         "rows ymatou",
         "cost sekorm",
-        "partner sekorm",
-        "partner ymatou",
+        "marketplace sekorm",
+        "marketplace ymatou",
         "clock ymatou",
     }
 
 
-async def test_a_server_that_is_not_there_fails_and_the_partners_are_still_looked_at(
+async def test_a_server_that_is_not_there_fails_and_the_marketplaces_are_still_looked_at(
     office18: Office,
 ) -> None:
     answers = await office18.check(office18.settings(database={"dsn": "postgresql://x@127.0.0.1:1/x"}))
@@ -45,8 +45,8 @@ async def test_a_server_that_is_not_there_fails_and_the_partners_are_still_looke
     assert "database.dsn" in failed.advice
     skipped = {name for name, verdict in answers.bad().items() if verdict is Verdict.SKIPPED}
     assert {"schema", "rights", "triggers erp.stock", "rows sekorm", "listening connection"} <= skipped
-    assert answers.of("partner sekorm").verdict is Verdict.PASSED
-    assert answers.of("partner ymatou").verdict is Verdict.PASSED
+    assert answers.of("marketplace sekorm").verdict is Verdict.PASSED
+    assert answers.of("marketplace ymatou").verdict is Verdict.PASSED
 
 
 async def test_a_database_that_does_not_exist_is_named(office18: Office) -> None:

@@ -78,7 +78,7 @@ async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(off
         (LISTING.replace("7", "1e400"), "20 SKUs have a quantity that can't be sent", "max_quantity"),
         (
             LISTING.replace("ymatou_code", "repeat(' ', product_id::integer)"),
-            "20 SKUs have identifiers that the partner refuses",
+            "20 SKUs have identifiers that the marketplace refuses",
             "parked",
         ),
         (

@@ -84,7 +84,7 @@ async def test_a_database_that_was_never_migrated_is_told_to_migrate(office18: O
     assert answers.of("triggers erp.stock").verdict is Verdict.SKIPPED
     assert answers.of("watch erp.stock").verdict is Verdict.PASSED
     assert answers.of("rows sekorm").verdict is Verdict.PASSED
-    assert answers.of("partner sekorm").verdict is Verdict.PASSED
+    assert answers.of("marketplace sekorm").verdict is Verdict.PASSED
 
 
 async def test_a_schema_that_a_dba_made_and_nobody_filled_is_told_to_migrate(office18: Office) -> None:

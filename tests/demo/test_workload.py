@@ -1,4 +1,4 @@
-"""The shop changes the ERP as it says, and writes down what each commit means to each partner."""
+"""The shop changes the ERP as it says, and writes down what each commit means to each marketplace."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -77,7 +77,7 @@ async def test_a_bulk_import_is_one_transaction(shop: Shop) -> None:
     assert len({change.at for change in of(shop.diary.changes, "import")}) == 1
 
 
-async def test_a_sell_out_brings_both_partners_to_zero(shop: Shop) -> None:
+async def test_a_sell_out_brings_both_marketplaces_to_zero(shop: Shop) -> None:
     await shop.sell_out(1, AT_ONCE)
     assert {(c.channel, c.quantity) for c in shop.diary.changes} == {(SEKORM, 0), (YMATOU, 0)}
 

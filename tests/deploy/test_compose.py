@@ -97,7 +97,7 @@ def test_health_is_asked_by_the_programs_own_command() -> None:
     assert is_understood(words)
 
 
-def test_partners_are_the_simulator(tmp_path: Path) -> None:
+def test_marketplaces_are_the_simulator(tmp_path: Path) -> None:
     channels: Any = settings_of("daemon", tmp_path).channels
     sekorm, ymatou, simulated = channels["sekorm"], channels["ymatou"], SimulatorSettings()
     assert sekorm.account.get_secret_value() == simulated.of(SekormShop).account

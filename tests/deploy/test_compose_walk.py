@@ -30,7 +30,9 @@ async def answered(port: int, path: str) -> int:
         return response.status
 
 
-async def test_a_change_in_the_example_reaches_both_partners(example: PostgresServer, tmp_path: Path) -> None:
+async def test_a_change_in_the_example_reaches_both_marketplaces(
+    example: PostgresServer, tmp_path: Path
+) -> None:
     simulator = Simulator()
     await simulator.start()
     erp = await asyncpg.connect(example.dsn("erp"))

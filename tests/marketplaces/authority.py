@@ -32,7 +32,7 @@ class Authority:
     def server(self, address: str = "127.0.0.1", valid_for: timedelta = timedelta(days=1)) -> ssl.SSLContext:
         """A server's context with a certificate for `address`; negative `valid_for`: it has run out."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "partner")])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "marketplace")])
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
         builder = self._builder(subject, valid_for).public_key(key.public_key())
         certificate = builder.add_extension(names, critical=False).sign(self._key, hashes.SHA256())

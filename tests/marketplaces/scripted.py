@@ -1,4 +1,4 @@
-"""A partner that answers byte for byte what a test says, and keeps what it was sent."""
+"""A marketplace that answers byte for byte what a test says, and keeps what it was sent."""
 
 import asyncio
 import socket

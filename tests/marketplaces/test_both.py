@@ -18,7 +18,7 @@ from tests.marketplaces.conftest import LONG, Line
 SHORT = timedelta(seconds=0.4)
 
 
-async def test_a_push_is_applied_and_the_partner_holds_the_number(line: Line) -> None:
+async def test_a_push_is_applied_and_the_marketplace_holds_the_number(line: Line) -> None:
     assert await line.client.push(line.push(7), LONG) == Outcome(Kind.APPLIED)
     assert line.held() == 7
 
@@ -148,7 +148,7 @@ async def test_429_is_throttling_and_its_wait_is_honoured_up_to_a_cap(
     assert line.held() is None
 
 
-async def test_retry_after_as_a_date_counts_from_the_partners_clock(line: Line) -> None:
+async def test_retry_after_as_a_date_counts_from_the_marketplaces_clock(line: Line) -> None:
     line.simulator.configure(line.simulator.settings.model_copy(update={"clock_offset_s": 7_200}))
     at = datetime.now(UTC) + timedelta(seconds=7_200 + 100)
     line.fault("throttle", times=1, status=429, retry_after=format_datetime(at, usegmt=True))
@@ -211,14 +211,14 @@ async def test_a_push_that_waits_in_vain_for_a_connection_was_not_sent(line: Lin
     assert [outcome.kind for outcome in outcomes].count(Kind.NOT_SENT) == 12 - sent > 0
 
 
-async def test_a_partner_that_is_down_and_comes_back_is_served_again(line: Line) -> None:
+async def test_a_marketplace_that_is_down_and_comes_back_is_served_again(line: Line) -> None:
     line.simulator.set_down(line.name)
     assert (await line.client.push(line.push(7), LONG)).kind is Kind.UNKNOWN
     line.simulator.set_down(line.name, down=False)
     assert (await line.client.push(line.push(7), LONG)).kind is Kind.APPLIED
 
 
-async def test_a_partner_that_went_away_refuses_the_connection_and_nothing_is_sent(line: Line) -> None:
+async def test_a_marketplace_that_went_away_refuses_the_connection_and_nothing_is_sent(line: Line) -> None:
     await line.client.push(line.push(6), LONG)
     await line.simulator.stop()
     outcomes = [await line.client.push(line.push(7), LONG) for _ in range(3)]

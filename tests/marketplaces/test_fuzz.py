@@ -13,7 +13,7 @@ async def test_no_answer_raises_outlasts_its_deadline_or_is_applied_against_a_st
     with structlog.testing.capture_logs() as lines:
         figures = await fuzz(1_500, seed=1)
     assert figures.answers == 1_500
-    assert not [line for line in lines if line["event"] == "partner.client_failed"]
+    assert not [line for line in lines if line["event"] == "marketplace.client_failed"]
     kinds = {name.split()[1] for name in figures.outcomes}
     assert kinds >= {"applied", "refused", "differs", "page", "trouble", "unknown", "not_sent"}
     for method in METHODS:

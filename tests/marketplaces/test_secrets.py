@@ -1,4 +1,4 @@
-"""No secret of the partners in a reason, an advice, a log line, a repr or an address."""
+"""No secret of the marketplaces in a reason, an advice, a log line, a repr or an address."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def assert_clean(text: str) -> None:
 
 
 def parrots(*known: str) -> list[Behaviour]:
-    """Replies that repeat what the partner was told."""
+    """Replies that repeat what the marketplace was told."""
     entities = ["".join(f"&#{ord(character)};" for character in text) for text in known]
     cut = [text[: len(text) * 2 // 3] for text in known]
     parrot = " ".join(
@@ -67,14 +67,14 @@ def parrots(*known: str) -> list[Behaviour]:
     ]
 
 
-async def listen(partner: Client, store: MemoryTokens) -> None:
-    """Let the partner talk, and look at all that comes of it."""
+async def listen(marketplace: Client, store: MemoryTokens) -> None:
+    """Let the marketplace talk, and look at all that comes of it."""
     with capture_logs() as lines:
-        assert_clean(repr(await partner.push(PUSH, LONG)))
+        assert_clean(repr(await marketplace.push(PUSH, LONG)))
         store.held_until = 0.0
-        assert_clean(repr(await partner.probe()))
-        assert_clean(repr(await partner.push_many([PUSH, PUSH], LONG)))
-        match partner.verification:
+        assert_clean(repr(await marketplace.probe()))
+        assert_clean(repr(await marketplace.push_many([PUSH, PUSH], LONG)))
+        match marketplace.verification:
             case Compares(compare):
                 assert_clean(repr(await compare([PUSH], LONG)))
             case ReadsBack(read_page):
@@ -83,7 +83,7 @@ async def listen(partner: Client, store: MemoryTokens) -> None:
                 pass
             case _ as unknown:
                 assert_never(unknown)
-    assert_clean(repr(partner) + repr(vars(partner)))
+    assert_clean(repr(marketplace) + repr(vars(marketplace)))
     assert_clean(json.dumps(lines, default=repr, ensure_ascii=False))
 
 

@@ -265,7 +265,7 @@ async def test_s06_wrong_credentials_send_nothing_and_say_what_to_check(
     assert simulator.stats.count(SEKORM, "stock/updQuantity") == 0
 
 
-async def test_s07_an_address_that_is_not_listed_tells_the_operator_to_give_it_to_the_partner(
+async def test_s07_an_address_that_is_not_listed_tells_the_operator_to_give_it_to_the_marketplace(
     simulator: Simulator, make_sekorm: Make
 ) -> None:
     sekorm = make_sekorm()
@@ -536,7 +536,9 @@ async def test_s12_a_token_no_longer_taken_is_replaced_once(simulator: Simulator
     assert simulator.stats.count(SEKORM, "stock/compare") == 4
 
 
-async def test_s12_no_secret_of_ours_is_in_what_the_partner_is_said_to_have_said(make_sekorm: Make) -> None:
+async def test_s12_no_secret_of_ours_is_in_what_the_marketplace_is_said_to_have_said(
+    make_sekorm: Make,
+) -> None:
     secrets = [PRINTED_TOKEN, "demo-secret-8Kq2mVx4", "SP-DEMO-0001"]
     comparison = await compared(make_sekorm, said(-1, f"bad {secrets[0]}", {"who": secrets[1:]}))
     assert comparison.agrees is False

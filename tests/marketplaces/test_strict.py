@@ -174,7 +174,11 @@ async def test_whatever_a_client_raises_is_an_unknown_outcome_with_its_traceback
     assert found.outcome.kind is Kind.UNKNOWN
     assert found.outcome.reason == "the client failed (OverflowError)"
     (line,) = lines
-    assert (line["event"], line["log_level"], line["channel"]) == ("partner.client_failed", "error", SEKORM)
+    assert (line["event"], line["log_level"], line["channel"]) == (
+        "marketplace.client_failed",
+        "error",
+        SEKORM,
+    )
     assert "in fail" in line["exception"]
     assert line["exception"].endswith("OverflowError: date value out of range, said [masked]")
 
@@ -192,7 +196,7 @@ async def test_no_method_of_ymatou_raises(make_ymatou: Callable[..., YmatouClien
         ]
         page = await ymatou.read_page(1, LONG)
     assert {outcome.kind for outcome in (*outcomes, page) if not hasattr(outcome, "skus")} == {Kind.UNKNOWN}
-    assert [line["event"] for line in lines] == ["partner.client_failed"] * 4
+    assert [line["event"] for line in lines] == ["marketplace.client_failed"] * 4
 
 
 class _Broken(MemoryTokens):
@@ -211,7 +215,7 @@ async def test_no_method_of_sekorm_raises(make_sekorm: Callable[..., SekormClien
         comparison = await sekorm.compare(PUSHES, LONG)
     assert {outcome.kind for outcome in (*outcomes, comparison.outcome)} == {Kind.UNKNOWN}
     assert comparison.agrees is None
-    assert [line["event"] for line in lines] == ["partner.client_failed"] * 4
+    assert [line["event"] for line in lines] == ["marketplace.client_failed"] * 4
 
 
 async def test_a_token_answer_that_breaks_the_client_sends_nothing_and_is_tried_again_later(

@@ -372,7 +372,7 @@ async def test_addresses_keep_what_is_special_in_their_parts(make: Callable[...,
 @pytest.mark.parametrize("has_file", [False, True])
 def test_certificates_and_names_are_verified_whatever_is_set(tmp_path: Path, *, has_file: bool) -> None:
     file = Authority(tmp_path).file if has_file else None
-    transport = Transport(SEKORM, "https://partner.example", "x/y", 1, file)
+    transport = Transport(SEKORM, "https://marketplace.example", "x/y", 1, file)
     context = transport._ssl
     assert isinstance(context, ssl.SSLContext)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -387,7 +387,7 @@ def test_certificates_and_names_are_verified_whatever_is_set(tmp_path: Path, *, 
 
 
 @pytest.mark.parametrize(
-    "url", ["http://partner.example", "http://10.0.0.1/x", "http://127.0.0.1.partner.example"]
+    "url", ["http://marketplace.example", "http://10.0.0.1/x", "http://127.0.0.1.marketplace.example"]
 )
 def test_an_address_without_tls_is_taken_on_this_machine_only(url: str) -> None:
     with pytest.raises(ValueError, match="must be https"):

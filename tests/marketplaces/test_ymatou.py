@@ -36,7 +36,7 @@ def change(simulator: Simulator, **values: object) -> None:
     simulator.configure(simulator.settings.changed("ymatou", **values))
 
 
-def shift_partner(simulator: Simulator, seconds: float) -> None:
+def shift_marketplace_clock(simulator: Simulator, seconds: float) -> None:
     simulator.configure(simulator.settings.model_copy(update={"clock_offset_s": seconds}))
 
 
@@ -100,7 +100,7 @@ async def test_y03_the_body_has_six_string_fields_and_the_time_is_gmt8(make_ymat
 async def test_y04_a_difference_within_ten_minutes_is_no_matter(
     simulator: Simulator, make_ymatou: Make, offset_s: float
 ) -> None:
-    shift_partner(simulator, offset_s)
+    shift_marketplace_clock(simulator, offset_s)
     assert (await make_ymatou().push(PUSH, LONG)).kind is Kind.APPLIED
     assert simulator.stats.count(YMATOU) == 1
 
@@ -215,7 +215,7 @@ async def test_y10_a_refused_call_has_its_whole_reply_in_the_log(make_ymatou: Ma
     body = answer(code, "参数", {"hint": "x" * 1_000})
     with capture_logs() as lines:
         await answered(make_ymatou, body)
-    (line,) = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    (line,) = [line for line in lines if line["event"] == "marketplace.reply_rejected"]
     assert line["skus"] == ["a"]
     assert "x" * 1_000 in line["reply"]
     assert "hint" in line["reply"]
@@ -248,7 +248,7 @@ async def test_y11_a_0000_can_still_refuse_the_sku(make_ymatou: Make, body: byte
     assert (await answered(make_ymatou, body)).kind is kind
 
 
-async def test_y11_the_refused_sku_carries_the_partners_words(
+async def test_y11_the_refused_sku_carries_the_marketplaces_words(
     simulator: Simulator, make_ymatou: Make
 ) -> None:
     fault = {"kind": "refuse_sku", "shop": "ymatou", "key": "393992", "message": "商品已下架"}
@@ -311,7 +311,7 @@ async def test_y11_a_call_refused_as_a_whole_says_nothing_of_any_one_sku(
     assert [outcome.kind for outcome in outcomes] == [Kind.UNKNOWN] * 5
     assert outcomes[0].reason == f"all 5 SKUs of the call were refused: {code} 参数"
     assert alone.kind is Kind.REFUSED, "by itself it is what was refused"
-    (line,) = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    (line,) = [line for line in lines if line["event"] == "marketplace.reply_rejected"]
     assert line["skus"] == [push.sku for push in MANY]
 
 
@@ -344,7 +344,7 @@ async def test_y11_the_largest_call_is_taken_whole(simulator: Simulator, make_ym
 async def test_y14_a_wrong_clock_is_applied_for_a_call_of_many_too(
     simulator: Simulator, make_ymatou: Make
 ) -> None:
-    shift_partner(simulator, 660)
+    shift_marketplace_clock(simulator, 660)
     assert {outcome.kind for outcome in await make_ymatou().push_many(MANY, LONG)} == {Kind.APPLIED}
     assert simulator.stats.count(YMATOU) == 2
 
@@ -435,7 +435,7 @@ async def test_y12_what_is_no_whole_number_is_no_quantity(make_ymatou: Make, num
     )
 
 
-async def test_y12_a_number_below_zero_is_what_the_partner_holds(make_ymatou: Make) -> None:
+async def test_y12_a_number_below_zero_is_what_the_marketplace_holds(make_ymatou: Make) -> None:
     found = await read(make_ymatou, page(product(held(stock_num=-3))))
     assert isinstance(found, ReadPage)
     assert found.skus[0].quantity == -3
@@ -549,14 +549,14 @@ async def test_y12_only_0005_says_that_this_app_may_not_read(
         found = await read(make_ymatou, answer(code, "失败", {"product_infos": []}))
     assert isinstance(found, Outcome)
     assert (found.kind, found.trouble, found.reason) == (kind, trouble, f"{code} 失败")
-    rejected = [line for line in lines if line["event"] == "partner.reply_rejected"]
+    rejected = [line for line in lines if line["event"] == "marketplace.reply_rejected"]
     assert len(rejected) == (code in {"0001", "0006", "1001"})
 
 
 async def test_y12_a_wrong_clock_is_measured_and_the_page_asked_for_once_more(
     simulator: Simulator, make_ymatou: Make
 ) -> None:
-    shift_partner(simulator, 660)
+    shift_marketplace_clock(simulator, 660)
     assert isinstance(await make_ymatou().read_page(1, LONG), ReadPage)
     assert simulator.stats.count(YMATOU, LIST) == 2
 
@@ -594,7 +594,7 @@ async def test_y12_pages_count_from_one(simulator: Simulator, make_ymatou: Make)
 async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, make_ymatou: Make) -> None:
     ymatou = make_ymatou()
     await asyncio.gather(*(ymatou.push(PUSH, LONG) for _ in range(200)))
-    shift_partner(simulator, 3_600)
+    shift_marketplace_clock(simulator, 3_600)
     assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED, "the second attempt is not a replay"
     assert simulator.stats.duplicate_nonces == 0
 
@@ -603,14 +603,14 @@ async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, ma
 async def test_y14_a_wrong_clock_is_measured_applied_and_the_call_made_once_more(
     simulator: Simulator, make_ymatou: Make, offset_s: float
 ) -> None:
-    shift_partner(simulator, offset_s)
+    shift_marketplace_clock(simulator, offset_s)
     ymatou = make_ymatou()
     assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
     assert simulator.stats.count(YMATOU) == 2
     for _ in range(5):
         assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED
     assert simulator.stats.count(YMATOU) == 7, "the offset stays applied"
-    shift_partner(simulator, 0)
+    shift_marketplace_clock(simulator, 0)
     assert (await ymatou.push(PUSH, LONG)).kind is Kind.APPLIED, "and is measured again when it is wrong"
 
 
@@ -692,7 +692,7 @@ async def test_y14_an_offset_above_30_s_is_reported_every_time_it_changes(make_y
         server.answers = [reply(answer(), Date=date)]
         with capture_logs() as lines:
             await ymatou.push(PUSH, LONG)
-        return [line["offset_s"] for line in lines if line["event"] == "partner.clock_offset_changed"]
+        return [line["offset_s"] for line in lines if line["event"] == "marketplace.clock_offset_changed"]
 
     async with Scripted(DONE) as server:
         ymatou = make_ymatou(server.url)
@@ -704,7 +704,7 @@ async def test_y14_an_offset_above_30_s_is_reported_every_time_it_changes(make_y
         assert await told(-1) == []
 
 
-async def test_y14_the_offset_is_not_applied_while_the_partner_takes_our_time(make_ymatou: Make) -> None:
+async def test_y14_the_offset_is_not_applied_while_the_marketplace_takes_our_time(make_ymatou: Make) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(hours=5), usegmt=True)
     async with Scripted(reply(answer(), Date=date)) as server:
         ymatou = make_ymatou(server.url)

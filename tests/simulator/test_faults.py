@@ -274,7 +274,7 @@ async def test_refuse_sku_refuses_that_one_alone(
     assert simulator.state.of(SEKORM) == {("A", "AMS"): 1}
 
 
-async def test_down_partner_drops_connections_and_the_other_goes_on(
+async def test_down_marketplace_drops_connections_and_the_other_goes_on(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     rule = simulator.faults.add(Hold(shop="ymatou"))
@@ -291,7 +291,7 @@ async def test_down_partner_drops_connections_and_the_other_goes_on(
     assert (await ymatou.update("B", 2)).json["code"] == "0000"
 
 
-async def test_fault_meets_partner_endpoint_and_key_only(
+async def test_fault_meets_marketplace_endpoint_and_key_only(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     simulator.faults.add(Status(shop="sekorm", endpoint="stock/updQuantity", key=("A", "AMS"), status=500))

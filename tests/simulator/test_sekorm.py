@@ -284,7 +284,7 @@ async def test_s12_how_differences_are_told_is_a_setting(
     assert (await sekorm.rows("stock/compare", token, [same])).json == OK
 
 
-async def test_s12_a_silent_partner_agrees_whatever_the_numbers_are(
+async def test_s12_a_silent_marketplace_agrees_whatever_the_numbers_are(
     simulator: Simulator, sekorm: SekormClient
 ) -> None:
     configure(simulator, compare="silent")

@@ -83,7 +83,7 @@ async def test_waiting_tells_of_an_error_in_the_condition(simulator: Simulator, 
         await task
 
 
-async def test_requests_are_counted_by_partner_endpoint_and_answer(
+async def test_requests_are_counted_by_marketplace_endpoint_and_answer(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     token = await sekorm.token()

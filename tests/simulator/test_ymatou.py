@@ -120,7 +120,7 @@ async def test_y04_timestamp_is_accepted_within_ten_minutes(
     assert (await either.update(timestamp=beijing(offset_s))).json["code"] == code
 
 
-async def test_y04_partner_clock_can_be_off(simulator: Simulator, either: YmatouClient) -> None:
+async def test_y04_marketplace_clock_can_be_off(simulator: Simulator, either: YmatouClient) -> None:
     simulator.configure(SimulatorSettings(clock_offset_s=660))
     assert (await either.update()).json["code"] == "0003"
     assert (await either.update(timestamp=beijing(660))).json["code"] == "0000"
@@ -365,7 +365,7 @@ async def test_y13_number_of_remembered_nonces_is_bounded(simulator: Simulator, 
 
 
 @pytest.mark.parametrize("offset_s", [0, 660, -86_400])
-async def test_y14_date_header_is_the_partner_clock(
+async def test_y14_date_header_is_the_marketplace_clock(
     simulator: Simulator, either: YmatouClient, offset_s: int
 ) -> None:
     simulator.configure(SimulatorSettings(clock_offset_s=offset_s))

@@ -34,7 +34,7 @@ LISTING: Final = "SELECT sku, pn AS pn_code, brand AS brand_name, quantity FROM 
 
 
 def problem(identifiers: Sequence[str | None]) -> str | None:
-    """As a partner's: a part number is needed, and 50 characters are the most."""
+    """As a marketplace's: a part number is needed, and 50 characters are the most."""
     if not identifiers[0]:
         return "pn_code is missing"
     return "pn_code is too long" if len(identifiers[0]) > 50 else None
@@ -165,7 +165,7 @@ class Shop:
     async def deliver(
         self, sku: str, quantity: int, identifiers: tuple[str | None, str] | None = None
     ) -> None:
-        """Bring a number to the partner, all the way."""
+        """Bring a number to the marketplace, all the way."""
         await self.sells(sku, quantity, identifiers)
         await self.drain()
         await self.pass_time(100)

@@ -25,7 +25,7 @@ async def facts(shop: Shop, sku: str, listing: str = LISTING) -> Facts:
 
 
 async def parked(shop: Shop, *skus: str) -> None:
-    """The partner refuses these."""
+    """The marketplace refuses these."""
     for sku in skus:
         await shop.sells(sku, 5)
     await shop.drain()
@@ -97,7 +97,7 @@ async def test_what_comes_next_is_what_the_claim_then_does(shop: Shop) -> None:
     await shop.deliver("successor", 3)
     changes = {
         "number": ("A", 4, None, "4 is sent as PN-A / brand"),
-        "same": ("A", 5, None, "nothing is sent: the partner holds 5 already"),
+        "same": ("A", 5, None, "nothing is sent: the marketplace holds 5 already"),
         "renamed": ("A", 5, ("PN-B", "brand"), "0 is sent as PN-A / brand, which it has left"),
         "unfit": ("A", 5, ("PN-" + "x" * 60, "brand"), "0 is sent as PN-A / brand"),
     }
@@ -130,7 +130,7 @@ async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
     assert (await shop.claim()).parked == {"parked": "pn_code is missing"}
     await shop.deliver("gone", 0)
     await shop.delists("gone")
-    assert await foretold(shop, "gone") == "Now, it is forgotten: the partner holds no number of it."
+    assert await foretold(shop, "gone") == "Now, it is forgotten: the marketplace holds no number of it."
     assert (await shop.claim()).forgotten == ["gone"]
     await shop.deliver("doubted", 5)
     await shop.sells("doubted", 4)
@@ -151,7 +151,7 @@ async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
 # Names
 
 
-async def test_a_partners_identifier_leads_to_the_sku(shop: Shop) -> None:
+async def test_a_marketplaces_identifier_leads_to_the_sku(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await shop.sells("new", 5)
     answers, listing = Answers(shop.database), ChannelListing(CHANNEL, LISTING, COLUMNS)
@@ -324,10 +324,10 @@ async def test_what_reconcile_saw_is_among_the_facts(shop: Shop) -> None:
     await shop.sql.execute(
         "INSERT INTO stockrelay.difference (channel, class, sku, state, ours, theirs, first_seen, last_seen, "
         "times_seen, heals, last_run, last_turn) "
-        "VALUES ($1, 'partner_differs', 'A', 'open', 5, 9, now(), now(), 1, 1, 1, 'opened')",
+        "VALUES ($1, 'marketplace_differs', 'A', 'open', 5, 9, now(), now(), 1, 1, 1, 'opened')",
         CHANNEL,
     )
     found = await facts(shop, "A")
     assert [(one.kind, one.turn, one.ours, one.theirs) for one in found.differences] == [
-        ("partner_differs", "opened", 5, 9)
+        ("marketplace_differs", "opened", 5, 9)
     ]

@@ -161,7 +161,7 @@ async def test_skus_are_not_held_against_each_other_while_a_condition_fails_on_a
 
 
 async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
-    """The number of a SKU that can't be read is no difference, whatever the partner shows."""
+    """The number of a SKU that can't be read is no difference, whatever the marketplace shows."""
     await mend(shop)
     await shop.sync()
     for attempt in (await shop.claim_turn()).attempts:
@@ -175,7 +175,7 @@ async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
     await comparisons.keep_page(runs, run, LEASE, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
     judged = await comparisons.judge(runs, run, LEASE, 1, timedelta(0), is_complete=True)
     rows = await shop.sql.fetch("SELECT class, sku FROM stockrelay.reconcile_finding WHERE differs")
-    assert [tuple(row) for row in rows] == [("partner_differs", "S01")]
+    assert [tuple(row) for row in rows] == [("marketplace_differs", "S01")]
     assert (judged.checked, judged.differing) == (len(GOOD), 1)
 
 

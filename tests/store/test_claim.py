@@ -288,13 +288,13 @@ async def test_two_skus_that_swap_identifiers_go_by_zero(shop: Shop) -> None:
     await shop.sells("A", 5, ("Y", "b"))
     await shop.sells("B", 7, ("X", "b"))
     await shop.drain(NO_QUIET)
-    partner = []
+    marketplace = []
     for _ in range(2):
         claim = await shop.claim()
-        partner.append({(a.push.identifiers[0], a.push.quantity) for a in claim.attempts})
+        marketplace.append({(a.push.identifiers[0], a.push.quantity) for a in claim.attempts})
         for attempt in claim.attempts:
             await shop.complete(attempt, "applied")
-    assert partner == [{("X", 0), ("Y", 0)}, {("Y", 5), ("X", 7)}]
+    assert marketplace == [{("X", 0), ("Y", 0)}, {("Y", 5), ("X", 7)}]
     await shop.pass_time(61)
     assert (await shop.claim()).looked_at == 0
 

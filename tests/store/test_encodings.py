@@ -1,4 +1,4 @@
-"""Databases that are not UTF-8: one SKU, or one partner's words, that an encoding can't carry is set aside, no more."""
+"""Databases that are not UTF-8: only the SKU or the marketplace's words that the encoding lacks are set aside."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -89,7 +89,7 @@ async def test_a_sku_or_an_identifier_that_is_no_text_stops_no_reading(encoded: 
     await place.close()
 
 
-async def test_outcomes_are_written_whatever_words_the_partner_used(shop: Shop) -> None:
+async def test_outcomes_are_written_whatever_words_the_marketplace_used(shop: Shop) -> None:
     for sku in ("A", "B", "C"):
         await shop.sells(sku, 5)
     await shop.drain(NO_QUIET)

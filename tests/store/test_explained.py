@@ -54,7 +54,7 @@ def settings(place: Place) -> Settings:
 
 @pytest.fixture
 async def goods(place: Place) -> AsyncIterator[Shop]:
-    """A shop that keeps twenty of everything back; the partner holds 480 of our SKU."""
+    """A shop that keeps twenty of everything back; the marketplace holds 480 of our SKU."""
     async with opened(place, LISTING, guard=RULE) as shop:
         await shop.take()
         await shop.resync()

@@ -33,7 +33,7 @@ async def guarded(place: Place) -> AsyncIterator[Shop]:
 
 
 async def fill(shop: Shop, skus: int, quantity: int = 7) -> None:
-    """S1 to Sn are listed, and the partner holds their numbers."""
+    """S1 to Sn are listed, and the marketplace holds their numbers."""
     await shop.sql.execute(
         "INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', $2 FROM generate_series(1, $1) AS i",
         skus,
@@ -52,7 +52,7 @@ async def fill(shop: Shop, skus: int, quantity: int = 7) -> None:
 
 
 async def send(shop: Shop, attempts: Iterable[Attempt]) -> dict[str, int]:
-    """The partner takes them; return the numbers by SKU."""
+    """The marketplace takes them; return the numbers by SKU."""
     sent = {}
     for attempt in attempts:
         await shop.complete(attempt, "applied")
@@ -116,7 +116,7 @@ async def test_a_held_sku_whose_number_is_above_zero_again_is_sent(guarded: Shop
     await deliver(guarded)
     await guarded.sells("S3", 4, ("P3", "b"))
     await guarded.sells("S4", 7, ("P4", "b"))
-    assert await deliver(guarded) == {"S3": 4}, "the partner has S4 at 7 already"
+    assert await deliver(guarded) == {"S3": 4}, "the marketplace has S4 at 7 already"
     assert await held(guarded) == skus(1, 20) - {"S3", "S4"}
     row = await guarded.row("S4")
     assert (row["held_at"], row["zero_at"], row["due_at"], row["is_wanted"]) == (None, None, None, False)
@@ -176,7 +176,7 @@ async def test_truncate_is_held_and_reloading_the_table_lets_go(guarded: Shop) -
     assert await deliver(guarded) == {}
     assert await held(guarded) == skus(1, 20)
     await guarded.sql.execute("INSERT INTO shop.goods TABLE erp.copy")
-    assert await deliver(guarded) == {}, "the partner holds these numbers"
+    assert await deliver(guarded) == {}, "the marketplace holds these numbers"
     assert await held(guarded) == set()
     assert isinstance(await Guard(guarded.database).recover(CHANNEL, RULE, 0), Released)
 
@@ -294,13 +294,13 @@ async def test_a_first_filling_whose_numbers_come_is_let_go(place: Place) -> Non
 
 
 @pytest.mark.parametrize("way", ["schema made anew", "ledger emptied", "adopted"])
-async def test_a_listing_that_is_zero_is_held_when_nobody_knows_what_the_partner_holds(
+async def test_a_listing_that_is_zero_is_held_when_nobody_knows_what_the_marketplace_holds(
     guarded: Shop, way: str
 ) -> None:
     await fill(guarded, 30)
     await zero(guarded)
     if way == "adopted":
-        # The copy was made when everything had been at zero for long; the partner was told otherwise since.
+        # The copy was made when everything had been at zero for long; the marketplace was told otherwise since.
         await guarded.sql.execute(
             "UPDATE stockrelay.ledger SET acked_quantity = 0, zero_at = clock_timestamp()"
         )
@@ -381,7 +381,7 @@ UPPER_HALF = "substr(sku, 2)::int > 20"
 
 
 async def half_sold_out(shop: Shop) -> Guard:
-    """S1 to S20 are at 700, S21 to S40 at 0, at the partner too; nothing of that is recent."""
+    """S1 to S20 are at 700, S21 to S40 at 0, at the marketplace too; nothing of that is recent."""
     await fill(shop, 40, quantity=700)
     await restore(shop, UPPER_HALF, 0)
     await shop.sql.execute(
@@ -642,7 +642,7 @@ async def test_a_number_that_arrived_while_it_was_being_held_is_not_held(guarded
         attempt.push.sku,
     )
     await guarded.complete(attempt, "applied")
-    assert await held(guarded) == skus(1, 20) - {str(attempt.push.sku)}, "the partner has this zero"
+    assert await held(guarded) == skus(1, 20) - {str(attempt.push.sku)}, "the marketplace has this zero"
 
 
 @pytest.mark.parametrize(

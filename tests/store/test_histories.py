@@ -1,9 +1,9 @@
-"""Random histories of one channel: an ERP, a partner that applies late, twice or never, owners that die.
+"""Random histories of one channel: an ERP, a marketplace that applies late, twice or never, owners that die.
 
-The store is real; the partner is a dictionary with requests under way. What must hold is asked at every step and at
-rest: I2 a clean row means that the partner holds that number; I3 one unresolved attempt at most; I4 a number that
-was acknowledged last is what the partner holds once everything has landed. Time passes only when the history says so,
-and a request that was sent lands within the settle time or never.
+The store is real; the marketplace is a dictionary with requests under way. What must hold is asked at every step and at
+rest: I2 a clean row means that the marketplace holds that number; I3 one unresolved attempt at most; I4 a number that
+was acknowledged last is what the marketplace holds once everything has landed. Time passes only when the history says
+so, and a request that was sent lands within the settle time or never.
 """
 
 import random
@@ -25,7 +25,7 @@ AT_ONCE = Debounce(timedelta(0), timedelta(0), 2)
 
 @dataclass
 class Request:
-    """Under way to the partner for `age` seconds."""
+    """Under way to the marketplace for `age` seconds."""
 
     attempt: Attempt
     owner: Owner
@@ -39,7 +39,7 @@ class History:
 
     shop: Shop
     random: random.Random
-    partner: dict[tuple[str, ...], int] = field(default_factory=dict)
+    marketplace: dict[tuple[str, ...], int] = field(default_factory=dict)
     waiting: list[Request] = field(default_factory=list)
     late: list[Request] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -128,7 +128,7 @@ class History:
         self.seen["synced"] += (await self.shop.ledger.end_sync())[0] is not None
 
     async def answer(self) -> None:
-        """The partner's word arrives, or is lost, or there is none."""
+        """The marketplace's word arrives, or is lost, or there is none."""
         if not self.waiting:
             return
         request = self.waiting.pop(self.random.randrange(len(self.waiting)))
@@ -146,7 +146,7 @@ class History:
         )
 
     def apply(self, request: Request) -> None:
-        self.partner[request.attempt.push.identifiers] = request.attempt.push.quantity
+        self.marketplace[request.attempt.push.identifiers] = request.attempt.push.quantity
 
     async def land(self) -> None:
         """A request that nobody waits for lands after all; perhaps once more later."""
@@ -209,7 +209,7 @@ class History:
                 # (Busy: the SKU before it had the same identifiers, and its delisting is not decided yet.)
                 self.seen["clean"] += 1
                 assert row["due_at"] is None
-                assert self.partner[tuple(row["identifiers"])] == row["acked_quantity"], f"I2: {sku}"
+                assert self.marketplace[tuple(row["identifiers"])] == row["acked_quantity"], f"I2: {sku}"
                 assert tuple(row["identifiers"]) not in under_way, f"I4: {sku} can still be overwritten"
 
     async def release_held(self) -> None:
@@ -228,13 +228,13 @@ class History:
             if turn == 1:
                 self.late.clear()
             for attempt in (*(await self.shop.claim()).attempts, *(await self.shop.claim_turn()).attempts):
-                self.partner[attempt.push.identifiers] = attempt.push.quantity
+                self.marketplace[attempt.push.identifiers] = attempt.push.quantity
                 await self.shop.complete(attempt, "applied")
         listed = {
             (row["pn"], row["brand"]): int(row["quantity"])
             for row in await self.shop.sql.fetch("SELECT * FROM shop.goods")
         }
-        held = {identifiers: quantity for identifiers, quantity in self.partner.items() if quantity}
+        held = {identifiers: quantity for identifiers, quantity in self.marketplace.items() if quantity}
         assert held == {identifiers: quantity for identifiers, quantity in listed.items() if quantity}
         assert await self.shop.ledger.next_due(EVERY_SLOT) == Due()
         await self.shop.resync(DEBOUNCE)
@@ -248,7 +248,7 @@ def is_clean(row: asyncpg.Record) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_happens_the_partner_ends_with_the_erps_numbers(shop: Shop, seed: int) -> None:
+async def test_whatever_happens_the_marketplace_ends_with_the_erps_numbers(shop: Shop, seed: int) -> None:
     history = History(shop, random.Random(seed))
     for _ in range(STEPS):
         await history.step()

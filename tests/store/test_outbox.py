@@ -48,6 +48,6 @@ async def test_a_notice_goes_with_the_transaction_it_is_posted_in(
     assert await outbox.post(notice("a"))
 
 
-async def test_what_a_partner_says_can_be_kept_whatever_it_is(outbox: Outbox, sql: Connection) -> None:
+async def test_what_a_marketplace_says_can_be_kept_whatever_it_is(outbox: Outbox, sql: Connection) -> None:
     assert await outbox.post(notice("a", words="\0\ud800 余额 \\u0000", rows=[{"sku": "\0"}]))
     assert await sql.fetchval("SELECT data ->> 'words' FROM stockrelay.notice") == "\ufffd? 余额 \\u0000"

@@ -50,7 +50,7 @@ async def test_a_number_that_came_back_while_a_claim_read_the_other_one_is_sent(
 ) -> None:
     """5 is acknowledged and in doubt. A claim for its confirmation reads 7; before it is written the ERP is back at 5.
 
-    The reading must not take the 5 that was acknowledged for what the partner is about to hold.
+    The reading must not take the 5 that was acknowledged for what the marketplace is about to hold.
     """
     await shop.deliver("A", 5)
     await shop.sells("A", 6)
@@ -177,7 +177,7 @@ async def test_two_intakes_mark_a_change_once(shop: Shop) -> None:
 async def test_marks_claims_and_outcomes_at_once_end_with_the_last_number(shop: Shop) -> None:
     """Everything at once on few SKUs; what is acknowledged last is what the ERP says, and no step fails for good."""
     skus = [f"S{number}" for number in range(6)]
-    partner: dict[str, int] = {}
+    marketplace: dict[str, int] = {}
     stop = asyncio.Event()
 
     async def trade(of: list[str]) -> None:
@@ -196,7 +196,7 @@ async def test_marks_claims_and_outcomes_at_once_end_with_the_last_number(shop: 
         while not stop.is_set():
             claim = await shop.claim(limit=4)
             for attempt in claim.attempts:
-                partner[attempt.push.sku] = attempt.push.quantity
+                marketplace[attempt.push.sku] = attempt.push.quantity
                 await shop.complete(attempt, "applied")
 
     services = [asyncio.create_task(run) for run in (drain(), drain(), dispatch())]
@@ -205,9 +205,9 @@ async def test_marks_claims_and_outcomes_at_once_end_with_the_last_number(shop: 
     await asyncio.gather(*services)
     await shop.drain(NO_QUIET)
     for attempt in (await shop.claim()).attempts:
-        partner[attempt.push.sku] = attempt.push.quantity
+        marketplace[attempt.push.sku] = attempt.push.quantity
         await shop.complete(attempt, "applied")
-    assert partner == dict.fromkeys(skus, 59 % 7)
+    assert marketplace == dict.fromkeys(skus, 59 % 7)
     assert (await shop.ledger.backlog()).backlog == 0
     assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 0
     assert await shop.renews(shop.owner)

@@ -1,4 +1,4 @@
-"""What a reading of everything keeps, whatever the partner shows: bounded, without repeats, malformed things aside."""
+"""What a reading of everything keeps, whatever the marketplace shows: bounded, no repeats, malformed things aside."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, timedelta
@@ -36,7 +36,7 @@ LIMITS = ReconcileLimits(
 
 
 class Shown:
-    """A partner that shows page after page as `page` makes them."""
+    """A marketplace that shows page after page as `page` makes them."""
 
     def __init__(self, page: Callable[[int], ReadPage]) -> None:
         self._page = page
@@ -84,10 +84,10 @@ async def test_a_page_that_comes_again_and_again_is_kept_once_and_ends_the_readi
     page = (sku("same"), sku("other", 9), *(sku(f"stranger {n}", 0) for n in range(98)))
     shown = Shown(lambda _number: ReadPage(10**9, 100, page))
     run, why = await read(night, shown)
-    assert why == "page 2 of the partner's products is not read: it repeats another page"
+    assert why == "page 2 of the marketplace's products is not read: it repeats another page"
     assert shown.asked == [1, 2, 1], "and the page that differs once more"
     assert await kept(night) == 100
-    assert await night.found(run, 2) == {("partner_differs", "other", True)}
+    assert await night.found(run, 2) == {("marketplace_differs", "other", True)}
 
 
 async def test_a_shop_without_end_costs_no_more_than_twice_our_own_and_a_margin(night: Night) -> None:
@@ -95,7 +95,7 @@ async def test_a_shop_without_end_costs_no_more_than_twice_our_own_and_a_margin(
     shown = Shown(lambda number: ReadPage(10**9, 1, tuple(sku(f"{number}-{n}", 0) for n in range(6_000))))
     _, why = await read(night, shown)
     assert why == (
-        f"page 4 of the partner's products is not read: there is more than {SPARE + 2} numbers, with names of 128 "
+        f"page 4 of the marketplace's products is not read: there is more than {SPARE + 2} numbers, with names of 128 "
         "characters, can be"
     )
     assert await kept(night) == 18_000
@@ -108,7 +108,7 @@ async def test_a_malformed_product_is_counted_and_what_it_may_be_is_not_missing(
     with capture_logs() as lines:
         run, why = await read(night, shown)
     assert why is None
-    assert await night.found(run, 2) == {("partner_differs", "other", True)}
+    assert await night.found(run, 2) == {("marketplace_differs", "other", True)}
     (line,) = [line for line in lines if line["event"] == "reconcile.products_set_aside"]
     assert (line["page"], line["set_aside"], line["reason"]) == (1, 2, "a product is no object")
     assert (await night.runs.progress(run, 1)).set_aside == 2
@@ -119,4 +119,4 @@ async def test_a_malformed_product_is_counted_and_what_it_may_be_is_not_missing(
 async def test_where_nothing_can_be_read_the_reading_says_so(night: Night) -> None:
     await night.holds("A")
     _, why = await read(night, Shown(pages([], total=2, set_aside=2)))
-    assert why == "none of the partner's 2 products could be read"
+    assert why == "none of the marketplace's 2 products could be read"

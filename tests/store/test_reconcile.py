@@ -238,7 +238,7 @@ async def test_what_is_not_told_yet_and_what_is_open_is_asked_about_too_in_pages
     )
     await night.sql.execute(
         "INSERT INTO stockrelay.difference VALUES "
-        "($1, 'partner_differs', 'U', 'open', 1, 2, $2, $2, 1, 1, 0, 'opened')",
+        "($1, 'marketplace_differs', 'U', 'open', 1, 2, $2, $2, 1, 1, 0, 'opened')",
         CHANNEL,
         NOON,
     )
@@ -282,8 +282,8 @@ async def test_differences_are_told_apart(night: Night) -> None:
     )
     judged = await night.judges(run)
     assert await night.found(run) == {
-        ("partner_differs", "other", True),
-        ("unknown_at_partner", "absent", True),
+        ("marketplace_differs", "other", True),
+        ("unknown_at_marketplace", "absent", True),
         ("duplicated_id", "twice", True),
         ("missing_in_listing", "stranger", True),
     }
@@ -295,7 +295,7 @@ async def test_what_was_not_read_is_not_missing(night: Night) -> None:
     run = await night.begun(is_reading=True)
     await night.reads(run, 1, sku("read"), sku("differs", 9))
     judged = await night.judges(run, is_complete=False)
-    assert await night.found(run) == {("partner_differs", "differs", True)}
+    assert await night.found(run) == {("marketplace_differs", "differs", True)}
     assert judged.checked == 2
 
 
@@ -338,15 +338,15 @@ async def test_only_what_both_looks_show_is_a_difference(night: Night) -> None:
     await night.reads(run, 1, sku("glitch"), sku("wrong", 8), sku("new", 9), look=2)
     assert await night.reading.suspect_pages(run) == []
     await night.judges(run, 2)
-    assert await night.found(run, 2) == {("partner_differs", "wrong", True)}
+    assert await night.found(run, 2) == {("marketplace_differs", "wrong", True)}
 
 
 async def test_open_differences_that_agree_are_found_and_others_stay(night: Night) -> None:
     await night.holds("healed", "pending", "here again")
     await night.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = 'pending'")
     for name in ("healed", "pending", "left the listing"):
-        await night.knows(Difference.PARTNER_DIFFERS, name)
-    await night.knows(Difference.UNKNOWN_AT_PARTNER, "here again")
+        await night.knows(Difference.MARKETPLACE_DIFFERS, name)
+    await night.knows(Difference.UNKNOWN_AT_MARKETPLACE, "here again")
     await night.knows(Difference.MISSING_IN_LISTING, "stranger")
     await night.knows(Difference.MISSING_IN_LISTING, "withdrawn")
     run = await night.begun(is_reading=True)
@@ -354,9 +354,9 @@ async def test_open_differences_that_agree_are_found_and_others_stay(night: Nigh
     judged = await night.judges(run)
     assert judged.differing == 1
     assert await night.found(run) == {
-        ("partner_differs", "healed", False),
-        ("partner_differs", "left the listing", False),
-        ("unknown_at_partner", "here again", False),
+        ("marketplace_differs", "healed", False),
+        ("marketplace_differs", "left the listing", False),
+        ("unknown_at_marketplace", "here again", False),
         ("missing_in_listing", "withdrawn", False),
         ("missing_in_listing", "stranger", True),
     }
@@ -364,7 +364,7 @@ async def test_open_differences_that_agree_are_found_and_others_stay(night: Nigh
 
 async def test_only_news_of_absence_wants_everything_read_again(night: Night) -> None:
     await night.holds("known", "news")
-    await night.knows(Difference.UNKNOWN_AT_PARTNER, "known")
+    await night.knows(Difference.UNKNOWN_AT_MARKETPLACE, "known")
     run = await night.begun(is_reading=True)
     await night.reads(run, 1, sku("news"))
     await night.judges(run)
@@ -440,8 +440,8 @@ async def test_what_is_parked_or_in_flight_is_not_told_again(shop: Shop) -> None
 
 
 async def test_differences_that_no_run_sees_any_more_are_aged(night: Night) -> None:
-    await night.knows(Difference.PARTNER_DIFFERS, "old")
-    await night.knows(Difference.PARTNER_DIFFERS, "new")
+    await night.knows(Difference.MARKETPLACE_DIFFERS, "old")
+    await night.knows(Difference.MARKETPLACE_DIFFERS, "new")
     await night.sql.execute(
         "UPDATE stockrelay.difference SET last_seen = last_seen - interval '8 days' WHERE sku = 'old'"
     )

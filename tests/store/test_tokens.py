@@ -1,4 +1,4 @@
-"""A partner's token, shared by replicas (clause S04)."""
+"""A marketplace's token, shared by replicas (clause S04)."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Several listed SKUs with the same identifiers: the partner keeps one number, and nobody can say whose."""
+"""Several listed SKUs with the same identifiers: the marketplace keeps one number, and nobody can say whose."""
 
 import random
 from collections import Counter
@@ -120,7 +120,7 @@ async def by_hand_without_a_trigger(shop: Shop) -> None:
     [by_a_new_sku, by_other_identifiers, without_looking, by_a_sync, by_hand_without_a_trigger],
     ids=lambda change: change.__name__,
 )
-async def test_a_twin_of_a_sku_that_was_sent_parks_both_and_the_partner_keeps_its_number(
+async def test_a_twin_of_a_sku_that_was_sent_parks_both_and_the_marketplace_keeps_its_number(
     shop: Shop, appears: Change
 ) -> None:
     await shop.deliver("A", 5, NAME)
@@ -183,7 +183,7 @@ async def test_when_one_goes_the_other_is_sent_and_nothing_overwrites_it(
 
 
 @ON_18
-async def test_one_of_three_goes_and_the_partner_is_not_told_zero(shop: Shop) -> None:
+async def test_one_of_three_goes_and_the_marketplace_is_not_told_zero(shop: Shop) -> None:
     await shop.deliver("A", 5, NAME)
     for sku in "BC":
         await shop.sells(sku, 9, NAME)
@@ -261,7 +261,7 @@ async def summing(place: Place) -> AsyncIterator[Shop]:
         yield shop
 
 
-async def test_the_partner_holds_the_sum_and_each_change_is_sent_once(summing: Shop) -> None:
+async def test_the_marketplace_holds_the_sum_and_each_change_is_sent_once(summing: Shop) -> None:
     shop = summing
     for sku, quantity in (("B", 70), ("A", 5), ("C", 1)):
         await shop.sells(sku, quantity, NAME)
@@ -445,7 +445,7 @@ class Collisions(History):
         return self.taken.get(name) or super().identifiers(name)
 
     async def check(self) -> None:
-        """Nothing that is parked for its twins is clean, and at rest it is asked what the partner holds."""
+        """Nothing that is parked for its twins is clean, and at rest it is asked what the marketplace holds."""
         rows = await self.shop.sql.fetch("SELECT * FROM stockrelay.ledger")
         self.seen["parked"] += sum(row["parked_at"] is not None for row in rows)
         self.seen["summed"] += sum(row["duplicates"] == "sum" and row["identifiers"] is None for row in rows)
@@ -465,7 +465,7 @@ class Collisions(History):
             if turn == 1:
                 self.late.clear()
             for attempt in (*(await self.shop.claim()).attempts, *(await self.shop.claim_turn()).attempts):
-                self.partner[attempt.push.identifiers] = attempt.push.quantity
+                self.marketplace[attempt.push.identifiers] = attempt.push.quantity
                 await self.shop.complete(attempt, "applied")
         wanted: dict[tuple[str, str], list[int]] = {}
         for row in await self.shop.sql.fetch("SELECT * FROM shop.goods"):
@@ -473,7 +473,7 @@ class Collisions(History):
         parked_names = {
             name for name, numbers in wanted.items() if len(numbers) > 1 and self.duplicates == "park"
         }
-        holds = {name: number for name, number in self.partner.items() if name not in parked_names}
+        holds = {name: number for name, number in self.marketplace.items() if name not in parked_names}
         expected = {name: sum(numbers) for name, numbers in wanted.items() if name not in parked_names}
         assert holds == dict.fromkeys(holds, 0) | expected
         assert len(await parked(self.shop)) == sum(len(wanted[name]) for name in parked_names)
@@ -484,7 +484,7 @@ class Collisions(History):
 
 @ON_18
 @pytest.mark.parametrize("duplicates", ["park", "sum"])
-async def test_whatever_happens_to_identifiers_the_partner_ends_with_the_erps_numbers(
+async def test_whatever_happens_to_identifiers_the_marketplace_ends_with_the_erps_numbers(
     place: Place, duplicates: Duplicates
 ) -> None:
     seen: Counter[str] = Counter()

@@ -23,8 +23,8 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         {
             "day": DAY, "method": "read_back", "checked": 5000, "agreed": 4974,
             "opened": [
-                {"sku": "A-0001", "class": "partner_differs", "ours": 7, "theirs": 3},
-                {"sku": "A-0002", "class": "unknown_at_partner", "ours": 12, "theirs": None},
+                {"sku": "A-0001", "class": "marketplace_differs", "ours": 7, "theirs": 3},
+                {"sku": "A-0002", "class": "unknown_at_marketplace", "ours": 12, "theirs": None},
                 {"sku": "A-0003", "class": "missing_in_listing", "ours": None, "theirs": 5},
             ],
             "still_open": [
@@ -33,7 +33,7 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
             ],
             "resolved": [{"sku": "C-0001"}, {"sku": "C-0002"}],
             "contested": [
-                {"sku": "D-0001", "class": "partner_differs", "ours": 9, "theirs": 99,
+                {"sku": "D-0001", "class": "marketplace_differs", "ours": 9, "theirs": 99,
                  "first_seen": "2026-11-16T16:31:00+00:00", "times_seen": 5},
             ],
             "more": {"opened": 20}, "unnamed_chunks": [], "unsettled": 1, "healed": 21, "heal": True,
@@ -65,7 +65,7 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         },
     ),
     (
-        "Reconcile: the partner names no SKU",
+        "Reconcile: the marketplace names no SKU",
         notice.RECONCILE_DIGEST,
         "sekorm",
         {

@@ -83,7 +83,7 @@ def test_trouble_opens_at_once_and_each_failed_probe_waits_longer(
 
 
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(7, 7), (0, 1), (300, 300), (100_000, 300)])
-def test_a_wait_the_partner_asked_for_is_kept_within_bounds(asked_s: float, waited_s: float) -> None:
+def test_a_wait_the_marketplace_asked_for_is_kept_within_bounds(asked_s: float, waited_s: float) -> None:
     assert opened(throttled(asked_s)).until == waited_s
 
 
@@ -161,7 +161,7 @@ def test_ten_unknowns_in_a_row_over_two_skus_open() -> None:
     assert breaker.until == 9.5
 
 
-def test_one_sku_that_the_partner_chokes_on_never_stops_the_channel() -> None:
+def test_one_sku_that_the_marketplace_chokes_on_never_stops_the_channel() -> None:
     breaker = Breaker()
     for n in range(1_000):
         breaker = send(breaker, UNKNOWN, float(n))

@@ -25,11 +25,11 @@ def test_an_end_that_is_known_is_written_as_it_is(kind: Kind) -> None:
     assert _conclude(kind, failures=99) == Conclusion(kind, "words")
 
 
-def test_a_refused_sku_is_parked_with_the_partners_words() -> None:
+def test_a_refused_sku_is_parked_with_the_marketplaces_words() -> None:
     assert _conclude(Kind.REFUSED) == Conclusion("refused", "words", is_parked=True)
 
 
-def test_a_refused_delisting_means_that_the_partner_does_not_offer_it() -> None:
+def test_a_refused_delisting_means_that_the_marketplace_does_not_offer_it() -> None:
     assert _conclude(Kind.REFUSED, is_delisting=True) == Conclusion(GONE, "words")
 
 

@@ -10,7 +10,7 @@ SEKORM_LIMIT = 50
 
 
 @given(count=st.integers(1, 3000), seed=st.integers(0, 1000))
-def test_all_names_are_unique_and_within_the_partners_limits(count: int, seed: int) -> None:
+def test_all_names_are_unique_and_within_the_marketplaces_limits(count: int, seed: int) -> None:
     products = make_catalogue(count, seed)
     assert len(products) == count
     assert len({(p.part_no, p.brand) for p in products}) == count
@@ -22,5 +22,5 @@ def test_the_same_seed_makes_the_same_catalogue() -> None:
     assert make_catalogue(50, 3) == make_catalogue(50, 3) != make_catalogue(50, 4)
 
 
-def test_the_part_number_of_the_partners_own_example_is_for_sale() -> None:
+def test_the_part_number_of_the_marketplaces_own_example_is_for_sale() -> None:
     assert "1211LL的ON2" in {product.part_no for product in make_catalogue(10, 1)}

@@ -44,7 +44,7 @@ def took(found: ChannelVerdict) -> tuple[int, float, float] | None:
     return (latency.count, latency.p50, latency.worst) if latency else None
 
 
-def test_a_change_takes_until_its_number_is_at_the_partner() -> None:
+def test_a_change_takes_until_its_number_is_at_the_marketplace() -> None:
     assert took(verdict([changed(10, 99)], [wrote(10.5, 99)])) == (1, 0.5, 0.5)
 
 
@@ -133,8 +133,8 @@ def test_durations_are_told_in_the_unit_that_reads_best(value: float, text: str)
 def test_the_report_names_what_differs_and_ends_with_the_verdict() -> None:
     wrong = verdict([changed(10, 99)], [wrote(11, 99)], {A: 99, B: 3}, {A: 98})
     lines = list(report(Diary(transactions=1, rows=1), [wrong]))
-    assert "  the numbers differ for RC0402FR-0710KL YAGEO: ERP 99, partner 98" in lines
-    assert "  the partner lacks 1211LL的ON2 世强: ERP 3, partner nothing" in lines
-    assert lines[-1].startswith("ERP and partners DISAGREE: 2 findings")
+    assert "  the numbers differ for RC0402FR-0710KL YAGEO: ERP 99, marketplace 98" in lines
+    assert "  the marketplace lacks 1211LL的ON2 世强: ERP 3, marketplace nothing" in lines
+    assert lines[-1].startswith("ERP and marketplaces DISAGREE: 2 findings")
     right = verdict([], [], {A: 1}, {A: 1})
-    assert list(report(Diary(), [right]))[-1] == "ERP and both partners agree for every SKU."
+    assert list(report(Diary(), [right]))[-1] == "ERP and both marketplaces agree for every SKU."

@@ -89,7 +89,7 @@ DOUBTED = replace(
 )
 PARKED = replace(ROW, parked_at=after(-120), parked_reason="no such part")
 STOCK = Listed(1, NAME, 6)
-SEEN = PastDifference("partner_differs", "still_open", 5, 9, after(-90_000), after(-60), 2, is_open=True)
+SEEN = PastDifference("marketplace_differs", "still_open", 5, 9, after(-90_000), after(-60), 2, is_open=True)
 TWIN = Twin(Sku("SKU-2"), 70, 70, after(-30), is_unclear=False)
 
 
@@ -112,7 +112,7 @@ def part(explanation: Explanation, about: str) -> str:
             FACTS,
             SkuState.IN_SYNC,
             "acknowledged: 5 as PN-1 / AMS, 06:58:30 (90 s ago)\nnothing waits, and nothing is in doubt",
-            "Nothing is sent: the partner holds this number, and nothing doubts it.",
+            "Nothing is sent: the marketplace holds this number, and nothing doubts it.",
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK),
@@ -124,7 +124,7 @@ def part(explanation: Explanation, about: str) -> str:
             replace(FACTS, row=WAITING),
             SkuState.DEBOUNCING,
             "waiting for the debounce",
-            "At 07:00:01 (in 1.4 s), nothing is sent: the partner holds 5 already.",
+            "At 07:00:01 (in 1.4 s), nothing is sent: the marketplace holds 5 already.",
         ),
         (
             replace(FACTS, row=replace(WAITING, due_at=after(-3), urgent=True), listed=Listed(1, NAME, 0)),
@@ -209,7 +209,7 @@ def part(explanation: Explanation, about: str) -> str:
             replace(FACTS, row=replace(WAITING, acked_quantity=0, due_at=after(0)), listed=None, listing=()),
             SkuState.DELISTED,
             "acknowledged: 0",
-            "Now, it is forgotten: the partner holds no number of it.",
+            "Now, it is forgotten: the marketplace holds no number of it.",
         ),
         (
             replace(FACTS, row=WAITING, listed=None, listing=(), successor=Sku("SKU-2")),
@@ -250,14 +250,14 @@ def part(explanation: Explanation, about: str) -> str:
         (
             replace(FACTS, row=None, is_unread=True),
             SkuState.NEW,
-            "nothing: it was never sent to the partner",
+            "nothing: it was never sent to the marketplace",
             "Then it waits for the debounce and is sent for the first time.",
         ),
         (
             replace(FACTS, differences=(SEEN,)),
             SkuState.DIFFERS,
             "acknowledged: 5",
-            "the partner acknowledged this number, and reconcile saw another one there. Reconcile does not send it",
+            "the marketplace acknowledged this number, and reconcile saw another one there. Reconcile does not send it",
         ),
         (
             replace(FACTS, differences=(replace(SEEN, turn="contested"),)),
@@ -275,7 +275,7 @@ def part(explanation: Explanation, about: str) -> str:
             replace(FACTS, differences=(replace(SEEN, turn="resolved", is_open=False),)),
             SkuState.IN_SYNC,
             "acknowledged: 5",
-            "Nothing is sent: the partner holds this number, and nothing doubts it.",
+            "Nothing is sent: the marketplace holds this number, and nothing doubts it.",
         ),
         (
             replace(FACTS, row=replace(FLYING, attempt_at=after(-600))),
@@ -398,12 +398,12 @@ def test_a_claimed_rows_next_step_says_what_a_pause_does_to_it() -> None:
 
 def test_a_pause_changes_nothing_for_what_is_in_sync() -> None:
     explanation = told(replace(FACTS, paused=Stop(after(-60), "by ann")))
-    assert explanation.next.startswith("Nothing is sent: the partner holds this number")
+    assert explanation.next.startswith("Nothing is sent: the marketplace holds this number")
 
 
 GIVES = "channels.sekorm.listing gives"
 SHOWN = "  sku=SKU-1, pn_code=PN-1, brand_name=AMS, quantity=5"
-KNOWN = "the partner knows it as PN-1 / AMS (pn_code, brand_name)"
+KNOWN = "the marketplace knows it as PN-1 / AMS (pn_code, brand_name)"
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_the_listing_is_shown_with_what_is_made_of_it(
     assert part(explanation, "listing").splitlines() == lines
 
 
-def test_attempts_are_told_with_the_partners_words() -> None:
+def test_attempts_are_told_with_the_marketplaces_words() -> None:
     explanation = told(
         replace(
             FACTS,
@@ -458,10 +458,10 @@ def test_attempts_are_told_with_the_partners_words() -> None:
 
 
 def test_what_reconcile_saw_is_told() -> None:
-    seen = PastDifference("partner_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
+    seen = PastDifference("marketplace_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
     assert part(told(replace(FACTS, differences=(seen,))), "reconcile") == (
-        "partner differs (ERP 5, partner 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 06:00:00 "
-        "(25 h ago)"
+        "marketplace differs (ERP 5, marketplace 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 "
+        "06:00:00 (25 h ago)"
     )
 
 
@@ -479,12 +479,12 @@ def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> Non
     assert nearest("qqq", candidates) == []
 
 
-def test_what_the_partner_keeps_of_several_skus_with_one_name_is_said() -> None:
+def test_what_the_marketplace_keeps_of_several_skus_with_one_name_is_said() -> None:
     listed = replace(FACTS, twins=(TWIN,))
     assert part(told(listed), "shared").splitlines() == [
         "PN-1 / AMS is also the name of:",
         "  SKU-2, listed with 70; acknowledged: 70",
-        "the partner keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
+        "the marketplace keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
     ]
     unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
     assert "which one is not clear just now" in part(told(unclear), "shared")

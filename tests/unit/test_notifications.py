@@ -87,7 +87,7 @@ def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
     assert message.title == "Ymatou reconcile of 2026-11-21: SKUs that differ: 25"
     for words in (
         "agree: 4,974",
-        "A-0001: ERP 7, partner 3",
+        "A-0001: ERP 7, marketplace 3",
         "and 20 more",
         "since 2026-11-19 00:31, seen 3 times",
     ):
@@ -170,7 +170,7 @@ def test_any_data_make_a_letter(
 
 
 def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
-    items = [{"sku": f"S{n}" * 30, "class": "partner_differs", "ours": n, "theirs": 0} for n in range(50)]
+    items = [{"sku": f"S{n}" * 30, "class": "marketplace_differs", "ours": n, "theirs": 0} for n in range(50)]
     chunks = [
         {"chunk": n, "first_sku": "a" * 80, "last_sku": "b" * 80, "words": "w" * 300} for n in range(50)
     ]

@@ -175,7 +175,7 @@ def test_what_is_sent_can_be_sent(row: Delivery, listed: Listed | None, has_succ
 
 
 @given(deliveries, listings, st.booleans())
-def test_nothing_rests_while_the_partner_may_hold_another_number(
+def test_nothing_rests_while_the_marketplace_may_hold_another_number(
     row: Delivery, listed: Listed | None, has_successor: bool
 ) -> None:
     decision = decide(row, listed, has_successor=has_successor, problem=problem)

@@ -19,7 +19,7 @@ from daemon.core.reconcile import (
 from daemon.core.types import Sku
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
-DIFFERS = Difference.PARTNER_DIFFERS
+DIFFERS = Difference.MARKETPLACE_DIFFERS
 
 
 def history(*, is_open: bool = True, days_ago: float = 1, heals: int = 0) -> DifferenceHistory:

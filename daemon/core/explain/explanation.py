@@ -28,7 +28,7 @@ _OUTCOMES: Final[dict[str, str]] = {
     Kind.NOT_SENT: "not sent",
     Kind.TROUBLE: "the channel was refused",
     Kind.UNKNOWN: "no clear answer",
-    GONE: "refused, as the partner does not offer it",
+    GONE: "refused, as the marketplace does not offer it",
 }
 
 _A_MOMENT: Final = timedelta(seconds=1)
@@ -53,7 +53,7 @@ class Explanation:
 
 def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanation:
     """Explain one SKU: the ERP's number, how the listing arrives at it, the ledger, the attempts, reconcile, and what
-    happens next. `problem` is the partner's: why identifiers can never be sent."""
+    happens next. `problem` is the marketplace's: why identifiers can never be sent."""
     after = describe_next_step(facts, problem, times)
     after = after[:1].upper() + after[1:]
     parts = (
@@ -119,7 +119,7 @@ def _listing(facts: Facts) -> Iterator[str]:
         if not facts.listed.identifiers:
             yield "its identifiers hold bytes that are no text in the database's encoding"
             return
-        yield f"the partner knows it as {named(facts.listed.identifiers)} ({', '.join(facts.columns)}){made}"
+        yield f"the marketplace knows it as {named(facts.listed.identifiers)} ({', '.join(facts.columns)}){made}"
 
 
 def _rows(count: int) -> str:
@@ -133,7 +133,7 @@ def _value(value: Any) -> str:  # noqa: ANN401 - whatever a column can hold
 def _ledger(facts: Facts, times: TimeFormat) -> Iterator[str]:
     row = facts.row
     if row is None:
-        yield "nothing: it was never sent to the partner, or it left and was forgotten"
+        yield "nothing: it was never sent to the marketplace, or it left and was forgotten"
         return
     yield _acknowledged(facts, row, times)
     if facts.listed is None and facts.listing_problem is None:
@@ -158,7 +158,7 @@ def _ledger(facts: Facts, times: TimeFormat) -> Iterator[str]:
 
 
 def _shared(facts: Facts, times: TimeFormat) -> Iterator[str]:
-    """The other SKUs with the same identifiers, and what the partner keeps for all of them."""
+    """The other SKUs with the same identifiers, and what the marketplace keeps for all of them."""
     if not facts.twins or facts.listed is None:
         return
     name = named(facts.listed.identifiers)
@@ -175,12 +175,12 @@ def _shared(facts: Facts, times: TimeFormat) -> Iterator[str]:
     if any(twin.is_unclear for twin in facts.twins) or (
         own is not None and (own.attempt_id is not None or own.doubt_at is not None)
     ):
-        yield "the partner keeps one number for all of them; which one is not clear just now"
+        yield "the marketplace keeps one number for all of them; which one is not clear just now"
     elif sent:
         at, acked, sku = max(sent, key=lambda one: one[0])
-        yield f"the partner keeps one number for all of them: {acked}, acknowledged for {sku} {times.at(at)}"
+        yield f"the marketplace keeps one number for all of them: {acked}, acknowledged for {sku} {times.at(at)}"
     else:
-        yield "the partner keeps one number for all of them, and was sent none of theirs"
+        yield "the marketplace keeps one number for all of them, and was sent none of theirs"
 
 
 def _twin(facts: Facts, twin: Twin) -> str:
@@ -265,7 +265,7 @@ def _reconcile(facts: Facts, times: TimeFormat) -> Iterator[str]:
         numbers = (
             ""
             if seen.ours is None and seen.theirs is None
-            else f" (ERP {_seen(seen.ours)}, partner {_seen(seen.theirs)})"
+            else f" (ERP {_seen(seen.ours)}, marketplace {_seen(seen.theirs)})"
         )
         yield (
             f"{seen.kind.replace('_', ' ')}{numbers}: {seen.turn.replace('_', ' ')} {times.at(seen.last_seen)}; "

@@ -1,4 +1,4 @@
-"""Why a partner holds what it holds: the facts of one SKU at one partner, and where it stands."""
+"""Why a marketplace holds what it holds: the facts of one SKU at one marketplace, and where it stands."""
 
 import math
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class SkuState(StrEnum):
     NEW = "new"
     NOT_LISTED = "not listed"
     UNREADABLE = "listing fails"
-    DIFFERS = "differs at the partner"
+    DIFFERS = "differs at the marketplace"
     SUMMED = "part of a sum"
 
 
@@ -141,7 +141,7 @@ class TimingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one SKU at one partner, read in one go.
+    """All that is known of one SKU at one marketplace, read in one go.
 
     `listing` is the rows the query gives for this SKU, every column; `listing_problem` is set where the query fails.
     `listed` is what a claim makes of them. `successor` is the SKU that has taken over this one's identifiers.
@@ -232,7 +232,7 @@ def is_wrong(facts: Facts, row: LedgerRow) -> bool:
     """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
     that was sent last, or under other identifiers."""
     if facts.listed is None or plan.is_zero(facts.listed):
-        # One that was held for another reason is counted anew, or is what the partner has already.
+        # One that was held for another reason is counted anew, or is what the marketplace has already.
         return row.zero_at is not None
     before, quantity = row.acked_quantity, facts.listed.quantity
     is_counted = row.zero_at is None or quantity == row.listed_quantity

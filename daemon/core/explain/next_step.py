@@ -1,4 +1,4 @@
-"""What happens next to one SKU at one partner, and how that is said.
+"""What happens next to one SKU at one marketplace, and how that is said.
 
 It is not guessed: it is what `decide` says of the row as the next claim will find it, and what a reading would mark.
 """
@@ -45,7 +45,7 @@ class Step(StrEnum):
     """Who takes the next step."""
 
     NOBODY = "nobody"
-    """Not before a person, the ERP or the partner changes something."""
+    """Not before a person, the ERP or the marketplace changes something."""
     LISTING = "listing"
     """Nobody, as long as the listing fails."""
     ANSWER = "answer"
@@ -144,17 +144,17 @@ def _differing(facts: Facts, row: LedgerRow) -> str:
     """What comes of a number that is acknowledged and not doubted, given what reconcile saw of it."""
     seen = next((one for one in facts.differences if one.is_open), None)
     if seen is None:
-        return "Nothing is sent: the partner holds this number, and nothing doubts it."
+        return "Nothing is sent: the marketplace holds this number, and nothing doubts it."
     if seen.turn == "contested":
         return (
-            "Nothing is sent: the partner acknowledged this number more than once, and reconcile saw another one there "
-            "each time. Find out who else writes there. The next reconcile looks again."
+            "Nothing is sent: the marketplace acknowledged this number more than once, and reconcile saw another one "
+            "there each time. Find out who else writes there. The next reconcile looks again."
         )
     if row.acked_at is not None and row.acked_at > seen.last_seen:
         return "Nothing is sent: it was sent again since reconcile saw the difference. The next reconcile looks again."
     return (
-        "Nothing is sent: the partner acknowledged this number, and reconcile saw another one there. Reconcile does "
-        "not send it again: `reconcile.heal` is off, or the difference is one that another number does not end."
+        "Nothing is sent: the marketplace acknowledged this number, and reconcile saw another one there. Reconcile "
+        "does not send it again: `reconcile.heal` is off, or the difference is one that another number does not end."
     )
 
 
@@ -265,7 +265,7 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
         case Send():
             return _sending(facts, row, decision, when, times)
         case Settled():
-            return f"{when}, nothing is sent: the partner holds {row.acked_quantity} already."
+            return f"{when}, nothing is sent: the marketplace holds {row.acked_quantity} already."
         case Wait():
             assert row.doubt_until is not None
             return (
@@ -276,7 +276,7 @@ def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) 
         case Forget():
             if facts.successor is not None:
                 return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."
-            return f"{when}, it is forgotten: the partner holds no number of it."
+            return f"{when}, it is forgotten: the marketplace holds no number of it."
         case CoveredBySum(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
         case Hold() | Defer():

@@ -1,8 +1,8 @@
 """Notification messages for the operators: every kind of notice as plain text in Chinese or English. Pure.
 
 The reader knows stock, not code: what happened, the numbers, examples, what to do, the command to type. What the
-partner or the ERP wrote is tamed (`facts.tame`) and bounded, so that it can't pose as markup or push the rest out of
-sight.
+marketplace or the ERP wrote is tamed (`facts.tame`) and bounded, so that it can't pose as markup or push the rest out
+of sight.
 """
 
 from collections.abc import Callable, Mapping, Sequence

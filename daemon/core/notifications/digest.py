@@ -8,7 +8,7 @@ from daemon.core.notifications.words import Words
 
 EXAMPLES: Final = 10
 _DIFFERENCES: Final = ("opened", "still_open", "contested")
-_CLASSES: Final = ("partner_differs", "unknown_at_partner", "missing_in_listing", "duplicated_id")
+_CLASSES: Final = ("marketplace_differs", "unknown_at_marketplace", "missing_in_listing", "duplicated_id")
 
 
 def reconcile_digest(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
@@ -81,7 +81,7 @@ def _item(words: Words, item: NoticeData) -> str:
     ours, theirs = item.text("ours", 20) or "?", item.text("theirs", 20)
     name = item.text("class", LONGEST_NAME)
     key = f"class.{name}" if name in _CLASSES else "class.other"
-    if key == "class.partner_differs" and not theirs:
+    if key == "class.marketplace_differs" and not theirs:
         key += ".unsaid"
     what = words(key, ours, theirs or "?", name)
     aged = [words("item.since", item.when("first_seen"))] if item.when("first_seen") else []

@@ -26,22 +26,22 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.counts": "SKUs compared: {0}; agree: {1}.",
     "digest.counts.unnamed": "SKUs compared: {0}; in parts that differ: {1}.",
     "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
-    "digest.method.compare": "How: the current numbers of what changed that day were given to the partner to compare.",
-    "digest.method.read_back": "How: all of the partner's numbers were read back and compared with the ERP.",
-    "digest.method.assert": "How: the partner does not allow reading its numbers back, so what changed that day was "
-    "sent again; what it held before is not known.",
+    "digest.method.compare": "How: the marketplace was asked to compare the current numbers of what changed that day.",
+    "digest.method.read_back": "How: all of the marketplace's numbers were read back and compared with the ERP.",
+    "digest.method.assert": "How: the marketplace does not allow reading its numbers back, so what changed that day "
+    "was sent again; what it held before is not known.",
     "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
-    "digest.set_aside": "Malformed products and SKUs in the partner's answer: {0}. They were set aside; a SKU that was "
-    "not seen may be one of them and does not count as missing.",
-    "digest.without_identifier": "SKUs on sale at the partner without an identifier: {0}, in the products {1}. "
+    "digest.set_aside": "Malformed products and SKUs in the marketplace's answer: {0}. They were set aside; a SKU that "
+    "was not seen may be one of them and does not count as missing.",
+    "digest.without_identifier": "SKUs on sale at the marketplace without an identifier: {0}, in the products {1}. "
     "No number reaches them.",
     "digest.opened": "New differences ({0}):",
     "digest.still_open": "Found before and still open ({0}):",
     "digest.resolved": "Agree again: {0}.",
     "digest.resolved.some": "Agree again: {0} ({1}).",
     "digest.contested": "Changed back again and again ({0}); no longer corrected:",
-    "digest.unnamed": "Parts where the partner sees a difference but names no SKU ({0}):",
-    "digest.chunk": "- part {0} ({1} to {2}, {4} SKUs), the partner says: {3}",
+    "digest.unnamed": "Parts where the marketplace sees a difference but names no SKU ({0}):",
+    "digest.chunk": "- part {0} ({1} to {2}, {4} SKUs), the marketplace says: {3}",
     "digest.chunk.rest": "- and {0} more parts",
     "digest.parked": "Parked, waiting for a person, not compared: {0}.",
     "digest.unsettled": "Still changing, left for the next time: {0}.",
@@ -52,25 +52,25 @@ WORDS: Final[Mapping[str, str]] = {
     "item.aged": "- {0}: {1}; {2}",
     "item.since": "since {0}",
     "item.times": "seen {0} times",
-    "class.partner_differs": "ERP {0}, partner {1}",
-    "class.partner_differs.unsaid": "ERP {0}, the partner has another number",
-    "class.unknown_at_partner": "the partner has no such product (ERP {0})",
-    "class.missing_in_listing": "the partner sells {1}, but it is not in the channel's listing",
+    "class.marketplace_differs": "ERP {0}, marketplace {1}",
+    "class.marketplace_differs.unsaid": "ERP {0}, the marketplace has another number",
+    "class.unknown_at_marketplace": "the marketplace has no such product (ERP {0})",
+    "class.missing_in_listing": "the marketplace sells {1}, but it is not in the channel's listing",
     "class.duplicated_id": "one identifier stands for several products",
-    "class.other": "{2} (ERP {0}, partner {1})",
-    "advice.unknown_at_partner": "- Products the partner does not have: create them there, or correct the partner's "
-    "identifier in the ERP.",
-    "advice.missing_in_listing": "- Products that are not in the listing: take them off sale at the partner, or add "
-    "them to the channel's listing.",
+    "class.other": "{2} (ERP {0}, marketplace {1})",
+    "advice.unknown_at_marketplace": "- Products the marketplace does not have: create them there, or correct the "
+    "marketplace's identifier in the ERP.",
+    "advice.missing_in_listing": "- Products that are not in the listing: take them off sale at the marketplace, or "
+    "add them to the channel's listing.",
     "advice.duplicated_id": "- Identifiers used twice: let each identifier stand for one product.",
-    "advice.contested": "- Changed back again and again: a person or another program also writes the partner's stock; "
-    "find it and stop it.",
-    "advice.unnamed": "- Differences without names: ask the partner about the range, or set reconcile.bisect = true "
-    "to have them found.",
+    "advice.contested": "- Changed back again and again: a person or another program also writes the marketplace's "
+    "stock; find it and stop it.",
+    "advice.unnamed": "- Differences without names: ask the marketplace about the range, or set reconcile.bisect = "
+    "true to have them found.",
     "advice.incomplete": "- The next reconcile reads again; if it fails again, run: stockrelay check",
-    "advice.set_aside": "- Malformed products: ask the partner; the log says what is wrong "
+    "advice.set_aside": "- Malformed products: ask the marketplace; the log says what is wrong "
     "(reconcile.products_set_aside).",
-    "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the partner, "
+    "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the marketplace, "
     "or take them off sale.",
     "advice.none": "- Nothing.",
     "advice.explain": "- Explain one SKU: stockrelay explain {0}",
@@ -100,7 +100,7 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.signature.do": "- Compare app_id and app_secret with {0}.",
     "trouble.api_name": "the interface is not granted, or its address is wrong",
     "trouble.api_name.do": "- Ask {0} whether this app has been granted the stock interface, and check `dialect`.",
-    "trouble.throttled": "too many requests for the partner",
+    "trouble.throttled": "too many requests for the marketplace",
     "trouble.throttled.do": "- It mostly passes by itself; if it lasts, lower the channel's rate_per_s, or ask {0} "
     "for a higher limit.",
     "trouble.unreachable": "it cannot be reached",
@@ -120,7 +120,7 @@ WORDS: Final[Mapping[str, str]] = {
     # Parked
     "parked.title": "{0}: SKUs that need a person: {1}",
     "parked.title.again": "{0}: more SKUs that need a person: {1} (in all {2})",
-    "parked.body": "The stock of these SKUs did not reach the partner and is not tried again; all others go on.",
+    "parked.body": "The stock of these SKUs did not reach the marketplace and is not tried again; all others go on.",
     "parked.do": "- Correct in the ERP or the listing what the reason names; a change tries it again by itself.\n"
     "- All of them: stockrelay parked list {0}",
     # The guard
@@ -129,11 +129,11 @@ WORDS: Final[Mapping[str, str]] = {
     "guard.title.zeroes": "{0}: {1} of {2} numbers fall to 0; held, please decide",
     "guard.title.new": "{0}: {1} new SKUs are 0; held, please decide",
     "guard.title.moves": "{0}: {1} of {2} SKUs change too much at once; held, please decide",
-    "guard.first": "The listing says 0 for {0} of its {1} SKUs ({2}). What the partner holds is not known, so nothing "
-    "of this channel is sent.",
+    "guard.first": "The listing says 0 for {0} of its {1} SKUs ({2}). What the marketplace holds is not known, so "
+    "nothing of this channel is sent.",
     "guard.rows": "{0} of the {1} rows of the listing query are gone; {3} are left.",
     "guard.zeroes": "The ERP says that {0} of the {1} SKUs on sale ({2}) fall to 0.",
-    "guard.new": "{0} SKUs that were never sent to this partner have come into the listing, and all of them are 0.",
+    "guard.new": "{0} SKUs that were never sent to this marketplace have come into the listing, and all of them are 0.",
     "guard.moves": "{0} of the {1} SKUs on sale have a number that is many times as large, or as small, as before, "
     "or other identifiers ({2} with those that fell to 0).",
     "guard.also.gone": "SKUs that have left the listing: {0}.",

@@ -80,7 +80,7 @@ class SekormClient:
         self._batch_url = self._transport.url("pnarttnumber", "pnStock")
         self._compare_url = self._transport.url("stock", "compare")
         self._token_url = self._transport.url("getAccessToken")
-        # A partner may quote a token that we have just dropped.
+        # A marketplace may quote a token that we have just dropped.
         self._used_tokens: deque[SecretStr] = deque(maxlen=3)
         self._tokens = TokenSource(channel, tokens, self._fetch_token, settings.timeout)
 
@@ -107,7 +107,7 @@ class SekormClient:
         return [await self._sent(self._batch_url, _rows(pushes), timeout)] * len(pushes)
 
     async def compare(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
-        """Ask whether the partner holds these numbers, in one call for any number of them.
+        """Ask whether the marketplace holds these numbers, in one call for any number of them.
 
         What it says where they differ is documented nowhere: every code but 0 is taken for a difference, unless its
         words are those of a failure.
@@ -236,7 +236,7 @@ class SekormClient:
         return Outcome(Kind.TROUBLE, self._words(answer), trouble, advice=advice)
 
     def _words(self, answer: Answer, data: object = None) -> str:
-        """The partner's words, without our secrets."""
+        """The marketplace's words, without our secrets."""
         details = "" if data is None else f" {_text(data)}"
         return foreign_words(f"{answer.code} {answer.message}{details}", self._masked)
 

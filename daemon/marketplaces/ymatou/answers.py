@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the results of a call say of its SKUs: success, or a refusal with the partner's words.
+    """What the results of a call say of its SKUs: success, or a refusal with the marketplace's words.
 
     `doubt`: why nothing is known of a SKU without a result of its own; None when it was applied.
     """

@@ -60,7 +60,9 @@ _TROUBLES: Final = {
 }
 
 
-_REFUSED_ADVICE: Final = "the log has the whole reply (partner.reply_rejected): the SKU's data or their API"
+_REFUSED_ADVICE: Final = (
+    "the log has the whole reply (marketplace.reply_rejected): the SKU's data or their API"
+)
 _UNREAD_ADVICE: Final = "ask Ymatou to grant this app ymatou.products.list.get, so that numbers can be read"
 
 
@@ -292,7 +294,7 @@ class YmatouClient:
             answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self._mask, _WHOLE_REPLY
         )
         log.error(
-            "partner.reply_rejected", channel=self.channel, skus=list(skus), code=answer.code, reply=reply
+            "marketplace.reply_rejected", channel=self.channel, skus=list(skus), code=answer.code, reply=reply
         )
 
     def _safe(self, text: str) -> str:

@@ -1,7 +1,7 @@
 """Reads a page of the products that Ymatou holds.
 
 Where the page as a whole is not as the handbook prints it, it is no page: what is missing from it would be taken for
-SKUs that the partner does not have. A single product or SKU that is malformed is set aside and counted.
+SKUs that the marketplace does not have. A single product or SKU that is malformed is set aside and counted.
 """
 
 import re

@@ -14,5 +14,5 @@ def sign(parameters: Mapping[str, str], app_secret: str) -> str:
         f"{name}={parameters[name]}" for name in sorted(parameters) if parameters[name] and name != "sign"
     ]
     pairs.append(f"app_secret={app_secret}")
-    # MD5 is the partner's choice; FIPS builds would otherwise refuse it.
+    # MD5 is the marketplace's choice; FIPS builds would otherwise refuse it.
     return hashlib.md5("&".join(pairs).encode(), usedforsecurity=False).hexdigest().upper()

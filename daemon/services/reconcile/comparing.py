@@ -16,14 +16,14 @@ METHOD: Final = "compare"
 
 
 class CompareRun:
-    """One run against a partner that compares. The result of a chunk is kept before the next is sent."""
+    """One run against a marketplace that compares. The result of a chunk is kept before the next is sent."""
 
-    def __init__(self, session: Session, partner: Compares) -> None:
+    def __init__(self, session: Session, marketplace: Compares) -> None:
         self._session = session
-        self._partner = partner
+        self._marketplace = marketplace
 
     async def look(self) -> None:
-        """Both looks, from where the run stopped. Raises PartnerSilent, LeaseLost."""
+        """Both looks, from where the run stopped. Raises MarketplaceUnavailable, LeaseLost."""
         session = self._session
         run, runs, lease = session.run, session.runs, session.limits.lease
         stage = run.stage
@@ -146,7 +146,7 @@ class CompareRun:
             return answer.outcome if answer.agrees is None else None
 
         timeout = self._session.limits.timeout
-        return await self._session.answered(lambda: self._partner.compare(pushes, timeout), unanswered)
+        return await self._session.answered(lambda: self._marketplace.compare(pushes, timeout), unanswered)
 
 
 def _pushes(rows: Sequence[ComparedRow]) -> list[Push]:

@@ -18,7 +18,7 @@ from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
 from daemon.services.reconcile.report import count, log_end, report_of, shortened
-from daemon.services.reconcile.session import PartnerSilent, ReconcileLimits, Session, Tell
+from daemon.services.reconcile.session import MarketplaceUnavailable, ReconcileLimits, Session, Tell
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import DifferenceCounts, FoundDifference, ReconcileRun
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Reconciler:
-    """One channel's: finds out how its partner can be reconciled, and does it."""
+    """One channel's: finds out how its marketplace can be reconciled, and does it."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class Reconciler:
     ) -> Ended:
         """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
 
-        A run whose partner gives no answer ends incomplete on the last try. `shown`: how many differences of a kind the
-        report holds. Raises PartnerSilent before that,
-        LeaseLost when another has the run, StockrelayError.
+        A run whose marketplace gives no answer ends incomplete on the last try. `shown`: how many differences of a
+        kind the report holds. Raises MarketplaceUnavailable before that, LeaseLost when another has the run,
+        StockrelayError.
         """
         working = asyncio.create_task(self._work(run, tell, shown, is_last_try=is_last_try), name="reconcile")
         keeping = asyncio.create_task(self._keep(run), name="reconcile-lease")
@@ -122,11 +122,11 @@ class Reconciler:
         why: str | None = None
         try:
             method, why = await self._looked(session)
-        except PartnerSilent as error:
+        except MarketplaceUnavailable as error:
             if not is_last_try:
                 raise
             advice = f" ({error.outcome.advice})" if error.outcome.advice else ""
-            why = f"the partner gave no answer: {error.outcome.reason}{advice}"
+            why = f"the marketplace gave no answer: {error.outcome.reason}{advice}"
             method = method or self._first_method()
         return await self._conclude(session, method, why, began, shown)
 

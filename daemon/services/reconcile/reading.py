@@ -1,4 +1,4 @@
-"""Reconciling by reading back: what the partner holds, page by page, held against the whole listing.
+"""Reconciling by reading back: what the marketplace holds, page by page, held against the whole listing.
 
 Pages go straight into the database and are judged there: memory does not grow with the number of SKUs.
 """
@@ -23,15 +23,15 @@ ASSERT: Final = "assert"
 
 
 class ReadRefused(Exception):
-    """This app may not read back (0005); the message is the partner's."""
+    """This app may not read back (0005); the message is the marketplace's."""
 
 
 class ReadRun:
-    """One run against a partner whose numbers can be read. A page is kept before the next is asked for."""
+    """One run against a marketplace whose numbers can be read. A page is kept before the next is asked for."""
 
-    def __init__(self, session: Session, partner: ReadsBack) -> None:
+    def __init__(self, session: Session, marketplace: ReadsBack) -> None:
         self._session = session
-        self._partner = partner
+        self._marketplace = marketplace
         self._total: int | None = session.run.total
         self._is_shifted = session.run.is_shifted
         self._has_told = False
@@ -39,7 +39,7 @@ class ReadRun:
     async def look(self) -> str | None:
         """Both looks, from where the run stopped; return why it is not complete, if it is not.
 
-        Raises PartnerSilent, ReadRefused, LeaseLost.
+        Raises MarketplaceUnavailable, ReadRefused, LeaseLost.
         """
         session = self._session
         run, runs, comparisons, limits = session.run, session.runs, session.comparisons, session.limits
@@ -61,7 +61,7 @@ class ReadRun:
             if why is None and await comparisons.has_news_of_absence(run):
                 why = await self._read_all(2)
                 if why is None and self._is_shifted:
-                    why = "the partner's products changed while they were read: what is missing is not judged"
+                    why = "the marketplace's products changed while they were read: what is missing is not judged"
             else:
                 why = await self._read_again(await comparisons.suspect_pages(run)) or why
             session.tell("judging", 0, None)
@@ -118,14 +118,14 @@ class ReadRun:
                 break
         await session.comparisons.drop_pages_after(run, number)
         if problem is not None:
-            return f"page {number + 1} of the partner's products is not read: {problem}"
+            return f"page {number + 1} of the marketplace's products is not read: {problem}"
         if self._total == 0:
-            return "the partner shows no products at all"
+            return "the marketplace shows no products at all"
         held = await session.comparisons.held(run, look)
         if held.products < self._total:
-            return f"{held.products} of the partner's {self._total} products could be read"
+            return f"{held.products} of the marketplace's {self._total} products could be read"
         if not held.numbers and await self._set_aside():
-            return f"none of the partner's {self._total} products could be read"
+            return f"none of the marketplace's {self._total} products could be read"
         return None
 
     async def _set_aside(self) -> int:
@@ -156,7 +156,7 @@ class ReadRun:
             session.tell("looked at again", done, len(pages))
             page, took = await self._page(number)
             if problem := limit.problem(page):
-                return f"page {number} of the partner's products is not read again: {problem}"
+                return f"page {number} of the marketplace's products is not read again: {problem}"
             await session.comparisons.keep_page(
                 session.runs, session.run, session.limits.lease, 2, number, page, took
             )
@@ -170,7 +170,7 @@ class ReadRun:
         async def ask() -> ReadPage | Outcome:
             nonlocal asked_at
             asked_at = clock.monotonic()
-            return await self._partner.read_page(number, timeout)
+            return await self._marketplace.read_page(number, timeout)
 
         def unanswered(answer: ReadPage | Outcome) -> Outcome | None:
             if isinstance(answer, ReadPage):

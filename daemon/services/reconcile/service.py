@@ -17,7 +17,7 @@ from daemon.core.types import ChannelName
 from daemon.liveness import Liveness, Watchdog
 from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
-from daemon.services.reconcile.session import PartnerSilent, RunProgress
+from daemon.services.reconcile.session import MarketplaceUnavailable, RunProgress
 from daemon.store.reconcile_rows import ReconcileRun
 
 log = structlog.get_logger(__name__)
@@ -95,8 +95,8 @@ class ReconcileService:
             return await self._work(reconciler, run, stop, watchdog, is_last_try=is_last_try)
         except LeaseLost as error:
             log.warning("reconcile.run_lost", channel=run.channel, run=run.run_id, reason=str(error))
-        except PartnerSilent as error:
-            await self._wait_for_partner(reconciler, run, error)
+        except MarketplaceUnavailable as error:
+            await self._wait_for_marketplace(reconciler, run, error)
         except StockrelayError as error:
             await self._postpone(reconciler, run, error, is_last_try=is_last_try)
         return False
@@ -131,8 +131,8 @@ class ReconcileService:
             await asyncio.gather(working, stopping, return_exceptions=True)
         return True
 
-    async def _wait_for_partner(
-        self, reconciler: Reconciler, run: ReconcileRun, error: PartnerSilent
+    async def _wait_for_marketplace(
+        self, reconciler: Reconciler, run: ReconcileRun, error: MarketplaceUnavailable
     ) -> None:
         wait = backoff(run.tries + 1, _RETRY_BASE, _RETRY_CAP, clock.jitter())
         log.warning(
@@ -143,7 +143,7 @@ class ReconcileService:
             advice=error.outcome.advice,
             retry_s=round(wait.total_seconds()),
         )
-        await reconciler.runs.postpone(run, wait, f"the partner gives no answer: {error.outcome.reason}")
+        await reconciler.runs.postpone(run, wait, f"the marketplace gives no answer: {error.outcome.reason}")
 
     async def _postpone(
         self, reconciler: Reconciler, run: ReconcileRun, error: StockrelayError, *, is_last_try: bool

@@ -62,8 +62,8 @@ class RunProgress:
 Tell = Callable[[RunProgress], None]
 
 
-class PartnerSilent(Exception):
-    """The partner gives no answer to the question; `outcome` says why."""
+class MarketplaceUnavailable(Exception):
+    """The marketplace gives no answer to the question; `outcome` says why."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
@@ -95,7 +95,7 @@ class Session:
         self._tell(RunProgress(stage, done, total))
 
     async def answered(self, ask: Callable[[], Awaitable[T]], unanswered: Callable[[T], Outcome | None]) -> T:
-        """Ask at the run's pace, and again when that was no answer (`unanswered` says why). Raises PartnerSilent."""
+        """Ask at the run's pace, and again without an answer (`unanswered` says why). Raises MarketplaceUnavailable."""
         for tries in count(1):
             while (wait_s := self._rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - time is what it waits for
                 await asyncio.sleep(wait_s)
@@ -107,7 +107,7 @@ class Session:
             # What a person has to mend does not mend itself within seconds.
             is_lasting = outcome.kind is Kind.TROUBLE and outcome.trouble is not Trouble.THROTTLED
             if tries >= _TRIES or is_lasting:
-                raise PartnerSilent(outcome)
+                raise MarketplaceUnavailable(outcome)
             pause = outcome.retry_after or backoff(tries, _RETRY_BASE, _RETRY_CAP, clock.jitter())
             log.warning(
                 "reconcile.answer_missing",

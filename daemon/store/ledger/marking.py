@@ -42,7 +42,8 @@ class Marking:
         is_apart: bool = False,
         read_from: str | None = None,
     ) -> Marked:
-        """Mark those of `skus` whose number differs from what the partner was sent, inside the caller's transaction.
+        """Mark those of `skus` whose number differs from what the marketplace was sent, inside the caller's
+        transaction.
 
         `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
         snapshot from which on the change log was read for them, which tells who wrote them.

@@ -23,7 +23,7 @@ class Outcomes:
 
     async def complete(self, holder: str, completions: Sequence[Completion], settle: timedelta) -> Written:
         """Write the outcomes of attempts whose slots this holder still has under the attempts' epochs. What the
-        database's encoding lacks in the partner's words is spelled in ASCII.
+        database's encoding lacks in the marketplace's words is spelled in ASCII.
 
         Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
         """

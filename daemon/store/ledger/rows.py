@@ -106,7 +106,7 @@ class Due:
 class Backlog:
     """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
     parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale` counts the
-    SKUs of which the partner has acknowledged more than zero."""
+    SKUs of which the marketplace has acknowledged more than zero."""
 
     skus: int
     backlog: int

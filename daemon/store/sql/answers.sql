@@ -18,7 +18,7 @@ SELECT a.at, a.attempt_id, coalesce(a.identifiers, '{}') AS identifiers, a.quant
 FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at DESC, a.attempt_id DESC LIMIT $3;
 
 -- name: differences
--- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the partner's name.
+-- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the marketplace's name.
 SELECT d.class AS kind, d.last_turn AS turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 

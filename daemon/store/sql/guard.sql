@@ -32,7 +32,7 @@ HAVING (SELECT f.cause FROM stockrelay.guard AS f WHERE f.channel = $1) = 'first
 SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND listed_rows > 0;
 
 -- name: examples
--- Numbers that are held, with what the partner still shows and what it would be told, the most first. Of a first filling:
+-- Numbers that are held, with what the marketplace still shows and what it would be told, the most first. Of a first filling:
 -- zeroes.
 SELECT l.sku, l.acked_quantity AS was, CASE WHEN l.listed_rows > 0 THEN l.listed_quantity END AS now
 FROM stockrelay.ledger AS l

@@ -70,7 +70,7 @@ UPDATE stockrelay.reconcile_run SET holder = NULL, until = '-infinity'
 WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running';
 
 -- name: postpone
--- The partner gave no answer: tried again later.
+-- The marketplace gave no answer: tried again later.
 UPDATE stockrelay.reconcile_run SET
     holder = NULL, until = '-infinity', tries = tries + 1, retry_at = clock_timestamp() + $4::interval, why = $5
 WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running';
@@ -80,7 +80,7 @@ WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running';
 UPDATE stockrelay.reconcile_run SET method = $2 WHERE run_id = $1;
 
 -- name: set_total
--- What the partner says it has; $3: that is not what it said before.
+-- What the marketplace says it has; $3: that is not what it said before.
 UPDATE stockrelay.reconcile_run SET total = $2, is_shifted = $3 WHERE run_id = $1;
 
 -- name: set_stage
@@ -123,15 +123,15 @@ SELECT s.sku FROM (
 ) AS s ORDER BY s.sku LIMIT $5;
 
 -- name: settled
--- A row of the ledger (e) that says what the partner holds, and a listing (o) that has not moved on since. $3: how long
--- before the partner is asked its number was told at least.
+-- A row of the ledger (e) that says what the marketplace holds, and a listing (o) that has not moved on since. $3: how long
+-- before the marketplace is asked its number was told at least.
 e.sku IS NOT NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND coalesce(e.due_at, e.sync_at) IS NULL
        AND e.want_seq <= e.acked_seq
        AND e.identifiers = o.identifiers AND e.acked_quantity = o.quantity
        AND coalesce(e.acked_at, '-infinity') <= @asked_at@ - $3::interval
 
 -- name: rows
--- What the listing says of these SKUs now, and whether the partner can be held to it.
+-- What the listing says of these SKUs now, and whether the marketplace can be held to it.
 WITH listed AS (
 @listed@
 )
@@ -151,7 +151,7 @@ SELECT coalesce(max(c.chunk), 0) AS chunk, max(c.last_sku) AS last_sku, coalesce
 FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2;
 
 -- name: note_chunk
--- What the partner said of one chunk.
+-- What the marketplace said of one chunk.
 INSERT INTO stockrelay.reconcile_chunk
     (run_id, look, chunk, first_sku, last_sku, asked, unsettled, parked, state, suspects, words, calls, products, empty, set_aside, at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp() - $16::interval)
@@ -200,7 +200,7 @@ DELETE FROM stockrelay.reconcile_read WHERE run_id = $1 AND page > $2;
 SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = $1;
 
 -- name: without_identifier
--- Numbers on sale at the partner of which nobody can say which SKU they belong to, and the first $2 of their products.
+-- Numbers on sale at the marketplace of which nobody can say which SKU they belong to, and the first $2 of their products.
 SELECT count(*) AS skus, coalesce((array_agg(DISTINCT r.product_id))[1:$2], '{}') AS products
 FROM stockrelay.reconcile_read AS r
 WHERE r.run_id = $1 AND r.identifier IS NULL AND r.is_used AND coalesce(r.quantity, 1) > 0;
@@ -244,10 +244,10 @@ WITH listed AS (
     SELECT o.sku, o.quantity AS ours, h.quantity AS theirs, h.page, coalesce(@settled@, false) AS is_settled,
            e.parked_at IS NOT NULL OR o.rows > 1 AS is_parked,
            CASE WHEN o.twins > 1 OR h.is_twice THEN 'duplicated_id'
-                WHEN h.identifier IS NULL THEN CASE WHEN $5 THEN 'unknown_at_partner' ELSE 'unread' END
-                WHEN h.is_unreadable THEN 'partner_differs'
+                WHEN h.identifier IS NULL THEN CASE WHEN $5 THEN 'unknown_at_marketplace' ELSE 'unread' END
+                WHEN h.is_unreadable THEN 'marketplace_differs'
                 WHEN h.quantity <> h.most THEN 'unread'
-                WHEN h.quantity <> o.quantity THEN 'partner_differs' END AS class
+                WHEN h.quantity <> o.quantity THEN 'marketplace_differs' END AS class
     FROM o LEFT JOIN held AS h ON h.identifier = o.identifier
     LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = o.sku
 ), strangers AS MATERIALIZED (
@@ -298,10 +298,10 @@ AND NOT EXISTS (SELECT FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 
 ORDER BY f.page;
 
 -- name: has_news_of_absence
--- Whether something that nobody knew of is missing at the partner: only reading everything again can show it.
+-- Whether something that nobody knew of is missing at the marketplace: only reading everything again can show it.
 SELECT EXISTS (
     SELECT FROM stockrelay.reconcile_finding AS f
-    WHERE f.run_id = $1 AND f.look = 1 AND f.differs AND f.class = 'unknown_at_partner'
+    WHERE f.run_id = $1 AND f.look = 1 AND f.differs AND f.class = 'unknown_at_marketplace'
     AND NOT EXISTS (SELECT FROM stockrelay.difference AS d
                     WHERE d.channel = $2 AND d.sku = f.sku AND d.class = f.class AND d.state = 'open'));
 
@@ -338,7 +338,7 @@ ON CONFLICT (channel, sku, class) DO UPDATE SET
     last_run = excluded.last_run, last_turn = excluded.last_turn;
 
 -- name: reassert
--- Tells the partner these numbers again, whatever it has acknowledged; $3 a second, beginning with the $4-th, so that new
+-- Tells the marketplace these numbers again, whatever it has acknowledged; $3 a second, beginning with the $4-th, so that new
 -- changes do not stand behind them. Zeroes go first. What is parked or just being sent is left alone.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),

@@ -11,7 +11,7 @@ SELECT r.id, r.started_at, r.state = 'sending', false FROM stockrelay.sync_run A
 -- name: mark_sync
 -- Queues SKUs for a sync: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
 -- wait for what is wrong with them to change), in flight, or acknowledged since. A SKU that no change makes urgent and
--- that the partner has never acknowledged goes in the sync alone: it would have a call of its own otherwise.
+-- that the marketplace has never acknowledged goes in the sync alone: it would have a call of its own otherwise.
 WITH listed AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS r (sku text, rows integer, identifiers text[], quantity integer)
 ), marked AS (

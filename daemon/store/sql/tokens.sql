@@ -23,5 +23,5 @@ RETURNING generation;
 UPDATE stockrelay.token SET refresh_until = clock_timestamp() + $2::interval WHERE channel = $1;
 
 -- name: invalidate
--- Drops the token the partner refused, unless another has been fetched meanwhile.
+-- Drops the token the marketplace refused, unless another has been fetched meanwhile.
 UPDATE stockrelay.token SET value = NULL, expires_at = NULL WHERE channel = $1 AND generation = $2;

@@ -33,7 +33,7 @@ CREATE TABLE stockrelay.channel_state (
     troubled_since timestamptz
 );
 
--- What is wrong with a channel in which process: it may be the only one that the partner does not let in.
+-- What is wrong with a channel in which process: it may be the only one that the marketplace does not let in.
 CREATE TABLE stockrelay.holder_trouble (
     channel   text        NOT NULL,
     holder    text        NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE stockrelay.holder_trouble (
     PRIMARY KEY (channel, holder)
 );
 
--- A partner's access token, shared by all replicas. `value` is encrypted when the channel has a token_key.
+-- A marketplace's access token, shared by all replicas. `value` is encrypted when the channel has a token_key.
 CREATE TABLE stockrelay.token (
     channel        text        PRIMARY KEY,
     value          text,

@@ -60,7 +60,7 @@ CREATE TABLE stockrelay.guard (
 CREATE FUNCTION stockrelay.is_zero(rows integer, quantity integer) RETURNS boolean
 LANGUAGE sql IMMUTABLE RETURN rows = 0 OR (rows = 1 AND coalesce(quantity = 0, false));
 
--- Whether a zero would be news: the partner was last sent more, or nothing, and no zero of it is known yet.
+-- Whether a zero would be news: the marketplace was last sent more, or nothing, and no zero of it is known yet.
 CREATE FUNCTION stockrelay.falls(d stockrelay.ledger) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN d.zero_at IS NULL AND (d.identifiers IS NULL OR coalesce(d.acked_quantity, 1) > 0 OR coalesce(d.attempt_quantity, 0) > 0);
@@ -198,7 +198,7 @@ BEGIN
         SELECT NOT coalesce(greatest(l.acked_quantity, l.attempt_quantity) > 0, false) AS is_over
     ) AS x
     WHERE a.channel = state.channel AND a.at > since;
-    -- On sale were those the partner still shows, and those it was told of within the window.
+    -- On sale were those the marketplace still shows, and those it was told of within the window.
     SELECT seen.sold_out + count(*) FILTER (WHERE x.shown > 0) AS skus,
            seen.few_sold_out + count(*) FILTER (WHERE x.shown BETWEEN 1 AND 5) AS few,
            count(*) FILTER (WHERE l.listed_rows > 0) AS rows_now

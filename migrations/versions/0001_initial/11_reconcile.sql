@@ -7,7 +7,7 @@ CREATE TABLE stockrelay.reconcile_since (
 );
 
 -- One run over one business day. Whoever holds it (`holder`, `turn`, until `until`) carries it out; another takes over
--- where it stopped when that time is past. `retry_at`: the partner gave no answer, and it is tried again then.
+-- where it stopped when that time is past. `retry_at`: the marketplace gave no answer, and it is tried again then.
 CREATE TABLE stockrelay.reconcile_run (
     run_id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel    text        NOT NULL,
@@ -29,7 +29,7 @@ CREATE TABLE stockrelay.reconcile_run (
     unsettled  integer     NOT NULL DEFAULT 0,
     parked     integer     NOT NULL DEFAULT 0,
     healed     integer     NOT NULL DEFAULT 0,
-    -- Reading back: how many products the partner says it has, and whether that changed while they were read.
+    -- Reading back: how many products the marketplace says it has, and whether that changed while they were read.
     total      integer,
     is_shifted boolean     NOT NULL DEFAULT false,
     why        text,
@@ -40,8 +40,8 @@ CREATE UNIQUE INDEX reconcile_run_day ON stockrelay.reconcile_run (channel, day)
 CREATE INDEX reconcile_run_open ON stockrelay.reconcile_run (channel, day) WHERE state = 'running';
 CREATE INDEX reconcile_run_ended ON stockrelay.reconcile_run (channel, ended_at);
 
--- What one request of a run covered and what the partner said: a range of SKUs compared or asserted, or a page read.
--- `suspects`: SKUs of a range that differs, named by the partner or not, to be looked at once more.
+-- What one request of a run covered and what the marketplace said: a range of SKUs compared or asserted, or a page read.
+-- `suspects`: SKUs of a range that differs, named by the marketplace or not, to be looked at once more.
 CREATE TABLE stockrelay.reconcile_chunk (
     run_id     bigint      NOT NULL REFERENCES stockrelay.reconcile_run ON DELETE CASCADE,
     look       smallint    NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE stockrelay.reconcile_chunk (
     products   integer     NOT NULL DEFAULT 0,
     empty      integer     NOT NULL DEFAULT 0,
     set_aside  integer     NOT NULL DEFAULT 0,
-    -- When the partner was asked.
+    -- When the marketplace was asked.
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, look, chunk)
 );
@@ -89,11 +89,11 @@ CREATE TABLE stockrelay.reconcile_finding (
     PRIMARY KEY (run_id, look, class, sku)
 );
 
--- A difference and its life. `sku` is the partner's identifier where the listing has none. `last_turn` is what the run
+-- A difference and its life. `sku` is the marketplace's identifier where the listing has none. `last_turn` is what the run
 -- `last_run` made of it.
 CREATE TABLE stockrelay.difference (
     channel     text        NOT NULL,
-    class       text        NOT NULL CHECK (class IN ('partner_differs', 'unknown_at_partner', 'missing_in_listing', 'duplicated_id')),
+    class       text        NOT NULL CHECK (class IN ('marketplace_differs', 'unknown_at_marketplace', 'missing_in_listing', 'duplicated_id')),
     sku         text        NOT NULL,
     state       text        NOT NULL CHECK (state IN ('open', 'resolved', 'aged')),
     ours        integer,

@@ -39,7 +39,7 @@ BEGIN
 END $$;
 
 -- Makes this database the one that is pushed from; returns its system identifier. What its change log holds was another
--- server's, or is covered by the comparison of everything that each channel makes first. What the partners hold is not known,
+-- server's, or is covered by the comparison of everything that each channel makes first. What the marketplaces hold is not known,
 -- so that comparison is judged as a first filling. Refused while a subscription writes our tables.
 CREATE FUNCTION stockrelay.adopt() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

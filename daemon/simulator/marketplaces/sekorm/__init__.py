@@ -1,4 +1,4 @@
-"""Sekorm's serviceGate, clause by clause, written from the partner's document alone."""
+"""Sekorm's serviceGate, clause by clause, written from the marketplace's document alone."""
 
 import base64
 import json

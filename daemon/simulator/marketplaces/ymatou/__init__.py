@@ -1,4 +1,4 @@
-"""Ymatou's open API, clause by clause, written from the partner's documents alone."""
+"""Ymatou's open API, clause by clause, written from the marketplace's documents alone."""
 
 import hashlib
 import hmac
@@ -131,7 +131,7 @@ class Ymatou(Desk):
             raise RefusedError("0002", "非法授权码")
         sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
         now = self.ground.now()
-        # Timestamps are whole seconds, so the partner's clock is read in whole seconds too.
+        # Timestamps are whole seconds, so the marketplace's clock is read in whole seconds too.
         if abs(int(now) - sent_at) > WINDOW_S:
             raise RefusedError("0003", "非法请求时间")
         signed = {name: value for name, value in fields.items() if name != "sign"}

@@ -9,7 +9,7 @@ from daemon.simulator.settings import ShopSettings
 
 
 class YmatouShop(ShopSettings):
-    """The Ymatou side. The credentials are those of the partner's published example."""
+    """The Ymatou side. The credentials are those of the marketplace's published example."""
 
     marketplace: Literal["ymatou"] = "ymatou"
     app_id: str = Field(default="zWYVVFagTfenOHDPTm", min_length=1, max_length=32)

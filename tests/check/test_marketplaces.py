@@ -13,7 +13,7 @@ from tests.marketplaces.authority import Authority
 
 
 def change(office: Office, **sections: dict[str, Any]) -> None:
-    """Let the partners be otherwise."""
+    """Let the marketplaces be otherwise."""
     for name, values in sections.items():
         office.simulator.change(name, **values)
 
@@ -21,18 +21,18 @@ def change(office: Office, **sections: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("sections", "name", "found", "advice"),
     [
-        ({"sekorm": {"app_secret": "another"}}, "partner sekorm", "no permission", "app_secret"),
+        ({"sekorm": {"app_secret": "another"}}, "marketplace sekorm", "no permission", "app_secret"),
         (
             {"sekorm": {"allowed_addresses": (ip_network("192.0.2.0/24"),)}},
-            "partner sekorm", "ip invalid", "egress address",
+            "marketplace sekorm", "ip invalid", "egress address",
         ),
-        ({"sekorm": {"disabled": True}}, "partner sekorm", "sp already forbidden", "ask Sekorm"),
-        ({"sekorm": {"down": True}}, "partner sekorm", "the connection", "base_url"),
-        ({"ymatou": {"auth_code": "another"}}, "partner ymatou", "0002", "auth_code"),
-        ({"ymatou": {"app_secret": "another"}}, "partner ymatou", "0004", "app_secret"),
+        ({"sekorm": {"disabled": True}}, "marketplace sekorm", "sp already forbidden", "ask Sekorm"),
+        ({"sekorm": {"down": True}}, "marketplace sekorm", "the connection", "base_url"),
+        ({"ymatou": {"auth_code": "another"}}, "marketplace ymatou", "0002", "auth_code"),
+        ({"ymatou": {"app_secret": "another"}}, "marketplace ymatou", "0004", "app_secret"),
     ],
 )  # fmt: skip
-async def test_a_partner_that_refuses_us_is_explained(
+async def test_a_marketplace_that_refuses_us_is_explained(
     office18: Office, sections: dict[str, dict[str, Any]], name: str, found: str, advice: str
 ) -> None:
     settings = office18.settings()
@@ -44,13 +44,13 @@ async def test_a_partner_that_refuses_us_is_explained(
     assert set(answers.bad()) == {name}
 
 
-async def test_a_partner_that_is_not_there_leaves_the_other_alone(office18: Office) -> None:
+async def test_a_marketplace_that_is_not_there_leaves_the_other_alone(office18: Office) -> None:
     settings = office18.settings(channels={"ymatou": {"base_url": "http://127.0.0.1:1"}})
     answers = await office18.check(settings)
-    failed = answers.failed("partner ymatou")
+    failed = answers.failed("marketplace ymatou")
     assert "no connection to 127.0.0.1:1" in failed.found
     assert "firewall" in failed.advice
-    assert answers.bad() == {"partner ymatou": Verdict.FAILED, "clock ymatou": Verdict.SKIPPED}
+    assert answers.bad() == {"marketplace ymatou": Verdict.FAILED, "clock ymatou": Verdict.SKIPPED}
 
 
 async def test_a_certificate_that_is_not_trusted_is_explained(office18: Office, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_a_certificate_that_is_not_trusted_is_explained(office18: Office, 
     try:
         port = runner.addresses[0][1]
         settings = office18.settings(channels={"ymatou": {"base_url": f"https://127.0.0.1:{port}"}})
-        failed = (await office18.check(settings)).failed("partner ymatou")
+        failed = (await office18.check(settings)).failed("marketplace ymatou")
     finally:
         await runner.cleanup()
     assert "the certificate is not trusted" in failed.found
@@ -81,8 +81,8 @@ async def test_certificates_that_cannot_be_read_fail_their_channel_alone(
         channels={"sekorm": {"base_url": "https://127.0.0.1:1/serviceGate", "ca_file": str(file)}}
     )
     answers = await office18.check(settings)
-    assert "ca_file" in answers.failed("partner sekorm").found
-    assert set(answers.bad()) == {"partner sekorm"}
+    assert "ca_file" in answers.failed("marketplace sekorm").found
+    assert set(answers.bad()) == {"marketplace sekorm"}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_y04_a_clock_that_is_off_is_found_before_ymatou_refuses_it(
 
 
 async def test_s04_the_token_that_proves_the_account_is_kept_for_the_daemon(office18: Office) -> None:
-    assert (await office18.check()).of("partner sekorm").verdict is Verdict.PASSED
+    assert (await office18.check()).of("marketplace sekorm").verdict is Verdict.PASSED
     assert office18.simulator.stats.token_calls == 1
     kept = office18.database.run_sql("SELECT count(*) FROM stockrelay.token WHERE expires_at > now()")
     assert kept == "1"

@@ -16,8 +16,8 @@ _DATE_ACCURACY: Final = timedelta(seconds=1)
 
 
 def names(channel: ChannelName) -> tuple[str, ...]:
-    """What the checks of one partner are called."""
-    return (f"partner {channel}", f"clock {channel}")
+    """What the checks of one marketplace are called."""
+    return (f"marketplace {channel}", f"clock {channel}")
 
 
 class PassingTokens:
@@ -44,7 +44,7 @@ def passing_tokens(_channel: ChannelName, _key: str | None) -> TokenStore:
     return PassingTokens()
 
 
-async def check_partner(findings: Findings, client: Client, base_url: str) -> None:
+async def check(findings: Findings, client: Client, base_url: str) -> None:
     """Reach the marketplace, prove the credential, and compare clocks where it looks at ours."""
     name, clock_name = names(client.channel)
     outcome = await client.probe()
@@ -52,7 +52,8 @@ async def check_partner(findings: Findings, client: Client, base_url: str) -> No
         findings.passed(name, f"{base_url}: {outcome.reason}")
     else:
         advice = (
-            outcome.advice or f"check channels.{client.channel}.base_url, and ask the partner if this goes on"
+            outcome.advice
+            or f"check channels.{client.channel}.base_url, and ask the marketplace if this goes on"
         )
         findings.failed(name, f"{base_url}: {outcome.reason}", advice)
     match client.authorisation:
@@ -62,6 +63,6 @@ async def check_partner(findings: Findings, client: Client, base_url: str) -> No
             if (offset := clock_offset()) is None:
                 findings.skip(name, clock_name)
             else:
-                check_clock(findings, clock_name, "the partner", offset, _DATE_ACCURACY)
+                check_clock(findings, clock_name, "the marketplace", offset, _DATE_ACCURACY)
         case _ as unknown:
             assert_never(unknown)

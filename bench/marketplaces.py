@@ -16,8 +16,8 @@ _LOOK_S: Final = 0.1
 _PAGE: Final = 100_000
 
 
-class PartnerEnd:
-    """Both simulated partners; `url` is theirs."""
+class SimulatedMarketplaces:
+    """Both simulated marketplaces; `url` is theirs."""
 
     def __init__(self, url: str, program: Program, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -65,12 +65,12 @@ class PartnerEnd:
 
 
 @asynccontextmanager
-async def partner_end() -> AsyncIterator[PartnerEnd]:
+async def simulated_marketplaces() -> AsyncIterator[SimulatedMarketplaces]:
     """Start the simulator as `stockrelay simulate` does, and wait until it answers."""
     port = free_port()
     words = ("-m", "daemon", "simulate", "--port", str(port))
     async with running("simulator", words) as program, aiohttp.ClientSession() as session:
-        end = PartnerEnd(f"http://127.0.0.1:{port}", program, session)
+        end = SimulatedMarketplaces(f"http://127.0.0.1:{port}", program, session)
         deadline = time.monotonic() + _START_S
         while not await end.is_up():
             program.check()

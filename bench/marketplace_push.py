@@ -1,6 +1,6 @@
 """What a push costs beside a bare POST loop: requests per second and CPU of the sender, in one run.
 
-    python -m bench.partner_push [REQUESTS]
+    python -m bench.marketplace_push [REQUESTS]
 
 A minimal server in a process of its own answers both, so that only the sender is measured.
 """
@@ -38,7 +38,7 @@ YMATOU_OK = (
 
 
 class _Both(Answering):
-    """Takes whatever either partner is told."""
+    """Takes whatever either marketplace is told."""
 
     def answer(self, head: bytes, _body: bytes, /) -> bytes:
         line = head.partition(b"\r\n")[0]

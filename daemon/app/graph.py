@@ -18,9 +18,8 @@ from daemon.services.slots import SlotSharing
 from daemon.settings import Settings
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
-from daemon.store.drained import Drained
 from daemon.store.guard import Guard
-from daemon.store.intake import Intake
+from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases
 from daemon.store.ledger import Ledger
 from daemon.store.locks import LockWatch

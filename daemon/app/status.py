@@ -108,7 +108,7 @@ def _notices(notices: NoticeBacklog) -> dict[str, Any]:
         "waiting_since": notices.oldest and notices.oldest.isoformat(),
         "why": notices.error,
         "given_up_in_7_days": notices.given_up,
-        "told_at": notices.told_at and notices.told_at.isoformat(),
+        "delivered_at": notices.delivered_at and notices.delivered_at.isoformat(),
     }
 
 

@@ -58,11 +58,11 @@ def _is_here(line: Line) -> bool:
 async def check_search_path(findings: Findings, inspector: Inspector, server: ServerInfo) -> None:
     """Warn where others may put functions and operators in front of this role's."""
     with findings.guarding(SEARCH_PATH):
-        strangers = await inspector.strangers_in_path()
-        if not strangers:
+        writable = await inspector.writable_schemas_in_path()
+        if not writable:
             findings.passed(SEARCH_PATH, "no other role can create objects in it")
             return
-        found = "; ".join(f"{who} may create functions in {schema}" for schema, who in strangers)
+        found = "; ".join(f"{who} may create functions in {schema}" for schema, who in writable)
         findings.warn(
             SEARCH_PATH,
             f"{found}, and have them called with the rights of {server.role}",

@@ -165,7 +165,7 @@ class CaptureHealth:
             findings.append(doorbell.bell_unseen(str(error)))
         else:
             if bell.is_on and bell.silenced_s > doorbell.SILENCED_S:
-                await self._store.unsilence()
+                await self._store.enable_ringing()
             findings += doorbell.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
         is_late = await self._store.is_reading_late(since, self._read_within)
         if is_late is not None:

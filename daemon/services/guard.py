@@ -5,7 +5,7 @@ Holding is decided where numbers are marked and claimed; nothing here has to run
 
 import asyncio
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -15,7 +15,7 @@ from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
-from daemon.store.guard import GuardState, Question, Released
+from daemon.store.guard import GuardState, Released
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Holds(Protocol):
 
     async def state(self, channel: ChannelName) -> GuardState: ...
 
-    async def ask(self, channel: ChannelName, command: str) -> Question | None: ...
+    async def ask(self, channel: ChannelName, command: str) -> dict[str, Any] | None: ...
 
     async def recover(
         self, channel: ChannelName, rule: GuardRule, last_held: int | None
@@ -119,7 +119,7 @@ class GuardService:
         if state.asked_at is None and (now > self._held_at or now - self._since > _ASK_AFTER_S):
             question = await self._guard.ask(channel, f"stockrelay release {channel}")
             if question is not None:
-                log.error("guard.numbers_held", channel=channel, **question.data)
+                log.error("guard.numbers_held", channel=channel, **question)
         if is_calm or not state.held:
             found = await self._guard.recover(channel, rule, self._held)
             if isinstance(found, Released):

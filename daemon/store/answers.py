@@ -11,15 +11,7 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
-from daemon.core.explain.facts import (
-    Facts,
-    Filling,
-    LedgerRow,
-    PastAttempt,
-    PastDifference,
-    Stop,
-    Twin,
-)
+from daemon.core.explain.facts import Facts, Filling, LedgerRow, PastAttempt, PastDifference, Stop, Twin
 from daemon.core.guard import threshold
 from daemon.core.plan import Listed
 from daemon.core.types import ChannelName, Sku
@@ -30,7 +22,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.leases import Leases
 from daemon.store.listing import ChannelListing, listed_of
-from daemon.store.rows import row_as
+from daemon.store.rows import Connection, row_as
 from daemon.store.twins import Twins
 
 _SQL = queries.load("answers")
@@ -116,15 +108,9 @@ class Answers:
         names = row and row.listed_identifiers if listed is None else listed.identifiers
         if not names:
             return ()
-        rows = await self._database.fetch(
-            f"{listing.channel}: looking for an identifier",
-            _SQL["twins"],
-            listing.channel,
-            sku,
-            list(names),
-            _MOST_TWINS,
-        )
-        return tuple(row_as(Twin, one) for one in rows)
+        doing = f"{listing.channel}: looking for an identifier"
+        wanted = (listing.channel, sku, list(names), _MOST_TWINS)
+        return tuple(await self._database.fetch_all(Twin, doing, _SQL["twins"], *wanted))
 
     async def _listed(
         self, listing: ChannelListing, sku: Sku
@@ -157,10 +143,7 @@ class Answers:
 
     @staticmethod
     async def _made(
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        statement: str,
-        listing: ChannelListing,
-        sku: Sku,
+        connection: Connection, statement: str, listing: ChannelListing, sku: Sku
     ) -> asyncpg.Record | None:
         read = await Twins(listing).complete(connection, [sku])
         rows = await connection.fetch(statement, [sku], read)
@@ -175,7 +158,7 @@ class Answers:
         return next((row for row in rows if row["sku"] == sku), None)
 
     @asynccontextmanager
-    async def _reading_listing(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    async def _reading_listing(self) -> AsyncIterator[Connection]:
         async with (
             self._database.connection("reading the listing") as connection,
             self._database.reading(connection),
@@ -186,7 +169,7 @@ class Answers:
         rows = await self._database.fetch(
             f"{channel}: looking for successors", _LEDGER["successors"], channel, [sku]
         )
-        return next((Sku(row["successor"]) for row in rows if row["takes_over"]), None)
+        return next((Sku(row["sku"]) for row in rows if row["takes_over"]), None)
 
     async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
         """Return the SKUs that the marketplace knows by this (first) identifier, at most twenty."""
@@ -210,12 +193,9 @@ class Answers:
     async def _ask_listing(
         self, listing: ChannelListing, name: str, *arguments: one_message.Value
     ) -> list[Sku]:
-        """Ask the operator's query; one that fails knows nothing here, and is told of elsewhere."""
+        """Ask the operator's query. One that fails is reported elsewhere, and gives nothing here."""
         try:
-            async with (
-                self._database.connection("reading the listing") as connection,
-                self._database.reading(connection),
-            ):
+            async with self._reading_listing() as connection:
                 rows = await one_message.fetch(connection, _with(listing, name), *arguments)
         except SchemaMismatch:
             raise
@@ -232,16 +212,10 @@ class Answers:
 
     async def channel_state(self, channel: ChannelName) -> ChannelState:
         """Return the state of a channel beside its backlog."""
-        row = await self._database.fetch_one(f"{channel}: reading its state", _SQL["channel_state"], channel)
-        return ChannelState(
-            None
-            if row["sync_since"] is None
-            else Sync(row["sync_since"], row["sync_total"], row["sync_left"]),
-            None
-            if row["day"] is None
-            else Reconciled(row["day"], row["method"], row["state"], row["ended_at"]),
-            row["differences"],
-        )
+        (row,) = await self._database.fetch(f"{channel}: reading its state", _SQL["channel_state"], channel)
+        sync = None if row["since"] is None else row_as(Sync, row)
+        reconciled = None if row["day"] is None else row_as(Reconciled, row)
+        return ChannelState(sync, reconciled, row["differences"])
 
     async def attempts(
         self,
@@ -253,19 +227,9 @@ class Answers:
         limit: int,
     ) -> list[LoggedAttempt]:
         """Return attempts of these channels, the newest first. No `outcomes`: any."""
-        rows = await self._database.fetch(
-            "reading the attempt log",
-            _SQL["attempts"],
-            since,
-            list(channels),
-            sku,
-            list(outcomes) or None,
-            limit,
-        )
-        return [
-            LoggedAttempt(ChannelName(row["channel"]), Sku(row["sku"]), row_as(PastAttempt, row))
-            for row in rows
-        ]
+        wanted = (since, list(channels), sku, list(outcomes) or None, limit)
+        rows = await self._database.fetch("reading the attempt log", _SQL["attempts"], *wanted)
+        return [row_as(LoggedAttempt, row, attempt=row_as(PastAttempt, row)) for row in rows]
 
 
 def _with(listing: ChannelListing, name: str) -> str:

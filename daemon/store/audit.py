@@ -65,9 +65,8 @@ class Audit:
 
     async def holds(self, head: Head, keep: timedelta) -> bool | None:
         """Whether the log has that batch with that hash. None: it is gone, and its day is older than what is kept."""
-        found = await self._database.fetch_one(
-            "looking for a head of the attempt log", _SQL["hash_of"], head.day, head.chain, head.number, keep
-        )
+        doing = "looking for a head of the attempt log"
+        (found,) = await self._database.fetch(doing, _SQL["hash_of"], head.day, head.chain, head.number, keep)
         if found["hash"] is None and found["is_past"]:
             return None
         return bool(found["hash"] == head.hash)

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.capture import (
     Check,
@@ -26,15 +25,15 @@ from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.definitions import definitions
 from daemon.store.migrate import head
-from daemon.store.one_message import Look
 from daemon.store.outbox import post_within
-from daemon.store.rows import row_as
+from daemon.store.rows import Connection, Look, looked_up, row_as
 
 _SQL = queries.load("capture_health")
 _LONGEST_READING: Final = timedelta(minutes=20)
 """A reading of everything is given up before that."""
 
 _KINDS: Final = frozenset(check.value for check in Check)
+_COLUMNS: Final = ("check", "subject", "is_error", "is_lossy", "found", "advice")
 
 
 class Capturing:
@@ -45,21 +44,9 @@ class Capturing:
 
     async def tables(self) -> list[WatchedTable]:
         """Return the watched tables as they are now."""
-        async with self._look("looking at the watched tables") as connection:
-            rows = await connection.fetch(_SQL["tables"])
+        rows = await looked_up(self._look, "looking at the watched tables", _SQL["tables"])
         tables = [
-            WatchedTable(
-                row["relation"],
-                row["name"],
-                row["sku"],
-                row["is_always"],
-                row["called"],
-                row["has_name"],
-                row["has_triggers"],
-                None if row["fault"] is None else InputFault(row["input"], row["fault"], row["type"]),
-                skus=row["skus"],
-            )
-            for row in rows
+            row_as(WatchedTable, row, input=row_as(InputFault, row) if row["fault"] else None) for row in rows
         ]
         return [
             table
@@ -86,8 +73,7 @@ class Capturing:
 
     async def triggers(self) -> list[TriggerFault]:
         """Return our triggers on watched tables and their parts that are missing or do not fire for each change."""
-        async with self._look("looking at the triggers") as connection:
-            rows = await connection.fetch(_SQL["triggers"])
+        rows = await looked_up(self._look, "looking at the triggers", _SQL["triggers"])
         return [row_as(TriggerFault, row) for row in rows]
 
     async def functions(self) -> list[FunctionFault]:
@@ -109,8 +95,7 @@ class Capturing:
 
     async def owners(self) -> dict[str, list[str]]:
         """Return the GRANTs that the roles lack which the triggers run as."""
-        async with self._look("looking at the rights of the triggers' owner") as connection:
-            rows = await connection.fetch(_SQL["owners"])
+        rows = await looked_up(self._look, "looking at the rights of the triggers' owner", _SQL["owners"])
         lacking: dict[str, list[str]] = {}
         for row in rows:
             lacking.setdefault(row["owner"], []).append(row["command"])
@@ -118,15 +103,12 @@ class Capturing:
 
     async def replicated(self) -> list[str]:
         """Return, in words, whose sessions are replicated ones by a setting."""
-        async with self._look("looking for replicated sessions") as connection:
-            rows = await connection.fetch(_SQL["replicated"])
+        rows = await looked_up(self._look, "looking for replicated sessions", _SQL["replicated"])
         return [row["sessions"] for row in rows]
 
     async def bell(self) -> DoorbellState:
         """Return how the doorbell is."""
-        async with self._look("looking at the doorbell") as connection:
-            row = await connection.fetchrow(_SQL["doorbell"])
-        assert row is not None
+        (row,) = await looked_up(self._look, "looking at the doorbell", _SQL["doorbell"])
         return row_as(DoorbellState, row)
 
 
@@ -148,19 +130,17 @@ class CaptureHealthStore:
 
     async def claim_check(self, every: timedelta) -> bool:
         """Claim the shared check; False: a replica has checked within `every`."""
-        return (
-            await self._database.fetch_value("claiming the check of the capture", _SQL["claim_check"], every)
-            is not None
-        )
+        doing = "claiming the check of the capture"
+        return bool(await self._database.fetch(doing, _SQL["claim_check"], every))
 
     async def has_touched_triggers(self) -> bool:
         """Return whether a trigger was made, switched or dropped since this was asked last, by any replica."""
         is_touched: bool = await self._database.fetch_value("noting the triggers", _SQL["note_triggers"])
         return is_touched
 
-    async def unsilence(self) -> None:
+    async def enable_ringing(self) -> None:
         """Have captures ring again."""
-        await self._database.execute("setting the doorbell", _SQL["unsilence"])
+        await self._database.execute("setting the doorbell", _SQL["enable_ringing"])
 
     async def now(self) -> datetime:
         """Return the database's time."""
@@ -194,12 +174,7 @@ class CaptureHealthStore:
                 _SQL["keep"],
                 reporter,
                 [check.value for check in checks],
-                [finding.check for finding in findings],
-                [finding.subject for finding in findings],
-                [finding.is_error for finding in findings],
-                [finding.is_lossy for finding in findings],
-                [finding.found for finding in findings],
-                [finding.advice for finding in findings],
+                *([getattr(finding, column) for finding in findings] for column in _COLUMNS),
             )
             return await _tell(connection, rows)
 
@@ -221,7 +196,7 @@ class CaptureHealthStore:
         return at
 
 
-async def _tell(connection: "PoolConnectionProxy[asyncpg.Record]", rows: Sequence[asyncpg.Record]) -> Changed:
+async def _tell(connection: Connection, rows: Sequence[asyncpg.Record]) -> Changed:
     opened = _open_findings([row for row in rows if row["is_open"]])
     ended = _open_findings([row for row in rows if not row["is_open"]])
     for notice in [failure_notice(each) for each in opened] + [recovery_notice(each) for each in ended]:

@@ -8,6 +8,7 @@ from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.locks import LockWatch
+from daemon.store.rows import row_as
 
 _SQL = queries.load("intake")
 
@@ -49,7 +50,4 @@ class ChangeLog:
     async def states(self, channels: Sequence[ChannelName]) -> dict[ChannelName, ReadingState]:
         """Return how far these channels have read; one that has never read has nothing."""
         rows = await self._database.fetch("reading the intake's state", _SQL["reading_state"], channels)
-        return {
-            ChannelName(row["channel"]): ReadingState(row["resynced_at"], row["unread"], row["refused"])
-            for row in rows
-        }
+        return {ChannelName(row["channel"]): row_as(ReadingState, row) for row in rows}

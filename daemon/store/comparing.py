@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 import asyncpg
 
@@ -16,12 +15,11 @@ from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import Chunk, ReconcileRun
+from daemon.store.reconcile_runs import LONG_S
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
 _SQL = queries.load("reconcile")
-_LONG_S: Final = 900.0
-"""For one pass over everything, inside the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,7 @@ class ComparedNumbers:
     def __init__(self, database: Database, listing: ChannelListing) -> None:
         self._database = database
         self.channel = listing.channel
+        self._runs = Reconciles(database)
         self._twins = Twins(listing)
         settled = _SQL["settled"].partition("\n")[2]
         now = "statement_timestamp()"
@@ -83,25 +82,17 @@ class ComparedNumbers:
 
     async def day_count(self, window: tuple[datetime, datetime]) -> int:
         """Count the SKUs that changed: a pass over the day's attempts."""
+        doing = f"{self.channel}: counting what changed"
         count: int = await self._database.fetch_value(
-            f"{self.channel}: counting what changed",
-            _SQL["day_count"],
-            self.channel,
-            *window,
-            timeout=_LONG_S,
+            doing, _SQL["day_count"], self.channel, *window, timeout=LONG_S
         )
         return count
 
     async def day_skus(self, window: tuple[datetime, datetime], after: str, limit: int) -> list[Sku]:
         """Return the next SKUs, by name, that changed."""
+        doing = f"{self.channel}: reading what changed"
         rows = await self._database.fetch(
-            f"{self.channel}: reading what changed",
-            _SQL["day_skus"],
-            self.channel,
-            *window,
-            after,
-            limit,
-            timeout=_LONG_S,
+            doing, _SQL["day_skus"], self.channel, *window, after, limit, timeout=LONG_S
         )
         return [Sku(row["sku"]) for row in rows]
 
@@ -133,14 +124,7 @@ class ComparedNumbers:
     # Numbers read back
 
     async def keep_page(
-        self,
-        runs: Reconciles,
-        run: ReconcileRun,
-        lease: timedelta,
-        look: int,
-        number: int,
-        page: ReadPage,
-        took: timedelta,
+        self, run: ReconcileRun, look: int, number: int, page: ReadPage, took: timedelta
     ) -> None:
         """Keep one page, in place of what it was when it was read before; `took`: since the marketplace was asked."""
         empty = max(0, page.products - len({sku.product_id for sku in page.skus}))
@@ -157,8 +141,8 @@ class ComparedNumbers:
             set_aside=page.set_aside,
             took=took,
         )
-        async with runs.writing(run, lease) as connection:
-            await runs.note_chunk_within(connection, run, chunk)
+        async with self._runs.writing(run) as connection:
+            await self._runs.note_chunk_within(connection, run, chunk)
             # What the database can't hold is no name of ours: it is kept as a name that nothing equals.
             identifiers = await storable(connection, [sku.identifier for sku in page.skus])
             product_ids = await storable(connection, [sku.product_id for sku in page.skus])
@@ -180,93 +164,64 @@ class ComparedNumbers:
 
     async def held(self, run: ReconcileRun, look: int) -> "Held":
         """Count what is kept of a run's reading."""
-        row = await self._database.fetch_one(
-            f"{self.channel}: counting what was read", _SQL["held_numbers"], run.run_id, look, timeout=_LONG_S
+        doing = f"{self.channel}: counting what was read"
+        return await self._database.fetch_one(
+            Held, doing, _SQL["held_numbers"], run.run_id, look, timeout=LONG_S
         )
-        return row_as(Held, row)
 
     async def count_ledger_skus(self) -> int:
         """Count the SKUs of the channel in the ledger."""
         count: int = await self._database.fetch_value(
-            f"{self.channel}: counting its SKUs", _SQL["count_ledger_skus"], self.channel, timeout=_LONG_S
+            f"{self.channel}: counting its SKUs", _SQL["count_ledger_skus"], self.channel, timeout=LONG_S
         )
         return count
 
     async def without_identifier(self, run: ReconcileRun, shown: int) -> WithoutIdentifier:
         """Find what the marketplace sells under no identifier of ours, as the run's reading shows it."""
-        row = await self._database.fetch_one(
-            f"{self.channel}: counting what was read",
-            _SQL["without_identifier"],
-            run.run_id,
-            shown,
-            timeout=_LONG_S,
+        doing = f"{self.channel}: counting what was read"
+        return await self._database.fetch_one(
+            WithoutIdentifier, doing, _SQL["without_identifier"], run.run_id, shown, timeout=LONG_S
         )
-        return row_as(WithoutIdentifier, row)
 
-    async def forget_looks(self, runs: Reconciles, run: ReconcileRun, lease: timedelta) -> None:
+    async def forget_looks(self, run: ReconcileRun) -> None:
         """Begin reading anew."""
-        async with runs.writing(run, lease) as connection:
-            await connection.execute(_SQL["forget_looks"], run.run_id, timeout=_LONG_S)
+        async with self._runs.writing(run) as connection:
+            await connection.execute(_SQL["forget_looks"], run.run_id, timeout=LONG_S)
 
-    async def judge(
-        self,
-        runs: Reconciles,
-        run: ReconcileRun,
-        lease: timedelta,
-        look: int,
-        rest: timedelta,
-        *,
-        is_complete: bool,
-    ) -> Judged:
+    async def judge(self, run: ReconcileRun, look: int, rest: timedelta, *, is_complete: bool) -> Judged:
         """Hold what was read back against the listing as a whole, inside the server; the findings are kept there. A SKU
         whose row in the listing can't be read is not judged."""
-        judging = (runs, run, lease, look, rest, is_complete)
         try:
-            return await self._judged(self._judge, *judging)
+            return await self._judged(self._judge, run, look, rest, is_complete)
         except BadRow:
-            return await self._judged(self._judge_apart, *judging)
+            return await self._judged(self._judge_apart, run, look, rest, is_complete)
 
     async def _judged(
-        self,
-        statement: str,
-        runs: Reconciles,
-        run: ReconcileRun,
-        lease: timedelta,
-        look: int,
-        rest: timedelta,
-        is_complete: bool,
+        self, statement: str, run: ReconcileRun, look: int, rest: timedelta, is_complete: bool
     ) -> Judged:
-        async with runs.writing(run, lease) as connection:
+        async with self._runs.writing(run) as connection:
             await self._database.limit_reading(connection)
-            await connection.execute(_SQL["forget_look"], run.run_id, look, timeout=_LONG_S)
+            await connection.execute(_SQL["forget_look"], run.run_id, look, timeout=LONG_S)
             row = await connection.fetchrow(
-                statement, self.channel, run.run_id, rest, look, is_complete, timeout=_LONG_S
+                statement, self.channel, run.run_id, rest, look, is_complete, timeout=LONG_S
             )
             assert row is not None
             if look == 2:
-                await connection.execute(_SQL["keep_both"], run.run_id, timeout=_LONG_S)
+                await connection.execute(_SQL["keep_both"], run.run_id, timeout=LONG_S)
             elif row["differing"] == 0:
                 await connection.execute(_SQL["only_look"], run.run_id)
         return row_as(Judged, row)
 
     async def suspect_pages(self, run: ReconcileRun) -> list[int]:
         """Return the pages that are to be read again."""
-        return [
-            row["page"]
-            for row in await self._database.fetch(
-                f"{self.channel}: reading what was found", _SQL["suspect_pages"], run.run_id
-            )
-        ]
+        doing = f"{self.channel}: reading what was found"
+        return [row["page"] for row in await self._database.fetch(doing, _SQL["suspect_pages"], run.run_id)]
 
     async def has_news_of_absence(self, run: ReconcileRun) -> bool:
         """Whether something is missing at the marketplace that was not missing before."""
+        doing = f"{self.channel}: reading what was found"
         return bool(
-            await self._database.fetch_value(
-                f"{self.channel}: reading what was found",
-                _SQL["has_news_of_absence"],
-                run.run_id,
-                self.channel,
-            )
+            await self._database.fetch_value(doing, _SQL["has_news_of_absence"], run.run_id, self.channel)
         )
 
 

@@ -15,6 +15,7 @@ from daemon.store import pins
 from daemon.store.driver_errors import UNAVAILABLE, translated, words
 from daemon.store.passfile import password_for
 from daemon.store.pins import PINS
+from daemon.store.rows import RawConnection
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOCK_TIMEOUT = "500ms"
@@ -76,7 +77,7 @@ class ConnectOptions:
 async def reach(
     dsn: str | None = None,
     **arguments: Any,  # noqa: ANN401 - the driver's own
-) -> "asyncpg.Connection[asyncpg.Record]":
+) -> RawConnection:
     """Connect to the first host of the address that will do: of several, that can be written, unless the address says
     otherwise. Each has the time limit to itself: the driver lets a host that is frozen use it up for all of them."""
     last: BaseException | None = None
@@ -87,7 +88,7 @@ async def reach(
         try:
             if (password := password_for(one)) is not None:
                 arguments["password"] = password
-            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(one, **arguments)
+            connection: RawConnection = await asyncpg.connect(one, **arguments)
             if PINS.keys() <= arguments.get("server_settings", {}).keys():
                 try:
                     await pins.pin(connection)
@@ -129,15 +130,15 @@ def patience_s(arguments: Mapping[str, Any]) -> float:
     return len(each_host(arguments["dsn"])) * limit_s + 1
 
 
-async def connect(options: ConnectOptions) -> "asyncpg.Connection[asyncpg.Record]":
+async def connect(options: ConnectOptions) -> RawConnection:
     """Open one connection with TCP keepalive. Raises StoreUnavailable, StoreRefused, ConfigError."""
     with connecting():
-        connection: asyncpg.Connection[asyncpg.Record] = await reach(**options.arguments())
+        connection: RawConnection = await reach(**options.arguments())
     keep_alive(connection)
     return connection
 
 
-def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+def keep_alive(connection: RawConnection) -> None:
     """Let TCP notice a peer that is gone: a network partition sends no event to the driver."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None

@@ -9,6 +9,7 @@ from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.leases import NOTIFY_OWNERS
 from daemon.store.rows import row_as
 
 _SQL = queries.load("control")
@@ -28,7 +29,7 @@ class Pause:
 
 
 class Pauses:
-    """Which channels are paused. A claim looks for itself (`capture_due`), so every replica obeys at once."""
+    """Which channels are paused. Every claim looks for itself (`capture` in ledger.sql): all replicas obey at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,7 +62,7 @@ class Pauses:
         async with self._database.transaction(f"{channel}: resuming") as connection:
             row = await connection.fetchrow(_SQL["resume"], channel)
             if row is not None:
-                await connection.execute(_SQL["notify_replicas"], channel)
+                await connection.execute(NOTIFY_OWNERS, channel)
         return None if row is None else row_as(Pause, row)
 
     async def all(self) -> dict[ChannelName, Pause]:

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
 from daemon.core.errors import ConfigError, StoreUnavailable
 from daemon.store import pins, queries
 from daemon.store.connecting import ConnectOptions, connecting, keep_alive, patience_s, reach
 from daemon.store.driver_errors import translated
-from daemon.store.rows import T, row_as
+from daemon.store.rows import Connection, RawConnection, T, row_as
 
 _READING_LIMITS = "SET LOCAL lock_timeout = '500ms'; SET LOCAL idle_in_transaction_session_timeout = '700ms'"
 _SQL = queries.load("session")
@@ -30,7 +29,7 @@ _CLEAN_UP_S = 2.0
 
 _SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionError)
 """Of a session that will go on refusing: a server that has become a standby, a transaction that nobody ended."""
-OnConnect: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[object]]"
+OnConnect: TypeAlias = "Callable[[RawConnection], Awaitable[object]]"
 
 
 def _consume_exception(task: "asyncio.Task[None]") -> None:
@@ -61,7 +60,7 @@ class Database:
         if self._pool is not None:
             return
 
-        async def set_up(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        async def set_up(connection: RawConnection) -> None:
             keep_alive(connection)
             if self._on_connect is not None:
                 await self._on_connect(connection)
@@ -107,7 +106,7 @@ class Database:
             pool.terminate()
 
     @asynccontextmanager
-    async def connection(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+    async def connection(self, doing: str) -> AsyncIterator[Connection]:
         """Lend a connection; errors inside are translated. Raises StoreUnavailable, SchemaMismatch, StoreRefused."""
         if self._pool is None:
             raise StoreUnavailable(f"{doing}: the pool is closed")
@@ -132,7 +131,7 @@ class Database:
                 connection.terminate()
             await pool.release(connection, timeout=_CLEAN_UP_S)
 
-    def _is_spoiled(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+    def _is_spoiled(self, connection: Connection) -> bool:
         """Whether the next user of the connection would not find it as it was made. A pooler's settings are its own."""
         with contextlib.suppress(asyncpg.InterfaceError):  # it is closed, and not used again anyway
             return not self._options.is_pooled and not connection.is_closed() and pins.is_spoiled(connection)
@@ -161,12 +160,12 @@ class Database:
             return await connection.fetchrow(query, *arguments, timeout=timeout)
 
     async def fetch_one(
-        self, doing: str, query: str, *arguments: object, timeout: float | None = None
-    ) -> asyncpg.Record:
-        """Run one query that always has a row; return the first."""
+        self, kind: type[T], doing: str, query: str, *arguments: object, timeout: float | None = None
+    ) -> T:
+        """Run one query that always has a row; return the first as a `kind`."""
         row = await self.fetch_row(doing, query, *arguments, timeout=timeout)
         assert row is not None
-        return row
+        return row_as(kind, row)
 
     async def fetch_value(
         self, doing: str, query: str, *arguments: object, timeout: float | None = None
@@ -181,7 +180,7 @@ class Database:
             await connection.execute(query, *arguments, timeout=timeout)
 
     @asynccontextmanager
-    async def transaction(self, doing: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+    async def transaction(self, doing: str) -> AsyncIterator[Connection]:
         """Lend a connection with a transaction around it: committed at the end, rolled back by an exception."""
         async with self.connection(doing) as connection, transaction_on(connection):
             if self._options.is_pooled:
@@ -189,7 +188,7 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def reading(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    async def reading(self, connection: Connection) -> AsyncIterator[None]:
         """Around a statement that reads the ERP's tables, on a connection of this pool: a locked one is not waited for
         as long as the server waits before it looks for deadlocks (a second), as it might end the ERP's transaction; and
         a process that stands still keeps its own locks for less than a second."""
@@ -200,27 +199,27 @@ class Database:
             await self.limit_reading(connection)
             yield
 
-    async def limit_reading(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+    async def limit_reading(self, connection: Connection) -> None:
         """In a transaction that is to read the ERP's tables: the limits that `reading` speaks of."""
         await connection.execute(_READING_LIMITS)
 
 
 @asynccontextmanager
-async def transaction_on(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+async def transaction_on(connection: Connection) -> AsyncIterator[None]:
     """A transaction on a connection that is lent already."""
     async with _committing(connection, connection.transaction(isolation="read_committed")):
         yield
 
 
 @asynccontextmanager
-async def savepoint(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+async def savepoint(connection: Connection) -> AsyncIterator[None]:
     """Inside a transaction: a failure within rolls back only what was done within."""
     async with _committing(connection, connection.transaction()):
         yield
 
 
 @asynccontextmanager
-async def rolled_back(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+async def rolled_back(connection: Connection) -> AsyncIterator[None]:
     """Inside a transaction: what is done within is rolled back at the end, and its locks are released."""
     with contextlib.suppress(_Rollback):
         async with savepoint(connection):
@@ -233,9 +232,7 @@ class _Rollback(Exception):
 
 
 @asynccontextmanager
-async def _committing(
-    connection: "PoolConnectionProxy[asyncpg.Record]", transaction: "Transaction"
-) -> AsyncIterator[None]:
+async def _committing(connection: Connection, transaction: "Transaction") -> AsyncIterator[None]:
     """Commit at the end; after an exception, roll back and let that exception pass, whatever becomes of the rollback.
 
     The driver's own context manager waits for a silent server as long as for a statement, and raises the rollback's

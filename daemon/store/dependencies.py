@@ -11,7 +11,7 @@ from daemon.core.spelling import Spelling, needs_proof
 from daemon.core.types import ChannelName
 from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
-from daemon.store.one_message import Look
+from daemon.store.rows import Look, looked_up
 
 _SQL = queries.load("dependencies")
 _FAN_OUT = queries.load("fanout")
@@ -49,8 +49,9 @@ class Dependencies:
 
     async def subscribed(self) -> list[str]:
         """Return the watched tables whose rows come from a subscription."""
-        async with self._look("looking for subscriptions") as connection:
-            rows = await connection.fetch(_SQL["subscribed"], self._compared_only)
+        rows = await looked_up(
+            self._look, "looking for subscriptions", _SQL["subscribed"], self._compared_only
+        )
         return [row["name"] for row in rows]
 
     async def spellings(self, channels: Sequence[ChannelName], reads: Sequence[Reads]) -> list[Spelling]:
@@ -90,8 +91,7 @@ class Dependencies:
 
     async def broken_fan_outs(self) -> list[tuple[str, str]]:
         """Return the watched tables whose query for SKUs does not work any more, and why."""
-        async with self._look("looking for queries for SKUs") as connection:
-            watches = await connection.fetch(_SQL["fan_outs"])
+        watches = await looked_up(self._look, "looking for queries for SKUs", _SQL["fan_outs"])
         broken = []
         for watch in watches:
             try:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.store import queries
 from daemon.store.database import savepoint
 from daemon.store.driver_errors import translated
+from daemon.store.rows import Connection
 
 _SQL = queries.load("fanout")
 
@@ -43,9 +43,7 @@ class Resolved:
     worked: set[str] = field(default_factory=set)
 
 
-async def resolve(
-    connection: "PoolConnectionProxy[asyncpg.Record]", named: Sequence[str], most: int
-) -> Resolved:
+async def resolve(connection: Connection, named: Sequence[str], most: int) -> Resolved:
     """Resolve what the change log names into SKUs, inside the caller's transaction.
 
     A query that fails costs a comparison of everything, and nothing else. Raises StoreUnavailable.
@@ -99,7 +97,7 @@ def _has(row: str, keys: set[str]) -> bool:
 
 
 async def _skus(
-    connection: "PoolConnectionProxy[asyncpg.Record]", watch: asyncpg.Record, rows: Sequence[str], most: int
+    connection: Connection, watch: asyncpg.Record, rows: Sequence[str], most: int
 ) -> set[str] | None:
     """The SKUs of one table's changed rows; None: they are more than `most`, or were captured for another query."""
     keys = set(watch["keys"])

@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import asyncpg
-
 from daemon.core import foreign_text
 from daemon.store import queries
+from daemon.store.rows import Connection
 
 _SQL = queries.load("encoding")
 
 
 async def storable(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+    connection: Connection,
     value: Any,  # noqa: ANN401 - whatever JSON can hold
 ) -> Any:  # noqa: ANN401 - whatever JSON can hold
     """Return the same JSON as the database can hold it; what its encoding lacks is spelled in ASCII (\\u5eab).

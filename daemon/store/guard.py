@@ -8,14 +8,17 @@ import asyncpg
 
 from daemon.core.guard import GuardRule
 from daemon.core.notice import GUARD_QUESTION, GUARD_RELEASED, Notice
-from daemon.core.types import ChannelName, Sku
+from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.leases import NOTIFY_OWNERS
 from daemon.store.outbox import post_within
+from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("guard")
 
 _EXAMPLES: Final = 10
+_COUNTED: Final = ("cause", "zeroes", "gone", "moved", "risen", "skus", "rows_before", "rows_now")
 _AT_ONCE: Final = 5_000
 _COUNT_AGE: Final = timedelta(minutes=1)
 _LONG: Final = 120.0
@@ -74,13 +77,6 @@ class GuardState:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the person is asked: as in the notice."""
-
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Released:
     """`numbers` were released, `by` command or recovery; `held_since` says which."""
 
@@ -98,7 +94,8 @@ class Guard:
     async def state(self, channel: ChannelName) -> GuardState:
         """Return how it stands."""
         row = await self._database.fetch_row(f"{channel}: reading the guard", _SQL["state"], channel)
-        return GuardState(channel) if row is None else _state(channel, row)
+        known = {} if row is None else {name: value for name, value in row.items() if value is not None}
+        return row_as(GuardState, {"channel": channel} | known)
 
     async def release(self, channel: ChannelName, window: timedelta) -> Released | None:
         """Let what is held go at once; None: nothing is held.
@@ -112,7 +109,7 @@ class Guard:
             if row is None or row["held_since"] is None:
                 return None
             released = await self._close(connection, channel, row, COMMAND, held, window)
-            await connection.execute(_SQL["notify_replicas"], channel)
+            await connection.execute(NOTIFY_OWNERS, channel)
         await self.release_held(channel)
         return released
 
@@ -123,13 +120,14 @@ class Guard:
             async with self._database.transaction(f"{channel}: releasing held numbers") as connection:
                 done = int((await connection.execute(_SQL["release_held"], channel, _AT_ONCE)).split()[-1])
                 if done:
-                    await connection.execute(_SQL["notify_replicas"], channel)
+                    await connection.execute(NOTIFY_OWNERS, channel)
             gone += done
             if done < _AT_ONCE:
                 return gone
 
-    async def ask(self, channel: ChannelName, command: str) -> Question | None:
-        """Ask the person, once for what is held; None: nothing is held, or it was asked already."""
+    async def ask(self, channel: ChannelName, command: str) -> dict[str, Any] | None:
+        """Ask the person, once for what is held; return the notice's data. None: nothing is held, or it was asked
+        already."""
         doing = f"{channel}: asking about held numbers"
         # Counted before the guard is locked: a marking does not wait long for it.
         held = (await self.state(channel)).held
@@ -141,26 +139,16 @@ class Guard:
             if row is None or row["held_since"] is None or row["asked_at"] is not None:
                 return None
             wrong = row["moved"] + row["zeroes"] if row["cause"] == "moves" else row["zeroes"]
-            data = {
-                "cause": row["cause"],
+            data = {name: row[name] for name in _COUNTED} | {
                 "held": held,
-                "zeroes": row["zeroes"],
-                "gone": row["gone"],
-                "moved": row["moved"],
-                "risen": row["risen"],
-                "skus": row["skus"],
                 "share": round(wrong / row["skus"], 4) if row["skus"] else 0.0,
-                "rows_before": row["rows_before"],
-                "rows_now": row["rows_now"],
-                "examples": [
-                    {"sku": Sku(one["sku"]), "was": one["was"], "now": one["now"]} for one in examples
-                ],
+                "examples": [dict(one) for one in examples],
                 "command": command,
             }
             key = f"guard:{channel}:{row['held_since'].isoformat()}:{row['cause']}"
             await post_within(connection, Notice(GUARD_QUESTION, key, channel, data))
             await connection.execute(_SQL["note_question"], channel)
-        return Question(data)
+        return data
 
     async def recover(
         self, channel: ChannelName, rule: GuardRule, last_held: int | None
@@ -189,11 +177,7 @@ class Guard:
             return await self._close(connection, channel, row, RECOVERY, held, None)
 
     async def _is_bulk(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        channel: ChannelName,
-        rule: GuardRule,
-        seen: asyncpg.Record,
+        self, connection: Connection, channel: ChannelName, rule: GuardRule, seen: asyncpg.Record
     ) -> bool:
         if seen["cause"] == "first" and seen["filled_at"] is not None:
             return False
@@ -220,7 +204,7 @@ class Guard:
 
     async def _close(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         channel: ChannelName,
         row: asyncpg.Record,
         by: str,
@@ -242,42 +226,14 @@ class Guard:
 
     async def take_unlogged_release(self, channel: ChannelName) -> Released | None:
         """Return a release that was not logged yet; the next caller gets None."""
-        row = await self._database.fetch_row(
-            f"{channel}: reading the guard", _SQL["take_unlogged_release"], channel
-        )
+        doing = f"{channel}: reading the guard"
+        row = await self._database.fetch_row(doing, _SQL["take_unlogged_release"], channel)
         return None if row is None else Released(row["released"], row["released_by"])
 
     async def tidy(self, channel: ChannelName, rule: GuardRule) -> None:
         """Count what is on sale and what has fallen for long, and forget what came before the windows."""
         async with self._database.connection(f"{channel}: counting what is on sale") as connection:
-            await connection.execute(
-                _SQL["recount"],
-                channel,
-                _COUNT_AGE,
-                rule.window,
-                rule.drip_share,
-                rule.drip_window,
-                timeout=_LONG,
-            )
+            limits = (rule.window, rule.drip_share, rule.drip_window)
+            await connection.execute(_SQL["recount"], channel, _COUNT_AGE, *limits, timeout=_LONG)
             longest = max(rule.window, rule.drip_window)
             await connection.execute(_SQL["forget_anomalies"], channel, longest, timeout=_LONG)
-
-
-def _state(channel: ChannelName, row: asyncpg.Record) -> GuardState:
-    return GuardState(
-        channel,
-        row["held"],
-        row["held_since"],
-        row["cause"],
-        row["zeroes"] or 0,
-        row["gone"] or 0,
-        row["moved"] or 0,
-        row["skus"] or 0,
-        row["rows_before"] or 0,
-        row["rows_now"] or 0,
-        row["asked_at"],
-        row["pass_until"] if isinstance(row["pass_until"], datetime) and row["pass_until"].year > 1 else None,
-        row["released_at"],
-        row["filled_at"] is not None,
-        row["on_sale"],
-    )

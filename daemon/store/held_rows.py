@@ -9,8 +9,8 @@ import asyncpg
 from daemon import clock
 from daemon.core.errors import TableLocked
 from daemon.store import queries
-from daemon.store.one_message import AnyConnection
-from daemon.store.row_errors import may_be_of_a_row
+from daemon.store.driver_errors import may_be_of_a_row
+from daemon.store.rows import AnyConnection
 
 if TYPE_CHECKING:
     from asyncpg.prepared_stmt import PreparedStatement
@@ -49,9 +49,7 @@ async def columns(
         await connection.execute(_SQL["release"])
 
 
-def columns_of(
-    statement: "PreparedStatement[asyncpg.Record]",
-) -> tuple[tuple[str, str], ...]:
+def columns_of(statement: "PreparedStatement[asyncpg.Record]") -> tuple[tuple[str, str], ...]:
     """Return the columns of a prepared statement."""
     return tuple((each.name, each.type.name) for each in statement.get_attributes())
 

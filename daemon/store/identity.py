@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.errors import ForeignDatabase
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.rows import AnyConnection
 
 _SQL = queries.load("intake")
 
@@ -16,9 +16,7 @@ _EVERY_ROW: Final = timedelta(minutes=15)
 """For a statement that writes every row of the ledger."""
 
 
-async def refuse_copy(
-    connection: "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]",
-) -> asyncpg.Record:
+async def refuse_copy(connection: AnyConnection) -> asyncpg.Record:
     """Return the database's identity. The daemon's pools ask it of each new connection: their address may have come to
     lead to a copy. Raises ForeignDatabase when nobody has adopted it."""
     row = await connection.fetchrow(_SQL["identity"])

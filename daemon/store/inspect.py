@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -14,8 +14,9 @@ from daemon import clock
 from daemon.core.errors import StoreRefused
 from daemon.store import held_rows, one_message, queries
 from daemon.store.capture_health import Capturing
-from daemon.store.driver_errors import translated
-from daemon.store.row_errors import may_be_of_a_row
+from daemon.store.driver_errors import may_be_of_a_row, translated
+from daemon.store.grants import daemon_rights
+from daemon.store.rows import RawConnection, looked_up, row_as
 
 _SQL = queries.load("inspect")
 _SESSION = queries.load("session")
@@ -81,9 +82,7 @@ class Table:
 class Inspector:
     """One connection's answers. All methods raise StoreUnavailable, StoreRefused, Denied, TookTooLong."""
 
-    def __init__(
-        self, connection: "asyncpg.Connection[asyncpg.Record]", limit: timedelta, *, is_pooled: bool = False
-    ) -> None:
+    def __init__(self, connection: RawConnection, limit: timedelta, *, is_pooled: bool = False) -> None:
         self._connection = connection
         self._is_pooled = is_pooled
         self._limit = limit
@@ -96,18 +95,7 @@ class Inspector:
             before, began = clock.now(), clock.monotonic()
             row = await self._row(_SQL["server"])
             half = timedelta(seconds=(clock.monotonic() - began) / 2)
-        now: datetime = row["now"]
-        return ServerInfo(
-            row["major"],
-            row["version"],
-            row["role"],
-            row["quoted_role"],
-            row["database"],
-            row["encoding"],
-            row["is_standby"],
-            now - (before + half),
-            half,
-        )
+        return row_as(ServerInfo, row, ahead=row["now"] - (before + half), accuracy=half)
 
     def line(self) -> Line:
         """Return how the server is reached."""
@@ -123,70 +111,57 @@ class Inspector:
             and secured.context.check_hostname,
         )
 
-    async def strangers_in_path(self) -> list[tuple[str, str]]:
+    async def writable_schemas_in_path(self) -> list[tuple[str, str]]:
         """Return the schemas of the search path in which others may create things, and who."""
-        async with self.look("looking at the search path") as connection:
-            rows = await connection.fetch(_SQL["strangers_in_path"])
+        rows = await looked_up(self.look, "looking at the search path", _SQL["writable_schemas_in_path"])
         return [(row["schema"], "everybody" if row["is_open"] else ", ".join(row["roles"])) for row in rows]
 
     async def connections(self) -> tuple[int, int]:
         """Return how many more connections this role may make, and how many a daemon of ours holds."""
-        async with self.look("counting connections"):
-            row = await self._row(_SQL["connections"])
+        (row,) = await looked_up(self.look, "counting connections", _SQL["connections"])
         return row["free"], row["ours"]
 
     async def is_schema_open(self) -> bool | None:
         """Return whether this role may look into our schema; None: there is none."""
-        async with self.look("looking for the schema") as connection:
-            found: bool | None = await connection.fetchval(_SQL["schema"])
+        found: bool | None = await self._value("looking for the schema", _SQL["schema"])
         return found
 
     async def is_version_readable(self) -> bool | None:
         """Return whether this role may read the schema's version; None: no migration has run."""
-        async with self.look("looking for the schema's version") as connection:
-            found: bool | None = await connection.fetchval(_SQL["has_version"])
+        found: bool | None = await self._value("looking for the schema's version", _SQL["has_version"])
         return found
 
     async def version(self) -> str | None:
         """Return the schema's version."""
-        async with self.look("reading the schema's version") as connection:
-            version: str | None = await connection.fetchval(_VERSION)
+        version: str | None = await self._value("reading the schema's version", _VERSION)
         return version
 
     async def missing_rights(self) -> tuple[list[str], list[str]]:
         """Return the GRANTs this role lacks for what the daemon does, and the objects that are missing altogether."""
-        async with self.look("looking at the rights in the schema") as connection:
-            rows = await connection.fetch(_SQL["missing_rights"])
+        doing, rights = "looking at the rights in the schema", zip(*daemon_rights(), strict=True)
+        rows = await looked_up(self.look, doing, _SQL["missing_rights"], *rights)
         grants = [row["command"] for row in rows if row["command"] is not None]
         return grants, [row["object"] for row in rows if row["command"] is None]
 
     async def identity(self) -> DatabaseIdentity:
         """Return which database this is."""
-        async with self.look("reading the database's identity"):
-            row = await self._row(_IDENTITY)
-        return DatabaseIdentity(row["is_ours"], row["system_identifier"])
+        (row,) = await looked_up(self.look, "reading the database's identity", _IDENTITY)
+        return row_as(DatabaseIdentity, row)
 
     async def configurations(self) -> dict[str, dict[str, str]]:
         """Return the fingerprints of each living replica's sections, by its holder."""
-        async with self.look("reading what replicas are configured with") as connection:
-            rows = await connection.fetch(_CONFIGURATIONS)
+        rows = await looked_up(self.look, "reading what replicas are configured with", _CONFIGURATIONS)
         return {row["holder"]: json.loads(row["sections"]) for row in rows}
 
     async def unemptied_since(self, age: timedelta) -> datetime | None:
         """Return of when the change log holds rows, where it has not been emptied for `age`."""
-        async with self.look("looking at the change log") as connection:
-            oldest: datetime | None = await connection.fetchval(_SQL["change_log"], age)
+        oldest: datetime | None = await self._value("looking at the change log", _SQL["change_log"], age)
         return oldest
 
     async def table(self, name: str) -> Table | None:
         """Return the table of that name, spelled as in SQL."""
-        async with self.look(f"looking for {name}") as connection:
-            row = await connection.fetchrow(_SQL["table"], name)
-        return (
-            None
-            if row is None
-            else Table(row["relation"], row["is_table"], row["name"], tuple(row["columns"]))
-        )
+        rows = await looked_up(self.look, f"looking for {name}", _SQL["table"], name)
+        return row_as(Table, rows[0]) if rows else None
 
     async def sample_skus(self, table: Table, sku: str, most: int, most_rows: int = 1_000) -> list[str]:
         """Return some of the SKUs that rows of a watched table have; `sku` is the expression."""
@@ -198,14 +173,12 @@ class Inspector:
 
     async def policies(self, table: str) -> list[tuple[str, str]]:
         """Return the row-level security policies of tables of that name: (table, policy)."""
-        async with self.look(f"looking for policies of {table}") as connection:
-            rows = await connection.fetch(_SQL["policies"], table)
+        rows = await looked_up(self.look, f"looking for policies of {table}", _SQL["policies"], table)
         return [(row["name"], row["policy"]) for row in rows]
 
     async def hides_rows(self) -> bool:
         """Return whether policies would hide rows from the daemon's sessions without an error."""
-        async with self.look("looking at row_security") as connection:
-            found: bool = await connection.fetchval(_SESSION["hides_rows"])
+        found: bool = await self._value("looking at row_security", _SESSION["hides_rows"])
         return found
 
     async def sample_fan_out(self, table: Table, skus: str, most: int) -> list[str]:
@@ -230,6 +203,10 @@ class Inspector:
         """Ring a bell that only this connection listens to."""
         with translated("ringing a bell of our own"):
             await self._connection.execute(_SQL["notify"], channel)
+
+    async def _value(self, doing: str, query: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever the query's first column is
+        async with self.look(doing) as connection:
+            return await connection.fetchval(query, *arguments)
 
     async def _row(self, query: str, *arguments: object) -> asyncpg.Record:
         row = await self._connection.fetchrow(query, *arguments)
@@ -269,7 +246,7 @@ class Inspector:
                     yield portion
 
     @asynccontextmanager
-    async def look(self, doing: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    async def look(self, doing: str) -> AsyncIterator[RawConnection]:
         """Lend the connection, inside a read-only transaction with the time limit; errors are translated."""
         with translated(doing), _explained(doing):
             async with self._connection.transaction(readonly=True):

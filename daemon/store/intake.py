@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,17 +12,17 @@ from daemon import clock
 from daemon.core.errors import BadRow, StoreRefused, StoreUnavailable, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database
-from daemon.store.drained import Drained
 from daemon.store.driver_errors import translated
 from daemon.store.fanout import resolve, spelled
-from daemon.store.ledger import Debounce, Ledger, Marked
+from daemon.store.leases import NOTIFY_OWNERS
+from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
 from daemon.store.locks import LockWatch
 from daemon.store.refused import NO_TEXT, TOO_LONG, RefusedSku, cut, is_too_long
+from daemon.store.rows import Connection, row_as
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from asyncpg.pool import PoolConnectionProxy
 
 _SQL = queries.load("intake")
 
@@ -37,6 +37,29 @@ looking."""
 
 
 @dataclass(slots=True)
+class Drained:
+    """The result of one reading of the change log for a channel. `is_read`: the listing was read, and works;
+    `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
+    `refused`: SKUs that the ledger can't hold, of which a resync counted `refused_in_listing`; `fan_outs_failed`:
+    tables whose query for SKUs does not work, and why; `wants_resync`: a comparison of everything is still due, here or
+    in another replica."""
+
+    changes: int = 0
+    oldest: timedelta | None = None
+    is_everything: bool = False
+    is_compared: bool = False
+    marked: Marked = NOTHING
+    is_read: bool = False
+    failed: str | None = None
+    refused: list[RefusedSku] = field(default_factory=list)
+    refused_in_listing: int | None = None
+    rows_failed: str | None = None
+    fan_outs_failed: dict[str, str] = field(default_factory=dict)
+    fan_outs_worked: set[str] = field(default_factory=set)
+    wants_resync: bool = False
+
+
+@dataclass(slots=True)
 class _ChangeBatch:
     """A channel's changes in the change log. `skus`: those it names, None when they are too many to name; `read_from`:
     the snapshot from which on it was read."""
@@ -45,6 +68,17 @@ class _ChangeBatch:
     skus: Sequence[str] | None
     pid: int
     read_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is asked of one reading; see `Intake.drain` and `Intake.resync`."""
+
+    notify_replicas: bool
+    timeout: timedelta
+    may_compare: bool = True
+    on_comparison: Callable[[], None] = lambda: None
+    is_resync: bool = False
 
 
 class _ListingFailed(Exception):
@@ -88,44 +122,20 @@ class Intake:
         does not work is marked without looking, so that nothing is lost.
         Raises TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
         """
-        return await self._read(
-            on_comparison,
-            is_resync=False,
-            may_compare=may_compare,
-            notify_replicas=notify_replicas,
-            timeout=timeout,
-        )
+        return await self._read(_Reading(notify_replicas, timeout, may_compare, on_comparison))
 
     async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:
         """Compare the listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
-        return await self._read(
-            lambda: None, is_resync=True, may_compare=True, notify_replicas=notify_replicas, timeout=timeout
-        )
+        return await self._read(_Reading(notify_replicas, timeout, is_resync=True))
 
-    async def _read(
-        self,
-        on_comparison: Callable[[], None],
-        *,
-        is_resync: bool,
-        may_compare: bool,
-        notify_replicas: bool,
-        timeout: timedelta,
-    ) -> Drained:
+    async def _read(self, reading: _Reading) -> Drained:
         """Read, and once more without the listing if it turns out not to work."""
         failed = _SLOW if clock.monotonic() < self._aside_until else None
         rows_failed: str | None = None
         aside_s = 0.0
         while True:
             try:
-                drained = await self._drain(
-                    failed,
-                    on_comparison,
-                    is_resync=is_resync,
-                    may_compare=may_compare,
-                    notify_replicas=notify_replicas,
-                    timeout=timeout,
-                    is_apart=rows_failed is not None,
-                )
+                drained = await self._drain(reading, failed, is_apart=rows_failed is not None)
             except _RowsFailed as error:
                 rows_failed = str(error)
                 continue
@@ -143,57 +153,44 @@ class Intake:
             await self._database.execute(
                 "beginning to read the change log", _SQL["begin_reading"], self.channel
             )
-            is_resync = may_compare
+            reading = replace(reading, is_resync=reading.may_compare)
 
-    async def _drain(
-        self,
-        failed: str | None,
-        on_comparison: Callable[[], None],
-        *,
-        is_resync: bool,
-        may_compare: bool,
-        notify_replicas: bool,
-        timeout: timedelta,
-        is_apart: bool,
-    ) -> Drained | None:
+    async def _drain(self, reading: _Reading, failed: str | None, *, is_apart: bool) -> Drained | None:
         """Read once; None: the channel has no position in the change log yet."""
         async with self._database.transaction("reading the change log") as connection:
-            batch = await self._take(connection, timeout)
+            batch = await self._take(connection, reading.timeout)
             if batch is None:
                 return None
             batch = await self._resolve(connection, batch)
             drained = batch.drained
-            is_whole = is_resync or (drained.is_everything and may_compare)
+            is_whole = reading.is_resync or (drained.is_everything and reading.may_compare)
             if not (is_whole or drained.changes or drained.is_everything):
                 return drained
             if failed is not None:
                 drained.failed = failed
                 await self._mark_blind(connection, batch.skus)
             elif is_whole:
-                on_comparison()
-                drained.marked = await self._compare(connection, batch, timeout, is_apart=is_apart)
-                if is_resync:
-                    await self._count_refused(connection, batch, timeout)
+                reading.on_comparison()
+                drained.marked = await self._compare(connection, batch, reading.timeout, is_apart=is_apart)
+                if reading.is_resync:
+                    await self._count_refused(connection, batch, reading.timeout)
                 drained.is_read = drained.is_compared = True
             elif batch.skus:
                 drained.marked = await self._mark(connection, batch, is_apart=is_apart)
                 drained.is_read = True
             await self._note_comparison(connection, drained, is_whole=is_whole)
-            if notify_replicas and drained.marked.rows:
-                await connection.execute(_SQL["notify_replicas"], self.channel)
+            if reading.notify_replicas and drained.marked.rows:
+                await connection.execute(NOTIFY_OWNERS, self.channel)
         return drained
 
-    async def _take(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
-    ) -> _ChangeBatch | None:
+    async def _take(self, connection: Connection, timeout: timedelta) -> _ChangeBatch | None:
         row = await connection.fetchrow(
             _SQL["take_changes"], self.channel, MANY, timeout=timeout.total_seconds()
         )
         assert row is not None
         if not row["is_known"]:
             return None
-        oldest = None if row["oldest_s"] is None else timedelta(seconds=row["oldest_s"])
-        drained = Drained(row["changes"], oldest, row["is_everything"], wants_resync=row["wants_resync"])
+        drained = row_as(Drained, row)
         skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
         drained.refused = [
             RefusedSku(cut(sku), TOO_LONG)
@@ -203,9 +200,7 @@ class Intake:
         drained.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
         return _ChangeBatch(drained, skus, row["pid"], row["read_from"])
 
-    async def _resolve(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch
-    ) -> _ChangeBatch:
+    async def _resolve(self, connection: Connection, batch: _ChangeBatch) -> _ChangeBatch:
         """Find the SKUs that changed rows of templates, price lists and the like stand for."""
         if not batch.skus:
             return batch
@@ -215,9 +210,7 @@ class Intake:
         batch.drained.is_everything |= resolved.is_everything
         return replace(batch, skus=resolved.skus)
 
-    async def _mark(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch, *, is_apart: bool
-    ) -> Marked:
+    async def _mark(self, connection: Connection, batch: _ChangeBatch, *, is_apart: bool) -> Marked:
         """Mark what the change log names."""
         async with self._reading_listing(batch.pid, is_apart=is_apart):
             return await self._ledger.mark(
@@ -225,12 +218,7 @@ class Intake:
             )
 
     async def _compare(
-        self,
-        connection: "PoolConnectionProxy[asyncpg.Record]",
-        batch: _ChangeBatch,
-        timeout: timedelta,
-        *,
-        is_apart: bool = False,
+        self, connection: Connection, batch: _ChangeBatch, timeout: timedelta, *, is_apart: bool = False
     ) -> Marked:
         """Compare everything, which covers what is named."""
         async with self._reading_listing(batch.pid, is_apart=is_apart):
@@ -243,9 +231,7 @@ class Intake:
                 read_from=batch.read_from,
             )
 
-    async def _count_refused(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", batch: _ChangeBatch, timeout: timedelta
-    ) -> None:
+    async def _count_refused(self, connection: Connection, batch: _ChangeBatch, timeout: timedelta) -> None:
         """Look for SKUs that the ledger can't hold. A second pass over the listing: not after each bulk change."""
         async with self._reading_listing(batch.pid, is_apart=True):
             refused = await self._ledger.refused_skus(connection, timeout)
@@ -273,9 +259,7 @@ class Intake:
                     raise _ListingFailed(_SLOW, clock.monotonic() - began) from error
                 raise
 
-    async def _note_comparison(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", drained: Drained, *, is_whole: bool
-    ) -> None:
+    async def _note_comparison(self, connection: Connection, drained: Drained, *, is_whole: bool) -> None:
         """Keep what was compared, and what still has to be: a listing that works again is compared as a whole."""
         if drained.is_compared:
             drained.wants_resync = False
@@ -284,8 +268,6 @@ class Intake:
             drained.wants_resync = True
             await connection.execute(_SQL["want_resync"], self.channel)
 
-    async def _mark_blind(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", skus: Sequence[str] | None
-    ) -> None:
+    async def _mark_blind(self, connection: Connection, skus: Sequence[str] | None) -> None:
         if skus:
             await connection.execute(_SQL["mark_blind"], self.channel, skus, self._debounce.quiet)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from daemon.core.outcome import Outcome
 from daemon.core.types import ChannelName, Epoch, Slot
@@ -12,6 +12,7 @@ from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 
 _SQL = queries.load("leases")
+NOTIFY_OWNERS: Final = _SQL["notify_owners"]
 
 
 class SlotOf(NamedTuple):
@@ -59,53 +60,42 @@ class Leases:
 
     async def add_slots(self, channels: Collection[ChannelName]) -> None:
         """Make the leases of channels that have none yet."""
-        async with self._database.connection("making the leases of the slots") as connection:
-            await connection.execute(_SQL["add_slots"], list(channels))
+        await self._database.execute("making the leases of the slots", _SQL["add_slots"], list(channels))
 
     async def take(self, slots: Sequence[SlotOf], holder: str, lease: timedelta) -> list[Taken]:
         """Take those of the slots that have no holder; return which."""
         channels, numbers = [one.channel for one in slots], [one.slot for one in slots]
-        async with self._database.connection("taking slots") as connection:
-            rows = await connection.fetch(_SQL["take"], channels, numbers, holder, lease)
-        return [Taken(ChannelName(r["channel"]), Slot(r["slot"]), Epoch(r["epoch"])) for r in rows]
+        rows = await self._database.fetch("taking slots", _SQL["take"], channels, numbers, holder, lease)
+        return [Taken(*row) for row in rows]
 
     async def renew(self, taken: Sequence[Taken], holder: str, lease: timedelta) -> set[SlotOf]:
         """Keep the slots; return those that are still ours."""
-        async with self._database.connection("renewing the leases") as connection:
-            rows = await connection.fetch(_SQL["renew"], *_columns(taken), holder, lease)
-        return {SlotOf(ChannelName(row["channel"]), Slot(row["slot"])) for row in rows}
+        rows = await self._database.fetch(
+            "renewing the leases", _SQL["renew"], *_columns(taken), holder, lease
+        )
+        return {SlotOf(*row) for row in rows}
 
     async def give_up(self, taken: Sequence[Taken], holder: str) -> None:
         """Let others take the slots at once."""
-        async with self._database.connection("giving slots up") as connection:
-            await connection.execute(_SQL["give_up"], *_columns(taken), holder)
+        await self._database.execute("giving slots up", _SQL["give_up"], *_columns(taken), holder)
 
     async def all(self) -> list[LeaseState]:
         """Return every slot with its owner, by channel and slot."""
-        async with self._database.connection("reading the leases") as connection:
-            rows = await connection.fetch(_SQL["leases"])
-        return [
-            LeaseState(
-                ChannelName(r["channel"]), Slot(r["slot"]), Epoch(r["epoch"]), r["holder"], r["taken_at"]
-            )
-            for r in rows
-        ]
+        return await self._database.fetch_all(LeaseState, "reading the leases", _SQL["leases"])
 
     async def beat(self, holder: str, channels: Sequence[ChannelName], lease: timedelta) -> None:
         """Say that this replica is alive until a lease from now, and what it serves."""
-        async with self._database.connection("saying that this replica is alive") as connection:
-            await connection.execute(_SQL["beat"], holder, list(channels), lease)
+        doing = "saying that this replica is alive"
+        await self._database.execute(doing, _SQL["beat"], holder, list(channels), lease)
 
     async def leave(self, holder: str) -> None:
         """Say that this replica stops."""
-        async with self._database.connection("saying that this replica stops") as connection:
-            await connection.execute(_SQL["leave"], holder)
+        await self._database.execute("saying that this replica stops", _SQL["leave"], holder)
 
     async def replicas(self) -> dict[str, frozenset[ChannelName]]:
         """Return the replicas that are alive, with the channels that they serve."""
-        async with self._database.connection("reading the replicas") as connection:
-            rows = await connection.fetch(_SQL["replicas"])
-        return {row["holder"]: frozenset(ChannelName(name) for name in row["channels"]) for row in rows}
+        rows = await self._database.fetch("reading the replicas", _SQL["replicas"])
+        return {row["holder"]: frozenset(row["channels"]) for row in rows}
 
     async def set_trouble(self, channel: ChannelName, holder: str, cause: Outcome | None) -> None:
         """Keep what is wrong with the channel in this process, where `status` finds it; None: nothing is."""
@@ -116,12 +106,7 @@ class Leases:
 
     async def troubles(self) -> list[TroubleState]:
         """Return the channels with something wrong."""
-        async with self._database.connection("reading the channels' states") as connection:
-            rows = await connection.fetch(_SQL["troubles"])
-        return [
-            TroubleState(ChannelName(r["channel"]), r["trouble"], r["reason"], r["advice"], r["since"])
-            for r in rows
-        ]
+        return await self._database.fetch_all(TroubleState, "reading the channels' states", _SQL["troubles"])
 
 
 def _columns(taken: Sequence[Taken]) -> tuple[list[ChannelName], list[Slot], list[Epoch]]:

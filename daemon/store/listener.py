@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import asyncpg
-
 from daemon.store import queries
 from daemon.store.connecting import ConnectOptions, connect
 from daemon.store.driver_errors import translated
+from daemon.store.rows import RawConnection
 
 _SQL = queries.load("listener")
 CHANNEL = "stockrelay"
@@ -17,7 +16,7 @@ CHANNEL = "stockrelay"
 class Listener:
     """A connection on which the doorbell is heard. One task uses it."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    def __init__(self, connection: RawConnection) -> None:
         self._connection = connection
         self.pid = connection.get_server_pid()
 

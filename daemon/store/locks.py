@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from daemon.core.errors import StockrelayError, TableLocked
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.rows import Connection
 
 _SQL = queries.load("locks")
 
@@ -67,9 +67,7 @@ class LockWatch:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def exclude_others(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", name: str, doing: str
-    ) -> None:
+    async def exclude_others(self, connection: Connection, name: str, doing: str) -> None:
         """Take one of our own locks (stockrelay.mutex), which others hold for a moment, until the transaction's end.
 
         Raises TableLocked, which names who has held it for two seconds.

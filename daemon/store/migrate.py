@@ -16,6 +16,7 @@ from daemon.store.connecting import ConnectOptions, connect, keep_alive, reach
 from daemon.store.driver_errors import translated
 from daemon.store.grants import daemon_grants
 from daemon.store.locks import Blocker
+from daemon.store.rows import RawConnection
 
 # Alembic and SQLAlchemy take half of a second to load, and only a migration needs them: where one is made.
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ async def _migrate(
     return lines + ([] if grant_to is None else [f"{grant_to} may do what the daemon does"])
 
 
-async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+async def _begin(guard: RawConnection) -> str | None:
     """Make the schema if it is not there, keep other migrations out until the end, and return the version it has."""
     with translated("creating the schema stockrelay"):
         await guard.execute(_SQL["create_schema"])
@@ -132,7 +133,7 @@ async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
             return None
     try:
         async with guard.transaction():
-            await guard.execute(_SQL["be_patient"])
+            await guard.execute(_SQL["wait_long_for_locks"])
             await guard.execute(_SQL["lock"])
     except asyncpg.LockNotAvailableError as error:
         holders = "; ".join([str(Blocker(**row)) for row in await guard.fetch(_SQL["holders"])])
@@ -140,7 +141,7 @@ async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
             f"waiting for another migration: {holders or 'stockrelay.alembic_version is locked'}; run `stockrelay "
             "migrate` again when that has ended"
         ) from error
-    await guard.execute(_SQL["be_impatient"])
+    await guard.execute(_SQL["wait_briefly_for_locks"])
     before = await _current(guard)
     if before is None:
         raise StoreRefused(
@@ -152,14 +153,14 @@ async def _begin(guard: "asyncpg.Connection[asyncpg.Record]") -> str | None:
 
 
 async def _set_watches(
-    guard: "asyncpg.Connection[asyncpg.Record]", watches: Sequence[tuple[str, str]], has_doorbell: bool
+    guard: RawConnection, watches: Sequence[tuple[str, str]], has_doorbell: bool
 ) -> list[asyncpg.Record]:
     """Try for a while: a table that stays locked by a writer is not waited for, as other writers would wait too."""
     for tries in count(1):
         try:
             with translated("setting the triggers"):
                 async with guard.transaction():
-                    await guard.execute(_SQL["be_prompt"])
+                    await guard.execute(_SQL["limit_idle_time"])
                     await guard.execute(_SQL["set_doorbell"], has_doorbell)
                     return await guard.fetch(_SQL["set_watches"], watches_json(watches))
         except StoreRefused as error:
@@ -181,14 +182,14 @@ async def _set_watches(
     raise AssertionError("counting has no end")
 
 
-async def _upgrade(guard: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _upgrade(guard: RawConnection) -> None:
     """Run the migrations inside the transaction of `guard`: each is a savepoint of it."""
     from alembic import command
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import StaticPool
 
-    async def ours() -> "asyncpg.Connection[asyncpg.Record]":
+    async def ours() -> RawConnection:
         return guard
 
     # Never disposed of, which would close the connection: it is the caller's.
@@ -237,7 +238,7 @@ def watches_json(watches: Sequence[tuple[str, str]]) -> str:
     )
 
 
-async def _current(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+async def _current(connection: RawConnection) -> str | None:
     if await connection.fetchval(_SQL["has_version_table"]) is None:
         return None
     version: str | None = await connection.fetchval(_SQL["version"])

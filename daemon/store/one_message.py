@@ -6,21 +6,15 @@ A DO block is one message, and its locks end with its transaction, which has lim
 """
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
 from daemon.store import queries
+from daemon.store.rows import AnyConnection
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
-Look: TypeAlias = "Callable[[str], AbstractAsyncContextManager[AnyConnection]]"
-"""Lends a connection inside a transaction, for what the words say; errors are translated."""
 Value: TypeAlias = str | int | Sequence[str]
 _ANSWER: Final = "SR001"
 _SQL = queries.load("one_message")
@@ -64,7 +58,7 @@ async def value(
     # A statement that asked for the answer would be prepared while the tables are locked.
     connection.add_log_listener(on_notice)
     try:
-        await connection.execute(_block("block", query, values), timeout=seconds)
+        await connection.execute(_block("fetch", query, values), timeout=seconds)
     finally:
         connection.remove_log_listener(on_notice)
     return found[0]
@@ -72,7 +66,7 @@ async def value(
 
 def _block(name: str, query: str, values: Sequence[Value]) -> str:
     using = f" USING {', '.join(map(_literal, values))}" if values else ""
-    before, _, after = _SQL[name].partition("@query@@values@")
+    before, _, after = _SQL["block"].replace("@do@", _SQL[name]).partition("@query@@values@")
     body = f"{before}{queries.dollar_quoted(query)}{using}{after}"
     return f"DO {queries.dollar_quoted(body)}"
 

@@ -5,22 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from asyncpg import Record
-from asyncpg.pool import PoolConnectionProxy
-
 from daemon.core.notice import Notice
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.locks import LockWatch
-from daemon.store.rows import row_as
+from daemon.store.rows import Connection
 
 _SQL = queries.load("outbox")
 
 
-async def post_within(connection: "PoolConnectionProxy[Record]", notice: Notice) -> bool:
-    """Post in the caller's transaction: told if and only if that commits. False: the key was posted already."""
+async def post_within(connection: Connection, notice: Notice) -> bool:
+    """Post in the caller's transaction. False: the key was posted already."""
     key, data = await storable(connection, [notice.key, notice.data])
     text = json.dumps(data, ensure_ascii=False, allow_nan=False)
     row = await connection.fetchrow(_SQL["post"], notice.kind, key, notice.channel, text)
@@ -29,8 +26,8 @@ async def post_within(connection: "PoolConnectionProxy[Record]", notice: Notice)
 
 @dataclass(frozen=True, slots=True)
 class TakenNotice:
-    """A notice in our hands. `tries` counts this one too and proves that it is ours; `reached` names the receivers
-    that have it already; `age` is measured by the database's clock."""
+    """A notice that this replica sends. `tries` counts this one too and proves that it is ours; `reached` names the
+    receivers that have it already; `age` is measured by the database's clock."""
 
     id: int
     notice: Notice
@@ -56,13 +53,13 @@ class DeliveryReport:
 @dataclass(frozen=True, slots=True)
 class NoticeBacklog:
     """The notices that wait. `oldest`: since when the oldest waits; `error`: why the newest was not delivered;
-    `given_up`: how many were, within a week; `told_at`: when a notification was delivered last."""
+    `given_up`: how many were, within a week; `delivered_at`: when a notification was delivered last."""
 
     waiting: int
     oldest: datetime | None
     error: str | None
     given_up: int
-    told_at: datetime | None
+    delivered_at: datetime | None
 
 
 class Outbox:
@@ -72,7 +69,7 @@ class Outbox:
         self._database = database
 
     async def post(self, notice: Notice) -> bool:
-        """Keep something to tell. False: the same key was posted already."""
+        """Post in a transaction of its own. False: the key was posted already."""
         async with self._database.connection("posting a notice") as connection:
             return await post_within(connection, notice)
 
@@ -81,7 +78,7 @@ class Outbox:
     ) -> list[TakenNotice]:
         """Take what makes the next message, for `hold`: no other replica sends it meanwhile. Empty: nothing is due."""
         async with self._database.transaction("taking notices") as connection:
-            # Alone, so that two replicas do not tell one kind in two messages.
+            # One replica at a time, so that one kind does not go out in two messages.
             await LockWatch(self._database).exclude_others(connection, "notices", "taking notices")
             rows = await connection.fetch(_SQL["take"], hold, gather, most_per_hour, list(urgent))
         taken = [
@@ -126,8 +123,7 @@ class Outbox:
 
     async def backlog(self) -> NoticeBacklog:
         """Count the notices that wait."""
-        row = await self._database.fetch_one("reading the notices", _SQL["backlog"])
-        return row_as(NoticeBacklog, row)
+        return await self._database.fetch_one(NoticeBacklog, "reading the notices", _SQL["backlog"])
 
     async def forget(self, keep: timedelta) -> None:
         """Delete some of what is older than `keep`."""

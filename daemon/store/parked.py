@@ -7,6 +7,7 @@ from datetime import datetime
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.leases import NOTIFY_OWNERS
 
 _SQL = queries.load("answers")
 
@@ -39,23 +40,19 @@ class Parked:
 
     async def count(self) -> tuple[int, int]:
         """Return how many are parked, and how many of these were discarded."""
-        row = await self._database.fetch_one(
-            f"{self.channel}: counting parked SKUs", _SQL["count_parked"], self.channel
-        )
+        doing = f"{self.channel}: counting parked SKUs"
+        (row,) = await self._database.fetch(doing, _SQL["count_parked"], self.channel)
         return row["parked"], row["discarded"]
 
     async def retry(self, skus: Sequence[Sku] | None, per_s: float) -> list[Sku]:
         """Try these again now, or all of them (None), `per_s` a second; return those that were parked."""
         async with self._database.transaction(f"{self.channel}: retrying parked SKUs") as connection:
-            rows = await connection.fetch(
-                _SQL["retry_parked"], self.channel, None if skus is None else list(skus), per_s
-            )
-            await connection.execute(_SQL["notify_replicas"], self.channel)
-        return [Sku(row["sku"]) for row in rows]
+            rows = await connection.fetch(_SQL["retry_parked"], self.channel, skus and list(skus), per_s)
+            await connection.execute(NOTIFY_OWNERS, self.channel)
+        return [row["sku"] for row in rows]
 
     async def discard(self, skus: Sequence[Sku]) -> list[Sku]:
         """Leave these parked, knowingly; return those that were parked."""
-        rows = await self._database.fetch(
-            f"{self.channel}: discarding parked SKUs", _SQL["discard_parked"], self.channel, list(skus)
-        )
-        return [Sku(row["sku"]) for row in rows]
+        doing = f"{self.channel}: discarding parked SKUs"
+        rows = await self._database.fetch(doing, _SQL["discard_parked"], self.channel, list(skus))
+        return [row["sku"] for row in rows]

@@ -5,16 +5,16 @@ what is the operator's to tune (memory, costs). The triggers' functions pin thei
 """
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from daemon.store import queries
-
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
+from daemon.store.rows import Connection, RawConnection
 
 _SQL = queries.load("session")
 
+_PLANS: Final = (
+    "bitmapscan hashagg hashjoin indexonlyscan indexscan material mergejoin nestloop seqscan sort tidscan"
+)
 PINS: Final = MappingProxyType(
     {
         # A transaction sees what was committed while it waited for a lock, writes, and is durable when it is committed:
@@ -50,22 +50,7 @@ PINS: Final = MappingProxyType(
         "hash_mem_multiplier": "2",
         "from_collapse_limit": "8",
         "join_collapse_limit": "8",
-        **dict.fromkeys(
-            (
-                "enable_bitmapscan",
-                "enable_hashagg",
-                "enable_hashjoin",
-                "enable_indexonlyscan",
-                "enable_indexscan",
-                "enable_material",
-                "enable_mergejoin",
-                "enable_nestloop",
-                "enable_seqscan",
-                "enable_sort",
-                "enable_tidscan",
-            ),
-            "on",
-        ),
+        **{f"enable_{way}": "on" for way in _PLANS.split()},
     }
 )
 
@@ -83,19 +68,19 @@ _TRANSACTION_TIMEOUT: Final = 17
 """Older servers refuse the name of this setting."""
 
 
-async def pin(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def pin(connection: RawConnection) -> None:
     """Pin what not every version can be told when a session begins."""
     if connection.get_server_version().major >= _TRANSACTION_TIMEOUT:
         await connection.execute(_SQL["unlimited"])
 
 
-async def pin_transaction(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+async def pin_transaction(connection: Connection) -> None:
     """Pin for this transaction, which has just begun, what can be pinned for one: behind a pooler."""
     pins = {name: value for name, value in PINS.items() if not name.startswith(("default_", "idle_session"))}
     await connection.execute(_SQL["pin"], list(pins), list(pins.values()))
 
 
-def is_spoiled(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+def is_spoiled(connection: Connection) -> bool:
     """Whether a session was left with a transaction open, or with settings that the next user does not expect."""
     settings = connection.get_settings()
     return connection.is_in_transaction() or any(

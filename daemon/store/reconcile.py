@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from daemon.core.reconcile import Difference, DifferenceHistory, DifferenceStatus, Seen
-from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.foreign_text import storable
 from daemon.store.reconcile_rows import (
@@ -21,17 +20,9 @@ from daemon.store.reconcile_rows import (
     ReconcileRun,
 )
 from daemon.store.reconcile_runs import ReconcileRuns
-from daemon.store.rows import row_as
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
+from daemon.store.rows import Connection
 
 _SQL = queries.load("reconcile")
-_LONG: Final = timedelta(minutes=15)
-"""For one pass over everything, inside the server."""
-KEEP_RUNS: Final = timedelta(days=90)
 
 
 class Reconciles(ReconcileRuns):
@@ -39,40 +30,37 @@ class Reconciles(ReconcileRuns):
 
     # One run's progress. Every write is refused with LeaseLost once another has the run.
 
-    async def set_method(self, run: ReconcileRun, lease: timedelta, method: str) -> None:
-        async with self.writing(run, lease) as connection:
+    async def set_method(self, run: ReconcileRun, method: str) -> None:
+        async with self.writing(run) as connection:
             await connection.execute(_SQL["set_method"], run.run_id, method)
 
-    async def set_total(self, run: ReconcileRun, lease: timedelta, total: int, *, is_shifted: bool) -> None:
-        async with self.writing(run, lease) as connection:
+    async def set_total(self, run: ReconcileRun, total: int, *, is_shifted: bool) -> None:
+        async with self.writing(run) as connection:
             await connection.execute(_SQL["set_total"], run.run_id, total, is_shifted)
 
     async def set_stage(
-        self, run: ReconcileRun, lease: timedelta, stage: int, counts: tuple[int, int, int], why: str | None
+        self, run: ReconcileRun, stage: int, counts: tuple[int, int, int], why: str | None
     ) -> None:
         """A look is over. `counts`: checked, unsettled, parked."""
-        async with self.writing(run, lease) as connection:
+        async with self.writing(run) as connection:
             await connection.execute(
                 _SQL["set_stage"], run.run_id, stage, *counts, await storable(connection, why)
             )
 
     async def progress(self, run: ReconcileRun, look: int) -> LookProgress:
-        row = await self._database.fetch_one(
-            f"{run.channel}: reading the reconcile's progress", _SQL["progress"], run.run_id, look
-        )
-        return row_as(LookProgress, row)
+        doing = f"{run.channel}: reading the reconcile's progress"
+        return await self._database.fetch_one(LookProgress, doing, _SQL["progress"], run.run_id, look)
 
     async def note_chunk(
         self,
         run: ReconcileRun,
-        lease: timedelta,
         chunk: Chunk,
         *,
         differing: Mapping[str, int | None] | None = None,
         agreed: Sequence[str] = (),
     ) -> None:
         """Keep what was said of a chunk, with what is final: SKUs that differ (and our number), SKUs that agree."""
-        async with self.writing(run, lease) as connection:
+        async with self.writing(run) as connection:
             await self.note_chunk_within(connection, run, chunk)
             if differing:
                 await connection.execute(
@@ -85,41 +73,20 @@ class Reconciles(ReconcileRuns):
             if agreed:
                 await connection.execute(_SQL["note_agreed"], run.run_id, run.channel, agreed)
 
-    async def note_chunk_within(self, connection: "Connection", run: ReconcileRun, chunk: Chunk) -> None:
+    async def note_chunk_within(self, connection: Connection, run: ReconcileRun, chunk: Chunk) -> None:
         """The same, in the caller's transaction."""
-        await connection.execute(
-            _SQL["note_chunk"],
-            run.run_id,
-            chunk.look,
-            chunk.chunk,
-            chunk.first_sku,
-            chunk.last_sku,
-            chunk.asked,
-            chunk.unsettled,
-            chunk.parked,
-            chunk.state,
-            list(chunk.suspects) or None,
-            await storable(connection, chunk.words),
-            chunk.calls,
-            chunk.products,
-            chunk.empty,
-            chunk.set_aside,
-            chunk.took,
-        )
+        storable_chunk = replace(chunk, words=await storable(connection, chunk.words))
+        await connection.execute(_SQL["note_chunk"], run.run_id, *astuple(storable_chunk))
 
     async def differing_chunks(self, run: ReconcileRun) -> list[DifferingChunk]:
         """Return chunks that are to be looked at once more: the next few."""
-        rows = await self._database.fetch(
-            f"{run.channel}: reading the reconcile's chunks", _SQL["differing_chunks"], run.run_id, 20
-        )
-        return [_differing(row) for row in rows]
+        doing = f"{run.channel}: reading the reconcile's chunks"
+        return await self._database.fetch_all(DifferingChunk, doing, _SQL["differing_chunks"], run.run_id, 20)
 
     async def unnamed_chunks(self, run: ReconcileRun) -> list[DifferingChunk]:
         """Return chunks that differ without anybody knowing where."""
-        rows = await self._database.fetch(
-            f"{run.channel}: reading the reconcile's chunks", _SQL["unnamed_chunks"], run.run_id
-        )
-        return [_differing(row) for row in rows]
+        doing = f"{run.channel}: reading the reconcile's chunks"
+        return await self._database.fetch_all(DifferingChunk, doing, _SQL["unnamed_chunks"], run.run_id)
 
     # What comes of it
 
@@ -127,24 +94,19 @@ class Reconciles(ReconcileRuns):
         self, run: ReconcileRun, after: tuple[str, str], limit: int
     ) -> list[FoundDifference]:
         """Return the next findings (by class and SKU) that this run has made nothing of yet."""
+        doing = f"{run.channel}: reading what was found"
         rows = await self._database.fetch(
-            f"{run.channel}: reading what was found",
-            _SQL["next_findings"],
-            run.run_id,
-            run.channel,
-            *after,
-            limit,
+            doing, _SQL["next_findings"], run.run_id, run.channel, *after, limit
         )
         return [_finding(row) for row in rows]
 
     async def keep(
         self,
         run: ReconcileRun,
-        lease: timedelta,
         results: Sequence[tuple[FoundDifference, Seen]],
         heal_per_s: float,
     ) -> int:
-        """Keep what becomes of differences and tell their numbers again, in one transaction; return how many."""
+        """Keep what becomes of differences and send their numbers again, in one transaction; return how many."""
         rows = [
             {
                 "class": found.kind,
@@ -161,7 +123,7 @@ class Reconciles(ReconcileRuns):
             for found, result in results
         ]
         healed = [found.sku for found, result in results if result.is_healed]
-        async with self.writing(run, lease) as connection:
+        async with self.writing(run) as connection:
             await connection.execute(
                 _SQL["keep_differences"], run.channel, run.run_id, json.dumps(rows, ensure_ascii=False)
             )
@@ -170,30 +132,29 @@ class Reconciles(ReconcileRuns):
     async def reassert(
         self,
         run: ReconcileRun,
-        lease: timedelta,
         skus: Sequence[str],
         heal_per_s: float,
         chunk: Chunk | None = None,
     ) -> int:
-        """Tell these numbers again through the ledger; return how many there were to tell."""
-        async with self.writing(run, lease) as connection:
+        """Have these numbers sent again; return how many are."""
+        async with self.writing(run) as connection:
             if chunk is not None:
                 await self.note_chunk_within(connection, run, chunk)
             return await self._reassert(connection, run, skus, heal_per_s)
 
     async def _reassert(
-        self, connection: "Connection", run: ReconcileRun, skus: Sequence[str], heal_per_s: float
+        self, connection: Connection, run: ReconcileRun, skus: Sequence[str], heal_per_s: float
     ) -> int:
         if not skus:
             return 0
         before: int = await connection.fetchval(_SQL["add_healed"], run.run_id, 0)
-        told = await connection.fetch(_SQL["reassert"], run.channel, skus, heal_per_s, before)
-        await connection.execute(_SQL["add_healed"], run.run_id, len(told))
-        return len(told)
+        reasserted = await connection.fetch(_SQL["reassert"], run.channel, skus, heal_per_s, before)
+        await connection.execute(_SQL["add_healed"], run.run_id, len(reasserted))
+        return len(reasserted)
 
-    async def age(self, run: ReconcileRun, lease: timedelta, after: timedelta) -> None:
+    async def age(self, run: ReconcileRun, after: timedelta) -> None:
         """Close differences that no run has seen for so long."""
-        async with self.writing(run, lease) as connection:
+        async with self.writing(run) as connection:
             await connection.execute(_SQL["age"], run.channel, after, run.run_id)
 
     async def count_by_status(
@@ -215,15 +176,8 @@ class Reconciles(ReconcileRuns):
 
     async def counts(self, run: ReconcileRun) -> "Counts":
         """Return the result of the run in numbers."""
-        row = await self._database.fetch_one(
-            f"{run.channel}: reading the reconcile's progress", _SQL["counts"], run.run_id
-        )
-        return row_as(Counts, row)
-
-
-def _differing(row: asyncpg.Record) -> DifferingChunk:
-    suspects = tuple(Sku(sku) for sku in row["suspects"] or ())
-    return DifferingChunk(row["chunk"], suspects, row["words"], row["state"] == "differs")
+        doing = f"{run.channel}: reading the reconcile's progress"
+        return await self._database.fetch_one(Counts, doing, _SQL["counts"], run.run_id)
 
 
 def _finding(row: asyncpg.Record) -> FoundDifference:

@@ -11,7 +11,8 @@ from daemon.core.types import ChannelName, Sku
 
 @dataclass(frozen=True, slots=True)
 class ReconcileRun:
-    """A run that is ours to carry out, as it was when we took it. `age`: since it was first begun."""
+    """A run that is ours to carry out, as it was when we took it. `age`: since it was first begun; `lease`: how long
+    each write of its progress keeps it ours."""
 
     run_id: int
     channel: ChannelName
@@ -19,7 +20,7 @@ class ReconcileRun:
     kind: str
     method: str | None
     holder: str
-    turn: int
+    epoch: int
     stage: int
     total: int | None
     is_shifted: bool
@@ -29,6 +30,7 @@ class ReconcileRun:
     unsettled: int
     parked: int
     why: str | None
+    lease: timedelta
 
     @property
     def is_dry(self) -> bool:

@@ -4,9 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Final
-
-import asyncpg
+from typing import Any, Final
 
 from daemon.core.errors import LeaseLost
 from daemon.core.notice import Notice
@@ -15,20 +13,11 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.outbox import post_within
-from daemon.store.reconcile_rows import (
-    OpenDay,
-    ReconcileRun,
-    ScheduleState,
-)
-from daemon.store.rows import row_as
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
+from daemon.store.reconcile_rows import OpenDay, ReconcileRun, ScheduleState
+from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("reconcile")
-_LONG: Final = timedelta(minutes=15)
+LONG_S: Final = 900.0
 """For one pass over everything, inside the server."""
 KEEP_RUNS: Final = timedelta(days=90)
 
@@ -42,11 +31,8 @@ class ReconcileRuns:
     async def schedule_state(self, channel: ChannelName) -> ScheduleState:
         """Return a channel's schedule state; the first call starts its schedule."""
         async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
-            row = await connection.fetchrow(_SQL["schedule_state"], channel)
-            if row is None:
+            while (row := await connection.fetchrow(_SQL["schedule_state"], channel)) is None:
                 await connection.execute(_SQL["start_schedule"], channel)
-                row = await connection.fetchrow(_SQL["schedule_state"], channel)
-        assert row is not None
         return row_as(ScheduleState, row)
 
     async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
@@ -65,57 +51,57 @@ class ReconcileRuns:
 
     async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> ReconcileRun | None:
         """Take the oldest scheduled run without a holder."""
-        row = await self._database.fetch_row(
-            f"{channel}: taking a reconcile", _SQL["take"], channel, holder, lease
-        )
-        return None if row is None else row_as(ReconcileRun, row)
+        doing = f"{channel}: taking a reconcile"
+        row = await self._database.fetch_row(doing, _SQL["take"], channel, holder, lease)
+        return None if row is None else row_as(ReconcileRun, row, lease=lease)
 
     async def begin_by_hand(
         self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
     ) -> ReconcileRun:
         """Go on with a run of that day that stopped half-way, or begin one."""
         async with self._database.transaction(f"{channel}: beginning a reconcile") as connection:
-            row = (
-                None
-                if is_dry
-                else await connection.fetchrow(_SQL["take_by_hand"], channel, holder, lease, day)
-            )
+            row = None
+            if not is_dry:
+                row = await connection.fetchrow(_SQL["take_by_hand"], channel, holder, lease, day)
             if row is None:
                 kind = "dry" if is_dry else "manual"
                 row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
         assert row is not None
-        return row_as(ReconcileRun, row)
+        return row_as(ReconcileRun, row, lease=lease)
 
-    async def renew(self, run: ReconcileRun, lease: timedelta) -> bool:
+    async def renew(self, run: ReconcileRun) -> bool:
         """Keep a run; False: another has it."""
-        held = await self._database.fetch_value(
-            f"{run.channel}: keeping the reconcile", _SQL["hold"], run.run_id, run.holder, run.turn, lease
-        )
+        async with self._database.connection(f"{run.channel}: keeping the reconcile") as connection:
+            return await self._is_held(connection, run)
+
+    @staticmethod
+    async def _is_held(connection: Connection, run: ReconcileRun) -> bool:
+        held = await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.epoch, run.lease)
         return held is not None
 
     async def release(self, run: ReconcileRun) -> None:
         """Let another go on with it at once."""
         await self._database.execute(
-            f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.turn
+            f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.epoch
         )
 
     async def postpone(self, run: ReconcileRun, wait: timedelta, why: str) -> None:
         """Try it again after `wait`: the marketplace gives no answer."""
         async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
             words = await storable(connection, why)
-            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.turn, wait, words)
+            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.epoch, wait, words)
 
     async def tidy(self, channel: ChannelName) -> None:
         """Drop runs that are past their keeping."""
         await self._database.execute(f"{channel}: tidying reconciles", _SQL["tidy_old"], channel, KEEP_RUNS)
 
     @asynccontextmanager
-    async def writing(self, run: ReconcileRun, lease: timedelta) -> AsyncIterator["Connection"]:
+    async def writing(self, run: ReconcileRun) -> AsyncIterator[Connection]:
         """A transaction that is committed only while the run is ours."""
         async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
             yield connection
             # At the end, so that the run's row is not locked while its lease is to be renewed.
-            if await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.turn, lease) is None:
+            if not await self._is_held(connection, run):
                 raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
 
     async def finish(
@@ -127,19 +113,15 @@ class ReconcileRuns:
             words, kept = await storable(connection, [why, report])
             text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
             ended = await connection.fetchval(
-                _SQL["finish"], run.run_id, run.holder, run.turn, state, words, text
+                _SQL["finish"], run.run_id, run.holder, run.epoch, state, words, text
             )
             if ended is None:
                 raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
             if notice is not None:
                 await post_within(connection, notice)
-            await connection.execute(_SQL["tidy_run"], run.run_id, timeout=_LONG.total_seconds())
+            await connection.execute(_SQL["tidy_run"], run.run_id, timeout=LONG_S)
 
     async def drop(self, run: ReconcileRun) -> None:
         """Forget a dry run."""
-        await self._database.execute(
-            f"{run.channel}: forgetting a dry run",
-            _SQL["drop_run"],
-            run.run_id,
-            timeout=_LONG.total_seconds(),
-        )
+        doing = f"{run.channel}: forgetting a dry run"
+        await self._database.execute(doing, _SQL["drop_run"], run.run_id, timeout=LONG_S)

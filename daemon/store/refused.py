@@ -7,7 +7,7 @@ from typing import Final
 
 from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
-from daemon.store.one_message import AnyConnection
+from daemon.store.rows import AnyConnection
 
 _SQL = queries.load("ledger")
 

@@ -177,10 +177,10 @@ class Syncs:
 
     async def progress(self, run: SyncRun) -> SyncProgress:
         """How far it is; a pass over the SKUs that are still queued."""
-        row = await self._database.fetch_one(
-            f"{self.channel}: looking at a sync", _SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S
+        doing = f"{self.channel}: looking at a sync"
+        return await self._database.fetch_one(
+            SyncProgress, doing, _SQL["sync_progress"], run.number, timeout=_COUNT_TIMEOUT_S
         )
-        return row_as(SyncProgress, row)
 
     async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:
         """The result so far."""
@@ -192,7 +192,8 @@ class Syncs:
 
     async def before(self) -> tuple[int, datetime | None]:
         """How many SKUs are parked, and since when a sync is open."""
-        row = await self._database.fetch_one(
-            f"{self.channel}: looking for a sync", _SQL["sync_before"], self.channel, timeout=_COUNT_TIMEOUT_S
+        doing = f"{self.channel}: looking for a sync"
+        (row,) = await self._database.fetch(
+            doing, _SQL["sync_before"], self.channel, timeout=_COUNT_TIMEOUT_S
         )
         return row["parked"], row["open_since"]

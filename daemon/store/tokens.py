@@ -24,27 +24,22 @@ class Tokens:
 
     async def load(self) -> StoredToken | None:
         """Return the token, or None when there is none that is valid."""
-        row = await self._database.fetch_row(
-            f"{self._channel}: reading the token", _SQL["load"], self._channel
-        )
+        doing = f"{self._channel}: reading the token"
+        row = await self._database.fetch_row(doing, _SQL["load"], self._channel)
         if row is None:
             return None
         value = self._opened(row["value"])
         if value is None:
             self._unreadable = row["generation"]
             return None
-        return StoredToken(value, row["generation"], timedelta(seconds=row["remaining_s"]))
+        return StoredToken(value, row["generation"], row["remaining"])
 
     async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
         """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
         # A token that can't be read is no newer one: it would keep everybody from fetching until it runs out.
         seen = max(seen_generation, self._unreadable)
-        return (
-            await self._database.fetch_row(
-                f"{self._channel}: refreshing the token", _SQL["begin_refresh"], self._channel, seen, hold
-            )
-            is not None
-        )
+        doing = f"{self._channel}: refreshing the token"
+        return bool(await self._database.fetch(doing, _SQL["begin_refresh"], self._channel, seen, hold))
 
     async def save(self, value: str, valid_for: timedelta) -> StoredToken:
         """Keep a new token."""

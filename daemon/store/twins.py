@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -12,11 +11,7 @@ from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import transaction_on
 from daemon.store.listing import ChannelListing
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
+from daemon.store.rows import Connection
 
 _SQL = queries.load("twins")
 
@@ -28,7 +23,7 @@ class Twins:
         self._channel = listing.channel
         self._duplicates = listing.duplicates
 
-    async def complete(self, connection: "Connection", skus: Sequence[str]) -> Sequence[str]:
+    async def complete(self, connection: Connection, skus: Sequence[str]) -> Sequence[str]:
         """Return these SKUs with those that are sold as one with them, where the sum is sent."""
         if self._duplicates == "park" or not skus:
             return skus
@@ -36,7 +31,7 @@ class Twins:
         return found
 
     async def note(
-        self, connection: "Connection", names: str | None, quiet: timedelta, timeout: float | None = None
+        self, connection: Connection, names: str | None, quiet: timedelta, timeout: float | None = None
     ) -> int:
         """Note which SKUs share identifiers: those with one of `names`, as the server gave them; None: all there are.
 
@@ -48,7 +43,7 @@ class Twins:
         return noted
 
     async def note_read(
-        self, connection: "Connection", rows: Sequence[asyncpg.Record], listed: Mapping[Sku, Listed]
+        self, connection: Connection, rows: Sequence[asyncpg.Record], listed: Mapping[Sku, Listed]
     ) -> frozenset[Sku]:
         """Note what a claim has read of these captured rows and no marking has seen, where it concerns several SKUs.
 

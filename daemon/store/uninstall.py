@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import asyncpg
 
@@ -19,9 +19,7 @@ from daemon.store import queries
 from daemon.store.connecting import ConnectOptions, connect
 from daemon.store.driver_errors import translated
 from daemon.store.locks import Blocker
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
+from daemon.store.rows import RawConnection
 
 _SQL: Final = queries.load("uninstall")
 _PHASES: Final = (("triggers", 1_000), ("partitions", 10_000), ("schema", 60_000))
@@ -80,7 +78,7 @@ async def uninstall(options: ConnectOptions, *, is_forced: bool) -> Removed:
 
 
 @asynccontextmanager
-async def _session(options: ConnectOptions) -> AsyncIterator["Connection"]:
+async def _session(options: ConnectOptions) -> AsyncIterator[RawConnection]:
     session = await connect(options)
     try:
         with translated("removing the schema stockrelay"):
@@ -90,7 +88,7 @@ async def _session(options: ConnectOptions) -> AsyncIterator["Connection"]:
         session.terminate()
 
 
-async def _inspect(session: "Connection", *, is_forced: bool) -> Installation | None:
+async def _inspect(session: RawConnection, *, is_forced: bool) -> Installation | None:
     schema = await session.fetchrow(_SQL["installation"])
     if schema is None:
         return None
@@ -130,7 +128,7 @@ def _refusal_of_use(dependents: Sequence[str], replicas: Sequence[str]) -> str |
     return None
 
 
-async def _remove(session: "Connection") -> list[str]:
+async def _remove(session: RawConnection) -> list[str]:
     """Remove everything, a step at a time. A table that stays locked does not keep the others' triggers."""
     removed: list[str] = []
     for tries in count(1):
@@ -143,7 +141,7 @@ async def _remove(session: "Connection") -> list[str]:
     raise AssertionError("counting has no end")
 
 
-async def _try_all(session: "Connection", removed: list[str]) -> asyncpg.Record | None:
+async def _try_all(session: RawConnection, removed: list[str]) -> asyncpg.Record | None:
     """Try each step that is left, phase by phase; return one that could not be taken, None: nothing is left."""
     for phase, limit_ms in _PHASES:
         locked = None
@@ -163,7 +161,7 @@ async def _try_all(session: "Connection", removed: list[str]) -> asyncpg.Record 
     return None
 
 
-async def _say_locked(session: "Connection", step: asyncpg.Record, removed: Sequence[str]) -> str:
+async def _say_locked(session: RawConnection, step: asyncpg.Record, removed: Sequence[str]) -> str:
     await session.execute(_SQL["unlimited"])
     holders = [str(Blocker(**row)) for row in await session.fetch(_SQL["holders"], step["relations"])]
     return (

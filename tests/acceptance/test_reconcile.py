@@ -246,7 +246,7 @@ async def _missed(stage: Stage, days: int) -> None:
     )
 
 
-RUNS = "SELECT channel, day, state, turn FROM stockrelay.reconcile_run WHERE kind = 'scheduled' ORDER BY channel, day"
+RUNS = "SELECT channel, day, state, epoch FROM stockrelay.reconcile_run WHERE kind = 'scheduled' ORDER BY channel, day"
 
 
 @pytest.mark.settings(reconcile={**QUICK, "enabled": True, "cron": "30 0 * * *"})

@@ -12,8 +12,8 @@ import pytest
 
 from daemon.demo.postgres import PostgresServer
 from daemon.store.migrate import migration_sql
-from tests.store.cast import Cast, make_cast
 from tests.store.place import RESET, SHOP, WATCHES, Connection, Place
+from tests.store.roles import Roles, make_roles
 from tests.store.shop import Shop, opened
 
 _TEMPLATE = "template_shop"
@@ -90,9 +90,9 @@ async def empty(server: PostgresServer) -> AsyncIterator[Place]:
 
 
 @pytest.fixture
-def cast(empty: Place) -> Cast:
+def roles(empty: Place) -> Roles:
     """An ERP with roles; none of them, nor of ours, is a superuser."""
-    return make_cast(empty)
+    return make_roles(empty)
 
 
 @pytest.fixture

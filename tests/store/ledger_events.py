@@ -187,7 +187,7 @@ async def sync_is_asked_for(spec: Spec, skus: Sequence[str]) -> None:
 async def confirmed_by_the_night(spec: Spec, skus: Sequence[str]) -> None:
     runs = Reconciles(spec.shop.database)
     run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=False)
-    await runs.reassert(run, LEASE, skus, 1000.0)
+    await runs.reassert(run, skus, 1000.0)
 
 
 async def confirmed_after_a_failover(spec: Spec, _: Sequence[str]) -> None:

@@ -14,9 +14,8 @@ from daemon.core.outcome import Outcome
 from daemon.core.types import SLOTS, Duplicates, Slot
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
-from daemon.store.drained import Drained
 from daemon.store.identity import Identity
-from daemon.store.intake import Intake
+from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases, SlotOf, Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
 from daemon.store.listing import ChannelListing

@@ -116,30 +116,30 @@ async def test_what_comes_next_is_what_the_claim_then_does(shop: Shop) -> None:
             assert claim.settled == [sku]
 
 
-async def foretold(shop: Shop, sku: str) -> str:
+async def next_step_of(shop: Shop, sku: str) -> str:
     """What is said of a row that is due now."""
     await shop.sql.execute("UPDATE stockrelay.ledger SET due_at = clock_timestamp() WHERE sku = $1", sku)
     found = await facts(shop, sku)
     return explain_sku(found, problem, TimeFormat(found.now, UTC)).next
 
 
-async def test_parking_forgetting_and_waiting_are_foretold(shop: Shop) -> None:
+async def test_parking_forgetting_and_waiting_are_explained_beforehand(shop: Shop) -> None:
     await shop.deliver("parked", 0)
     await shop.sells("parked", 4, ("", "brand"))
-    assert await foretold(shop, "parked") == "Now, it is parked: pn_code is missing."
+    assert await next_step_of(shop, "parked") == "Now, it is parked: pn_code is missing."
     assert (await shop.claim()).parked == {"parked": "pn_code is missing"}
     await shop.deliver("gone", 0)
     await shop.delists("gone")
-    assert await foretold(shop, "gone") == "Now, it is forgotten: the marketplace holds no number of it."
+    assert await next_step_of(shop, "gone") == "Now, it is forgotten: the marketplace holds no number of it."
     assert (await shop.claim()).forgotten == ["gone"]
     await shop.deliver("doubted", 5)
     await shop.sells("doubted", 4)
     await shop.drain()
     await shop.pass_time(3)
     for outcome in ("unknown", "applied"):
-        assert "4 is sent as PN-doubted / brand" in await foretold(shop, "doubted")
+        assert "4 is sent as PN-doubted / brand" in await next_step_of(shop, "doubted")
         await shop.complete(await shop.claim_one(), outcome)
-    assert (await foretold(shop, "doubted")).startswith("4 is confirmed ")
+    assert (await next_step_of(shop, "doubted")).startswith("4 is confirmed ")
     claim = await shop.claim()
     assert (claim.looked_at, claim.attempts, claim.settled) == (1, [], [])
     row = await shop.row("doubted")
@@ -323,11 +323,11 @@ async def test_what_reconcile_saw_is_among_the_facts(shop: Shop) -> None:
     await shop.deliver("A", 5)
     await shop.sql.execute(
         "INSERT INTO stockrelay.difference (channel, class, sku, state, ours, theirs, first_seen, last_seen, "
-        "times_seen, heals, last_run, last_turn) "
+        "times_seen, heals, last_run, last_status) "
         "VALUES ($1, 'marketplace_differs', 'A', 'open', 5, 9, now(), now(), 1, 1, 1, 'opened')",
         CHANNEL,
     )
     found = await facts(shop, "A")
-    assert [(one.kind, one.turn, one.ours, one.theirs) for one in found.differences] == [
+    assert [(one.kind, one.status, one.ours, one.theirs) for one in found.differences] == [
         ("marketplace_differs", "opened", 5, 9)
     ]

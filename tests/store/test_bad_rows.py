@@ -172,8 +172,8 @@ async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
     runs = Reconciles(shop.database)
     run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=False)
     told = [ReadSku(f"PN-{sku}", 9 if sku in ("S01", "S05x") else 10, "P") for sku in [*GOOD, *BAD]]
-    await comparisons.keep_page(runs, run, LEASE, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
-    judged = await comparisons.judge(runs, run, LEASE, 1, timedelta(0), is_complete=True)
+    await comparisons.keep_page(run, 1, 1, ReadPage(100, 1, tuple(told)), timedelta(0))
+    judged = await comparisons.judge(run, 1, timedelta(0), is_complete=True)
     rows = await shop.sql.fetch("SELECT class, sku FROM stockrelay.reconcile_finding WHERE differs")
     assert [tuple(row) for row in rows] == [("marketplace_differs", "S01")]
     assert (judged.checked, judged.differing) == (len(GOOD), 1)

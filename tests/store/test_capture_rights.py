@@ -6,8 +6,8 @@ from daemon.core.capture import judge_owners
 from daemon.core.errors import StoreRefused
 from daemon.store.capture_health import Capturing
 from daemon.store.database import Database
-from tests.store.cast import Cast, ready
 from tests.store.place import Connection
+from tests.store.roles import Roles, ready
 
 # Those that are called by name in what captures, and those of its operators and casts.
 CALLED = r"""
@@ -30,17 +30,17 @@ ORDER BY 1
 
 
 @pytest.fixture
-async def clerk(cast: Cast) -> Connection:
+async def clerk(roles: Roles) -> Connection:
     """The ERP's session: neither its role nor that of the triggers is a superuser."""
-    await ready(cast)
-    return await cast.place.connect(cast.clerk)
+    await ready(roles)
+    return await roles.place.connect(roles.clerk)
 
 
 async def test_a_built_in_that_is_revoked_fails_no_statement_and_is_named(
-    cast: Cast, clerk: Connection
+    roles: Roles, clerk: Connection
 ) -> None:
-    sql = await cast.place.connect()
-    daemon = Database(cast.place.options(cast.daemon), 1)
+    sql = await roles.place.connect()
+    daemon = Database(roles.place.options(roles.daemon), 1)
     await daemon.open()
     signatures = [row["signature"] for row in await sql.fetch(CALLED)]
     assert {"pg_notify(text,text)", "pg_current_xact_id()", "int8and(bigint,bigint)"} <= set(signatures)

@@ -246,12 +246,12 @@ async def test_a_first_filling_that_is_mostly_zero_is_held_whole(
         assert (state.cause, state.zeroes, state.skus, state.held) == ("first", zeroes, many, many)
         question = await guard.ask(CHANNEL, "x")
         assert question is not None
-        assert (question.data["cause"], question.data["zeroes"], question.data["skus"]) == (
+        assert (question["cause"], question["zeroes"], question["skus"]) == (
             "first",
             zeroes,
             many,
         )
-        assert {example["now"] for example in question.data["examples"]} == {0}
+        assert {example["now"] for example in question["examples"]} == {0}
         # Another whole comparison, and a sync, change nothing.
         await shop.resync(AT_ONCE)
         _, marked = await shop.sync()
@@ -341,7 +341,7 @@ async def test_numbers_that_move_by_orders_of_magnitude_are_held_until_released(
     assert (state.cause, state.moved, state.skus) == ("moves", 39, 40)
     question = await guard.ask(CHANNEL, "x")
     assert question is not None
-    assert question.data["share"] == 0.975
+    assert question["share"] == 0.975
     # Other numbers of a held SKU: one that is as wrong stays, the right one and a sale go.
     await guarded.sql.execute(
         f"UPDATE shop.goods SET quantity = {move.replace('quantity', '699')} WHERE sku = 'S1'"
@@ -403,7 +403,7 @@ async def test_skus_without_stock_that_get_a_number_with_everything_else_are_hel
     assert await held(guarded) == skus(1, 40)
     question = await guard.ask(CHANNEL, "x")
     assert question is not None
-    said = {name: question.data[name] for name in ("cause", "held", "moved", "risen", "skus")}
+    said = {name: question[name] for name in ("cause", "held", "moved", "risen", "skus")}
     assert said == {"cause": "moves", "held": 40, "moved": 20, "risen": 20, "skus": 20}
     # A held SKU that has another number, or is due again, stays held; back at 0 it is not held any more.
     await restore(guarded, "sku = 'S21'", 3)
@@ -496,7 +496,7 @@ async def test_what_is_worse_than_what_was_asked_about_is_asked_again(guarded: S
     await zero(guarded)
     await guarded.drain(AT_ONCE)
     second = await guard.ask(CHANNEL, "x")
-    assert [one.data["cause"] for one in (first, second) if one] == ["moves", "zeroes"]
+    assert [one["cause"] for one in (first, second) if one] == ["moves", "zeroes"]
     assert await guard.ask(CHANNEL, "x") is None
 
 
@@ -507,7 +507,7 @@ async def test_rows_that_vanish_are_told_as_such(guarded: Shop) -> None:
     await guarded.drain(AT_ONCE)
     question = await Guard(guarded.database).ask(CHANNEL, "x")
     assert question is not None
-    assert (question.data["cause"], question.data["gone"], question.data["zeroes"]) == ("rows", 8, 9)
+    assert (question["cause"], question["gone"], question["zeroes"]) == ("rows", 8, 9)
 
 
 async def test_new_names_for_everything_are_no_zeroes(guarded: Shop) -> None:
@@ -822,9 +822,9 @@ async def test_numbers_that_come_back_let_the_few_others_go(guarded: Shop) -> No
     question = await guard.ask(CHANNEL, "a command")
     assert question is not None
     assert await guard.ask(CHANNEL, "a command") is None, "once"
-    assert question.data["zeroes"] == 20
-    assert question.data["share"] == 1.0
-    assert question.data["examples"][0] == {"sku": "S1", "was": 7, "now": 0}
+    assert question["zeroes"] == 20
+    assert question["share"] == 1.0
+    assert question["examples"][0] == {"sku": "S1", "was": 7, "now": 0}
     await guarded.sql.execute("UPDATE shop.goods SET quantity = 7 WHERE substr(sku, 2)::int > 4")
     assert await deliver(guarded) == {}
     assert await guard.recover(CHANNEL, RULE, 20) == 4, "only when it stands still"

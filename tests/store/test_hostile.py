@@ -11,9 +11,9 @@ from daemon.core.errors import StoreRefused
 from daemon.core.notice import GUARD_QUESTION, Notice
 from daemon.store.migrate import migrate, migration_sql
 from daemon.store.outbox import Outbox
-from tests.store.cast import WATCHES, Cast, ready
-from tests.store.duties import reconcile, sync, tell, watch_capture, work
+from tests.store.operations import notify, reconcile, sync, watch_capture, work
 from tests.store.place import TIMEOUT, Connection, logged
+from tests.store.roles import WATCHES, Roles, ready
 from tests.store.shop import CHANNEL, opened
 from tests.store.traps import caught, trap_sql
 
@@ -37,78 +37,81 @@ RUN_THE_OPERATORS_SQL = {"listed", "listed_whole", "resolved"}
 
 
 @pytest.fixture
-async def sql(cast: Cast) -> Connection:
+async def sql(roles: Roles) -> Connection:
     """A superuser's session, where everybody may create things in public, and the clerk schemas of his own."""
-    sql = await cast.place.connect()
+    sql = await roles.place.connect()
     await sql.execute(
-        f"GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC; ALTER DATABASE {cast.place.name} SET track_functions = 'all';"
-        f'GRANT CREATE ON DATABASE {cast.place.name} TO "{cast.clerk}"'
+        "GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC; "
+        f"ALTER DATABASE {roles.place.name} SET track_functions = 'all';"
+        f'GRANT CREATE ON DATABASE {roles.place.name} TO "{roles.clerk}"'
     )
     return sql
 
 
 @pytest.fixture
-async def clerk(cast: Cast, sql: Connection) -> AsyncIterator[Connection]:
+async def clerk(roles: Roles, sql: Connection) -> AsyncIterator[Connection]:
     """The stranger: he may write the watched tables, his traps are set in public, his session is full of tricks."""
-    clerk = await cast.place.connect(cast.clerk)
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute(trap_sql())
     await clerk.execute(TEMPORARY)
     await clerk.execute(PATH)
     yield clerk
-    assert await caught(sql, cast.owner, cast.daemon, "postgres") == []
+    assert await caught(sql, roles.owner, roles.daemon, "postgres") == []
 
 
-async def test_the_traps_catch_who_does_not_look_out(cast: Cast, sql: Connection) -> None:
-    clerk = await cast.place.connect(cast.clerk)
+async def test_the_traps_catch_who_does_not_look_out(roles: Roles, sql: Connection) -> None:
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute(trap_sql())
     await clerk.execute(
         "CREATE FUNCTION public.careless() RETURNS text LANGUAGE sql SECURITY DEFINER "
         "AS $$SELECT lower('X') || format('%s', 'y'::text) WHERE ARRAY['a'] = ARRAY['a']$$"
     )
-    await sql.execute(f'CREATE ROLE "{cast.owner}"; ALTER FUNCTION public.careless() OWNER TO "{cast.owner}"')
-    daemon = await cast.place.connect()
+    await sql.execute(
+        f'CREATE ROLE "{roles.owner}"; ALTER FUNCTION public.careless() OWNER TO "{roles.owner}"'
+    )
+    daemon = await roles.place.connect()
     assert await daemon.fetchval("SELECT public.careless()") == "xy"
-    assert await caught(sql, cast.owner) == [
-        f"=(text[],text[]) as {cast.owner}",
-        f"format(text, text) as {cast.owner}",
+    assert await caught(sql, roles.owner) == [
+        f"=(text[],text[]) as {roles.owner}",
+        f"format(text, text) as {roles.owner}",
     ], "what fits better is called although pg_catalog is looked at first"
     await daemon.execute(PATH)
     await daemon.fetchval("SELECT public.careless()")
-    assert f"lower(text) as {cast.owner}" in await caught(sql, cast.owner)
+    assert f"lower(text) as {roles.owner}" in await caught(sql, roles.owner)
 
 
 @pytest.mark.usefixtures("clerk")
-async def test_a_migration_calls_nothing_of_a_strangers(cast: Cast, sql: Connection) -> None:
-    await ready(cast)
-    await migrate(cast.place.options(cast.owner), WATCHES[:1], has_doorbell=False)
-    await sql.execute(f'ALTER ROLE "{cast.owner}" SET search_path = public, shop, pg_catalog')
+async def test_a_migration_calls_nothing_of_a_strangers(roles: Roles, sql: Connection) -> None:
+    await ready(roles)
+    await migrate(roles.place.options(roles.owner), WATCHES[:1], has_doorbell=False)
+    await sql.execute(f'ALTER ROLE "{roles.owner}" SET search_path = public, shop, pg_catalog')
     await migrate(
-        cast.place.options(cast.owner), [("goods", "sku"), ("parts", "sku || ''")], has_doorbell=True
+        roles.place.options(roles.owner), [("goods", "sku"), ("parts", "sku || ''")], has_doorbell=True
     )
     watched = await sql.fetch("SELECT name, relation::regclass::text FROM stockrelay.watch ORDER BY 1")
     assert [tuple(row) for row in watched] == [("goods", "shop.goods"), ("parts", "shop.parts")]
 
 
-async def test_the_printed_migration_calls_nothing_of_a_strangers(cast: Cast, clerk: Connection) -> None:
-    cast.place.server.run_sql(f"{PATH};\n{migration_sql(WATCHES, has_doorbell=True)}", cast.place.name)
+async def test_the_printed_migration_calls_nothing_of_a_strangers(roles: Roles, clerk: Connection) -> None:
+    roles.place.server.run_sql(f"{PATH};\n{migration_sql(WATCHES, has_doorbell=True)}", roles.place.name)
     await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
 
 
 @pytest.mark.usefixtures("clerk")
-async def test_the_daemon_calls_nothing_of_a_strangers(cast: Cast) -> None:
-    await ready(cast)
-    async with opened(cast.place, role=cast.daemon) as shop:
+async def test_the_daemon_calls_nothing_of_a_strangers(roles: Roles) -> None:
+    await ready(roles)
+    async with opened(roles.place, role=roles.daemon) as shop:
         await sync(shop)
         await work(shop)
-        await tell(shop)
+        await notify(shop)
         await reconcile(shop)
         await watch_capture(shop)
 
 
 async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
-    cast: Cast, sql: Connection, clerk: Connection
+    roles: Roles, sql: Connection, clerk: Connection
 ) -> None:
-    await ready(cast)
+    await ready(roles)
     definers = {row["proname"] for row in await sql.fetch(DEFINERS)}
     await clerk.execute("""
         INSERT INTO shop.goods VALUES ('A'), ('B'); UPDATE shop.goods SET sku = 'C' WHERE sku = 'B';
@@ -117,7 +120,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         DELETE FROM shop.parts; TRUNCATE shop.parts;
     """)
     assert set(await logged(sql)) == {None, "A", "B", "C", "P", "Q"}
-    daemon = await cast.place.connect(cast.daemon)
+    daemon = await roles.place.connect(roles.daemon)
     await daemon.execute("INSERT INTO stockrelay.read_position (channel) VALUES ('sekorm')")
     await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
     await daemon.execute(TEMPORARY)
@@ -149,9 +152,9 @@ async def _called(sql: Connection) -> set[str]:
 
 
 async def test_no_function_of_ours_can_be_called_by_everybody_or_looks_at_the_callers_path(
-    cast: Cast, sql: Connection
+    roles: Roles, sql: Connection
 ) -> None:
-    await ready(cast)
+    await ready(roles)
     rows = await sql.fetch("""
         SELECT p.proname AS name, p.prosecdef AS is_definer, p.proconfig AS config,
                p.prosqlbody IS NOT NULL AS is_bound, pg_get_userbyid(p.proowner) AS owner, p.proacl IS NULL OR EXISTS (
@@ -159,10 +162,10 @@ async def test_no_function_of_ours_can_be_called_by_everybody_or_looks_at_the_ca
                EXISTS (SELECT FROM aclexplode(p.proacl) AS a WHERE a.grantee <> p.proowner
                        AND a.grantee <> $1::text::regrole) AS is_others
         FROM pg_proc AS p WHERE p.pronamespace = 'stockrelay'::regnamespace
-    """, f'"{cast.daemon}"')  # fmt: skip
+    """, f'"{roles.daemon}"')  # fmt: skip
     assert len(rows) > 30
     for row in rows:
-        assert (row["owner"], row["is_public"], row["is_others"]) == (cast.owner, False, False), row
+        assert (row["owner"], row["is_public"], row["is_others"]) == (roles.owner, False, False), row
         is_pinned = "search_path=pg_catalog, pg_temp" in (row["config"] or ())
         # A body that is bound when it is created looks nothing up when it is called.
         is_harmless = row["is_bound"] or row["name"] in RUN_THE_OPERATORS_SQL
@@ -170,22 +173,22 @@ async def test_no_function_of_ours_can_be_called_by_everybody_or_looks_at_the_ca
 
 
 async def test_a_type_of_the_tables_owner_does_not_become_a_text_by_his_function(
-    cast: Cast, sql: Connection, clerk: Connection
+    roles: Roles, sql: Connection, clerk: Connection
 ) -> None:
     await sql.execute("CREATE TABLE shop.boxes (a text, b text)")
     await sql.execute(
-        f'ALTER TABLE shop.boxes OWNER TO "{cast.erp}"; GRANT ALL ON shop.boxes TO "{cast.clerk}"'
+        f'ALTER TABLE shop.boxes OWNER TO "{roles.erp}"; GRANT ALL ON shop.boxes TO "{roles.clerk}"'
     )
     watches = [*WATCHES, ("shop.boxes", "lower(a) || '-' || b")]
-    cast.grant(is_member=True)
-    await migrate(cast.place.options(cast.owner), watches, has_doorbell=True)
+    roles.grant(is_member=True)
+    await migrate(roles.place.options(roles.owner), watches, has_doorbell=True)
     await clerk.execute("INSERT INTO shop.goods VALUES ('A'); INSERT INTO shop.boxes VALUES ('X', 'Y')")
     assert await logged(sql) == ["A", "x-Y"]
-    erp = await cast.place.connect(cast.erp)
+    erp = await roles.place.connect(roles.erp)
     await erp.execute("""
         CREATE TYPE shop.evil AS (t text);
         CREATE FUNCTION shop.evil_text(shop.evil) RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-        BEGIN PERFORM mallory.note('cast'); RETURN 'evil'; END $$;
+        BEGIN PERFORM mallory.note('roles'); RETURN 'evil'; END $$;
         CREATE CAST (shop.evil AS text) WITH FUNCTION shop.evil_text(shop.evil) AS IMPLICIT;
         DROP INDEX shop.goods_sku;
         ALTER TABLE shop.goods ALTER sku TYPE shop.evil USING ROW(sku)::shop.evil;
@@ -194,19 +197,19 @@ async def test_a_type_of_the_tables_owner_does_not_become_a_text_by_his_function
     await clerk.execute("UPDATE shop.goods SET note = 'x'; UPDATE shop.boxes SET a = 'Z'")
     assert await logged(sql) == [None, None], "still captured, as everything"
     assert await erp.fetchval("SELECT sku::text FROM shop.goods") == "evil", (
-        "the cast is used by everybody else"
+        "the roles is used by everybody else"
     )
-    assert await caught(sql, cast.erp) != []
+    assert await caught(sql, roles.erp) != []
 
 
-async def test_a_sku_expression_over_a_type_of_somebodys_is_refused(cast: Cast, sql: Connection) -> None:
+async def test_a_sku_expression_over_a_type_of_somebodys_is_refused(roles: Roles, sql: Connection) -> None:
     await sql.execute("""
         CREATE TYPE shop.kind AS ENUM ('a', 'b'); CREATE DOMAIN shop.code AS char(5);
         CREATE TABLE shop.boxes (kind shop.kind, code shop.code, is_set boolean, number integer);
         GRANT SELECT, TRIGGER ON shop.boxes TO PUBLIC
     """)  # fmt: skip
-    cast.grant(is_member=False)
-    options = cast.place.options(cast.owner)
+    roles.grant(is_member=False)
+    options = roles.place.options(roles.owner)
     with pytest.raises(
         StoreRefused, match=r"reads kind, whose type shop\.kind is not one of the server's own"
     ):
@@ -233,35 +236,35 @@ NAMES = (
 
 
 @pytest.mark.parametrize("column", NAMES)
-async def test_a_name_is_a_name_whatever_stands_in_it(cast: Cast, sql: Connection, column: str) -> None:
+async def test_a_name_is_a_name_whatever_stands_in_it(roles: Roles, sql: Connection, column: str) -> None:
     table, quoted = (await sql.fetchrow("SELECT quote_ident($1 || ' t'), quote_ident($1)", column)) or (
         "",
         "",
     )
     await sql.execute(f"CREATE TABLE shop.{table} ({quoted} text)")
     await sql.execute(f"GRANT SELECT, TRIGGER, INSERT ON shop.{table} TO PUBLIC")
-    cast.grant(is_member=False)
-    await migrate(cast.place.options(cast.owner), [(f"shop.{table}", quoted)], has_doorbell=True)
-    clerk = await cast.place.connect(cast.clerk)
+    roles.grant(is_member=False)
+    await migrate(roles.place.options(roles.owner), [(f"shop.{table}", quoted)], has_doorbell=True)
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute(f"INSERT INTO shop.{table} VALUES ($1)", "'); DROP SCHEMA stockrelay CASCADE; --")
     assert await logged(sql) == ["'); DROP SCHEMA stockrelay CASCADE; --"]
 
 
-async def test_a_schema_that_somebody_else_made_for_us_is_not_used(cast: Cast, sql: Connection) -> None:
-    clerk = await cast.place.connect(cast.clerk)
+async def test_a_schema_that_somebody_else_made_for_us_is_not_used(roles: Roles, sql: Connection) -> None:
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute("CREATE SCHEMA stockrelay; GRANT ALL ON SCHEMA stockrelay TO PUBLIC")
-    await sql.execute(f'CREATE ROLE "{cast.owner}" LOGIN')
-    with pytest.raises(StoreRefused, match=f"the schema belongs to {cast.clerk}.*Migrate as its owner"):
-        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
-    await sql.execute(f'DROP SCHEMA stockrelay; GRANT "{cast.clerk}" TO "{cast.owner}"')
+    await sql.execute(f'CREATE ROLE "{roles.owner}" LOGIN')
+    with pytest.raises(StoreRefused, match=f"the schema belongs to {roles.clerk}.*Migrate as its owner"):
+        await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
+    await sql.execute(f'DROP SCHEMA stockrelay; GRANT "{roles.clerk}" TO "{roles.owner}"')
     await clerk.execute("CREATE SCHEMA stockrelay")
     with pytest.raises(StoreRefused, match="permission denied for table"):
-        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+        await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
 
 
-async def test_who_may_only_connect_delays_nothing_but_the_bell(cast: Cast, sql: Connection) -> None:
-    await ready(cast)
-    clerk = await cast.place.connect(cast.clerk)
+async def test_who_may_only_connect_delays_nothing_but_the_bell(roles: Roles, sql: Connection) -> None:
+    await ready(roles)
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute(
         "SELECT pg_advisory_lock(7830361, n), pg_advisory_lock(n), pg_advisory_lock(7830361) "
         "FROM generate_series(0, 9) AS n"
@@ -281,8 +284,8 @@ async def test_who_may_only_connect_delays_nothing_but_the_bell(cast: Cast, sql:
     async with asyncio.timeout(2 * TIMEOUT):
         await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
         assert await logged(sql) == ["A"]
-        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
-        async with opened(cast.place, role=cast.daemon) as shop:
+        await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
+        async with opened(roles.place, role=roles.daemon) as shop:
             assert await shop.changelog.roll_attempts(timedelta(days=30)) == 0
             outbox = Outbox(shop.database)
             await outbox.post(Notice(GUARD_QUESTION, "q", CHANNEL, {}))

@@ -255,7 +255,7 @@ async def test_two_migrations_wait_for_each_other(place: Place, sql: Connection)
 async def test_a_lock_that_keeps_a_migration_out_is_named(
     place: Place, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = {**migrations._SQL, "be_patient": "SET LOCAL lock_timeout = '50ms'"}
+    patience = {**migrations._SQL, "wait_long_for_locks": "SET LOCAL lock_timeout = '50ms'"}
     monkeypatch.setattr(migrations, "_SQL", patience)
     await sql.execute("SET application_name = 'psql'; BEGIN; LOCK TABLE stockrelay.alembic_version")
     pid = await sql.fetchval("SELECT pg_backend_pid()")

@@ -78,9 +78,9 @@ async def running(*notifiers: Notifier) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        told_at = clock.monotonic()
+        began = clock.monotonic()
         await asyncio.gather(*tasks)
-        assert clock.monotonic() - told_at < 3
+        assert clock.monotonic() - began < 3
 
 
 async def tell(replica: Notifier) -> None:
@@ -222,7 +222,7 @@ async def test_what_cannot_be_told_is_given_up_and_that_is_told_once_somebody_ca
         await replica._carry(asyncio.Event())
         await replica._carry(asyncio.Event())
     standing = await outbox.backlog()
-    assert (standing.waiting, standing.given_up, standing.told_at) == (1, 1, None)
+    assert (standing.waiting, standing.given_up, standing.delivered_at) == (1, 1, None)
     (lost,) = [line for line in lines if line["event"] == "notify.notice_undelivered"]
     assert (lost["log_level"], lost["kind"], lost["data"]) == ("error", GUARD_QUESTION, {"zeroes": 5})
     assert [row[:2] for row in await rows(shop.sql)] == [
@@ -250,7 +250,7 @@ async def test_without_receivers_it_is_said_once_and_nothing_is_kept_for_later(
                 while len(lines) < 2:  # noqa: ASYNC110 - a list says nothing
                     await asyncio.sleep(0.02)
     assert [line["event"] for line in lines] == ["notify.no_receivers", "notify.notice_unsent"]
-    assert await rows(shop.sql, "state") == [("untold",)]
+    assert await rows(shop.sql, "state") == [("skipped",)]
     await tell(notifier(shop, box.url()))
     assert box.got == []
 

@@ -10,9 +10,9 @@ from daemon.demo.postgres import PostgresServer
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 from daemon.store.pins import PINS
-from tests.store.cast import Cast, ready
-from tests.store.duties import reconcile, sync, tell, watch_capture, work
+from tests.store.operations import notify, reconcile, sync, watch_capture, work
 from tests.store.place import Connection, Place, logged, watch
+from tests.store.roles import Roles, ready
 from tests.store.shop import opened
 
 # Each setting that a session may change, with odd values: enums each other one, booleans turned round, numbers at their
@@ -96,9 +96,9 @@ async def test_no_capture_is_compiled_or_scans_a_table(sql: Connection) -> None:
     assert scanning == []
 
 
-async def test_no_setting_of_the_daemons_role_breaks_what_it_does(cast: Cast) -> None:
-    await ready(cast)
-    sql = await cast.place.connect()
+async def test_no_setting_of_the_daemons_role_breaks_what_it_does(roles: Roles) -> None:
+    await ready(roles)
+    sql = await roles.place.connect()
     odd = [(row["name"], row["value"]) for row in await sql.fetch(_ODD)]
     # What bounds a session's memory and files, and what a step of a plan costs, is the operator's to set.
     bounds = ("temp_file_limit", "max_stack_depth", "work_mem", "temp_buffers", "maintenance_work_mem")
@@ -113,15 +113,15 @@ async def test_no_setting_of_the_daemons_role_breaks_what_it_does(cast: Cast) ->
         value = [value for each, value in odd if each == name][-(number % 2)]
         try:
             await sql.execute(
-                f"ALTER ROLE \"{cast.daemon}\" IN DATABASE {cast.place.name} SET {name} = '{value}'"
+                f"ALTER ROLE \"{roles.daemon}\" IN DATABASE {roles.place.name} SET {name} = '{value}'"
             )
         except asyncpg.PostgresError:
             refused.append(name)
     assert len(refused) < len(names) / 4, refused
-    async with opened(cast.place, role=cast.daemon) as shop:
+    async with opened(roles.place, role=roles.daemon) as shop:
         await sync(shop)
         await work(shop)
-        await tell(shop)
+        await notify(shop)
         await reconcile(shop)
         await watch_capture(shop)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from daemon.store import queries
+from daemon.store.ledger.claims import CAPTURE_DUE
 from tests.store.place import Connection, forget_statistics
 from tests.store.shop import CHANNEL, DEBOUNCE, EVERY_SLOT, SETTLE, Shop
 
@@ -81,15 +82,8 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     for statistics in ("", "ANALYZE stockrelay.ledger, shop.goods"):
         await sql.execute(statistics or "SELECT 1")
         await sql.execute("BEGIN")
-        _plan, looked_at = await explained(
-            sql,
-            _SQL["capture_due"],
-            CHANNEL,
-            *owner.columns,
-            50,
-            50,
-            shop.ledger._guard is not None,
-        )
+        is_guarded = shop.ledger._guard is not None
+        _plan, looked_at = await explained(sql, CAPTURE_DUE, CHANNEL, *owner.columns, is_guarded, 50, 50)
         await sql.execute("ROLLBACK")
         assert looked_at < 2000
     _, looked_at = await explained(sql, _SQL["next_due"], CHANNEL, EVERY_SLOT, shop.ledger._guard is not None)
@@ -97,7 +91,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     assert looked_at < 200
     # A replica with a quarter of the slots looks at nothing of what waits in the others.
     some = owner.of(EVERY_SLOT[4:8])
-    _, looked_at = await explained(sql, _SQL["capture_due"], CHANNEL, *some.columns, 20, 20, False)  # noqa: FBT003
+    _, looked_at = await explained(sql, CAPTURE_DUE, CHANNEL, *some.columns, False, 20, 20)  # noqa: FBT003
     assert looked_at < 100
     claim = await shop.claim(limit=50)
     assert len(claim.attempts) == 50
@@ -118,7 +112,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     is_change, is_filling = True, False
     _, looked_at = await explained(
         sql,
-        shop.ledger._mark_some,
+        shop.ledger._statements[False, False],
         CHANNEL,
         skus,
         DEBOUNCE.quiet,

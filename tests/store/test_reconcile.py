@@ -61,10 +61,10 @@ class Night:
 
     async def reads(self, run: ReconcileRun, number: int, *skus: ReadSku, look: int = 1) -> None:
         page = ReadPage(100, len({sku.product_id for sku in skus}), skus)
-        await self.reading.keep_page(self.runs, run, LEASE, look, number, page, NOTHING)
+        await self.reading.keep_page(run, look, number, page, NOTHING)
 
     async def judges(self, run: ReconcileRun, look: int = 1, *, is_complete: bool = True) -> Judged:
-        return await self.reading.judge(self.runs, run, LEASE, look, NOTHING, is_complete=is_complete)
+        return await self.reading.judge(run, look, NOTHING, is_complete=is_complete)
 
     async def found(self, run: ReconcileRun, look: int = 1) -> set[tuple[str, str, bool]]:
         rows = await self.sql.fetch(
@@ -165,12 +165,12 @@ async def test_who_has_lost_a_run_writes_nothing_more(night: Night) -> None:
     assert new is not None
     chunk = Chunk(1, 1, "A", "B", 2, "agreed")
     with pytest.raises(LeaseLost):
-        await night.runs.note_chunk(lost, LEASE, chunk)
+        await night.runs.note_chunk(lost, chunk)
     with pytest.raises(LeaseLost):
         await night.runs.finish(lost, why=None, report={}, notice=None)
-    assert not await night.runs.renew(lost, LEASE)
+    assert not await night.runs.renew(lost)
     assert (await night.runs.progress(new, 1)).chunk == 0
-    await night.runs.note_chunk(new, LEASE, chunk)
+    await night.runs.note_chunk(new, chunk)
     assert (await night.runs.progress(new, 1)).last_sku == "B"
 
 
@@ -380,7 +380,7 @@ async def test_what_a_crash_of_the_server_took_is_noticed(night: Night) -> None:
     assert (await night.reading.held(run, 1)).numbers == (await night.runs.progress(run, 1)).asked == 2
     await night.sql.execute("TRUNCATE stockrelay.reconcile_read")
     assert (await night.reading.held(run, 1)).numbers == 0
-    await night.reading.forget_looks(night.runs, run, LEASE)
+    await night.reading.forget_looks(run)
     assert (await night.runs.progress(run, 1)).chunk == 0
 
 
@@ -391,7 +391,7 @@ async def kept(
     night: Night, run: ReconcileRun, findings: Sequence[FoundDifference], *, heal: bool = True
 ) -> list[Seen]:
     results = [seen(found.history, found.kind, found.now, heal=heal, contested_after=2) for found in findings]
-    await night.runs.keep(run, LEASE, list(zip(findings, results, strict=True)), 10.0)
+    await night.runs.keep(run, list(zip(findings, results, strict=True)), 10.0)
     return results
 
 
@@ -401,7 +401,7 @@ async def test_a_difference_is_told_again_through_the_ledger_once_a_run(shop: Sh
     await shop.deliver("B", 0)
     run = await runs.begin_by_hand(CHANNEL, DAY, "one", LEASE, is_dry=False)
     chunk = Chunk(2, 1, "A", "B", 2, "differs")
-    await runs.note_chunk(run, LEASE, chunk, differing={"A": 5, "B": 0})
+    await runs.note_chunk(run, chunk, differing={"A": 5, "B": 0})
     findings = await runs.next_findings(run, ("", ""), 10)
     assert [(found.sku, found.ours, found.history) for found in findings] == [("A", 5, None), ("B", 0, None)]
     night = Night(shop.database, shop.sql)
@@ -435,7 +435,7 @@ async def test_what_is_parked_or_in_flight_is_not_told_again(shop: Shop) -> None
     await shop.pass_time(100)
     await shop.claim_one()
     run = await runs.begin_by_hand(CHANNEL, DAY, "one", LEASE, is_dry=False)
-    assert await runs.reassert(run, LEASE, ["parked", "flying", "never heard of"], 10.0) == 0
+    assert await runs.reassert(run, ["parked", "flying", "never heard of"], 10.0) == 0
     assert all(shop.owner.epochs.values())
 
 
@@ -446,6 +446,6 @@ async def test_differences_that_no_run_sees_any_more_are_aged(night: Night) -> N
         "UPDATE stockrelay.difference SET last_seen = last_seen - interval '8 days' WHERE sku = 'old'"
     )
     run = await night.begun(is_reading=True)
-    await night.runs.age(run, LEASE, timedelta(days=7))
+    await night.runs.age(run, timedelta(days=7))
     rows = await night.sql.fetch("SELECT sku, state FROM stockrelay.difference ORDER BY sku")
     assert [tuple(row) for row in rows] == [("new", "open"), ("old", "aged")]

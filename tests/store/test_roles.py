@@ -13,21 +13,21 @@ from daemon.store.inspect_connecting import inspecting
 from daemon.store.migrate import check_version, migrate
 from daemon.store.tokens import Tokens
 from tests.channels import SEKORM
-from tests.store.cast import WATCHES, Cast, ready
-from tests.store.duties import guard, reconcile, sync, tell, watch_capture, work
+from tests.store.operations import guard, notify, reconcile, sync, watch_capture, work
 from tests.store.place import logged
+from tests.store.roles import WATCHES, Roles, ready
 from tests.store.shop import CHANNEL, opened
 
 HOUR = timedelta(hours=1)
 
 
-async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
-    assert not any("replicated" in line for line in await ready(cast))
-    await check_version(cast.place.options(cast.daemon))
-    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+async def test_the_daemon_does_all_its_work_with_its_rights(roles: Roles) -> None:
+    assert not any("replicated" in line for line in await ready(roles))
+    await check_version(roles.place.options(roles.daemon))
+    async with inspecting(roles.place.options(roles.daemon), timedelta(seconds=10)) as inspector:
         assert await inspector.missing_rights() == ([], [])
         assert (await inspector.capturing.bell()).fault is None
-    async with opened(cast.place, role=cast.daemon) as shop:
+    async with opened(roles.place, role=roles.daemon) as shop:
         await sync(shop)
         await work(shop)
         await Guard(shop.database).tidy(CHANNEL, GuardRule(0.1, 1, 0.5, HOUR))
@@ -37,17 +37,17 @@ async def test_the_daemon_does_all_its_work_with_its_rights(cast: Cast) -> None:
         await tokens.save("secret", HOUR)
         assert await tokens.load() is not None
         await tokens.invalidate(1)
-        await tell(shop)
+        await notify(shop)
         await reconcile(shop)
         await watch_capture(shop)
-    async with opened(cast.place, role=cast.daemon, guard=GuardRule(0.1, 1, 0.5, HOUR)) as shop:
+    async with opened(roles.place, role=roles.daemon, guard=GuardRule(0.1, 1, 0.5, HOUR)) as shop:
         await guard(shop)
 
 
-async def test_the_erps_roles_write_and_see_nothing_of_ours(cast: Cast) -> None:
-    await ready(cast)
-    sql = await cast.place.connect()
-    clerk = await cast.place.connect(cast.clerk)
+async def test_the_erps_roles_write_and_see_nothing_of_ours(roles: Roles) -> None:
+    await ready(roles)
+    sql = await roles.place.connect()
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute("INSERT INTO shop.goods VALUES ('A'); UPDATE shop.goods SET note = 'x'")
     await clerk.execute("INSERT INTO shop.parts VALUES ('P'); DELETE FROM shop.goods")
     assert await logged(sql) == ["A", "A", "A", "P"]
@@ -64,9 +64,9 @@ async def test_the_erps_roles_write_and_see_nothing_of_ours(cast: Cast) -> None:
             await clerk.execute(statement)
 
 
-async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
-    await ready(cast)
-    daemon = await cast.place.connect(cast.daemon)
+async def test_the_daemon_may_do_no_more_than_its_work(roles: Roles) -> None:
+    await ready(roles)
+    daemon = await roles.place.connect(roles.daemon)
     function = await daemon.fetchval("SELECT proname FROM pg_proc WHERE proname ~ '^capture_[0-9]' LIMIT 1")
     for statement in (
         "UPDATE shop.goods SET quantity = 0",
@@ -93,50 +93,50 @@ async def test_the_daemon_may_do_no_more_than_its_work(cast: Cast) -> None:
             await daemon.execute(statement)
 
 
-async def test_with_the_trigger_right_alone_it_works_but_for_replicated_sessions(cast: Cast) -> None:
-    lines = await ready(cast, is_member=False)
+async def test_with_the_trigger_right_alone_it_works_but_for_replicated_sessions(roles: Roles) -> None:
+    lines = await ready(roles, is_member=False)
     assert len([line for line in lines if "do not fire in replicated sessions" in line]) == 2
-    sql = await cast.place.connect()
-    clerk = await cast.place.connect(cast.clerk)
+    sql = await roles.place.connect()
+    clerk = await roles.place.connect(roles.clerk)
     await clerk.execute("INSERT INTO shop.goods VALUES ('A')")
     assert await logged(sql) == ["A"]
-    await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+    await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
     with pytest.raises(StoreRefused, match="Run as the owner of the table: DROP TRIGGER stockrelay_"):
-        await migrate(cast.place.options(cast.owner), WATCHES[:1], has_doorbell=True)
+        await migrate(roles.place.options(roles.owner), WATCHES[:1], has_doorbell=True)
     await clerk.execute("INSERT INTO shop.parts VALUES ('P')")
     assert await logged(sql) == ["P"], "nothing was changed"
 
 
-async def test_an_owner_that_may_not_read_a_watched_table_is_told(cast: Cast) -> None:
-    cast.grant(is_member=False)
-    sql = await cast.place.connect()
-    await sql.execute(f'REVOKE SELECT ON shop.parts FROM "{cast.owner}"')
+async def test_an_owner_that_may_not_read_a_watched_table_is_told(roles: Roles) -> None:
+    roles.grant(is_member=False)
+    sql = await roles.place.connect()
+    await sql.execute(f'REVOKE SELECT ON shop.parts FROM "{roles.owner}"')
     with pytest.raises(StoreRefused, match="permission denied for table parts"):
-        await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
+        await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
 
 
-async def test_a_daemon_without_rights_is_told_which(cast: Cast) -> None:
-    await migrate_by_dba(cast)
-    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+async def test_a_daemon_without_rights_is_told_which(roles: Roles) -> None:
+    await migrate_by_dba(roles)
+    async with inspecting(roles.place.options(roles.daemon), timedelta(seconds=10)) as inspector:
         assert await inspector.is_schema_open() is False
-    sql = await cast.place.connect()
-    await sql.execute(f'GRANT USAGE ON SCHEMA stockrelay TO "{cast.daemon}"')
-    async with inspecting(cast.place.options(cast.daemon), timedelta(seconds=10)) as inspector:
+    sql = await roles.place.connect()
+    await sql.execute(f'GRANT USAGE ON SCHEMA stockrelay TO "{roles.daemon}"')
+    async with inspecting(roles.place.options(roles.daemon), timedelta(seconds=10)) as inspector:
         grants, missing = await inspector.missing_rights()
     assert missing == []
     await sql.execute("".join(grants))
-    async with opened(cast.place, role=cast.daemon) as shop:
+    async with opened(roles.place, role=roles.daemon) as shop:
         await sql.execute(
-            f'GRANT USAGE ON SCHEMA shop TO "{cast.daemon}"; GRANT SELECT ON shop.goods TO "{cast.daemon}"'
+            f'GRANT USAGE ON SCHEMA shop TO "{roles.daemon}"; GRANT SELECT ON shop.goods TO "{roles.daemon}"'
         )
         await work(shop)
 
 
-async def migrate_by_dba(cast: Cast) -> None:
+async def migrate_by_dba(roles: Roles) -> None:
     """The schema belongs to a superuser, and the daemon's role has nothing."""
-    sql = await cast.place.connect()
-    await sql.execute(f'CREATE ROLE "{cast.daemon}" LOGIN; CREATE ROLE "{cast.owner}" LOGIN')
-    await asyncio.wait_for(migrate(cast.place.options(), WATCHES, has_doorbell=True), 20)
+    sql = await roles.place.connect()
+    await sql.execute(f'CREATE ROLE "{roles.daemon}" LOGIN; CREATE ROLE "{roles.owner}" LOGIN')
+    await asyncio.wait_for(migrate(roles.place.options(), WATCHES, has_doorbell=True), 20)
 
 
 _RELATIONS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
@@ -156,20 +156,20 @@ WHERE r.rolname = ANY ($1) AND n.nspname = $2 AND has_schema_privilege(r.oid, n.
 """
 
 
-async def test_the_erps_roles_have_no_right_on_anything_in_our_schema(cast: Cast) -> None:
-    await ready(cast)
-    sql = await cast.place.connect()
+async def test_the_erps_roles_have_no_right_on_anything_in_our_schema(roles: Roles) -> None:
+    await ready(roles)
+    sql = await roles.place.connect()
     many = await sql.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'stockrelay'::regnamespace")
     assert many > 50
-    assert await sql.fetch(_RIGHTS, [cast.erp, cast.clerk], "stockrelay") == []
-    assert await sql.fetch(_RIGHTS, [cast.daemon], "stockrelay") != []
+    assert await sql.fetch(_RIGHTS, [roles.erp, roles.clerk], "stockrelay") == []
+    assert await sql.fetch(_RIGHTS, [roles.daemon], "stockrelay") != []
 
 
-async def test_the_daemon_reads_what_is_listed_and_writes_nothing_outside_our_schema(cast: Cast) -> None:
-    await ready(cast)
-    sql = await cast.place.connect()
+async def test_the_daemon_reads_what_is_listed_and_writes_nothing_outside_our_schema(roles: Roles) -> None:
+    await ready(roles)
+    sql = await roles.place.connect()
     await sql.execute("CREATE TABLE shop.salaries (amount numeric)")
-    rows = await sql.fetch(_RIGHTS, [cast.daemon], "shop")
+    rows = await sql.fetch(_RIGHTS, [roles.daemon], "shop")
     assert sorted(row["name"] for row in rows) == ["shop", "shop.goods"]
     writable = await sql.fetch(
         """
@@ -179,11 +179,11 @@ async def test_the_daemon_reads_what_is_listed_and_writes_nothing_outside_our_sc
              OR has_any_column_privilege($1, c.oid, 'INSERT, UPDATE'))
         AND c.relname <> 'pg_settings'
         """,
-        cast.daemon,
+        roles.daemon,
     )
     assert [row[0] for row in writable] == []
     creatable = await sql.fetch(
         "SELECT nspname FROM pg_namespace WHERE has_schema_privilege($1, oid, 'CREATE') AND nspname !~ '^pg_'",
-        cast.daemon,
+        roles.daemon,
     )
     assert [row[0] for row in creatable] == []

@@ -6,8 +6,8 @@ import pytest
 
 from daemon.core.errors import ConfigError, StoreRefused
 from daemon.store.database import Database
-from tests.store.cast import Cast, ready
 from tests.store.place import Connection
+from tests.store.roles import Roles, ready
 from tests.store.shop import LISTING, Shop, opened
 
 POLICY = (
@@ -17,10 +17,10 @@ VIEW = LISTING.replace("shop.goods", "shop.sold")
 
 
 @pytest.fixture
-async def sql(cast: Cast) -> Connection:
+async def sql(roles: Roles) -> Connection:
     """A superuser's session over a schema that is ready, with two products."""
-    await ready(cast)
-    sql = await cast.place.connect()
+    await ready(roles)
+    sql = await roles.place.connect()
     await sql.execute("INSERT INTO shop.goods VALUES ('A', 'PN-A', 'brand', 5), ('B', 'PN-B', 'brand', 7)")
     return sql
 
@@ -45,8 +45,10 @@ async def quantities(shop: Shop) -> dict[str, int]:
     return {attempt.push.sku: attempt.push.quantity for attempt in (await shop.claim()).attempts}
 
 
-async def test_a_policy_that_appears_fails_the_listing_and_hides_no_row(cast: Cast, sql: Connection) -> None:
-    async with opened(cast.place, role=cast.daemon) as shop:
+async def test_a_policy_that_appears_fails_the_listing_and_hides_no_row(
+    roles: Roles, sql: Connection
+) -> None:
+    async with opened(roles.place, role=roles.daemon) as shop:
         await shop.take()
         await shop.resync()
         await shop.pass_time(100)
@@ -73,38 +75,38 @@ async def test_a_policy_that_appears_fails_the_listing_and_hides_no_row(cast: Ca
     ],
 )
 async def test_a_view_is_read_where_no_policy_applies_to_its_owner(
-    cast: Cast, sql: Connection, owner: str, options: str, is_forced: bool, is_read: bool
+    roles: Roles, sql: Connection, owner: str, options: str, is_forced: bool, is_read: bool
 ) -> None:
     await sql.execute(f"{POLICY}; CREATE VIEW shop.sold {options} AS SELECT * FROM shop.goods")
     await sql.execute(
-        f'GRANT CREATE ON SCHEMA shop TO "{cast.clerk}"; ALTER VIEW shop.sold OWNER TO "{getattr(cast, owner)}";'
-        f'GRANT SELECT ON shop.sold TO "{cast.daemon}"'
+        f'GRANT CREATE ON SCHEMA shop TO "{roles.clerk}"; ALTER VIEW shop.sold OWNER TO "{getattr(roles, owner)}";'
+        f'GRANT SELECT ON shop.sold TO "{roles.daemon}"'
     )
     if is_forced:
         await sql.execute("ALTER TABLE shop.goods FORCE ROW LEVEL SECURITY")
-    async with opened(cast.place, VIEW, cast.daemon) as shop:
+    async with opened(roles.place, VIEW, roles.daemon) as shop:
         if is_read:
             assert await quantities(shop) == {"A": 5, "B": 7}
         else:
             assert "row-level security policy" in await refusal(shop)
 
 
-async def test_a_daemon_that_owns_the_table_reads_all_of_it(cast: Cast, sql: Connection) -> None:
-    await sql.execute(f'{POLICY}; GRANT CREATE ON SCHEMA shop TO "{cast.daemon}"')
-    await sql.execute(f'ALTER TABLE shop.goods OWNER TO "{cast.daemon}"')
-    async with opened(cast.place, role=cast.daemon) as shop:
+async def test_a_daemon_that_owns_the_table_reads_all_of_it(roles: Roles, sql: Connection) -> None:
+    await sql.execute(f'{POLICY}; GRANT CREATE ON SCHEMA shop TO "{roles.daemon}"')
+    await sql.execute(f'ALTER TABLE shop.goods OWNER TO "{roles.daemon}"')
+    async with opened(roles.place, role=roles.daemon) as shop:
         assert await quantities(shop) == {"A": 5, "B": 7}
 
 
 async def test_the_script_sets_it_for_every_session_of_the_daemons_role_and_a_pooler_needs_that(
-    cast: Cast, sql: Connection
+    roles: Roles, sql: Connection
 ) -> None:
-    daemon = await cast.place.connect(cast.daemon)
+    daemon = await roles.place.connect(roles.daemon)
     assert await daemon.fetchval("SHOW row_security") == "off"
-    pooled = replace(cast.place.options(cast.daemon), is_pooled=True)
+    pooled = replace(roles.place.options(roles.daemon), is_pooled=True)
     database = Database(pooled, 1)
     await database.open()
     await database.close()
-    await sql.execute(f'ALTER ROLE "{cast.daemon}" IN DATABASE {cast.place.name} RESET row_security')
+    await sql.execute(f'ALTER ROLE "{roles.daemon}" IN DATABASE {roles.place.name} RESET row_security')
     with pytest.raises(ConfigError, match=r"ALTER ROLE .* SET row_security = off"):
         await Database(pooled, 1).open()

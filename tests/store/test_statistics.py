@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from daemon.store import queries
+from daemon.store.ledger.claims import CAPTURE_DUE
 from tests.store.place import forget_statistics
 from tests.store.shop import CHANNEL, SETTLE, Shop
 
@@ -33,15 +34,15 @@ async def test_a_claim_does_not_read_the_backlog_when_there_are_no_statistics(sh
     )
     whole = await shop.sql.fetchval("SELECT pg_relation_size('stockrelay.ledger') / 8192")
     owner = shop.owner
-    due = (CHANNEL, *owner.columns, FEW, FEW, False)
+    due = (CHANNEL, *owner.columns, False, FEW, FEW)
     claimed = [
         {"sku": row["sku"], "version": row["version"], "want_seq": row["want_seq"], "was": row["identifiers"],
          "quantity": 1, "identifiers": ["P", "b"], "is_delisting": False, "is_zero": False}
-        for row in await shop.sql.fetch(_SQL["capture_due"], *due)
+        for row in await shop.sql.fetch(CAPTURE_DUE, *due)
     ]  # fmt: skip
     is_sync = False
     looked_at = {
-        "capture_due": await pages(shop, _SQL["capture_due"], *due),
+        "capture_due": await pages(shop, CAPTURE_DUE, *due),
         "open_attempts": await pages(
             shop,
             _SQL["open_attempts"],

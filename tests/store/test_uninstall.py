@@ -16,8 +16,8 @@ from daemon.core.errors import StoreRefused
 from daemon.store import uninstall as removal
 from daemon.store.migrate import migrate, migration_sql, watches_json
 from daemon.store.uninstall import uninstall
-from tests.store.cast import WATCHES, Cast, ready
 from tests.store.place import Connection, Place
+from tests.store.roles import WATCHES, Roles, ready
 
 on_18 = pytest.mark.parametrize("server", ["pg18"], indirect=True)
 
@@ -130,20 +130,20 @@ async def test_a_table_that_stays_locked_keeps_its_triggers_and_the_ledger_until
 
 @pytest.mark.parametrize(("server", "is_member"), [("pg18", False), ("pg15", True)], indirect=["server"])
 async def test_the_schemas_owner_removes_it_and_a_dba_the_roles_that_own_nothing_else(
-    cast: Cast, is_member: bool
+    roles: Roles, is_member: bool
 ) -> None:
-    await ready(cast, is_member=is_member)
-    place = cast.place
+    await ready(roles, is_member=is_member)
+    place = roles.place
     observer = await place.connect()
-    with pytest.raises(StoreRefused, match=f"belongs to {cast.owner}: run `stockrelay uninstall` as that"):
-        await uninstall(place.options(cast.daemon), is_forced=False)
+    with pytest.raises(StoreRefused, match=f"belongs to {roles.owner}: run `stockrelay uninstall` as that"):
+        await uninstall(place.options(roles.daemon), is_forced=False)
     if is_member:
-        await observer.execute(f'CREATE TABLE shop.own (); ALTER TABLE shop.own OWNER TO "{cast.owner}"')
-    removed = await uninstall(place.options(cast.owner), is_forced=False)
+        await observer.execute(f'CREATE TABLE shop.own (); ALTER TABLE shop.own OWNER TO "{roles.owner}"')
+    removed = await uninstall(place.options(roles.owner), is_forced=False)
     assert list(removed.parts) == EVERYTHING
     assert await left(observer) == []
-    roles = cast.daemon if is_member else f'"{cast.owner}", {cast.daemon}'
-    assert removed.roles_sql == f"DROP OWNED BY {roles}; DROP ROLE {roles};"
+    names = roles.daemon if is_member else f'"{roles.owner}", {roles.daemon}'
+    assert removed.roles_sql == f"DROP OWNED BY {names}; DROP ROLE {names};"
     await observer.execute(removed.roles_sql)
     assert await observer.fetchval("SELECT count(*) FROM shop.goods") == 0
 

@@ -260,7 +260,7 @@ def part(explanation: Explanation, about: str) -> str:
             "the marketplace acknowledged this number, and reconcile saw another one there. Reconcile does not send it",
         ),
         (
-            replace(FACTS, differences=(replace(SEEN, turn="contested"),)),
+            replace(FACTS, differences=(replace(SEEN, status="contested"),)),
             SkuState.DIFFERS,
             "acknowledged: 5",
             "Find out who else writes there. The next reconcile looks again.",
@@ -272,7 +272,7 @@ def part(explanation: Explanation, about: str) -> str:
             "it was sent again since reconcile saw the difference. The next reconcile looks again.",
         ),
         (
-            replace(FACTS, differences=(replace(SEEN, turn="resolved", is_open=False),)),
+            replace(FACTS, differences=(replace(SEEN, status="resolved", is_open=False),)),
             SkuState.IN_SYNC,
             "acknowledged: 5",
             "Nothing is sent: the marketplace holds this number, and nothing doubts it.",

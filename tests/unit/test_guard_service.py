@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
 from daemon.core.guard import GuardRule
 from daemon.core.types import ChannelName
 from daemon.services.guard import GuardService
-from daemon.store.guard import GuardState, Question, Released
+from daemon.store.guard import GuardState, Released
 from tests.channels import SEKORM
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import START, in_virtual_time
@@ -32,7 +33,7 @@ class Holds:
         self.signals = Signals()
         self.is_down = False
         self.takes_s = 0.0
-        self.question: Question | None = Question({"held": 5})
+        self.question: dict[str, Any] | None = {"held": 5}
         self.recovery: Released | int | None = 5
         self.news: Released | None = None
 
@@ -43,7 +44,7 @@ class Holds:
             raise StoreUnavailable("the database does not answer")
         return self.now
 
-    async def ask(self, channel: ChannelName, command: str) -> Question | None:
+    async def ask(self, channel: ChannelName, command: str) -> dict[str, Any] | None:
         self.signals.note("ask", channel=channel, at=clock.monotonic(), command=command)
         question, self.question = self.question, None
         return question

@@ -12,7 +12,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable, TableLocked
 from daemon.core.types import ChannelName
 from daemon.services.intake import Intakes, IntakeService
-from daemon.store.drained import Drained
+from daemon.store.intake import Drained
 from daemon.store.ledger import Marked
 from daemon.store.refused import TOO_LONG, RefusedSku
 from tests.channels import SEKORM

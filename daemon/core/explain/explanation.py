@@ -268,7 +268,7 @@ def _reconcile(facts: Facts, times: TimeFormat) -> Iterator[str]:
             else f" (ERP {_seen(seen.ours)}, marketplace {_seen(seen.theirs)})"
         )
         yield (
-            f"{seen.kind.replace('_', ' ')}{numbers}: {seen.turn.replace('_', ' ')} {times.at(seen.last_seen)}; "
+            f"{seen.kind.replace('_', ' ')}{numbers}: {seen.status.replace('_', ' ')} {times.at(seen.last_seen)}; "
             f"seen {_times(seen.times_seen)}, first {times.at(seen.first_seen)}"
         )
 

@@ -87,11 +87,11 @@ class PastAttempt:
 
 @dataclass(frozen=True, slots=True)
 class PastDifference:
-    """What reconcile keeps of this SKU: `kind` is the difference's class, `turn` what the last run made of it.
+    """What reconcile keeps of this SKU: `kind` is the difference's class, `status` what the last run made of it.
     `is_open`: no run has seen its end."""
 
     kind: str
-    turn: str
+    status: str
     ours: int | None
     theirs: int | None
     first_seen: datetime

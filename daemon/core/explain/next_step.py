@@ -145,7 +145,7 @@ def _differing(facts: Facts, row: LedgerRow) -> str:
     seen = next((one for one in facts.differences if one.is_open), None)
     if seen is None:
         return "Nothing is sent: the marketplace holds this number, and nothing doubts it."
-    if seen.turn == "contested":
+    if seen.status == "contested":
         return (
             "Nothing is sent: the marketplace acknowledged this number more than once, and reconcile saw another one "
             "there each time. Find out who else writes there. The next reconcile looks again."

@@ -7,7 +7,7 @@ import structlog
 from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.core.parked_lines import ParkedLines, Summary
 from daemon.core.types import ChannelName
-from daemon.store.drained import Drained
+from daemon.store.intake import Drained
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from daemon.liveness import Watchdog, unwatched
 from daemon.services.intake.journal import IntakeJournal
 from daemon.services.loop import Pace, run_loop
 from daemon.services.throttle import RequestThrottle
-from daemon.store.drained import Drained
+from daemon.store.intake import Drained
 
 _TIMEOUT: Final = timedelta(minutes=15)
 _LONGEST_STEP_S: Final = 3 * _TIMEOUT.total_seconds()

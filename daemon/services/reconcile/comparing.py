@@ -25,18 +25,18 @@ class CompareRun:
     async def look(self) -> None:
         """Both looks, from where the run stopped. Raises MarketplaceUnavailable, LeaseLost."""
         session = self._session
-        run, runs, lease = session.run, session.runs, session.limits.lease
+        run, runs = session.run, session.runs
         stage = run.stage
         if stage == 0:
             await self._first_look()
             so_far = await runs.progress(run, 1)
             stage = 1
-            await runs.set_stage(run, lease, stage, (so_far.asked, so_far.unsettled, so_far.parked), None)
+            await runs.set_stage(run, stage, (so_far.asked, so_far.unsettled, so_far.parked), None)
         if stage == 1:
             await self._second_look()
             one, two = await runs.progress(run, 1), await runs.progress(run, 2)
             counts = (one.asked, one.unsettled + two.unsettled, one.parked)
-            await runs.set_stage(run, lease, 2, counts, None)
+            await runs.set_stage(run, 2, counts, None)
 
     async def _first_look(self) -> None:
         session = self._session
@@ -68,7 +68,7 @@ class CompareRun:
                 words=answer.words,
             )
             agreed = [push.sku for push in pushes if answer.agrees or (named and push.sku not in named)]
-            await session.runs.note_chunk(run, limits.lease, chunk, agreed=agreed)
+            await session.runs.note_chunk(run, chunk, agreed=agreed)
             done += len(skus)
 
     async def _second_look(self) -> None:
@@ -116,7 +116,6 @@ class CompareRun:
         )
         await session.runs.note_chunk(
             session.run,
-            session.limits.lease,
             chunk,
             differing={sku: ours[sku] for sku in differing},
             agreed=[sku for sku in ours if sku not in unsure],

@@ -110,7 +110,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(self.limits.lease.total_seconds() / 4)
             try:
-                if not await self.runs.renew(run, self.limits.lease):
+                if not await self.runs.renew(run):
                     return
             except StockrelayError as error:
                 log.warning("reconcile.lease_unavailable", channel=run.channel, reason=str(error))
@@ -131,9 +131,9 @@ class Reconciler:
         return await self._conclude(session, method, why, began, shown)
 
     async def _looked(self, session: Session) -> tuple[str, str | None]:
-        run, lease = session.run, self.limits.lease
+        run = session.run
         if run.method is None:
-            await self.runs.set_method(run, lease, self._first_method())
+            await self.runs.set_method(run, self._first_method())
         match self.client.verification:
             case Compares() as verification:
                 await CompareRun(session, verification).look()
@@ -143,8 +143,8 @@ class Reconciler:
                     return METHOD, await ReadRun(session, verification).look()
                 except ReadRefused as error:
                     log.warning("reconcile.reading_refused", channel=run.channel, reason=str(error))
-                    await self.comparisons.forget_looks(self.runs, run, lease)
-                    await self.runs.set_method(run, lease, ASSERT)
+                    await self.comparisons.forget_looks(run)
+                    await self.runs.set_method(run, ASSERT)
             case ReadsBack() | Neither():
                 pass
             case _ as unknown:
@@ -165,9 +165,9 @@ class Reconciler:
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
             for chunk in chunks:
-                await self.runs.reassert(run, self.limits.lease, chunk.suspects, self.limits.heal_per_s)
+                await self.runs.reassert(run, chunk.suspects, self.limits.heal_per_s)
         if not run.is_dry:
-            await self.runs.age(run, self.limits.lease, REMEMBERED)
+            await self.runs.age(run, REMEMBERED)
             by_status = await self.runs.count_by_status(run, shown)
         took = run.age + timedelta(seconds=clock.monotonic() - began)
         report = report_of(run, method, await self.runs.counts(run), by_status, chunks) | {
@@ -205,7 +205,7 @@ class Reconciler:
             if run.is_dry:
                 count(by_status, results, shown)
             elif results:
-                await self.runs.keep(run, self.limits.lease, results, self.limits.heal_per_s)
+                await self.runs.keep(run, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)
             session.tell("kept", len(findings), None)
         return by_status

@@ -52,10 +52,10 @@ class ReadRun:
             why = await self._read_all(1)
             session.tell("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
-            judged = await comparisons.judge(runs, run, limits.lease, 1, limits.rest, is_complete=is_complete)
+            judged = await comparisons.judge(run, 1, limits.rest, is_complete=is_complete)
             stage = 1 if judged.differing else 2
             counts = (judged.checked, judged.unsettled, judged.parked)
-            await runs.set_stage(run, limits.lease, stage, counts, why)
+            await runs.set_stage(run, stage, counts, why)
         if stage == 1:
             await session.rested()
             if why is None and await comparisons.has_news_of_absence(run):
@@ -66,9 +66,9 @@ class ReadRun:
                 why = await self._read_again(await comparisons.suspect_pages(run)) or why
             session.tell("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
-            judged = await comparisons.judge(runs, run, limits.lease, 2, limits.rest, is_complete=is_complete)
+            judged = await comparisons.judge(run, 2, limits.rest, is_complete=is_complete)
             counts = (judged.checked, judged.unsettled, judged.parked)
-            await runs.set_stage(run, limits.lease, 2, counts, why)
+            await runs.set_stage(run, 2, counts, why)
         return why
 
     async def _stage_after_a_crash(self) -> int:
@@ -82,14 +82,14 @@ class ReadRun:
         is_kept = held.numbers == so_far.asked if run.stage == 0 else held.numbers > 0
         if is_kept:
             return run.stage
-        await session.comparisons.forget_looks(session.runs, run, session.limits.lease)
+        await session.comparisons.forget_looks(run)
         self._total = None
         return 0
 
     async def _read_all(self, look: int) -> str | None:
         """Read every page, from where this look stopped; return why what was read is not all there is."""
         session = self._session
-        run, lease = session.run, session.limits.lease
+        run = session.run
         so_far = await session.runs.progress(run, look)
         number, products = so_far.chunk, so_far.products
         limit = ReadLimit(await session.comparisons.count_ledger_skus(), so_far.asked, number)
@@ -104,7 +104,7 @@ class ReadRun:
             if page.total != self._total:
                 self._is_shifted = self._total is not None
                 self._total = page.total
-                await session.runs.set_total(run, lease, page.total, is_shifted=self._is_shifted)
+                await session.runs.set_total(run, page.total, is_shifted=self._is_shifted)
             if page.products == 0:
                 break
             if problem := limit.problem(page):
@@ -112,7 +112,7 @@ class ReadRun:
             number += 1
             products += page.products
             self._tell_set_aside(number, page)
-            await session.comparisons.keep_page(session.runs, run, lease, look, number, page, took)
+            await session.comparisons.keep_page(run, look, number, page, took)
             session.tell("read", products, self._total)
             if products >= self._total:
                 break
@@ -157,9 +157,7 @@ class ReadRun:
             page, took = await self._page(number)
             if problem := limit.problem(page):
                 return f"page {number} of the marketplace's products is not read again: {problem}"
-            await session.comparisons.keep_page(
-                session.runs, session.run, session.limits.lease, 2, number, page, took
-            )
+            await session.comparisons.keep_page(session.run, 2, number, page, took)
         return None
 
     async def _page(self, number: int) -> tuple[ReadPage, timedelta]:
@@ -214,12 +212,10 @@ class AssertRun:
                 parked=sum(row.is_parked for row in rows),
             )
             if run.is_dry:
-                await session.runs.note_chunk(run, limits.lease, chunk)
+                await session.runs.note_chunk(run, chunk)
             else:
-                await session.runs.reassert(run, limits.lease, told, limits.heal_per_s, chunk)
+                await session.runs.reassert(run, told, limits.heal_per_s, chunk)
             done += len(skus)
             session.tell("sent again", done, total)
         so_far = await session.runs.progress(run, 1)
-        await session.runs.set_stage(
-            run, limits.lease, 2, (so_far.asked, so_far.unsettled, so_far.parked), None
-        )
+        await session.runs.set_stage(run, 2, (so_far.asked, so_far.unsettled, so_far.parked), None)

@@ -88,7 +88,7 @@ class ReconcileService:
             channel=run.channel,
             run=run.run_id,
             day=run.day.isoformat(),
-            is_resumed=run.turn > 1,
+            is_resumed=run.epoch > 1,
         )
         is_last_try = run.age >= reconciler.limits.give_up
         try:

@@ -1,9 +1,8 @@
 """Writing what a claim decides: attempts, and what becomes of the rows that are not sent."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
-
-import asyncpg
 
 from daemon.core.guard import GuardRule
 from daemon.core.plan import (
@@ -25,6 +24,7 @@ from daemon.core.types import AttemptId, ChannelName, Push, Sku, Slot
 from daemon.store import queries
 from daemon.store.ledger.claimed import ClaimedRows, Successor, as_json
 from daemon.store.ledger.rows import Attempt, Claim
+from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("ledger")
 
@@ -36,13 +36,7 @@ class ClaimWriter:
         self._channel = channel
         self._guard = guard
 
-    async def write(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        work: ClaimedRows,
-        claim: Claim,
-        settle: timedelta,
-    ) -> None:
+    async def write(self, connection: Connection, work: ClaimedRows, claim: Claim, settle: timedelta) -> None:
         """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
         owner = work.owner.of(work.slots)
         mine = {
@@ -67,22 +61,13 @@ class ClaimWriter:
                 claim.forgotten
             )
             await connection.execute(_SQL["forget_anomalies"], self._channel, list(passed_on))
-            handed_over = [
-                {
-                    "sku": successor.sku,
-                    "identifiers": successor.identifiers,
-                    "is_doubted": successor.is_doubted,
-                }
-                for successor in successors
-            ]
-            await connection.execute(
-                _SQL["hand_over_identifiers"], self._channel, as_json(handed_over), settle
-            )
+            handed_over = as_json([asdict(successor) for successor in successors])
+            await connection.execute(_SQL["hand_over_identifiers"], self._channel, handed_over, settle)
         await self.open(connection, work, claim)
 
     async def _defer_unseen(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         deliveries: Sequence[Delivery],
         decisions: dict[Sku, Decision],
         listed: Mapping[Sku, Listed],
@@ -112,37 +97,31 @@ class ClaimWriter:
         if not may_go:
             decisions.update((delivery.sku, Defer()) for delivery, _ in unseen)
 
-    async def _successors(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", moved: Sequence[Sku]
-    ) -> list[Successor]:
+    async def _successors(self, connection: Connection, moved: Sequence[Sku]) -> list[Successor]:
         if not moved:
             return []
         rows = await connection.fetch(_SQL["successors"], self._channel, moved)
-        return [
-            Successor(row["sku"], row["successor"], row["identifiers"], row["takes_over"], row["is_doubted"])
-            for row in rows
-        ]
+        return [row_as(Successor, row) for row in rows]
 
     async def _write_decisions(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         decisions: Mapping[Sku, Decision],
         listed: Mapping[Sku, Listed],
         claim: Claim,
     ) -> None:
-        claim.settled = [sku for sku, decision in decisions.items() if isinstance(decision, Settled)]
-        claim.forgotten = [sku for sku, decision in decisions.items() if isinstance(decision, Forget)]
+        def of(kind: type[Decision]) -> list[Sku]:
+            return [sku for sku, decision in decisions.items() if isinstance(decision, kind)]
+
+        claim.settled, claim.forgotten, claim.held = of(Settled), of(Forget), of(Hold)
+        claim.deferred, claim.covered = of(Defer), of(CoveredBySum)
         claim.parked = {
             sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
         }
-        claim.held = [sku for sku, decision in decisions.items() if isinstance(decision, Hold)]
-        claim.deferred = [sku for sku, decision in decisions.items() if isinstance(decision, Defer)]
-        claim.covered = [sku for sku, decision in decisions.items() if isinstance(decision, CoveredBySum)]
-        waiting = [sku for sku, decision in decisions.items() if isinstance(decision, Wait)]
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
-            ("await_settling", waiting),
+            ("await_settling", of(Wait)),
             ("keep_held", claim.held),
             ("defer", claim.deferred),
         ):
@@ -159,10 +138,7 @@ class ClaimWriter:
             await self._park(connection, claim.parked, listed)
 
     async def _park(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        reasons: Mapping[Sku, str],
-        listed: Mapping[Sku, Listed],
+        self, connection: Connection, reasons: Mapping[Sku, str], listed: Mapping[Sku, Listed]
     ) -> None:
         nothing = Listed(0, (), None)
         rows = [
@@ -177,9 +153,7 @@ class ClaimWriter:
         ]
         await connection.execute(_SQL["park"], self._channel, as_json(rows))
 
-    async def open(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", work: ClaimedRows, claim: Claim
-    ) -> None:
+    async def open(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:
         sends = work.sends()
         if not sends:
             return

@@ -18,7 +18,7 @@ class Successor:
 
     of: Sku
     sku: Sku
-    identifiers: list[str]
+    identifiers: tuple[str, ...]
     takes_over: bool
     is_doubted: bool
 
@@ -133,7 +133,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
 def _after_takeover(delivery: Delivery, successors: Sequence[Successor]) -> Delivery:
     for successor in successors:
         if successor.sku == delivery.sku:
-            delivery = delivery._replace(identifiers=tuple(successor.identifiers))
+            delivery = delivery._replace(identifiers=successor.identifiers)
             if successor.is_doubted:
                 delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
     return delivery

@@ -13,15 +13,18 @@ from daemon.core.plan import Listed, Problem
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database, transaction_on
+from daemon.store.driver_errors import may_be_of_a_row
 from daemon.store.ledger.claim_writer import ClaimWriter
 from daemon.store.ledger.claimed import ClaimedRows, DecisionRules
 from daemon.store.ledger.rows import Claim, Owner
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
-from daemon.store.row_errors import may_be_of_a_row
+from daemon.store.rows import Connection
 from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
+CAPTURE_DUE: Final = _SQL["capture"].replace("@due@", "due").replace("@most@", "$6, $7")
+_CAPTURE_SYNC: Final = _SQL["capture"].replace("@due@", "due_sync").replace("@most@", "$6")
 
 _PORTION: Final = 400
 """SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
@@ -115,26 +118,15 @@ class Claims:
         return claim
 
     async def _capture(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        owner: Owner,
-        limit: int,
-        is_urgent_only: bool,
-        is_sync: bool,
+        self, connection: Connection, owner: Owner, limit: int, is_urgent_only: bool, is_sync: bool
     ) -> "list[asyncpg.Record]":
-        whose = (self.channel, *owner.columns, limit)
-        is_guarded = self._rules.is_guarded
+        wanted = (self.channel, *owner.columns, self._rules.is_guarded, limit)
         if is_sync:
-            return await connection.fetch(_SQL["capture_sync"], *whose, is_guarded)
-        others = 0 if is_urgent_only else limit
-        return await connection.fetch(_SQL["capture_due"], *whose, others, is_guarded)
+            return await connection.fetch(_CAPTURE_SYNC, *wanted)
+        return await connection.fetch(CAPTURE_DUE, *wanted, 0 if is_urgent_only else limit)
 
     async def _listed(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        skus: Sequence[Sku],
-        *,
-        is_apart: bool,
+        self, connection: Connection, skus: Sequence[Sku], *, is_apart: bool
     ) -> dict[Sku, Listed]:
         statement = self._read_listing_apart if is_apart else self._read_listing
         listed: dict[Sku, Listed] = {}

@@ -11,9 +11,11 @@ from daemon.core.guard import GuardRule
 from daemon.store import queries
 from daemon.store.database import rolled_back
 from daemon.store.driver_errors import translated
+from daemon.store.leases import NOTIFY_OWNERS
 from daemon.store.ledger.rows import Debounce, Marked
 from daemon.store.listing import ChannelListing
 from daemon.store.refused import RefusedSkus, refused_skus
+from daemon.store.rows import Connection
 from daemon.store.twins import Twins
 
 _SQL = queries.load("ledger")
@@ -28,14 +30,15 @@ class Marking:
         self._guard = guard
         self._factor = math.inf if guard is None else guard.move_factor
         self._twins = Twins(listing)
-        self._mark_some = listing.statement("mark", is_whole=False)
-        self._mark_all = listing.statement("mark", is_whole=True)
-        self._mark_some_apart = listing.statement("mark", is_whole=False, is_apart=True)
-        self._mark_all_apart = listing.statement("mark", is_whole=True, is_apart=True)
+        self._statements = {
+            (is_whole, is_apart): listing.statement("mark", is_whole=is_whole, is_apart=is_apart)
+            for is_whole in (False, True)
+            for is_apart in (False, True)
+        }
 
     async def mark(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         skus: Sequence[str],
         debounce: Debounce,
         *,
@@ -48,29 +51,15 @@ class Marking:
         `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
         snapshot from which on the change log was read for them, which tells who wrote them.
         """
-        is_change = True
         skus = await self._twins.complete(connection, skus)
-        is_filling = False  # of which only the whole listing tells
-        row = await connection.fetchrow(
-            self._mark_some_apart if is_apart else self._mark_some,
-            self.channel,
-            skus,
-            debounce.quiet,
-            debounce.max_wait,
-            debounce.urgent_below,
-            is_change,
-            self._guard is not None,
-            self._factor,
-            is_filling,
-        )
-        assert row is not None
+        row = await self._mark(connection, skus, debounce, is_apart=is_apart)
         if row["names"] is not None:
             await self._twins.note(connection, row["names"], debounce.quiet)
         return await self._guarded(connection, row, read_from, is_whole=False, timeout=None)
 
     async def mark_all(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         debounce: Debounce,
         *,
         postpones: bool,
@@ -84,28 +73,50 @@ class Marking:
         as above.
         """
         is_filling, was_good = await self._is_filling(connection)
-        row = await connection.fetchrow(
-            self._mark_all_apart if is_apart else self._mark_all,
-            self.channel,
+        timeout_s = timeout.total_seconds()
+        row = await self._mark(
+            connection,
             None,
+            debounce,
+            is_apart=is_apart,
+            is_change=postpones,
+            is_filling=is_filling,
+            timeout_s=timeout_s,
+        )
+        await self._twins.note(connection, None, debounce.quiet, timeout_s)
+        if is_filling and not await self._holds_filling(connection, row) and not was_good:
+            await connection.execute(NOTIFY_OWNERS, self.channel)
+        return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout_s)
+
+    async def _mark(
+        self,
+        connection: Connection,
+        skus: Sequence[str] | None,
+        debounce: Debounce,
+        *,
+        is_apart: bool,
+        is_change: bool = True,
+        is_filling: bool = False,
+        timeout_s: float | None = None,
+    ) -> asyncpg.Record:
+        """Run `mark` for these SKUs, or for the whole listing (None)."""
+        row = await connection.fetchrow(
+            self._statements[skus is None, is_apart],
+            self.channel,
+            skus,
             debounce.quiet,
             debounce.max_wait,
             debounce.urgent_below,
-            postpones,
+            is_change,
             self._guard is not None,
             self._factor,
             is_filling,
-            timeout=timeout.total_seconds(),
+            timeout=timeout_s,
         )
         assert row is not None
-        await self._twins.note(connection, None, debounce.quiet, timeout.total_seconds())
-        if is_filling and not await self._holds_filling(connection, row) and not was_good:
-            await connection.execute(_SQL["notify_owners"], self.channel)
-        return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout.total_seconds())
+        return row
 
-    async def refused_skus(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", timeout: timedelta
-    ) -> RefusedSkus | None:
+    async def refused_skus(self, connection: Connection, timeout: timedelta) -> RefusedSkus | None:
         """Return the listing's SKUs that the ledger can't hold; None while a row keeps all of them unread."""
         try:
             with translated(f"{self.channel}: reading the listing"):
@@ -117,7 +128,7 @@ class Marking:
 
     async def _guarded(
         self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        connection: Connection,
         row: asyncpg.Record,
         read_from: str | None,
         *,
@@ -145,9 +156,7 @@ class Marking:
             )
         return Marked(row["marked"], row["urgent"], held)
 
-    async def _is_filling(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-    ) -> tuple[bool, bool]:
+    async def _is_filling(self, connection: Connection) -> tuple[bool, bool]:
         """Whether a first filling is to be judged, and whether one was found good already."""
         if self._guard is None:
             return False, False
@@ -155,9 +164,7 @@ class Marking:
         assert row is not None
         return not (row["is_good"] and row["has_sent"]), row["is_good"]
 
-    async def _holds_filling(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", row: asyncpg.Record
-    ) -> bool:
+    async def _holds_filling(self, connection: Connection, row: asyncpg.Record) -> bool:
         """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
         assert self._guard is not None
         rule = self._guard

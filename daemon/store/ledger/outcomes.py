@@ -50,47 +50,32 @@ class Outcomes:
 
     async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
         """Turn open attempts of these slots that no process waits for into doubt; return how many there were."""
-        async with self._database.connection(f"{self.channel}: rescuing attempts") as connection:
-            count: int = await connection.fetchval(
-                _SQL["rescue"], self.channel, *owner.columns, settle, list(in_hand)
-            )
+        doing = f"{self.channel}: rescuing attempts"
+        count: int = await self._database.fetch_value(
+            doing, _SQL["rescue"], self.channel, *owner.columns, settle, list(in_hand)
+        )
         return count
 
     async def next_due(self, slots: Collection[Slot]) -> Due:
         """Return when there is something to claim next in these slots."""
-        async with self._database.connection(f"{self.channel}: looking for work") as connection:
-            row = await connection.fetchrow(_SQL["next_due"], self.channel, list(slots), self._is_guarded)
-        assert row is not None
-        return Due(*(None if s is None else timedelta(seconds=s) for s in (row["due_s"], row["sync_s"])))
+        doing = f"{self.channel}: looking for work"
+        return await self._database.fetch_one(
+            Due, doing, _SQL["next_due"], self.channel, list(slots), self._is_guarded
+        )
 
     async def is_backlog_above(self, rows: int, slots: Collection[Slot]) -> bool:
         """Whether more than that many rows are due in these slots."""
-        async with self._database.connection(f"{self.channel}: looking at the backlog") as connection:
-            is_above: bool = await connection.fetchval(
-                _SQL["is_backlog_above"], self.channel, list(slots), rows
-            )
-        return is_above
+        doing = f"{self.channel}: looking at the backlog"
+        return bool(
+            await self._database.fetch_value(doing, _SQL["is_backlog_above"], self.channel, list(slots), rows)
+        )
 
     async def end_sync(self) -> tuple[int | None, bool]:
         """End the channel's sync if no SKU is queued any more: its number, or None; and whether one is still open."""
-        async with self._database.connection(f"{self.channel}: ending a sync") as connection:
-            row = await connection.fetchrow(_SQL["end_sync"], self.channel)
-        assert row is not None
+        (row,) = await self._database.fetch(f"{self.channel}: ending a sync", _SQL["end_sync"], self.channel)
         return row["ended"], row["is_open"]
 
     async def backlog(self) -> Backlog:
         """Count this channel's rows: one pass over them, for a heartbeat and not for a loop."""
-        async with self._database.connection(f"{self.channel}: counting the backlog") as connection:
-            row = await connection.fetchrow(_SQL["backlog"], self.channel)
-        assert row is not None
-        oldest = row["oldest_s"]
-        return Backlog(
-            row["skus"],
-            row["backlog"],
-            row["doubt"],
-            row["parked"],
-            row["in_flight"],
-            None if oldest is None else timedelta(seconds=oldest),
-            row["held"],
-            row["on_sale"],
-        )
+        doing = f"{self.channel}: counting the backlog"
+        return await self._database.fetch_one(Backlog, doing, _SQL["backlog"], self.channel)

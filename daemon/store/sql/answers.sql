@@ -19,7 +19,7 @@ FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at D
 
 -- name: differences
 -- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the marketplace's name.
-SELECT d.class AS kind, d.last_turn AS turn, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
+SELECT d.class AS kind, d.last_status AS status, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 
 -- name: twins
@@ -118,20 +118,16 @@ WHERE d.channel = $1 AND d.sku = o.sku AND d.parked_at IS NOT NULL AND d.attempt
 RETURNING d.sku;
 
 -- name: discard_parked
--- Parked rows that somebody knows of: they stay as they are, and are no longer told of.
+-- Parked rows that an operator knows of: they stay parked, and are no longer reported.
 UPDATE stockrelay.ledger AS d SET discarded_at = clock_timestamp()
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
 RETURNING d.sku;
 
--- name: notify_replicas
--- Notifies the owners of the channel's slots.
-SELECT pg_notify('stockrelay', 'marked ' || $1);
-
 -- name: channel_state
 -- For `status`: the sync that is open and how many SKUs are still queued for it, the last reconcile that is over, and how
 -- many differences are open.
-SELECT s.started_at AS sync_since, s.total AS sync_total,
-       (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = c.channel AND d.sync_at IS NOT NULL) AS sync_left,
+SELECT s.started_at AS since, s.total,
+       (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = c.channel AND d.sync_at IS NOT NULL) AS left,
        r.day, r.method, r.state, r.ended_at,
        (SELECT count(*) FROM stockrelay.difference AS d WHERE d.channel = c.channel AND d.state = 'open') AS differences
 FROM (SELECT $1::text AS channel) AS c

@@ -4,21 +4,20 @@ UPDATE stockrelay.capture_health SET checked_at = clock_timestamp()
 WHERE checked_at <= clock_timestamp() - $1::interval RETURNING one;
 
 -- name: tables
--- Every watched table: whether it is there still and as what, and whether another one has its name (`has_triggers` is NULL
--- where none has), with triggers of ours or without; and what became of a column that the SKU reads (`fault`: missing;
--- virtual; type: another one, of which the triggers make no text). By the catalogs alone: no right on the ERP's schemas is
--- needed.
-SELECT w.relation, w.name, w.sku, w.skus, w.is_always, c.oid IS NOT NULL AS is_there,
+-- Every watched table: its present name (`called`), whether another table has its old name with triggers of ours or without
+-- (NULL: none has), and what is wrong with a column that the SKU reads (`fault`: missing; virtual; type: one that the
+-- triggers do not cast). From the catalogs alone, so that no right on the ERP's schemas is needed.
+SELECT w.relation, w.name, w.sku, w.skus, w.is_always,
        CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS called,
        coalesce(c.relname = p.own AND n.nspname = coalesce(p.schema, n.nspname), false) AS has_name,
-       h.has_triggers, g.input, g.fault, g.type
+       h.replacement_has_triggers, g.input AS "column", g.fault, g.type
 FROM stockrelay.watch AS w
 CROSS JOIN LATERAL (SELECT parse_ident(w.name) AS ident) AS i
 CROSS JOIN LATERAL (SELECT i.ident[cardinality(i.ident)] AS own, i.ident[cardinality(i.ident) - 1] AS schema) AS p
 LEFT JOIN pg_class AS c ON c.oid = w.relation AND c.relkind IN ('r', 'p')
 LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
-    SELECT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = o.oid AND t.tgname = 'stockrelay_insert') AS has_triggers
+    SELECT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = o.oid AND t.tgname = 'stockrelay_insert') AS replacement_has_triggers
     FROM pg_class AS o JOIN pg_namespace AS s ON s.oid = o.relnamespace
     WHERE o.oid <> w.relation AND o.relname = p.own AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND CASE WHEN p.schema IS NULL THEN pg_table_is_visible(o.oid) ELSE s.nspname = p.schema END LIMIT 1) AS h ON true
@@ -194,7 +193,7 @@ LEFT JOIN pg_class AS c ON c.relnamespace = 'stockrelay'::regnamespace AND c.rel
 LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = 'stockrelay_ring'
 LEFT JOIN pg_proc AS p ON p.oid = t.tgfoid;
 
--- name: unsilence
+-- name: enable_ringing
 -- Has captures ring again.
 SELECT stockrelay.stay_awake(0);
 

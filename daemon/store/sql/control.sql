@@ -18,10 +18,6 @@ SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT 
 -- Ends a pause; no row: there was none.
 DELETE FROM stockrelay.pause WHERE channel = $1 RETURNING channel, paused_at AS since, paused_by AS by, reason;
 
--- name: notify_replicas
--- Notifies the owners of the channel's slots.
-SELECT pg_notify('stockrelay', 'marked ' || $1);
-
 -- name: pauses
 -- The channels that are paused.
 SELECT channel, paused_at AS since, paused_by AS by, reason FROM stockrelay.pause ORDER BY channel;

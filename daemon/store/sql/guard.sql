@@ -4,7 +4,7 @@ SELECT * FROM stockrelay.guard WHERE channel = $1 FOR UPDATE;
 
 -- name: state
 -- For `status`, `explain` and the service. While the first filling is held, all that waits is.
-SELECT g.*, (SELECT count(*) FROM stockrelay.ledger AS l
+SELECT g.*, nullif(g.pass_until, '-infinity') AS passes_until, g.filled_at IS NOT NULL AS is_filled, (SELECT count(*) FROM stockrelay.ledger AS l
              WHERE l.channel = g.channel AND l.parked_at IS NULL
              AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)))) AS held
 FROM stockrelay.guard AS g WHERE g.channel = $1;
@@ -51,7 +51,7 @@ UPDATE stockrelay.guard SET asked_at = clock_timestamp() WHERE channel = $1;
 UPDATE stockrelay.guard SET
     filled_at = coalesce(filled_at, clock_timestamp()), held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL,
     zeroes = NULL, gone = NULL, moved = NULL, risen = NULL, most = NULL, skus = NULL, rows_before = NULL, rows_now = NULL, asked_at = NULL,
-    released_at = clock_timestamp(), released_by = $2, released = $3, is_told = $5,
+    released_at = clock_timestamp(), released_by = $2, released = $3, is_release_logged = $5,
     pass_until = coalesce(greatest(pass_until, clock_timestamp() + $4::interval), pass_until),
     on_sale = NULL, listed = NULL, counted_at = NULL, is_dripping = false
 WHERE channel = $1;
@@ -90,7 +90,7 @@ SELECT set_config('enable_nestloop', 'off', true);
 
 -- name: take_unlogged_release
 -- A release that was not logged yet.
-UPDATE stockrelay.guard SET is_told = true WHERE channel = $1 AND NOT is_told RETURNING released, released_by;
+UPDATE stockrelay.guard SET is_release_logged = true WHERE channel = $1 AND NOT is_release_logged RETURNING released, released_by;
 
 -- name: recount
 -- What was on sale and listed before the window, counted by one replica every so often: what is, and what fell within it.
@@ -127,7 +127,3 @@ ON CONFLICT (channel) DO UPDATE SET
 DELETE FROM stockrelay.anomaly AS a
 WHERE a.channel = $1
 AND a.at < least(clock_timestamp() - $2::interval, (SELECT g.held_from FROM stockrelay.guard AS g WHERE g.channel = $1));
-
--- name: notify_replicas
--- Notifies the owners of the channel's slots: something has become due.
-SELECT pg_notify('stockrelay', 'marked ' || $1);

@@ -29,7 +29,7 @@ SELECT least(
 FROM open AS o, pg_roles AS r, pg_database AS d
 WHERE r.rolname = current_user AND d.datname = current_database();
 
--- name: strangers_in_path
+-- name: writable_schemas_in_path
 -- Schemas of the search path in which others may create things: superusers and the database's owner can do as they like.
 SELECT quote_ident(n.nspname) AS schema, p.is_open, r.roles
 FROM pg_namespace AS n,
@@ -62,86 +62,11 @@ SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class AS c
 WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relname = 'alembic_version';
 
 -- name: missing_rights
--- What the daemon uses of our schema and this role may not: the GRANT, or NULL where the object itself is missing.
--- A row lock (FOR SHARE, FOR UPDATE) wants UPDATE; what runs as its owner (SECURITY DEFINER) wants EXECUTE alone.
-WITH needed (kind, name, privileges) AS (VALUES
-    ('TABLE', 'alembic_version', '{SELECT}'::text[]),
-    ('TABLE', 'attempt', '{SELECT}'),
-    ('TABLE', 'attempt_batch', '{SELECT}'),
-    ('TABLE', 'attempt_chain', '{SELECT}'),
-    ('TABLE', 'capture_finding', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'capture_health', '{SELECT,UPDATE}'),
-    ('TABLE', 'change', '{SELECT}'),
-    ('TABLE', 'channel_state', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'difference', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'anomaly', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'guard', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'intake', '{SELECT,UPDATE}'),
-    ('TABLE', 'read_position', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'holder_trouble', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'lease', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'ledger', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'mutex', '{SELECT,UPDATE}'),
-    ('TABLE', 'notice', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'pause', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'reconcile_chunk', '{SELECT,INSERT,DELETE}'),
-    ('TABLE', 'reconcile_finding', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'reconcile_read', '{SELECT,INSERT,DELETE}'),
-    ('TABLE', 'reconcile_run', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'reconcile_since', '{SELECT,INSERT}'),
-    ('TABLE', 'replica', '{SELECT,INSERT,UPDATE,DELETE}'),
-    ('TABLE', 'sync_run', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'token', '{SELECT,INSERT,UPDATE}'),
-    ('TABLE', 'watch', '{SELECT}'),
-    ('SEQUENCE', 'attempt_id', '{USAGE}'),
-    ('SEQUENCE', 'capture_word', '{SELECT,UPDATE}'),
-    ('SEQUENCE', 'want_seq', '{USAGE}'),
-    ('FUNCTION', 'adopt', '{EXECUTE}'),
-    ('FUNCTION', 'as_numeric', '{EXECUTE}'),
-    ('FUNCTION', 'attempt_digest', '{EXECUTE}'),
-    ('FUNCTION', 'batch_hash', '{EXECUTE}'),
-    ('FUNCTION', 'can_hold', '{EXECUTE}'),
-    ('FUNCTION', 'canary', '{EXECUTE}'),
-    ('FUNCTION', 'debounced', '{EXECUTE}'),
-    ('FUNCTION', 'due', '{EXECUTE}'),
-    ('FUNCTION', 'due_sync', '{EXECUTE}'),
-    ('FUNCTION', 'falls', '{EXECUTE}'),
-    ('FUNCTION', 'few', '{EXECUTE}'),
-    ('FUNCTION', 'hold_anomalies', '{EXECUTE}'),
-    ('FUNCTION', 'hold_bulk', '{EXECUTE}'),
-    ('FUNCTION', 'hold_filling', '{EXECUTE}'),
-    ('FUNCTION', 'identity', '{EXECUTE}'),
-    ('FUNCTION', 'in_bulk', '{EXECUTE}'),
-    ('FUNCTION', 'is_asked', '{EXECUTE}'),
-    ('FUNCTION', 'is_far', '{EXECUTE}'),
-    ('FUNCTION', 'is_renamed', '{EXECUTE}'),
-    ('FUNCTION', 'is_named_alike', '{EXECUTE}'),
-    ('FUNCTION', 'is_readable', '{EXECUTE}'),
-    ('FUNCTION', 'is_risen', '{EXECUTE}'),
-    ('FUNCTION', 'is_urgent', '{EXECUTE}'),
-    ('FUNCTION', 'is_zero', '{EXECUTE}'),
-    ('FUNCTION', 'is_another_readable', '{EXECUTE}'),
-    ('FUNCTION', 'is_class_of_server', '{EXECUTE}'),
-    ('FUNCTION', 'may_be_of_a_row', '{EXECUTE}'),
-    ('FUNCTION', 'known_skus', '{EXECUTE}'),
-    ('FUNCTION', 'last_sent', '{EXECUTE}'),
-    ('FUNCTION', 'listed', '{EXECUTE}'),
-    ('FUNCTION', 'listed_apart', '{EXECUTE}'),
-    ('FUNCTION', 'listed_whole', '{EXECUTE}'),
-    ('FUNCTION', 'locked_guard', '{EXECUTE}'),
-    ('FUNCTION', 'log_attempts', '{EXECUTE}'),
-    ('FUNCTION', 'note_twins', '{EXECUTE}'),
-    ('FUNCTION', 'pass_anomalies', '{EXECUTE}'),
-    ('FUNCTION', 'roll_attempts', '{EXECUTE}'),
-    ('FUNCTION', 'resolved', '{EXECUTE}'),
-    ('FUNCTION', 'rotate', '{EXECUTE}'),
-    ('FUNCTION', 'set_trouble', '{EXECUTE}'),
-    ('FUNCTION', 'stay_awake', '{EXECUTE}'),
-    ('FUNCTION', 'stays_held', '{EXECUTE}'),
-    ('FUNCTION', 'stays_parked', '{EXECUTE}'),
-    ('FUNCTION', 'take_changes', '{EXECUTE}'),
-    ('FUNCTION', 'unread', '{EXECUTE}'),
-    ('FUNCTION', 'worse_cause', '{EXECUTE}')
+-- Which of these rights in our schema (kinds $1, names $2, privileges $3) this role lacks: the GRANT, or NULL where the object
+-- itself is missing.
+WITH needed AS (
+    SELECT n.kind, n.name, string_to_array(n.privileges, ', ') AS privileges
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS n (kind, name, privileges)
 ), found AS (
     SELECT n.kind, n.name, n.privileges, c.oid AS relation, p.oid AS function
     FROM needed AS n

@@ -8,7 +8,7 @@ INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHIN
 -- ERP from its tables. And a table that the ERP has locked is not waited for as long as the server waits before it looks
 -- for deadlocks (a second): it might choose the ERP's transaction. The limits are set when the row is given out, after
 -- the reading.
-SELECT is_known, changes, extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_s, is_everything, skus, unreadable,
+SELECT is_known, changes, clock_timestamp() - oldest AS oldest, is_everything, skus, unreadable,
        read_from::text AS read_from, (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
        set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true)
@@ -25,10 +25,6 @@ ON CONFLICT (channel, sku) DO UPDATE SET
     first_dirty_at = coalesce(d.first_dirty_at, excluded.first_dirty_at),
     unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
     due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
-
--- name: notify_replicas
--- Notifies the owners of the channel's slots in other processes.
-SELECT pg_notify('stockrelay', 'marked ' || $1);
 
 -- name: stay_awake
 -- No capture rings until then: this process polls quickly. 0 seconds: ring again, unless the doorbell is off.

@@ -75,3 +75,7 @@ SELECT stockrelay.set_trouble($1, $2, $3, $4, $5) FROM owner;
 -- name: troubles
 -- What is wrong with which channel, for `status`.
 SELECT channel, trouble, reason, advice, since FROM stockrelay.channel_state WHERE trouble IS NOT NULL ORDER BY channel;
+
+-- name: notify_owners
+-- Wakes the owners of the channel's slots, in whichever process: something of it has become due.
+SELECT pg_notify('stockrelay', 'marked ' || $1);

@@ -228,10 +228,6 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 -- Whether a first filling of $2 SKUs with $3 zeroes is held. One that is not held counts as good from now on.
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
--- name: notify_owners
--- Notifies the owners of the channel's slots: it may be served now.
-SELECT pg_notify('stockrelay', 'marked ' || $1);
-
 -- name: keep_held
 -- A held row became due (marked while the listing failed, to be confirmed, or for a sync), and its number is still wrong.
 UPDATE stockrelay.ledger SET
@@ -246,11 +242,12 @@ UPDATE stockrelay.ledger SET due_at = clock_timestamp() + interval '1 s' WHERE c
 -- A successor answers for these SKUs, so they did not fall to zero.
 DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 
--- name: capture_due
--- The first step of a claim: due rows of the slots $2 that this holder still has under the epochs $3, up to $5 urgent and $6
--- other ones, and what is wanted. The listing is read after this, in a statement of its own: a number read before would be
--- older than the want it answers. Nothing is locked: however long the listing takes, no other session waits for these rows.
--- The last step takes those that have not changed. $7: nothing is captured before the channel's first filling is found good.
+-- name: capture
+-- The first step of a claim: rows of the slots $2 that this holder ($4) still has under the epochs $3, and what is wanted.
+-- @due@ finds them: rows that are due, up to $6 urgent and $7 other ones, or up to $6 that are queued for a sync. The listing
+-- is read after this, in a statement of its own: a number read before would be older than the want it answers. Nothing is
+-- locked: however long the listing takes, no other session waits for these rows. The last step takes those that have not
+-- changed. $5: nothing is captured before the channel's first filling is found good.
 SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
        -- A sync asks for every number, whatever was acknowledged.
        d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
@@ -258,28 +255,13 @@ SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, 
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
        d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
-FROM stockrelay.due($1, ARRAY(
+FROM stockrelay.@due@($1, ARRAY(
     SELECT l.slot FROM stockrelay.lease AS l
     JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
-    WHERE l.channel = $1 AND l.holder = $4), $5, $6) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
+    WHERE l.channel = $1 AND l.holder = $4), @most@) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
 LEFT JOIN stockrelay.guard AS g ON g.channel = $1
 WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
-AND (NOT $7 OR g.filled_at IS NOT NULL);
-
--- name: capture_sync
--- The first step of a claim for a sync: as above, of up to $5 rows whose time in the sync has come; $6 as $7 above.
-SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers, true AS is_doubted,
-       coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
-       coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
-       g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
-       d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
-FROM stockrelay.due_sync($1, ARRAY(
-    SELECT l.slot FROM stockrelay.lease AS l
-    JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
-    WHERE l.channel = $1 AND l.holder = $4), $5) AS u CROSS JOIN LATERAL (SELECT (u.entry).*) AS d
-LEFT JOIN stockrelay.guard AS g ON g.channel = $1
-WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
-AND (NOT $6 OR g.filled_at IS NOT NULL);
+AND (NOT $5 OR g.filled_at IS NOT NULL);
 
 -- name: read_listing
 -- The second step of a claim: what the listing says now of the captured SKUs, $1. ($2 also has the SKUs that are sold as one
@@ -322,7 +304,7 @@ ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
 -- take other identifiers off sale first is no successor, as it may never come to these. A parked one takes nothing over,
 -- unless it shares these identifiers with others: what the marketplace holds there is one of theirs. `is_doubted`: the number
 -- that was last sent for this SKU may have landed after the successor's own, or may land yet.
-SELECT d.sku, h.sku AS successor, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
+SELECT d.sku AS of, h.sku, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
        h.identifiers IS NOT NULL OR d.doubt_at IS NOT NULL AS is_doubted
 FROM stockrelay.ledger AS d
 JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.listed_rows > 0
@@ -433,10 +415,9 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- Seconds until the next row of the slots $2 without an attempt is due, and until the next is to be sent for a sync. NULL:
+-- How long until the next row of the slots $2 without an attempt is due, and until the next is to be sent for a sync. NULL:
 -- there is none, the channel is paused, or ($3) its first filling was not found good.
-SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8 AS due_s,
-       extract(epoch FROM min(n.sync_at) - clock_timestamp())::float8 AS sync_s
+SELECT min(n.due_at) - clock_timestamp() AS change, min(n.sync_at) - clock_timestamp() AS sync
 FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
     SELECT least(
         (SELECT d.due_at FROM stockrelay.ledger AS d
@@ -611,7 +592,7 @@ SELECT count(*) AS skus,
        count(*) FILTER (WHERE is_held AND parked_at IS NULL) AS held,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
        count(*) FILTER (WHERE acked_quantity > 0) AS on_sale,
-       extract(epoch FROM clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held))::float8 AS oldest_s
+       clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held) AS oldest
 FROM (
     SELECT l.*, l.held_at IS NOT NULL
                OR (l.want_seq > l.acked_seq

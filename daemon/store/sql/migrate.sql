@@ -6,15 +6,15 @@
 -- connect; this mode waits for nobody who only reads the version.
 LOCK TABLE stockrelay.alembic_version IN SHARE UPDATE EXCLUSIVE MODE;
 
--- name: be_patient
+-- name: wait_long_for_locks
 -- Another migration takes as long as the tables are large.
 SET LOCAL lock_timeout = '60s';
 
--- name: be_impatient
+-- name: wait_briefly_for_locks
 -- Afterwards whoever waits behind us waits for what we wait for.
 SET LOCAL lock_timeout = '5s';
 
--- name: be_prompt
+-- name: limit_idle_time
 -- Until the commit: the server ends this transaction when our process stands still while it has the ERP's tables locked.
 SET LOCAL idle_in_transaction_session_timeout = '700ms';
 

@@ -1,21 +1,21 @@
 -- name: post
--- Something to tell; no row: the same was posted already.
+-- Posts a notice; no row: its key was posted already.
 INSERT INTO stockrelay.notice (kind, key, channel, data) VALUES ($1, $2, $3, $4::text::jsonb)
 ON CONFLICT (key) DO NOTHING
 RETURNING id;
 
 -- name: take
--- The next message: when a notice is due, all that waits of its kind and has reached the same receivers goes with it.
--- What was never tried goes first. A kind waits while another replica tells it, and for $2 after it was told; all but the
--- urgent kinds ($4) wait when $3 messages were told within the last hour.
-WITH told AS (
+-- The notices of the next message: one that is due, and with it all waiting ones of its kind that have reached the same
+-- receivers. New ones go before retries. A kind waits while another replica is sending it, and for $2 after it was sent;
+-- all but the urgent kinds ($4) wait once $3 messages were sent within an hour.
+WITH sent AS (
     SELECT count(DISTINCT n.sent_at) AS messages FROM stockrelay.notice AS n
     WHERE n.sent_at > clock_timestamp() - interval '1 hour'
 ), first AS (
     SELECT n.kind, n.reached FROM stockrelay.notice AS n
     WHERE n.state = 'waiting' AND n.next_try_at <= clock_timestamp()
       AND (n.taken_until IS NULL OR n.taken_until <= clock_timestamp())
-      AND (n.kind = ANY ($4::text[]) OR (SELECT t.messages FROM told AS t) < $3::integer)
+      AND (n.kind = ANY ($4::text[]) OR (SELECT s.messages FROM sent AS s) < $3::integer)
       AND NOT EXISTS (
           SELECT FROM stockrelay.notice AS o
           WHERE o.kind = n.kind AND (o.taken_until > clock_timestamp()
@@ -31,8 +31,8 @@ RETURNING n.id, n.kind, n.key, n.channel, n.data::text AS data, n.tries, n.reach
           clock_timestamp() - n.created_at AS age;
 
 -- name: finish
--- Told to everybody ($5), or some receiver is still to be told ($4, in the time of each). What was taken over meanwhile
--- is let be.
+-- Writes the result: every receiver has it ($5), or the notice is tried again or given up ($7, $8: of each). A notice that
+-- another replica has taken over is left alone.
 UPDATE stockrelay.notice AS n
 SET state = CASE WHEN $5 THEN 'sent' WHEN d.is_over THEN 'failed' ELSE 'waiting' END,
     reached = $3, last_error = $4, taken_until = NULL,
@@ -49,16 +49,16 @@ WHERE kind = $1 AND state = 'waiting' AND next_try_at > clock_timestamp();
 
 -- name: skip_waiting
 -- There is no receiver: notices that wait are not sent.
-UPDATE stockrelay.notice SET state = 'untold', taken_until = NULL WHERE state = 'waiting'
+UPDATE stockrelay.notice SET state = 'skipped', taken_until = NULL WHERE state = 'waiting'
 RETURNING kind, channel, key;
 
 -- name: backlog
--- How telling stands, for `status`: what waits, since when, and what was given up within a week.
+-- The outbox, for `status`: what waits, since when, and what was given up within a week.
 SELECT count(*) FILTER (WHERE n.state = 'waiting') AS waiting,
        min(n.created_at) FILTER (WHERE n.state = 'waiting') AS oldest,
        (array_agg(n.last_error ORDER BY n.id DESC) FILTER (WHERE n.state = 'waiting' AND n.last_error IS NOT NULL))[1] AS error,
        count(*) FILTER (WHERE n.state = 'failed' AND n.created_at > clock_timestamp() - interval '7 days') AS given_up,
-       max(n.sent_at) AS told_at
+       max(n.sent_at) AS delivered_at
 FROM stockrelay.notice AS n;
 
 -- name: forget
@@ -75,7 +75,7 @@ WITH past AS (
            coalesce((SELECT max(n.id) FROM stockrelay.notice AS n
                      WHERE n.kind = 'channel_recovered' AND n.channel = c.channel), 0) AS recovered
     FROM stockrelay.channel_state AS c
-), told AS (
+), posted AS (
     SELECT p.channel, array_remove(array_agg(n.data ->> 'trouble'), NULL) AS troubles
     FROM past AS p LEFT JOIN stockrelay.notice AS n
         ON n.kind = 'channel_trouble' AND n.channel = p.channel AND n.id > p.recovered
@@ -87,14 +87,14 @@ SELECT 'channel_trouble',
               to_char(c.troubled_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
        c.channel,
        jsonb_build_object('trouble', c.trouble, 'reason', c.reason, 'advice', c.advice, 'since', c.troubled_since)
-FROM stockrelay.channel_state AS c JOIN told AS t ON t.channel = c.channel
+FROM stockrelay.channel_state AS c JOIN posted AS t ON t.channel = c.channel
 WHERE c.channel = ANY ($1::text[]) AND c.trouble IS NOT NULL AND c.trouble <> ALL (t.troubles)
   AND CASE WHEN cardinality(t.troubles) = 0 THEN c.troubled_since ELSE c.since END <= clock_timestamp() - $2::interval
 ON CONFLICT (key) DO NOTHING;
 
 -- name: post_recovery_notices
 -- Recovered channels: their trouble was posted and has been over for $2.
-WITH told AS (
+WITH posted AS (
     SELECT DISTINCT ON (n.channel) n.channel, n.data ->> 'trouble' AS trouble, n.data ->> 'since' AS since
     FROM stockrelay.notice AS n
     WHERE n.kind = 'channel_trouble' AND n.id > coalesce(
@@ -106,7 +106,7 @@ INSERT INTO stockrelay.notice (kind, key, channel, data)
 SELECT 'channel_recovered', format('recovered:%s:%s', c.channel, t.since), c.channel,
        jsonb_build_object('trouble', t.trouble, 'since', t.since,
                           'minutes', ceil(extract(epoch FROM c.since - t.since::timestamptz) / 60)::integer)
-FROM told AS t JOIN stockrelay.channel_state AS c ON c.channel = t.channel
+FROM posted AS t JOIN stockrelay.channel_state AS c ON c.channel = t.channel
 WHERE c.channel = ANY ($1::text[]) AND c.trouble IS NULL AND c.since <= clock_timestamp() - $2::interval
 ON CONFLICT (key) DO NOTHING;
 

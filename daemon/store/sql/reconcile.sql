@@ -33,7 +33,7 @@ DELETE FROM stockrelay.reconcile_read AS d USING gone AS g WHERE d.run_id = g.ru
 -- name: take
 -- Takes the oldest scheduled run that is not over, unless somebody carries it out or it waits: days are done in order.
 UPDATE stockrelay.reconcile_run AS r SET
-    holder = $2, turn = r.turn + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
+    holder = $2, epoch = r.epoch + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
     retry_at = NULL
 WHERE r.run_id = (SELECT o.run_id FROM stockrelay.reconcile_run AS o
                   WHERE o.channel = $1 AND o.kind = 'scheduled' AND o.state = 'running' ORDER BY o.day LIMIT 1)
@@ -43,7 +43,7 @@ RETURNING r.*, clock_timestamp() - r.began_at AS age;
 -- name: take_by_hand
 -- Goes on with a run of that day that stopped half-way: a scheduled one first, or one by hand of the last day.
 UPDATE stockrelay.reconcile_run AS r SET
-    holder = $2, turn = r.turn + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
+    holder = $2, epoch = r.epoch + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
     retry_at = NULL
 WHERE r.run_id = (SELECT o.run_id FROM stockrelay.reconcile_run AS o
                   WHERE o.channel = $1 AND o.day = $4 AND o.state = 'running' AND o.until < clock_timestamp()
@@ -55,25 +55,25 @@ RETURNING r.*, clock_timestamp() - r.began_at AS age;
 
 -- name: begin_by_hand
 -- A run by hand ($5 manual or dry), beside the scheduled ones.
-INSERT INTO stockrelay.reconcile_run AS r (channel, day, kind, holder, turn, until, began_at)
+INSERT INTO stockrelay.reconcile_run AS r (channel, day, kind, holder, epoch, until, began_at)
 VALUES ($1, $4, $5, $2, 1, clock_timestamp() + $3::interval, clock_timestamp())
 RETURNING r.*, interval '0' AS age;
 
 -- name: hold
 -- Keeps a run; no row: another has it.
 UPDATE stockrelay.reconcile_run SET until = clock_timestamp() + $4::interval
-WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running' RETURNING run_id;
+WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running' RETURNING run_id;
 
 -- name: release
 -- Lets another go on with a run at once.
 UPDATE stockrelay.reconcile_run SET holder = NULL, until = '-infinity'
-WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running';
+WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running';
 
 -- name: postpone
 -- The marketplace gave no answer: tried again later.
 UPDATE stockrelay.reconcile_run SET
     holder = NULL, until = '-infinity', tries = tries + 1, retry_at = clock_timestamp() + $4::interval, why = $5
-WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running';
+WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running';
 
 -- name: set_method
 -- How the run goes about it.
@@ -98,17 +98,17 @@ SELECT count(*) FROM (
 ) AS s;
 
 -- name: day_skus
--- The next SKUs, by name, that changed on the day from $2 to $3: told since it began of a change that is older than its
--- end, or not told yet. With them those of open differences, whose end is waited for. The ledger, where few rows wait, is
--- looked at no further than the attempts reach: all chunks together read it once.
-WITH told AS MATERIALIZED (
+-- The next SKUs, by name, that changed on the day from $2 to $3: attempted since it began for a change that is older than
+-- its end, or still waiting. Those of open differences come with them, since they may be over. The ledger, where few rows
+-- wait, is read no further than the attempts reach: all chunks together read it once.
+WITH attempted AS MATERIALIZED (
     SELECT DISTINCT a.sku FROM stockrelay.attempt AS a
     WHERE a.channel = $1 AND a.sku > $4 AND a.at >= $2 AND coalesce(a.since, a.at) < $3 ORDER BY a.sku LIMIT $5
 ), bound AS MATERIALIZED (
-    SELECT CASE WHEN count(*) = $5 THEN max(t.sku) END AS sku FROM told AS t
+    SELECT CASE WHEN count(*) = $5 THEN max(t.sku) END AS sku FROM attempted AS t
 )
 SELECT s.sku FROM (
-    SELECT t.sku FROM told AS t
+    SELECT t.sku FROM attempted AS t
     UNION
     (SELECT d.sku FROM stockrelay.ledger AS d
      WHERE d.channel = $1 AND d.sku > $4 AND d.sku <= (SELECT b.sku FROM bound AS b) AND d.unacked_since < $3
@@ -123,8 +123,8 @@ SELECT s.sku FROM (
 ) AS s ORDER BY s.sku LIMIT $5;
 
 -- name: settled
--- A row of the ledger (e) that says what the marketplace holds, and a listing (o) that has not moved on since. $3: how long
--- before the marketplace is asked its number was told at least.
+-- Whether the ledger's row (e) says what the marketplace holds, and the listing (o) still says the same. $3: how long the
+-- number must have been acknowledged before the marketplace is asked.
 e.sku IS NOT NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND coalesce(e.due_at, e.sync_at) IS NULL
        AND e.want_seq <= e.acked_seq
        AND e.identifiers = o.identifiers AND e.acked_quantity = o.quantity
@@ -153,20 +153,20 @@ FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2;
 -- name: note_chunk
 -- What the marketplace said of one chunk.
 INSERT INTO stockrelay.reconcile_chunk
-    (run_id, look, chunk, first_sku, last_sku, asked, unsettled, parked, state, suspects, words, calls, products, empty, set_aside, at)
+    (run_id, look, chunk, first_sku, last_sku, asked, state, unsettled, parked, suspects, words, calls, products, empty, set_aside, at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp() - $16::interval)
 ON CONFLICT DO NOTHING;
 
 -- name: differing_chunks
 -- Chunks of the first look that are to be looked at once more, in order.
-SELECT c.chunk, c.suspects, c.state, c.words FROM stockrelay.reconcile_chunk AS c
+SELECT c.chunk, c.suspects, c.words, c.state = 'differs' AS is_named FROM stockrelay.reconcile_chunk AS c
 WHERE c.run_id = $1 AND c.look = 1 AND c.state IN ('differs', 'unnamed')
 AND NOT EXISTS (SELECT FROM stockrelay.reconcile_chunk AS s WHERE s.run_id = $1 AND s.look = 2 AND s.chunk = c.chunk)
 ORDER BY c.chunk LIMIT $2;
 
 -- name: unnamed_chunks
 -- Chunks that differ, and nobody said in which SKU.
-SELECT c.chunk, c.suspects, c.state, c.words FROM stockrelay.reconcile_chunk AS c
+SELECT c.chunk, c.suspects, c.words, false AS is_named FROM stockrelay.reconcile_chunk AS c
 WHERE c.run_id = $1 AND c.look = 2 AND c.state = 'unnamed' ORDER BY c.chunk;
 
 -- name: note_findings
@@ -220,10 +220,10 @@ WITH chunks AS (DELETE FROM stockrelay.reconcile_chunk WHERE run_id = $1),
 DELETE FROM stockrelay.reconcile_read WHERE run_id = $1;
 
 -- name: judge
--- Holds what was read back against listing and ledger, all of it inside the server. $2 the run, $3 how long ago a number
--- was told at least, $4 the look, $5 whether every page was read: only then is what was not seen not there.
--- A product that moved from one page to another while they were read stands in both and is not a duplicate; when its
--- numbers differ, it is not judged.
+-- Compares what was read back with listing and ledger, all of it inside the server. $2: the run; $3: as for `settled`; $4:
+-- the look; $5: whether every page was read, because only then is what was not seen not there.
+-- A product that moved from one page to another while they were read is on both and is not a duplicate; when its numbers
+-- differ, it is not judged.
 WITH listed AS (
 @listed@
 ), o AS (
@@ -250,7 +250,7 @@ WITH listed AS (
                 WHEN h.quantity <> o.quantity THEN 'marketplace_differs' END AS class
     FROM o LEFT JOIN held AS h ON h.identifier = o.identifier
     LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = o.sku
-), strangers AS MATERIALIZED (
+), unlisted AS MATERIALIZED (
     -- Sold there, and neither listed here nor on its way out.
     SELECT h.identifier AS sku, h.quantity AS theirs, h.page
     FROM held AS h
@@ -261,14 +261,14 @@ WITH listed AS (
     SELECT $2::bigint, $4::smallint, j.class, j.sku, true, j.ours, j.theirs, j.page FROM judged AS j
     WHERE j.is_settled AND NOT j.is_parked AND j.class <> 'unread'
     UNION ALL
-    SELECT $2::bigint, $4::smallint, 'missing_in_listing', s.sku, true, NULL::integer, s.theirs, s.page FROM strangers AS s
+    SELECT $2::bigint, $4::smallint, 'missing_in_listing', s.sku, true, NULL::integer, s.theirs, s.page FROM unlisted AS s
     UNION ALL
     -- Open differences of which this look shows the end.
     SELECT $2::bigint, $4::smallint, d.class, d.sku, false, j.ours, j.theirs, j.page
     FROM stockrelay.difference AS d
     LEFT JOIN judged AS j ON j.sku = d.sku AND d.class <> 'missing_in_listing'
     WHERE d.channel = $1 AND d.state = 'open' AND CASE
-        WHEN d.class = 'missing_in_listing' THEN NOT EXISTS (SELECT FROM strangers AS s WHERE s.sku = d.sku)
+        WHEN d.class = 'missing_in_listing' THEN NOT EXISTS (SELECT FROM unlisted AS s WHERE s.sku = d.sku)
             AND ($5 OR EXISTS (SELECT FROM held AS h WHERE h.identifier = d.sku) OR EXISTS (SELECT FROM o WHERE o.identifier = d.sku))
         WHEN j.sku IS NULL THEN true
         ELSE j.is_settled AND NOT j.is_parked AND j.class IS DISTINCT FROM d.class AND j.class IS DISTINCT FROM 'unread' END
@@ -328,18 +328,18 @@ ORDER BY f.class, f.sku LIMIT $5;
 -- name: keep_differences
 -- What a run made of differences.
 INSERT INTO stockrelay.difference AS d
-    (channel, class, sku, state, ours, theirs, first_seen, last_seen, times_seen, heals, last_run, last_turn)
+    (channel, class, sku, state, ours, theirs, first_seen, last_seen, times_seen, heals, last_run, last_status)
 SELECT $1, r.class, r.sku, r.state, r.ours, r.theirs, r.first_seen, r.last_seen, r.times_seen, r.heals, $2, r.status
 FROM jsonb_to_recordset($3::jsonb) AS r (class text, sku text, state text, ours integer, theirs integer,
     first_seen timestamptz, last_seen timestamptz, times_seen integer, heals integer, status text)
 ON CONFLICT (channel, sku, class) DO UPDATE SET
     state = excluded.state, ours = excluded.ours, theirs = excluded.theirs, first_seen = excluded.first_seen,
     last_seen = excluded.last_seen, times_seen = excluded.times_seen, heals = excluded.heals,
-    last_run = excluded.last_run, last_turn = excluded.last_turn;
+    last_run = excluded.last_run, last_status = excluded.last_status;
 
 -- name: reassert
--- Tells the marketplace these numbers again, whatever it has acknowledged; $3 a second, beginning with the $4-th, so that new
--- changes do not stand behind them. Zeroes go first. What is parked or just being sent is left alone.
+-- Sends these numbers again, whatever was acknowledged: $3 a second, beginning with the $4-th, so that new changes do not
+-- wait behind them; zeroes at once. What is parked or in flight is left alone.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),
     unacked_since = coalesce(d.unacked_since, n.now), urgent = d.urgent OR d.acked_quantity = 0,
@@ -350,7 +350,7 @@ WHERE d.channel = $1 AND d.sku = n.sku AND d.parked_at IS NULL AND d.attempt_id 
 RETURNING d.sku;
 
 -- name: add_healed
--- How many of a run's numbers had been told again before these.
+-- Counts numbers that a run sends again; returns how many there were before these.
 UPDATE stockrelay.reconcile_run SET healed = healed + $2 WHERE run_id = $1 RETURNING healed - $2 AS before;
 
 -- name: age
@@ -360,8 +360,8 @@ WHERE channel = $1 AND state = 'open' AND last_seen < clock_timestamp() - $2::in
 
 -- name: count_by_status
 -- The run's differences by status: how many, and how many of them are listed.
-SELECT d.last_turn AS status, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
-FROM stockrelay.difference AS d WHERE d.channel = $2 AND d.last_run = $1 GROUP BY d.last_turn;
+SELECT d.last_status AS status, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
+FROM stockrelay.difference AS d WHERE d.channel = $2 AND d.last_run = $1 GROUP BY d.last_status;
 
 -- name: counts
 -- A run in numbers.
@@ -370,13 +370,13 @@ SELECT r.checked, r.unsettled, r.parked, r.healed FROM stockrelay.reconcile_run 
 -- name: list_by_status
 -- The first of one status, for the digest and the table.
 SELECT d.class, d.sku, d.ours, d.theirs, d.first_seen, d.times_seen, d.heals FROM stockrelay.difference AS d
-WHERE d.channel = $2 AND d.last_run = $1 AND d.last_turn = $3 ORDER BY d.class, d.sku LIMIT $4;
+WHERE d.channel = $2 AND d.last_run = $1 AND d.last_status = $3 ORDER BY d.class, d.sku LIMIT $4;
 
 -- name: finish
 -- The run is over.
 UPDATE stockrelay.reconcile_run SET
     state = $4, ended_at = clock_timestamp(), holder = NULL, until = '-infinity', retry_at = NULL, why = $5, report = $6::text::jsonb
-WHERE run_id = $1 AND holder = $2 AND turn = $3 AND state = 'running' RETURNING run_id;
+WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running' RETURNING run_id;
 
 -- name: tidy_run
 -- What was kept for one run's work.

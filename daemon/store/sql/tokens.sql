@@ -1,10 +1,10 @@
 -- name: load
 -- The token, while it is valid.
-SELECT value, generation, extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining_s
+SELECT value, generation, expires_at - clock_timestamp() AS remaining
 FROM stockrelay.token WHERE channel = $1 AND value IS NOT NULL AND expires_at > clock_timestamp();
 
 -- name: begin_refresh
--- One refresh at a time over all replicas: wins whoever finds nobody at it and no newer token.
+-- One refresh at a time over all replicas: a row where no other is under way and there is no newer token.
 INSERT INTO stockrelay.token AS t (channel, refresh_until) VALUES ($1, clock_timestamp() + $3::interval)
 ON CONFLICT (channel) DO UPDATE SET refresh_until = excluded.refresh_until
 WHERE (t.refresh_until IS NULL OR t.refresh_until <= clock_timestamp())
@@ -19,7 +19,7 @@ ON CONFLICT (channel) DO UPDATE SET
 RETURNING generation;
 
 -- name: fail_refresh
--- Nobody tries again before then.
+-- No replica tries again before then.
 UPDATE stockrelay.token SET refresh_until = clock_timestamp() + $2::interval WHERE channel = $1;
 
 -- name: invalidate

@@ -1,14 +1,13 @@
 -- Capture: what the ERP's triggers write, and the doorbell.
 
--- What every capture has to know, in one number. Its lowest bit: which slot of the change log takes the next row. The
--- number itself: until when (milliseconds since 1970) an intake is polling quickly, and nobody needs to ring; from 2^62 on
--- the doorbell is off. A sequence, because an expression can read one without a query; and it is written in place, where
--- a row would grow a chain of versions. Two who write it at once may undo each other: then a bell rings that need not, or
--- the slots change places the next time.
+-- What every capture has to know, in one number. Its lowest bit is the slot of the change log that takes the next row; the
+-- number says until when (milliseconds since 1970) an intake polls quickly and no capture rings; from 2^62 on the doorbell is
+-- off. A sequence, because an expression reads one without a query, and because it is written in place, where a row would
+-- grow a chain of versions. A lost update does no harm: a bell rings in vain, or the slots switch one rotation later.
 CREATE SEQUENCE stockrelay.capture_word MINVALUE 0 START 0;
 SELECT setval('stockrelay.capture_word', 0);
 
--- Nobody needs to ring for so many milliseconds (0: ring again), unless the doorbell is off.
+-- Has captures not ring for this many milliseconds (0: ring again), unless the doorbell is off.
 CREATE FUNCTION stockrelay.stay_awake(how_long_ms float8) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT setval('stockrelay.capture_word', w.word & 1 | CASE WHEN how_long_ms > 0 THEN
@@ -24,9 +23,8 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WHERE (w.word < 4611686018427387904) <> has_doorbell
 $$;
 
--- The change log, in two slots that take turns: one is written while the other is emptied by TRUNCATE.
--- `sku` NULL means that anything in a watched table may have changed; `relation` is the watched table, NULL where anything
--- in any of them may have changed; `backend` is the process of the session that wrote.
+-- The change log, in two slots: one is written while the other is emptied by TRUNCATE. `sku` NULL: anything in the watched
+-- table `relation` may have changed, or in any of them (NULL). `backend`: the process of the session that wrote.
 CREATE TABLE stockrelay.change_0 (
     xid       xid8        NOT NULL,
     at        timestamptz NOT NULL,
@@ -44,8 +42,8 @@ CREATE VIEW stockrelay.change AS
 
 -- The doorbell. A row in it rings at commit, and only in the transaction that wins the lock: a NOTIFY makes commits queue
 -- for each other. A full notification queue would fail the ERP's COMMIT, so the bell stays silent long before that.
--- `at` is -infinity where a comparison of everything is asked for; by its `xid` a reading finds that without the bell (see
--- `is_asked`). The index's condition calls no function: EXECUTE of one may have been revoked.
+-- `at` is -infinity where a comparison of everything is asked for; by its `xid` a reading finds that without the bell
+-- (`is_asked`). The index's condition calls no function, since EXECUTE of one may have been revoked.
 CREATE TABLE stockrelay.bell (at timestamptz NOT NULL, xid xid8) WITH (autovacuum_enabled = false);
 CREATE INDEX bell_asked ON stockrelay.bell (xid) WHERE xid IS NOT NULL;
 
@@ -66,23 +64,21 @@ BEGIN
     IF (pg_try_advisory_xact_lock(7830361, 1) OR NEW.at = '-infinity') AND pg_notification_queue_usage() < 0.5
        AND (NEW.at > '-infinity' OR pg_sequence_last_value('stockrelay.capture_word') < 4611686018427387904) THEN
         PERFORM pg_notify('stockrelay', CASE NEW.at WHEN '-infinity' THEN 'resync' ELSE '' END);
-        -- Whoever wakes looks again after this long, so what is captured meanwhile need not ring.
+        -- The intake that wakes reads again after this long, so captures need not ring until then.
         IF pg_sequence_last_value('stockrelay.capture_word') < extract(epoch FROM clock_timestamp()) * 1000 + 10 THEN
             PERFORM stockrelay.stay_awake(10);
         END IF;
     END IF;
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
-    -- The ERP's COMMIT would fail. Without the bell, the change is found by polling.
-    RETURN NULL;
+    RETURN NULL;  -- the ERP's COMMIT would fail; without the bell, polling finds the change
 END $$;
 CREATE CONSTRAINT TRIGGER stockrelay_ring AFTER INSERT ON stockrelay.bell
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stockrelay.ring();
 ALTER TABLE stockrelay.bell ENABLE ALWAYS TRIGGER stockrelay_ring;
 
--- Whether a row can be written to the bell: it is locked then, and the bell rings at commit. If not, what was captured is
--- found by polling. One who asks will do for all who are writing just now; if it does not commit soon, the others are found
--- by polling.
+-- Whether a row can be written to the bell; the bell is locked then, and silenced for others that write at this moment: one
+-- ring is enough. Where there is none, or it comes late, polling finds what was captured.
 CREATE FUNCTION stockrelay.try_bell() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -96,10 +92,10 @@ EXCEPTION WHEN OTHERS THEN
     RETURN false;
 END $$;
 
--- Says that anything may have changed: after a TRUNCATE, or when a capture could not say what. A slot that somebody has
--- locked, dropped or renamed is stepped over; if there is none, a comparison of everything is asked for at commit. What
--- could fail is tried in a block that writes nothing: one that writes would use up a subtransaction id. A trial does all but
--- writing: after a trial that raised nothing, nothing raises.
+-- Logs that anything may have changed: after a TRUNCATE, or when a capture could not say what. A slot that is locked, dropped
+-- or renamed is skipped; without any slot, the bell asks for a comparison of everything at commit. What can fail is tried in
+-- a block that writes nothing, because one that writes uses up a subtransaction id. A trial does everything but write: after
+-- one that raised nothing, the call itself raises nothing.
 CREATE FUNCTION stockrelay.capture_everything(is_trial boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -166,9 +162,8 @@ BEGIN
     END IF;
 END $$;
 
--- Does what a capture does, for no SKU: a row in the change log, and the bell at commit. The mark is known to
--- `take_changes`, which counts it as read and names it to nobody. Returns what became of the bell: asked; awake (an intake
--- polls quickly, nobody rings); off.
+-- Does what a capture does, for no SKU: a row in the change log, and the bell at commit. `take_changes` knows the mark, and
+-- never returns it. Returns what became of the bell: asked; awake (an intake polls quickly, so it does not ring); off.
 CREATE FUNCTION stockrelay.canary() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET lock_timeout = '1s' AS $$
 DECLARE

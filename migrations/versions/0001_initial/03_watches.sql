@@ -1,13 +1,12 @@
--- Which tables are watched, and the triggers on them.
-
--- Which tables are watched, as configured. `is_always`: the triggers also fire in replicated sessions. `sku_column` is NULL
--- where the SKU is an expression; `inputs` are the columns that it reads, `types` what they were when the triggers were made.
+-- The watched tables, as configured, and the triggers on them. `is_always`: they also fire in replicated sessions.
+-- `sku_column` is NULL where the SKU is an expression; `inputs` are the columns that it reads, `types` what they were when the
+-- triggers were made.
 CREATE TABLE stockrelay.watch (
     relation   oid         PRIMARY KEY,
     name       text        NOT NULL,
     sku        text        NOT NULL,
-    -- A fan-out: the query for the SKUs that a changed row stands for, over `changed`, which has the columns `keys`, defined
-    -- as in `changed`; the relations that the query reads. `sku` makes those columns of the row a text then.
+    -- Of a fan-out: the query for the SKUs of a changed row, the definition and names of the row's columns that it reads, and
+    -- the relations that it reads. `sku` makes those columns of the row a text then.
     skus       text,
     changed    text,
     keys       text[],
@@ -18,8 +17,8 @@ CREATE TABLE stockrelay.watch (
     inputs     name[]      NOT NULL DEFAULT '{}',
     types      oid[]       NOT NULL DEFAULT '{}',
     since      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- The SHA-256 of the texts of its functions as they were generated, for insert, update, delete and truncate: what stands
-    -- there later is compared with that. All other functions are compared with the program's own files.
+    -- The SHA-256 of the texts of its functions as they were generated (insert, update, delete, truncate), to find changes.
+    -- All other functions are compared with the program's own files.
     sources    text[]
 );
 
@@ -29,8 +28,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     inputs name[];
 BEGIN
-    -- The server itself knows what a view reads. The row as a whole has another name here than in check_watch: it is not to
-    -- be read, as that says nothing of columns.
+    -- The server knows what a view reads. The row as a whole, under the name it has in check_watch, can't be read here: that
+    -- would say nothing of columns.
     EXECUTE format('CREATE VIEW stockrelay.sku_probe AS SELECT (%s)::text AS sku FROM %s AS old_rows', sku, relation);
     SELECT array_agg(a.attname) INTO inputs
     FROM pg_rewrite AS r
@@ -42,8 +41,8 @@ BEGIN
     RETURN coalesce(inputs, '{}');
 END $$;
 
--- What a domain is made of, other types as they are. Of a type that is not the server's own (16384 and above) its owner says
--- how it becomes a text: that function would run with the rights of whoever casts. Casts of domains are those of the base.
+-- The base of a domain, other types as they are: a domain is cast as its base is. A type that is not the server's own (16384
+-- and above) becomes a text by a function of its owner, which would run with the caster's rights.
 CREATE FUNCTION stockrelay.base_type(type oid) RETURNS oid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE base (id, depth) AS (
@@ -59,9 +58,9 @@ $$;
 CREATE FUNCTION stockrelay.is_plain_type(type oid) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN type = ANY ('{16,18,19,20,21,23,25,26,1042,1043,1700,2950}'::oid[]);
 
--- What a watched table's trigger functions pin, beside the search path: the ERP's session may have set anything. Without
--- `jit = off`, a low jit_above_cost has each statement compiled; each setting more costs microseconds. How a value becomes a text depends on settings for other than
--- plain types; an expression may make a text of anything. The daemon's sessions have the same (store/database.py).
+-- What a watched table's trigger functions pin, beside the search path: the ERP's session may have set anything. A low
+-- jit_above_cost would have each statement compiled. How other than plain types become a text depends on the other settings,
+-- which the daemon's sessions have as well (store/pins.py). Each setting costs microseconds.
 CREATE FUNCTION stockrelay.capture_settings(relation regclass, sku_column name) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'SET jit = off' || CASE
@@ -76,18 +75,17 @@ $$;
 -- The source of one watched table's trigger function for one event (insert, update, delete, truncate). `sku_column` is
 -- the SKU's column, NULL where the SKU is an expression over several.
 --
--- It runs with the rights of our schema's owner, and who owns the table may do anything to it at any time: give a column
--- another type with a cast to text that does what he likes, make it a virtual one, rename or drop it. So a column is cast
--- while it is of the type that it had, or of a plain one; a type that is not the server's own (16384 and above) is written as
--- it is shown, which only the server's functions do. Of any other type, anything may have changed. An expression is computed
--- while all that it reads is of the server's types.
+-- It runs with the rights of our schema's owner, and the table's owner may change the table at any time: give a column another
+-- type, whose cast to text may run any code, make it virtual, rename or drop it. So a column is cast only while it has the
+-- type it had, or a plain one; a type that is not the server's own (16384 and above) is written as it is shown, which only the
+-- server's functions do. With any other type, anything may have changed. An expression is computed while all its inputs are
+-- of the server's types.
 --
--- Nothing may fail the ERP's statement. So everything is read, called and locked in a block whose failure makes the capture
--- say that anything may have changed; what is written after it is made of variables alone. The block itself writes nothing:
--- one that writes would use up a subtransaction id for each of the ERP's statements.
+-- Nothing may fail the ERP's statement. So everything is read, called and locked in a block whose failure logs that anything
+-- may have changed; what is written after it is made of variables alone. The block itself writes nothing, because one that
+-- writes uses up a subtransaction id for each of the ERP's statements.
 --
--- Each of the ERP's statements pays for every line of it, and PL/pgSQL prepares each expression anew in every transaction:
--- there are few.
+-- Every line costs each of the ERP's statements time, and PL/pgSQL prepares each expression anew in every transaction.
 CREATE FUNCTION stockrelay.capture_source(relation regclass, sku text, sku_column name, event text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $outer$
 DECLARE
@@ -106,7 +104,7 @@ BEGIN
         IF capture_skus = '{}' THEN
             RETURN NULL;
         END IF;
-        -- A lock is also had by who may UPDATE.
+        -- The right to UPDATE is enough for the lock.
         IF capture_word & 1 = 0 THEN
             LOCK TABLE stockrelay.change_0 IN ROW EXCLUSIVE MODE NOWAIT;
             capture_xid := CASE WHEN has_table_privilege('stockrelay.change_0'::regclass, 'INSERT') THEN pg_current_xact_id() END;
@@ -122,7 +120,7 @@ BEGIN
         capture_xid := NULL;
     END;
     IF capture_xid IS NULL OR capture_skus[2] IS NOT NULL OR capture_rings THEN
-        -- So many SKUs are not read one by one (MANY in store/intake.py): they are not named.
+        -- More SKUs than this are not read one by one (MANY in store/intake.py), so they are not named.
         IF capture_xid IS NULL OR capture_skus[5001] IS NOT NULL THEN@everything@
         ELSIF capture_word & 1 = 0 THEN
             INSERT INTO stockrelay.change_0 (xid, at, relation, backend, sku)
@@ -150,7 +148,7 @@ END $source$;
                 RETURN NULL;
             END;
             PERFORM stockrelay.capture_everything(is_trial => false);$everything$;
-    -- An UPDATE that changes the SKU itself changes two. That is rare: as a rule the old rows have the same, in the same order.
+    -- An UPDATE that changes the SKU itself changes two. As a rule the old rows have the same SKUs in the same order.
     read_both CONSTANT text := $read$
         SELECT @new@, @old@, pg_sequence_last_value('stockrelay.capture_word'), clock_timestamp(), pg_backend_pid()
         INTO capture_skus, capture_old, capture_word, capture_at, capture_backend;
@@ -200,8 +198,8 @@ BEGIN
     RETURN replace(replace(body, '@relation@', relation::oid::text), '@sku@', sku);
 END $outer$;
 
--- What is captured for a fan-out, a watch whose query `skus` says which SKUs a changed row (`changed` in it) stands for: the
--- columns that the query reads, as JSON, under a mark (see `take_changes`). The intake runs the query, never the ERP's
+-- What is captured for a fan-out, a watch whose query `skus` finds the SKUs that a changed row (`changed` in it) stands for:
+-- the columns that the query reads, as JSON, after a mark (`take_changes`). The intake runs the query, never the ERP's
 -- transaction. Raises what is wrong with the query.
 CREATE FUNCTION stockrelay.fan_out(
     relation regclass, name text, skus text, OUT sku text, OUT changed text, OUT keys text[], OUT reads oid[]
@@ -320,9 +318,9 @@ BEGIN
     RETURN column_name;
 END $$;
 
--- Sets the triggers of one relation; says whether they also fire in replicated sessions (ENABLE ALWAYS wants the
--- table's owner, CREATE TRIGGER only the TRIGGER privilege). What is right already is not touched, and who has the table
--- locked is not waited for: the ERP's writers would queue behind us.
+-- Sets the triggers of one relation; returns whether they also fire in replicated sessions (ENABLE ALWAYS wants the
+-- table's owner, CREATE TRIGGER only the TRIGGER privilege). Correct triggers are not touched, and a locked table is not
+-- waited for: the ERP's writers would queue behind us.
 CREATE FUNCTION stockrelay.set_triggers(relation regclass, function text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
 DECLARE
@@ -458,8 +456,8 @@ $$;
 
 -- Makes the triggers what the configuration says: `watches` is [{"table": ..., "sku": ...}, ...], spelled as in SQL.
 -- Idempotent; tables that are no longer watched lose their triggers. Returns what is watched now.
--- The tables' names are looked up on the caller's search path, and nothing else is: whoever may create things in a schema
--- of that path would have them called with the rights of the owner.
+-- Only the tables' names are looked up on the caller's search path: a function that somebody has put into a schema of that
+-- path would be called with the owner's rights.
 CREATE FUNCTION stockrelay.set_watches(watches jsonb) RETURNS SETOF stockrelay.watch
 LANGUAGE sql AS $$
     SELECT p.relation FROM stockrelay.put_watches((

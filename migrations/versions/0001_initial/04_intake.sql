@@ -12,10 +12,9 @@ CREATE TABLE stockrelay.intake (
 );
 
 -- How far each channel has read the change log. `read_until` is the snapshot of its last reading: what is visible now and
--- was not visible then is new. `resynced_at` is when its whole listing was compared last; NULL: that is still to be done.
--- `seen_at`: a channel that nobody has read for an hour is not configured any more, and its row goes (see `rotate`); should
--- it come back, it begins with a comparison of everything. `refused`: how many SKUs of the listing the ledger can't hold, as
--- of the last comparison that could count them.
+-- was not visible then is new. `resynced_at` is when its whole listing was compared last; NULL: that is still due. `seen_at`:
+-- the row of a channel that has not read for an hour is deleted (see `rotate`); should the channel come back, it compares
+-- everything first. `refused`: SKUs of the listing that the ledger can't hold, as counted by the last comparison that could.
 CREATE TABLE stockrelay.read_position (
     channel      text        PRIMARY KEY,
     read_until   pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
@@ -34,9 +33,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 INSERT INTO stockrelay.intake (system_identifier, database_oid, timeline) SELECT * FROM stockrelay.identity();
 
--- Whether a row of the change log is new to a reader that read until `then_snapshot`: its transaction was running
--- then, or began later. (What the reader's own snapshot does not show, it does not see.) A row that is visible although this
--- server has not completed its transaction was written on another server, and came here by a restore: it is never new.
+-- The rows of the change log that are new to a reader that read until `then_snapshot`: their transactions were running then,
+-- or began later. A row that is visible although this server has not completed its transaction was written on another server
+-- and came here by a restore: it is never new.
 CREATE FUNCTION stockrelay.unread(then_snapshot pg_snapshot)
 RETURNS TABLE (at timestamptz, sku text, xid xid8, backend integer, relation oid)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -55,7 +54,7 @@ BEGIN
 END $$;
 
 -- Whether a capture that could lock no slot has asked for a comparison of everything since `then_snapshot`. Its transaction
--- may not have rung: it was prepared, the doorbell is off, or the notification queue was more than half full.
+-- does not ring if it was prepared, the doorbell is off, or the notification queue is half full.
 CREATE FUNCTION stockrelay.is_asked(then_snapshot pg_snapshot) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
@@ -65,11 +64,10 @@ EXCEPTION WHEN undefined_table THEN
     RETURN false;  -- the doorbell's table was dropped: changes are read without it
 END $$;
 
--- Reads what is new to a channel and remembers how far; at most `max_skus` SKUs are named, beyond that `is_everything` is
--- true, as it is after a TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position
--- (see `begin_reading` in store/sql/intake.sql). The commit need not be durable: what the caller marks in the same
--- transaction would be lost with it, and be read again. Canaries count as read and are named to nobody. `read_from`:
--- how far it had been read before.
+-- Reads what is new to a channel and remembers how far; beyond `max_skus` SKUs, `is_everything` is true, as it is after a
+-- TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position (`begin_reading` in
+-- store/sql/intake.sql). The commit need not be durable: what the caller marks in the same transaction would be lost with it,
+-- and be read again. Canaries are never returned. `read_from`: how far it had been read before.
 CREATE FUNCTION stockrelay.take_changes(
     channel text, max_skus integer,
     OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[],
@@ -85,7 +83,7 @@ BEGIN
         RAISE EXCEPTION 'take_changes wants READ COMMITTED: what is read here is newer than the lock';
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- Locked in a statement of its own: the reading below then has a snapshot that is newer than the last reader's.
+    -- Locked in a statement of its own, so that the reading below has a newer snapshot than the last reader.
     SELECT p.* INTO reader FROM stockrelay.read_position AS p WHERE p.channel = take_changes.channel FOR UPDATE;
     is_known := FOUND;
     changes := 0;
@@ -94,15 +92,15 @@ BEGIN
         RETURN;
     END IF;
     IF pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(reader.read_until) THEN
-        -- Transaction ids ran backwards: another server's history. Nothing stored says what is new.
+        -- Transaction ids ran backwards: this is another server's history, and nothing says what is new.
         is_everything := true;
         UPDATE stockrelay.read_position AS p SET read_until = pg_current_snapshot(), seen_at = clock_timestamp()
         WHERE p.channel = take_changes.channel;
         RETURN;
     END IF;
     read_from := reader.read_until;
-    -- A SKU may be spelled as a canary or a fan-out is. A canary was written for no table, a fan-out for a table with such a
-    -- watch; or that watch is another one now, and everything is compared.
+    -- A SKU may be spelled like a canary or a fan-out. A canary has no table; the table of a fan-out has such a watch, or had
+    -- one: then everything is compared.
     WITH fresh AS MATERIALIZED (
         SELECT u.at, u.sku, u.relation, coalesce(u.sku = mark AND u.relation IS NULL, false) AS is_canary,
                starts_with(u.sku, E'\x02') AND NOT EXISTS (
@@ -137,9 +135,9 @@ BEGIN
     END IF;
 END $$;
 
--- One step of the change log's rotation. A slot is emptied only when it has not been written for `min_age`, when
--- nobody has it locked (an uncommitted row holds a lock, and so does a reading under way) and when every channel has read
--- all of it (see `unread`). A switch that lies ahead of this server's clock was made by another clock, and delays nothing.
+-- One step of the change log's rotation. A slot is emptied when it has not been written for `min_age`, is not locked (an
+-- uncommitted row and a reading under way hold locks) and every channel has read all of it. A switch that lies ahead of this
+-- server's clock was made by another clock, and delays nothing.
 CREATE FUNCTION stockrelay.rotate(min_age interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -185,7 +183,7 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 'locked';
     END;
-    -- A position that is being read is not deleted; it is read by somebody.
+    -- A position that a reader has locked is in use, and stays.
     DELETE FROM stockrelay.read_position AS p USING (
         SELECT o.channel FROM stockrelay.read_position AS o WHERE o.seen_at < clock_timestamp() - interval '1 hour'
         FOR UPDATE SKIP LOCKED) AS old

@@ -1,7 +1,6 @@
 -- Running the operator's listing, as a whole, for some SKUs, or around rows that fail.
 
--- A listing's quantity, exactly: the server's own cast of a `real` keeps six digits. Of another type than these it is what
--- that casts to.
+-- A listing's quantity, exactly: the server's own cast of a `real` keeps six digits.
 CREATE FUNCTION stockrelay.as_numeric(quantity real) RETURNS numeric LANGUAGE sql IMMUTABLE
 RETURN quantity::double precision::numeric;
 CREATE FUNCTION stockrelay.as_numeric(quantity double precision) RETURNS numeric LANGUAGE sql IMMUTABLE
@@ -20,15 +19,14 @@ CREATE TYPE stockrelay.listed_row AS (
     sku text, rows integer, identifiers text[], number numeric, quantity integer, fault text
 );
 
--- Run a listing, or any query of the operator's, for some SKUs or as a whole. Its tables are locked when it is run, not
--- already when the statement around it is prepared: a client that stands still between the two would keep them locked for
--- as long as it stands. They are unlocked when it has run: the block ends with an error, so its locks are given back, and
--- what it has returned stays. A TRUNCATE in the ERP waits for this reading alone, not for what the statement around it
--- writes. (`concat` copies a value that may be stored in another place, which a TRUNCATE empties.)
--- VOLATILE: the snapshot is taken when the tables are locked. In the snapshot of the statement around it, a table that was
--- emptied and filled again while the lock was waited for is empty.
--- `query` has a row's columns without `fault`. The caller's rights and search_path apply. The whole listing and the fan-outs
--- have functions of their own below: the planner takes how many rows to expect from the function.
+-- Runs a listing for some SKUs. Its tables are locked only while it runs: not already when the statement around it is
+-- prepared, after which a stalled client would keep them locked, and no longer than it runs. For the block ends with an
+-- error, which gives its locks back, while the rows it has returned stay. So a TRUNCATE in the ERP waits for this reading
+-- alone, not for what the statement around it writes. (`concat` copies a value out of storage that a TRUNCATE empties.)
+-- VOLATILE: the snapshot is taken when the tables are locked. In an older one, a table that was emptied and filled again
+-- while the lock was waited for is empty.
+-- `query` has a row's columns without `fault`. The caller's rights and search_path apply. The whole listing has a function
+-- of its own, since the planner takes the number of rows from the function.
 CREATE FUNCTION stockrelay.listed(query text, wanted text[]) RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql VOLATILE ROWS 100 AS $$
 DECLARE
@@ -60,7 +58,7 @@ EXCEPTION WHEN SQLSTATE 'SR002' THEN
     END IF;
 END $$;
 
--- The same for a query that gives SKUs: of a fan-out, those that changed rows stand for, `most` at most.
+-- The same for a query that gives SKUs, such as those of a fan-out's changed rows; `most` at most.
 CREATE FUNCTION stockrelay.resolved(query text, changed jsonb, most integer) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE ROWS 100 AS $$
 DECLARE
@@ -75,8 +73,8 @@ EXCEPTION WHEN SQLSTATE 'SR002' THEN
     END IF;
 END $$;
 
--- SKUs to read a listing by that can't even name its own: those of the ledger and of the watched tables.
--- An SKU expression is the operator's, and is looked up on his `path`.
+-- The SKUs of the ledger and of the watched tables: for a listing that fails even when asked for its SKUs alone. The
+-- operator's SKU expressions are looked up on his `path`.
 CREATE FUNCTION stockrelay.known_skus(channel text, path text) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -93,7 +91,7 @@ BEGIN
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             known := known || named;
         EXCEPTION WHEN OTHERS THEN
-            NULL;  -- not ours to read, or gone
+            NULL;  -- we may not read it, or it is gone
         END;
     END LOOP;
     RETURN known;
@@ -104,13 +102,13 @@ END $$;
 CREATE FUNCTION stockrelay.is_class_of_server(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN left(state, 2) = ANY ('{08,25,26,28,40,42,53,55,57,58,XX}');
 
--- Whether a row of a listing may have raised an error: any that a RAISE in the ERP's function made, and of the server's
--- classes those that are no cancelling, lock timeout or lost connection. As in daemon/store/row_errors.py.
+-- Whether a row of a listing may have raised an error: any RAISE in a function of the ERP's, and of the server's classes
+-- those other than cancelling, lock timeouts and lost connections. As in daemon/store/driver_errors.py.
 CREATE FUNCTION stockrelay.may_be_of_a_row(state text, origin text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN NOT stockrelay.is_class_of_server(state) OR left(state, 2) IN ('40', '42', '53')
        OR (split_part(origin, E'\n', 1) LIKE '%RAISE' AND strpos(split_part(origin, E'\n', 1), 'stockrelay.') = 0);
 
--- Whether a SKU other than these can be read: then the server works, the query and the rights too.
+-- Whether a SKU other than these can be read, which shows that server, query and rights are right.
 CREATE FUNCTION stockrelay.is_another_readable(channel text, portion_query text, but text[], path text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -128,7 +126,7 @@ BEGIN
                 RETURN true;
             END IF;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
-            NULL;  -- it is no witness
+            NULL;  -- it shows nothing
         END;
     END LOOP;
     RETURN false;
@@ -137,9 +135,9 @@ END $$;
 -- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
 -- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. The listing runs with the
 -- caller's rights and on the caller's `path`, all else on the server's own. Each portion has its own locks and snapshot.
--- The cost is bounded: after a thousand failures or ten seconds of them, what fails is given out as not read; a claim, which
--- reads few, finds out. A listing that fails whatever SKU is asked for raises its error. So does one of which no SKU can be
--- read, if the error may be the server's or the query's: a missing right, say.
+-- After a thousand failures or ten seconds of them, portions that fail are returned as not read: claims, which read few SKUs,
+-- find out. A listing that fails for every SKU raises its error, and so does one of which no SKU can be read, if the error
+-- may be the server's or the query's, such as a missing right.
 CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text)
 RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -175,7 +173,7 @@ BEGIN
             names := stockrelay.known_skus(channel, path);
         END;
     END IF;
-    -- Few portions, as each may read a whole table.
+    -- Few portions, since each may read a whole table.
     largest := greatest(1000, cardinality(names) / 32);
     size := largest;
     FOR portion IN
@@ -200,7 +198,7 @@ BEGIN
             EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
                 GET STACKED DIAGNOSTICS origin = PG_EXCEPTION_CONTEXT;
                 IF NOT stockrelay.may_be_of_a_row(SQLSTATE, origin)
-                   -- A function that repeats an error in its own words may have waited for a lock.
+                   -- A function that raises an error anew may have waited for a lock.
                    OR (SQLSTATE = '55P03' AND clock_timestamp() - began > '400 ms') THEN
                     RAISE;
                 END IF;
@@ -235,7 +233,7 @@ BEGIN
     END LOOP;
     IF first_doubt IS NOT NULL AND NOT is_any_read
        AND NOT stockrelay.is_another_readable(channel, portion_query, names, path) THEN
-        -- With a code of our own: the daemon would take the first one's for an outage of the server.
+        -- With a code of our own: the daemon would take the original for an outage of the server.
         RAISE SQLSTATE 'SR003' USING MESSAGE = first_doubt;
     END IF;
 END $$;

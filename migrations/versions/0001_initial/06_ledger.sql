@@ -6,11 +6,10 @@ CREATE SEQUENCE stockrelay.attempt_id AS bigint;
 CREATE TABLE stockrelay.ledger (
     channel              text        NOT NULL,
     sku                  text        NOT NULL,
-    -- Which of the channel's sixteen slots it belongs to (see `lease`): computed when the row is inserted, and never changed.
-    -- Another server may hash differently; that does no harm, as only this column says where a SKU belongs.
+    -- The channel's slot (see `lease`) that it belongs to, computed when the row is inserted. Another server may hash
+    -- differently, which does no harm: only this column says where a SKU belongs.
     slot                 smallint    NOT NULL GENERATED ALWAYS AS ((hashtextextended(sku, 0) & 15)::smallint) STORED,
-    -- What the ERP wants. `listed_*` is the listing when the row was marked last; `listed_rows` is 0 for a SKU that
-    -- has left the listing and more than 1 for one that is in it twice.
+    -- What the ERP wants. `listed_*`: the listing as it was marked last; `listed_rows` is 0 for a SKU that has left it.
     want_seq             bigint      NOT NULL,
     listed_rows          integer     NOT NULL,
     listed_identifiers   text[],
@@ -32,26 +31,24 @@ CREATE TABLE stockrelay.ledger (
     attempt_quantity     integer,
     attempt_at           timestamptz,
     attempt_settles      boolean,
-    -- In doubt: an attempt ended unknown at `doubt_at`; it can land until `doubt_until`. Only the acknowledgement of a
-    -- push that was claimed after `doubt_until` clears it.
+    -- In doubt: an attempt ended unknown at `doubt_at` and may land until `doubt_until`. Only the acknowledgement of an
+    -- attempt that was claimed after `doubt_until` clears it.
     doubt_at             timestamptz,
     doubt_until          timestamptz,
     failures             integer     NOT NULL DEFAULT 0,
     retry_at             timestamptz,
     parked_reason        text,
     parked_at            timestamptz,
-    -- When an operator discarded a parked SKU. It holds for that parking only: parked again later, it is reported again.
+    -- When an operator discarded a parked SKU; parked again later, it is reported again.
     discarded_at         timestamptz,
-    -- From when on it may be sent for a sync; NULL: it is not queued for one. It waits behind all that is due, and is sent
-    -- whatever was acknowledged. The usual attempt of a row that is due answers the sync, too. While an attempt is open, it
-    -- is set only if the attempt is the sync's.
+    -- From when on it may be sent for a sync (NULL: not queued for one), behind all that is due and whatever was acknowledged.
+    -- An attempt of a row that is due answers the sync, too. While an attempt is open, this is set only if it is the sync's.
     sync_at              timestamptz,
-    -- For the guard: since when its number is known to be zero (NULL while the marketplace was last sent more, or nothing),
-    -- and since when its number is held.
+    -- For the guard: since when its number is known to be zero (NULL: something else, or nothing, was sent last) or is held.
     zero_at              timestamptz,
     held_at              timestamptz,
-    -- The first four, by name, of the other listed SKUs with the same identifiers; NULL: there are none. `duplicates` is the
-    -- channel's setting of that name at the time they were noted.
+    -- The first four, by name, of the other listed SKUs with the same identifiers; NULL: none. `duplicates`: the channel's
+    -- setting when they were noted.
     twins                text[],
     duplicates           text        CHECK (duplicates IN ('park', 'sum')),
     PRIMARY KEY (channel, sku),
@@ -68,8 +65,8 @@ CREATE INDEX ledger_sync ON stockrelay.ledger (channel, slot, sync_at) WHERE syn
 -- By a hash, as identifiers may be longer than an index takes.
 CREATE INDEX ledger_identifiers ON stockrelay.ledger (channel, hash_array_extended(listed_identifiers, 0)) WHERE listed_rows > 0;
 
--- The debounce: when a row is due that changes now. Each change defers it by `quiet`, but not beyond `max_wait` after the
--- first change that has not been sent.
+-- The debounce: when a row that changes now is due. Each change defers it to `quiet` after it, but not beyond `max_wait`
+-- after the first change that has not been sent.
 CREATE FUNCTION stockrelay.debounced(first_dirty_at timestamptz, now timestamptz, quiet interval, max_wait interval)
 RETURNS timestamptz LANGUAGE sql STABLE
 RETURN least(now + quiet, first_dirty_at + max_wait);
@@ -82,11 +79,10 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END;
 
--- The due rows of these slots that nobody is sending: urgent ones first, then up to `most_patient` others, each kind in the
--- order in which it became due. Each slot has its own part of the index, and the sixteen parts are merged as they are read:
--- no further than wanted, whatever the statistics of a new or quickly growing table say, and nothing of other slots. Any
--- other plan reads the whole backlog for every claim. Nothing is locked; `version` changes with every write of the row (what
--- is STABLE reads the caller's snapshot).
+-- The due rows of these slots without an attempt: urgent ones first, then up to `most_patient` others, each kind in the order
+-- in which it became due. Each slot has its own part of the index, and the sixteen parts are merged as they are read: nothing
+-- of other slots, and no further than wanted, whatever the statistics of a new or quickly growing table say. Any other plan
+-- reads the whole backlog for every claim. Nothing is locked; `version` changes with every write of the row.
 CREATE FUNCTION stockrelay.due(channel text, slots smallint[], most integer, most_patient integer)
 RETURNS TABLE (version xid, entry stockrelay.ledger)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -165,11 +161,11 @@ CREATE FUNCTION stockrelay.is_named_alike(d stockrelay.ledger, wanted stockrelay
 RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN (d.listed_rows > 0) = (wanted.listed_rows > 0) AND d.listed_identifiers IS NOT DISTINCT FROM wanted.listed_identifiers;
 
--- Notes which listed SKUs of a channel have the same identifiers: they are each other's twins. `names` are the identifiers to
--- look at, a JSON array of arrays; NULL: all of the channel's. A row whose twins have changed becomes due and is no longer
--- parked: its claim decides again. A row that has its identifiers for itself again is sent whatever was acknowledged, because
--- another SKU may have been sent under them since. Identifiers with a missing part are not compared. Returns how many rows it
--- changed. Named identifiers are looked up one by one, whatever the statistics of a new table say.
+-- Notes which listed SKUs of a channel have the same identifiers, its twins. `names` are the identifiers to look at, a JSON
+-- array of arrays; NULL: all of the channel's. Those with a missing part are not compared. A row whose twins have changed
+-- becomes due and is no longer parked: its claim decides again. A row that has its identifiers for itself again is sent
+-- whatever was acknowledged, because another SKU may have been sent under them since. Returns how many rows it changed. Named
+-- identifiers are looked up one by one, whatever the statistics of a new table say.
 CREATE FUNCTION stockrelay.note_twins(channel text, names jsonb, duplicates text, quiet interval) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 SET enable_seqscan = on SET enable_hashjoin = on SET enable_mergejoin = on

@@ -19,14 +19,13 @@ CREATE TABLE stockrelay.attempt (
 CREATE INDEX attempt_sku ON stockrelay.attempt (channel, sku, at);
 CREATE TABLE stockrelay.attempt_rest PARTITION OF stockrelay.attempt DEFAULT;
 
--- Old rows are deleted from it, which a publication of all tables refuses of a table without a replica identity. Tables with
--- a primary key have one; from the others nothing is deleted.
+-- Rows are deleted from it, which a publication of all tables refuses without a replica identity (or a primary key).
 ALTER TABLE stockrelay.attempt_rest REPLICA IDENTITY FULL;
 
--- The attempt log's proof. A call of log_attempts appends a batch; the batches of one chain and day (UTC, of the
--- attempts) are each hashed together with the one before. A chain is named after the channel and the lowest slot that the
--- writing process owns. Whoever changes the log later breaks the chain, or has
--- to rewrite it from there on to its head; and heads are logged every day, where the database's owner cannot reach.
+-- The attempt log's proof. Each call of log_attempts appends a batch, hashed together with the batch before it in its chain
+-- and day (UTC, of the attempts). A chain is named after the channel and the lowest slot of the writing process. A change of
+-- the log breaks the chain, unless the chain is rewritten to its head; and heads are logged every day, out of the reach of
+-- the database's owner.
 CREATE TABLE stockrelay.attempt_chain (
     day         date   NOT NULL,
     chain       text   NOT NULL,
@@ -68,8 +67,8 @@ RETURN sha256(previous || convert_to(ROW(
     day - date '2000-01-01', chain, number, extract(epoch FROM logged_at), logged_by, attempts)::text, getdatabaseencoding())
     || digests);
 
--- Appends attempts to the log: the only way to write there, so that nobody but the log's owner can change what stands in
--- it, and each row is stamped with the server's time and the session's user. Returns how many rows it wrote.
+-- Appends attempts to the log, and is the only way to: none but the log's owner can change its rows, and each batch is
+-- stamped with the server's time and the session's user. Returns how many rows it wrote.
 CREATE FUNCTION stockrelay.log_attempts(chain text, entries stockrelay.attempt[]) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -102,16 +101,15 @@ BEGIN
     RETURN coalesce(cardinality(entries), 0);
 END $$;
 
--- Locks of our own, by a row each: an advisory lock could be taken by everybody who may connect.
+-- Locks of our own, a row each: an advisory lock could be taken by any role that may connect.
 CREATE TABLE stockrelay.mutex (
     name  text PRIMARY KEY
 );
 INSERT INTO stockrelay.mutex (name) VALUES ('attempt_log'), ('notices');
 
--- Makes the partitions of today and the next days, and drops those older than `keep`, which is a week at least: who may
--- only call this cannot empty the log. Returns how many it dropped.
--- A partition that can't be had now (somebody reads the log: making one locks all of it, and outcomes would queue behind
--- us) is made the next time; until then `attempt_rest` takes the rows.
+-- Makes the partitions of today and the next days, and drops those older than `keep`, but none of the last week: the right
+-- to call this is no right to empty the log. Returns how many it dropped. Making one locks the whole log, and outcomes would
+-- queue behind us: while others have it locked, `attempt_rest` takes the rows until the next call.
 CREATE FUNCTION stockrelay.roll_attempts(days_ahead integer, keep interval) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -122,7 +120,7 @@ DECLARE
     partition text;
     dropped integer := 0;
 BEGIN
-    -- One at a time: another replica is doing the same, and is done at once.
+    -- One replica at a time.
     PERFORM FROM stockrelay.mutex AS m WHERE m.name = 'attempt_log' FOR UPDATE;
     FOR day IN SELECT today + n FROM generate_series(0, least(days_ahead, 31)) AS n LOOP
         partition := 'attempt_' || to_char(day, 'YYYYMMDD');
@@ -132,7 +130,7 @@ BEGIN
                                partition, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
             EXCEPTION
                 WHEN lock_not_available THEN RETURN dropped;
-                WHEN check_violation THEN NULL;  -- `attempt_rest` has rows of that day already: it keeps the day
+                WHEN check_violation THEN NULL;  -- `attempt_rest` has rows of that day, and keeps it
             END;
         END IF;
     END LOOP;

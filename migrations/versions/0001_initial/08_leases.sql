@@ -1,6 +1,6 @@
--- Who serves which part of a channel, what is wrong with a channel, and access tokens.
+-- Leases of slots, trouble with channels, pauses, and access tokens.
 
--- Who owns a slot, a sixteenth of a channel's SKUs. One holder at a time; the epoch rises with each.
+-- The owner of a slot, a sixteenth of a channel's SKUs. One holder at a time; the epoch rises with each.
 CREATE TABLE stockrelay.lease (
     channel   text        NOT NULL,
     slot      smallint    NOT NULL CHECK (slot BETWEEN 0 AND 15),
@@ -13,8 +13,8 @@ CREATE TABLE stockrelay.lease (
     UNIQUE (channel, slot, epoch)
 ) WITH (fillfactor = 50);
 
--- The replicas that are alive, and what they serve: slots are shared among them.
--- `sections`: a fingerprint of each section of its configuration; NULL: it has not said it yet.
+-- The replicas that are alive, and the channels that they serve: slots are shared among them. `sections`: a fingerprint of
+-- each section of its configuration; NULL: not published yet.
 CREATE TABLE stockrelay.replica (
     holder    text        PRIMARY KEY,
     channels  text[]      NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE stockrelay.channel_state (
     troubled_since timestamptz
 );
 
--- What is wrong with a channel in which process: it may be the only one that the marketplace does not let in.
+-- What is wrong with a channel in which process: the marketplace may refuse one process alone.
 CREATE TABLE stockrelay.holder_trouble (
     channel   text        NOT NULL,
     holder    text        NOT NULL,
@@ -53,14 +53,14 @@ CREATE TABLE stockrelay.token (
     refresh_until  timestamptz
 );
 
--- Keeps what is wrong with a channel in one process (NULL: nothing is), and so what is wrong with the channel: the oldest
--- trouble of its processes. What processes had to say that own no slot of it any more is dropped.
+-- Keeps what is wrong with a channel in one process (NULL: nothing), and so what is wrong with the channel: the oldest trouble
+-- of its processes. The trouble of a process that owns no slot of it any more is dropped.
 CREATE FUNCTION stockrelay.set_trouble(channel text, holder text, trouble text, reason text, advice text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     worst stockrelay.holder_trouble;
 BEGIN
-    -- One at a time: each looks at all of the channel's processes.
+    -- One at a time, since each reads the trouble of all of the channel's processes.
     INSERT INTO stockrelay.channel_state AS c (channel) VALUES (set_trouble.channel)
     ON CONFLICT ON CONSTRAINT channel_state_pkey DO UPDATE SET channel = excluded.channel;
     DELETE FROM stockrelay.holder_trouble AS t WHERE t.channel = set_trouble.channel
@@ -82,7 +82,7 @@ BEGIN
     WHERE c.channel = set_trouble.channel;
 END $$;
 
--- A row for each channel that is paused: nothing is claimed for it, by any replica, until the row is gone.
+-- The channels that are paused: no replica claims anything for them.
 CREATE TABLE stockrelay.pause (
     channel    text        PRIMARY KEY,
     paused_at  timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -1,4 +1,4 @@
--- Numbers that are too wrong at once to be sent before a person or the data says so.
+-- Numbers that have become wrong in bulk: held until a person releases them or the data recovers.
 
 -- Numbers that have fallen to zero or moved far of late, also those that were sent since or whose SKU is forgotten. Rows
 -- older than the longest window mean nothing.
@@ -7,13 +7,13 @@ CREATE TABLE stockrelay.anomaly (
     sku       text        NOT NULL,
     at        timestamptz NOT NULL,
     -- gone: it left the listing; zero: it fell to 0; new: it was never sent, and is 0; moved: it is far from the last
-    -- number; risen: the last number was 0. Goods that come in do that every day, so risen ones never cause a hold: they
-    -- are held with the bulk they belong to.
+    -- number; risen: the last number was 0. Numbers rise every day with goods that come in, so risen ones are held only with
+    -- a bulk they belong to.
     kind      text        NOT NULL CHECK (kind IN ('gone', 'zero', 'new', 'moved', 'risen')),
     -- The number that was sent last, if it is known.
     was       integer,
-    -- Who wrote it: the ERP's transaction, session and table; without a session, the comparison that found it. No
-    -- transaction: a claim found it.
+    -- The ERP's transaction, session and table that wrote it; without a session, the transaction of the comparison that found
+    -- it; without a transaction, a claim found it.
     xid       xid8,
     backend   integer,
     relation  oid,
@@ -21,11 +21,10 @@ CREATE TABLE stockrelay.anomaly (
 ) WITH (fillfactor = 80);
 CREATE INDEX anomaly_at ON stockrelay.anomaly (channel, at);
 
--- One channel's guard. Until `filled_at` nothing is sent: the channel's first filling has not been found good, nor
--- released. Numbers are held since `held_since`; what was first known after `held_from` is counted against the hold, and
--- `held_to` is when it grew last. The numbers beside it are those of that moment. Until `pass_until` a release is valid:
--- the rest of the same import does not ask again, and what came before it is never counted again. `on_sale` and `listed`
--- are counted every so often.
+-- One channel's guard. Until `filled_at` nothing is sent: the channel's first filling has been neither found good nor
+-- released. Numbers are held since `held_since`; anomalies after `held_from` belong to the hold, and `held_to` is when it grew
+-- last, with the counts of that moment. Until `pass_until` a release is valid: the rest of the same import passes, and what
+-- came before is never counted again. `on_sale` and `listed` are counted every minute.
 CREATE TABLE stockrelay.guard (
     channel         text        PRIMARY KEY,
     filled_at       timestamptz,
@@ -37,7 +36,7 @@ CREATE TABLE stockrelay.guard (
     gone            bigint,
     moved           bigint,
     risen           bigint,
-    -- So many would not have been held, of so many.
+    -- How many would not have been held (`most`), of how many on sale (`skus`).
     most            bigint,
     skus            bigint,
     rows_before     bigint,
@@ -47,10 +46,10 @@ CREATE TABLE stockrelay.guard (
     released_at     timestamptz,
     released_by     text        CHECK (released_by IN ('command', 'recovery')),
     released        bigint,
-    is_told         boolean     NOT NULL DEFAULT true,
+    is_release_logged         boolean     NOT NULL DEFAULT true,
     on_sale         bigint,
     listed          bigint,
-    -- Too much has fallen in the longer window: a slow drip, below the limit at each moment.
+    -- Too much has fallen in the longer window, though never too much at once.
     is_dripping     boolean     NOT NULL DEFAULT false,
     counted_at      timestamptz,
     CHECK ((held_since IS NULL) = (held_from IS NULL) AND (held_since IS NULL) = (held_to IS NULL))
@@ -60,12 +59,12 @@ CREATE TABLE stockrelay.guard (
 CREATE FUNCTION stockrelay.is_zero(rows integer, quantity integer) RETURNS boolean
 LANGUAGE sql IMMUTABLE RETURN rows = 0 OR (rows = 1 AND coalesce(quantity = 0, false));
 
--- Whether a zero would be news: the marketplace was last sent more, or nothing, and no zero of it is known yet.
+-- Whether a zero would be new: more, or nothing, was sent last, and no zero of it is known yet.
 CREATE FUNCTION stockrelay.falls(d stockrelay.ledger) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN d.zero_at IS NULL AND (d.identifiers IS NULL OR coalesce(d.acked_quantity, 1) > 0 OR coalesce(d.attempt_quantity, 0) > 0);
 
--- Whether a number is at least `factor` times the other, or that part of it. Zeroes are no such moves.
+-- Whether one number is at least `factor` times the other. Zeroes are no such moves.
 CREATE FUNCTION stockrelay.is_far(before integer, after integer, factor float8) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN coalesce(before > 0 AND after > 0 AND (after >= factor * before OR before >= factor * after), false);
@@ -83,8 +82,8 @@ RETURN coalesce(rows = 1 AND d.identifiers <> identifiers AND greatest(d.acked_q
 CREATE FUNCTION stockrelay.last_sent(d stockrelay.ledger) RETURNS integer
 LANGUAGE sql IMMUTABLE RETURN coalesce(d.attempt_quantity, d.acked_quantity);
 
--- Whether a held row stays held with this number: it is held for being zero, for being far from what was sent last, for
--- being above a zero that was sent last, or for having other identifiers.
+-- Whether a held row stays held with this number: because it is zero, far from what was sent last, above a zero that was sent
+-- last, or under other identifiers.
 CREATE FUNCTION stockrelay.stays_held(d stockrelay.ledger, rows integer, quantity integer, identifiers text[], factor float8)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE
@@ -95,7 +94,7 @@ RETURN d.held_at IS NOT NULL
                           OR stockrelay.is_risen(stockrelay.last_sent(d), quantity)
                           OR stockrelay.is_renamed(d, rows, identifiers)) END;
 
--- A channel's guard, locked until the end of the transaction: who counts after that sees what others have counted.
+-- A channel's guard, locked until the end of the transaction, so that each count sees what others have noted.
 CREATE FUNCTION stockrelay.locked_guard(channel text) RETURNS stockrelay.guard
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -116,18 +115,17 @@ RETURN (ARRAY['first', 'rows', 'zeroes', 'new', 'moves'])[
     least(array_position(ARRAY['first', 'rows', 'zeroes', 'new', 'moves'], one),
           array_position(ARRAY['first', 'rows', 'zeroes', 'new', 'moves'], other))];
 
--- How many SKUs a group may have and still be somebody's work or a customer's order, where a bulk of more than `bulk` is
--- being held.
+-- How many SKUs a group may have and still be a clerk's work or a customer's order, while a bulk of more than `bulk` is held.
 CREATE FUNCTION stockrelay.few(bulk float8) RETURNS float8
 LANGUAGE sql IMMUTABLE RETURN greatest(3, least(bulk / 3, 50));
 
--- Which anomalies since then belong to something in bulk, where more than `most` of them are too many.
--- A transaction with more than a few of them is a bulk. So are those that one session writes to one table, more than a few
--- in the window: an import that commits each row. A sale goes from few to none, so a number that was small is not counted
--- to such an import. What is left comes from many sessions, few at a time: if even that is too much, the small numbers
--- are still taken for sales, unless more than `most_sales` of them fell. `has_shrunk`: so many rows have left the listing,
--- also those of SKUs that nobody could buy, that whatever left it belongs to that. Risen numbers make no bulk. They belong
--- to one in the same transaction, and to an import that moves numbers; what comes back from zeroes that were sent is sent.
+-- Which anomalies since then belong to a bulk, where more than `most` are too many.
+-- A transaction with more than a few of them is a bulk. So are more than a few in the window that one session has written to
+-- one table: an import that commits each row. A sale goes from a small number to zero, so those are not counted to such an
+-- import. The rest comes from many sessions, few at a time: if even that is too much, all of it is a bulk, but for the sales,
+-- unless more than `most_sales` of those fell. `has_shrunk`: so many rows have left the listing, also of SKUs that were not on
+-- sale, that all which left it belong together. Risen numbers make no bulk; they belong to one in the same transaction, and
+-- to an import that moves numbers. What rises again after zeroes that were sent is sent.
 CREATE FUNCTION stockrelay.in_bulk(channel text, since timestamptz, most float8, most_sales float8, has_shrunk boolean)
 RETURNS TABLE (sku text, kind text, was integer)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -156,10 +154,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
               AND (c.kind <> 'risen' OR c.moves > in_bulk.most))
 $$;
 
--- The slow look, taken only when the quick one finds too many: takes out of the anomalies what is none any more (the number
--- is back, or another SKU was given the identifiers), counts what was on sale, and holds what belongs to the bulk and has
--- not been sent yet. Whoever is claiming a row just now may send it: it is not waited for. Returns how many it held.
--- Without nested loops: the server knows nothing of how many anomalies there are, and would read the ledger once for each.
+-- The exact count, made only when the quick one finds too many: deletes anomalies that are none any more (the number is back,
+-- or another SKU has the identifiers), counts what was on sale, and holds what belongs to the bulk and has not been sent yet.
+-- It does not wait for a row that is being claimed: that one is sent. Returns how many it held. Without nested loops: the
+-- server cannot know how many anomalies there are, and would read the ledger once for each.
 CREATE FUNCTION stockrelay.hold_bulk(
     state stockrelay.guard, since timestamptz, zero_share float8, zero_count integer, row_share float8, move_factor float8,
     move_share float8, is_whole boolean
@@ -198,7 +196,7 @@ BEGIN
         SELECT NOT coalesce(greatest(l.acked_quantity, l.attempt_quantity) > 0, false) AS is_over
     ) AS x
     WHERE a.channel = state.channel AND a.at > since;
-    -- On sale were those the marketplace still shows, and those it was told of within the window.
+    -- On sale were those that the marketplace still shows, and those that fell within the window.
     SELECT seen.sold_out + count(*) FILTER (WHERE x.shown > 0) AS skus,
            seen.few_sold_out + count(*) FILTER (WHERE x.shown BETWEEN 1 AND 5) AS few,
            count(*) FILTER (WHERE l.listed_rows > 0) AS rows_now
@@ -210,8 +208,7 @@ BEGIN
     most_zeroes := greatest(zero_count, zero_share * sale.skus);
     most_moves := greatest(zero_count, 5, move_share * sale.skus);
     UPDATE stockrelay.guard AS g SET on_sale = sale.skus, listed = rows_once, counted_at = now WHERE g.channel = state.channel;
-    -- An error of the unit makes zeroes of the small numbers; a single moved number beside an import of zeroes is not
-    -- a unit error.
+    -- A wrong unit makes zeroes of small numbers; a single moved number beside an import of zeroes is no wrong unit.
     IF seen.moved > greatest(zero_count, 5) AND seen.moved + seen.zeroes > most_moves THEN
         why := 'moves';
         kinds := ARRAY['moved', 'gone', 'zero'];
@@ -261,7 +258,7 @@ BEGIN
             risen = coalesce(g.risen, 0) + newly_risen,
             most = CASE WHEN why = 'moves' THEN most_moves ELSE most_zeroes END, skus = sale.skus,
             rows_before = greatest(g.rows_before, rows_once), rows_now = sale.rows_now,
-            -- Worse than what the person was asked about: asked again.
+            -- A person who was asked about less is asked again.
             asked_at = CASE WHEN why = g.cause THEN g.asked_at END
         WHERE g.channel = state.channel;
     END IF;
@@ -282,7 +279,7 @@ DECLARE
     seen record;
     newly_held bigint := 0;
 BEGIN
-    -- Who wrote what this marking has found: looked up only now, since nearly all markings find nothing.
+    -- The writers of what this marking has found are looked up only now, since nearly all markings find nothing.
     IF read_from IS NOT NULL THEN
         UPDATE stockrelay.anomaly AS a SET xid = u.xid, backend = u.backend, relation = u.relation
         FROM (
@@ -303,7 +300,7 @@ BEGIN
            count(*) FILTER (WHERE a.kind = 'new') AS new, count(*) FILTER (WHERE a.kind = 'moved') AS moved
     INTO seen
     FROM stockrelay.anomaly AS a WHERE a.channel = hold_anomalies.channel AND a.at > since;
-    -- What is counted every so often is near enough to say that it is nothing; that it is too much is counted anew.
+    -- The last counts are good enough to say that it is nothing; that it is too much is counted exactly.
     IF (seen.zeroes > zero_count AND coalesce(seen.zeroes > zero_share * state.on_sale, true))
        OR (seen.gone > 0 AND is_whole) OR (seen.gone >= 10 AND coalesce(seen.gone > row_share * state.listed, true))
        OR (seen.new > 10 AND coalesce(seen.new > zero_share * state.listed, true))
@@ -318,15 +315,15 @@ BEGIN
     RETURN newly_held;
 END $$;
 
--- Anomalies that a claim has found and no marking has counted. A few in the window are noted and may go at once; what goes
--- beyond waits for the marking, which decides.
+-- Whether anomalies that a claim has found, and no marking has counted, may be sent: a few in the window are noted and may;
+-- more wait for a marking, which decides.
 CREATE FUNCTION stockrelay.pass_anomalies(
     channel text, zero_share float8, zero_count integer, spell interval, skus text[], kinds text[], numbers integer[]
 ) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    -- Locked: a marking counts after this, what is noted here among the rest.
+    -- Locked, so that the next marking counts what is noted here.
     state CONSTANT stockrelay.guard := stockrelay.locked_guard(pass_anomalies.channel);
     now CONSTANT timestamptz := clock_timestamp();
     noted bigint;
@@ -349,8 +346,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Whether a channel's first filling is held: too many of its rows are zero. Nothing of it is sent then. Otherwise the
--- channel is filled from now on.
+-- Whether a channel's first filling is held because too many of its rows are zero; nothing of it is sent then. Otherwise
+-- the channel is filled from now on.
 CREATE FUNCTION stockrelay.hold_filling(channel text, listed bigint, zeroes bigint, zero_share float8, zero_count integer)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

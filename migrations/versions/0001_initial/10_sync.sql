@@ -1,6 +1,5 @@
--- One-time initialisation of a channel: the whole listing is asserted, in calls of many SKUs.
-
--- One sync of a channel at a time. `total`: the SKUs that had a turn; `listed`: those that the listing had.
+-- The sync of a channel: its whole listing is sent, many SKUs a call. One at a time. `total`: the SKUs that were queued, in
+-- flight, acknowledged or parked since it was opened; `listed`: the listing's SKUs.
 CREATE TABLE stockrelay.sync_run (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel      text        NOT NULL,
@@ -13,8 +12,7 @@ CREATE TABLE stockrelay.sync_run (
 );
 CREATE UNIQUE INDEX sync_run_open ON stockrelay.sync_run (channel) WHERE state <> 'finished';
 
--- The rows of these slots whose time in the sync has come and that nobody is sending: one slot after the other, each read no
--- further than wanted.
+-- The rows of these slots that may be sent for the sync now, one slot after the other, each read no further than wanted.
 CREATE FUNCTION stockrelay.due_sync(channel text, slots smallint[], most integer)
 RETURNS TABLE (version xid, entry stockrelay.ledger)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

@@ -1,13 +1,13 @@
--- The nightly reconcile: runs, their chunks, what they found, and the differences with their lives.
+-- The nightly reconcile: its runs, their chunks and findings, and the differences over all runs.
 
--- When a channel began to be reconciled: no day before that is owed.
+-- Since when a channel is reconciled: no day before that needs a run.
 CREATE TABLE stockrelay.reconcile_since (
     channel  text        PRIMARY KEY,
     since    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- One run over one business day. Whoever holds it (`holder`, `turn`, until `until`) carries it out; another takes over
--- where it stopped when that time is past. `retry_at`: the marketplace gave no answer, and it is tried again then.
+-- One run over one business day. Its holder carries it out until `until`, which each write extends; after that another
+-- resumes it, under a higher epoch. `retry_at`: the marketplace gave no answer, and the run is resumed then.
 CREATE TABLE stockrelay.reconcile_run (
     run_id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel    text        NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE stockrelay.reconcile_run (
     method     text        CHECK (method IN ('compare', 'read_back', 'assert')),
     state      text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished', 'incomplete', 'superseded')),
     holder     text,
-    turn       bigint      NOT NULL DEFAULT 0,
+    epoch       bigint      NOT NULL DEFAULT 0,
     until      timestamptz NOT NULL DEFAULT '-infinity',
     tries      integer     NOT NULL DEFAULT 0,
     retry_at   timestamptz,
@@ -40,7 +40,7 @@ CREATE UNIQUE INDEX reconcile_run_day ON stockrelay.reconcile_run (channel, day)
 CREATE INDEX reconcile_run_open ON stockrelay.reconcile_run (channel, day) WHERE state = 'running';
 CREATE INDEX reconcile_run_ended ON stockrelay.reconcile_run (channel, ended_at);
 
--- What one request of a run covered and what the marketplace said: a range of SKUs compared or asserted, or a page read.
+-- What one request of a run covered and what the marketplace answered: a range of SKUs compared or asserted, or a page read.
 -- `suspects`: SKUs of a range that differs, named by the marketplace or not, to be looked at once more.
 CREATE TABLE stockrelay.reconcile_chunk (
     run_id     bigint      NOT NULL REFERENCES stockrelay.reconcile_run ON DELETE CASCADE,
@@ -52,10 +52,10 @@ CREATE TABLE stockrelay.reconcile_chunk (
     unsettled  integer     NOT NULL DEFAULT 0,
     parked     integer     NOT NULL DEFAULT 0,
     state      text        NOT NULL CHECK (state IN ('agreed', 'differs', 'unnamed', 'read', 'asserted')),
-    suspects   text[],
+    suspects   text[]      NOT NULL DEFAULT '{}',
     words      text        NOT NULL DEFAULT '',
-    -- Comparing: requests that looked for what differs by halves. Reading: the page's products, those without a SKU, and
-    -- products and SKUs that are malformed (`words`: what is wrong with the first).
+    -- Comparing: requests that bisected the range. Reading: the page's products, those without a SKU, and malformed products
+    -- and SKUs (`words`: what is wrong with the first).
     calls      integer     NOT NULL DEFAULT 0,
     products   integer     NOT NULL DEFAULT 0,
     empty      integer     NOT NULL DEFAULT 0,
@@ -89,8 +89,8 @@ CREATE TABLE stockrelay.reconcile_finding (
     PRIMARY KEY (run_id, look, class, sku)
 );
 
--- A difference and its life. `sku` is the marketplace's identifier where the listing has none. `last_turn` is what the run
--- `last_run` made of it.
+-- A difference, over all runs. `sku` is the marketplace's identifier where the listing has none. `last_status` is what the
+-- run `last_run` made of it.
 CREATE TABLE stockrelay.difference (
     channel     text        NOT NULL,
     class       text        NOT NULL CHECK (class IN ('marketplace_differs', 'unknown_at_marketplace', 'missing_in_listing', 'duplicated_id')),
@@ -103,8 +103,8 @@ CREATE TABLE stockrelay.difference (
     times_seen  integer     NOT NULL,
     heals       integer     NOT NULL,
     last_run    bigint      NOT NULL,
-    last_turn   text        NOT NULL CHECK (last_turn IN ('opened', 'still_open', 'contested', 'resolved')),
+    last_status   text        NOT NULL CHECK (last_status IN ('opened', 'still_open', 'contested', 'resolved')),
     PRIMARY KEY (channel, sku, class)
 );
 CREATE INDEX difference_open ON stockrelay.difference (channel, sku) WHERE state = 'open';
-CREATE INDEX difference_run ON stockrelay.difference (last_run, last_turn);
+CREATE INDEX difference_run ON stockrelay.difference (last_run, last_status);

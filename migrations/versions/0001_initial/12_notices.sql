@@ -1,10 +1,8 @@
--- What the person in charge is to be told.
-
--- One row for each thing to tell; it is written in the transaction that finds it out, and told later by any replica.
---   waiting  to be told at next_try_at; while taken_until has not passed, a replica is telling it (its `tries` is the proof)
---   sent     told through every address
---   failed   given up: some address never took it (reached: those that did)
---   untold   there was no address to tell it to
+-- Notices to the people in charge: written in the transaction that finds the reason, and sent later by any replica.
+--   waiting  to be sent at next_try_at; until taken_until, a replica is sending it (the one that knows its `tries`)
+--   sent     every receiver has it
+--   failed   given up: some receiver never took it (reached: those that did)
+--   skipped  there was no receiver
 CREATE TABLE stockrelay.notice (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind         text        NOT NULL,
@@ -12,7 +10,7 @@ CREATE TABLE stockrelay.notice (
     channel      text,
     data         jsonb       NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    state        text        NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'failed', 'untold')),
+    state        text        NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'failed', 'skipped')),
     tries        integer     NOT NULL DEFAULT 0,
     next_try_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     taken_until  timestamptz,

@@ -1,7 +1,7 @@
 -- What was found wrong with capturing.
 
--- When somebody looked last (one replica looks for all), and how the triggers stood then: whoever switches one off and on
--- again between two looks leaves it in the state it was in, but not the same row version.
+-- When a replica checked last, for all of them, and the triggers' row versions then: a trigger that is switched off and on
+-- again between two checks has its state back, but not its row version.
 CREATE TABLE stockrelay.capture_health (
     one         boolean     PRIMARY KEY DEFAULT true CHECK (one),
     checked_at  timestamptz NOT NULL DEFAULT '-infinity',
@@ -9,7 +9,7 @@ CREATE TABLE stockrelay.capture_health (
 );
 INSERT INTO stockrelay.capture_health DEFAULT VALUES;
 
--- What is wrong now. `reporter` is the replica whose own listener it is about; '' for what is the same for all of them.
+-- What is wrong now. `reporter`: the replica whose own listener it concerns; '' for what is the same for all of them.
 CREATE TABLE stockrelay.capture_finding (
     reporter  text        NOT NULL,
     kind      text        NOT NULL,

@@ -1,19 +1,19 @@
--- Another server: what a restored copy brings that holds on the server it came from alone.
+-- A copy that takes over: what holds on the server that it came from alone is put right.
 
--- Raises a sequence above what the tables hold (`used`) and what it has given, and by `ahead` more. A logical copy has
--- sequences that begin anew; a restored one has those of the time of the dump.
+-- Raises a sequence above what the tables hold (`used`) and what it has given, and by `ahead` more. In a logical copy,
+-- sequences begin anew; in a restored one, they are as old as the dump.
 CREATE FUNCTION stockrelay.raise_sequence(sequence regclass, used bigint, ahead bigint) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT setval(sequence, greatest(pg_sequence_last_value(sequence), used) + ahead)
 $$;
 
--- Puts right what holds on one server alone, after a copy was adopted: times by another server's clock that would keep
--- everybody waiting, replicas and owners that are not here, and numbers that the old server may have given since.
+-- Clears what holds on one server alone: times by another server's clock that would delay everything, replicas and owners that
+-- are not here, and numbers that the old server may have given since.
 CREATE FUNCTION stockrelay.leave_old_server() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now CONSTANT timestamptz := clock_timestamp();
-    many CONSTANT bigint := 1000000000;  -- more than anybody gives between a dump and its restore
+    many CONSTANT bigint := 1000000000;  -- more than are given between a dump and its restore
 BEGIN
     UPDATE stockrelay.intake SET switched_at = now;
     UPDATE stockrelay.lease SET holder = NULL, until = '-infinity';
@@ -25,7 +25,7 @@ BEGIN
     WHERE state = 'running';
     UPDATE stockrelay.capture_health SET checked_at = '-infinity';
     UPDATE stockrelay.capture_finding SET seen_at = now WHERE seen_at > now;
-    -- Which slot is written and whether the doorbell is on are kept; until when nobody rings is not.
+    -- Keeps which slot is written and whether the doorbell is on, but not until when it is silent.
     PERFORM setval('stockrelay.capture_word', w.last_value & 4611686018427387905) FROM stockrelay.capture_word AS w;
     PERFORM stockrelay.raise_sequence('stockrelay.want_seq', (
         SELECT coalesce(max(greatest(d.want_seq, d.acked_seq, d.attempt_seq)), 0) FROM stockrelay.ledger AS d), many);
@@ -38,9 +38,9 @@ BEGIN
         SELECT max(r.run_id) FROM stockrelay.reconcile_run AS r), 0);
 END $$;
 
--- Makes this database the one that is pushed from; returns its system identifier. What its change log holds was another
--- server's, or is covered by the comparison of everything that each channel makes first. What the marketplaces hold is not known,
--- so that comparison is judged as a first filling. Refused while a subscription writes our tables.
+-- Makes this database the one that is pushed from; returns its system identifier. Its change log need not be read: each
+-- channel compares everything first. What the marketplaces hold is not known, so that comparison is judged as a first
+-- filling. Refused while a subscription writes our tables.
 CREATE FUNCTION stockrelay.adopt() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -11,7 +11,7 @@ WATCHES = [("shop.goods", "sku"), ("shop.parts", "sku")]
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Roles:
     """The roles of one database."""
 
     place: Place
@@ -33,28 +33,28 @@ class Cast:
         return self.place.server.run_sql("\n".join([*lines, ROLES.read_text("utf-8")]), self.place.name)
 
 
-def make_cast(empty: Place) -> Cast:
+def make_roles(empty: Place) -> Roles:
     """An ERP with an owner and a clerk; none of them, nor of ours, is a superuser. Ours are made by the script."""
-    cast = Cast(empty, *(f"{empty.name}_{role}" for role in ("Owner", "daemon", "erp", "clerk")))
+    roles = Roles(empty, *(f"{empty.name}_{role}" for role in ("Owner", "daemon", "erp", "clerk")))
     empty.server.run_sql(
         f"""
-        CREATE ROLE "{cast.erp}" LOGIN; CREATE ROLE "{cast.clerk}" LOGIN;
+        CREATE ROLE "{roles.erp}" LOGIN; CREATE ROLE "{roles.clerk}" LOGIN;
         CREATE TABLE shop.parts (sku text) PARTITION BY LIST (sku);
         CREATE TABLE shop.parts_1 PARTITION OF shop.parts DEFAULT;
-        ALTER SCHEMA shop OWNER TO "{cast.erp}"; ALTER TABLE shop.goods OWNER TO "{cast.erp}";
-        ALTER TABLE shop.parts OWNER TO "{cast.erp}"; ALTER TABLE shop.parts_1 OWNER TO "{cast.erp}";
-        GRANT USAGE ON SCHEMA shop TO "{cast.clerk}";
-        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON shop.goods, shop.parts TO "{cast.clerk}";
+        ALTER SCHEMA shop OWNER TO "{roles.erp}"; ALTER TABLE shop.goods OWNER TO "{roles.erp}";
+        ALTER TABLE shop.parts OWNER TO "{roles.erp}"; ALTER TABLE shop.parts_1 OWNER TO "{roles.erp}";
+        GRANT USAGE ON SCHEMA shop TO "{roles.clerk}";
+        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON shop.goods, shop.parts TO "{roles.clerk}";
         REVOKE ALL ON SCHEMA public FROM PUBLIC;
         """,
         empty.name,
     )
-    return cast
+    return roles
 
 
-async def ready(cast: Cast, *, is_member: bool = True) -> list[str]:
+async def ready(roles: Roles, *, is_member: bool = True) -> list[str]:
     """Run the script, migrate as the owner, run the script again."""
-    assert "stockrelay migrate" in cast.grant(is_member=is_member)
-    lines = await migrate(cast.place.options(cast.owner), WATCHES, has_doorbell=True)
-    assert "have their rights" in cast.grant(is_member=is_member)
+    assert "stockrelay migrate" in roles.grant(is_member=is_member)
+    lines = await migrate(roles.place.options(roles.owner), WATCHES, has_doorbell=True)
+    assert "have their rights" in roles.grant(is_member=is_member)
     return lines

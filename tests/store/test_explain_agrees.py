@@ -53,7 +53,9 @@ class States:
             made.append(f"INSERT INTO shop.goods VALUES ('{sku}', '{name}', 'b', {quantity})")
         if shared is None and self.one_of(*range(10)) == 0:
             return made
-        kind = self.one_of("clean", "clean", "due", "due", "due", "later", "turn", "flying", "parked", "held")
+        kind = self.one_of(
+            "clean", "clean", "due", "due", "due", "later", "sync", "in flight", "parked", "held"
+        )
         identifiers = self.one_of(None, own, own, own, old) if shared is None else self.one_of(None, shared)
         acked = None if identifiers is None else self.one_of(0, 3, 5, 5, 5 if kind == "clean" else None)
         doubt = None if kind == "clean" else self.one_of(None, None, None, 200, 5)
@@ -74,12 +76,12 @@ class States:
             "doubt_at": ago(doubt),
             "doubt_until": ago(None if doubt is None else doubt - 60),
             "due_at": {"due": ago(1), "later": ago(-3600)}.get(kind, "NULL"),
-            "sync_at": ago(1 if kind == "turn" else None),
+            "sync_at": ago(1 if kind == "sync" else None),
             "held_at": ago(9 if kind == "held" else None),
             "parked_at": ago(9 if kind == "parked" else None),
             "parked_reason": "'why'" if kind == "parked" else "NULL",
         }
-        if kind == "flying":
+        if kind == "in flight":
             values |= {
                 "attempt_id": number,
                 "attempt_epoch": 1,

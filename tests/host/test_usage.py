@@ -1,4 +1,4 @@
-"""Manners of the command line, of every command there is: help, completion, wrong usage, colours, pipes, Ctrl-C."""
+"""Every command's use of the terminal: help, completion, wrong usage, colours, pipes, Ctrl-C."""
 
 import os
 import pty

@@ -38,7 +38,7 @@ async def watch_capture(shop: Shop) -> None:
     assert not await store.is_reading_late(await store.now(), HOUR)
     assert await catalog_findings(store.capturing) == []
     assert (await store.capturing.bell()).fault is None
-    await store.unsilence()
+    await store.enable_ringing()
     assert not await store.has_touched_triggers()
     wrong = Finding(Check.TABLES, "shop.goods", "it is not there", "look for it")
     assert (await store.keep("", [Check.TABLES], [wrong])).opened
@@ -59,54 +59,54 @@ async def reconcile(shop: Shop) -> None:
     assert len(await runs.open_days(CHANNEL)) == 1
     run = await runs.take(CHANNEL, "one", HOUR)
     assert run is not None
-    assert await runs.renew(run, HOUR)
-    await runs.set_method(run, HOUR, "compare")
+    assert await runs.renew(run)
+    await runs.set_method(run, "compare")
     await comparisons.day_count(window)
     await comparisons.rows(await comparisons.day_skus(window, "", 9), HOUR)
     await comparisons.count_in_flight_or_recent(HOUR)
-    await runs.note_chunk(run, HOUR, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
+    await runs.note_chunk(run, Chunk(2, 1, "A", "B", 2, "unnamed"), differing={"A": 1}, agreed=["B"])
     await runs.differing_chunks(run)
     await runs.unnamed_chunks(run)
-    await runs.set_total(run, HOUR, 1, is_shifted=False)
+    await runs.set_total(run, 1, is_shifted=False)
     page = ReadPage(1, 1, (ReadSku("Z", 1, "P"),))
-    await comparisons.keep_page(runs, run, HOUR, 1, 1, page, timedelta(0))
+    await comparisons.keep_page(run, 1, 1, page, timedelta(0))
     await comparisons.held(run, 1)
     await comparisons.drop_pages_after(run, 1)
-    await comparisons.judge(runs, run, HOUR, 1, HOUR, is_complete=True)
+    await comparisons.judge(run, 1, HOUR, is_complete=True)
     await comparisons.suspect_pages(run)
     await comparisons.has_news_of_absence(run)
-    await comparisons.judge(runs, run, HOUR, 2, HOUR, is_complete=True)
+    await comparisons.judge(run, 2, HOUR, is_complete=True)
     for found in await runs.next_findings(run, ("", ""), 9):
         life = seen(found.history, found.kind, found.now, heal=True, contested_after=3)
-        await runs.keep(run, HOUR, [(found, life)], 10.0)
-    await runs.reassert(run, HOUR, ["B"], 10.0)
-    await runs.age(run, HOUR, HOUR)
+        await runs.keep(run, [(found, life)], 10.0)
+    await runs.reassert(run, ["B"], 10.0)
+    await runs.age(run, HOUR)
     await runs.count_by_status(run, 9)
     await runs.counts(run)
-    await runs.set_stage(run, HOUR, 2, (1, 0, 0), None)
+    await runs.set_stage(run, 2, (1, 0, 0), None)
     await runs.postpone(run, timedelta(0), "why")
     run = await runs.take(CHANNEL, "one", HOUR)
     assert run is not None
     await runs.finish(run, why=None, report={}, notice=Notice("any", "night", SEKORM))
     dry = await runs.begin_by_hand(CHANNEL, day, "one", HOUR, is_dry=True)
-    await comparisons.forget_looks(runs, dry, HOUR)
+    await comparisons.forget_looks(dry)
     await runs.release(dry)
     await runs.drop(dry)
     await shop.sql.execute("UPDATE stockrelay.reconcile_run SET ended_at = ended_at - interval '1 year'")
     await runs.tidy(CHANNEL)
 
 
-async def tell(shop: Shop) -> None:
+async def notify(shop: Shop) -> None:
     """Everything that is done with notices."""
     outbox = Outbox(shop.database)
     await outbox.post_trouble_notices([SEKORM], timedelta(0))
     await outbox.post_parked_notices(SEKORM, timedelta(0), HOUR)
     await outbox.post(Notice("any", "key", SEKORM))
     taken = await outbox.take(HOUR, timedelta(0), 9, ())
-    told = DeliveryReport(
+    report = DeliveryReport(
         (), None, is_all=False, is_any=False, pauses=[HOUR] * len(taken), are_over=[False] * len(taken)
     )
-    assert await outbox.finish(taken, told)
+    assert await outbox.finish(taken, report)
     await outbox.retry_now("any")
     await outbox.backlog()
     await outbox.skip_waiting()

@@ -1,4 +1,4 @@
-"""A notification as a value; `core/notifications` renders it."""
+"""What operators are notified of, as a value; `core/notifications` renders it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,25 +16,13 @@ GUARD_RELEASED: Final = "guard_released"
 CAPTURE_FAILED: Final = "capture_failed"
 CAPTURE_RECOVERED: Final = "capture_recovered"
 NOTIFICATION_FAILED: Final = "notification_failed"
-KINDS: Final = (
-    RECONCILE_DIGEST,
-    RECONCILE_MISSED,
-    CHANNEL_TROUBLE,
-    CHANNEL_RECOVERED,
-    PARKED_SUMMARY,
-    GUARD_QUESTION,
-    GUARD_RELEASED,
-    CAPTURE_FAILED,
-    CAPTURE_RECOVERED,
-    NOTIFICATION_FAILED,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell. Of notices with the same `key` only the first is kept, so whoever posts may post again.
+    """Of notices with the same `key` only the first is kept, so the same one may be posted again.
 
-    `data` is JSON: a few numbers, words and examples; docs/notifications.md shows what becomes of it.
+    `data` is JSON: a few numbers, words and examples; docs/notifications.md shows how they are rendered.
     """
 
     kind: str

@@ -61,7 +61,7 @@ async def test_two_replicas_tell_each_notice_once_past_a_receiver_that_hangs(
         await asyncio.gather(stopped(one), stopped(two))
         assert time.monotonic() - began < 6
         hanging.is_open.set()
-    assert box.titles[0] == "世强：归零保护已解除"
+    assert box.titles[0] == "世强：暂缓已解除"
     text = one.text() + two.text() + one.errors() + two.errors()
     assert SECRET not in text
     rows = await stage18.erp.fetch("SELECT state, last_error FROM stockrelay.notice")
@@ -114,7 +114,7 @@ async def test_a_reconcile_and_the_guards_question_are_told_in_chinese(stage18: 
     assert done.code == 0, done
     await asyncio.wait_for(box.has(1), 30)
     assert re.fullmatch(r"洋码头 [\d-]{10} 对账：1 个 SKU 不一致", box.titles[0]), box.titles
-    assert "· SKU-7：ERP 100，对方 3" in box.got[0]["message"]
+    assert "· SKU-7：ERP 100，平台 3" in box.got[0]["message"]
     assert "已安排重新推送 ERP 的数量：1 个" in box.got[0]["message"]
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
     # In one message or in two.

@@ -18,7 +18,7 @@ from daemon.receivers import AppriseReceiver, make_receivers
 from daemon.settings import receivers as addresses
 from tests.notify.inbox import TIMEOUT, Inbox, Mailbox
 
-MESSAGE = Notification("世强 推送暂停：连接不上", "自 10:03 起……\n· 请检查网络")
+MESSAGE = Notification("世强 推送中断：连接不上", "自 10:03 起……\n· 请检查网络")
 SOON = timedelta(seconds=TIMEOUT)
 TOKEN = "tok3nZq8hunter2"
 

@@ -20,12 +20,12 @@ from daemon.core.notice import (
     CHANNEL_TROUBLE,
     GUARD_QUESTION,
     GUARD_RELEASED,
-    KINDS,
     NOTIFICATION_FAILED,
     PARKED_SUMMARY,
     RECONCILE_DIGEST,
     Notice,
 )
+from daemon.core.notifications import RENDERERS
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.receivers import make_receivers
@@ -127,14 +127,14 @@ async def test_what_is_posted_reaches_webhook_and_mail(shop: Shop, outbox: Outbo
         async with running(notifier(shop, box.url(), mails.url())):
             await outbox.post(Notice(GUARD_RELEASED, "a", SEKORM, {"zeroes": 3, "by": "recovery"}))
             await box.has(1)
-        assert box.titles == ["世强：归零保护已解除"]
+        assert box.titles == ["世强：暂缓已解除"]
         assert [mail["subject"] for mail in mails.mails] == [each["title"] for each in box.got]
     assert await rows(shop.sql, "state, last_error") == [("sent", None)]
 
 
 async def test_two_replicas_tell_each_notice_once(shop: Shop, outbox: Outbox, box: Inbox) -> None:
     async with running(*(notifier(shop, box.url()) for _ in range(2))):
-        for kind in KINDS:
+        for kind in RENDERERS:
             for notice in notices(kind, 5):
                 await outbox.post(notice)
         async with asyncio.timeout(20):
@@ -236,7 +236,7 @@ async def test_what_cannot_be_told_is_given_up_and_that_is_told_once_somebody_ca
     await tell(replica)
     assert len(box.got) == 2
     assert box.titles[1] == "有一条通知未能送达"
-    assert "归零确认" in box.got[1]["message"]
+    assert "数量异常待确认" in box.got[1]["message"]
     assert "notify.urls[0] json: it answers HTTP 500" in box.got[1]["message"]
 
 
@@ -339,7 +339,7 @@ async def test_trouble_is_told_with_what_to_do_and_its_end_once(shop: Shop, box:
     await pass_time(shop, 2)
     for _ in range(3):
         await tell(replica)
-    assert box.titles == ["世强 推送暂停：对方不接受我方的出口地址"]
+    assert box.titles == ["世强 推送中断：平台不接受我方的出口地址"]
     assert "give address A to Sekorm" in box.got[0]["message"]
     await shop.trouble(None)
     await tell(replica)

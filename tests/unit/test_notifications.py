@@ -15,16 +15,15 @@ from daemon.core.notifications import (
     LANGUAGES,
     LONGEST_BODY,
     LONGEST_TITLE,
+    RENDERERS,
     Language,
     Notification,
     fitted,
     gather,
     render,
+    sample_notification,
 )
-from daemon.core.notifications import (
-    sample_notification as a_test_letter,
-)
-from daemon.core.notifications.data import tame
+from daemon.core.notifications.data import sanitize
 from daemon.core.notifications.en import WORDS as EN
 from daemon.core.notifications.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
@@ -45,25 +44,26 @@ def places(sentence: str) -> set[str]:
 
 
 def test_both_languages_say_the_same() -> None:
-    assert ZH.keys() - EN.keys() == {"is_translated"}
+    # The advice that comes with a finding is English: in Chinese the remedy is said once more.
+    assert ZH.keys() - EN.keys() == {"is_translated", *(f"capture.{check}.do" for check in Check)}
     assert not EN.keys() - ZH.keys()
     different = {name for name in EN if not places(ZH[name]) and places(EN[name])}
-    assert different == set(), "a value is told in English alone"
+    assert different == set(), "a value is shown in English alone"
     assert not [name for name, sentence in EN.items() if CHINESE.search(sentence)]
 
 
 def test_there_is_a_sample_of_every_kind() -> None:
-    assert {kind for _, kind, *_ in SAMPLES} == set(notice.KINDS)
-    assert {f"kind.{kind}" for kind in notice.KINDS} <= EN.keys()
+    assert {kind for _, kind, *_ in SAMPLES} == set(RENDERERS)
+    assert {f"kind.{kind}" for kind in RENDERERS} <= EN.keys()
 
 
-def test_the_document_shows_every_letter_as_it_reads() -> None:
+def test_the_document_shows_every_message_as_it_reads() -> None:
     _, _, shown = DOCUMENT.read_text(encoding="utf-8").partition(MARK)
     assert shown.strip() == messages().strip(), "run `python -m tests.unit.notification_samples`"
 
 
 def test_every_check_of_the_capture_has_words_of_its_own() -> None:
-    assert {f"capture.{check}.do" for check in Check} <= EN.keys()
+    assert {f"check.{check}" for check in Check} <= EN.keys()
 
 
 def test_every_trouble_has_words_of_its_own() -> None:
@@ -95,7 +95,7 @@ def test_the_digest_says_numbers_examples_and_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_title_of_gathered_letters_is_that_of_the_worst(language: Language) -> None:
+def test_the_title_of_gathered_messages_is_that_of_the_most_urgent(language: Language) -> None:
     named = {
         name: render(kind, channel, data, language, SHANGHAI, TITLES[language])
         for name, kind, channel, data in SAMPLES
@@ -112,7 +112,7 @@ def test_the_title_of_gathered_letters_is_that_of_the_worst(language: Language) 
     assert gather([good, over], language).title.endswith(good.title)
 
 
-def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> None:
+def test_english_readers_get_the_advice_alone_chinese_readers_both() -> None:
     data = {"trouble": "address_not_allowed", "advice": "give address A to Sekorm"}
     english = render(notice.CHANNEL_TROUBLE, "sekorm", data, "en", SHANGHAI, TITLES["en"]).body
     chinese = render(notice.CHANNEL_TROUBLE, "sekorm", data, "zh", SHANGHAI, TITLES["zh"]).body
@@ -122,7 +122,7 @@ def test_english_readers_are_given_the_advice_alone_chinese_readers_both() -> No
     assert "give address A to Sekorm" in chinese
 
 
-def test_times_are_told_where_the_reader_is() -> None:
+def test_times_are_in_the_zone_of_the_reader() -> None:
     data = {"day": "2026-11-21", "due_at": "2026-11-21T16:30:00Z"}
     assert (
         "2026-11-22 00:30"
@@ -131,7 +131,7 @@ def test_times_are_told_where_the_reader_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "shown"),
     [
         ("<b>x</b> <at user_id='all'>", "‹b›x‹/b› ‹at user_id='all'›"),
         ("@all @Everyone @所有人 a@b.example", "＠all ＠Everyone ＠所有人 a@b.example"),
@@ -140,25 +140,25 @@ def test_times_are_told_where_the_reader_is() -> None:
         ("\ud800", ""),
     ],
 )
-def test_a_strangers_words_pose_as_nothing(said: str, told: str) -> None:
-    assert tame(said) == told
+def test_a_strangers_words_are_shown_as_plain_text(said: str, shown: str) -> None:
+    assert sanitize(said) == shown
 
 
 @given(st.text())
 def test_a_strangers_words_are_one_short_line(said: str) -> None:
-    told = tame(said, 20)
-    assert len(told) <= 20
-    assert told.isprintable() or not told
-    assert "<" not in told
+    shown = sanitize(said, 20)
+    assert len(shown) <= 20
+    assert shown.isprintable() or not shown
+    assert "<" not in shown
 
 
 @given(
-    st.sampled_from([*notice.KINDS, "later_kind"]),
+    st.sampled_from([*RENDERERS, "later_kind"]),
     st.sampled_from(["sekorm", "ymatou", "other", None]),
     st.dictionaries(NAMES, JSON),
     st.sampled_from(LANGUAGES),
 )
-def test_any_data_make_a_letter(
+def test_any_data_make_a_message(
     kind: str, channel: str | None, data: dict[str, Any], language: Language
 ) -> None:
     message = render(kind, channel, data, language, SHANGHAI, TITLES[language])
@@ -180,7 +180,7 @@ def test_a_long_digest_is_cut_at_a_line_and_says_so() -> None:
     assert message.body.endswith("……（内容过长，已截断）")
 
 
-def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
+def test_several_messages_are_one_and_those_without_room_are_counted() -> None:
     several = [Notification(f"t{n}", "x" * 1500) for n in range(5)]
     one = gather(several, "en")
     assert one.title == "[Stockrelay] 5 notices: t0"
@@ -190,7 +190,7 @@ def test_several_letters_are_one_and_those_without_room_are_counted() -> None:
 
 
 @given(st.text(), st.integers(0, 3000))
-def test_a_letter_is_made_to_fit(body: str, most: int) -> None:
+def test_a_message_is_cut_to_fit(body: str, most: int) -> None:
     message = Notification("标题", body)
     small = fitted(message, "zh", most)
     mark = "……（内容过长，已截断）"
@@ -199,6 +199,6 @@ def test_a_letter_is_made_to_fit(body: str, most: int) -> None:
     )
 
 
-def test_the_test_letter_says_that_it_is_one() -> None:
-    assert "测试" in a_test_letter("zh").title
-    assert "test" in a_test_letter("en").title
+def test_the_test_message_says_that_it_is_one() -> None:
+    assert "测试" in sample_notification("zh").title
+    assert "test" in sample_notification("en").title

@@ -1,22 +1,21 @@
-"""Notification messages for the operators: every kind of notice as plain text in Chinese or English. Pure.
+"""Notices as messages for operators: plain text in Chinese or English.
 
-The reader knows stock, not code: what happened, the numbers, examples, what to do, the command to type. What the
-marketplace or the ERP wrote is tamed (`facts.tame`) and bounded, so that it can't pose as markup or push the rest out
-of sight.
+The reader knows stock, not code: a message says what happened, the numbers, examples, what to do, and the command to
+type. Words of a marketplace or of the ERP are sanitized and bounded, so that they can't pose as markup or push the rest
+out of sight.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from daemon.core import notice as kinds
+from daemon.core import notice
 from daemon.core.notifications import digest, en, events, zh
 from daemon.core.notifications.data import NoticeData
 from daemon.core.notifications.words import Words
-
-__all__ = ["LANGUAGES", "Language", "Notification", "fitted", "gather", "render", "sample_notification"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: Final = ("zh", "en")
@@ -24,25 +23,31 @@ SENDER: Final = "[Stockrelay]"
 LONGEST_TITLE: Final = 120
 LONGEST_BODY: Final = 4_000
 _TABLES: Final = {"zh": zh.WORDS, "en": en.WORDS}
-_RENDERERS: Final[Mapping[str, Callable[[Words, NoticeData], tuple[str, list[str]]]]] = {
-    kinds.RECONCILE_DIGEST: digest.reconcile_digest,
-    kinds.RECONCILE_MISSED: events.reconcile_missed,
-    kinds.CHANNEL_TROUBLE: events.channel_trouble,
-    kinds.CHANNEL_RECOVERED: events.channel_recovered,
-    kinds.PARKED_SUMMARY: events.parked_summary,
-    kinds.GUARD_QUESTION: events.guard_question,
-    kinds.GUARD_RELEASED: events.guard_released,
-    kinds.CAPTURE_FAILED: events.capture_failed,
-    kinds.CAPTURE_RECOVERED: events.capture_recovered,
-    kinds.NOTIFICATION_FAILED: events.notification_failed,
+RENDERERS: Final[Mapping[str, Callable[[Words, NoticeData], events.Message]]] = {
+    notice.RECONCILE_DIGEST: digest.reconcile_digest,
+    notice.RECONCILE_MISSED: events.reconcile_missed,
+    notice.CHANNEL_TROUBLE: events.channel_trouble,
+    notice.CHANNEL_RECOVERED: events.channel_recovered,
+    notice.PARKED_SUMMARY: events.parked_summary,
+    notice.GUARD_QUESTION: events.guard_question,
+    notice.GUARD_RELEASED: events.guard_released,
+    notice.CAPTURE_FAILED: events.capture_failed,
+    notice.CAPTURE_RECOVERED: events.capture_recovered,
+    notice.NOTIFICATION_FAILED: events.notification_failed,
 }
-_GOOD_NEWS: Final = (kinds.CHANNEL_RECOVERED, kinds.GUARD_RELEASED, kinds.CAPTURE_RECOVERED)
+_URGENCIES: Final = {
+    notice.GUARD_QUESTION: 3,
+    notice.CHANNEL_RECOVERED: 0,
+    notice.GUARD_RELEASED: 0,
+    notice.CAPTURE_RECOVERED: 0,
+}
+"""0 is good news; 2 is what is not named here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One message: a line for the subject, and plain text. Of several, the one of the highest
-    `urgency` gives all of them its title."""
+    """One message: a line for the subject, and plain text. Where several are sent as one, the most urgent one gives the
+    title."""
 
     title: str
     body: str
@@ -57,33 +62,27 @@ def render(
     zone: tzinfo,
     titles: Mapping[str, str] = MappingProxyType({}),
 ) -> Notification:
-    """Write one notice; times are written in `zone`, `titles` are the channels' names for people. A kind
-    that is not known yet is written by its name and data."""
-    words = Words(_TABLES[language], channel, titles)
-    facts = NoticeData(data, zone)
-    title, lines = _RENDERERS.get(kind, events.unknown(kind))(words, facts)
-    body = cut("\n".join(lines), LONGEST_BODY, len, words("cut"))
-    return Notification(title[:LONGEST_TITLE], body, _urgency(kind, facts))
-
-
-def _urgency(kind: str, facts: NoticeData) -> int:
-    if kind == kinds.GUARD_QUESTION:
-        return 3
-    if kind == kinds.RECONCILE_DIGEST:
-        return 0 if digest.says_that_all_agree(facts) else 1
-    return 0 if kind in _GOOD_NEWS else 2
+    """Render one notice, with its times in `zone`; `titles` are the channels' names for people. A kind that only a
+    later version knows is rendered by its name and data."""
+    words, facts = Words(_TABLES[language], channel, titles), NoticeData(data, zone)
+    title, lines = RENDERERS.get(kind, partial(events.unknown, kind))(words, facts)
+    urgency = _URGENCIES.get(kind, 2)
+    if kind == notice.RECONCILE_DIGEST:
+        urgency = 0 if digest.verdict(facts) == "good" else 1
+    body = cut("\n".join(filter(None, lines)), LONGEST_BODY, len, words("cut"))
+    return Notification(title[:LONGEST_TITLE], body, urgency)
 
 
 def sample_notification(language: Language) -> Notification:
-    """The message of `stockrelay notify test`."""
+    """Return the message of `stockrelay notify test`."""
     words = Words(_TABLES[language], None)
     return gather([Notification(words("test.title"), words("test.body"))], language)
 
 
 def gather(messages: Sequence[Notification], language: Language) -> Notification:
-    """What is sent: one message, or several as one, those that find no room counted.
+    """Return one message for all of these; those that find no room are counted.
 
-    The subject begins with our name: who sent it, and a keyword for group robots that ask for one.
+    Its title begins with our name, which is also the keyword that some group robots ask for.
     """
     if len(messages) == 1:
         return Notification(f"{SENDER} {messages[0].title}", messages[0].body)
@@ -104,14 +103,15 @@ def gather(messages: Sequence[Notification], language: Language) -> Notification
 
 
 def fitted(message: Notification, language: Language, most_bytes: int) -> Notification:
-    """The message cut to `most_bytes` bytes of UTF-8, title and body together: some receivers refuse longer ones."""
+    """Return the message cut to `most_bytes` bytes of UTF-8, title and body together: some receivers refuse longer
+    ones."""
     room = max(0, most_bytes - len(message.title.encode()) - 2)
     mark = Words(_TABLES[language], None)("cut")
     return Notification(message.title, cut(message.body, room, lambda text: len(text.encode()), mark))
 
 
 def cut(text: str, room: int, size: Callable[[str], int], mark: str) -> str:
-    """The text's first lines that fit, and a line that says that it was cut."""
+    """Return the first lines that fit, and the line `mark`, which says that the text was cut."""
     if size(text) <= room:
         return text
     kept: list[str] = []

@@ -1,4 +1,4 @@
-"""What a notice's data say, read without trust: any of it may be missing, of another type, or written by a stranger."""
+"""A notice's data, read without trust: any value may be missing, of another type, or written by a stranger."""
 
 import re
 import unicodedata
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
-LONGEST_WORDS: Final = 200
+_LONGEST: Final = 200
 LONGEST_NAME: Final = 80
 _UNSHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# What some receivers take for a tag, a link or a call to everybody in the group.
-_TAMED: Final = str.maketrans({"<": "‹", ">": "›", "`": "'"})
+_HARMLESS: Final = str.maketrans({"<": "‹", ">": "›", "`": "'"})
 _CALLS: Final = re.compile(r"@(?=all|everyone|here|channel|room|所有人|全体)", re.IGNORECASE)
 _BLANKS: Final = re.compile(r"\s+")
 
 
-def tame(value: object, most: int = LONGEST_WORDS) -> str:
-    """A stranger's words on one line: nothing that a receiver could take for markup, at most `most` characters."""
+def sanitize(value: object, most: int = _LONGEST) -> str:
+    """Return a stranger's words on one line of at most `most` characters, without what a receiver could take for markup
+    or for a call to everybody."""
     text = "".join(" " if unicodedata.category(c) in _UNSHOWN else c for c in str(value)[: 4 * most])
-    text = _CALLS.sub("＠", _BLANKS.sub(" ", text).strip().translate(_TAMED))
+    text = _CALLS.sub("＠", _BLANKS.sub(" ", text).strip().translate(_HARMLESS))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -30,17 +30,17 @@ class NoticeData:
     data: Mapping[str, Any]
     zone: tzinfo
 
-    def text(self, name: str, most: int = LONGEST_WORDS) -> str:
-        """Words, or nothing."""
+    def text(self, name: str, most: int = _LONGEST) -> str:
+        """Return words, sanitized; empty where there are none."""
         value = self.data.get(name)
-        return "" if value is None else tame(value, most)
+        return "" if value is None else sanitize(value, most)
 
     def number(self, name: str) -> int:
-        """A count; 0 where there is none."""
-        return count(self.data.get(name))
+        """Return a count; 0 where there is none."""
+        return _count(self.data.get(name))
 
     def share(self, name: str) -> float:
-        """A part of the whole, 0 to 1."""
+        """Return a part of the whole, 0 to 1."""
         value = self.data.get(name)
         return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) and value == value else 0.0
 
@@ -48,32 +48,28 @@ class NoticeData:
         return self.data.get(name) is True
 
     def rows(self, name: str) -> list["NoticeData"]:
-        """A list's items; an item that is only a SKU counts as {"sku": it}."""
+        """Return a list's items; one that is only a SKU counts as {"sku": it}."""
         value = self.data.get(name)
         items = value if isinstance(value, list | tuple) else []
         return [NoticeData(item if isinstance(item, Mapping) else {"sku": item}, self.zone) for item in items]
 
     def total(self, name: str) -> int:
-        """How many there are of a list that was cut: those in it and those in `more`."""
+        """Return the length of a list before it was cut: `more` says how many items are left out."""
         more = self.data.get("more")
         rest = more.get(name) if isinstance(more, Mapping) else more if name == "new" else 0
-        return len(self.rows(name)) + count(rest)
+        return len(self.rows(name)) + _count(rest)
 
     def when(self, name: str) -> str:
-        """A time, to the minute, where the reader is."""
-        return at(self.data.get(name), self.zone)
+        """Return a time to the minute, in `zone`; what is no time as it is."""
+        value = self.data.get(name)
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            return self.text(name, LONGEST_NAME)
+        return (moment.astimezone(self.zone) if moment.tzinfo else moment).strftime("%Y-%m-%d %H:%M")
 
 
-def count(value: object) -> int:
-    """A whole number of at least 0, of whatever was given."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return max(0, int(value)) if is_number else 0  # type: ignore[call-overload] # it is a number
-
-
-def at(value: object, zone: tzinfo) -> str:
-    """An ISO time as people write it, in `zone`; what is no time is shown as it is."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return "" if value is None else tame(value, LONGEST_NAME)
-    return (moment.astimezone(zone) if moment.tzinfo else moment).strftime("%Y-%m-%d %H:%M")
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+        return 0
+    return max(0, int(value))

@@ -1,4 +1,4 @@
-"""The messages' words in English."""
+"""The messages in English."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,11 +7,12 @@ WORDS: Final[Mapping[str, str]] = {
     "all_channels": "all channels",
     "unknown_time": "(time unknown)",
     "none": "(none)",
-    "line": "- {0}",
+    "advice": "- {0}",
     "words": '"{0}"',
     "rest": "- and {0} more",
-    "sku_reason": "- {0}: {1}",
+    "happened": "What happened: {0}",
     "do": "What to do:",
+    "remedy": "- Run: stockrelay check",
     "gathered": "{0} notices: {1}",
     "dropped": "... {0} more notices are not shown here; see the log.",
     "cut": "... (too long, cut off)",
@@ -24,68 +25,64 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.title.asserted": "{0} reconcile of {1}: the day's changes were sent again",
     "digest.title.without_identifier": "{0} reconcile of {1}: SKUs on sale without an identifier: {2}",
     "digest.counts": "SKUs compared: {0}; agree: {1}.",
-    "digest.counts.unnamed": "SKUs compared: {0}; in parts that differ: {1}.",
+    "digest.counts.unnamed": "SKUs compared: {0}; in chunks that differ: {1}.",
     "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
-    "digest.method.compare": "How: the marketplace was asked to compare the current numbers of what changed that day.",
-    "digest.method.read_back": "How: all of the marketplace's numbers were read back and compared with the ERP.",
-    "digest.method.assert": "How: the marketplace does not allow reading its numbers back, so what changed that day "
-    "was sent again; what it held before is not known.",
+    "digest.method.compare": "Method: the marketplace compared the current numbers of what changed that day.",
+    "digest.method.read_back": "Method: all of the marketplace's numbers were read back and compared with the ERP.",
+    "digest.method.assert": "Method: the marketplace's numbers can't be read back, so what changed that day was sent "
+    "again; the marketplace's earlier numbers are not known.",
     "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
-    "digest.set_aside": "Malformed products and SKUs in the marketplace's answer: {0}. They were set aside; a SKU that "
-    "was not seen may be one of them and does not count as missing.",
+    "digest.set_aside": "Malformed products and SKUs in the marketplace's answer, which were skipped: {0}. A SKU that "
+    "was not read may be one of them, and does not count as missing.",
     "digest.without_identifier": "SKUs on sale at the marketplace without an identifier: {0}, in the products {1}. "
-    "No number reaches them.",
+    "They get no numbers.",
     "digest.opened": "New differences ({0}):",
     "digest.still_open": "Found before and still open ({0}):",
     "digest.resolved": "Agree again: {0}.",
     "digest.resolved.some": "Agree again: {0} ({1}).",
     "digest.contested": "Changed back again and again ({0}); no longer corrected:",
-    "digest.unnamed": "Parts where the marketplace sees a difference but names no SKU ({0}):",
-    "digest.chunk": "- part {0} ({1} to {2}, {4} SKUs), the marketplace says: {3}",
-    "digest.chunk.rest": "- and {0} more parts",
-    "digest.parked": "Parked, waiting for a person, not compared: {0}.",
-    "digest.unsettled": "Still changing, left for the next time: {0}.",
-    "digest.healed": "The ERP's numbers are being sent again: {0}; the next reconcile confirms it.",
-    "digest.reported": "Nothing is corrected (reconcile.heal = false): this is for a person to do.",
+    "digest.unnamed": "Chunks in which the marketplace sees a difference but names no SKU ({0}):",
+    "digest.chunk": "- chunk {0} ({1} to {2}, {4} SKUs), the marketplace says: {3}",
+    "digest.chunk.rest": "- and {0} more chunks",
+    "digest.parked": "Parked, waiting for an operator, not compared: {0}.",
+    "digest.unsettled": "Still changing, left for the next reconcile: {0}.",
+    "digest.healed": "The ERP's numbers are sent again: {0}; the next reconcile confirms them.",
+    "digest.reported": "Nothing is corrected (reconcile.heal = false): an operator has to do it.",
     "digest.took": "It took {0}.",
     "item": "- {0}: {1}",
-    "item.aged": "- {0}: {1}; {2}",
-    "item.since": "since {0}",
-    "item.times": "seen {0} times",
+    "item.aged": "- {0}: {1}; since {2}, seen {3} times",
     "class.marketplace_differs": "ERP {0}, marketplace {1}",
     "class.marketplace_differs.unsaid": "ERP {0}, the marketplace has another number",
     "class.unknown_at_marketplace": "the marketplace has no such product (ERP {0})",
     "class.missing_in_listing": "the marketplace sells {1}, but it is not in the channel's listing",
     "class.duplicated_id": "one identifier stands for several products",
     "class.other": "{2} (ERP {0}, marketplace {1})",
-    "advice.unknown_at_marketplace": "- Products the marketplace does not have: create them there, or correct the "
-    "marketplace's identifier in the ERP.",
+    "advice.unknown_at_marketplace": "- Products the marketplace does not have: create them there, or correct their "
+    "identifiers in the ERP.",
     "advice.missing_in_listing": "- Products that are not in the listing: take them off sale at the marketplace, or "
     "add them to the channel's listing.",
-    "advice.duplicated_id": "- Identifiers used twice: let each identifier stand for one product.",
-    "advice.contested": "- Changed back again and again: a person or another program also writes the marketplace's "
-    "stock; find it and stop it.",
-    "advice.unnamed": "- Differences without names: ask the marketplace about the range, or set reconcile.bisect = "
-    "true to have them found.",
-    "advice.incomplete": "- The next reconcile reads again; if it fails again, run: stockrelay check",
-    "advice.set_aside": "- Malformed products: ask the marketplace; the log says what is wrong "
+    "advice.duplicated_id": "- Identifiers used twice: give each product its own.",
+    "advice.contested": "- Changed back again and again: another program or person writes the marketplace's stock too; "
+    "find out which, and stop it.",
+    "advice.unnamed": "- Differences without names: ask the marketplace about the range, or have them found with "
+    "reconcile.bisect = true.",
+    "advice.incomplete": "- The next reconcile reads everything again; if it fails too, run: stockrelay check",
+    "advice.set_aside": "- Malformed products: ask the marketplace; what is wrong is in the log "
     "(reconcile.products_set_aside).",
     "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the marketplace, "
     "or take them off sale.",
     "advice.none": "- Nothing.",
-    "advice.explain": "- Explain one SKU: stockrelay explain {0}",
+    "advice.explain": "- To explain one SKU, run: stockrelay explain {0}",
     "missed.title": "{0}: the reconcile of {1} is not over",
     "missed.due": "It was due at {0}.",
     "missed.reason": "Reason: {0}",
-    "missed.do": "- The daemon goes on trying. See what keeps it: stockrelay status\n"
-    "- If that can't be mended soon, do it by hand: stockrelay reconcile --channel {0} --date {1}",
+    "missed.do": "- The daemon keeps trying. To see what prevents it, run: stockrelay status\n"
+    "- If that takes long to mend, run the reconcile by hand: stockrelay reconcile --channel {0} --date {1}",
     # Channels
-    "trouble.title": "{0} is paused: {1}",
+    "trouble.title": "{0}: sending has stopped: {1}",
     "trouble.since": "Since {0} no stock is sent to {1}. Changes are kept and sent when it works again; other channels "
-    "go on.",
-    "trouble.reason": "What happened: {0}",
-    "trouble.advice": "- {0}",
-    "trouble.after": "- No restart is needed afterwards, it is tried again by itself. Look: stockrelay check, "
+    "are not affected.",
+    "trouble.after": "- No restart is needed: the daemon tries again by itself. To look, run: stockrelay check, "
     "stockrelay status",
     "trouble.credential": "account or secret not accepted",
     "trouble.credential.do": "- Compare account and secret with {0}, correct the configuration and restart.",
@@ -101,100 +98,85 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.api_name": "the interface is not granted, or its address is wrong",
     "trouble.api_name.do": "- Ask {0} whether this app has been granted the stock interface, and check `dialect`.",
     "trouble.throttled": "too many requests for the marketplace",
-    "trouble.throttled.do": "- It mostly passes by itself; if it lasts, lower the channel's rate_per_s, or ask {0} "
+    "trouble.throttled.do": "- This usually passes by itself; if it lasts, lower the channel's rate_per_s, or ask {0} "
     "for a higher limit.",
     "trouble.unreachable": "it cannot be reached",
-    "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if they are fine, ask {0} whether "
-    "they have an outage.",
+    "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if all work, ask {0} for outages.",
     "trouble.listing": "the numbers to send can't be read",
     "trouble.listing.do": "- Run: stockrelay check. Most often a table or column of the listing query was renamed, "
     "or a right is missing. {0} is not to blame.",
     "trouble.unknown": "no clear answers",
     "trouble.unknown.do": "- Ask {0} whether their interface works.",
-    "trouble.other": "{0}",
-    "trouble.other.do": "- Run: stockrelay check",
     "recovered.title": "{0} works again",
-    "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What was held back is being sent; nothing '
-    "to do.",
-    "recovered.do": "- See what is still waiting: stockrelay status",
+    "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What was held back is being sent; there is '
+    "nothing to do.",
+    "recovered.do": "- To see what still waits, run: stockrelay status",
     # Parked
-    "parked.title": "{0}: SKUs that need a person: {1}",
-    "parked.title.again": "{0}: more SKUs that need a person: {1} (in all {2})",
-    "parked.body": "The stock of these SKUs did not reach the marketplace and is not tried again; all others go on.",
-    "parked.do": "- Correct in the ERP or the listing what the reason names; a change tries it again by itself.\n"
-    "- All of them: stockrelay parked list {0}",
+    "parked.title": "{0}: SKUs that need an operator: {1}",
+    "parked.title.again": "{0}: more SKUs that need an operator: {1} (in all {2})",
+    "parked.body": "The stock of these SKUs did not reach the marketplace and is not tried again; other SKUs are not "
+    "affected.",
+    "parked.do": "- Correct what the reason names, in the ERP or the listing; the change has the SKU tried again.\n"
+    "- To see all of them, run: stockrelay parked list {0}",
     # The guard
     "guard.title.first": "{0}: {1} of {2} quantities are 0 at the first filling; nothing is sent, please decide",
     "guard.title.rows": "{0}: {1} of {2} rows have left the listing; held, please decide",
     "guard.title.zeroes": "{0}: {1} of {2} numbers fall to 0; held, please decide",
     "guard.title.new": "{0}: {1} new SKUs are 0; held, please decide",
     "guard.title.moves": "{0}: {1} of {2} SKUs change too much at once; held, please decide",
-    "guard.first": "The listing says 0 for {0} of its {1} SKUs ({2}). What the marketplace holds is not known, so "
+    "guard.first": "The listing says 0 for {0} of its {1} SKUs ({2}). The marketplace's numbers are not known, so "
     "nothing of this channel is sent.",
     "guard.rows": "{0} of the {1} rows of the listing query are gone; {3} are left.",
     "guard.zeroes": "The ERP says that {0} of the {1} SKUs on sale ({2}) fall to 0.",
-    "guard.new": "{0} SKUs that were never sent to this marketplace have come into the listing, and all of them are 0.",
-    "guard.moves": "{0} of the {1} SKUs on sale have a number that is many times as large, or as small, as before, "
-    "or other identifiers ({2} with those that fell to 0).",
+    "guard.new": "{0} SKUs that were never sent are new in the listing, and all of them are 0.",
+    "guard.moves": "{0} of the {1} SKUs on sale have a number many times larger or smaller than before, or other "
+    "identifiers ({2} with those that fell to 0).",
     "guard.also.gone": "SKUs that have left the listing: {0}.",
     "guard.also.zeroes": "Numbers that fall to 0: {0}.",
-    "guard.also.moved": "Numbers that are many times as large, or as small, or SKUs with other identifiers: {0}.",
+    "guard.also.moved": "Numbers many times larger or smaller, or SKUs with other identifiers: {0}.",
     "guard.also.risen": "SKUs at 0 that get a number in the same change: {0}.",
-    "guard.held": "That may be a mistake. Held, and not sent: {0}.",
+    "guard.held": "This may be a mistake. Held, and not sent: {0}.",
     "guard.examples": "For example:",
     "guard.example": "- {0}: was {1}, would be {2}",
     "guard.example.gone": "- {0}: was {1}, is no longer listed",
     "guard.example.new": "- {0}: would be {1}",
-    "guard.goes_on": "All other changes go on; single sell-outs are not held.",
-    "guard.goes_on.first": "Other channels go on.",
-    "guard.do": "- If it is true, run: {0}\n"
+    "guard.goes_on": "All other changes are sent; single sell-outs are not held.",
+    "guard.goes_on.first": "Other channels are not affected.",
+    "guard.do": "- If the numbers are right, run: {0}\n"
     "- If not, correct the ERP's data or the listing; once they are right, the hold ends by itself.",
     "released.title": "{0}: the hold has ended",
     "released.command": "An operator released it: the ERP's numbers of {0} SKUs are being sent.",
-    "released.recovery": "The ERP's data are right again: the {0} wrong numbers are not sent. Nothing to do.",
-    "released.rest": "The other {0} are still the same and are sent.",
+    "released.recovery": "The ERP's data are right again: the {0} wrong numbers are not sent. There is nothing to do.",
+    "released.rest": "The other {0} are unchanged and are sent.",
     # Capture
-    "capture.title": "Noticing stock changes: {0}",
-    "capture.title.over": "Noticing stock changes: over: {0}",
+    "capture.title": "Capturing stock changes: {0}",
+    "capture.title.over": "Capturing stock changes works again: {0}",
     "capture.since": "Since {0}: {1}.",
     "capture.subject": "Where: {0}",
-    "capture.lossy": "Changes in the ERP may go unnoticed while this lasts. Everything is compared now, when it is "
-    "over, and every run.resync_s seconds in between.",
+    "capture.lossy": "Changes in the ERP may go unnoticed while this lasts. Everything is compared now, once more when "
+    "it is over, and every run.resync_s seconds in between.",
     "capture.not_lossy": "No change is lost by this.",
-    "capture.after": "- No restart is needed; another message says when it is over. Look: stockrelay status, "
+    "capture.after": "- No restart is needed; another message says when it is over. To look, run: stockrelay status, "
     "stockrelay check",
-    "capture.over": "{0} ({1}), since {2}, is over. Nothing to do.",
-    "capture.compared": "Everything is compared once more, so what went unnoticed is sent.",
-    "capture.tables": "a watched table is not what it was",
-    "capture.tables.do": "- Run: stockrelay check",
-    "capture.triggers": "triggers are switched off or changed",
-    "capture.triggers.do": "- Run: stockrelay migrate",
-    "capture.partitions": "a partition has no triggers",
-    "capture.partitions.do": "- Run: stockrelay migrate",
-    "capture.functions": "a function of the schema stockrelay was changed",
-    "capture.functions.do": "- Find out who changed it, and run: stockrelay migrate",
-    "capture.rights": "the triggers' owner lacks rights",
-    "capture.rights.do": "- Run: stockrelay check",
-    "capture.replication": "sessions in which triggers do not fire",
-    "capture.replication.do": "- Run: stockrelay check",
-    "capture.listings": "a listing reads something whose changes are not seen",
-    "capture.listings.do": "- Watch it, or name it in run.compared_only. Run: stockrelay check",
-    "capture.spelling": "a watched table spells SKUs otherwise than the listing",
-    "capture.spelling.do": "- Correct watch.sku, then run: stockrelay migrate",
-    "capture.doorbell": "the doorbell is not as it should be",
-    "capture.doorbell.do": "- Run: stockrelay check",
-    "capture.canary": "the doorbell is not heard",
-    "capture.canary.do": "- Run: stockrelay check",
-    "capture.reading": "the changes are not read",
-    "capture.reading.do": "- See the log, and run: stockrelay check",
-    "capture.other": "{0}",
-    "capture.other.do": "- Run: stockrelay check",
+    "capture.over": "This is over, and there is nothing to do: {0} ({1}), since {2}.",
+    "capture.compared": "Everything is compared once more, so changes that went unnoticed are sent.",
+    "check.tables": "a watched table is not what it was",
+    "check.triggers": "triggers are disabled or changed",
+    "check.partitions": "a partition has no triggers",
+    "check.functions": "a function of the schema stockrelay was changed",
+    "check.rights": "the triggers' owner lacks rights",
+    "check.replication": "sessions in which triggers do not fire",
+    "check.listings": "a listing reads something whose changes are not captured",
+    "check.spelling": "a watched table spells SKUs otherwise than the listing",
+    "check.doorbell": "the doorbell is not as it should be",
+    "check.canary": "the doorbell is not heard",
+    "check.reading": "the changes are not read",
     # Notices themselves
     "undelivered.title": "A notice could not be delivered",
     "undelivered.body": 'The notice "{1}" of {0} did not reach every receiver and was given up.',
     "undelivered.reason": "Reason: {0}",
     "undelivered.do": "- Check notify.urls and the network, then run: stockrelay notify test\n"
-    "- What was missed stands in the log (notify.notice_undelivered) and in stockrelay status.",
+    "- The notice is in the log (notify.notice_undelivered) and in stockrelay status.",
     "kind.reconcile_digest": "reconcile",
     "kind.reconcile_missed": "reconcile late",
     "kind.channel_trouble": "channel trouble",
@@ -202,12 +184,12 @@ WORDS: Final[Mapping[str, str]] = {
     "kind.parked_summary": "parked SKUs",
     "kind.guard_question": "numbers held",
     "kind.guard_released": "hold ended",
-    "kind.capture_failed": "noticing stock changes",
-    "kind.capture_recovered": "noticing stock changes, over",
+    "kind.capture_failed": "capturing stock changes",
+    "kind.capture_recovered": "capturing stock changes works again",
     "kind.notification_failed": "notice not delivered",
     "other.title": "{0}: {1}",
     "test.title": "test notice",
-    "test.body": "This is a test: if you read it, Stockrelay can reach you here. Nothing to do.",
+    "test.body": "This is a test: Stockrelay can reach you here. There is nothing to do.",
     "duration.s": "{0} s",
     "duration.min": "{0} min",
     "duration.h": "{0} h",

@@ -11,7 +11,7 @@ from daemon.check.findings import Findings
 from daemon.core.dependencies import Reads, judge_reads
 from daemon.core.errors import BadRow
 from daemon.core.finding import Verdict
-from daemon.core.spelling import ADVICE, Spelling, misspelling, needs_proof
+from daemon.core.spelling import ADVICE, Spelling, is_inconclusive, misspelling
 from daemon.core.types import ChannelName
 from daemon.settings import Settings, Watch
 from daemon.store.dependencies import Dependencies
@@ -140,7 +140,7 @@ async def _spelling(
     for look in looks:
         if (pair := await look.alike_to(unknown)) is not None:
             return replace(spelling, alike=pair[0], listed=pair[1])
-    if channel is None or watch.skus is not None or not needs_proof(spelling):
+    if channel is None or watch.skus is not None or not is_inconclusive(spelling):
         return spelling
     more = await inspector.sample_skus(table, watch.sku, _MORE, _MORE)
     return replace(spelling, is_part=await looks[0].has_some(more))

@@ -1,4 +1,4 @@
-"""What a listing reads, and whether its changes are seen. Pure."""
+"""What a listing reads, and whether changes of it are captured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Final
 
 from daemon.core.capture import MIGRATE, Check
-from daemon.core.finding import Finding, Verdict
+from daemon.core.finding import Finding, Verdict, listed_in_short
 from daemon.core.types import ChannelName
 
 _SHOWN: Final = 5
+_SEE: Final = " (docs/listings.md)"
 
 
 class Unseen(StrEnum):
@@ -39,7 +40,7 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Something that a listing reads, spelled as in SQL; `unseen`: why its changes are not captured, None: they are."""
+    """A relation that a listing reads, as SQL spells it. `unseen`: why its changes are not captured; None: they are."""
 
     name: str
     unseen: Unseen | None
@@ -47,7 +48,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What one channel's listing reads; `watches`: the watched tables among it, as they are called there."""
+    """What one channel's listing reads. `watches`: the names of the [[watch]] tables among it."""
 
     channel: ChannelName
     relations: Sequence[Relation]
@@ -55,64 +56,39 @@ class Reads:
 
 
 def listing_subject(channel: ChannelName) -> str:
-    """What a finding about a channel's listing is about."""
+    """Return the subject of a finding about what a channel's listing reads."""
     return f"listing {channel}"
 
 
 def judge_reads(reads: Reads, resync_s: float) -> list[Finding]:
-    """Whether changes of all that the listing reads are captured."""
-    unseen = [each for each in reads.relations if each.unseen is not None]
+    """Judge whether changes of all that the listing reads are captured."""
+    unseen = {each.name: each.unseen for each in reads.relations if each.unseen is not None}
     if not unseen:
         return []
-    found, advice = _described(unseen, resync_s)
-    return [
-        Finding(
-            Check.LISTINGS,
-            listing_subject(reads.channel),
-            found,
-            advice,
-            verdict=Verdict.WARNING,
-            is_lossy=False,
-        )
-    ]
+    shown = listed_in_short([f"{name}, {_FOUND[why]}" for name, why in unseen.items()], _SHOWN)
+    found = f"it reads {shown}: such changes are found up to {resync_s:g} s late (run.resync_s)"
+    advice = "; ".join(_ADVICE[why] for why in dict.fromkeys(unseen.values())) + _SEE
+    return [Finding(Check.LISTINGS, listing_subject(reads.channel), found, advice, Verdict.WARNING)]
 
 
-def reads_unlooked(channel: ChannelName, reason: str) -> Finding:
-    """What a listing reads can't be found out: it fails on the SKU that it was run for."""
+def unreadable_listing(channel: ChannelName, reason: str) -> Finding:
+    """Return the finding that the listing fails on the SKU that it was run for, so that what it reads is not known."""
     found = f"what it reads could not be looked at, as the listing fails on a row: {reason}"
     advice = f"correct that row in the ERP, or channels.{channel}.listing"
-    return Finding(
-        Check.LISTINGS, listing_subject(channel), found, advice, verdict=Verdict.WARNING, is_lossy=False
-    )
+    return Finding(Check.LISTINGS, listing_subject(channel), found, advice, Verdict.WARNING)
 
 
 def judge_fan_outs(broken: Sequence[tuple[str, str]]) -> list[Finding]:
-    """Whether the watches' queries for SKUs still work; `broken` are tables, and why theirs does not."""
+    """Judge the watches' queries for SKUs; `broken` are the tables whose query fails, and its error."""
     found = "its query skus does not work any more, so each change has everything compared"
     advice = f"correct watch.skus, then {MIGRATE}"
-    return [
-        Finding(Check.TABLES, table, f"{found}: {reason}", advice, is_lossy=False) for table, reason in broken
-    ]
+    return [Finding(Check.TABLES, table, f"{found}: {reason}", advice) for table, reason in broken]
 
 
 def judge_subscribed(tables: Sequence[str], resync_s: float) -> list[Finding]:
-    """Whether rows of watched tables come from a subscription."""
+    """Return a finding for each watched table whose rows come from a subscription."""
     found = f"rows come from a subscription, whose worker fires no statement triggers: found up to {resync_s:g} s late"
-    advice = _ADVICE[Unseen.SUBSCRIBED] + " (docs/listings.md)"
+    advice = _ADVICE[Unseen.SUBSCRIBED] + _SEE
     return [
-        Finding(
-            Check.REPLICATION, table, f"{table}: {found}", advice, verdict=Verdict.WARNING, is_lossy=False
-        )
-        for table in tables
+        Finding(Check.REPLICATION, table, f"{table}: {found}", advice, Verdict.WARNING) for table in tables
     ]
-
-
-def _described(unseen: Sequence[Relation], resync_s: float) -> tuple[str, str]:
-    """What is wrong, and what to do about it."""
-    shown = [f"{each.name}, {_FOUND[each.unseen]}" for each in unseen[:_SHOWN] if each.unseen is not None]
-    more = f"; and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
-    found = (
-        f"it reads {'; '.join(shown)}{more}: such changes are found up to {resync_s:g} s late (run.resync_s)"
-    )
-    kinds = dict.fromkeys(each.unseen for each in unseen if each.unseen is not None)
-    return found, "; ".join(_ADVICE[kind] for kind in kinds) + " (docs/listings.md)"

@@ -1,5 +1,6 @@
-"""What a check found: the checks of `stockrelay check`, and those that the daemon makes while it runs."""
+"""The result of one check, of `stockrelay check` or of the running daemon."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,17 +10,17 @@ class Verdict(StrEnum):
 
     PASSED = "passed"
     WARNING = "warning"
-    """It works, and a person should look at it."""
+    """It works, and an operator should look at it."""
     FAILED = "failed"
     """It does not work: the daemon would lose, delay or refuse something."""
     SKIPPED = "skipped"
-    """It could not be looked at, because an earlier check failed."""
+    """It was not made, because an earlier check failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `subject` is what it is about, where a check looks at several things. `advice` says what
-    to do; it is empty when there is nothing to do. `is_lossy`: while it lasts, changes may be missed.
+    """The result of one check of one `subject`, which is empty where a check has only one. `advice` says what to do;
+    it is empty when there is nothing to do. `is_lossy`: while it lasts, changes may be missed.
 
     A finding that the daemon keeps holds no figures that change by themselves: when its words change, it is reported
     again.
@@ -30,9 +31,15 @@ class Finding:
     found: str
     advice: str = ""
     verdict: Verdict = Verdict.FAILED
-    is_lossy: bool = True
+    is_lossy: bool = False
 
     @property
     def is_error(self) -> bool:
         """Whether an operator is needed."""
         return self.verdict is Verdict.FAILED
+
+
+def listed_in_short(words: Sequence[str], most: int) -> str:
+    """Return the first of the words and how many more there are."""
+    more = f"; and {len(words) - most} more" if len(words) > most else ""
+    return "; ".join(words[:most]) + more

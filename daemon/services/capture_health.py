@@ -22,7 +22,7 @@ from daemon.core.dependencies import (
     judge_reads,
     judge_subscribed,
     listing_subject,
-    reads_unlooked,
+    unreadable_listing,
 )
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnavailable
 from daemon.core.finding import Finding
@@ -148,7 +148,7 @@ class CaptureHealth:
                 return
             self._unheard = 0 if self._bell.is_set() else self._unheard + 1
         is_deaf = self._unheard >= _SUSPICIOUS
-        unheard = doorbell.canary_unheard(
+        unheard = doorbell.unheard_canary(
             self._reporter, is_listening=self._is_listening(), poll_s=self._poll_s
         )
         await self._store.keep(self._reporter, [Check.CANARY], [unheard] if is_deaf else [])
@@ -162,7 +162,7 @@ class CaptureHealth:
         try:
             bell = await capturing.bell()
         except StoreRefused as error:
-            findings.append(doorbell.bell_unseen(str(error)))
+            findings.append(doorbell.unreadable_bell(str(error)))
         else:
             if bell.is_on and bell.silenced_s > doorbell.SILENCED_S:
                 await self._store.enable_ringing()
@@ -170,7 +170,7 @@ class CaptureHealth:
         is_late = await self._store.is_reading_late(since, self._read_within)
         if is_late is not None:
             checks.append(Check.READING)
-            findings += [doorbell.canary_unread()] if is_late else []
+            findings += [doorbell.unread_canary()] if is_late else []
         is_touched = await self._store.has_touched_triggers()
         changed = await self._store.keep("", checks, findings)
         await self._store.expire(self._every * _GONE_AFTER + _READ_WITHIN)
@@ -240,7 +240,7 @@ async def listing_findings(
             about = listing_subject(listing.channel)
             known = [each.finding for each in before if each.finding.subject == about]
             # Of a listing that fails as a whole the intake says so, and why.
-            unlooked = [reads_unlooked(listing.channel, str(error))] if isinstance(error, BadRow) else []
+            unlooked = [unreadable_listing(listing.channel, str(error))] if isinstance(error, BadRow) else []
             findings += known or unlooked
         else:
             findings += judge_reads(reads, of.resync_s)

@@ -14,8 +14,7 @@ from daemon.core.capture import (
     OpenFinding,
     TriggerFault,
     WatchedTable,
-    failure_notice,
-    recovery_notice,
+    finding_notice,
 )
 from daemon.core.doorbell import DoorbellState
 from daemon.core.errors import StoreRefused
@@ -199,8 +198,10 @@ class CaptureHealthStore:
 async def _tell(connection: Connection, rows: Sequence[asyncpg.Record]) -> Changed:
     opened = _open_findings([row for row in rows if row["is_open"]])
     ended = _open_findings([row for row in rows if not row["is_open"]])
-    for notice in [failure_notice(each) for each in opened] + [recovery_notice(each) for each in ended]:
-        await post_within(connection, notice)
+    for each in opened:
+        await post_within(connection, finding_notice(each, is_over=False))
+    for each in ended:
+        await post_within(connection, finding_notice(each, is_over=True))
     return Changed(opened, ended)
 
 

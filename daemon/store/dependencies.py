@@ -7,7 +7,7 @@ import asyncpg
 
 from daemon.core.dependencies import Reads, Relation, Unseen
 from daemon.core.errors import StockrelayError, StoreRefused
-from daemon.core.spelling import Spelling, needs_proof
+from daemon.core.spelling import Spelling, is_inconclusive
 from daemon.core.types import ChannelName
 from daemon.store import one_message, queries
 from daemon.store.listing import ChannelListing
@@ -70,7 +70,7 @@ class Dependencies:
 
     async def _judged(self, row: asyncpg.Record, channel: ChannelName) -> Spelling:
         spelling = _spelling(row, channel)
-        if not needs_proof(spelling):
+        if not is_inconclusive(spelling):
             return spelling
         statement = _SQL["has_listed"].replace("@table@", row["relation"]).replace("@sku@", row["sku"])
         try:

@@ -456,7 +456,7 @@ async def test_a_sku_that_cannot_be_captured_any_more_is_named(
         ("SELECT stockrelay.set_doorbell(false)", "off in the database, on in the configuration"),
         (
             "SELECT setval('stockrelay.capture_word', ((extract(epoch FROM now()) + 3600) * 1000)::bigint)",
-            "silenced for longer than anybody may",
+            "silenced for longer than any intake does",
         ),
     ],
 )

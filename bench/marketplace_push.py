@@ -19,8 +19,7 @@ from pydantic import SecretStr
 from bench.answering import Answering
 from daemon import clock
 from daemon.core.outcome import Kind
-from daemon.core.tokens import StoredToken
-from daemon.core.types import ChannelName, Push, Sku
+from daemon.core.types import ChannelName, Push, Sku, StoredToken
 from daemon.marketplaces.client import Client
 from daemon.marketplaces.sekorm.client import SekormClient
 from daemon.marketplaces.sekorm.settings import SekormSettings

@@ -6,8 +6,7 @@ from typing import Final, assert_never
 from daemon.check.findings import Findings
 from daemon.check.server import check_clock
 from daemon.core.outcome import Kind
-from daemon.core.tokens import StoredToken
-from daemon.core.types import ChannelName
+from daemon.core.types import ChannelName, StoredToken
 from daemon.marketplaces.auth import TokenStore
 from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 

@@ -11,9 +11,8 @@ import click
 from daemon import clock
 from daemon.commands.framework import DONE, EARLIEST, FAILED, LATEST, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
-from daemon.core.conclusion import GONE
 from daemon.core.explain.facts import named
-from daemon.core.outcome import Kind
+from daemon.core.outcome import GONE, Kind
 from daemon.core.types import ChannelName, Sku
 
 if TYPE_CHECKING:

@@ -1,6 +1,8 @@
 """What a channel's dispatcher does next: how much it claims, how long it waits, and what may be sent now."""
 
+from collections.abc import Collection
 from datetime import timedelta
+from math import isqrt
 from typing import Final, NamedTuple
 
 from daemon.core.types import SLOTS
@@ -113,3 +115,27 @@ def reason_to_give_back(
     if not is_trusted:
         return "the lease is not trusted any more"
     return None if is_allowed else "the circuit breaker is open"
+
+
+def most_together(most: int, failures: int) -> int:
+    """Return how many SKUs that have failed this often in a row may share a call; `most` may where none has failed.
+
+    One answer for a whole call does not say which SKU it is about. Each of them goes in a smaller call next, then
+    alone, so that the one that can't be taken is found in about 2 * sqrt(most) calls, and parked alone.
+    """
+    if failures == 0:
+        return most
+    return max(1, isqrt(most)) if failures == 1 else 1
+
+
+def may_join(
+    most: int,
+    call: Collection[tuple[str, ...]],
+    call_failures: int,
+    identifiers: tuple[str, ...],
+    failures: int,
+) -> bool:
+    """Say whether a SKU may join a call: with SKUs that failed as often, and never under identifiers that the call has.
+    `call` has the identifiers of the SKUs in it, `call_failures` is how often the first of them failed."""
+    together = most_together(most, failures)
+    return len(call) < together and together == most_together(most, call_failures) and identifiers not in call

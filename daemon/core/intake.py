@@ -5,10 +5,9 @@ Times are monotonic seconds.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from daemon.core.backoff import Interval
-from daemon.core.reading_pace import ReadingPace
 
 _ECHOES_S: Final = (0.005, 0.02, 0.1)
 """A transaction that lost the try for the bell commits a moment after the one that rang it: read again after these."""
@@ -23,6 +22,35 @@ _COMPARISON_GAP_MOST_S: Final = 60.0
 _BUSY_AFTER_S: Final = 0.5
 _SILENCE: Final = timedelta(seconds=3)
 _ZERO: Final = timedelta(0)
+
+
+_SHARE: Final = 0.2
+"""Of the time; the ERP has the rest, however fast it writes."""
+_BURST_S: Final = 0.05
+"""Seconds of reading that may come at once: single changes are read as they come, a stream of them in portions."""
+_LONGEST_PAUSE_S: Final = 0.25
+_LEAST_S: Final = 0.002
+"""The least that a reading costs, with its commit: in a stream of changes, readings are ten milliseconds apart."""
+
+
+class ReadingPace(NamedTuple):
+    """Keeps readings to a fifth of the time in the long run, with pauses of at most a quarter of a second.
+
+    `owed_s`: seconds of reading beyond that share, as of `at`.
+    """
+
+    owed_s: float = 0.0
+    at: float = 0.0
+
+    def after(self, took_s: float, now: float) -> Self:
+        """Return the pace after a reading of this duration, which has just ended."""
+        owed_s = max(0.0, self.owed_s - _SHARE * max(0.0, now - self.at)) + max(took_s, _LEAST_S)
+        return type(self)(min(owed_s, _BURST_S + _SHARE * _LONGEST_PAUSE_S), now)
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds to wait before the next reading; 0.0: none."""
+        return max(0.0, self.owed_s - _BURST_S) / _SHARE
 
 
 class IntakePace:

@@ -23,7 +23,7 @@ class ParkedLines:
 
     def __init__(self) -> None:
         self._waiting: list[Mapping[str, object]] = []
-        self._told_at: list[float] = []
+        self._written_at: list[float] = []
 
     def add(self, fields: Mapping[str, object]) -> None:
         """A SKU was parked; the fields have `sku` and `reason`."""
@@ -31,13 +31,13 @@ class ParkedLines:
 
     def due(self, now: float, *, is_over: bool = False) -> Sequence[Mapping[str, object]] | Summary:
         """Return what is to be written now: the fields of lines, or a summary. `is_over`: there is no later."""
-        self._told_at = [at for at in self._told_at if now - at < _WINDOW_S]
-        room = _MOST - len(self._told_at)
+        self._written_at = [at for at in self._written_at if now - at < _WINDOW_S]
+        room = _MOST - len(self._written_at)
         if not self._waiting or (room <= 0 and not is_over):
             return ()
         waiting, self._waiting = self._waiting, []
         if len(waiting) <= room:
-            self._told_at += [now] * len(waiting)
+            self._written_at += [now] * len(waiting)
             return waiting
-        self._told_at = [now] * _MOST
+        self._written_at = [now] * _MOST
         return Summary(len(waiting), str(waiting[0]["sku"]), str(waiting[0]["reason"]))

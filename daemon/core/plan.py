@@ -1,4 +1,4 @@
-"""What to do with one due delivery: the claim's decision, as a pure function."""
+"""What a claim decides about one due delivery."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Problem = Callable[[Sequence[str | None]], str | None]
 class Delivery(NamedTuple):
     """A ledger row as the claim captured it, before the listing was read.
 
-    `identifiers` are those last sent, None if none ever were. `is_settled`: no attempt of before can still land.
+    `identifiers` are those last sent, None if none ever were. `is_settled`: no earlier attempt can still land.
     `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: the
     guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` and
     `listed_identifiers` are what the last marking saw. `twins`: some of the other SKUs with the same identifiers, where
@@ -30,10 +30,10 @@ class Delivery(NamedTuple):
     sku: Sku
     acked_quantity: int | None
     identifiers: tuple[str, ...] | None
-    is_doubted: bool
-    is_settled: bool
-    is_acked_since_doubt: bool
-    failures: int
+    is_doubted: bool = False
+    is_settled: bool = True
+    is_acked_since_doubt: bool = False
+    failures: int = 0
     is_urgent: bool = False
     is_held: bool = False
     is_zero_known: bool = False
@@ -44,12 +44,12 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the listing says now. `quantity` is None where it can't be sent, and `unsendable` how it reads then (None:
-    NULL); `rows` is 2 or more for a SKU that stands there twice. `identifiers` is empty where their bytes are no text.
-    `fault`: reading the SKU's row fails with these words of the server. `carrier`: the SKU that has the sum of those
-    with the same identifiers, where they are sold as one. `lacks`: one of them whose own quantity can't be sent, so the
-    sum can't be either; `unsendable` is that quantity, and `lacks_rows` how many rows that SKU has. Without `lacks`,
-    `unsendable` is a sum that is too large.
+    """What the listing says of a SKU now, in `rows` rows.
+
+    `quantity` is None where it can't be sent; `unsendable` is the number then, None for NULL. `identifiers` is empty
+    where their bytes are no text. `fault`: the server's error on the SKU's row. `carrier`: the SKU that has the sum of
+    those with the same identifiers, where they are sold as one. `lacks`: the SKU whose own quantity, `unsendable`, or
+    whose `lacks_rows` rows keep the sum from being sent. Without `lacks`, `unsendable` is a sum that is too large.
     """
 
     rows: int
@@ -64,8 +64,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this number. `is_delisting`: a zero to identifiers that are no longer listed; the row's own want is not
-    answered by it."""
+    """Send this number. `is_delisting`: a zero to identifiers that are no longer listed, which leaves the row due."""
 
     identifiers: tuple[str, ...]
     quantity: int
@@ -96,20 +95,18 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One of too many wrong numbers at once: a person is asked first, or its number comes back."""
+    """One of too many wrong numbers at once: held until an operator releases it or the number comes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """A wrong number that no marking has seen, and there are many: a marking counts them and decides."""
+    """One of many wrong numbers that no marking has seen: a marking counts them first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoveredBySum:
-    """It is sold as one with `carrier`, whose sum includes this number: nothing is sent for this one.
-
-    `keeps_name`: the carrier was not sent under these identifiers yet, and may never be.
-    """
+    """Send nothing: the sum that is sent for `carrier` has this number in it. `keeps_name`: the carrier was not sent
+    under these identifiers yet, and may never be."""
 
     carrier: Sku
     keeps_name: bool = False
@@ -119,7 +116,7 @@ Decision = Send | Settled | Wait | Park | Forget | CoveredBySum | Hold | Defer
 
 
 def is_zero(listed: Listed | None) -> bool:
-    """Say whether there is nothing left of the SKU, whatever identifiers it has."""
+    """Say whether nothing is left of the SKU, under any identifiers."""
     return listed is None or (listed.rows == 1 and listed.quantity == 0)
 
 
@@ -130,19 +127,18 @@ other identifiers."""
 
 def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> Anomaly | None:
     """Return what is wrong with a number that no marking has counted. `factor` is the guard's."""
-    if not is_zero(listed):
-        is_new = listed is not None and is_far(delivery.acked_quantity, listed.quantity, factor)
-        was_seen = is_far(delivery.acked_quantity, delivery.listed_quantity, factor)
-        is_new_name = is_renamed(delivery, listed) and delivery.listed_identifiers in (
-            None,
-            delivery.identifiers,
+    acked = delivery.acked_quantity
+    if listed is not None and not is_zero(listed):
+        is_new = is_far(acked, listed.quantity, factor) and not is_far(
+            acked, delivery.listed_quantity, factor
         )
-        return "moved" if (is_new and not was_seen) or is_new_name else None
+        has_old_name = delivery.listed_identifiers in (None, delivery.identifiers)
+        return "moved" if is_new or (has_old_name and is_renamed(delivery, listed)) else None
     if delivery.is_zero_known:
         return None
     if delivery.identifiers is None:
         return None if listed is None else "new"
-    if delivery.acked_quantity == 0:
+    if acked == 0:
         return None
     return "gone" if listed is None else "zero"
 
@@ -155,11 +151,11 @@ def decide(
     problem: Problem,
     factor: float = math.inf,
 ) -> Decision:
-    """Return what to do with a due delivery, given what the listing says now (None: not listed).
+    """Decide about a due delivery, given what the listing says now (None: not listed).
 
-    `has_successor`: another SKU has taken over the identifiers this one was last sent with, so a zero sent for this one
-    would overwrite that one's number. A held number (a zero, one by the guard's `factor` away, one above a
-    zero that was sent last, or one of other identifiers) is not sent; all else of the same SKU is.
+    `has_successor`: another SKU has taken over the identifiers this one was last sent with, so a zero for this one
+    would overwrite that one's number. Of a held SKU only a wrong number is held: a zero, one by the guard's `factor`
+    away from what was sent last, one above a zero that was sent last, or one under other identifiers.
     """
     decision = _decide(delivery, listed, has_successor=has_successor, problem=problem)
     if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
@@ -175,7 +171,7 @@ def _is_held(delivery: Delivery, listed: Listed | None, factor: float) -> bool:
 
 
 def is_renamed(delivery: Delivery, listed: Listed | None) -> bool:
-    """Say whether what is on sale under one name is listed under another one: the old name falls to zero."""
+    """Say whether what is on sale is listed under other identifiers, so that the old ones fall to zero."""
     return (
         listed is not None
         and listed.rows == 1
@@ -219,7 +215,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
 
 def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) -> CoveredBySum | Wait:
     keeps_name = delivery.identifiers is not None and not has_successor
-    # What was sent for it may land after the sum: unless the carrier confirms that, wait until it can't any more.
+    # A number that was sent for this SKU may still land after the sum: wait until it can't.
     if keeps_name and delivery.is_doubted and not delivery.is_settled:
         return Wait()
     assert listed.carrier is not None
@@ -227,7 +223,7 @@ def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) ->
 
 
 def unsendable(listed: Listed, problem: Problem) -> str | None:
-    """Say why what the listing says of a SKU can't be sent, or None when it can."""
+    """Say why what the listing says can't be sent; None: it can."""
     return _unreadable(listed) or problem(listed.identifiers)
 
 
@@ -248,7 +244,7 @@ def _unreadable(listed: Listed) -> str | None:
 
 
 def quantity_problem(unsendable: str | None, quantity: str = "the listing's quantity") -> str:
-    """Say what is wrong with a quantity that can't be sent, given how it reads (None: NULL) and what it is called."""
+    """Say why a quantity can't be sent; `unsendable` is its text, None for NULL, and `quantity` its name."""
     if unsendable is None:
         return f"{quantity} is NULL: let the query say 0 where nothing may be sold"
     if unsendable in ("NaN", "Infinity", "-Infinity"):
@@ -258,7 +254,7 @@ def quantity_problem(unsendable: str | None, quantity: str = "the listing's quan
 
 
 def sum_problem(listed: Listed) -> str | None:
-    """Say why the sum that a SKU is part of can't be sent, and which SKU is the reason; None: it can be sent."""
+    """Say why the sum that a SKU is part of can't be sent, and because of which SKU; None: it can."""
     if listed.lacks is not None:
         part = f"{quoted(listed.lacks)}, which is part of the sum"
         if listed.lacks_rows > 1:
@@ -270,7 +266,7 @@ def sum_problem(listed: Listed) -> str | None:
 
 
 def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> str:
-    """Say that a SKU is not sent because these have the same identifiers; none: some others."""
+    """Say that a SKU is not sent because others have its identifiers; some of them are `twins`, where any are known."""
     named = [quoted(sku) for sku in twins[:_NAMED_TWINS]] + ["others"] * (len(twins) > _NAMED_TWINS)
     named = named or ["other SKUs"]
     others = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

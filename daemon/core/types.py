@@ -1,5 +1,7 @@
 """The words of the project as types."""
 
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final, Literal, NamedTuple, NewType
 
 Sku = NewType("Sku", str)
@@ -43,3 +45,13 @@ class Push(NamedTuple):
     sku: Sku
     identifiers: tuple[str, ...]
     quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A marketplace's access token as the store has it. `generation` rises with each; `remaining` counts from the
+    reading."""
+
+    value: str = field(repr=False)
+    generation: int
+    remaining: timedelta

@@ -12,8 +12,7 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome, Trouble
-from daemon.core.tokens import StoredToken
-from daemon.core.types import ChannelName
+from daemon.core.types import ChannelName, StoredToken
 from daemon.marketplaces.transport import not_sent
 
 log = structlog.get_logger(__name__)

@@ -4,8 +4,7 @@ from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from daemon.core.tokens import StoredToken
-from daemon.core.types import ChannelName
+from daemon.core.types import ChannelName, StoredToken
 from daemon.store import queries
 from daemon.store.database import Database
 

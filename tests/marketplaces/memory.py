@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
-from daemon.core.tokens import StoredToken
+from daemon.core.types import StoredToken
 
 
 class MemoryTokens:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
-from daemon.core.tokens import StoredToken
+from daemon.core.types import StoredToken
 from daemon.marketplaces.auth import Grant, TokenSource
 from daemon.marketplaces.transport import not_sent
 from tests.channels import SEKORM

@@ -12,8 +12,7 @@ from structlog.testing import capture_logs
 
 from daemon.core.outcome import Kind
 from daemon.core.readback import Comparison
-from daemon.core.tokens import StoredToken
-from daemon.core.types import Push, Sku
+from daemon.core.types import Push, Sku, StoredToken
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import DEEPEST, NotDecodedError, decoded, read_object
 from daemon.marketplaces.sekorm.client import SekormClient

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from daemon.core.conclusion import Conclusion
+from daemon.core.outcome import Conclusion
 from daemon.core.types import AttemptId, Sku, Slot
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake

@@ -8,9 +8,8 @@ from typing import Final
 
 import asyncpg
 
-from daemon.core.conclusion import Conclusion
 from daemon.core.guard import GuardRule
-from daemon.core.outcome import Outcome
+from daemon.core.outcome import Conclusion, Outcome
 from daemon.core.types import SLOTS, Duplicates, Slot
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database

@@ -7,9 +7,8 @@ from typing import Final
 
 import pytest
 
-from daemon.core.conclusion import Conclusion
 from daemon.core.notice import GUARD_QUESTION, Notice
-from daemon.core.outcome import Kind, Outcome, Trouble
+from daemon.core.outcome import Conclusion, Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.demo.postgres import PostgresServer
 from daemon.store.foreign_text import storable

@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from daemon.core.explain.facts import Facts, decided
+from daemon.core.explain.facts import Facts
 from daemon.core.explain.next_step import Step, next_step
 from daemon.core.guard import GuardRule
 from daemon.core.plan import CoveredBySum, Decision, Forget, Hold, Park, Send, Settled, Wait
@@ -182,7 +182,7 @@ async def test_the_next_reading_and_the_next_claim_do_what_was_said(foretelling:
             and row is not None
             and (row.due_at or row.sync_at or one.now) <= one.now
         )
-        expected = decided(one, row, problem) if is_claimed and row is not None else None
+        expected = one.decided(row, problem) if is_claimed and row is not None else None
         if isinstance(expected, Wait):
             assert rows[sku]["due_at"] == rows[sku]["doubt_until"], (sku, one)
             expected = None

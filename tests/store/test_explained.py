@@ -15,9 +15,8 @@ import pytest
 
 from daemon.app import settings_of
 from daemon.commands.explain import explained
-from daemon.core.conclusion import Conclusion, conclude
 from daemon.core.guard import GuardRule
-from daemon.core.outcome import Kind, Outcome
+from daemon.core.outcome import Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Sku
 from daemon.settings import Settings
 from daemon.store.ledger import Attempt, Completion, Debounce

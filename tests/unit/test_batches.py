@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.batches import may_join, most_together
+from daemon.core.dispatching import may_join, most_together
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.breaker import LONGEST_WAIT, PROBE_LOST_AFTER, UNLIMITED, Breaker, Change, Mode, Ticket
+from daemon.core.breaker import LONGEST_WAIT, PROBE_LOST_AFTER, UNLIMITED, Breaker, Mode, Ticket, Transition
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 
@@ -68,14 +68,14 @@ def test_trouble_opens_at_once_and_each_failed_probe_waits_longer(
 ) -> None:
     breaker, ticket = Breaker().sent(100.0)
     breaker, change = breaker.feed(ticket, A, outcome, 100.0, 0.0)
-    assert (breaker.mode, change, breaker.cause) == (Mode.OPEN, Change.OPENED, outcome)
+    assert (breaker.mode, change, breaker.cause) == (Mode.OPEN, Transition.OPENED, outcome)
     assert breaker.until == 100 + first_s / 2
     waits = []
     for _ in range(20):
         now = breaker.until
         breaker, ticket = breaker.sent(now)
         breaker, change = breaker.feed(ticket, A, outcome, now, 0.0)
-        assert change is Change.REOPENED
+        assert change is Transition.REOPENED
         waits.append(breaker.until - now)
     assert waits == sorted(waits)
     assert waits[0] == first_s
@@ -108,7 +108,12 @@ def test_open_means_nothing_until_the_probe_is_due_and_then_one() -> None:
 def test_any_answer_to_the_probe_closes_and_forgets(answer: Outcome) -> None:
     breaker, ticket = opened(ADDRESS).sent(100.0)
     breaker, change = breaker.feed(ticket, B, answer, 101.0, 0.0)
-    assert (breaker.mode, change, breaker.failures, breaker.cause) == (Mode.CLOSED, Change.CLOSED, 0, None)
+    assert (breaker.mode, change, breaker.failures, breaker.cause) == (
+        Mode.CLOSED,
+        Transition.CLOSED,
+        0,
+        None,
+    )
     assert breaker.allowance(101.0) == UNLIMITED
 
 
@@ -116,7 +121,7 @@ def test_any_answer_to_the_probe_closes_and_forgets(answer: Outcome) -> None:
 def test_anything_else_opens_again(outcome: Outcome) -> None:
     breaker, ticket = opened().sent(100.0)
     breaker, change = breaker.feed(ticket, A, outcome, 101.0, 0.0)
-    assert (breaker.mode, change, breaker.cause) == (Mode.OPEN, Change.REOPENED, outcome)
+    assert (breaker.mode, change, breaker.cause) == (Mode.OPEN, Transition.REOPENED, outcome)
     assert breaker.until > 101
 
 
@@ -135,7 +140,7 @@ def test_a_probe_that_is_never_heard_of_again_does_not_keep_the_channel_shut() -
     assert [breaker.allowance(later - 1), breaker.allowance(later)] == [0, 1]
     breaker, ticket = breaker.sent(later)
     assert breaker.feed(lost, A, APPLIED, later, 0.0) == (breaker, None)
-    assert breaker.feed(ticket, A, APPLIED, later, 0.0)[1] is Change.CLOSED
+    assert breaker.feed(ticket, A, APPLIED, later, 0.0)[1] is Transition.CLOSED
 
 
 @pytest.mark.parametrize("late", [APPLIED, REFUSED, UNKNOWN, UNREACHABLE, ADDRESS, throttled(300), GIVEN_UP])
@@ -157,7 +162,7 @@ def test_ten_unknowns_in_a_row_over_two_skus_open() -> None:
     assert breaker.mode is Mode.CLOSED
     breaker, ticket = breaker.sent(9.0)
     breaker, change = breaker.feed(ticket, A, UNKNOWN, 9.0, 0.0)
-    assert change is Change.OPENED
+    assert change is Transition.OPENED
     assert breaker.until == 9.5
 
 
@@ -239,15 +244,15 @@ def test_whatever_arrives_in_whatever_order(steps: list[tuple[str, object]]) -> 
             assert isinstance(detail, tuple)
             position, outcome, jitter = detail
             ticket = tickets[position % len(tickets)]
-            is_stale = ticket != breaker.turn
+            is_stale = ticket != breaker.generation
             breaker, change = breaker.feed(ticket, Sku(str(position)), outcome, now, jitter)
             if is_stale:
                 assert breaker is before
-            if change is Change.CLOSED:
+            if change is Transition.CLOSED:
                 assert outcome.kind in (Kind.APPLIED, Kind.REFUSED)
                 assert before.mode is Mode.PROBING
             if outcome.trouble is not None and not is_stale:
                 assert breaker.mode is Mode.OPEN
                 assert breaker.allowance(now) == 0
-        assert breaker.turn >= before.turn
+        assert breaker.generation >= before.generation
         assert_never_shut_for_good(breaker, now)

@@ -4,8 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.core.conclusion import GONE, RETRY_CAP, Conclusion, conclude
-from daemon.core.outcome import Kind, Outcome
+from daemon.core.outcome import GONE, RETRY_CAP, Conclusion, Kind, Outcome, conclude
 
 _DEFAULTS = {
     "failures": 0,

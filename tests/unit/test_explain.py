@@ -112,7 +112,7 @@ def part(explanation: Explanation, about: str) -> str:
             FACTS,
             SkuState.IN_SYNC,
             "acknowledged: 5 as PN-1 / AMS, 06:58:30 (90 s ago)\nnothing waits, and nothing is in doubt",
-            "Nothing is sent: the marketplace holds this number, and nothing doubts it.",
+            "Nothing is sent: the marketplace holds this number, and nothing is in doubt.",
         ),
         (
             replace(FACTS, row=WAITING, listed=STOCK),
@@ -244,8 +244,8 @@ def part(explanation: Explanation, about: str) -> str:
         (
             replace(FACTS, row=replace(ROW, sync_at=after(-5))),
             SkuState.WAITING,
-            "has a turn in the sync of the whole channel",
-            "Now, when those that changed have had their turn, 5 is sent as PN-1 / AMS.",
+            "waits for the sync of the whole channel",
+            "Now, after the SKUs that changed, 5 is sent as PN-1 / AMS.",
         ),
         (
             replace(FACTS, row=None, is_unread=True),
@@ -275,13 +275,13 @@ def part(explanation: Explanation, about: str) -> str:
             replace(FACTS, differences=(replace(SEEN, status="resolved", is_open=False),)),
             SkuState.IN_SYNC,
             "acknowledged: 5",
-            "Nothing is sent: the marketplace holds this number, and nothing doubts it.",
+            "Nothing is sent: the marketplace holds this number, and nothing is in doubt.",
         ),
         (
             replace(FACTS, row=replace(FLYING, attempt_at=after(-600))),
             SkuState.IN_FLIGHT,
             "attempt 12",
-            "Its answer is overdue, or what became of it could not be written yet",
+            "Its answer is overdue, or its outcome could not be written yet",
         ),
         (
             replace(FACTS, row=FLYING, has_owner=False),

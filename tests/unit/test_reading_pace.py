@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.core.reading_pace import ReadingPace
+from daemon.core.intake import ReadingPace
 
 
 def _read(took_s: float, apart_s: float, until_s: float) -> tuple[int, float, float]:

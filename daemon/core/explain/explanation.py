@@ -5,20 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from daemon.core.conclusion import GONE
-from daemon.core.explain.facts import (
-    Facts,
-    Filling,
-    LedgerRow,
-    PastAttempt,
-    SkuState,
-    Twin,
-    is_debouncing,
-    named,
-    state,
-)
+from daemon.core.explain.facts import Facts, Filling, LedgerRow, PastAttempt, SkuState, Twin, named, state
 from daemon.core.explain.next_step import describe_next_step
-from daemon.core.outcome import Kind
+from daemon.core.outcome import GONE, Kind
 from daemon.core.plan import Listed, Problem, quantity_problem, sum_problem
 from daemon.core.times import TimeFormat
 
@@ -31,12 +20,10 @@ _OUTCOMES: Final[dict[str, str]] = {
     GONE: "refused, as the marketplace does not offer it",
 }
 
-_A_MOMENT: Final = timedelta(seconds=1)
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the explanation: a word for what it is about, and its sentences."""
+    """The sentences about one subject."""
 
     about: str
     lines: tuple[str, ...]
@@ -44,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All parts. `next` is the sentence of the last one."""
+    """All parts; `next` is what the last one says."""
 
     state: SkuState
     parts: tuple[Part, ...]
@@ -52,12 +39,12 @@ class Explanation:
 
 
 def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanation:
-    """Explain one SKU: the ERP's number, how the listing arrives at it, the ledger, the attempts, reconcile, and what
-    happens next. `problem` is the marketplace's: why identifiers can never be sent."""
+    """Explain one SKU: the ERP's number, what the listing makes of it, the ledger, the attempts, reconcile, and what
+    happens next. `problem` is the marketplace's."""
     after = describe_next_step(facts, problem, times)
     after = after[:1].upper() + after[1:]
     parts = (
-        Part("ERP now", tuple(_number(facts))),
+        Part("ERP now", (_number(facts),)),
         Part("listing", tuple(_listing(facts))),
         Part("ledger", tuple(_ledger(facts, times))),
         Part("shared", tuple(_shared(facts, times))),
@@ -69,25 +56,25 @@ def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanatio
     return Explanation(state(facts, problem), tuple(part for part in parts if part.lines), after)
 
 
-def _number(facts: Facts) -> Iterator[str]:
+def _number(facts: Facts) -> str:
+    listed = facts.listed
     if facts.listing_problem is not None:
-        yield "unknown: the listing fails"
-    elif facts.listed is None:
-        yield "not listed, so 0"
-    elif facts.listed.fault is not None:
-        yield "unknown: its row in the listing can't be read"
-    elif facts.listed.rows > 1:
-        yield f"unknown: {facts.listed.rows} rows for one SKU"
-    elif facts.listed.carrier is not None:
-        yield _number_of_sum(facts, facts.listed)
-    elif facts.listed.quantity is None:
-        yield f"unknown: {quantity_problem(facts.listed.unsendable)}"
-    else:
-        yield str(facts.listed.quantity)
+        return "unknown: the listing fails"
+    if listed is None:
+        return "not listed, so 0"
+    if listed.fault is not None:
+        return "unknown: its row in the listing can't be read"
+    if listed.rows > 1:
+        return f"unknown: {listed.rows} rows for one SKU"
+    if listed.carrier is not None:
+        return _number_of_sum(facts, listed)
+    return (
+        f"unknown: {quantity_problem(listed.unsendable)}" if listed.quantity is None else str(listed.quantity)
+    )
 
 
 def _number_of_sum(facts: Facts, listed: Listed) -> str:
-    """The SKU's own number, as the listing has it, and the sum that it is part of."""
+    """Describe the SKU's own number and the sum that it is part of."""
     own = _value(facts.listing[0].get("quantity")) if facts.listing else "its number"
     problem = sum_problem(listed)
     if problem is not None:
@@ -98,28 +85,28 @@ def _number_of_sum(facts: Facts, listed: Listed) -> str:
 
 
 def _listing(facts: Facts) -> Iterator[str]:
-    query = f"channels.{facts.channel}.listing"
+    query, listed = f"channels.{facts.channel}.listing", facts.listed
     if facts.listing_problem is not None:
         yield f"{query} fails: {facts.listing_problem}"
         return
-    if facts.listed is not None and facts.listed.fault is not None:
-        yield f"{query} fails on this SKU: {facts.listed.fault}"
+    if listed is not None and listed.fault is not None:
+        yield f"{query} fails on this SKU: {listed.fault}"
         return
-    count = 0 if facts.listed is None else facts.listed.rows
+    count = 0 if listed is None else listed.rows
     yield f"{query} gives {_rows(count)} for this SKU" + (":" if count else "")
     for row in facts.listing:
         yield "  " + ", ".join(f"{column}={_value(value)}" for column, value in row.items())
     if count > len(facts.listing):
         yield f"  and {count - len(facts.listing)} more"
-    if facts.listed is not None and facts.listed.rows == 1:
-        raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
-        number = facts.listed.quantity
-        is_as_listed = number is None or raw == str(number) or facts.listed.carrier is not None
-        made = "" if is_as_listed else f"; {raw} is sent as {number}"
-        if not facts.listed.identifiers:
-            yield "its identifiers hold bytes that are no text in the database's encoding"
-            return
-        yield f"the marketplace knows it as {named(facts.listed.identifiers)} ({', '.join(facts.columns)}){made}"
+    if listed is None or listed.rows > 1:
+        return
+    if not listed.identifiers:
+        yield "its identifiers hold bytes that are no text in the database's encoding"
+        return
+    raw = _value(facts.listing[0].get("quantity")) if facts.listing else ""
+    is_as_listed = raw == str(listed.quantity) or listed.quantity is None or listed.carrier is not None
+    sent_as = "" if is_as_listed else f"; {raw} is sent as {listed.quantity}"
+    yield f"the marketplace knows it as {named(listed.identifiers)} ({', '.join(facts.columns)}){sent_as}"
 
 
 def _rows(count: int) -> str:
@@ -143,7 +130,7 @@ def _ledger(facts: Facts, times: TimeFormat) -> Iterator[str]:
         if row.is_discarded and row.discarded_at is not None:
             yield f"known since {times.at(row.discarded_at)} (discarded): left out of summaries"
     if row.held_at is not None:
-        why = "too many numbers are wrong at once" if facts.guard is None else facts.guard.words
+        why = facts.guard.words if facts.guard else "too many numbers are wrong at once"
         yield f"held by the guard since {times.at(row.held_at)}: {why}"
     if row.attempt_id is not None and row.attempt_at is not None:
         yield (
@@ -158,7 +145,7 @@ def _ledger(facts: Facts, times: TimeFormat) -> Iterator[str]:
 
 
 def _shared(facts: Facts, times: TimeFormat) -> Iterator[str]:
-    """The other SKUs with the same identifiers, and what the marketplace keeps for all of them."""
+    """Describe the other SKUs with the same identifiers, and the marketplace's number for all of them."""
     if not facts.twins or facts.listed is None:
         return
     name = named(facts.listed.identifiers)
@@ -167,20 +154,18 @@ def _shared(facts: Facts, times: TimeFormat) -> Iterator[str]:
         yield f"  {_twin(facts, twin)}"
     row = facts.row
     own = row if row is not None and row.identifiers == facts.listed.identifiers else None
-    sent = [
-        (twin.acked_at, twin.acked_quantity, twin.sku) for twin in facts.twins if twin.acked_at is not None
-    ]
+    sent = [(twin.acked_at, twin.acked_quantity, twin.sku) for twin in facts.twins if twin.acked_at]
     if own is not None and own.acked_at is not None:
         sent.append((own.acked_at, own.acked_quantity, facts.sku))
-    if any(twin.is_unclear for twin in facts.twins) or (
-        own is not None and (own.attempt_id is not None or own.doubt_at is not None)
-    ):
-        yield "the marketplace keeps one number for all of them; which one is not clear just now"
+    is_unclear = own is not None and (own.attempt_id is not None or own.doubt_at is not None)
+    keeps = "the marketplace keeps one number for all of them"
+    if is_unclear or any(twin.is_unclear for twin in facts.twins):
+        yield f"{keeps}; which one is not clear just now"
     elif sent:
         at, acked, sku = max(sent, key=lambda one: one[0])
-        yield f"the marketplace keeps one number for all of them: {acked}, acknowledged for {sku} {times.at(at)}"
+        yield f"{keeps}: {acked}, acknowledged for {sku} {times.at(at)}"
     else:
-        yield "the marketplace keeps one number for all of them, and was sent none of theirs"
+        yield f"{keeps}, and was sent none of theirs"
 
 
 def _twin(facts: Facts, twin: Twin) -> str:
@@ -210,7 +195,7 @@ def _doubt(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     # The doubt of an attempt ends one settle time after it was claimed; any other doubt was asked for.
     begun = row.doubt_until - facts.timing.settle
     unclear = (one for one in facts.attempts if one.outcome == Kind.UNKNOWN)
-    lost = next((one for one in unclear if abs(one.at - begun) < _A_MOMENT), None)
+    lost = next((one for one in unclear if abs(one.at - begun) < timedelta(seconds=1)), None)
     if lost is None:
         return f"{lasts}, because its number has to be confirmed"
     words = f' ("{lost.reason}")' if lost.reason and lost.reason != row.parked_reason else ""
@@ -220,12 +205,12 @@ def _doubt(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
 
 def _waiting(facts: Facts, row: LedgerRow, times: TimeFormat) -> Iterator[str]:
     if row.sync_at is not None and row.attempt_id is None:
-        yield "has a turn in the sync of the whole channel"
+        yield "waits for the sync of the whole channel"
     if row.due_at is None:
         if (row.sync_at, row.attempt_id, row.parked_at, row.held_at, row.doubt_at) == (None,) * 5:
             yield "nothing waits, and nothing is in doubt"
         return
-    if is_debouncing(row, facts.now):
+    if row.is_debouncing(facts.now):
         assert row.first_dirty_at is not None
         yield (
             f"changed {times.at(row.first_dirty_at)}; waiting for the debounce until {times.at(row.due_at)}, "
@@ -262,19 +247,12 @@ def _attempt(one: PastAttempt, times: TimeFormat) -> str:
 
 def _reconcile(facts: Facts, times: TimeFormat) -> Iterator[str]:
     for seen in facts.differences:
-        numbers = (
-            ""
-            if seen.ours is None and seen.theirs is None
-            else f" (ERP {_seen(seen.ours)}, marketplace {_seen(seen.theirs)})"
-        )
+        ours, theirs = ("none" if number is None else number for number in (seen.ours, seen.theirs))
+        numbers = "" if ours == theirs == "none" else f" (ERP {ours}, marketplace {theirs})"
         yield (
             f"{seen.kind.replace('_', ' ')}{numbers}: {seen.status.replace('_', ' ')} {times.at(seen.last_seen)}; "
             f"seen {_times(seen.times_seen)}, first {times.at(seen.first_seen)}"
         )
-
-
-def _seen(number: int | None) -> str:
-    return "none" if number is None else str(number)
 
 
 def _times(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Why a marketplace holds what it holds: the facts of one SKU at one marketplace, and where it stands."""
+"""What is known of one SKU at one marketplace, and the state that follows from it."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from daemon.core.types import ChannelName, Duplicates, Sku
 
 
 class SkuState(StrEnum):
-    """Where a SKU stands, in the words that an operator reads."""
+    """In the words that an operator reads."""
 
     IN_SYNC = "in sync"
     BEHIND = "behind"
@@ -63,13 +63,21 @@ class LedgerRow:
     twins: tuple[Sku, ...] | None = None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a claim will look at the row."""
+        return self.due_at is not None or self.sync_at is not None
+
+    def is_debouncing(self, now: datetime) -> bool:
+        """Whether the row waits for its changes to end, and not for another try."""
+        if self.due_at is None or self.first_dirty_at is None or self.due_at <= now:
+            return False
+        return self.retry_at is None or self.due_at > self.retry_at
+
+    @property
     def is_discarded(self) -> bool:
-        """Whether this very parking was discarded."""
-        return (
-            self.parked_at is not None
-            and self.discarded_at is not None
-            and self.discarded_at >= self.parked_at
-        )
+        """Whether it was discarded after it was parked last."""
+        parked, discarded = self.parked_at, self.discarded_at
+        return parked is not None and discarded is not None and discarded >= parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,8 @@ class PastAttempt:
 
 @dataclass(frozen=True, slots=True)
 class PastDifference:
-    """What reconcile keeps of this SKU: `kind` is the difference's class, `status` what the last run made of it.
-    `is_open`: no run has seen its end."""
+    """A difference that reconcile keeps of this SKU: `kind` is its class, `status` that after the last run that saw it.
+    `is_open`: no run has found it resolved."""
 
     kind: str
     status: str
@@ -102,28 +110,27 @@ class PastDifference:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """Another listed SKU with the same identifiers. `quantity` is the listing's when it was read last; the rest is what
-    was sent for it under these identifiers."""
+    """Another listed SKU with the same identifiers. `quantity` is the listing's when it was read last; the rest is of
+    what was sent for it under these identifiers."""
 
     sku: Sku
     quantity: int | None
     acked_quantity: int | None
     acked_at: datetime | None
-    is_unclear: bool
-    """In flight, or in doubt."""
+    is_unclear: bool  # in flight, or in doubt
     parked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why nothing of the channel, or none of its wrong numbers, is sent: since when, and in words."""
+    """Since when, and why, the channel or its wrong numbers are not sent."""
 
     since: datetime
     words: str
 
 
 class Filling(StrEnum):
-    """What the guard says of the channel's first filling: nothing is sent before it is found good, or released."""
+    """The channel's first filling, by the guard: nothing is sent before it is found good, or released."""
 
     GOOD = "good"
     AWAITED = "not compared yet"
@@ -143,13 +150,11 @@ class TimingSettings:
 class Facts:
     """All that is known of one SKU at one marketplace, read in one go.
 
-    `listing` is the rows the query gives for this SKU, every column; `listing_problem` is set where the query fails.
-    `listed` is what a claim makes of them. `successor` is the SKU that has taken over this one's identifiers.
-    `is_unread`: the change log names the SKU and has not been read that far.
-    `resync_at` is when everything is compared next.
-    `threshold` is what the guard lets pass, in words; `factor` by how much a number has to move for it. `twins` are
-    other SKUs with the identifiers that the listing has, as the ledger knows them. `is_first_reading`: the channel has
-    not read anything yet.
+    `listing` is the rows that the query gives for this SKU, with every column, and `listed` what a claim makes of them;
+    `listing_problem` is set where the query fails. `successor` has taken over the SKU's identifiers. `is_unread`: the
+    change log has a change of the SKU that was not read yet; `is_first_reading`: the channel has read none at all.
+    `resync_at` is when everything is compared next. `threshold` says what the guard lets pass, `factor` by how much a
+    number has to change to be held. `twins` are the other SKUs that the ledger has with the listing's identifiers.
     """
 
     channel: ChannelName
@@ -177,9 +182,47 @@ class Facts:
     duplicates: Duplicates = "park"
     is_first_reading: bool = False
 
+    @property
+    def rivals(self) -> tuple[Sku, ...]:
+        """The SKUs that keep this one from being sent, as they have its identifiers."""
+        return tuple(twin.sku for twin in self.twins) if self.duplicates == "park" else ()
+
+    def claimed_at(self, row: LedgerRow) -> datetime:
+        """Return when the next claim can take the row, if nothing else prevents it."""
+        return max(row.due_at or row.sync_at or self.now, self.now)
+
+    def delivery(self, row: LedgerRow) -> plan.Delivery:
+        """Return the row as that claim will find it."""
+        return plan.Delivery(
+            self.sku,
+            row.acked_quantity,
+            row.identifiers,
+            # A sync sends every number, whatever was acknowledged.
+            is_doubted=row.doubt_at is not None or row.sync_at is not None,
+            is_settled=row.doubt_until is None or row.doubt_until <= self.claimed_at(row),
+            is_acked_since_doubt=bool(row.acked_at and row.doubt_at and row.acked_at >= row.doubt_at),
+            failures=row.failures,
+            is_urgent=row.urgent,
+            is_held=row.held_at is not None and self.guard is not None,
+            is_zero_known=row.zero_at is not None,
+            listed_quantity=row.listed_quantity,
+            listed_identifiers=row.listed_identifiers,
+            twins=self.rivals,
+        )
+
+    def decided(self, row: LedgerRow | None, problem: plan.Problem) -> plan.Decision:
+        """Return what that claim would decide; None: for a SKU that is not in the ledger yet."""
+        return plan.decide(
+            plan.Delivery(self.sku, None, None, twins=self.rivals) if row is None else self.delivery(row),
+            self.listed,
+            has_successor=self.successor is not None,
+            problem=problem,
+            factor=self.factor,
+        )
+
 
 def state(facts: Facts, problem: plan.Problem) -> SkuState:
-    """Return where the SKU stands."""
+    """Return the SKU's state."""
     row = facts.row
     if row is None:
         if facts.listing_problem is not None:
@@ -187,8 +230,7 @@ def state(facts: Facts, problem: plan.Problem) -> SkuState:
         return SkuState.NOT_LISTED if facts.listed is None else SkuState.NEW
     if row.parked_at is not None:
         return SkuState.PARKED
-    is_waiting = row.due_at is not None or row.sync_at is not None
-    if row.held_at is not None or (facts.filling is Filling.HELD and is_waiting):
+    if row.held_at is not None or (facts.filling is Filling.HELD and row.is_waiting):
         return SkuState.HELD
     if facts.listing_problem is not None:
         return SkuState.UNREADABLE
@@ -198,103 +240,47 @@ def state(facts: Facts, problem: plan.Problem) -> SkuState:
         return SkuState.IN_FLIGHT
     if row.doubt_at is not None:
         return SkuState.IN_DOUBT
-    if is_waiting:
-        return SkuState.DEBOUNCING if is_debouncing(row, facts.now) else SkuState.WAITING
-    if not is_quiet(facts, row, decided(facts, row, problem)):
+    if row.is_waiting:
+        return SkuState.DEBOUNCING if row.is_debouncing(facts.now) else SkuState.WAITING
+    if not is_quiet(facts, row, problem):
         return SkuState.BEHIND
     if facts.listed.carrier not in (None, facts.sku):
         return SkuState.SUMMED
     return SkuState.DIFFERS if any(seen.is_open for seen in facts.differences) else SkuState.IN_SYNC
 
 
-def is_quiet(facts: Facts, row: LedgerRow, decision: plan.Decision) -> bool:
-    """Whether a row that does not wait is as it should be, so that no reading marks it."""
+def is_quiet(facts: Facts, row: LedgerRow, problem: plan.Problem) -> bool:
+    """Say whether no reading will mark a row that does not wait: the marketplace has what it should have."""
+    decision = facts.decided(row, problem)
     if isinstance(decision, plan.CoveredBySum):
         return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
     return isinstance(decision, plan.Settled)
 
 
 def is_unparked(facts: Facts, row: LedgerRow) -> bool:
-    """Whether the next reading of a parked row has it tried again: more has changed than its number, or the SKUs that
-    have its identifiers."""
+    """Say whether the next reading unparks a row: more than its number has changed, or the SKUs that have its
+    identifiers."""
     if row.twins is not None and tuple(twin.sku for twin in facts.twins[: len(row.twins)]) != row.twins:
         return True
     listed = facts.listed or plan.Listed(0, (), None)
-    quantity = listed.quantity if listed.rows == 1 else None
-    return (listed.rows, listed.identifiers or None, quantity is None) != (
-        row.listed_rows,
-        row.listed_identifiers or None,
-        row.listed_quantity is None,
-    )
+    has_number = listed.rows == 1 and listed.quantity is not None
+    before = (row.listed_rows, row.listed_identifiers or None, row.listed_quantity is not None)
+    return (listed.rows, listed.identifiers or None, has_number) != before
 
 
-def is_wrong(facts: Facts, row: LedgerRow) -> bool:
-    """Whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
+def is_still_wrong(facts: Facts, row: LedgerRow) -> bool:
+    """Say whether the next reading leaves a held row held: it is still zero, far from what was sent last, above a zero
     that was sent last, or under other identifiers."""
     if facts.listed is None or plan.is_zero(facts.listed):
-        # One that was held for another reason is counted anew, or is what the marketplace has already.
+        # A zero of a row that was held for another reason is counted anew.
         return row.zero_at is not None
     before, quantity = row.acked_quantity, facts.listed.quantity
-    is_counted = row.zero_at is None or quantity == row.listed_quantity
-    return (
-        facts.listed.rows == 1
-        and is_counted
-        and (
-            is_far(before, quantity, facts.factor)
-            or is_risen(before, quantity)
-            or plan.is_renamed(delivery_of(facts, row), facts.listed)
-        )
-    )
-
-
-def is_debouncing(row: LedgerRow, now: datetime) -> bool:
-    """Whether the row waits for its changes to end, and not for another try."""
-    return (
-        row.due_at is not None
-        and row.due_at > now
-        and row.first_dirty_at is not None
-        and (row.retry_at is None or row.due_at > row.retry_at)
-    )
-
-
-def claimed_at(facts: Facts, row: LedgerRow) -> datetime:
-    """Return when the next claim can have the row, nothing else being in its way."""
-    return max(row.due_at or row.sync_at or facts.now, facts.now)
-
-
-def decided(facts: Facts, row: LedgerRow, problem: plan.Problem) -> plan.Decision:
-    """Return what a claim would do with the row, at the time it can have it."""
-    return plan.decide(
-        delivery_of(facts, row),
-        facts.listed,
-        has_successor=facts.successor is not None,
-        problem=problem,
-        factor=facts.factor,
-    )
-
-
-def delivery_of(facts: Facts, row: LedgerRow) -> plan.Delivery:
-    """Return the row as that claim will find it."""
-    return plan.Delivery(
-        facts.sku,
-        row.acked_quantity,
-        row.identifiers,
-        # A sync asks for every number, whatever was acknowledged.
-        is_doubted=row.doubt_at is not None or row.sync_at is not None,
-        is_settled=row.doubt_until is None or row.doubt_until <= claimed_at(facts, row),
-        is_acked_since_doubt=row.acked_at is not None
-        and row.doubt_at is not None
-        and row.acked_at >= row.doubt_at,
-        failures=row.failures,
-        is_urgent=row.urgent,
-        is_held=row.held_at is not None and facts.guard is not None,
-        is_zero_known=row.zero_at is not None,
-        listed_quantity=row.listed_quantity,
-        listed_identifiers=row.listed_identifiers,
-        twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
-    )
+    if facts.listed.rows != 1 or (row.zero_at is not None and quantity != row.listed_quantity):
+        return False
+    is_renamed = plan.is_renamed(facts.delivery(row), facts.listed)
+    return is_far(before, quantity, facts.factor) or is_risen(before, quantity) or is_renamed
 
 
 def named(identifiers: tuple[str | None, ...]) -> str:
-    """Identifiers as a person reads them."""
+    """Return identifiers as an operator reads them."""
     return " / ".join("(none)" if part is None else part for part in identifiers)

@@ -1,6 +1,6 @@
-"""What happens next to one SKU at one marketplace, and how that is said.
+"""What happens next to one SKU at one marketplace, in words.
 
-It is not guessed: it is what `decide` says of the row as the next claim will find it, and what a reading would mark.
+It is what `decide` says of the row as the next claim will find it, and what a reading would mark.
 """
 
 import math
@@ -9,34 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from daemon.core.explain.facts import (
-    Facts,
-    Filling,
-    LedgerRow,
-    claimed_at,
-    decided,
-    delivery_of,
-    is_quiet,
-    is_unparked,
-    is_wrong,
-    named,
-)
-from daemon.core.plan import (
-    CoveredBySum,
-    Decision,
-    Defer,
-    Delivery,
-    Forget,
-    Hold,
-    Park,
-    Problem,
-    Send,
-    Settled,
-    Wait,
-    decide,
-    sum_problem,
-    unseen_anomaly,
-)
+from daemon.core import plan
+from daemon.core.explain.facts import Facts, Filling, LedgerRow, is_quiet, is_still_wrong, is_unparked, named
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 
@@ -45,20 +19,20 @@ class Step(StrEnum):
     """Who takes the next step."""
 
     NOBODY = "nobody"
-    """Not before a person, the ERP or the marketplace changes something."""
+    """Nothing happens before an operator, the ERP or the marketplace changes something."""
     LISTING = "listing"
-    """Nobody, as long as the listing fails."""
+    """Nothing happens as long as the listing fails."""
     ANSWER = "answer"
     """The open attempt ends."""
     READING = "reading"
     """The intake marks the row to be sent, or tried again."""
     RELEASE = "release"
-    """The guard lets the number go, or it comes back."""
+    """The guard releases the number, or the ERP's number is right again."""
     CLAIM = "claim"
     """A claim decides, when the row is due."""
 
 
-def next_step(facts: Facts, problem: Problem) -> Step:
+def next_step(facts: Facts, problem: plan.Problem) -> Step:
     """Return who takes the next step with the SKU."""
     row = facts.row
     if row is not None and row.attempt_id is not None:
@@ -69,15 +43,14 @@ def next_step(facts: Facts, problem: Problem) -> Step:
         return Step.NOBODY if facts.listed is None else Step.READING
     if row.parked_at is not None:
         return Step.READING if is_unparked(facts, row) else Step.NOBODY
-    is_waiting = row.due_at is not None or row.sync_at is not None
     if row.held_at is not None:
-        return Step.RELEASE if is_wrong(facts, row) else Step.READING
-    if is_waiting:
+        return Step.RELEASE if is_still_wrong(facts, row) else Step.READING
+    if row.is_waiting:
         return Step.RELEASE if facts.filling is Filling.HELD else Step.CLAIM
-    return Step.NOBODY if is_quiet(facts, row, decided(facts, row, problem)) else Step.READING
+    return Step.NOBODY if is_quiet(facts, row, problem) else Step.READING
 
 
-def describe_next_step(facts: Facts, problem: Problem, times: TimeFormat) -> str:
+def describe_next_step(facts: Facts, problem: plan.Problem, times: TimeFormat) -> str:
     """Return what happens next, in a sentence or two."""
     row, step = facts.row, next_step(facts, problem)
     match step:
@@ -92,37 +65,37 @@ def describe_next_step(facts: Facts, problem: Problem, times: TimeFormat) -> str
             return _released(facts)
         case Step.CLAIM:
             assert row is not None
-            return _obstacle(facts) + _claim(facts, row, decided(facts, row, problem), times)
+            return _after_obstacle(facts, _claim(facts, row, facts.decided(row, problem), times))
         case Step.NOBODY:
-            return _nothing(facts, row, problem)
+            about_to = " A change is captured and about to be read." if facts.is_unread and row else ""
+            return _nothing(facts, row, problem) + about_to
         case _:
             assert_never(step)
 
 
-def _nothing(facts: Facts, row: LedgerRow | None, problem: Problem) -> str:
+def _nothing(facts: Facts, row: LedgerRow | None, problem: plan.Problem) -> str:
     if row is None:
         return "Nothing: it is neither listed here nor known from before."
-    about_to = " A change is captured and about to be read." if facts.is_unread else ""
-    if row.parked_at is not None and row.twins and facts.duplicates == "park":
+    if row.parked_at is None:
+        decision = facts.decided(row, problem)
+        if isinstance(decision, plan.CoveredBySum):
+            return f"Nothing is sent for it: {_carried(facts, decision.carrier)}."
+        return _differing(facts, row)
+    if row.twins and facts.duplicates == "park":
         return (
             "Nothing is sent while other SKUs have its identifiers; when it has them for itself, its number is sent at "
-            f"once. Or let the sum of them be sent: channels.{facts.channel}.duplicates.{about_to}"
+            f"once. Or let the sum of them be sent: channels.{facts.channel}.duplicates."
         )
-    if row.parked_at is not None and (lacking := _lacking(facts)) is not None:
-        return f"Nothing is sent until the listing has {lacking} that can be sent.{about_to}"
-    if row.parked_at is not None:
-        return (
-            "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
-            f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`.{about_to}"
-        )
-    decision = decided(facts, row, problem)
-    if isinstance(decision, CoveredBySum):
-        return f"Nothing is sent for it: {_carried(facts, decision.carrier)}.{about_to}"
-    return _differing(facts, row) + about_to
+    if (lacking := _lacking(facts)) is not None:
+        return f"Nothing is sent until the listing has {lacking} that can be sent."
+    return (
+        "Nothing is sent until its row in the listing changes, and not only in its number; or now, with "
+        f"`stockrelay parked retry {facts.channel} {shlex.quote(facts.sku)}`."
+    )
 
 
 def _lacking(facts: Facts) -> str | None:
-    """What the listing would have to give, where all that it lacks is a number that can be sent."""
+    """Return what the listing lacks, where that is only a number that can be sent."""
     listed = facts.listed
     if listed is None or listed.rows != 1 or listed.quantity is not None or listed.fault is not None:
         return None
@@ -130,8 +103,8 @@ def _lacking(facts: Facts) -> str | None:
 
 
 def _carried(facts: Facts, carrier: Sku) -> str:
-    """Why nothing is sent for a SKU whose number is part of the carrier's, and whether that one can be sent."""
-    problem = None if facts.listed is None else sum_problem(facts.listed)
+    """Say why nothing is sent for a SKU whose number is part of the carrier's, and whether that one can be sent."""
+    problem = None if facts.listed is None else plan.sum_problem(facts.listed)
     if problem is not None:
         return f"its number is part of {carrier}'s sum, which can't be sent: {problem}"
     reason = next((twin.parked_reason for twin in facts.twins if twin.sku == carrier), None)
@@ -141,10 +114,10 @@ def _carried(facts: Facts, carrier: Sku) -> str:
 
 
 def _differing(facts: Facts, row: LedgerRow) -> str:
-    """What comes of a number that is acknowledged and not doubted, given what reconcile saw of it."""
+    """Say why nothing is sent of an acknowledged number that is not in doubt, given what reconcile saw of it."""
     seen = next((one for one in facts.differences if one.is_open), None)
     if seen is None:
-        return "Nothing is sent: the marketplace holds this number, and nothing doubts it."
+        return "Nothing is sent: the marketplace holds this number, and nothing is in doubt."
     if seen.status == "contested":
         return (
             "Nothing is sent: the marketplace acknowledged this number more than once, and reconcile saw another one "
@@ -165,38 +138,26 @@ def _released(facts: Facts) -> str:
             f"`stockrelay release {facts.channel}`."
         )
     if facts.guard is None:
-        return _obstacle(facts) + "The guard holds nothing any more: the number is due within a moment."
+        return _after_obstacle(facts, "The guard holds nothing any more: the number is due within a moment.")
     return (
         "The number is not sent until the ERP's numbers are back or the hold is released: "
         f"`stockrelay release {facts.channel}`. A number that is not wrong is sent as always."
     )
 
 
-def _read(facts: Facts, row: LedgerRow | None, problem: Problem, times: TimeFormat) -> str:
-    """What a reading finds, and what a claim does then."""
-    found = _reading(facts, times) + _obstacle(facts, " ")
-    if row is None:
-        new = Delivery(
-            facts.sku,
-            None,
-            None,
-            is_doubted=False,
-            is_settled=True,
-            is_acked_since_doubt=False,
-            failures=0,
-            twins=tuple(twin.sku for twin in facts.twins) if facts.duplicates == "park" else (),
-        )
-        decision = decide(new, facts.listed, has_successor=False, problem=problem, factor=facts.factor)
-        if isinstance(decision, Park):
-            return f"{found} Then it is parked: {decision.reason}."
-        if isinstance(decision, CoveredBySum):
-            return f"{found} Then nothing is sent for it: {_carried(facts, decision.carrier)}."
-        return f"{found} Then it waits for the debounce and is sent for the first time."
-    if row.parked_at is not None:
-        decision = decided(facts, row, problem)
-        again = f"parked again: {decision.reason}" if isinstance(decision, Park) else "tried again"
-        return f"{found} Then it is {again}."
-    return found
+def _read(facts: Facts, row: LedgerRow | None, problem: plan.Problem, times: TimeFormat) -> str:
+    """Say what a reading finds, and what a claim does then."""
+    found = f"{_reading(facts, times)} {_obstacle(facts)}".rstrip()
+    if row is not None and row.parked_at is None:
+        return found
+    decision = facts.decided(row, problem)
+    if isinstance(decision, plan.Park):
+        return f"{found} Then it is parked{' again' if row else ''}: {decision.reason}."
+    if row is not None:
+        return f"{found} Then it is tried again."
+    if isinstance(decision, plan.CoveredBySum):
+        return f"{found} Then nothing is sent for it: {_carried(facts, decision.carrier)}."
+    return f"{found} Then it waits for the debounce and is sent for the first time."
 
 
 def _reading(facts: Facts, times: TimeFormat) -> str:
@@ -215,9 +176,8 @@ def _after_the_answer(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     assert row.attempt_at is not None
     sentence = _awaited(facts, row.attempt_at, times)
     if row.attempt_seq is not None and row.want_seq > row.attempt_seq:
-        number = (
-            "" if facts.listed is None or facts.listed.quantity is None else f", {facts.listed.quantity},"
-        )
+        quantity = None if facts.listed is None else facts.listed.quantity
+        number = "" if quantity is None else f", {quantity},"
         sentence += f" A newer number{number} waits for that: there are never two requests for one SKU."
     if facts.paused is not None:
         sentence += f" Nothing after it is claimed until `stockrelay resume {facts.channel}`."
@@ -230,70 +190,67 @@ def _awaited(facts: Facts, sent_at: datetime, times: TimeFormat) -> str:
         return f"No daemon waits for its answer any more: when one owns its slot, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
     if facts.now > sent_at + 2 * facts.timing.timeout:
-        return (
-            "Its answer is overdue, or what became of it could not be written yet: the daemon tries again. If it knows "
-            f"no answer, the SKU is {doubt}"
-        )
-    return (
-        f"Its answer is awaited for at most {facts.timing.timeout.total_seconds():g} s. Without a clear one the SKU "
-        f"is {doubt}"
-    )
+        late = "Its answer is overdue, or its outcome could not be written yet: the daemon tries again."
+        return f"{late} If it knows no answer, the SKU is {doubt}"
+    timeout_s = facts.timing.timeout.total_seconds()
+    return f"Its answer is awaited for at most {timeout_s:g} s. Without a clear one the SKU is {doubt}"
 
 
-def _obstacle(facts: Facts, before: str = "") -> str:
-    """What keeps the channel's claims, as the beginning of a sentence that says what comes after it."""
-    after = "" if before else " Then: "
+def _after_obstacle(facts: Facts, sentence: str) -> str:
+    obstacle = _obstacle(facts)
+    return f"{obstacle} Then: {sentence}" if obstacle else sentence
+
+
+def _obstacle(facts: Facts) -> str:
+    """Say what keeps the channel from claiming."""
     if facts.paused is not None:
-        return (
-            f"{before}Not while the channel is paused: `stockrelay resume {facts.channel}` ends that.{after}"
-        )
+        return f"Not while the channel is paused: `stockrelay resume {facts.channel}` ends that."
     if facts.filling is Filling.AWAITED:
-        return f"{before}Not before the whole listing has been compared for the first time.{after}"
+        return "Not before the whole listing has been compared for the first time."
     if not facts.has_owner:
-        return f"{before}Not before a daemon runs: no daemon owns the SKU's slot.{after}"
+        return "Not before a daemon runs: no daemon owns the SKU's slot."
     if facts.trouble is not None:
-        return f"{before}Not while the channel is in trouble: a request is tried from time to time.{after}"
+        return "Not while the channel is in trouble: a request is tried from time to time."
     return ""
 
 
-def _claim(facts: Facts, row: LedgerRow, decision: Decision, times: TimeFormat) -> str:
-    at = claimed_at(facts, row)
+def _claim(facts: Facts, row: LedgerRow, decision: plan.Decision, times: TimeFormat) -> str:
+    at = facts.claimed_at(row)
     when = "now" if at <= facts.now else f"at {times.at(at)}"
     if row.due_at is None:
-        when += ", when those that changed have had their turn"
+        when += ", after the SKUs that changed"
     match decision:
-        case Send():
+        case plan.Send():
             return _sending(facts, row, decision, when, times)
-        case Settled():
+        case plan.Settled():
             return f"{when}, nothing is sent: the marketplace holds {row.acked_quantity} already."
-        case Wait():
+        case plan.Wait():
             assert row.doubt_until is not None
-            return (
-                f"{row.acked_quantity} is confirmed {times.at(row.doubt_until)}, when nothing older can land."
-            )
-        case Park(reason):
+            at_last = times.at(row.doubt_until)
+            return f"{row.acked_quantity} is confirmed {at_last}, when nothing older can land."
+        case plan.Park(reason):
             return f"{when}, it is parked: {reason}."
-        case Forget():
+        case plan.Forget():
             if facts.successor is not None:
                 return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."
             return f"{when}, it is forgotten: the marketplace holds no number of it."
-        case CoveredBySum(carrier):
+        case plan.CoveredBySum(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
-        case Hold() | Defer():
+        case plan.Hold() | plan.Defer():
             return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:
             assert_never(decision)
 
 
-def _sending(facts: Facts, row: LedgerRow, send: Send, when: str, times: TimeFormat) -> str:
+def _sending(facts: Facts, row: LedgerRow, send: plan.Send, when: str, times: TimeFormat) -> str:
     sentence = f"{when}, {send.quantity} is sent as {named(send.identifiers)}"
     if send.is_delisting:
         if facts.listed is None:
             return sentence + ", and once that is acknowledged the SKU is forgotten."
         return sentence + f", which it has left, and then its number as {named(facts.listed.identifiers)}."
     is_guarded = facts.factor < math.inf
-    if is_guarded and unseen_anomaly(delivery_of(facts, row), facts.listed, facts.factor) is not None:
+    if is_guarded and plan.unseen_anomaly(facts.delivery(row), facts.listed, facts.factor) is not None:
         sentence += ", unless too many numbers are wrong at once: then they are counted first"
-    if row.doubt_until is not None and row.doubt_until > claimed_at(facts, row):
+    if row.doubt_until is not None and row.doubt_until > facts.claimed_at(row):
         return sentence + f", and confirmed {times.at(row.doubt_until)}, when nothing older can land."
     return sentence + (", which ends the doubt." if row.doubt_at is not None else ".")

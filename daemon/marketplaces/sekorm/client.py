@@ -15,8 +15,7 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.readback import Comparison
 from daemon.core.secrecy import ForeignMask
-from daemon.core.tokens import StoredToken
-from daemon.core.types import ChannelName, Push
+from daemon.core.types import ChannelName, Push, StoredToken
 from daemon.marketplaces.auth import Grant, TokenSource, TokenStore
 from daemon.marketplaces.client import Compares, UsesToken, check_number
 from daemon.marketplaces.contained import contained

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 
 from daemon import clock
-from daemon.core.breaker import Change
+from daemon.core.breaker import Transition
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome
 from daemon.core.types import Slot
@@ -166,14 +166,14 @@ class Dispatcher:
     async def _keep_trouble(self) -> None:
         await self._keep(self.cause)
 
-    async def _note_breaker(self, change: Change, answer: Outcome) -> None:
+    async def _note_breaker(self, change: Transition, answer: Outcome) -> None:
         """The circuit breaker has opened, or closed."""
         channel = self._channel
-        if change is Change.CLOSED:
+        if change is Transition.CLOSED:
             log.info("dispatch.breaker_closed", channel=channel.name)
         else:
             cause = channel.breaker.cause or answer
-            tell = log.error if change is Change.OPENED else log.warning
+            tell = log.error if change is Transition.OPENED else log.warning
             tell(
                 "dispatch.breaker_opened",
                 channel=channel.name,

@@ -9,11 +9,9 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.batches import may_join
-from daemon.core.breaker import Change, Ticket
-from daemon.core.conclusion import GONE, Conclusion, conclude
-from daemon.core.dispatching import reason_to_give_back
-from daemon.core.outcome import Kind, Outcome
+from daemon.core.breaker import Ticket, Transition
+from daemon.core.dispatching import may_join, reason_to_give_back
+from daemon.core.outcome import GONE, Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Slot
 from daemon.services.dispatch.channel import Channel
 from daemon.services.dispatch.owned import Claimed, OwnedSlots, SendQueue
@@ -45,7 +43,7 @@ class Sender:
         owned: OwnedSlots,
         client: Client,
         writer: OutcomeWriter,
-        on_breaker: Callable[[Change, Outcome], Awaitable[None]],
+        on_breaker: Callable[[Transition, Outcome], Awaitable[None]],
     ) -> None:
         self._channel = channel
         self._owned = owned

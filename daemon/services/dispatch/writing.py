@@ -8,9 +8,8 @@ import structlog
 
 from daemon import clock
 from daemon.core.backoff import backoff
-from daemon.core.conclusion import Conclusion
 from daemon.core.errors import BadRow, StockrelayError
-from daemon.core.outcome import Kind
+from daemon.core.outcome import Conclusion, Kind
 from daemon.services.dispatch.channel import Channel
 from daemon.services.dispatch.owned import Claimed, OwnedSlots
 from daemon.services.dispatch.ports import DeliveryLedger, Observer

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from daemon.core.conclusion import Conclusion
+from daemon.core.outcome import Conclusion
 from daemon.core.types import AttemptId, Epoch, Push, Sku, Slot
 
 

@@ -1,4 +1,4 @@
-"""What the verification of the attempt log finds, and how a head is written in the log and on a command line."""
+"""Heads of the attempt log's hash chains, and what its verification finds."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _HEAD: Final = re.compile(r"(\d{4}-\d\d-\d\d):(.+):(\d{1,9}):([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest batch of a chain at some moment; `hash` is in hexadecimal digits."""
+    """The newest batch of a chain at some moment; `hash` is hexadecimal. Its text is that in the log."""
 
     day: date
     chain: str
@@ -42,12 +42,10 @@ class Break:
 
 
 def parsed_head(text: str) -> Head | None:
-    """Read what `str(head)` has written, as `audit.head_recorded` logs it. None: it is no head."""
-    found = _HEAD.fullmatch(text.strip())
-    if found is None:
+    """Read the text of a head, as `audit.head_recorded` logs it; None: it is none."""
+    if (found := _HEAD.fullmatch(text.strip())) is None:
         return None
     try:
-        day = date.fromisoformat(found[1])
+        return Head(date.fromisoformat(found[1]), found[2], int(found[3]), found[4])
     except ValueError:
         return None
-    return Head(day, found[2], int(found[3]), found[4])

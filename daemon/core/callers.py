@@ -1,4 +1,4 @@
-"""Who may be answered over HTTP: which `Host` is ours, and whether a browser asks for another site."""
+"""Which HTTP requests may be answered: those for our `Host`, and not from a browser on behalf of another site."""
 
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -6,15 +6,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost", "localhost.localdomain"})
-_OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
 def is_foreign_host(host: str | None, own_names: Collection[str]) -> bool:
-    """Whether a request's `Host` is neither an IP address, nor a loopback name, nor one of `own_names`.
+    """Say whether a request's `Host` is neither an IP address, nor a loopback name, nor one of `own_names`.
 
-    A web page can give its own name the address of this machine (DNS rebinding); a browser then sends that name.
-    It never sends an address it did not ask for, so an address is nobody else's. A client without a `Host` is no
-    browser: HTTP/1.0 probes leave it out.
+    A web page can give its own name the address of this machine (DNS rebinding); a browser then sends that name. An IP
+    address can't be rebound. A client without a `Host` is no browser: HTTP/1.0 probes leave it out.
     """
     if host is None:
         return False
@@ -35,19 +33,14 @@ def is_foreign_host(host: str | None, own_names: Collection[str]) -> bool:
 
 
 def is_cross_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a browser asks on behalf of another site: a script, a form, an image or a frame there.
+    """Say whether a browser asks on behalf of another site: for a script, a form, an image or a frame there.
 
-    A link that a person follows is answered: the page it is on cannot read the answer. `headers` has lower-case names.
+    A link that a user follows is answered: the page it is on cannot read the answer. `headers` has lower-case names.
     """
+    own_origins = {f"{scheme}://{headers.get('host', '').lower()}" for scheme in ("http", "https")}
     origin = headers.get("origin")
-    if origin is not None and origin.lower() not in _own_origins(headers.get("host", "")):
+    if origin is not None and origin.lower() not in own_origins:
         return True
-    site = headers.get("sec-fetch-site")
-    is_followed_link = (
-        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    )
-    return site is not None and site not in _OWN_SITE and not is_followed_link
-
-
-def _own_origins(host: str) -> set[str]:
-    return {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}
+    target = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    is_own_site = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+    return not is_own_site and target != ("navigate", "document")

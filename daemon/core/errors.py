@@ -1,18 +1,15 @@
-"""One root error; each class tells the command line which exit code it means."""
+"""The root of our errors, and those that several layers know."""
 
 
 class StockrelayError(Exception):
-    """The root of every error that is raised on purpose. The message says what to check.
-
-    `advice` is what the command line adds where a message cannot know whom it is for.
-    """
+    """Raised on purpose: the message says what to check. The command line exits with `exit_code`, and adds `advice`."""
 
     exit_code = 1
     advice = ""
 
 
 class ConfigError(StockrelayError):
-    """The configuration is wrong: a restart cannot help, so the exit code is 78 (EX_CONFIG)."""
+    """The configuration is wrong, and a restart cannot help: EX_CONFIG."""
 
     exit_code = 78
 
@@ -34,8 +31,8 @@ class StoreRefused(StockrelayError):
 
 
 class BadRow(StoreRefused):
-    """A statement fails, and a value in one of the operator's rows can be why: a division by zero, an error that a
-    function of the ERP raises."""
+    """A statement fails, and a value in one of the operator's rows can be the cause: a division by zero, an error
+    raised by a function of the ERP."""
 
 
 class SchemaMismatch(StockrelayError):
@@ -47,4 +44,4 @@ class ForeignDatabase(StockrelayError):
 
 
 class LeaseLost(StockrelayError):
-    """Another process has taken the lease: what was in hand is not written."""
+    """Another process has taken the lease: nothing more is written under it."""

@@ -1,4 +1,4 @@
-"""What the guard holds: numbers that are too wrong at once to be sent before a person or the data says so."""
+"""When the guard holds numbers: too many are wrong at once to be sent before an operator releases them."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class GuardRule:
-    """What is too much at once.
+    """How much is too much at once.
 
     Zeroes of the last `window` are held when they are more than `zero_count` and more than `zero_share` of what was on
     sale, or when more than `row_share` of the listing's rows are gone. Numbers that moved by `move_factor`, up or down,
@@ -26,16 +26,16 @@ class GuardRule:
     drip_window: timedelta = timedelta(days=1)
 
     def most_zeroes(self, of: int) -> int:
-        """How many zeroes are not held, `of` being the number on sale."""
+        """Return how many zeroes are not held of those `of` on sale."""
         return max(self.zero_count, int(self.zero_share * of))
 
     def most_moves(self, of: int) -> int:
-        """How many moved numbers are not held, `of` being the number on sale."""
+        """Return how many moved numbers are not held of those `of` on sale."""
         return max(self.zero_count, 5, int(self.move_share * of))
 
 
 def threshold(rule: GuardRule | None, on_sale: int | None) -> str:
-    """Say in one line what the guard lets pass; `on_sale` is None before the first count."""
+    """Say what the guard lets pass; `on_sale` is None before the first count."""
     if rule is None:
         return "off"
     if on_sale is None:

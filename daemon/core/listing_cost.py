@@ -1,4 +1,4 @@
-"""What it costs the ERP's server to read some SKUs of a listing, and whether that is too much. Pure."""
+"""Whether reading some SKUs of a listing costs the ERP's server too much."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ PAGES: Final = 200
 ROWS: Final = 10_000
 """Rows looked at for one SKU; each costs about 0.1 µs."""
 SLOWEST_S: Final = 1.0
-"""For one SKU: each change waits so long at least twice, when it is marked and when it is sent."""
+"""For one SKU: each change waits for it twice, when it is marked and when it is sent."""
 ADVICE: Final = (
     "every marking and every claim reads the listing like that: have an index that begins with the SKU (as text: "
     "CREATE INDEX ON ... ((sku::text)) if it is not text), let the listing select the SKU unchanged, and avoid LIMIT, "
@@ -21,7 +21,7 @@ ADVICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading of `skus` SKUs. `rows` were looked at, most of them of `table`."""
+    """One reading of `skus` SKUs, which looked at `rows`, most of them of `table`."""
 
     skus: int
     pages: int
@@ -31,21 +31,18 @@ class Reading:
 
     @property
     def per_second(self) -> float:
-        """How many numbers such readings give in a second, one after the other."""
+        """How many numbers a second such readings give, one after the other."""
         return self.skus / max(self.seconds, 1e-6)
 
 
 def judge_cost(check: str, one: Reading, many: Reading, rate_per_s: float) -> Finding:
-    """Judge the most expensive reading of a single SKU, and one of as many as a claim takes. It fails where the channel
-    can't keep its rate; a warning means that it can, at too high a price for the ERP."""
+    """Judge the costliest reading of a single SKU, and one of as many as a claim takes. It fails where the channel
+    can't keep its rate, and is a warning where that costs the ERP too much."""
     possible = f"{_figure(many.per_second)} numbers a second at most"
     if one.seconds > SLOWEST_S or many.per_second < rate_per_s:
         found = f"{_cost(one, many)}: {possible}, and rate_per_s is {rate_per_s:g}"
         return Finding(check, "", found, ADVICE)
-    is_costly = any(
-        reading.pages > PAGES * reading.skus or reading.rows >= ROWS * reading.skus for reading in (one, many)
-    )
-    if is_costly:
+    if any(each.pages > PAGES * each.skus or each.rows >= ROWS * each.skus for each in (one, many)):
         found = f"{_cost(one, many)}: {possible} now, fewer as it grows"
         return Finding(check, "", found, ADVICE, Verdict.WARNING)
     found = f"one SKU costs {one.pages} pages and {_milliseconds(one.seconds)}: {possible}"

@@ -1,4 +1,4 @@
-"""Decides which log lines to write for parked or refused SKUs: one each while they are few, else one for all."""
+"""Log lines for parked or refused SKUs: one each while they are few, else one for all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 _WINDOW_S: Final = 60.0
 _MOST: Final = 3
-"""Maximum lines of single SKUs in a window; further SKUs share one line, at once or at the window's end."""
+"""Lines of single SKUs in a window; further SKUs share a line, at once or at the window's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,18 @@ class Summary:
 
 
 class ParkedLines:
-    """Decides which log lines to write for parked or refused SKUs. Times are monotonic seconds."""
+    """Decides which of these lines to write, and when. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._waiting: list[Mapping[str, object]] = []
         self._written_at: list[float] = []
 
     def add(self, fields: Mapping[str, object]) -> None:
-        """A SKU was parked; the fields have `sku` and `reason`."""
+        """Note a parked SKU; the fields have `sku` and `reason`."""
         self._waiting.append(fields)
 
     def due(self, now: float, *, is_over: bool = False) -> Sequence[Mapping[str, object]] | Summary:
-        """Return what is to be written now: the fields of lines, or a summary. `is_over`: there is no later."""
+        """Return what to write now: the fields of lines, or a summary. `is_over`: this is the last call."""
         self._written_at = [at for at in self._written_at if now - at < _WINDOW_S]
         room = _MOST - len(self._written_at)
         if not self._waiting or (room <= 0 and not is_over):

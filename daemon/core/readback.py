@@ -1,4 +1,4 @@
-"""What a marketplace says of the numbers it holds: the answer to a comparison, and what is read back."""
+"""What a marketplace says of its numbers: the answer to a comparison, and pages that are read back."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,21 +7,20 @@ from daemon.core.outcome import Outcome
 from daemon.core.types import Sku
 
 SPARE: Final = 20_000
-"""Numbers beyond those that we could have told: a shop may sell what no listing has."""
+"""Numbers beyond those of our own SKUs: a shop may sell what no listing has."""
 _PAGE_PRODUCTS: Final = 100
 _SPARE_PAGES: Final = 100
 _CHARACTERS: Final = 128
-"""Characters of names that a number has on the average, at most."""
+"""The longest that the names of a number may be on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of one comparison.
+    """What one comparison found.
 
-    `agrees` is True when the marketplace holds the same numbers, False when it says that they differ, None when its
-    answer is no answer to the question. `outcome` says why then, and is APPLIED otherwise. `named`: the SKUs that the
-    answer names, in the order in which they were asked for; empty when it names none. `words`: the marketplace's
-    answer, safe to log, at most 300 characters.
+    `agrees`: whether the marketplace has the same numbers; None: its answer does not say. `outcome` is why it does not,
+    and APPLIED otherwise. `named`: the SKUs that the answer names, in the order of the request. `words`: the
+    marketplace's answer, safe to log, at most 300 characters.
     """
 
     agrees: bool | None
@@ -32,9 +31,8 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ReadSku:
-    """One SKU as the marketplace holds it. `identifier` is None where the marketplace has none. `quantity` is None
-    where it says no whole number, or none of 32 bits. `is_used` is False where the marketplace says that the SKU is
-    switched off: its number is held, but nothing is sold of it."""
+    """One SKU as the marketplace has it. `identifier` is None where it has none, `quantity` where it is no whole number
+    of 32 bits. `is_used`: not switched off there, where nothing is sold of it."""
 
     identifier: str | None
     quantity: int | None
@@ -44,10 +42,8 @@ class ReadSku:
 
 @dataclass(frozen=True, slots=True)
 class ReadPage:
-    """One page of what the marketplace holds. `total` counts products over all pages; `products` those of this page.
-
-    `set_aside` counts products and SKUs that are malformed, and `problem` says what is wrong with the first of them.
-    """
+    """One page of the marketplace's numbers. `total` counts products over all pages; `products` those of this page.
+    `set_aside` counts malformed products and SKUs, and `problem` says what is wrong with the first of them."""
 
     total: int
     products: int
@@ -57,10 +53,10 @@ class ReadPage:
 
 
 class ReadLimit:
-    """What one reading of everything may cost, by the number of SKUs that the channel has itself.
+    """Bounds one reading of everything by the number of SKUs that the channel has itself.
 
     A marketplace that says it has a billion products, and answers each page with the same ones, would otherwise fill
-    the ERP's disk. `numbers` and `pages` were kept before, by a run that goes on.
+    the ERP's disk. `numbers` and `pages` are what the run has kept before it was interrupted.
     """
 
     def __init__(self, skus: int, numbers: int = 0, pages: int = 0) -> None:
@@ -71,7 +67,7 @@ class ReadLimit:
         self._seen: set[int] = set()
 
     def problem(self, page: ReadPage) -> str | None:
-        """Why this page must not be kept; None when it may, and then it counts."""
+        """Say why this page must not be kept; None: it may, and is counted."""
         if page.skus:
             content = hash(page.skus)
             if content in self._seen:

@@ -1,4 +1,4 @@
-"""What a reconcile makes of what it saw: classes of differences, their histories, the search by halves."""
+"""A reconcile's differences: their classes, their histories, and the search for them by halves."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from typing import Final
 from daemon.core.types import Sku
 
 REMEMBERED: Final = timedelta(days=7)
-"""A difference that comes back within this is the same one; one that no run could look at for as long is aged."""
+"""A difference that comes back within this time is the same one; one that no run could look at for longer is aged."""
 
 
 class Difference(StrEnum):
@@ -20,25 +20,25 @@ class Difference(StrEnum):
     MISSING_IN_LISTING = "missing_in_listing"
     """The marketplace sells what the listing does not have: never healed, since the number is unknown."""
     DUPLICATED_ID = "duplicated_id"
-    """One identifier stands for two: telling a number would not say of which."""
+    """One identifier stands for two SKUs: never healed, since a number would not say whose it is."""
 
 
 HEALED: Final = frozenset({Difference.MARKETPLACE_DIFFERS, Difference.UNKNOWN_AT_MARKETPLACE})
 
 
 class DifferenceStatus(StrEnum):
-    """The status of a difference after one run."""
+    """After one run."""
 
     OPENED = "opened"
     STILL_OPEN = "still_open"
     CONTESTED = "contested"
-    """It keeps coming back after our pushes: something else writes there, and we stop."""
+    """It keeps coming back after our pushes, so something else writes there: no longer healed."""
     RESOLVED = "resolved"
 
 
 @dataclass(frozen=True, slots=True)
 class DifferenceHistory:
-    """A difference over the runs. `heals` counts how often its number was sent again."""
+    """What the runs have seen of one difference. `heals` counts how often its number was sent again."""
 
     is_open: bool
     first_seen: datetime
@@ -49,7 +49,7 @@ class DifferenceHistory:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A difference after a run that saw it; `is_healed`: its number is to be sent again."""
+    """A difference after the run that saw it. `is_healed`: its number is sent again."""
 
     history: DifferenceHistory
     status: DifferenceStatus
@@ -59,10 +59,8 @@ class Seen:
 def seen(
     history: DifferenceHistory | None, kind: Difference, now: datetime, *, heal: bool, contested_after: int
 ) -> Seen:
-    """Return what becomes of a difference that a run has seen twice.
-
-    A difference that was resolved and comes back soon goes on where it was, so that its heals count together.
-    """
+    """Return a difference after a run that has seen it twice. One that comes back soon after it was resolved keeps its
+    history, so that its heals add up."""
     can_heal = heal and kind in HEALED
     if history is None or (not history.is_open and now - history.last_seen > REMEMBERED):
         return Seen(
@@ -78,17 +76,14 @@ def seen(
 
 
 def is_overdue(due_at: datetime, taken_up_at: datetime, grace: timedelta, now: datetime) -> bool:
-    """Say whether a run that is not over should be reported.
-
-    `taken_up_at` is when a replica first could carry it out: a run that is caught up after an outage gets the whole
-    grace, since it is being done and nobody has to do it by hand.
-    """
+    """Say whether a run that is not over should be reported. `taken_up_at` is when a replica first could carry it out:
+    after an outage the grace counts from then, since no operator has to do it by hand."""
     return max(due_at, taken_up_at) + grace <= now
 
 
 @dataclass(frozen=True, slots=True)
 class Bisected:
-    """`found` differ each by itself; in each of `groups` at least one may differ, and the calls ran out."""
+    """`found` differ each by itself; of each of `groups` some may differ, but the calls ran out."""
 
     found: tuple[Sku, ...]
     groups: tuple[tuple[Sku, ...], ...]
@@ -96,10 +91,8 @@ class Bisected:
 
 
 def bisect(skus: Sequence[Sku], most_calls: int) -> Generator[tuple[Sku, ...], bool, Bisected]:
-    """Find which of `skus`, that differ as a whole, do: yields a group to compare, is sent whether it differs.
-
-    When the first half agrees the second differs without being asked. Never yields more than `most_calls` groups.
-    """
+    """Find which of `skus` differ, given that they differ as a whole. Yields at most `most_calls` groups to compare,
+    and is sent whether each differs. When the first half agrees, the second one differs without being asked."""
     found: list[Sku] = []
     groups: list[tuple[Sku, ...]] = []
     differing = [tuple(skus)]

@@ -1,6 +1,6 @@
-"""When a reconcile is due, and which business day it is for. Time zones by name; daylight saving does not matter.
+"""When a reconcile is due, and which business day it is for.
 
-A scheduled moment is for the business day that was over last: 00:30 on the 8th is for the 7th, and so is 23:30.
+A scheduled moment is for the business day that ended last: 00:30 on the 8th is for the 7th, and so is 23:30.
 """
 
 from dataclasses import dataclass
@@ -23,36 +23,37 @@ class Schedule:
     zone: tzinfo
 
     def window(self, day: date) -> tuple[datetime, datetime]:
-        """The business day from its first moment to that of the next, in UTC: 23 or 25 hours where clocks change."""
+        """Return the business day from its first moment to that of the next, in UTC: 23 or 25 hours where clocks
+        change."""
         return self._midnight(day), self._midnight(day + _DAY)
 
     def last_over(self, now: datetime) -> date:
-        """The business day that was over last."""
-        return now.astimezone(self.zone).date() - _DAY
+        """Return the business day that ended last."""
+        return self.today(now) - _DAY
 
     def today(self, now: datetime) -> date:
-        """The business day that is running."""
+        """Return the business day that has not ended yet."""
         return now.astimezone(self.zone).date()
 
     def previous(self, now: datetime) -> datetime:
-        """The newest moment of the schedule that is not after `now`."""
+        """Return the newest moment of the schedule that is not after `now`."""
         # Exclusive at its start when it goes backwards, hence the second.
         after = now.astimezone(self.zone).replace(microsecond=0) + timedelta(seconds=1)
         return next(CronSim(self.cron, after, reverse=True)).astimezone(UTC)
 
     def next(self, after: datetime) -> datetime:
-        """The first moment of the schedule after `after`."""
+        """Return the first moment of the schedule after `after`."""
         return next(CronSim(self.cron, after.astimezone(self.zone))).astimezone(UTC)
 
     def due_at(self, day: date) -> datetime:
-        """When the reconcile of that business day is due: the first moment after it is over."""
+        """Return when the reconcile of that business day is due: the first moment after its end."""
         return self.next(self._midnight(day + _DAY) - timedelta(seconds=1))
 
     def due_days(self, since: datetime, last: date | None, now: datetime, *, every: bool) -> list[date]:
-        """The business days that are due and have no run yet, oldest first.
+        """Return the business days that are due and have no run yet, oldest first.
 
-        `since` is when the channel began to be reconciled: nothing before it is due. `last` is the newest day that
-        has a run. `every`: each missed day for itself; otherwise one run, for the newest, stands for all.
+        `since` is when the channel was reconciled first: nothing before it is due. `last` is the newest day that has a
+        run. `every`: each missed day gets a run; otherwise only the newest does.
         """
         newest_moment = self.previous(now)
         if newest_moment <= since:
@@ -67,12 +68,12 @@ class Schedule:
         return [first + n * _DAY for n in range((newest - first).days + 1)]
 
     def _midnight(self, day: date) -> datetime:
-        """The first moment of a day; where clocks skip midnight, the moment they skip to."""
+        """Return the first moment of a day: where clocks skip midnight, the one that they skip to."""
         return datetime.combine(day, time(), self.zone).astimezone(UTC)
 
 
 def cron_problem(cron: str) -> str | None:
-    """Why this is no cron expression, or None."""
+    """Say why this is no cron expression; None: it is one."""
     if len(cron.split()) != 5:
         return "must have five fields: minute, hour, day of month, month, day of week"
     try:

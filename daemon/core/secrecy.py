@@ -1,22 +1,20 @@
-"""What a secret may look like in text: as it is, and as others write it who quote what they were sent."""
+"""Takes secrets out of text, in every spelling in which others quote what they were sent."""
 
 import base64
 import binascii
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
 MASK: Final = "[masked]"
 PIECE: Final = 8
-"""A piece of a secret of at least this many characters is masked as the whole is, since somebody may have cut it."""
-_SHORTEST_IN_BASE64: Final = 8
-"""Fewer characters than this could be anybody's."""
+"""Shorter pieces of a secret, and of its base64, are not masked: they occur by chance."""
 _LAYERS: Final = 8
-"""How often text is decoded: each time that somebody quotes what was quoted adds one."""
+"""How often text is decoded: each quotation of a quotation adds a layer of escapes."""
 _NESTED: Final = 4
 """How deep text in base64 or hexadecimal is opened."""
 _PERCENT: Final = re.compile("%[0-9A-F]{2}")
@@ -29,7 +27,7 @@ _HEX_RUN: Final = re.compile("[0-9A-Fa-f]{16,}")
 
 @lru_cache(maxsize=64)
 def spellings(secret: str) -> frozenset[str]:
-    """The secret itself, percent-encoded, in JSON, as a Python literal, in HTML, and inside anything in base64."""
+    """Return the secret as it is, percent-encoded, in JSON, as a Python literal, in HTML, and inside any base64."""
     if not secret:
         return frozenset()
     found = {secret, repr(secret)[1:-1], ascii(secret)[1:-1], html.escape(secret)}
@@ -42,21 +40,21 @@ def spellings(secret: str) -> frozenset[str]:
 
 
 def _in_base64(secret: bytes) -> frozenset[str]:
-    """What is left of it in base64 of a longer text: it begins at any of three places in a group of four."""
+    """Return what base64 of a longer text has of the secret: it begins at any of three places in a group of four."""
     found = set[str]()
     for before, spoilt in ((0, 0), (1, 2), (2, 3)):
         text = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
         whole = (before + len(secret)) * 8 // 6
-        if len(kept := text[spoilt:whole]) >= _SHORTEST_IN_BASE64:
+        if len(kept := text[spoilt:whole]) >= PIECE:
             found |= {kept, kept.replace("+", "-").replace("/", "_")}
     return frozenset(found)
 
 
 class Mask:
-    """Takes secrets out of text, however they are written in it."""
+    """Takes secrets out of text of ours that may quote them."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # One that contains another goes first, or its rest would stay.
+        # The longest first, or what a shorter one leaves of it would stay.
         self.spellings: Final = tuple(
             sorted({look for secret in secrets for look in spellings(secret)}, key=len, reverse=True)
         )
@@ -68,10 +66,9 @@ class Mask:
 
 
 class ForeignMask:
-    """Takes secrets out of text that somebody else wrote: decoded step by step, whole or in pieces.
+    """Takes secrets and pieces of them out of text that somebody else wrote, and returns it without escapes.
 
-    The text comes back decoded, as what was written with escapes is read by people. It costs far more than `Mask`, so
-    that the caller cuts the text first.
+    It decodes step by step, which costs far more than `Mask`: the caller cuts the text first.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -83,27 +80,18 @@ class ForeignMask:
         )
 
     def __call__(self, text: str) -> str:
-        # Pieces last: what one layer leaves of a secret would be too short for the next to know it.
-        text = self._without_pieces(self._decoded(text))
+        # Pieces last: the rest of a secret that a piece was taken from may be too short to be found in the next layer.
+        text = self._without_pieces(decode(text, self._whole))
         for run in (_HEX_RUN, _BASE64_RUN):
             text = run.sub(lambda found: MASK if self._is_in_run(found[0], _NESTED) else found[0], text)
         return text
 
     def holds(self, text: str) -> bool:
-        """Whether there is something to take out."""
+        """Whether the text has a secret or a piece of one."""
         return self._is_in(text, _NESTED)
 
-    def _decoded(self, text: str) -> str:
-        for _ in range(_LAYERS):
-            text = self._whole(text)
-            decoded = _decoded_once(text)
-            if decoded == text:
-                break
-            text = decoded
-        return text
-
     def _without_pieces(self, text: str) -> str:
-        # A search for each is much faster than a look at each place.
+        # One search for each piece is much faster than a lookup at each place.
         if not any(piece in text for piece in self._pieces):
             return text
         kept: list[str] = []
@@ -120,24 +108,25 @@ class ForeignMask:
         return "".join([*kept, text[done:]])
 
     def _is_in_run(self, run: str, depth: int) -> bool:
-        """Whether what a run of base64 or hexadecimal stands for holds a secret."""
+        """Whether a run of base64 or hexadecimal has a secret in it."""
         return depth > 0 and any(self._is_in(text, depth - 1) for text in _opened(run))
 
     def _is_in(self, text: str, depth: int) -> bool:
-        decoded = self._decoded(text)
+        decoded = decode(text, self._whole)
         if MASK in decoded or self._without_pieces(decoded) != decoded:
             return True
         runs = [found[0] for run in (_HEX_RUN, _BASE64_RUN) for found in run.finditer(decoded)]
         return any(self._is_in_run(run, depth) for run in runs)
 
 
-def decode(text: str) -> str:
-    """Text without the escapes of JSON, HTML and URLs, however often it was escaped."""
+def decode(text: str, mask: Callable[[str], str] = str) -> str:
+    """Return the text without the escapes of JSON, HTML and URLs, however often it was escaped; each layer is masked
+    before it is decoded."""
     for _ in range(_LAYERS):
-        decoded = _decoded_once(text)
-        if decoded == text:
+        masked = mask(text)
+        text = _decoded_once(masked)
+        if text == masked:
             break
-        text = decoded
     return text
 
 
@@ -166,7 +155,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _opened(run: str) -> Iterable[str]:
-    """What a run of characters may stand for in hexadecimal or base64, wherever in it that begins."""
+    """Yield what a run of characters may stand for in hexadecimal or base64, wherever in it that begins."""
     if _HEX_RUN.fullmatch(run):
         for start in (0, 1):
             part = run[start:]

@@ -1,4 +1,4 @@
-"""What a sync of a channel would send, counted row by row."""
+"""What a sync of a channel would send."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,14 +9,15 @@ from daemon.core.quoting import blank_at_an_end, quoted
 from daemon.core.types import Duplicates, Sku
 
 SHOWN: Final = 10
-"""Examples of each kind."""
+"""Examples of a kind."""
 
 
 @dataclass(slots=True)
 class SyncPlan:
-    """Counts of a listing that is read as if it were summed, which shows the SKUs that share identifiers.
+    """Counts the rows of a listing that was read as if duplicates were summed, which shows the SKUs that share
+    identifiers.
 
-    `summed`: rows whose quantity is in another SKU's sum. `wrong`: rows that can't be sent; `problems` and `doubtful`
+    `summed`: rows whose quantity is in another SKU's sum. `wrong`: rows that can't be sent. `problems` and `doubtful`
     are examples with their reasons, `first` the first rows that would be sent.
     """
 
@@ -36,7 +37,7 @@ class SyncPlan:
         return self.rows - self.wrong - self.summed
 
     def calls(self, together: int) -> int:
-        """How many requests it takes, with `together` SKUs in each."""
+        """Return how many requests it takes, with `together` SKUs in each."""
         return -(-self.sendable // together)
 
     def add(self, sku: Sku, listed: Listed) -> None:
@@ -50,16 +51,13 @@ class SyncPlan:
         else:
             self.zeroes += listed.quantity == 0
             if blank := blank_at_an_end((sku, *listed.identifiers)):
-                _example(
-                    self.doubtful,
-                    2 * SHOWN,
-                    {"sku": sku, "reason": f"{quoted(blank)} has blanks at its ends"},
-                )
+                reason = f"{quoted(blank)} has blanks at its ends"
+                _example(self.doubtful, 2 * SHOWN, {"sku": sku, "reason": reason})
             names = dict(zip(self.columns, listed.identifiers, strict=True))
             _example(self.first, SHOWN, {"sku": sku, **names, "quantity": listed.quantity})
 
     def _unsent(self, sku: Sku, listed: Listed) -> str | None:
-        """Why a SKU would be parked."""
+        """Say why a SKU would be parked; None: it would not."""
         if self.duplicates == "park" and listed.carrier is not None and listed.rows == 1:
             reason = self.problem(listed.identifiers) if listed.fault is None else None
             others = [listed.carrier] if listed.carrier != sku else []

@@ -1,4 +1,4 @@
-"""Times as a person reads them: in a zone, and as seen from now."""
+"""Times as an operator reads them: in a zone, and relative to now."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 @dataclass(frozen=True, slots=True)
 class TimeFormat:
-    """`now` is aware; `zone` is where the reader is."""
+    """`now` is aware; `zone` is the reader's."""
 
     now: datetime
     zone: tzinfo
@@ -21,7 +21,7 @@ class TimeFormat:
         return f"{there:%H:%M:%S}" if there.date() == here.date() else f"{there:%Y-%m-%d %H:%M:%S}"
 
     def away(self, time: datetime) -> str:
-        """Return how far away it is: `in 1.4 s`, `12 min ago`."""
+        """Return the distance from now: `in 1.4 s`, `12 min ago`."""
         away = time - self.now
         return f"{span(-away)} ago" if away <= timedelta(0) else f"in {span(away)}"
 
@@ -31,7 +31,7 @@ class TimeFormat:
 
 
 def span(length: timedelta) -> str:
-    """Return a length of time with one unit, the one a person would choose."""
+    """Return a length of time in the unit that suits it."""
     seconds = max(0.0, length.total_seconds())
     if seconds < 10:
         return f"{seconds:.1f} s"

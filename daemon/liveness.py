@@ -5,9 +5,7 @@ its waits has a timeout. A loop that hangs does not, and no loop does while the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass, field
 
 from daemon import clock
 
@@ -20,30 +18,23 @@ class Stalled:
     overdue_s: float
 
 
+@dataclass(eq=False)
 class Watchdog:
-    """One loop's deadline, from its first beat to its end; as a context manager it ends by itself."""
+    """One loop's deadline, from its first beat to its end."""
 
-    def __init__(self, liveness: "Liveness", name: str) -> None:
-        self._liveness = liveness
-        self.name = name
+    liveness: "Liveness"
+    name: str
 
     def beat(self, within_s: float) -> None:
         """The loop ran, and will run again within this many seconds at most."""
-        self._liveness.expect(self, within_s)
+        self.liveness.expect(self, within_s)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """The loop is over and has no deadline any more. It may begin again with a beat."""
-        self._liveness.forget(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
+        self.liveness.forget(self)
 
 
+@dataclass(eq=False)
 class Liveness:
     """The deadlines of all loops of this process.
 
@@ -51,10 +42,9 @@ class Liveness:
     returns monotonic seconds.
     """
 
-    def __init__(self, patience_s: float = 0.0, now: Callable[[], float] = clock.monotonic) -> None:
-        self._patience_s = patience_s
-        self._now = now
-        self._until: dict[Watchdog, float] = {}
+    patience_s: float = 0.0
+    now: Callable[[], float] = clock.monotonic
+    _until: dict[Watchdog, float] = field(default_factory=dict)
 
     def watchdog(self, name: str) -> Watchdog:
         """Return a watchdog for a loop; two of one name are two loops."""
@@ -62,7 +52,7 @@ class Liveness:
 
     def expect(self, watchdog: Watchdog, within_s: float) -> None:
         """Note that the loop runs again within `within_s` seconds."""
-        self._until[watchdog] = self._now() + within_s + self._patience_s
+        self._until[watchdog] = self.now() + within_s + self.patience_s
 
     def forget(self, watchdog: Watchdog) -> None:
         """Watch the loop no longer."""
@@ -74,7 +64,7 @@ class Liveness:
 
     def stalled(self) -> list[Stalled]:
         """Return the loops that missed their deadline, the longest overdue first."""
-        now = self._now()
+        now = self.now()
         late = [Stalled(watchdog.name, now - until) for watchdog, until in self._until.items() if until < now]
         return sorted(late, key=lambda one: -one.overdue_s)
 

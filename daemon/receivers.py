@@ -1,8 +1,8 @@
 """The receivers of notifications, by way of apprise: the only code that uses it to send.
 
 Apprise blocks, logs whole addresses, and takes each HTTP 200 of a group robot for a success. So each delivery runs in
-a thread of its own with a deadline, its words are looked at before anybody sees them, and the answers of DingTalk,
-WeCom and Feishu are read.
+a thread of its own with a deadline, its messages are masked before they are shown, and the answers of DingTalk, WeCom
+and Feishu are read.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from daemon.core.errors import ConfigError
 from daemon.core.notifications import Language, Notification, fitted
 from daemon.core.secrecy import ForeignMask
 from daemon.settings import receivers as addresses
+from daemon.threads import in_thread
 
 _ROBOTS: Final = frozenset({"dingtalk", "feishu", "lark", "wecombot"})
 _LONGEST_WORDS: Final = 200
@@ -52,7 +53,7 @@ _SMTP: Final = re.compile(r"\(([45]\d\d), b['\"](.*?)['\"]")
 _heard = threading.local()
 
 
-class _Ear(logging.Handler):
+class _ThreadLog(logging.Handler):
     """Keeps what apprise says in this thread while it sends."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -65,9 +66,9 @@ class _Ear(logging.Handler):
 
 
 class _ReadingRequests:
-    """Stands for `requests` in the module of a group robot. They answer HTTP 200 whatever they think of a message, and
-    say in the body whether they took it; apprise does not look there, and a notice that the robot refused (a missing
-    keyword, a wrong signature, too many at once) would count as told."""
+    """Replaces `requests` in the module of a group robot. A robot answers HTTP 200 in any case and says in the body
+    whether it accepted the message. apprise does not read the body, so a refused notice (a missing keyword, a wrong
+    signature, too many at once) would count as delivered."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all that the library has
         return getattr(requests, name)
@@ -128,8 +129,8 @@ class AppriseReceiver:
             module.requests = _ReadingRequests()
         logger = logging.getLogger("apprise")
         logger.setLevel(logging.DEBUG)
-        if not any(isinstance(handler, _Ear) for handler in logger.handlers):
-            logger.addHandler(_Ear())
+        if not any(isinstance(handler, _ThreadLog) for handler in logger.handlers):
+            logger.addHandler(_ThreadLog())
 
     def __repr__(self) -> str:
         return f"AppriseReceiver({self.name})"
@@ -142,36 +143,28 @@ class AppriseReceiver:
         """
         if self._is_delivering:
             return "it still has not answered the message before"
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[str | None] = loop.create_future()
+        self._is_delivering = True
 
-        def tell() -> None:
+        def deliver() -> str | None:
             try:
-                result = self._deliver(message, language)
+                return self._deliver(message, language)
             finally:
                 # Before the answer is passed on: the next message may follow before this thread has ended.
                 self._is_delivering = False
-            try:
-                loop.call_soon_threadsafe(_settle, done, result)
-            except RuntimeError:
-                return  # the loop is closed: nobody waits for it any more
 
-        # Not a pool's thread: Python waits for those at exit, however long a receiver hangs.
-        self._is_delivering = True
-        threading.Thread(target=tell, name=self.name, daemon=True).start()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                return await done
+                return await in_thread(deliver, self.name)
         except TimeoutError:
             return f"no answer within {timeout.total_seconds():g} s"
 
     def _deliver(self, message: Notification, language: Language) -> str | None:
         _heard.lines, _heard.answer = [], None
-        # WeCom counts bytes, others characters: bytes are the smaller measure.
-        sent = fitted(message, language, self._service.body_maxlen)
         try:
+            # WeCom counts bytes, others characters: bytes are the smaller measure.
+            sent = fitted(message, language, self._service.body_maxlen)
             is_taken = self._service.notify(title=sent.title, body=sent.body, body_format=NotifyFormat.TEXT)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises may hold the address: its type alone is told
+        except Exception as error:  # noqa: BLE001 - an error of a plugin may hold the address: only its type is shown
             return f"it could not be sent ({type(error).__name__})"
         if is_taken:
             return None
@@ -195,11 +188,6 @@ def _reason(lines: Sequence[str]) -> str:
     if found := _STATUS.search(text):
         return f"it answers HTTP {found[1]}"
     return "it was not taken; the log of the receiver's side may say why"
-
-
-def _settle(done: "asyncio.Future[str | None]", result: str | None) -> None:
-    if not done.done():
-        done.set_result(result)
 
 
 def make_receivers(urls: Sequence[SecretStr]) -> list[AppriseReceiver]:

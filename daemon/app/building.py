@@ -5,7 +5,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -19,9 +19,10 @@ from daemon.liveness import Watchdog
 from daemon.marketplaces.client import Client
 from daemon.marketplaces.registry import spec_of
 from daemon.services.capture_health import Listings as ListingHealth
-from daemon.services.dispatch import Limits
+from daemon.services.dispatch.channel import Limits
 from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
-from daemon.services.reconcile import ReconcileLimits, Reconciler
+from daemon.services.reconcile.engine import Reconciler
+from daemon.services.reconcile.session import ReconcileLimits
 from daemon.settings import ChannelSettings, Settings
 from daemon.store import migrate as migrations
 from daemon.store.comparing import ComparedNumbers
@@ -56,21 +57,32 @@ def lease_pool(settings: Settings) -> Database:
     return Database(connect_options(settings, is_direct=False), LEASE_CONNECTIONS, refuse_copy)
 
 
+@dataclass(frozen=True, slots=True)
 class Pools:
-    """The daemon's connections. `intakes` and `claims` are each channel's own, as they wait for its listing: what one
-    channel waits for takes none from another, nor from what is `shared`, nor from the leases."""
+    """Connections. `intakes` and `claims` are each channel's own, as they wait for its listing: what one channel waits
+    for takes none from another, nor from what is `shared`, nor from the leases. A channel without one takes a shared
+    one."""
 
-    def __init__(self, settings: Settings) -> None:
-        options = connect_options(settings, is_direct=False)
-        for_listings = replace(options, is_for_listings=True)
-        channels = settings.enabled_channels()
-        self.shared = Database(options, max(2, settings.database.pool_size - len(channels)), refuse_copy)
-        self.leases = lease_pool(settings)
-        self.intakes = {name: Database(options, 1, refuse_copy) for name in channels}
-        self.claims = {name: Database(for_listings, 1, refuse_copy) for name in channels}
+    shared: Database
+    leases: Database
+    intakes: Mapping[ChannelName, Database] = field(default_factory=dict)
+    claims: Mapping[ChannelName, Database] = field(default_factory=dict)
 
     def all(self) -> list[Database]:
         return [self.shared, self.leases, *self.intakes.values(), *self.claims.values()]
+
+
+def pools_of(settings: Settings) -> Pools:
+    """Make the daemon's connections."""
+    options = connect_options(settings, is_direct=False)
+    for_listings = replace(options, is_for_listings=True)
+    channels = settings.enabled_channels()
+    return Pools(
+        Database(options, max(2, settings.database.pool_size - len(channels)), refuse_copy),
+        lease_pool(settings),
+        {name: Database(options, 1, refuse_copy) for name in channels},
+        {name: Database(for_listings, 1, refuse_copy) for name in channels},
+    )
 
 
 @asynccontextmanager

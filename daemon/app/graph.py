@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
-from daemon.app.building import debounces, guard_rule, ledgers_of, limits
+from daemon.app.building import Pools, debounces, guard_rule, ledgers_of, limits
 from daemon.app.watching import Watching
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
-from daemon.liveness import Watchdog, unwatched
+from daemon.liveness import Liveness
 from daemon.marketplaces.client import Client
-from daemon.services.dispatch import Dispatcher
+from daemon.services.dispatch.dispatcher import Dispatcher
 from daemon.services.guard import GuardService
-from daemon.services.intake import Intakes, IntakeService
+from daemon.services.intake.service import IntakeService
 from daemon.services.readiness import INTAKE, SLOTS
 from daemon.services.slots import SlotSharing
 from daemon.settings import Settings
 from daemon.store.changelog import ChangeLog
-from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases
@@ -25,29 +23,13 @@ from daemon.store.ledger import Ledger
 from daemon.store.locks import LockWatch
 
 
-class Connections(Protocol):
-    """`intakes` and `claims` are each channel's own; a channel without one takes the `shared` connections."""
-
-    @property
-    def shared(self) -> Database: ...
-
-    @property
-    def leases(self) -> Database: ...
-
-    @property
-    def intakes(self) -> Mapping[ChannelName, Database]: ...
-
-    @property
-    def claims(self) -> Mapping[ChannelName, Database]: ...
-
-
 class Graph:
-    """The parts, by channel. `watch` is the daemon's; a command has none, and takes free slots only as a guest."""
+    """The parts, by channel. `watch` is the daemon's; a command has none, and takes only slots that no replica owns."""
 
     def __init__(
         self,
         settings: Settings,
-        connections: Connections,
+        connections: Pools,
         clients: Mapping[ChannelName, Client],
         holder: str,
         watch: Watching | None = None,
@@ -56,6 +38,7 @@ class Graph:
         self._settings = settings
         self._connections = connections
         self._watch = watch
+        self._liveness = Liveness() if watch is None else watch.liveness
         self._changelog = ChangeLog(connections.shared)
         self._debounces = debounces(settings)
         ledgers = ledgers_of(settings, connections.shared, connections.claims)
@@ -71,19 +54,24 @@ class Graph:
             settings.run.lease,
             is_guest=watch is None,
             on_look=self._report(SLOTS),
-            watchdog=self._watchdog("slots"),
+            watchdog=self._liveness.watchdog("slots"),
         )
-        self.intakes = Intakes({name: self._intake(name, ledger) for name, ledger in self.ledgers.items()})
+        self.intakes = {name: self._intake(name, ledger) for name, ledger in self.ledgers.items()}
         self._connect()
         guard, rule = Guard(connections.shared), guard_rule(settings)
         self.guards = {
-            name: GuardService(guard, name, rule, settings.run.poll, self._watchdog(f"guard-{name}"))
+            name: GuardService(guard, name, rule, settings.run.poll, self._liveness.watchdog(f"guard-{name}"))
             for name in self.ledgers
         }
 
+    def request_resync(self, reason: str) -> None:
+        """Have every channel's listing compared as a whole."""
+        for intake in self.intakes.values():
+            intake.request_resync(reason)
+
     def _connect(self) -> None:
         for name, dispatcher in self.dispatchers.items():
-            intake = self.intakes.services[name]
+            intake = self.intakes[name]
             dispatcher.on_slots_changed = self.slots.wake.set
             dispatcher.deferrals.read_changes = intake.ring
             dispatcher.deferrals.compare_all = partial(
@@ -98,7 +86,7 @@ class Graph:
             holder,
             partial(leases.set_trouble, name, holder),
             observer=None if self._watch is None else self._watch.metrics,
-            liveness=None if self._watch is None else self._watch.liveness,
+            liveness=self._liveness,
         )
 
     def _intake(self, name: ChannelName, ledger: Ledger) -> IntakeService:
@@ -112,23 +100,16 @@ class Graph:
             partial(_wake, self.dispatchers[name]),
             self.slots.owns_all,
             self._report(f"{INTAKE} {name}"),
-            self._watchdog(f"intake-{name}"),
+            self._liveness.watchdog(f"intake-{name}"),
         )
 
     def _report(self, what: str) -> Callable[[StockrelayError | None], None]:
         """What hears how the database answered: the daemon's readiness; a command has none."""
-        return _discard if self._watch is None else partial(self._watch.readiness.report, what)
-
-    def _watchdog(self, name: str) -> Watchdog:
-        return unwatched() if self._watch is None else self._watch.liveness.watchdog(name)
-
-
-def _discard(_error: StockrelayError | None) -> None:
-    """For a command."""
+        return (lambda _error: None) if self._watch is None else partial(self._watch.readiness.report, what)
 
 
 def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
-    """After a reading: nobody is woken for nothing, as a claim of no rows costs the database a commit."""
+    """After a reading that marked rows, and after no other: a claim of no rows costs the database a commit."""
     if drained.failed is not None:
         # What was marked without looking is not known here.
         dispatcher.wake()

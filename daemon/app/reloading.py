@@ -1,8 +1,8 @@
 """SIGHUP: the configuration is read again, and what can be changed in a running daemon is."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -13,36 +13,38 @@ from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.logs import Log
 from daemon.marketplaces.client import Client
-from daemon.services.dispatch import Dispatcher
+from daemon.services.dispatch.dispatcher import Dispatcher
 from daemon.services.doorbell import Doorbell
 from daemon.services.notify import Notifier, Receiver
 from daemon.settings import Settings
 from daemon.settings.fingerprints import fingerprints
 from daemon.settings.reload import reload
 from daemon.store.database import Database
+from daemon.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE_S: Final = 30.0
+_TIMEOUT_S: Final = 30.0
 _UNFORESEEN: Final = (
     "it failed unexpectedly ({}): the old settings stay; send SIGHUP again, and report what `exception` says"
 )
 
 Take = Callable[[Settings, Sequence[Receiver]], None]
 """Takes over what has changed, or fails; then it is called again, with the settings before."""
-_Read = tuple[Settings, Sequence[Receiver]]
 
 
+@dataclass(eq=False)
 class Reloading:
     """The settings as they are now. `reread` reads the configuration again; it raises ConfigError."""
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings], log_state: Log) -> None:
-        self.settings = settings
-        self.fingerprints = fingerprints(settings)
-        self.log_state = log_state
-        self._reread = reread
-        self._takers: list[Take] = []
-        self._wanted = clock.Signal()
+    settings: Settings
+    reread: Callable[[], Settings]
+    log_state: Log
+    _takers: list[Take] = field(default_factory=list)
+    _wanted: clock.Signal = field(default_factory=clock.Signal)
+
+    def __post_init__(self) -> None:
+        self.fingerprints = fingerprints(self.settings)
 
     def follow(self, take: Take) -> None:
         """Have `take` called with what has changed."""
@@ -59,20 +61,20 @@ class Reloading:
             self._wanted.clear()
             reason = ""
             try:
-                async with asyncio.timeout(_PATIENCE_S):
-                    self._take(*await _in_thread(self._look))
+                async with asyncio.timeout(_TIMEOUT_S):
+                    self._take(*await in_thread(self._look, "reload"))
             except StockrelayError as error:
                 reason = str(error)
             except TimeoutError:
-                reason = f"it could not be read within {_PATIENCE_S:g} s"
+                reason = f"it could not be read within {_TIMEOUT_S:g} s"
             except Exception as error:
                 # Reloading itself has to go on: the next SIGHUP brings the correction.
                 log.exception("run.configuration_refused", reason=_UNFORESEEN.format(type(error).__name__))
             if reason:
                 log.error("run.configuration_refused", reason=reason)
 
-    def _look(self) -> _Read:
-        new = self._reread()
+    def _look(self) -> tuple[Settings, Sequence[Receiver]]:
+        new = self.reread()
         return new, receivers(new)
 
     def _take(self, new: Settings, recipients: Sequence[Receiver]) -> None:
@@ -87,8 +89,8 @@ class Reloading:
             raise
         self.settings = done.settings
         self.fingerprints = fingerprints(done.settings)
-        tell = log.warning if done.needs_restart else log.info
-        tell("run.configuration_reloaded", changed=done.changed, needs_restart=done.needs_restart)
+        write = log.warning if done.needs_restart else log.info
+        write("run.configuration_reloaded", changed=done.changed, needs_restart=done.needs_restart)
 
     def _apply(self, settings: Settings, recipients: Sequence[Receiver]) -> None:
         for take in self._takers:
@@ -117,33 +119,3 @@ def take_rest(
     """Apply the settings to the doorbell's next connection and to the notifier's next message."""
     doorbell.options = connect_options(settings, is_direct=True)
     notifier.use(recipients, delivery_policy(settings))
-
-
-async def _in_thread(work: Callable[[], _Read]) -> _Read:
-    """Do what may hang: a file on a network, a library that loads for seconds. Not in a pool, because Python waits for
-    the threads of those at exit."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_Read] = loop.create_future()
-
-    def settle(result: _Read | None, error: Exception | None) -> None:
-        if done.done():
-            return
-        if result is not None:
-            done.set_result(result)
-        elif error is not None:
-            done.set_exception(error)
-
-    def run() -> None:
-        result: _Read | None = None
-        failure: Exception | None = None
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - passed on to whoever waits for it
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
-
-    threading.Thread(target=run, name="reload", daemon=True).start()
-    return await done

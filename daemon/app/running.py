@@ -17,16 +17,20 @@ from daemon.app.building import (
     longest_settle,
     new_holder,
     opened_clients,
+    pools_of,
 )
 from daemon.app.graph import Graph
 from daemon.app.reloading import Reloading, take_addresses
 from daemon.app.signals import handling_signals
 from daemon.app.supervising import Run, Supervisor
 from daemon.app.watching import Watching, watching
+from daemon.core.backoff import Interval
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.types import ChannelName
+from daemon.liveness import unwatched
 from daemon.logs import Log
 from daemon.marketplaces.client import Client
+from daemon.services.loop import DONE, Pace, run_loop
 from daemon.services.readiness import DATABASE, Readiness
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
@@ -84,10 +88,10 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading:
     async with AsyncExitStack() as stack:
         # First, so that it answers while the database is awaited, and until everything else has ended.
         watch = await stack.enter_async_context(watching(settings, stop, reloading))
-        pools = Pools(settings)
+        pools = pools_of(settings)
         for pool in pools.all():
             stack.push_async_callback(pool.close)
-        reloading.follow(lambda now, _told: take_addresses(pools.all(), now))
+        reloading.follow(lambda now, _receivers: take_addresses(pools.all(), now))
         if not await _wait_for_database(reloading, pools.all(), watch.readiness, stop):
             return
         clients = await stack.enter_async_context(opened_clients(reloading.settings, pools.shared))
@@ -99,25 +103,25 @@ async def _wait_for_database(
 ) -> bool:
     """Wait until the database answers: it may start after us, and another replica may be putting right
     what a failover has lost. Raises SchemaMismatch, StoreRefused, ForeignDatabase."""
-    while not stop.is_set():
+
+    async def step() -> Interval:
         settings = reloading.settings
-        try:
-            await migrations.check_version(connect_options(settings, is_direct=True))
-            for pool in pools:
-                await pool.open()
-            # A copy of the database is refused before anything is sent.
-            await Identity(pools[0]).check(confirmed_per_s(settings), longest_settle(settings))
-        except StoreUnavailable as error:
-            log.warning("run.database_awaited", reason=str(error))
-            readiness.report(DATABASE, error)
-        else:
-            readiness.report(DATABASE, None)
-            return True
-        try:
-            await asyncio.wait_for(stop.wait(), _START_RETRY_S)
-        except TimeoutError:
-            continue
-    return False
+        await migrations.check_version(connect_options(settings, is_direct=True))
+        for pool in pools:
+            await pool.open()
+        # A copy of the database is refused before anything is sent.
+        await Identity(pools[0]).check(confirmed_per_s(settings), longest_settle(settings))
+        readiness.report(DATABASE, None)
+        return DONE
+
+    def on_failure(error: StockrelayError) -> None:
+        if not isinstance(error, StoreUnavailable):
+            raise error
+        log.warning("run.database_awaited", reason=str(error))
+        readiness.report(DATABASE, error)
+
+    await run_loop(step, stop, unwatched(), Pace(_START_RETRY_S), on_failure)
+    return not stop.is_set()
 
 
 async def _serve(
@@ -130,9 +134,9 @@ async def _serve(
 ) -> None:
     settings = reloading.settings
     graph = Graph(settings, pools, clients, holder, watch)
-    background = Background(reloading, pools, clients, graph, holder, watch)
+    background = Background(reloading, pools.shared, clients, graph, holder, watch)
     readers: dict[str, Run] = {
-        **{f"intake-{name}": intake.run for name, intake in graph.intakes.services.items()},
+        **{f"intake-{name}": intake.run for name, intake in graph.intakes.items()},
         **{f"guard-{name}": guard.run for name, guard in graph.guards.items()},
         **background.services,
     }

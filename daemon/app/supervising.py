@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -24,12 +25,12 @@ _STEADY_S: Final = 60.0
 """A service that has run this long has recovered: the next failure counts as the first."""
 
 
+@dataclass(eq=False)
 class Supervisor:
     """Runs services by name. While one waits to be run again, the replica is not ready, and says which."""
 
-    def __init__(self, readiness: Readiness, base: timedelta = _BASE) -> None:
-        self._readiness = readiness
-        self._base = base
+    readiness: Readiness
+    base: timedelta = _BASE
 
     async def run(self, name: str, service: Run, stop: asyncio.Event) -> None:
         """Run the service until it ends by itself. Raises what running it again cannot help."""
@@ -44,7 +45,7 @@ class Supervisor:
                 if clock.monotonic() - began > _STEADY_S:
                     failures = 0
                 failures += 1
-                pause = backoff(failures, self._base, _CAP, clock.jitter())
+                pause = backoff(failures, self.base, _CAP, clock.jitter())
                 log.exception(
                     "run.service_failed",
                     service=name,
@@ -53,9 +54,9 @@ class Supervisor:
                 )
                 why = f"it failed ({type(error).__name__}) and is begun again; the log has the traceback"
                 # A name of its own: the service itself may say what it lacks under its name.
-                self._readiness.lacks(f"service {name}", why)
+                self.readiness.lacks(f"service {name}", why)
                 await clock.wait_any(pause.total_seconds(), stop)
-                self._readiness.has(f"service {name}")
+                self.readiness.has(f"service {name}")
                 if stop.is_set():
                     return
             else:

@@ -1,13 +1,13 @@
 """A channel's first initialisation: the whole listing is sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Final
 
 from daemon import clock
 from daemon.app.building import (
+    Pools,
     confirmed_per_s,
     lease_pool,
     listings,
@@ -22,22 +22,11 @@ from daemon.app.sync_planning import direct
 from daemon.core.types import ChannelName
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
-from daemon.store.database import Database
 from daemon.store.identity import Identity
 from daemon.store.sync import Syncs, SyncSummary
 
 _SYNC_POOL: Final = 4
 """Connections that a sync needs: the listing is read through one while others claim, mark and write."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Connections:
-    """A sync's: its intake and its claims share them."""
-
-    shared: Database
-    leases: Database
-    intakes: Mapping[ChannelName, Database] = field(default_factory=dict)
-    claims: Mapping[ChannelName, Database] = field(default_factory=dict)
 
 
 async def sync(
@@ -58,7 +47,7 @@ async def sync(
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         syncs = Syncs(database, listings(settings)[name], await direct(settings, stack))
-        graph = Graph(settings, _Connections(database, lease_database), clients, holder, only=name)
+        graph = Graph(settings, Pools(database, lease_database), clients, holder, only=name)
         job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, graph.dispatchers[name].wake)
         with first_error():
             await _send(graph, name, job, settings.run.grace.total_seconds(), stop)
@@ -77,7 +66,7 @@ async def _send(graph: Graph, name: ChannelName, job: SyncJob, grace_s: float, s
             group.create_task(_run_after(job.is_marked, graph.slots.run, done), name="slots"),
             group.create_task(graph.dispatchers[name].run(done), name="dispatch"),
         ]
-        reading = _run_after(job.is_marked, graph.intakes.services[name].run, done)
+        reading = _run_after(job.is_marked, graph.intakes[name].run, done)
         readers = [
             group.create_task(reading, name="intake"),
             group.create_task(graph.guards[name].run(done), name="guard"),

@@ -1,7 +1,7 @@
 """What watches the daemon itself: its loops, whether it is ready, its metrics, and the port on which machines ask."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,6 @@ from typing import Final, assert_never
 
 import structlog
 
-from daemon import clock
 from daemon.app.reloading import Reloading
 from daemon.app.status import status
 from daemon.app.supervising import Run, Supervisor
@@ -18,16 +17,15 @@ from daemon.liveness import Liveness
 from daemon.logs import Log
 from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 from daemon.ops.http import Page, listening
-from daemon.ops.metrics import Counted, Metrics
+from daemon.ops.metrics import Metrics
 from daemon.ops.pages import StatusPage, alive, measured, ready
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
-from daemon.services.intake import Intakes
+from daemon.services.intake.service import IntakeService
 from daemon.services.looplag import LoopWatch
 from daemon.services.readiness import Readiness
 from daemon.services.sdnotify import SystemdNotifier
 from daemon.settings import Settings, take_service_manager
-from daemon.store.ledger import Backlog
 
 log = structlog.get_logger(__name__)
 
@@ -61,17 +59,19 @@ class Watching:
         self,
         watched: Sequence[Watched],
         clients: Mapping[ChannelName, Client],
-        intake: Intakes,
+        intakes: Mapping[ChannelName, IntakeService],
         doorbell: Doorbell,
     ) -> None:
         """Have what a scrape asks for asked of those who know."""
         live = self.metrics.live
         live.follow("stockrelay_listener_up", lambda: doorbell.is_listening)
-        live.follow("stockrelay_intake_changes", lambda: intake.changes)
-        live.follow("stockrelay_intake_resyncs", lambda: intake.resyncs)
-        live.follow("stockrelay_intake_read_timestamp_seconds", lambda: intake.read_at)
+        each_intake = intakes.values()
+        # Each channel reads all changes.
+        live.follow("stockrelay_intake_changes", lambda: max(one.changes for one in each_intake))
+        live.follow("stockrelay_intake_resyncs", lambda: sum(one.resyncs for one in each_intake))
+        live.follow("stockrelay_intake_read_timestamp_seconds", lambda: _read_at(each_intake))
         for each in watched:
-            self._follow_channel(each, intake)
+            self._follow_channel(each, intakes[each.ledger.channel])
         for name, client in clients.items():
             match client.authorisation:
                 case UsesToken(remaining_s):
@@ -82,26 +82,18 @@ class Watching:
                 case _ as unknown:
                     assert_never(unknown)
 
-    def _follow_channel(self, watched: Watched, intake: Intakes) -> None:
+    def _follow_channel(self, watched: Watched, intake: IntakeService) -> None:
         live, name = self.metrics.live, watched.ledger.channel
         live.follow("stockrelay_slots_owned", watched.slots_owned, name)
         live.follow("stockrelay_channel_paused", watched.is_paused, name)
         live.follow("stockrelay_channel_in_trouble", lambda: watched.trouble() is not None, name)
-        live.follow("stockrelay_listing_failing", lambda: name in intake.failing, name)
+        live.follow("stockrelay_listing_failing", lambda: intake.failure is not None, name)
 
-    def tell_counted(self, channel: ChannelName, backlog: Backlog) -> None:
-        """What the heartbeat counted, for the metrics."""
-        oldest_s = 0.0 if backlog.oldest is None else backlog.oldest.total_seconds()
-        counted = Counted(
-            skus=backlog.skus,
-            backlog=backlog.backlog,
-            in_flight=backlog.in_flight,
-            doubt=backlog.doubt,
-            parked=backlog.parked,
-            held=backlog.held,
-            oldest_s=oldest_s,
-        )
-        self.metrics.counted(channel, clock.now().timestamp(), counted)
+
+def _read_at(intakes: Iterable[IntakeService]) -> float | None:
+    """When the channel that is furthest behind has read last; None: one of them has not begun."""
+    times = [intake.read_at for intake in intakes]
+    return None if None in times else min(time for time in times if time is not None)
 
 
 def _seconds(offset: Callable[[], timedelta | None]) -> float | None:
@@ -131,7 +123,7 @@ async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading
         for task in tasks:
             stack.callback(task.cancel)
         stack.callback(ended.set)
-        await stack.enter_async_context(_told_to_the_service_manager(settings, parts, stop))
+        await stack.enter_async_context(_reported_to_service_manager(settings, parts, stop))
         if settings.ops.enabled:
             await stack.enter_async_context(_ops_port(settings, parts, reloading))
         yield parts
@@ -148,7 +140,7 @@ async def _tell_repeats(log_state: Log) -> None:
 
 
 @asynccontextmanager
-async def _told_to_the_service_manager(
+async def _reported_to_service_manager(
     settings: Settings, parts: Watching, stop: asyncio.Event
 ) -> AsyncIterator[None]:
     manager = take_service_manager()

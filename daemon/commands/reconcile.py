@@ -23,7 +23,8 @@ from daemon.core.types import ChannelName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.services.reconcile import Reconciler, RunProgress
+    from daemon.services.reconcile.engine import Reconciler
+    from daemon.services.reconcile.session import RunProgress
     from daemon.settings import Settings
 
 _TOLD: Final = ("opened", "still_open", "contested", "resolved")
@@ -153,7 +154,7 @@ async def _one(
     *,
     is_dry: bool,
 ) -> dict[str, Any]:
-    from daemon.services.reconcile import MarketplaceUnavailable
+    from daemon.services.reconcile.session import MarketplaceUnavailable
 
     runs, lease = reconciler.runs, reconciler.limits.lease
     run = await runs.begin_by_hand(reconciler.channel, day, holder, lease, is_dry=is_dry)

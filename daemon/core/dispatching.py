@@ -61,7 +61,7 @@ class Plan(NamedTuple):
     is_urgent_only: bool
 
 
-def next_claim(*, allowance: int, queued: int, batch: int, in_hand: int, is_urgent: bool) -> Plan | None:
+def next_claim(*, allowance: int, queued: int, batch: int, in_flight: int, is_urgent: bool) -> Plan | None:
     """Return what to claim now; None: there is no room.
 
     `allowance` is the circuit breaker's: 0 while it is open, 1 for a probe, which is the only request under way. A
@@ -69,7 +69,7 @@ def next_claim(*, allowance: int, queued: int, batch: int, in_hand: int, is_urge
     rows (`is_urgent`: there may be some) are claimed beside a full queue.
     """
     if allowance <= 1:
-        return Plan(1, is_urgent_only=False) if allowance == 1 and in_hand == 0 else None
+        return Plan(1, is_urgent_only=False) if allowance == 1 and in_flight == 0 else None
     if queued <= batch // 2:
         return Plan(batch - queued, is_urgent_only=False)
     return Plan(batch, is_urgent_only=True) if is_urgent else None

@@ -1,11 +1,10 @@
 """What Prometheus reads. Every metric stands in docs/metrics.md; a label never holds an SKU or other people's words.
 
-What happens is counted when it happens. What is so is either told by those who count it anyway (the heartbeat, the
-gauge reader) or asked for when it is read (`live`), from memory alone: a scrape never waits.
+What happens is counted when it happens. A state is either set by those who count it anyway (the heartbeat, the gauge
+reader, the capture's checks) or asked for when it is read (`live`), from memory alone: a scrape never waits.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -31,7 +30,56 @@ DURATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 LAG_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 OUTCOMES: Final = (*Kind, GONE)
-"""What an attempt can come to."""
+"""How an attempt can end."""
+
+_CHANNEL: Final = ("channel",)
+
+GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "stockrelay_skus": ("SKUs in the ledger.", _CHANNEL),
+    "stockrelay_backlog_skus": ("SKUs whose newest number the marketplace has not acknowledged.", _CHANNEL),
+    "stockrelay_in_flight_attempts": ("Requests that are under way.", _CHANNEL),
+    "stockrelay_doubt_skus": ("SKUs of which the marketplace may hold an older number.", _CHANNEL),
+    "stockrelay_parked_skus": ("SKUs that wait for a person.", _CHANNEL),
+    "stockrelay_held_skus": ("Numbers that the guard holds.", _CHANNEL),
+    "stockrelay_oldest_change_age_seconds": ("Age of the oldest change not acknowledged.", _CHANNEL),
+    "stockrelay_counted_timestamp_seconds": ("When the ledger was counted, unix time.", _CHANNEL),
+    "stockrelay_reconcile_ended_timestamp_seconds": ("When the last reconcile ended, unix time.", _CHANNEL),
+    "stockrelay_reconcile_complete": ("1 if the last reconcile was complete, 0 if given up.", _CHANNEL),
+    "stockrelay_reconcile_open_differences": ("Differences that are not resolved.", _CHANNEL),
+    "stockrelay_sync_left_skus": ("SKUs that the sync under way has not sent yet.", _CHANNEL),
+    "stockrelay_notices_waiting": ("Notices that have not reached every receiver yet.", ()),
+    "stockrelay_notices_oldest_age_seconds": ("How long the oldest of them waits.", ()),
+    "stockrelay_notices_given_up": ("Notices of the last 7 days that were given up.", ()),
+    "stockrelay_database_clock_offset_seconds": ("How far the database's clock is ahead of ours.", ()),
+    "stockrelay_capture_healthy": ("1 if this check of the capture passed.", ("check",)),
+}
+"""What is set: the help text and the labels."""
+
+LIVE: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "stockrelay_ready": ("1 while the replica can do its work.", ()),
+    "stockrelay_stalled_loops": ("Loops that did not run when they should have.", ()),
+    "stockrelay_log_lines_dropped": ("Lines of the log that could not be written, or not in time.", ()),
+    "stockrelay_log_stalled_seconds": ("For how long the log's reader has taken nothing that waits.", ()),
+    "stockrelay_listener_up": ("1 while the doorbell is listened for.", ()),
+    "stockrelay_slots_owned": ("Slots of the channel, of 16, that this replica serves.", _CHANNEL),
+    "stockrelay_channel_paused": ("1 while an operator has paused the channel.", _CHANNEL),
+    "stockrelay_channel_in_trouble": ("1 while the channel cannot be used.", _CHANNEL),
+    "stockrelay_listing_failing": ("1 while the channel's listing does not work.", _CHANNEL),
+    "stockrelay_token_remaining_seconds": ("How long the marketplace's token is still valid.", _CHANNEL),
+    "stockrelay_marketplace_clock_offset_seconds": (
+        "How far the marketplace's clock is ahead of ours.",
+        _CHANNEL,
+    ),
+    "stockrelay_intake_read_timestamp_seconds": ("When the change log was read last, unix time.", ()),
+    "stockrelay_intake_changes": ("Changes that this replica read from the change log.", ()),
+    "stockrelay_intake_resyncs": ("Comparisons of everything that this replica made.", ()),
+}
+"""What is asked for when it is read: the help text and the labels."""
+_LIVE_COUNTERS: Final = {
+    "stockrelay_log_lines_dropped",
+    "stockrelay_intake_changes",
+    "stockrelay_intake_resyncs",
+}
 
 Read = Callable[[], float | None]
 
@@ -39,233 +87,94 @@ Read = Callable[[], float | None]
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """One channel's ledger in numbers; `oldest_s` is the age of the oldest change that nobody has acknowledged."""
-
-    skus: int
-    backlog: int
-    in_flight: int
-    doubt: int
-    parked: int
-    held: int
-    oldest_s: float
-
-
 class Live(Collector):
-    """Values that are asked for when they are read. One that is None has no sample: it is not known now.
-
-    `declared` holds the names of each value's labels.
-    """
+    """Values that are asked for when they are read. One that is None has no sample: it is not known now."""
 
     def __init__(self) -> None:
-        self._read: dict[str, list[tuple[tuple[str, ...], Read]]] = {}
-        self._families: dict[str, Callable[[], GaugeMetricFamily | CounterMetricFamily]] = {}
-        self.declared: dict[str, tuple[str, ...]] = {}
-
-    def gauge(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> None:
-        """Declare a value that goes up and down."""
-        self._declare(name, labels, lambda: GaugeMetricFamily(name, help_text, labels=labels))
-
-    def counter(self, name: str, help_text: str) -> None:
-        """Declare a value that only rises."""
-        self._declare(name, (), lambda: CounterMetricFamily(name, help_text))
-
-    def _declare(
-        self,
-        name: str,
-        labels: tuple[str, ...],
-        family: Callable[[], GaugeMetricFamily | CounterMetricFamily],
-    ) -> None:
-        self.declared[name] = labels
-        self._families[name] = family
-        self._read[name] = []
+        self._reads: dict[str, list[tuple[tuple[str, ...], Read]]] = {name: [] for name in LIVE}
 
     def follow(self, name: str, read: Read, *labels: str) -> None:
-        """Say where a declared value comes from."""
-        self._read[name].append((labels, read))
+        """Say where a value of LIVE comes from."""
+        self._reads[name].append((labels, read))
 
     def collect(self) -> Iterable[Metric]:
-        """Ask for every value."""
-        for name, reads in self._read.items():
-            family = self._families[name]()
-            for labels, read in reads:
+        for name, (help_text, label_names) in LIVE.items():
+            family = CounterMetricFamily if name in _LIVE_COUNTERS else GaugeMetricFamily
+            metric = family(name, help_text, labels=label_names)
+            for labels, read in self._reads[name]:
                 if (value := read()) is not None:
-                    family.add_metric(labels, value)
-            yield family
+                    metric.add_metric(labels, value)
+            yield metric
 
 
 class Metrics:
     """All metrics of this process, in a registry of its own.
 
-    Set by dispatch after every attempt, by the heartbeat, the gauge reader, the loop watch and the capture's checks.
     What is counted of `channels` begins at 0: a rate needs a series from before its first increase.
     """
 
-    def __init__(self, channels: Iterable[str]) -> None:
+    def __init__(self, channels: Collection[str]) -> None:
         self.registry = CollectorRegistry()
         self.live = Live()
-        self._declare_live()
-        self._declare_deliveries()
-        self._declare_ledger()
-        self._declare_rest()
         self.registry.register(self.live)
         ProcessCollector(registry=self.registry)
-        build = self._gauge("build_info", "The release that runs; always 1.", "version")
+        self._gauges = {name: Gauge(name, *about, registry=self.registry) for name, about in GAUGES.items()}
+        build = Gauge(
+            "stockrelay_build_info", "The release that runs; always 1.", ["version"], registry=self.registry
+        )
         build.labels(__version__).set(1)
-        for channel in channels:
-            self._durations_of[channel] = self._durations.labels(channel)
-            self._latencies_of[channel] = self._latencies.labels(channel)
-            for outcome in OUTCOMES:
-                self._attempts_of[channel, outcome] = self._attempts.labels(channel, outcome)
-
-    def page(self) -> bytes:
-        """Return all of them in Prometheus's text format."""
-        return generate_latest(self.registry)
-
-    # What dispatch tells
-
-    def attempted(self, channel: str, outcome: str, duration_s: float | None) -> None:
-        """An attempt has ended: `outcome` is one of OUTCOMES; `duration_s` is None for one that was never sent."""
-        self._attempts_of[channel, outcome].inc()
-        if duration_s is not None:
-            self._durations_of[channel].observe(duration_s)
-
-    def delivered(self, channel: str, latency_s: float) -> None:
-        """The marketplace has acknowledged a number, `latency_s` seconds after the oldest change that it answers."""
-        self._latencies_of[channel].observe(latency_s)
-
-    # What others count
-
-    def counted(self, channel: str, at: float, counted: Counted) -> None:
-        """How a channel's ledger stood at `at` (unix seconds)."""
-        for name, gauge in self._ledger.items():
-            gauge.labels(channel).set(getattr(counted, name))
-        self._counted_at.labels(channel).set(at)
-
-    def reconciled(self, channel: str, ended_at: float, *, is_complete: bool) -> None:
-        """How the last reconcile that is over ended, and when (unix seconds)."""
-        self._reconcile_ended.labels(channel).set(ended_at)
-        self._reconcile_complete.labels(channel).set(is_complete)
-
-    def differences_counted(self, channel: str, *, open_differences: int, sync_left: int) -> None:
-        """What else goes on with a channel."""
-        self._differences.labels(channel).set(open_differences)
-        self._sync_left.labels(channel).set(sync_left)
-
-    def notices_counted(self, waiting: int, oldest_s: float, given_up: int) -> None:
-        """How many notices wait to be delivered, for how long the oldest, and how many were given up lately."""
-        self._notices.set(waiting)
-        self._notices_age.set(oldest_s)
-        self._notices_lost.set(given_up)
-
-    def database_clock_measured(self, ahead_s: float) -> None:
-        """How far the database's clock is ahead of this machine's."""
-        self._clock.set(ahead_s)
-
-    def loop_lagged(self, lag_s: float) -> None:
-        """The event loop woke a task `lag_s` late."""
-        self._lag.observe(lag_s)
-
-    def capture_checked(self, check: str, *, is_healthy: bool) -> None:
-        """What a look at the capture found; `check` is one of a few fixed names."""
-        self._capture.labels(check).set(is_healthy)
-
-    # What there is
-
-    def _declare_live(self) -> None:
-        live, channel = self.live, ("channel",)
-        live.gauge("stockrelay_ready", "1 while the replica can do its work.")
-        live.gauge("stockrelay_stalled_loops", "Loops that did not turn when they should have.")
-        live.counter(
-            "stockrelay_log_lines_dropped", "Lines of the log that could not be written, or not in time."
+        self._lag = self._histogram(
+            "stockrelay_event_loop_lag_seconds", "How late the event loop wakes a task.", LAG_S
         )
-        live.gauge(
-            "stockrelay_log_stalled_seconds", "For how long the log's reader has not taken what waits for it."
-        )
-        live.gauge("stockrelay_listener_up", "1 while the doorbell is listened for.")
-        live.gauge(
-            "stockrelay_slots_owned", "Slots of the channel, of 16, that this replica serves.", channel
-        )
-        live.gauge("stockrelay_channel_paused", "1 while an operator has paused the channel.", channel)
-        live.gauge("stockrelay_channel_in_trouble", "1 while the channel cannot be used.", channel)
-        live.gauge("stockrelay_listing_failing", "1 while the channel's listing does not work.", channel)
-        live.gauge(
-            "stockrelay_token_remaining_seconds", "How long the marketplace's token is still valid.", channel
-        )
-        live.gauge(
-            "stockrelay_marketplace_clock_offset_seconds",
-            "How far the marketplace's clock is ahead of this machine's.",
-            channel,
-        )
-        live.gauge(
-            "stockrelay_intake_read_timestamp_seconds",
-            "When this replica read the change log last, or began to, unix time.",
-        )
-        live.counter("stockrelay_intake_changes", "Changes that this replica read from the change log.")
-        live.counter("stockrelay_intake_resyncs", "Comparisons of everything that this replica made.")
+        self._declare_deliveries(channels)
 
-    def _declare_deliveries(self) -> None:
-        self._attempts = Counter(
+    def _declare_deliveries(self, channels: Collection[str]) -> None:
+        attempts = Counter(
             "stockrelay_attempts_total",
-            "Requests to the marketplace, one for each SKU in them, by what became of them.",
+            "Requests to the marketplace, one for each SKU in them, by outcome.",
             ["channel", "outcome"],
             registry=self.registry,
         )
-        self._durations = self._histogram(
-            "attempt_duration_seconds", "How long a request took.", DURATION_S, "channel"
+        durations = self._histogram(
+            "stockrelay_attempt_duration_seconds", "How long a request took.", DURATION_S, "channel"
         )
-        self._latencies = self._histogram(
-            "delivery_latency_seconds",
+        latencies = self._histogram(
+            "stockrelay_delivery_latency_seconds",
             "From the oldest change that a number answers to the marketplace's acknowledgement.",
             LATENCY_S,
             "channel",
         )
         # Looking a series up by its labels costs four times as much as counting.
-        self._attempts_of: dict[tuple[str, str], Counter] = {}
-        self._durations_of: dict[str, Histogram] = {}
-        self._latencies_of: dict[str, Histogram] = {}
-
-    def _declare_ledger(self) -> None:
-        def of_channel(name: str, help_text: str) -> Gauge:
-            return self._gauge(name, help_text, "channel")
-
-        self._ledger = {
-            "skus": of_channel("skus", "SKUs in the ledger."),
-            "backlog": of_channel(
-                "backlog_skus", "SKUs whose newest number the marketplace has not acknowledged."
-            ),
-            "in_flight": of_channel("in_flight_attempts", "Requests that are under way."),
-            "doubt": of_channel("doubt_skus", "SKUs of which the marketplace may hold an older number."),
-            "parked": of_channel("parked_skus", "SKUs that wait for a person."),
-            "held": of_channel("held_skus", "Numbers that the guard holds."),
-            "oldest_s": of_channel(
-                "oldest_change_age_seconds",
-                "Age of the oldest change that the marketplace has not acknowledged.",
-            ),
+        self._attempts = {
+            (channel, outcome): attempts.labels(channel, outcome)
+            for channel in channels
+            for outcome in OUTCOMES
         }
-        self._counted_at = of_channel("counted_timestamp_seconds", "When the ledger was counted, unix time.")
-        self._reconcile_ended = of_channel(
-            "reconcile_ended_timestamp_seconds", "When the last reconcile ended, unix time."
-        )
-        self._reconcile_complete = of_channel(
-            "reconcile_complete", "1 if the last reconcile compared everything, 0 if it was given up."
-        )
-        self._differences = of_channel("reconcile_open_differences", "Differences that are not resolved.")
-        self._sync_left = of_channel("sync_left_skus", "SKUs that the sync under way has not sent yet.")
+        self._durations = {channel: durations.labels(channel) for channel in channels}
+        self._latencies = {channel: latencies.labels(channel) for channel in channels}
 
-    def _declare_rest(self) -> None:
-        self._notices = self._gauge("notices_waiting", "Notices that have not reached everybody yet.")
-        self._notices_age = self._gauge("notices_oldest_age_seconds", "How long the oldest of them waits.")
-        self._notices_lost = self._gauge("notices_given_up", "Notices of the last 7 days that were given up.")
-        self._clock = self._gauge(
-            "database_clock_offset_seconds", "How far the database's clock is ahead of this machine's."
-        )
-        self._lag = self._histogram("event_loop_lag_seconds", "How late the event loop wakes a task.", LAG_S)
-        self._capture = self._gauge("capture_healthy", "1 if this check of the capture passed.", "check")
+    def page(self) -> bytes:
+        """Return all of them in Prometheus's text format."""
+        return generate_latest(self.registry)
 
-    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return Gauge(f"stockrelay_{name}", help_text, labels, registry=self.registry)
+    def attempted(self, channel: str, outcome: str, duration_s: float | None) -> None:
+        """An attempt has ended: `outcome` is one of OUTCOMES; `duration_s` is None for one that was never sent."""
+        self._attempts[channel, outcome].inc()
+        if duration_s is not None:
+            self._durations[channel].observe(duration_s)
+
+    def delivered(self, channel: str, latency_s: float) -> None:
+        """The marketplace has acknowledged a number, `latency_s` seconds after the oldest change that it answers."""
+        self._latencies[channel].observe(latency_s)
+
+    def loop_lagged(self, lag_s: float) -> None:
+        """The event loop woke a task `lag_s` late."""
+        self._lag.observe(lag_s)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set one of GAUGES."""
+        gauge = self._gauges[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
 
     def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"stockrelay_{name}", help_text, labels, buckets=buckets, registry=self.registry)
+        return Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)

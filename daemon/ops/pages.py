@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -55,6 +56,7 @@ def measured(metrics: Metrics) -> Page:
     return page
 
 
+@dataclass(eq=False)
 class StatusPage:
     """How every channel stands, as `stockrelay status --json` tells it.
 
@@ -62,22 +64,16 @@ class StatusPage:
     the database through it. `now` returns monotonic seconds.
     """
 
-    def __init__(
-        self,
-        read: Callable[[], Awaitable[Mapping[str, Any]]],
-        keep_s: float = STATUS_KEPT_S,
-        now: Callable[[], float] = clock.monotonic,
-    ) -> None:
-        self._read = read
-        self._keep_s = keep_s
-        self._now = now
-        self._until = 0.0
-        self._reading: asyncio.Task[HttpReply] | None = None
+    read: Callable[[], Awaitable[Mapping[str, Any]]]
+    keep_s: float = STATUS_KEPT_S
+    now: Callable[[], float] = clock.monotonic
+    _until: float = 0.0
+    _reading: asyncio.Task[HttpReply] | None = None
 
     async def __call__(self) -> HttpReply:
         """200 with the status; 503 when it could not be read, which is kept as well."""
         reading = self._reading
-        if reading is None or (reading.done() and self._now() >= self._until):
+        if reading is None or (reading.done() and self.now() >= self._until):
             reading = self._reading = asyncio.create_task(self._fresh(), name="ops-status")
         # Whoever goes away leaves it to the others.
         return await asyncio.shield(reading)
@@ -89,16 +85,16 @@ class StatusPage:
             await asyncio.wait({self._reading})
 
     async def _fresh(self) -> HttpReply:
-        began = self._now()
+        began = self.now()
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
-                reply = as_json(200, await self._read())
+                reply = as_json(200, await self.read())
         except (StockrelayError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_STATUS_TIMEOUT_S:g} s"
             log.warning("ops.status_unavailable", reason=reason)
             reply = as_json(
                 503, {"error": "the database does not answer; see ops.status_unavailable in the log"}
             )
-        ended = self._now()
-        self._until = ended + max(self._keep_s, _DUTY * (ended - began))
+        ended = self.now()
+        self._until = ended + max(self.keep_s, _DUTY * (ended - began))
         return reply

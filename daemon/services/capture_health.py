@@ -6,9 +6,9 @@ replica's own. A replica that stands still keeps nobody from looking: the turn i
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -29,6 +29,7 @@ from daemon.core.finding import Finding
 from daemon.core.spelling import judge_spellings, subject
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
+from daemon.ops.metrics import Metrics
 from daemon.services.loop import Pace, run_loop
 from daemon.store.capture_health import CaptureHealthStore, Capturing
 from daemon.store.dependencies import Dependencies
@@ -43,15 +44,9 @@ _LONGEST_LOOK_S: Final = 600.0
 _CLAIM_AFTER: Final = 0.9
 """Of the interval: the first replica after it claims the shared check."""
 _SUSPICIOUS: Final = 2
-"""Canaries in a row that were not heard: one may fly while the listener connects anew."""
+"""Canaries in a row that were not heard: one may be sent while the listener connects anew."""
 _GONE_AFTER: Final = 5
 """Intervals without a word from a replica: what it reported is over."""
-
-
-class HealthObserver(Protocol):
-    """Who counts what is healthy."""
-
-    def capture_checked(self, check: str, *, is_healthy: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +58,27 @@ class Listings:
     resync_s: float
 
 
+@dataclass(eq=False)
 class CaptureHealth:
     """Runs in every replica. `heard()` is called for each ring; `request_resync(reason)` has everything compared."""
 
-    def __init__(
-        self,
-        store: CaptureHealthStore,
-        reporter: str,
-        every: timedelta,
-        poll: timedelta,
-        is_listening: Callable[[], bool],
-        request_resync: Callable[[str], None],
-        *,
-        wants_doorbell: bool,
-        listings: Listings | None = None,
-        observer: HealthObserver | None = None,
-        watchdog: Watchdog | None = None,
-        heard_within: timedelta = _HEARD_WITHIN,
-        read_within: timedelta = _READ_WITHIN,
-    ) -> None:
-        self._store = store
-        self._reporter = reporter
-        self._every = every
-        self._poll_s = poll.total_seconds()
-        self._is_listening = is_listening
-        self._request_resync = request_resync
-        self._wants_doorbell = wants_doorbell
-        self._listings = listings
-        self._observer = observer
-        self._watchdog = watchdog or unwatched()
-        self._heard_within = heard_within
-        self._read_within = read_within
-        self._bell = asyncio.Event()
-        self._unheard = 0
-        self._since: datetime | None = None
-        self._known: dict[tuple[str, str, str], OpenFinding] = {}
+    store: CaptureHealthStore
+    reporter: str
+    every: timedelta
+    poll: timedelta
+    is_listening: Callable[[], bool]
+    request_resync: Callable[[str], None]
+    metrics: Metrics
+    _: KW_ONLY
+    wants_doorbell: bool
+    listings: Listings | None = None
+    watchdog: Watchdog = field(default_factory=unwatched)
+    heard_within: timedelta = _HEARD_WITHIN
+    read_within: timedelta = _READ_WITHIN
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _unheard: int = 0
+    _since: datetime | None = None
+    _known: dict[tuple[str, str, str], OpenFinding] = field(default_factory=dict)
 
     def heard(self) -> None:
         """A ring was heard, from any session."""
@@ -108,11 +89,11 @@ class CaptureHealth:
 
         async def step() -> Interval:
             await self._look(stop)
-            soon = self._heard_within if self._unheard == _SUSPICIOUS - 1 else self._every
-            return Interval(min(soon, self._every).total_seconds())
+            soon = self.heard_within if self._unheard == _SUSPICIOUS - 1 else self.every
+            return Interval(min(soon, self.every).total_seconds())
 
-        pace = Pace(self._every.total_seconds(), _LONGEST_LOOK_S)
-        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
+        pace = Pace(self.every.total_seconds(), _LONGEST_LOOK_S)
+        await run_loop(step, stop, self.watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         # What was unread before an outage says nothing about who reads after it.
@@ -121,68 +102,68 @@ class CaptureHealth:
         tell("capture.check_delayed", reason=str(error))
 
     async def _look(self, stop: asyncio.Event) -> None:
-        self._since = self._since or await self._store.now()
+        self._since = self._since or await self.store.now()
         refusal: StoreRefused | None = None
         try:
-            await self._fly_canary(stop)
+            await self._send_canary(stop)
         except StoreRefused as error:
             # The catalogs may say why.
             refusal = error
         if stop.is_set():
             return
-        if await self._store.claim_check(self._every * _CLAIM_AFTER):
+        if await self.store.claim_check(self.every * _CLAIM_AFTER):
             await self._look_for_all(self._since)
-        self._tell(await self._store.open())
+        self._tell(await self.store.open())
         if refusal is not None:
             raise refusal
 
-    async def _fly_canary(self, stop: asyncio.Event) -> None:
+    async def _send_canary(self, stop: asyncio.Event) -> None:
         """See whether a ring reaches this replica. While nobody rings, because an intake is awake, it can't be told."""
         self._bell.clear()
-        bell = await self._store.send_canary()
-        if bell == "off" or not self._wants_doorbell:
+        bell = await self.store.send_canary()
+        if bell == "off" or not self.wants_doorbell:
             self._unheard = 0
         elif bell == "asked":
-            await clock.wait_any(self._heard_within.total_seconds(), self._bell, stop)
+            await clock.wait_any(self.heard_within.total_seconds(), self._bell, stop)
             if stop.is_set():
                 return
             self._unheard = 0 if self._bell.is_set() else self._unheard + 1
         is_deaf = self._unheard >= _SUSPICIOUS
         unheard = doorbell.unheard_canary(
-            self._reporter, is_listening=self._is_listening(), poll_s=self._poll_s
+            self.reporter, is_listening=self.is_listening(), poll_s=self.poll.total_seconds()
         )
-        await self._store.keep(self._reporter, [Check.CANARY], [unheard] if is_deaf else [])
+        await self.store.keep(self.reporter, [Check.CANARY], [unheard] if is_deaf else [])
 
     async def _look_for_all(self, since: datetime) -> None:
         checks: list[Check] = list(SHARED)
-        capturing = self._store.capturing
+        capturing = self.store.capturing
         findings = await catalog_findings(capturing)
-        if self._listings is not None:
-            findings += await listing_findings(self._listings, capturing, await self._store.open())
+        if self.listings is not None:
+            findings += await listing_findings(self.listings, capturing, await self.store.open())
         try:
             bell = await capturing.bell()
         except StoreRefused as error:
             findings.append(doorbell.unreadable_bell(str(error)))
         else:
             if bell.is_on and bell.silenced_s > doorbell.SILENCED_S:
-                await self._store.enable_ringing()
-            findings += doorbell.judge_bell(bell, wants=self._wants_doorbell, poll_s=self._poll_s)
-        is_late = await self._store.is_reading_late(since, self._read_within)
+                await self.store.enable_ringing()
+            findings += doorbell.judge_bell(bell, wants=self.wants_doorbell, poll_s=self.poll.total_seconds())
+        is_late = await self.store.is_reading_late(since, self.read_within)
         if is_late is not None:
             checks.append(Check.READING)
             findings += [doorbell.unread_canary()] if is_late else []
-        is_touched = await self._store.has_touched_triggers()
-        changed = await self._store.keep("", checks, findings)
-        await self._store.expire(self._every * _GONE_AFTER + _READ_WITHIN)
+        is_touched = await self.store.has_touched_triggers()
+        changed = await self.store.keep("", checks, findings)
+        await self.store.expire(self.every * _GONE_AFTER + _READ_WITHIN)
         lossy = [each.finding for each in (*changed.opened, *changed.ended) if each.finding.is_lossy]
         if lossy:
-            self._request_resync(f"capture health: {lossy[0].check} {lossy[0].subject}".rstrip())
+            self.request_resync(f"capture health: {lossy[0].check} {lossy[0].subject}".rstrip())
         elif is_touched:
-            self._request_resync("capture health: triggers were switched or made anew")
+            self.request_resync("capture health: triggers were switched or made anew")
 
     def _tell(self, found: Sequence[OpenFinding]) -> None:
         """Say what is new to this process, and what is over; other replicas' listeners are for them to speak of."""
-        ours = {each.identity: each for each in found if each.reporter in ("", self._reporter)}
+        ours = {each.identity: each for each in found if each.reporter in ("", self.reporter)}
         for identity, each in ours.items():
             known = self._known.get(identity)
             if known is None or known.finding.found != each.finding.found:
@@ -204,10 +185,9 @@ class CaptureHealth:
                     since=each.since.isoformat(),
                 )
         self._known = ours
-        if self._observer is not None:
-            for check in Check:
-                is_healthy = all(each.finding.check != check for each in ours.values())
-                self._observer.capture_checked(check.value, is_healthy=is_healthy)
+        for check in Check:
+            is_healthy = all(each.finding.check != check for each in ours.values())
+            self.metrics.set("stockrelay_capture_healthy", is_healthy, check.value)
 
 
 async def catalog_findings(capturing: Capturing) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -19,38 +20,30 @@ _FIRST_LOOK_S: Final = 2.0
 """By then this replica has said that it is alive."""
 
 
+@dataclass(eq=False)
 class ConfigurationWatch:
     """Tells the others this replica's fingerprints, and the log which replica has others. `ours` may change."""
 
-    def __init__(
-        self,
-        replicas: Replicas,
-        holder: str,
-        ours: Callable[[], Mapping[str, str]],
-        every: timedelta,
-        watchdog: Watchdog,
-    ) -> None:
-        self._replicas = replicas
-        self._holder = holder
-        self._ours = ours
-        self._every_s = every.total_seconds()
-        self._watchdog = watchdog
-        self._differing: dict[str, tuple[str, ...]] = {}
+    replicas: Replicas
+    holder: str
+    ours: Callable[[], Mapping[str, str]]
+    every: timedelta
+    watchdog: Watchdog
+    _differing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at intervals until stopped."""
-        first_s = min(_FIRST_LOOK_S, self._every_s)
-        pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=first_s)
-        await run_loop(self._look, stop, self._watchdog, pace, self._on_failure)
+        every_s = self.every.total_seconds()
+        pace = Pace(every_s, first_s=min(_FIRST_LOOK_S, every_s))
+        await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.debug("run.configurations_unavailable", reason=str(error))
 
     async def _look(self) -> None:
-        ours = self._ours()
-        await self._replicas.publish(self._holder, ours)
-        theirs = await self._replicas.configurations()
-        theirs.pop(self._holder, None)
+        ours = self.ours()
+        await self.replicas.publish(self.holder, ours)
+        theirs = await self.replicas.configurations()
+        theirs.pop(self.holder, None)
         found = {holder: sections for holder, their in theirs.items() if (sections := differing(ours, their))}
         for holder, sections in found.items():
             if self._differing.get(holder) != sections:

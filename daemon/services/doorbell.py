@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -31,6 +32,7 @@ _COMPARED_S: Final = 15 * 60.0
 """After a failover, every row of the ledger is written before the first ring is heard."""
 
 
+@dataclass(eq=False)
 class Doorbell:
     """Listens, and keeps listening; while it can't, intake polls.
 
@@ -38,38 +40,31 @@ class Doorbell:
     committed while nobody listened is found by what it starts.
     """
 
-    def __init__(
-        self,
-        options: ConnectOptions,
-        on_ring: Callable[[str], None],
-        on_connected: Callable[[], Awaitable[None]],
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self.options = options
-        self._on_ring = on_ring
-        self._on_connected = on_connected
-        self._watchdog = watchdog or unwatched()
-        self.is_listening = False
-        self._failures = 0
-        self._losses = 0
-        self._since = 0.0
+    options: ConnectOptions
+    on_ring: Callable[[str], None]
+    on_connected: Callable[[], Awaitable[None]]
+    watchdog: Watchdog = field(default_factory=unwatched)
+    is_listening: bool = False
+    _failures: int = 0
+    _losses: int = 0
+    _since: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until stopped. Raises ForeignDatabase when the server turns out to be a copy."""
-        step, pace = partial(self._listen, stop), Pace(0.0, _CONNECT_S)
-        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
+        pace = Pace(0.0, _CONNECT_S)
+        await run_loop(partial(self._listen, stop), stop, self.watchdog, pace, self._on_failure)
         self.is_listening = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        async with listening(self.options, self._ring) as listener:
-            self._watchdog.beat(_COMPARED_S)
-            await self._on_connected()
+        async with listening(self.options, lambda _pid, payload: self.on_ring(payload)) as listener:
+            self.watchdog.beat(_COMPARED_S)
+            await self.on_connected()
             log.info("doorbell.listening", pid=listener.pid)
             self.is_listening = True
             self._failures = 0
             self._since = clock.monotonic()
             while not await clock.wait_any(BEAT.total_seconds(), stop):
-                self._watchdog.beat(3 * BEAT.total_seconds())
+                self.watchdog.beat(3 * BEAT.total_seconds())
                 if not await listener.beat(BEAT):
                     raise StoreUnavailable(
                         "the server forgot our LISTEN: a pooler in transaction mode stands between; set "
@@ -90,6 +85,3 @@ class Doorbell:
             # Each new connection has everything compared: one that is lost at once is made less often.
             pause += backoff(self._losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
         return Interval(pause.total_seconds())
-
-    def _ring(self, _pid: int, payload: str) -> None:
-        self._on_ring(payload)

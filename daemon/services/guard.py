@@ -4,6 +4,8 @@ Holding is decided where numbers are marked and claimed; nothing here has to run
 """
 
 import asyncio
+import math
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -51,83 +53,73 @@ class Holds(Protocol):
     async def tidy(self, channel: ChannelName, rule: GuardRule) -> None: ...
 
 
+@dataclass(eq=False)
 class GuardService:
     """Runs in every replica, one for each channel. The database makes sure that an operator is asked once. `rule` None:
     switched off."""
 
-    def __init__(
-        self,
-        guard: Holds,
-        channel: ChannelName,
-        rule: GuardRule | None,
-        every: timedelta,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self._guard = guard
-        self._channel = channel
-        self._rule = rule
-        self._every_s = every.total_seconds()
-        self._pace = Pace(self._every_s, _LONGEST_LOOK_S, base=_BACKOFF_BASE, cap=_BACKOFF_CAP)
-        self._watchdog = watchdog or unwatched()
-        self._tidy_at = self._look_at = clock.monotonic()
-        # How many are held, since when it is that many, and since when any are.
-        self._held: int | None = None
-        self._held_at = 0.0
-        self._since: float | None = None
+    guard: Holds
+    channel: ChannelName
+    rule: GuardRule | None
+    every: timedelta
+    watchdog: Watchdog = field(default_factory=unwatched)
+    # How many are held, since when it is that many, and since when any are.
+    _held: int | None = None
+    _held_at: float = 0.0
+    _since: float | None = None
+
+    _tidy_at: float = -math.inf
+    _look_at: float = -math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at intervals until stopped."""
-        await run_loop(self._step, stop, self._watchdog, self._pace, self._on_failure)
+        pace = Pace(self.every.total_seconds(), _LONGEST_LOOK_S, base=_BACKOFF_BASE, cap=_BACKOFF_CAP)
+        await run_loop(self._step, stop, self.watchdog, pace, self._on_failure)
 
     async def _step(self) -> None:
         await self._look()
-        await self._tidy()
+        if self.rule is not None and clock.monotonic() >= self._tidy_at:
+            await self.guard.tidy(self.channel, self.rule)
+            self._tidy_at = clock.monotonic() + _TIDY_EVERY_S
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.warning("guard.check_delayed", channel=self._channel, reason=str(error))
-
-    async def _tidy(self) -> None:
-        if self._rule is not None and clock.monotonic() >= self._tidy_at:
-            await self._guard.tidy(self._channel, self._rule)
-            self._tidy_at = clock.monotonic() + _TIDY_EVERY_S
+        log.warning("guard.check_delayed", channel=self.channel, reason=str(error))
 
     async def _look(self) -> None:
         began = clock.monotonic()
         if began < self._look_at:
             return
-        state = await self._guard.state(self._channel)
+        state = await self.guard.state(self.channel)
         if state.held_since is None:
             self._held = self._since = None
             if state.held:
-                await self._guard.release_held(self._channel)
-        elif self._rule is None:
-            await self._guard.disable(self._channel)
+                await self.guard.release_held(self.channel)
+        elif self.rule is None:
+            await self.guard.disable(self.channel)
         else:
-            await self._follow(state, self._rule, began)
+            await self._follow(state, self.rule, began)
         if not (state.held_since is None and state.released_at is None):
-            await self._tell()
-        now = clock.monotonic()
-        self._look_at = now + _DUTY * (now - began) if now - began > self._every_s / _DUTY else now
+            await self._log_release()
+        took_s = clock.monotonic() - began
+        if took_s > self.every.total_seconds() / _DUTY:
+            self._look_at = began + took_s + _DUTY * took_s
 
     async def _follow(self, state: GuardState, rule: GuardRule, now: float) -> None:
-        channel = self._channel
+        channel = self.channel
         self._since = now if self._since is None else self._since
         if state.held != self._held:
             self._held, self._held_at = state.held, now
         is_calm = now - self._held_at >= _CALM * rule.window.total_seconds()
         # Asked with numbers that stand still, or soon anyway.
         if state.asked_at is None and (now > self._held_at or now - self._since > _ASK_AFTER_S):
-            question = await self._guard.ask(channel, f"stockrelay release {channel}")
+            question = await self.guard.ask(channel, f"stockrelay release {channel}")
             if question is not None:
                 log.error("guard.numbers_held", channel=channel, **question)
         if is_calm or not state.held:
-            found = await self._guard.recover(channel, rule, self._held)
+            found = await self.guard.recover(channel, rule, self._held)
             if isinstance(found, Released):
-                await self._guard.release_held(channel)
+                await self.guard.release_held(channel)
 
-    async def _tell(self) -> None:
-        released = await self._guard.take_unlogged_release(self._channel)
+    async def _log_release(self) -> None:
+        released = await self.guard.take_unlogged_release(self.channel)
         if released is not None:
-            log.info(
-                "guard.numbers_released", channel=self._channel, numbers=released.numbers, by=released.by
-            )
+            log.info("guard.numbers_released", channel=self.channel, numbers=released.numbers, by=released.by)

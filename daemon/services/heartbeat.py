@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
+from daemon.ops.metrics import Metrics
 from daemon.services.loop import Pace, run_loop
 from daemon.store.ledger import Backlog
 
@@ -40,54 +41,42 @@ class Watched:
     trouble: Callable[[], str | None]
 
 
-Tell = Callable[[ChannelName, Backlog], None]
-"""Receives what was counted."""
-
-
+@dataclass(eq=False)
 class Heartbeat:
     """Logs `heartbeat.channel_counted` for one channel."""
 
-    def __init__(
-        self,
-        every: timedelta,
-        watched: Watched,
-        is_listening: Callable[[], bool],
-        tell: Tell,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self._every_s = every.total_seconds()
-        self._watched = watched
-        self._is_listening = is_listening
-        self._tell = tell
-        self._watchdog = watchdog or unwatched()
-        self._last: Counter[str] = Counter()
-        self._since = 0.0
+    every: timedelta
+    watched: Watched
+    is_listening: Callable[[], bool]
+    metrics: Metrics
+    watchdog: Watchdog = field(default_factory=unwatched)
+    _last: Counter[str] = field(default_factory=Counter)
+    _since: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat until stopped."""
         self._since = clock.monotonic()
-        pace = Pace(self._every_s, longest_step_s=self._every_s, first_s=self._every_s)
-        await run_loop(self._beat, stop, self._watchdog, pace, self._on_failure)
+        every_s = self.every.total_seconds()
+        pace = Pace(every_s, first_s=every_s)
+        await run_loop(self._beat, stop, self.watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.warning("heartbeat.counting_failed", channel=self._watched.ledger.channel, reason=str(error))
+        log.warning("heartbeat.counting_failed", channel=self.watched.ledger.channel, reason=str(error))
 
     async def _beat(self) -> None:
-        watched = self._watched
-        channel = watched.ledger.channel
+        watched = self.watched
         now = clock.monotonic()
         seconds, self._since = now - self._since, now
         counts = Counter(watched.counts)
         fresh = counts - self._last
         self._last = counts
         backlog = await watched.ledger.backlog()
-        self._tell(channel, backlog)
+        self._record(backlog)
         log.info(
             "heartbeat.channel_counted",
-            channel=channel,
+            channel=watched.ledger.channel,
             slots_owned=watched.slots_owned(),
             is_paused=watched.is_paused(),
-            is_listening=self._is_listening(),
+            is_listening=self.is_listening(),
             trouble=watched.trouble(),
             skus=backlog.skus,
             backlog=backlog.backlog,
@@ -99,3 +88,17 @@ class Heartbeat:
             rate_per_s=round(fresh["applied"] / seconds, 2) if seconds > 0 else 0.0,
             outcomes=dict(fresh),
         )
+
+    def _record(self, backlog: Backlog) -> None:
+        channel = self.watched.ledger.channel
+        for name, value in (
+            ("stockrelay_skus", backlog.skus),
+            ("stockrelay_backlog_skus", backlog.backlog),
+            ("stockrelay_in_flight_attempts", backlog.in_flight),
+            ("stockrelay_doubt_skus", backlog.doubt),
+            ("stockrelay_parked_skus", backlog.parked),
+            ("stockrelay_held_skus", backlog.held),
+            ("stockrelay_oldest_change_age_seconds", (backlog.oldest or timedelta(0)).total_seconds()),
+            ("stockrelay_counted_timestamp_seconds", clock.now().timestamp()),
+        ):
+            self.metrics.set(name, value, channel)

@@ -1,7 +1,9 @@
 """Housekeeping in our own schema: the change log's rotation and the attempt log's partitions."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from typing import Final
 
@@ -24,37 +26,30 @@ _ROLL_EVERY_S: Final = 3600.0
 _PACE: Final = Pace(every_s=60.0, longest_step_s=600.0)
 
 
+@dataclass(eq=False)
 class Maintenance:
     """Runs in every replica; the database makes sure that a step is taken once.
 
     `heads` reads the heads of the attempt log's chains: each replica logs them once a day, out of the database's reach.
     """
 
-    def __init__(
-        self,
-        changelog: ChangeLog,
-        keep: timedelta,
-        watchdog: Watchdog | None = None,
-        heads: ReadHeads | None = None,
-    ) -> None:
-        self._heads = heads
-        self._recorded_on: date | None = None
-        self._changelog = changelog
-        self._keep = keep
-        self._roll_at = float("-inf")
-        self._watchdog = watchdog or unwatched()
+    changelog: ChangeLog
+    keep: timedelta
+    watchdog: Watchdog = field(default_factory=unwatched)
+    heads: ReadHeads | None = None
+    _recorded_on: date | None = None
+    _roll_at: float = -math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take a step every minute until stopped; a failure waits for the next."""
-        await run_loop(self._step, stop, self._watchdog, _PACE, self._on_failure)
+        await run_loop(self._step, stop, self.watchdog, _PACE, self._on_failure)
 
     async def _step(self) -> None:
         if clock.monotonic() >= self._roll_at:
-            if dropped := await self._changelog.roll_attempts(self._keep):
+            if dropped := await self.changelog.roll_attempts(self.keep):
                 log.info("maintenance.attempts_dropped", partitions=dropped)
             await self.record_heads()
             self._roll_at = clock.monotonic() + _ROLL_EVERY_S
-        step = await self._changelog.rotate(_MIN_AGE)
+        step = await self.changelog.rotate(_MIN_AGE)
         if step in ("switched", "emptied"):
             log.debug("maintenance.log_rotated", step=step)
 
@@ -64,8 +59,8 @@ class Maintenance:
     async def record_heads(self) -> None:
         """Log where the attempt log's chains stand, once a day (UTC), as soon as there are any."""
         today = clock.now().astimezone(UTC).date()
-        if self._heads is None or self._recorded_on == today:
+        if self.heads is None or self._recorded_on == today:
             return
-        for head in await self._heads():
+        for head in await self.heads():
             log.info("audit.head_recorded", head=str(head))
             self._recorded_on = today

@@ -6,8 +6,9 @@ delivery and writing it down makes that notice come twice, which is the lesser e
 """
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from typing import Final, Protocol
 
@@ -70,40 +71,34 @@ class DeliveryPolicy:
     lasting: timedelta = _LASTING
 
 
+@dataclass(eq=False)
 class Notifier:
     """The service. Without receivers, notices are ended unsent."""
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        receivers: Sequence[Receiver],
-        channels: Sequence[ChannelName],
-        policy: DeliveryPolicy,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self._outbox = outbox
-        self._receivers = receivers
-        self._channels = channels
-        self._policy = policy
-        self._watchdog = watchdog or unwatched()
-        self._look_at = self._forget_at = float("-inf")
+    outbox: Outbox
+    receivers: Sequence[Receiver]
+    channels: Sequence[ChannelName]
+    policy: DeliveryPolicy
+    watchdog: Watchdog = field(default_factory=unwatched)
+    _look_at: float = -math.inf
+    _forget_at: float = -math.inf
 
     def use(self, receivers: Sequence[Receiver], policy: DeliveryPolicy) -> None:
         """Tell the next message like this."""
-        self._receivers = receivers
-        self._policy = policy
+        self.receivers = receivers
+        self.policy = policy
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell until stopped; a database that is away is waited for."""
-        if not self._receivers:
+        if not self.receivers:
             log.warning("notify.no_receivers", advice="set notify.urls; see docs/notifications.md")
 
         async def step() -> Interval | None:
             return AT_ONCE if await self._step(stop) else None
 
-        longest_step_s = _LONGEST_TURN_S + self._policy.timeout.total_seconds()
+        longest_step_s = _LONGEST_TURN_S + self.policy.timeout.total_seconds()
         pace = Pace(_POLL_S, longest_step_s, base=timedelta(seconds=_POLL_S), cap=_BACKOFF_CAP)
-        await run_loop(step, stop, self._watchdog, pace, self._on_failure)
+        await run_loop(step, stop, self.watchdog, pace, self._on_failure)
 
     async def _step(self, stop: asyncio.Event) -> bool:
         """Post what is due and deliver the next message; whether there was one."""
@@ -113,7 +108,7 @@ class Notifier:
             await self._look()
         if now >= self._forget_at:
             self._forget_at = now + _FORGET_S
-            await self._outbox.forget(_KEEP)
+            await self.outbox.forget(_KEEP)
         return await self._carry(stop)
 
     def _on_failure(self, error: StockrelayError) -> None:
@@ -121,18 +116,18 @@ class Notifier:
 
     async def _look(self) -> None:
         """Post what no other service posts."""
-        await self._outbox.post_trouble_notices(self._channels, self._policy.lasting)
-        for channel in self._channels:
-            await self._outbox.post_parked_notices(channel, self._policy.gather, _PARKED_EVERY)
+        await self.outbox.post_trouble_notices(self.channels, self.policy.lasting)
+        for channel in self.channels:
+            await self.outbox.post_parked_notices(channel, self.policy.gather, _PARKED_EVERY)
 
     async def _carry(self, stop: asyncio.Event) -> bool:
         """Tell the next message; False: there is none."""
-        if not self._receivers:
-            for notice in await self._outbox.skip_waiting():
+        if not self.receivers:
+            for notice in await self.outbox.skip_waiting():
                 log.info("notify.notice_unsent", kind=notice.kind, channel=notice.channel, key=notice.key)
             return False
-        policy = self._policy
-        taken = await self._outbox.take(
+        policy = self.policy
+        taken = await self.outbox.take(
             policy.timeout + _HOLD_MORE, policy.gather, policy.most_per_hour, _URGENT
         )
         if not taken:
@@ -143,10 +138,10 @@ class Notifier:
     async def _send(self, taken: Sequence[TakenNotice], stop: asyncio.Event) -> dict[str, str | None]:
         """Deliver to all who do not have it; say why each failed, or None."""
         message = self._message(taken)
-        left = [receiver for receiver in self._receivers if receiver.name not in taken[0].reached]
+        left = [receiver for receiver in self.receivers if receiver.name not in taken[0].reached]
         sending = {
             receiver.name: asyncio.create_task(
-                receiver.send(message, self._policy.language, self._policy.timeout),
+                receiver.send(message, self.policy.language, self.policy.timeout),
                 name=f"tell {receiver.name}",
             )
             for receiver in left
@@ -164,7 +159,7 @@ class Notifier:
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
     def _message(self, taken: Sequence[TakenNotice]) -> Notification:
-        language, zone, titles = self._policy.language, self._policy.zone, self._policy.titles
+        language, zone, titles = self.policy.language, self.policy.zone, self.policy.titles
         notices = [each.notice for each in taken]
         return notifications.gather(
             [notifications.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices],
@@ -179,11 +174,11 @@ class Notifier:
         reached = {*taken[0].reached, *(results.keys() - failures.keys())}
         pauses = [self._pause(each) for each in taken]
         # A notice about an undelivered notice never expires: nothing else would report it.
-        are_over = [each.age >= self._policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
+        are_over = [each.age >= self.policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
         report = DeliveryReport(
             tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over
         )
-        ours = await self._outbox.finish(taken, report)
+        ours = await self.outbox.finish(taken, report)
         for name, reason in results.items():
             fields = {"receiver": name, "kind": kind, "notices": [each.id for each in taken]}
             if reason is None:
@@ -195,7 +190,7 @@ class Notifier:
             if failures and is_over and each.id in ours:
                 await self._give_up(each, error or "")
         if not failures and kind != NOTIFICATION_FAILED:
-            await self._outbox.retry_now(NOTIFICATION_FAILED)
+            await self.outbox.retry_now(NOTIFICATION_FAILED)
 
     async def _give_up(self, taken: TakenNotice, error: str) -> None:
         notice = taken.notice
@@ -209,10 +204,10 @@ class Notifier:
             data=notice.data,
         )
         data = {"kind": notice.kind, "reason": error, "since": taken.created_at.isoformat()}
-        await self._outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
+        await self.outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
 
     def _pause(self, taken: TakenNotice) -> timedelta:
-        return backoff(taken.tries, self._policy.retry, self._policy.retry_most, clock.jitter())
+        return backoff(taken.tries, self.policy.retry, self.policy.retry_most, clock.jitter())
 
 
 async def _stopped(stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -15,43 +16,32 @@ from daemon.store.control import Pause, Pauses
 log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False)
 class PauseWatch:
     """Looks at intervals. That nothing is sent does not depend on it: claims look for themselves.
 
     `report` hears after each look how the database took it: an error, or None.
     """
 
-    def __init__(
-        self,
-        pauses: Pauses,
-        every: timedelta,
-        report: Callable[[StockrelayError | None], None],
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self._pauses = pauses
-        self._every_s = every.total_seconds()
-        self._report = report
-        self._watchdog = watchdog or unwatched()
-        self._paused: dict[ChannelName, Pause] = {}
+    pauses: Pauses
+    every: timedelta
+    report: Callable[[StockrelayError | None], None]
+    watchdog: Watchdog = field(default_factory=unwatched)
+    _paused: dict[ChannelName, Pause] = field(default_factory=dict)
 
     def is_paused(self, channel: ChannelName) -> bool:
         """Whether the channel was paused when it was looked at last."""
         return channel in self._paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until stopped. Other services report a database that does not answer."""
-        pace = Pace(self._every_s, longest_step_s=self._every_s)
-        await run_loop(self._look, stop, self._watchdog, pace, self._on_failure)
+        """Look until stopped."""
+        pace = Pace(self.every.total_seconds())
+        await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
 
     async def _look(self) -> None:
-        self._note(await self._pauses.all())
-        self._report(None)
+        paused = await self.pauses.all()
+        self.report(None)
 
-    def _on_failure(self, error: StockrelayError) -> None:
-        log.debug("control.pauses_unavailable", reason=str(error))
-        self._report(error)
-
-    def _note(self, paused: dict[ChannelName, Pause]) -> None:
         for channel, pause in paused.items():
             if self._paused.get(channel) != pause:
                 log.warning(
@@ -65,3 +55,7 @@ class PauseWatch:
             if channel not in paused:
                 log.info("control.channel_resumed", channel=channel, since=pause.since.isoformat())
         self._paused = paused
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.debug("control.pauses_unavailable", reason=str(error))
+        self.report(error)

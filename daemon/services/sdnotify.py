@@ -1,20 +1,22 @@
-"""Tells the service manager how the daemon stands: ready, alive, stopping (sd_notify(3)).
+"""Reports to the service manager that the daemon is ready, alive or stopping (sd_notify(3)).
 
-Alive means that every loop makes liveness, not that this one does: a daemon whose dispatcher hangs is restarted. The
-database and the marketplaces have no say in it, or an outage of theirs would become a storm of restarts.
+Alive means that every loop makes progress, not that this one does: a daemon whose dispatcher hangs is restarted. The
+database and the marketplaces do not count, or an outage of theirs would become a storm of restarts.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
-from typing import Final, Self
+from functools import partial
+from typing import Final
 
 import structlog
 
 from daemon import clock
-from daemon.core.errors import StockrelayError
 from daemon.liveness import Stalled, unwatched
 from daemon.logs import visible
 from daemon.services.loop import Pace, run_loop
@@ -27,49 +29,38 @@ _LOOK_S: Final = 0.5
 _LONGEST_STATUS: Final = 500
 
 
+@dataclass(eq=False)
 class SystemdNotifier:
     """Says READY=1 when `reasons()` against it are first empty, and gives a sign of life while nothing is `stalled()`.
 
     `stop_within` is how long the daemon may take to stop; the manager waits as long, whatever its unit says.
     """
 
-    def __init__(
-        self,
-        manager: ServiceManager,
-        reasons: Callable[[], Mapping[str, str]],
-        stalled: Callable[[], Sequence[Stalled]],
-        stop_within: timedelta,
-    ) -> None:
-        self._manager = manager
-        self._reasons = reasons
-        self._stalled = stalled
-        self._stop_within = stop_within
-        self._look_s = _LOOK_S
-        if manager.watchdog is not None:
-            self._look_s = min(_LOOK_S, manager.watchdog.total_seconds() / 8)
-        self._is_ready = False
-        self._status = ""
-        self._fed_at = float("-inf")
+    manager: ServiceManager
+    reasons: Callable[[], Mapping[str, str]]
+    stalled: Callable[[], Sequence[Stalled]]
+    stop_within: timedelta
+    _is_ready: bool = False
+    _status: str = ""
+    _fed_at: float = -math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tell until stopped."""
-        with _Line(self._manager.address) as line:
+        """Report until stopped."""
+        watchdog = self.manager.watchdog
+        look_s = _LOOK_S if watchdog is None else min(_LOOK_S, watchdog.total_seconds() / 8)
+        with closing(_Line(self.manager.address)) as line:
+            await run_loop(partial(self._look, line), stop, unwatched(), Pace(look_s))
+            line.tell("STOPPING=1", "STATUS=finishing what is in flight", _extended(self.stop_within))
 
-            async def step() -> None:
-                self._look(line, clock.monotonic())
-
-            await run_loop(step, stop, unwatched(), Pace(self._look_s, self._look_s), _raise)
-            line.tell("STOPPING=1", "STATUS=finishing what is in flight", _extended(self._stop_within))
-
-    def _look(self, line: "_Line", now: float) -> None:
-        reasons, stalled = self._reasons(), self._stalled()
+    async def _look(self, line: "_Line") -> None:
+        reasons, stalled, now = self.reasons(), self.stalled(), clock.monotonic()
         if not self._is_ready and not reasons and not stalled and line.tell("READY=1"):
             self._is_ready = True
             log.info("systemd.readiness_reported")
         status = _status(reasons, stalled)
         if status != self._status and line.tell(f"STATUS={status}"):
             self._status = status
-        watchdog = self._manager.watchdog
+        watchdog = self.manager.watchdog
         if watchdog is None or stalled or now - self._fed_at < watchdog.total_seconds() / 2:
             return
         # Before READY=1 no watchdog looks; the time that a start may take is extended on the same condition.
@@ -82,13 +73,9 @@ def _status(reasons: Mapping[str, str], stalled: Sequence[Stalled]) -> str:
     if stalled:
         return visible(f"stalled: {', '.join(one.name for one in stalled)}")[:_LONGEST_STATUS]
     if reasons:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        return visible(f"not ready: {told}")[:_LONGEST_STATUS]
+        missing = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return visible(f"not ready: {missing}")[:_LONGEST_STATUS]
     return "serving"
-
-
-def _raise(error: StockrelayError) -> None:
-    raise error
 
 
 def _extended(time: timedelta) -> str:
@@ -106,12 +93,7 @@ class _Line:
         self._socket.settimeout(0)
         self._is_broken = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._socket.close()
 
     def tell(self, *assignments: str) -> bool:

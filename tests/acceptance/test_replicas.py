@@ -144,7 +144,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
         while await stage18.erp.fetchval(claimed) <= held.held + 10:  # noqa: ASYNC110 - a table
             await asyncio.sleep(0.01)
     await _suspend_between_statements(stage18, owner)
-    in_hand = await stage18.erp.fetchval(claimed)
+    in_flight = await stage18.erp.fetchval(claimed)
     # Not before: the two would share the slots.
     await other.start()
     since = other.mark()
@@ -161,7 +161,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
     log = await oracle.attempts(stage18.erp)
     old = [attempt for attempt in log if attempt.epoch == 1 and attempt.quantity == 200]
     lost = [attempt for attempt in old if attempt.reason.startswith("its owner was lost")]
-    assert len(lost) == in_hand
+    assert len(lost) == in_flight
     assert {attempt.outcome for attempt in lost} == {"unknown"}
     finding = await stage18.judged()
     assert finding.went_back >= 8, "no old number landed late"
@@ -171,7 +171,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
         if entry.received_at >= resumed_at and (entry.key, entry.quantity) in {(one.key, 200) for one in lost}
     ]
     # Only what was handed to the kernel between the last look at the clock and the stop may still go out: one request.
-    print(f"{in_hand} attempts in hand, {len(late)} of them sent after the stop")  # noqa: T201
+    print(f"{in_flight} attempts in flight, {len(late)} of them sent after the stop")  # noqa: T201
     assert len(late) <= 1
     _check_sendings(stage18, takings, [*log, *(replace(one, epoch=2) for one in lost)])
     await stage18.silent(other)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 
@@ -94,7 +95,7 @@ async def test_a_loop_that_waits_for_ever_is_named_and_the_others_are_not(
 
 
 async def _hang(liveness: Liveness) -> None:
-    with liveness.watchdog("dispatch") as watchdog:
+    with closing(liveness.watchdog("dispatch")) as watchdog:
         watchdog.beat(30.0)
         await asyncio.Event().wait()
 

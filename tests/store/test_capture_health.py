@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from daemon.core.capture import Check
 from daemon.core.doorbell import DoorbellState, judge_bell
 from daemon.core.finding import Finding, Verdict
+from daemon.ops.metrics import Metrics
 from daemon.services.capture_health import CaptureHealth, catalog_findings
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.database import Database
@@ -590,12 +591,24 @@ async def test_one_replica_looks_for_all(health: Health) -> None:
 # The service
 
 
+class Checks(Metrics):
+    """Notes which checks passed."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.healthy: dict[str, float] = {}
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        assert name == "stockrelay_capture_healthy"
+        self.healthy[labels[0]] = value
+
+
 class Watched:
     """The service in a task, and what it asks for and counts."""
 
     def __init__(self, health: Health) -> None:
         self.resyncs: asyncio.Queue[str] = asyncio.Queue()
-        self.counted: dict[str, bool] = {}
+        self.checks = Checks()
         self.stop = asyncio.Event()
         self.store = health.store
         self.service = CaptureHealth(
@@ -605,19 +618,16 @@ class Watched:
             timedelta(seconds=1),
             lambda: True,
             self.resyncs.put_nowait,
+            self.checks,
             wants_doorbell=True,
-            observer=self,
             heard_within=timedelta(seconds=0.2),
             read_within=timedelta(seconds=0.5),
         )
 
-    def capture_checked(self, check: str, *, is_healthy: bool) -> None:
-        self.counted[check] = is_healthy
-
     async def until(self, check: Check, *, is_healthy: bool) -> None:
         """Wait until the service says so of that check."""
         async with asyncio.timeout(TIMEOUT):
-            while self.counted.get(check) is not is_healthy:  # noqa: ASYNC110 - it says it every tenth of a second
+            while self.checks.healthy.get(check) is not is_healthy:  # noqa: ASYNC110 - it says it every tenth of a second
                 await asyncio.sleep(0.01)
 
 
@@ -680,7 +690,7 @@ async def test_what_may_have_been_missed_has_everything_compared_when_found_and_
         )
         reason = await asyncio.wait_for(service.resyncs.get(), TIMEOUT)
         assert reason == "capture health: triggers were switched or made anew"
-    assert set(service.counted) == set(Check)
+    assert set(service.checks.healthy) == set(Check)
 
 
 async def test_a_bell_that_is_silenced_for_long_rings_again(health: Health, sql: Connection) -> None:

@@ -217,7 +217,7 @@ async def test_attempts_whose_owner_died_become_doubt_and_are_due(shop: Shop) ->
     assert (await shop.row("A"))["doubt_at"] is not None
 
 
-async def test_attempts_in_hand_are_left_alone(shop: Shop) -> None:
+async def test_attempts_in_flight_are_left_alone(shop: Shop) -> None:
     attempt = await claimed(shop, 4)
     assert await shop.ledger.rescue(shop.owner, [attempt.attempt_id], SETTLE) == 0
     await shop.complete(attempt, "applied")

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.types import Sku
-from daemon.services.intake import IntakeService
+from daemon.services.intake.service import IntakeService
 from daemon.store.ledger import Debounce
 from daemon.store.refused import RefusedSku, RefusedSkus
 from tests.store.place import Place

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from structlog.testing import capture_logs
 
 from daemon.core.types import SLOTS, Slot
-from daemon.services.slots import Lease, SlotServer, SlotSharing
+from daemon.services.lease import Lease
+from daemon.services.slots import SlotServer, SlotSharing
 from tests.channels import YMATOU
 from tests.store.place import TIMEOUT, Connection
 from tests.store.shop import CHANNEL, LEASE, Shop

@@ -56,7 +56,7 @@ def test_a_claim_takes_what_is_sent_soon(rate: float, concurrency: int, single: 
 
 
 @pytest.mark.parametrize(
-    ("allowance", "queued", "in_hand", "is_urgent", "wanted"),
+    ("allowance", "queued", "in_flight", "is_urgent", "wanted"),
     [
         (UNLIMITED, 0, 0, False, Plan(10, is_urgent_only=False)),
         (UNLIMITED, 5, 9, False, Plan(5, is_urgent_only=False)),
@@ -69,9 +69,9 @@ def test_a_claim_takes_what_is_sent_soon(rate: float, concurrency: int, single: 
     ],
 )
 def test_what_is_claimed_next(
-    allowance: int, queued: int, in_hand: int, is_urgent: bool, wanted: Plan | None
+    allowance: int, queued: int, in_flight: int, is_urgent: bool, wanted: Plan | None
 ) -> None:
-    found = next_claim(allowance=allowance, queued=queued, batch=10, in_hand=in_hand, is_urgent=is_urgent)
+    found = next_claim(allowance=allowance, queued=queued, batch=10, in_flight=in_flight, is_urgent=is_urgent)
     assert found == wanted
 
 

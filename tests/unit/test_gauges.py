@@ -9,6 +9,7 @@ from daemon import clock
 from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
 from daemon.liveness import unwatched
+from daemon.ops.metrics import Metrics
 from daemon.services.gauges import GaugeReader
 from daemon.store.answer_rows import ChannelState, Reconciled, Sync
 from daemon.store.outbox import NoticeBacklog
@@ -44,25 +45,25 @@ class Source:
         return NoticeBacklog(3, self.oldest, None, 1, None)
 
 
-class Metrics(Signals):
-    """Notes each figure."""
+class NotedMetrics(Metrics):
+    """Notes each figure under its name without `stockrelay_`: (value, channel)."""
 
-    def reconciled(self, channel: str, ended_at: float, *, is_complete: bool) -> None:
-        self.note("reconciled", channel=channel, ended_at=ended_at, is_complete=is_complete)
+    def __init__(self) -> None:
+        super().__init__([SEKORM, YMATOU])
+        self.signals = Signals()
 
-    def differences_counted(self, channel: str, *, open_differences: int, sync_left: int) -> None:
-        self.note("differences", channel=channel, open=open_differences, left=sync_left)
+    def set(self, name: str, value: float, *labels: str) -> None:
+        super().set(name, value, *labels)
+        self.signals.note(name.removeprefix("stockrelay_"), value=value, labels=labels, at=clock.monotonic())
 
-    def notices_counted(self, waiting: int, oldest_s: float, given_up: int) -> None:
-        self.note("notices", waiting=waiting, oldest_s=oldest_s, given_up=given_up)
-
-    def database_clock_measured(self, ahead_s: float) -> None:
-        self.note("clock", ahead_s=ahead_s, at=clock.monotonic())
+    async def next(self, name: str) -> float:
+        value: float = (await self.signals.next(name))["value"]
+        return value
 
 
 @asynccontextmanager
-async def reading(source: Source) -> AsyncIterator[Metrics]:
-    metrics, stop = Metrics(), clock.Signal()
+async def reading(source: Source) -> AsyncIterator[NotedMetrics]:
+    metrics, stop = NotedMetrics(), clock.Signal()
     reader = GaugeReader(source, source, [SEKORM, YMATOU], metrics, EVERY, unwatched())
     running = asyncio.create_task(reader.run(stop))
     try:
@@ -75,14 +76,15 @@ async def reading(source: Source) -> AsyncIterator[Metrics]:
 @in_virtual_time
 async def test_every_figure_is_read_at_the_start() -> None:
     async with reading(Source()) as metrics:
-        assert (await metrics.next("clock"))["ahead_s"] == 5.0
-        assert await metrics.next("notices") == {"waiting": 3, "oldest_s": 0.0, "given_up": 1}
-        assert await metrics.next("differences") == {"channel": SEKORM, "open": 2, "left": 4}
-        assert await metrics.next("differences") == {"channel": YMATOU, "open": 0, "left": 0}
-        ended_at = ENDED.ended_at.timestamp()
-        assert metrics.all("reconciled") == [
-            {"channel": SEKORM, "ended_at": ended_at, "is_complete": True}
-        ], "a channel without a reconcile has none"
+        assert await metrics.next("database_clock_offset_seconds") == 5.0
+        assert await metrics.next("notices_waiting") == 3
+        assert await metrics.next("notices_oldest_age_seconds") == 0.0
+        assert await metrics.next("notices_given_up") == 1
+        assert [await metrics.next("reconcile_open_differences") for _ in range(2)] == [2, 0]
+        assert [await metrics.next("sync_left_skus") for _ in range(2)] == [4, 0]
+        assert await metrics.next("reconcile_complete") is True
+        assert await metrics.next("reconcile_ended_timestamp_seconds") == ENDED.ended_at.timestamp()
+        assert metrics.signals.count("reconcile_complete") == 1, "a channel without a reconcile has none"
 
 
 @in_virtual_time
@@ -91,7 +93,7 @@ async def test_an_incomplete_reconcile_is_no_complete_one() -> None:
     incomplete = Reconciled(ENDED.day, "compare", "incomplete", ENDED.ended_at)
     source.states[SEKORM] = ChannelState(None, incomplete, 0)
     async with reading(source) as metrics:
-        assert (await metrics.next("reconciled"))["is_complete"] is False
+        assert await metrics.next("reconcile_complete") is False
 
 
 @in_virtual_time
@@ -99,9 +101,9 @@ async def test_a_notice_waits_by_the_clock_of_the_database_and_never_less_than_n
     source = Source()
     source.oldest = START - timedelta(seconds=30)
     async with reading(source) as metrics:
-        assert (await metrics.next("notices"))["oldest_s"] == 35.0
+        assert await metrics.next("notices_oldest_age_seconds") == 35.0
         source.oldest = START + timedelta(hours=1)
-        assert (await metrics.next("notices"))["oldest_s"] == 0.0
+        assert await metrics.next("notices_oldest_age_seconds") == 0.0
 
 
 @in_virtual_time
@@ -109,9 +111,9 @@ async def test_a_database_that_is_away_leaves_the_figures_and_is_asked_at_the_ne
     source = Source()
     with log_signals() as logged:
         async with reading(source) as metrics:
-            first = await metrics.next("clock")
+            first = await metrics.signals.next("database_clock_offset_seconds")
             source.is_down = True
             assert (await logged.next("metrics.reading_delayed"))["log_level"] == "debug"
             source.is_down = False
-            second = await metrics.next("clock")
+            second = await metrics.signals.next("database_clock_offset_seconds")
     assert second["at"] - first["at"] == 120.0

@@ -9,16 +9,28 @@ from datetime import timedelta
 from daemon import clock
 from daemon.core.errors import StoreUnavailable
 from daemon.core.types import ChannelName
+from daemon.ops.metrics import Metrics
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.store.ledger import Backlog
 from tests.channels import SEKORM
+from tests.ops.scrape import parse
 from tests.unit.signals import Signals, log_signals
-from tests.unit.virtual_time import in_virtual_time
+from tests.unit.virtual_time import START, in_virtual_time
 
 EVERY = timedelta(minutes=1)
 BACKLOG = Backlog(
     skus=100, backlog=7, doubt=2, parked=1, in_flight=4, oldest=timedelta(seconds=12.34), held=3
 )
+COUNTED = {
+    "skus": 100,
+    "backlog_skus": 7,
+    "doubt_skus": 2,
+    "parked_skus": 1,
+    "in_flight_attempts": 4,
+    "held_skus": 3,
+    "oldest_change_age_seconds": 12.34,
+    "counted_timestamp_seconds": (START + EVERY).timestamp(),
+}
 
 
 class CountedLedger:
@@ -38,11 +50,11 @@ class Room:
         self.logged = logged
         self.ledger = CountedLedger()
         self.counts: Counter[str] = Counter()
-        self.told: list[tuple[ChannelName, Backlog]] = []
+        self.metrics = Metrics([SEKORM])
 
     def heartbeat(self) -> Heartbeat:
         watched = Watched(self.ledger, self.counts, lambda: 2, lambda: False, lambda: "throttled")
-        return Heartbeat(EVERY, watched, lambda: True, lambda *counted: self.told.append(counted))
+        return Heartbeat(EVERY, watched, lambda: True, self.metrics)
 
     async def line(self) -> dict[str, object]:
         return await self.logged.next("heartbeat.channel_counted")
@@ -89,7 +101,9 @@ async def test_the_line_has_the_backlog_the_slots_and_the_trouble() -> None:
             "rate_per_s": 0.0,
             "outcomes": {},
         }
-        assert room.told == [(SEKORM, BACKLOG)], "the metrics get the same figures"
+        scrape = parse(room.metrics.page().decode())
+        figures = {name: scrape.value(f"stockrelay_{name}", channel=SEKORM) for name in COUNTED}
+        assert figures == COUNTED, "the metrics get the same figures"
 
 
 @in_virtual_time

@@ -11,7 +11,7 @@ import pytest
 from daemon import clock
 from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable, TableLocked
 from daemon.core.types import ChannelName
-from daemon.services.intake import Intakes, IntakeService
+from daemon.services.intake.service import IntakeService
 from daemon.store.intake import Drained
 from daemon.store.ledger import Marked
 from daemon.store.refused import TOO_LONG, RefusedSku
@@ -265,9 +265,9 @@ async def test_a_reading_of_a_server_that_is_gone_is_cut_off_and_begins_again() 
 @in_virtual_time
 async def test_a_channel_that_has_never_read_counts_from_when_it_began() -> None:
     async with intake(*[DOWN] * 100, resyncs=(DOWN,) * 100) as room:
-        assert Intakes({SEKORM: room.service}).read_at is None
+        assert room.service.read_at is None
         await asyncio.sleep(100)
-        assert Intakes({SEKORM: room.service}).read_at == START.timestamp()
+        assert room.service.read_at == START.timestamp()
 
 
 @in_virtual_time
@@ -278,10 +278,10 @@ async def test_a_listing_that_fails_is_logged_once_and_compared_when_it_works_ag
         room.log.drains += [broken, broken, _changes(1, wants_resync=True)]
         room.service.ring()
         await room.logged.next("intake.listing_failed")
-        assert Intakes({SEKORM: room.service}).failing == [SEKORM]
+        assert str(room.service.failure) == "division by zero"
         await room.logged.next("intake.listing_recovered")
         await room.signals.next("resync")
-        assert Intakes({SEKORM: room.service}).failing == []
+        assert not room.service.failure
     assert room.logged.count("intake.listing_failed") == 1
     assert room.logged.all("intake.resync_started")[-1]["reason"] == "the listing works again"
 

@@ -1,5 +1,7 @@
 """Liveness: a promise that is kept, one that is broken, one that has ended."""
 
+from contextlib import closing
+
 import pytest
 
 from daemon import clock
@@ -38,7 +40,7 @@ def test_whoever_promised_is_watched_until_it_ends(liveness: Liveness) -> None:
     for watchdog in watchdogs:
         watchdog.beat(1.0)
     assert liveness.watched() == ["doorbell", "doorbell", "intake"]
-    watchdogs[1].end()
+    watchdogs[1].close()
     assert liveness.watched() == ["doorbell", "intake"]
 
 
@@ -72,8 +74,8 @@ def test_patience_lengthens_every_promise(watch: Watch) -> None:
 def test_a_loop_that_ended_is_not_missed_and_may_begin_again(watch: Watch, liveness: Liveness) -> None:
     watchdog = liveness.watchdog("loop")
     watchdog.beat(1.0)
-    watchdog.end()
-    watchdog.end()
+    watchdog.close()
+    watchdog.close()
     watch.now += 2.0
     assert liveness.stalled() == []
     watchdog.beat(1.0)
@@ -83,7 +85,7 @@ def test_a_loop_that_ended_is_not_missed_and_may_begin_again(watch: Watch, liven
 
 def test_a_loop_that_fails_ends_its_pulse(watch: Watch, liveness: Liveness) -> None:
     def turn_once() -> None:
-        with liveness.watchdog("loop") as watchdog:
+        with closing(liveness.watchdog("loop")) as watchdog:
             watchdog.beat(1.0)
             raise ValueError("over")
 
@@ -97,7 +99,7 @@ def test_two_loops_of_one_name_do_not_stand_in_for_each_other(watch: Watch, live
     first, second = liveness.watchdog("loop"), liveness.watchdog("loop")
     first.beat(1.0)
     second.beat(1.0)
-    first.end()
+    first.close()
     watch.now += 2.0
     assert liveness.stalled() == [Stalled("loop", 1.0)]
 

@@ -1,7 +1,9 @@
 """The claim loop: claims due rows of the slots that are ours while there is room for them."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -9,7 +11,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import backoff
+from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.dispatching import (
     Plan,
     next_claim,
@@ -23,33 +25,33 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.liveness import Watchdog
 from daemon.services.dispatch.channel import Channel
-from daemon.services.dispatch.owned import OwnedSlots
+from daemon.services.dispatch.owned import Claimed, OwnedSlots
 from daemon.services.dispatch.ports import DeliveryLedger
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.syncing import SyncClaims
 from daemon.services.dispatch.writing import OutcomeWriter
+from daemon.services.loop import Pace, run_loop
 from daemon.services.throttle import RequestThrottle
 from daemon.store.ledger import Claim, Owner
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG_LOOK_S: Final = 0.25
-_LOCKED_RETRY_S: Final = 0.1
-_RETRY_BASE: Final = timedelta(seconds=0.2)
-_SLOWEST_RETRY: Final = timedelta(seconds=30)
+_LOCKED: Final = Interval(0.1, is_wakeable=False)
+_PACE: Final = Pace(0.0, longest_step_s=30.0, base=timedelta(seconds=0.2), cap=timedelta(seconds=30))
 _COMPARE_AGAIN_S: Final = 30.0
 
 
+@dataclass(eq=False)
 class Deferrals:
     """Wrong numbers that no marking has counted wait for one: `read_changes` has the changes read; if that brings
     nothing (they were marked without looking), `compare_all` has the whole listing compared."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._deferred: set[Sku] = set()
-        self._compared_at = float("-inf")
-        self.read_changes: Callable[[], None] = lambda: None
-        self.compare_all: Callable[[], None] = lambda: None
+    channel: Channel
+    _deferred: set[Sku] = field(default_factory=set)
+    _compared_at: float = -math.inf
+    read_changes: Callable[[], None] = lambda: None
+    compare_all: Callable[[], None] = lambda: None
 
     def note(self, skus: Sequence[Sku], now: float) -> None:
         """A claim has deferred these."""
@@ -57,71 +59,55 @@ class Deferrals:
             self.read_changes()
         elif now - self._compared_at > _COMPARE_AGAIN_S:
             self._compared_at = now
-            log.warning("dispatch.numbers_deferred", channel=self._channel.name, numbers=len(skus))
+            log.warning("dispatch.numbers_deferred", channel=self.channel.name, numbers=len(skus))
             self.compare_all()
         self._deferred = set(skus)
 
 
+@dataclass(eq=False)
 class ClaimLoop:
     """Claims, rescues what an earlier owner has left open, and serves a sync beside the changes."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        owned: OwnedSlots,
-        ledger: DeliveryLedger,
-        sender: Sender,
-        writer: OutcomeWriter,
-        deferrals: Deferrals,
-        throttle: RequestThrottle,
-        keep_trouble: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._channel = channel
-        self._owned = owned
-        self._ledger = ledger
-        self._sender = sender
-        self._writer = writer
-        self._deferrals = deferrals
-        self._throttle = throttle
-        self._keep_trouble = keep_trouble
-        self._sync = SyncClaims(channel, owned, ledger, self._take_on_sync)
-        self._is_locked = False
-        self._look_at = float("-inf")
+    channel: Channel
+    owned: OwnedSlots
+    ledger: DeliveryLedger
+    sender: Sender
+    writer: OutcomeWriter
+    deferrals: Deferrals
+    throttle: RequestThrottle
+    keep_trouble: Callable[[], Awaitable[None]]
+    _is_locked: bool = False
+    _look_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._sync = SyncClaims(self.channel, self.owned, self.ledger, partial(self._take_on, is_sync=True))
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Claim until stopped."""
-        failures = 0
-        with watchdog:
-            while not stop.is_set():
-                watchdog.beat(_SLOWEST_RETRY.total_seconds())
-                self._channel.log_parked()
-                plan = self._next_claim()
-                if plan is None:
-                    await self._wait_for_room(stop)
-                    continue
-                try:
-                    pause_s = await self._claim(plan)
-                    failures = 0
-                except StockrelayError as error:
-                    failures += 1
-                    await clock.wait_any(self._pause_after(error, failures), stop)
-                    continue
-                if pause_s > 0:
-                    await clock.wait_any(pause_s, self._channel.due, stop)
+
+        async def step() -> Interval:
+            self.channel.log_parked()
+            plan = self._next_claim()
+            if plan is None:
+                await self._wait_for_room(stop)
+                return AT_ONCE
+            return Interval(await self._claim(plan))
+
+        await run_loop(step, stop, watchdog, _PACE, self._on_failure, self.channel.due)
 
     def _next_claim(self) -> Plan | None:
-        if not len(self._owned):
+        if not len(self.owned):
             return None
         return next_claim(
-            allowance=self._channel.breaker.allowance(clock.monotonic()),
-            queued=len(self._sender.queue),
-            batch=self._channel.batch,
-            in_hand=self._owned.in_hand,
-            is_urgent=self._channel.urgent.is_set(),
+            allowance=self.channel.breaker.allowance(clock.monotonic()),
+            queued=len(self.sender.queue),
+            batch=self.channel.batch,
+            in_flight=self.owned.in_flight,
+            is_urgent=self.channel.urgent.is_set(),
         )
 
     async def _wait_for_room(self, stop: asyncio.Event) -> None:
-        channel = self._channel
+        channel = self.channel
         channel.urgent.clear()
         channel.room.clear()
         poll_s = channel.limits.poll.total_seconds()
@@ -130,33 +116,33 @@ class ClaimLoop:
 
     async def _claim(self, plan: Plan) -> float:
         """Claim once; return for how many seconds there is nothing to claim."""
-        channel = self._channel
+        channel = self.channel
         channel.urgent.clear()
         channel.due.clear()
         await self._rescue()
-        owner = self._owned.begin_claim()
+        owner = self.owned.begin_claim()
         if not owner.epochs:
             return channel.limits.poll.total_seconds()
         try:
             pause_s = await self._claim_from(owner, plan)
         finally:
-            self._owned.end_claim()
+            self.owned.end_claim()
         self._is_locked = False
         if channel.failing is not None:
             channel.failing = None
-            await self._keep_trouble()
+            await self.keep_trouble()
         return pause_s
 
     async def _claim_from(self, owner: Owner, plan: Plan) -> float:
-        channel = self._channel
-        claim = await self._ledger.claim(
+        channel = self.channel
+        claim = await self.ledger.claim(
             owner,
             plan.rows,
             channel.limits.settle,
             is_urgent_only=plan.is_urgent_only,
             take_on=partial(self._take_on, owner, clock.monotonic()),
         )
-        self._throttle.done(is_vain=claim.looked_at == 0)
+        self.throttle.done(is_vain=claim.looked_at == 0)
         is_more = plan.is_urgent_only or claim.looked_at >= plan.rows
         await self._choose_batches(owner, is_more=is_more)
         if is_more:
@@ -165,34 +151,32 @@ class ClaimLoop:
         return await self._until_due_s(owner)
 
     async def _rescue(self) -> None:
-        owner, in_hand = self._owned.take_unrescued()
+        owner, in_flight = self.owned.take_unrescued()
         if not owner.epochs:
             return
-        rescued = await self._ledger.rescue(owner, in_hand, self._channel.limits.settle)
-        await self._keep_trouble()
+        rescued = await self.ledger.rescue(owner, in_flight, self.channel.limits.settle)
+        await self.keep_trouble()
         if rescued:
-            log.warning("dispatch.attempts_rescued", channel=self._channel.name, attempts=rescued)
+            log.warning("dispatch.attempts_rescued", channel=self.channel.name, attempts=rescued)
 
-    def _take_on(self, owner: Owner, claimed_at: float, claim: Claim) -> None:
+    def _take_on(self, owner: Owner, claimed_at: float, claim: Claim, *, is_sync: bool = False) -> None:
+        """Have what was claimed sent. What is of slots that are being given up goes back."""
         self._note(claim)
-        for claimed in self._owned.take_on(owner, claim.attempts, claimed_at):
-            if self._owned.is_released(claimed.attempt.slot):
-                self._writer.give_back(claimed, "its slot is given up")
-            else:
-                self._sender.put(claimed)
-
-    def _take_on_sync(self, owner: Owner, claimed_at: float, claim: Claim) -> None:
-        self._note(claim)
-        taken = self._owned.take_on(owner, claim.attempts, claimed_at)
-        staying = [one for one in taken if not self._owned.is_released(one.attempt.slot)]
+        taken = self.owned.take_on(owner, claim.attempts, claimed_at)
+        kept: list[Claimed] = []
         for claimed in taken:
-            if claimed not in staying:
-                self._writer.give_back(claimed, "its slot is given up")
-        self._owned.begin_sync_call(taken)
-        self._sender.put_sync(staying)
+            if self.owned.is_released(claimed.attempt.slot):
+                self.writer.give_back(claimed, "its slot is given up")
+            else:
+                kept.append(claimed)
+        if is_sync:
+            self.owned.begin_sync_call(taken)
+            self.sender.put_sync(kept)
+        else:
+            self.sender.queue.put(kept)
 
     def _note(self, claim: Claim) -> None:
-        channel = self._channel
+        channel = self.channel
         for sku, reason in claim.parked.items():
             channel.counts["parked"] += 1
             channel.parked_lines.add({"sku": sku, "reason": reason})
@@ -201,17 +185,17 @@ class ClaimLoop:
             log.info("dispatch.sku_forgotten", channel=channel.name, sku=sku)
         channel.counts["settled"] += len(claim.settled)
         if claim.deferred:
-            self._deferrals.note(claim.deferred, clock.monotonic())
+            self.deferrals.note(claim.deferred, clock.monotonic())
 
     async def _until_due_s(self, owner: Owner) -> float:
         """Nothing is due now: serve a sync, and return for how many seconds there is nothing to claim."""
-        due = await self._ledger.next_due(owner.epochs)
-        pause_s = until_due_s(self._channel.limits.poll.total_seconds(), due.change)
+        due = await self.ledger.next_due(owner.epochs)
+        pause_s = until_due_s(self.channel.limits.poll.total_seconds(), due.change)
         return min(pause_s, await self._sync.serve(owner, due.sync))
 
     async def _choose_batches(self, owner: Owner, *, is_more: bool) -> None:
         """SKUs share calls from when the backlog is above the threshold until it is claimed and sent."""
-        channel, queued = self._channel, len(self._sender.queue)
+        channel, queued = self.channel, len(self.sender.queue)
         if channel.is_batching:
             if should_end_batches(is_more=is_more, queued=queued, concurrency=channel.share.concurrency):
                 channel.is_batching = False
@@ -227,7 +211,7 @@ class ClaimLoop:
         ):
             return
         self._look_at = now + _BACKLOG_LOOK_S
-        if await self._ledger.is_backlog_above(above, owner.epochs):
+        if await self.ledger.is_backlog_above(above, owner.epochs):
             channel.is_batching = True
             log.info(
                 "dispatch.batches_begun",
@@ -236,18 +220,17 @@ class ClaimLoop:
                 batch_above=channel.limits.batch_above,
             )
 
-    def _pause_after(self, error: StockrelayError, failures: int) -> float:
-        """Note why a claim failed; return for how long not to try again."""
-        channel = self._channel
+    def _on_failure(self, error: StockrelayError) -> Interval | None:
+        channel = self.channel
         if isinstance(error, TableLocked):
             # It waits for the lock each time, and has it as soon as the ERP's transaction ends.
             if not self._is_locked:
                 log.warning("dispatch.claim_delayed", channel=channel.name, reason=str(error))
             self._is_locked = True
-            return _LOCKED_RETRY_S
+            return _LOCKED
         # The claim's commit may have happened although the answer was lost: nothing of it is sent, and its open
         # attempts are rescued before the next claim.
-        self._owned.rescue_all()
+        self.owned.rescue_all()
         if isinstance(error, StoreUnavailable):
             log.warning("dispatch.claim_delayed", channel=channel.name, reason=str(error))
         else:
@@ -255,4 +238,4 @@ class ClaimLoop:
             # Kept where `status` finds it when the next try rescues.
             advice = "run `stockrelay check`: it runs the listing and shows where it fails"
             channel.failing = Outcome(Kind.TROUBLE, str(error)[:300], Trouble.LISTING, advice=advice)
-        return backoff(failures, _RETRY_BASE, _SLOWEST_RETRY, clock.jitter()).total_seconds()
+        return None

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 
 import structlog
 
@@ -15,57 +16,53 @@ from daemon.liveness import Liveness
 from daemon.services.dispatch.channel import Channel, Limits
 from daemon.services.dispatch.claiming import ClaimLoop, Deferrals
 from daemon.services.dispatch.owned import OwnedSlots
-from daemon.services.dispatch.ports import Client, DeliveryLedger, Observer, SlotLease
+from daemon.services.dispatch.ports import DeliveryLedger, Observer, PushClient
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.writing import OutcomeWriter
+from daemon.services.lease import Lease
 from daemon.services.throttle import RequestThrottle
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False)
 class Dispatcher:
     """Sends one channel's SKUs of the slots that it is given. `keep_trouble` keeps what is wrong with the channel, or
     that nothing is; `counts` are outcomes since the start."""
 
-    def __init__(
-        self,
-        ledger: DeliveryLedger,
-        client: Client,
-        limits: Limits,
-        holder: str,
-        keep_trouble: Callable[[Outcome | None], Awaitable[None]],
-        observer: Observer | None = None,
-        liveness: Liveness | None = None,
-    ) -> None:
-        self._ledger = ledger
-        self._client = client
-        self._holder = holder
-        self._keep = keep_trouble
-        self._observer = observer
-        self._liveness = liveness or Liveness()
-        self._channel = Channel(ledger.channel, limits, client.most_per_call)
+    ledger: DeliveryLedger
+    client: PushClient
+    limits: InitVar[Limits]
+    holder: str
+    keep_trouble: Callable[[Outcome | None], Awaitable[None]]
+    observer: Observer | None = None
+    liveness: Liveness = field(default_factory=Liveness)
+    on_slots_changed: Callable[[], None] = lambda: None
+    """Called when slots can be given, and when one that was released is not served any more."""
+    is_serving: bool = False
+
+    def __post_init__(self, limits: Limits) -> None:
+        self._channel = Channel(self.ledger.channel, limits, self.client.most_per_call)
         self.throttle = RequestThrottle(self._wake_all, limits.poll.total_seconds())
+        """Throttles the notifications that say that rows may have become due."""
         self.deferrals = Deferrals(self._channel)
-        self.on_slots_changed: Callable[[], None] = lambda: None
-        """Called when slots can be given, and when one that was released is not served any more."""
-        self.is_serving = False
         self._make_parts()
 
     def _make_parts(self) -> None:
-        """What is in hand belongs to one run: after a failure it begins with nothing."""
-        self._owned = OwnedSlots(self._holder)
-        self._owned.on_drained = self._note_drained
-        self._writer = OutcomeWriter(self._channel, self._owned, self._ledger, self._observer)
-        self._sender = Sender(self._channel, self._owned, self._client, self._writer, self._note_breaker)
+        """What is in flight belongs to one run: after a failure it begins with nothing."""
+        channel, owned = self._channel, OwnedSlots(self.holder, self._note_drained)
+        self._owned = owned
+        self._writer = OutcomeWriter(channel, owned, self.ledger, self.observer)
+        self._sender = Sender(channel, owned, self.client, self._writer, self._note_breaker)
         self._claims = ClaimLoop(
-            self._channel,
-            self._owned,
-            self._ledger,
+            channel,
+            owned,
+            self.ledger,
             self._sender,
             self._writer,
             self.deferrals,
             self.throttle,
-            self._keep_trouble,
+            self._note_trouble,
         )
 
     @property
@@ -76,6 +73,10 @@ class Dispatcher:
     def cause(self) -> Outcome | None:
         """What is wrong: with the marketplace, or with a claim."""
         return self._channel.breaker.cause or self._channel.failing
+
+    def trouble(self) -> str | None:
+        """The kind of what is wrong."""
+        return None if self.cause is None else (self.cause.trouble or self.cause.kind).value
 
     def use(self, limits: Limits) -> None:
         """Serve the channel within these limits from now on."""
@@ -89,16 +90,12 @@ class Dispatcher:
     def _wake_all(self) -> None:
         self._channel.wake(is_urgent=True)
 
-    def hear(self) -> None:
-        """A notification says that rows may have become due."""
-        self.throttle.request()
-
     def rescue(self) -> None:
         """The database may know another state of what is open and what is wrong: put it right before the next claim."""
         self._owned.rescue_all()
         self._channel.due.set()
 
-    def gain(self, leases: Sequence[SlotLease]) -> None:
+    def gain(self, leases: Sequence[Lease]) -> None:
         """These slots are ours from now on. Their open attempts are rescued before anything is claimed from them."""
         if not self.is_serving:
             return  # it has just failed, or stops: `has` says that they are not served
@@ -111,23 +108,23 @@ class Dispatcher:
         """These slots are another's: their requests are cut off."""
         lost = list(slots)
         self._owned.remove(lost)
-        self._share_out(is_resized=False)
+        self._share_out()
         self._sender.cut_off(lost)
         self._channel.room.set()
 
     def release(self, slots: Iterable[Slot]) -> None:
-        """Claim no more from these slots; `has` is False once what is in hand of them has ended."""
+        """Claim no more from these slots; `has` is False once their attempts have ended."""
         released = [slot for slot in slots if not self._owned.is_released(slot)]
         if released:
             self._sender.give_back(released, "its slot is given up")
             self._owned.release(released)
 
-    def has(self, lease: SlotLease) -> bool:
+    def has(self, lease: Lease) -> bool:
         """Whether the slot is still served under this lease."""
         return self._owned.has(lease)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve the slots that are given until stopped; then end what is in hand, and write its outcomes."""
+        """Serve the slots that are given until stopped; then end what is in flight, and write its outcomes."""
         self._make_parts()
         name = self._channel.name
         try:
@@ -136,13 +133,13 @@ class Dispatcher:
                 writing = group.create_task(self._writer.run(), name=f"write-{name}")
                 self.is_serving = True
                 self.on_slots_changed()
-                await self._claims.run(stop, self._liveness.watchdog(f"claim-{name}"))
+                await self._claims.run(stop, self.liveness.watchdog(f"claim-{name}"))
                 self.is_serving = False
                 self.release(self._owned.slots)
-                # Every attempt in hand ends within its timeout; its outcome is written before its slot is given up.
+                # Every attempt in flight ends within its timeout; its outcome is written before its slot is given up.
                 grace_s = self._channel.limits.grace.total_seconds()
-                if not await clock.wait_any(grace_s, self._owned.none_in_hand):
-                    log.warning("dispatch.grace_exceeded", channel=name, in_flight=self._owned.in_hand)
+                if not await clock.wait_any(grace_s, self._owned.none_in_flight):
+                    log.warning("dispatch.grace_exceeded", channel=name, in_flight=self._owned.in_flight)
                 self._sender.stop()
                 writing.cancel()
         finally:
@@ -152,19 +149,18 @@ class Dispatcher:
             self._channel.log_parked(is_over=True)
             self.on_slots_changed()
 
-    def _share_out(self, *, is_resized: bool = True) -> None:
+    def _share_out(self) -> None:
         """Our part of what is the channel's follows the number of our slots."""
         self._channel.own(len(self._owned))
-        if is_resized:
-            self._sender.resize()
+        self._sender.resize()
 
     def _note_drained(self) -> None:
         """Slots that were released are not ours any more."""
         self._share_out()
         self.on_slots_changed()
 
-    async def _keep_trouble(self) -> None:
-        await self._keep(self.cause)
+    async def _note_trouble(self) -> None:
+        await self.keep_trouble(self.cause)
 
     async def _note_breaker(self, change: Transition, answer: Outcome) -> None:
         """The circuit breaker has opened, or closed."""
@@ -184,7 +180,7 @@ class Dispatcher:
             )
         channel.room.set()
         try:
-            await self._keep_trouble()
+            await self._note_trouble()
         except StockrelayError as error:
             log.warning("dispatch.state_not_kept", channel=channel.name, reason=str(error))
             self.rescue()

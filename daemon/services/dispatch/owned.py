@@ -1,4 +1,4 @@
-"""The slots that are ours, the attempts that are in hand, and the queue of those that wait to be sent."""
+"""The slots that are ours, their attempts in flight, and the queue of those that wait to be sent."""
 
 import asyncio
 import heapq
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from daemon import clock
 from daemon.core.types import AttemptId, Slot
-from daemon.services.dispatch.ports import SlotLease
+from daemon.services.lease import Lease
 from daemon.store.ledger import Attempt, Completion, Owner
 
 
@@ -18,33 +18,35 @@ class Claimed(NamedTuple):
     is_patient: bool
     attempt_id: AttemptId
     attempt: Attempt
-    lease: SlotLease
+    lease: Lease
     at: float
 
 
 @dataclass(slots=True, eq=False)
 class OwnedSlot:
-    """A slot that is ours. `is_rescued`: open attempts that nobody waits for have become doubt. `is_released`: it is
-    given up when nothing of it is in hand any more."""
+    """A slot that is ours. `is_rescued`: attempts that an earlier owner left open have become doubt. `is_released`: it
+    is given up when none of its attempts is in flight any more."""
 
-    lease: SlotLease
-    in_hand: set[AttemptId] = field(default_factory=set)
+    lease: Lease
+    in_flight: set[AttemptId] = field(default_factory=set)
     is_rescued: bool = False
     is_released: bool = False
 
 
+@dataclass(eq=False)
 class OwnedSlots:
     """This process's slots of one channel. What is forgotten with a crash is in the ledger as open attempts."""
 
-    def __init__(self, holder: str) -> None:
-        self.holder = holder
-        self._slots: dict[Slot, OwnedSlot] = {}
-        self._claimed_from: set[Slot] = set()
-        self._sync_call: set[AttemptId] = set()
-        self.on_drained: Callable[[], None] = lambda: None
-        """Called when slots that were released are not ours any more."""
-        self.none_in_hand = clock.Signal()
-        self.none_in_hand.set()
+    holder: str
+    on_drained: Callable[[], None]
+    """Called when slots that were released are not ours any more."""
+    _slots: dict[Slot, OwnedSlot] = field(default_factory=dict)
+    _claimed_from: set[Slot] = field(default_factory=set)
+    _sync_call: set[AttemptId] = field(default_factory=set)
+    none_in_flight: clock.Signal = field(default_factory=clock.Signal)
+
+    def __post_init__(self) -> None:
+        self.none_in_flight.set()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -54,34 +56,34 @@ class OwnedSlots:
         return list(self._slots)
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         """How many attempts have not ended."""
-        return sum(len(one.in_hand) for one in self._slots.values())
+        return sum(len(one.in_flight) for one in self._slots.values())
 
     @property
     def has_sync_call(self) -> bool:
         """Whether a sync's call has not ended."""
         return bool(self._sync_call)
 
-    def add(self, leases: Iterable[SlotLease]) -> None:
+    def add(self, leases: Iterable[Lease]) -> None:
         """These slots are ours from now on."""
         self._slots |= {lease.slot: OwnedSlot(lease) for lease in leases}
 
     def remove(self, slots: Iterable[Slot]) -> None:
-        """These slots are another's: what is in hand of them is not ours to write."""
+        """These slots are another's: the outcomes of their attempts are not ours to write."""
         for slot in slots:
             if (lost := self._slots.pop(slot, None)) is not None:
-                self._sync_call -= lost.in_hand
-        self._note_in_hand()
+                self._sync_call -= lost.in_flight
+        self._note_in_flight()
 
     def release(self, slots: Iterable[Slot]) -> None:
-        """Claim no more from these slots; those of which nothing is in hand are ours no more."""
+        """Claim no more from these slots; those without an attempt in flight are ours no more."""
         for slot in slots:
             if (one := self._slots.get(slot)) is not None:
                 one.is_released = True
         self._drop_released()
 
-    def has(self, lease: SlotLease) -> bool:
+    def has(self, lease: Lease) -> bool:
         """Whether the slot is ours under this very lease."""
         one = self._slots.get(lease.slot)
         return one is not None and one.lease is lease
@@ -91,17 +93,17 @@ class OwnedSlots:
         return one is None or one.is_released
 
     def rescue_all(self) -> None:
-        """Look before the next claim for attempts that nobody waits for."""
+        """Rescue the attempts that are open in the ledger and not in flight here before the next claim."""
         for one in self._slots.values():
             one.is_rescued = False
 
     def take_unrescued(self) -> tuple[Owner, list[AttemptId]]:
-        """Return the slots to rescue, and what is in hand of them; they count as rescued from now on."""
+        """Return the slots to rescue, and their attempts in flight; they count as rescued from now on."""
         fresh = {slot: one for slot, one in self._slots.items() if not one.is_rescued}
         for one in fresh.values():
             one.is_rescued = True
-        in_hand = [attempt for one in fresh.values() for attempt in one.in_hand]
-        return Owner(self.holder, {slot: one.lease.epoch for slot, one in fresh.items()}), in_hand
+        in_flight = [attempt for one in fresh.values() for attempt in one.in_flight]
+        return Owner(self.holder, {slot: one.lease.epoch for slot, one in fresh.items()}), in_flight
 
     def begin_claim(self) -> Owner:
         """Return the slots to claim from: those that were rescued and are not being given up. Until `end_claim`, a
@@ -115,20 +117,20 @@ class OwnedSlots:
         return Owner(self.holder, epochs)
 
     def end_claim(self) -> None:
-        """What was claimed is in hand now."""
+        """What was claimed is in flight now."""
         self._claimed_from = set()
         self._drop_released()
 
     def take_on(self, owner: Owner, attempts: Iterable[Attempt], at: float) -> list[Claimed]:
-        """Have in hand what was claimed for `owner`. Attempts of a slot that was lost meanwhile are not: its next owner
-        rescues them."""
+        """Note what was claimed for `owner` as in flight, and return it. Attempts of a slot that was lost meanwhile are
+        left to its next owner, which rescues them."""
         taken: list[Claimed] = []
         for attempt in attempts:
             one = self._slots.get(attempt.slot)
             if one is not None and one.lease.epoch == owner.epochs[attempt.slot]:
-                one.in_hand.add(attempt.attempt_id)
+                one.in_flight.add(attempt.attempt_id)
                 taken.append(Claimed(not attempt.is_urgent, attempt.attempt_id, attempt, one.lease, at))
-        self._note_in_hand()
+        self._note_in_flight()
         return taken
 
     def begin_sync_call(self, claimed: Sequence[Claimed]) -> None:
@@ -138,26 +140,29 @@ class OwnedSlots:
         """These outcomes are written; say whether a sync's call ended with them."""
         for one in done:
             if (slot := self._slots.get(one.slot)) is not None:
-                slot.in_hand.discard(one.attempt_id)
+                slot.in_flight.discard(one.attempt_id)
         had_sync_call = self.has_sync_call
         self._sync_call.difference_update(one.attempt_id for one in done)
         self._drop_released()
         return had_sync_call and not self.has_sync_call
 
     def _drop_released(self) -> None:
-        over = [slot for slot, one in self._slots.items() if one.is_released and not one.in_hand]
-        drained = [slot for slot in over if slot not in self._claimed_from]
+        drained = [
+            slot
+            for slot, one in self._slots.items()
+            if one.is_released and not one.in_flight and slot not in self._claimed_from
+        ]
         for slot in drained:
             del self._slots[slot]
-        self._note_in_hand()
+        self._note_in_flight()
         if drained:
             self.on_drained()
 
-    def _note_in_hand(self) -> None:
-        if self.in_hand:
-            self.none_in_hand.clear()
+    def _note_in_flight(self) -> None:
+        if self.in_flight:
+            self.none_in_flight.clear()
         else:
-            self.none_in_hand.set()
+            self.none_in_flight.set()
 
 
 class SendQueue:
@@ -170,9 +175,10 @@ class SendQueue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, claimed: Claimed) -> None:
-        heapq.heappush(self._heap, claimed)
-        self._waiting.release()
+    def put(self, claimed: Iterable[Claimed]) -> None:
+        for one in claimed:
+            heapq.heappush(self._heap, one)
+            self._waiting.release()
 
     async def wait(self) -> None:
         """Return when something was put in; another worker may have taken it since."""

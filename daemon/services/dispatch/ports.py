@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from daemon.core.outcome import Outcome
-from daemon.core.types import AttemptId, ChannelName, Epoch, Push, Slot
+from daemon.core.types import AttemptId, ChannelName, Push, Slot
 from daemon.store.ledger import Claim, Completion, Due, Owner, Written
 
 
@@ -26,7 +26,7 @@ class DeliveryLedger(Protocol):
         take_on: Callable[[Claim], None] | None = None,
     ) -> Claim: ...
 
-    async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int: ...
+    async def rescue(self, owner: Owner, in_flight: Collection[AttemptId], settle: timedelta) -> int: ...
 
     async def next_due(self, slots: Collection[Slot]) -> Due: ...
 
@@ -39,7 +39,7 @@ class DeliveryLedger(Protocol):
     ) -> Written: ...
 
 
-class Client(Protocol):
+class PushClient(Protocol):
     """The marketplace's write interface."""
 
     @property
@@ -48,20 +48,6 @@ class Client(Protocol):
     async def push(self, push: Push, timeout: timedelta) -> Outcome: ...
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]: ...
-
-
-class SlotLease(Protocol):
-    """The lease of a slot that is ours."""
-
-    @property
-    def slot(self) -> Slot: ...
-
-    @property
-    def epoch(self) -> Epoch: ...
-
-    def is_trusted(self, now: float) -> bool:
-        """Whether a request may start: after this time another process may own the slot."""
-        ...
 
 
 class Observer(Protocol):

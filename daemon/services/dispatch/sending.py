@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -15,7 +15,7 @@ from daemon.core.outcome import GONE, Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Slot
 from daemon.services.dispatch.channel import Channel
 from daemon.services.dispatch.owned import Claimed, OwnedSlots, SendQueue
-from daemon.services.dispatch.ports import Client
+from daemon.services.dispatch.ports import PushClient
 from daemon.services.dispatch.writing import OutcomeWriter
 
 log = structlog.get_logger(__name__)
@@ -33,36 +33,29 @@ class _Call:
     sent_at: float
 
 
+@dataclass(eq=False)
 class Sender:
     """As many requests at a time as the slots' part of the channel's concurrency, and one call of a sync beside them:
     what a crash leaves open of a sync is one call."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        owned: OwnedSlots,
-        client: Client,
-        writer: OutcomeWriter,
-        on_breaker: Callable[[Transition, Outcome], Awaitable[None]],
-    ) -> None:
-        self._channel = channel
-        self._owned = owned
-        self._client = client
-        self._writer = writer
-        self._on_breaker = on_breaker
-        self.queue = SendQueue()
-        self._sync_calls: asyncio.Queue[list[Claimed]] = asyncio.Queue()
-        self._sync_rest: list[Claimed] = []
-        self._rate_queue = asyncio.Lock()
-        self._under_way: dict[asyncio.Task[None], _Call] = {}
-        self._workers: set[asyncio.Task[None]] = set()
-        self._sync_worker: asyncio.Task[None] | None = None
-        self._group: asyncio.TaskGroup | None = None
+    channel: Channel
+    owned: OwnedSlots
+    client: PushClient
+    writer: OutcomeWriter
+    on_breaker: Callable[[Transition, Outcome], Awaitable[None]]
+    queue: SendQueue = field(default_factory=SendQueue)
+    _sync_calls: asyncio.Queue[list[Claimed]] = field(default_factory=asyncio.Queue)
+    _sync_rest: list[Claimed] = field(default_factory=list)
+    _rate_queue: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _under_way: dict[asyncio.Task[None], _Call] = field(default_factory=dict)
+    _workers: set[asyncio.Task[None]] = field(default_factory=set)
+    _sync_worker: asyncio.Task[None] | None = None
+    _group: asyncio.TaskGroup | None = None
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Send from now on, in tasks of this group."""
         self._group = group
-        self._fill_workers()
+        self.resize()
 
     def stop(self) -> None:
         """Cut everything off."""
@@ -73,11 +66,13 @@ class Sender:
 
     def resize(self) -> None:
         """Our part of the channel's slots has changed: add workers. One too many ends when its call has."""
-        self._fill_workers()
-
-    def put(self, claimed: Claimed) -> None:
-        """Have it sent in its order."""
-        self.queue.put(claimed)
+        if self._group is None:
+            return
+        name = self.channel.name
+        while len(self._workers) < self.channel.share.concurrency:
+            self._workers.add(self._group.create_task(self._work(), name=f"send-{name}"))
+        if self._sync_worker is None:
+            self._sync_worker = self._group.create_task(self._work_on_sync(), name=f"send-sync-{name}")
 
     def put_sync(self, claimed: list[Claimed]) -> None:
         """Have these sent in calls of a sync."""
@@ -85,9 +80,8 @@ class Sender:
 
     def give_back(self, slots: Sequence[Slot], reason: str) -> None:
         """Nothing that waits of these slots is sent: their rows are due again."""
-        waiting = self._take_out(slots)
-        for claimed in waiting:
-            self._writer.give_back(claimed, reason)
+        for claimed in self._take_out(slots):
+            self.writer.give_back(claimed, reason)
 
     def cut_off(self, slots: Sequence[Slot]) -> None:
         """These slots are another's: drop what waits of them, and cut off the requests that are of them alone. One that
@@ -99,7 +93,7 @@ class Sender:
                 self._workers.discard(task)
                 if task is self._sync_worker:
                     self._sync_worker = None
-        self._fill_workers()
+        self.resize()
 
     def _take_out(self, slots: Sequence[Slot]) -> list[Claimed]:
         while not self._sync_calls.empty():
@@ -111,19 +105,10 @@ class Sender:
             self._sync_calls.put_nowait(rest)
         return taken + self.queue.take_out(slots)
 
-    def _fill_workers(self) -> None:
-        if self._group is None:
-            return
-        name = self._channel.name
-        while len(self._workers) < self._channel.share.concurrency:
-            self._workers.add(self._group.create_task(self._work(), name=f"send-{name}"))
-        if self._sync_worker is None:
-            self._sync_worker = self._group.create_task(self._work_on_sync(), name=f"send-sync-{name}")
-
     async def _work(self) -> None:
         while True:
             await self.queue.wait()
-            if len(self._workers) > self._channel.share.concurrency:
+            if len(self._workers) > self.channel.share.concurrency:
                 self.queue.pass_on()
                 break
             if call := await self._cleared(self._next_from_queue):
@@ -142,20 +127,18 @@ class Sender:
         """The next attempt and, while SKUs share calls, what is in the queue now and may join: nothing waits for a call
         to become full."""
         call: list[Claimed] = [self.queue.pop()] if self.queue else []
-        if call and self._channel.is_batching:
+        if call and self.channel.is_batching:
             names = {call[0].attempt.push.identifiers}
-            while self.queue and self._may_join(self.queue.first(), call, names, self._channel.most_per_call):
+            while self.queue and self._may_join(self.queue.first(), call, names, self.channel.most_per_call):
                 call.append(self.queue.pop())
-        if len(self.queue) <= self._channel.batch // 2:
-            self._channel.room.set()
+        if len(self.queue) <= self.channel.batch // 2:
+            self.channel.room.set()
         return call
 
     def _next_of_sync(self) -> list[Claimed]:
         call: list[Claimed] = []
         names: set[tuple[str, ...]] = set()
-        while self._sync_rest and self._may_join(
-            self._sync_rest[0], call, names, self._channel.most_per_call
-        ):
+        while self._sync_rest and self._may_join(self._sync_rest[0], call, names, self.channel.most_per_call):
             call.append(self._sync_rest.pop(0))
         return call
 
@@ -172,23 +155,23 @@ class Sender:
         """Wait for the rate, in the order of arrival, then pick the next call and clear it; None: nothing of it may be
         sent. What is picked last goes first: a stock-out does not wait behind what has waited for the rate."""
         async with self._rate_queue:
-            while (wait_s := self._channel.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time
+            while (wait_s := self.channel.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time
                 await asyncio.sleep(wait_s)
             # Nothing may be awaited between this look and the sending.
             now = clock.monotonic()
             sent = self._without_what_may_not_be_sent(pick(), now)
             if not sent:
                 return None
-            self._channel.rate = self._channel.rate.take(now)
-            self._channel.breaker, ticket = self._channel.breaker.sent(now)
+            self.channel.rate = self.channel.rate.take(now)
+            self.channel.breaker, ticket = self.channel.breaker.sent(now)
             return _Call(sent, ticket, now)
 
     def _without_what_may_not_be_sent(self, picked: Sequence[Claimed], now: float) -> list[Claimed]:
         """Give back what may not be sent now. A channel is probed with one."""
         if not picked:
             return []
-        allowance = self._channel.breaker.allowance(now)
-        hold_s = self._channel.limits.hold.total_seconds()
+        allowance = self.channel.breaker.allowance(now)
+        hold_s = self.channel.limits.hold.total_seconds()
         cleared: list[Claimed] = []
         for claimed in picked:
             reason = reason_to_give_back(
@@ -201,23 +184,23 @@ class Sender:
             if reason is None:
                 cleared.append(claimed)
             else:
-                self._writer.give_back(claimed, reason)
+                self.writer.give_back(claimed, reason)
         return cleared
 
     async def _send(self, call: _Call) -> None:
         pushes = [claimed.attempt.push for claimed in call.attempts]
-        timeout = self._channel.limits.timeout
+        timeout = self.channel.limits.timeout
         task = asyncio.current_task()
         assert task is not None
         self._under_way[task] = call
         try:
             if len(pushes) == 1:
-                outcomes = [await self._client.push(pushes[0], timeout)]
+                outcomes = [await self.client.push(pushes[0], timeout)]
             else:
-                outcomes = await self._client.push_many(pushes, timeout)
+                outcomes = await self.client.push_many(pushes, timeout)
         except Exception as error:
             # What the marketplace made of a request whose client failed is not known.
-            log.exception("dispatch.client_failed", channel=self._channel.name)
+            log.exception("dispatch.client_failed", channel=self.channel.name)
             reason = f"the client failed ({type(error).__name__})"
             outcomes = [Outcome(Kind.UNKNOWN, reason)] * len(pushes)
         except BaseException:
@@ -230,13 +213,13 @@ class Sender:
     def _abandon(self, call: _Call) -> None:
         """A request was cut off; if it was the probe, the next may be sent."""
         now, sku = clock.monotonic(), call.attempts[0].attempt.push.sku
-        self._channel.breaker, _ = self._channel.breaker.feed(
+        self.channel.breaker, _ = self.channel.breaker.feed(
             call.ticket, sku, Outcome(Kind.NOT_SENT), now, clock.jitter()
         )
-        self._channel.room.set()
+        self.channel.room.set()
 
     async def _conclude(self, call: _Call, outcomes: Sequence[Outcome]) -> None:
-        channel, now = self._channel, clock.monotonic()
+        channel, now = self.channel, clock.monotonic()
         duration = timedelta(seconds=now - call.sent_at)
         # One jitter: those of a call that failed are due together, and share the next ones.
         jitter = clock.jitter()
@@ -262,17 +245,17 @@ class Sender:
                 park_after=channel.limits.park_after if len(call.attempts) == 1 else _NEVER,
                 jitter=jitter,
             )
-            if self._owned.has(claimed.lease):
+            if self.owned.has(claimed.lease):
                 self._log(claimed, conclusion, duration)
-                self._writer.finish(claimed, conclusion, duration)
+                self.writer.finish(claimed, conclusion, duration)
         if change is not None:
-            await self._on_breaker(change, answer)
+            await self.on_breaker(change, answer)
 
     def _log(self, claimed: Claimed, conclusion: Conclusion, duration: timedelta) -> None:
-        counts, push = self._channel.counts, claimed.attempt.push
+        counts, push = self.channel.counts, claimed.attempt.push
         counts[conclusion.outcome] += 1
         fields = {
-            "channel": self._channel.name,
+            "channel": self.channel.name,
             "sku": push.sku,
             "attempt": claimed.attempt_id,
             "quantity": push.quantity,
@@ -284,8 +267,8 @@ class Sender:
         elif conclusion.is_parked:
             counts["parked"] += 1
             del fields["channel"]
-            self._channel.parked_lines.add({"reason": reason, **fields})
-            self._channel.log_parked()
+            self.channel.parked_lines.add({"reason": reason, **fields})
+            self.channel.log_parked()
         elif conclusion.outcome == Kind.UNKNOWN:
             log.warning("dispatch.delivery_in_doubt", reason=reason, **fields)
         elif conclusion.outcome == GONE:

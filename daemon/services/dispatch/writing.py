@@ -1,6 +1,7 @@
 """Writes the outcomes of attempts as they come."""
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -25,19 +26,17 @@ _RETRY_BASE: Final = timedelta(seconds=0.2)
 _RETRY_CAP: Final = timedelta(seconds=5)
 
 
+@dataclass(eq=False)
 class OutcomeWriter:
     """Writes outcomes, many in one statement when they come fast. What can't be written is kept: the attempt stays
     open, so the SKU is not sent again meanwhile."""
 
-    def __init__(
-        self, channel: Channel, owned: OwnedSlots, ledger: DeliveryLedger, observer: Observer | None
-    ) -> None:
-        self._channel = channel
-        self._owned = owned
-        self._ledger = ledger
-        self._observer = observer
-        self._done: list[Completion] = []
-        self._has_done = asyncio.Event()
+    channel: Channel
+    owned: OwnedSlots
+    ledger: DeliveryLedger
+    observer: Observer | None
+    _done: list[Completion] = field(default_factory=list)
+    _has_done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def finish(self, claimed: Claimed, conclusion: Conclusion, duration: timedelta | None) -> None:
         """An attempt has ended. `duration` is None when nothing was sent."""
@@ -45,14 +44,14 @@ class OutcomeWriter:
         self._done.append(
             Completion(attempt.push.sku, attempt.slot, attempt.attempt_id, conclusion, duration)
         )
-        if self._observer is not None:
+        if self.observer is not None:
             seconds = None if duration is None else duration.total_seconds()
-            self._observer.attempted(self._channel.name, conclusion.outcome, seconds)
+            self.observer.attempted(self.channel.name, conclusion.outcome, seconds)
         self._has_done.set()
 
     def give_back(self, claimed: Claimed, reason: str) -> None:
         """Nothing was sent: the row is due again."""
-        self._channel.counts["not_sent"] += 1
+        self.channel.counts["not_sent"] += 1
         self.finish(claimed, Conclusion(Kind.NOT_SENT, reason), None)
 
     async def run(self) -> None:
@@ -69,27 +68,27 @@ class OutcomeWriter:
 
     async def _write(self, batch: list[Completion]) -> None:
         is_due, took_s = await self._written(batch)
-        has_ended_sync_call = self._owned.finish(batch)
-        if self._observer is not None:
+        has_ended_sync_call = self.owned.finish(batch)
+        if self.observer is not None:
             for latency_s in took_s:
-                self._observer.delivered(self._channel.name, latency_s)
+                self.observer.delivered(self.channel.name, latency_s)
         if is_due or has_ended_sync_call:
-            self._channel.due.set()
-        if self._owned.none_in_hand.is_set():
-            self._channel.room.set()
+            self.channel.due.set()
+        if self.owned.none_in_flight.is_set():
+            self.channel.room.set()
 
     async def _written(self, batch: list[Completion]) -> Written:
         failures = 0
         while True:
             try:
-                return await self._ledger.complete(self._owned.holder, batch, self._channel.limits.settle)
+                return await self.ledger.complete(self.owned.holder, batch, self.channel.limits.settle)
             except BadRow as error:
                 return await self._written_apart(batch, error)
             except StockrelayError as error:
                 failures += 1
                 log.warning(
                     "dispatch.outcomes_delayed",
-                    channel=self._channel.name,
+                    channel=self.channel.name,
                     outcomes=len(batch),
                     reason=str(error),
                 )
@@ -105,8 +104,8 @@ class OutcomeWriter:
         done = batch[0]
         if done.conclusion.reason:
             return await self._written([done._replace(conclusion=done.conclusion._replace(reason=""))])
-        log.error("dispatch.outcome_lost", channel=self._channel.name, sku=done.sku, reason=str(error))
+        log.error("dispatch.outcome_lost", channel=self.channel.name, sku=done.sku, reason=str(error))
         # Nobody waits for the attempt any more: it is turned into doubt before the next claim.
-        self._owned.rescue_all()
-        self._channel.due.set()
+        self.owned.rescue_all()
+        self.channel.due.set()
         return Written(is_due=False, took_s=())

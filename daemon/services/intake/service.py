@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from daemon import clock
@@ -46,10 +48,7 @@ class ChangeReader(Protocol):
     async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained: ...
 
 
-def _discard(_error: StockrelayError | None) -> None:
-    """Default: nobody wants the report."""
-
-
+@dataclass(eq=False)
 class IntakeService:
     """Keeps one channel's ledger up with the change log.
 
@@ -59,36 +58,29 @@ class IntakeService:
     when the last reading succeeded, or the first one began, in unix seconds of this machine.
     """
 
-    def __init__(
-        self,
-        reader: ChangeReader,
-        silence_bell: Callable[[timedelta], Awaitable[None]],
-        poll: timedelta,
-        resync_every: timedelta,
-        on_marked: Callable[[Drained], None],
-        owns_all_slots: Callable[[], bool],
-        report: Callable[[StockrelayError | None], None] = _discard,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self._reader = reader
-        self._silence_bell = silence_bell
-        self._on_marked = on_marked
-        self._owns_all_slots = owns_all_slots
-        self._report = report
-        self._watchdog = watchdog or unwatched()
-        self._bell = clock.Signal()
-        self._pace = IntakePace(poll.total_seconds())
-        self._schedule = ComparisonSchedule(resync_every.total_seconds(), clock.monotonic())
-        self._silence = BellSilence()
-        self._journal = IntakeJournal(reader.channel)
+    reader: ChangeReader
+    silence_bell: Callable[[timedelta], Awaitable[None]]
+    poll: timedelta
+    resync_every: timedelta
+    on_marked: Callable[[Drained], None]
+    owns_all_slots: Callable[[], bool]
+    report: Callable[[StockrelayError | None], None] = lambda _error: None
+    watchdog: Watchdog = field(default_factory=unwatched)
+    _bell: clock.Signal = field(default_factory=clock.Signal)
+    _silence: BellSilence = field(default_factory=BellSilence)
+    _reading: asyncio.Timeout | None = None
+    changes: int = 0
+    resyncs: int = 0
+    read_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._pace = IntakePace(self.poll.total_seconds())
+        self._schedule = ComparisonSchedule(self.resync_every.total_seconds(), clock.monotonic())
+        self._journal = IntakeJournal(self.reader.channel)
         # For a capture that could not write.
         self.throttle = RequestThrottle(
             lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S
         )
-        self._reading: asyncio.Timeout | None = None
-        self.changes = 0
-        self.resyncs = 0
-        self.read_at: float | None = None
 
     @property
     def failure(self) -> str | None:
@@ -115,11 +107,8 @@ class IntakeService:
         if self.read_at is None:
             # A channel that never gets to read must not hide how long that has lasted.
             self.read_at = clock.now().timestamp()
-
-        async def step() -> Interval | None:
-            return await self._step(stop)
-
-        await run_loop(step, stop, self._watchdog, _PACE, self._on_failure, self._bell)
+        step = partial(self._step, stop)
+        await run_loop(step, stop, self.watchdog, _PACE, self._on_failure, self._bell)
 
     async def _step(self, stop: asyncio.Event) -> Interval:
         wait_s = self._pace.wait_before(is_rung=self._bell.is_set())
@@ -137,24 +126,24 @@ class IntakeService:
             # The database answers, and nothing is lost: this channel waits for another transaction.
             self._silence.reset()
             self._journal.locked(error)
-            self._report(None)
+            self.report(None)
             return _LOCKED
         finally:
             self._reading = None
         self._journal.unlocked()
         self.read_at = clock.now().timestamp()
-        self._report(None)
-        self._on_marked(drained)
+        self.report(None)
+        self.on_marked(drained)
         now = clock.monotonic()
         return self._pace.pause_after(drained.changes, now - began, now, self._schedule.until_next_s(now))
 
     def _on_failure(self, error: StockrelayError) -> None:
         self._silence.reset()
         self._journal.failed(error)
-        self._report(error)
+        self.report(error)
 
     async def _read(self, now: float) -> Drained:
-        notify_replicas = not self._owns_all_slots()
+        notify_replicas = not self.owns_all_slots()
         if self._schedule.is_due(now):
             drained = await self._compare(now, notify_replicas=notify_replicas)
         else:
@@ -165,14 +154,14 @@ class IntakeService:
         self._plan_comparison(drained, has_recovered=was_failing and self.failure is None)
         silence = self._silence.after(drained.changes, now)
         if silence is not None:
-            await self._silence_bell(silence)
+            await self.silence_bell(silence)
         return drained
 
     async def _compare(self, now: float, *, notify_replicas: bool) -> Drained:
         reason = self._schedule.begin(now)
         self._journal.comparison_started(reason)
         try:
-            drained = await self._reader.resync(notify_replicas=notify_replicas, timeout=_TIMEOUT)
+            drained = await self.reader.resync(notify_replicas=notify_replicas, timeout=_TIMEOUT)
         except BaseException:
             self.request_resync(reason)
             raise
@@ -180,7 +169,7 @@ class IntakeService:
         return drained
 
     async def _drain(self, now: float, *, notify_replicas: bool) -> Drained:
-        drained = await self._reader.drain(
+        drained = await self.reader.drain(
             notify_replicas=notify_replicas,
             timeout=_TIMEOUT,
             may_compare=self._schedule.may_compare(now),

@@ -1,6 +1,7 @@
 """Reconciling by question: the day's SKUs and their numbers, chunk by chunk, "is this what you hold?"."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from daemon.core.outcome import Kind, Outcome
@@ -15,16 +16,16 @@ from daemon.store.reconcile_rows import Chunk, DifferingChunk
 METHOD: Final = "compare"
 
 
+@dataclass(eq=False)
 class CompareRun:
     """One run against a marketplace that compares. The result of a chunk is kept before the next is sent."""
 
-    def __init__(self, session: Session, marketplace: Compares) -> None:
-        self._session = session
-        self._marketplace = marketplace
+    session: Session
+    marketplace: Compares
 
     async def look(self) -> None:
         """Both looks, from where the run stopped. Raises MarketplaceUnavailable, LeaseLost."""
-        session = self._session
+        session = self.session
         run, runs = session.run, session.runs
         stage = run.stage
         if stage == 0:
@@ -39,14 +40,14 @@ class CompareRun:
             await runs.set_stage(run, 2, counts, None)
 
     async def _first_look(self) -> None:
-        session = self._session
+        session = self.session
         run, limits = session.run, session.limits
         so_far = await session.runs.progress(run, 1)
         number, after = so_far.chunk, so_far.last_sku or ""
         done = so_far.asked + so_far.unsettled + so_far.parked
         total = max(done, await session.comparisons.day_count(session.window))
         while True:
-            session.tell("compared", done, total)
+            session.report("compared", done, total)
             skus = await session.comparisons.day_skus(session.window, after, limits.chunk)
             if not skus:
                 return
@@ -73,7 +74,7 @@ class CompareRun:
 
     async def _second_look(self) -> None:
         """What differed is asked about once more, with the numbers of now: only what differs twice counts."""
-        session = self._session
+        session = self.session
         is_rested = False
         looked_at = 0
         while chunks := await session.runs.differing_chunks(session.run):
@@ -81,12 +82,12 @@ class CompareRun:
                 await session.rested()
                 is_rested = True
             for chunk in chunks:
-                session.tell("looked at again", looked_at, None)
+                session.report("looked at again", looked_at, None)
                 await self._look_again(chunk)
                 looked_at += 1
 
     async def _look_again(self, first: DifferingChunk) -> None:
-        session = self._session
+        session = self.session
         rows = await session.settled_rows(first.suspects)
         pushes = _pushes(rows)
         answer = await self._asked(pushes) if pushes else _AGREES
@@ -123,7 +124,7 @@ class CompareRun:
 
     async def _searched(self, pushes: Sequence[Push]) -> tuple[Sequence[Sku], Sequence[Sku], int]:
         """Find by halves what differs; what is not found, because that is off or its calls ran out, is left."""
-        session = self._session
+        session = self.session
         skus = [push.sku for push in pushes]
         if not session.limits.bisect:
             return (), skus, 0
@@ -144,8 +145,8 @@ class CompareRun:
         def unanswered(answer: Comparison) -> Outcome | None:
             return answer.outcome if answer.agrees is None else None
 
-        timeout = self._session.limits.timeout
-        return await self._session.answered(lambda: self._marketplace.compare(pushes, timeout), unanswered)
+        timeout = self.session.limits.timeout
+        return await self.session.answered(lambda: self.marketplace.compare(pushes, timeout), unanswered)
 
 
 def _pushes(rows: Sequence[ComparedRow]) -> list[Push]:

@@ -18,7 +18,7 @@ from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
 from daemon.services.reconcile.report import count, log_end, report_of, shortened
-from daemon.services.reconcile.session import MarketplaceUnavailable, ReconcileLimits, Session, Tell
+from daemon.services.reconcile.session import MarketplaceUnavailable, OnProgress, ReconcileLimits, Session
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import DifferenceCounts, FoundDifference, ReconcileRun
@@ -40,22 +40,15 @@ class Ended:
     why: str | None
 
 
+@dataclass(eq=False)
 class Reconciler:
     """One channel's: finds out how its marketplace can be reconciled, and does it."""
 
-    def __init__(
-        self,
-        channel: ChannelName,
-        client: Client,
-        runs: Reconciles,
-        comparisons: ComparedNumbers,
-        limits: ReconcileLimits,
-    ) -> None:
-        self.channel = channel
-        self.client = client
-        self.runs = runs
-        self.comparisons = comparisons
-        self.limits = limits
+    channel: ChannelName
+    client: Client
+    runs: Reconciles
+    comparisons: ComparedNumbers
+    limits: ReconcileLimits
 
     @property
     def reads_back(self) -> bool:
@@ -75,7 +68,7 @@ class Reconciler:
                 assert_never(unknown)
 
     async def carry_out(
-        self, run: ReconcileRun, tell: Tell, *, is_last_try: bool, shown: int = _SHOWN
+        self, run: ReconcileRun, on_progress: OnProgress, *, is_last_try: bool, shown: int = _SHOWN
     ) -> Ended:
         """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
 
@@ -83,7 +76,9 @@ class Reconciler:
         kind the report holds. Raises MarketplaceUnavailable before that, LeaseLost when another has the run,
         StockrelayError.
         """
-        working = asyncio.create_task(self._work(run, tell, shown, is_last_try=is_last_try), name="reconcile")
+        working = asyncio.create_task(
+            self._work(run, on_progress, shown, is_last_try=is_last_try), name="reconcile"
+        )
         keeping = asyncio.create_task(self._keep(run), name="reconcile-lease")
         try:
             await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
@@ -115,9 +110,11 @@ class Reconciler:
             except StockrelayError as error:
                 log.warning("reconcile.lease_unavailable", channel=run.channel, reason=str(error))
 
-    async def _work(self, run: ReconcileRun, tell: Tell, shown: int, *, is_last_try: bool) -> Ended:
+    async def _work(
+        self, run: ReconcileRun, on_progress: OnProgress, shown: int, *, is_last_try: bool
+    ) -> Ended:
         began = clock.monotonic()
-        session = Session(run, self.runs, self.comparisons, self.limits, tell)
+        session = Session(run, self.runs, self.comparisons, self.limits, on_progress)
         method = run.method
         why: str | None = None
         try:
@@ -207,7 +204,7 @@ class Reconciler:
             elif results:
                 await self.runs.keep(run, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)
-            session.tell("kept", len(findings), None)
+            session.report("kept", len(findings), None)
         return by_status
 
     def _judged(

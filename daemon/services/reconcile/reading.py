@@ -4,6 +4,7 @@ Pages go straight into the database and are judged there: memory does not grow w
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -26,22 +27,24 @@ class ReadRefused(Exception):
     """This app may not read back (0005); the message is the marketplace's."""
 
 
+@dataclass(eq=False)
 class ReadRun:
     """One run against a marketplace whose numbers can be read. A page is kept before the next is asked for."""
 
-    def __init__(self, session: Session, marketplace: ReadsBack) -> None:
-        self._session = session
-        self._marketplace = marketplace
-        self._total: int | None = session.run.total
-        self._is_shifted = session.run.is_shifted
-        self._has_told = False
+    session: Session
+    marketplace: ReadsBack
+    _has_told: bool = False
+
+    def __post_init__(self) -> None:
+        self._total: int | None = self.session.run.total
+        self._is_shifted = self.session.run.is_shifted
 
     async def look(self) -> str | None:
         """Both looks, from where the run stopped; return why it is not complete, if it is not.
 
         Raises MarketplaceUnavailable, ReadRefused, LeaseLost.
         """
-        session = self._session
+        session = self.session
         run, runs, comparisons, limits = session.run, session.runs, session.comparisons, session.limits
         why = run.why if run.stage else None
         if run.stage == 2:
@@ -50,7 +53,7 @@ class ReadRun:
         if stage == 0:
             await session.settled_channel()
             why = await self._read_all(1)
-            session.tell("judging", 0, None)
+            session.report("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
             judged = await comparisons.judge(run, 1, limits.rest, is_complete=is_complete)
             stage = 1 if judged.differing else 2
@@ -64,7 +67,7 @@ class ReadRun:
                     why = "the marketplace's products changed while they were read: what is missing is not judged"
             else:
                 why = await self._read_again(await comparisons.suspect_pages(run)) or why
-            session.tell("judging", 0, None)
+            session.report("judging", 0, None)
             is_complete = why is None and not await self._set_aside()
             judged = await comparisons.judge(run, 2, limits.rest, is_complete=is_complete)
             counts = (judged.checked, judged.unsettled, judged.parked)
@@ -73,7 +76,7 @@ class ReadRun:
 
     async def _stage_after_a_crash(self) -> int:
         """What was read is not kept through a crash of the database's server: then it is read anew."""
-        session = self._session
+        session = self.session
         run = session.run
         so_far = await session.runs.progress(run, 1)
         if so_far.chunk == 0:
@@ -88,7 +91,7 @@ class ReadRun:
 
     async def _read_all(self, look: int) -> str | None:
         """Read every page, from where this look stopped; return why what was read is not all there is."""
-        session = self._session
+        session = self.session
         run = session.run
         so_far = await session.runs.progress(run, look)
         number, products = so_far.chunk, so_far.products
@@ -113,7 +116,7 @@ class ReadRun:
             products += page.products
             self._tell_set_aside(number, page)
             await session.comparisons.keep_page(run, look, number, page, took)
-            session.tell("read", products, self._total)
+            session.report("read", products, self._total)
             if products >= self._total:
                 break
         await session.comparisons.drop_pages_after(run, number)
@@ -130,7 +133,7 @@ class ReadRun:
 
     async def _set_aside(self) -> int:
         """How many products and SKUs were malformed: any SKU that was not seen may be one of them."""
-        session = self._session
+        session = self.session
         return sum([(await session.runs.progress(session.run, look)).set_aside for look in (1, 2)])
 
     def _tell_set_aside(self, number: int, page: ReadPage) -> None:
@@ -138,7 +141,7 @@ class ReadRun:
         if not page.set_aside or self._has_told:
             return
         self._has_told = True
-        run = self._session.run
+        run = self.session.run
         log.warning(
             "reconcile.products_set_aside",
             channel=run.channel,
@@ -150,10 +153,10 @@ class ReadRun:
 
     async def _read_again(self, pages: Sequence[int]) -> str | None:
         """Read these pages once more; return why not all of them were."""
-        session = self._session
+        session = self.session
         limit = ReadLimit(await session.comparisons.count_ledger_skus())
         for done, number in enumerate(pages):
-            session.tell("looked at again", done, len(pages))
+            session.report("looked at again", done, len(pages))
             page, took = await self._page(number)
             if problem := limit.problem(page):
                 return f"page {number} of the marketplace's products is not read again: {problem}"
@@ -162,13 +165,13 @@ class ReadRun:
 
     async def _page(self, number: int) -> tuple[ReadPage, timedelta]:
         """One page, and how long ago it was asked for."""
-        timeout = self._session.limits.timeout
+        timeout = self.session.limits.timeout
         asked_at = clock.monotonic()
 
         async def ask() -> ReadPage | Outcome:
             nonlocal asked_at
             asked_at = clock.monotonic()
-            return await self._marketplace.read_page(number, timeout)
+            return await self.marketplace.read_page(number, timeout)
 
         def unanswered(answer: ReadPage | Outcome) -> Outcome | None:
             if isinstance(answer, ReadPage):
@@ -177,20 +180,20 @@ class ReadRun:
                 raise ReadRefused(answer.reason)
             return answer
 
-        page = await self._session.answered(ask, unanswered)
+        page = await self.session.answered(ask, unanswered)
         assert isinstance(page, ReadPage)
         return page, timedelta(seconds=clock.monotonic() - asked_at)
 
 
+@dataclass(eq=False)
 class AssertRun:
     """Where numbers can't be verified: what changed on the day is sent again, even if it was acknowledged."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    session: Session
 
     async def look(self) -> None:
         """From where the run stopped. Raises LeaseLost."""
-        session = self._session
+        session = self.session
         run, limits = session.run, session.limits
         if run.stage == 2:
             return
@@ -216,6 +219,6 @@ class AssertRun:
             else:
                 await session.runs.reassert(run, told, limits.heal_per_s, chunk)
             done += len(skus)
-            session.tell("sent again", done, total)
+            session.report("sent again", done, total)
         so_far = await session.runs.progress(run, 1)
         await session.runs.set_stage(run, 2, (so_far.asked, so_far.unsettled, so_far.parked), None)

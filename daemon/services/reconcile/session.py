@@ -59,7 +59,7 @@ class RunProgress:
     total: int | None
 
 
-Tell = Callable[[RunProgress], None]
+OnProgress = Callable[[RunProgress], None]
 
 
 class MarketplaceUnavailable(Exception):
@@ -70,29 +70,26 @@ class MarketplaceUnavailable(Exception):
         self.outcome = outcome
 
 
+@dataclass(eq=False)
 class Session:
     """What both ways of reconciling share."""
 
-    def __init__(
-        self,
-        run: ReconcileRun,
-        runs: Reconciles,
-        comparisons: ComparedNumbers,
-        limits: ReconcileLimits,
-        tell: Tell,
-    ) -> None:
-        self.run = run
-        self.runs = runs
-        self.comparisons = comparisons
-        self.limits = limits
-        self.window = limits.schedule.window(run.day)
-        self._tell = tell
-        self._rate = RateLimit.starting(limits.rate_per_s, 1, clock.monotonic() - 1 / limits.rate_per_s)
-        self._patience_s = limits.patience.total_seconds()
+    run: ReconcileRun
+    runs: Reconciles
+    comparisons: ComparedNumbers
+    limits: ReconcileLimits
+    on_progress: OnProgress
+
+    def __post_init__(self) -> None:
+        self.window = self.limits.schedule.window(self.run.day)
+        self._rate = RateLimit.starting(
+            self.limits.rate_per_s, 1, clock.monotonic() - 1 / self.limits.rate_per_s
+        )
+        self._patience_s = self.limits.patience.total_seconds()
         self._pause_s = _FIRST_LOOK_S
 
-    def tell(self, stage: str, done: int, total: int | None) -> None:
-        self._tell(RunProgress(stage, done, total))
+    def report(self, stage: str, done: int, total: int | None) -> None:
+        self.on_progress(RunProgress(stage, done, total))
 
     async def answered(self, ask: Callable[[], Awaitable[T]], unanswered: Callable[[T], Outcome | None]) -> T:
         """Ask at the run's pace, and again without an answer (`unanswered` says why). Raises MarketplaceUnavailable."""

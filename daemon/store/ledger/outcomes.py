@@ -48,11 +48,11 @@ class Outcomes:
             [row["took_s"] for row in written if row["took_s"] is not None],
         )
 
-    async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
+    async def rescue(self, owner: Owner, in_flight: Collection[AttemptId], settle: timedelta) -> int:
         """Turn open attempts of these slots that no process waits for into doubt; return how many there were."""
         doing = f"{self.channel}: rescuing attempts"
         count: int = await self._database.fetch_value(
-            doing, _SQL["rescue"], self.channel, *owner.columns, settle, list(in_hand)
+            doing, _SQL["rescue"], self.channel, *owner.columns, settle, list(in_flight)
         )
         return count
 

@@ -550,7 +550,7 @@ SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NU
 -- name: rescue
 -- Attempts that no process waits for any more (their owner died, or their outcome could not be written) may have been applied:
 -- they become doubt, and their row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts that
--- are still in hand. Rows of a sync wait until the lost attempt can't land any more, and are sent once more then.
+-- are still in flight. Rows of a sync wait until the lost attempt can't land any more, and are sent once more then.
 WITH owner AS MATERIALIZED (
     SELECT l.slot FROM stockrelay.lease AS l
     JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch

@@ -1,6 +1,7 @@
 """A dispatcher with its ports played by the test: what is due, what the marketplace answers, and when."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,10 @@ from daemon import clock
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.types import SLOTS, AttemptId, ChannelName, Epoch, Push, Sku, Slot
-from daemon.services.dispatch import Dispatcher, Limits
+from daemon.services.dispatch.channel import Limits
+from daemon.services.dispatch.dispatcher import Dispatcher
+from daemon.services.lease import Lease
+from daemon.store.leases import Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Due, Owner, Written
 from tests.channels import SEKORM
 from tests.unit.virtual_time import settle
@@ -28,18 +32,6 @@ LIMITS: Final = Limits(
     poll=timedelta(seconds=1),
     grace=timedelta(seconds=10),
 )
-
-
-class FakeLease:
-    """A slot's lease, trusted until the test says otherwise."""
-
-    def __init__(self, slot: Slot, epoch: int = 1) -> None:
-        self.slot = slot
-        self.epoch = Epoch(epoch)
-        self.is_lost_soon = False
-
-    def is_trusted(self, now: float) -> bool:
-        return now > 0 and not self.is_lost_soon
 
 
 @dataclass(frozen=True)
@@ -124,10 +116,10 @@ class FakeLedger:
             take_on(claim)
         return claim
 
-    async def rescue(self, owner: Owner, in_hand: Collection[AttemptId], settle: timedelta) -> int:
+    async def rescue(self, owner: Owner, in_flight: Collection[AttemptId], settle: timedelta) -> int:
         assert settle == LIMITS.settle
         self.calls.append("rescue")
-        self.rescued.append((owner, list(in_hand)))
+        self.rescued.append((owner, list(in_flight)))
         return 1
 
     async def next_due(self, slots: Collection[Slot]) -> Due:
@@ -237,7 +229,7 @@ class Stage:
         self.troubles: list[Outcome | None] = []
         self.keeping_fails: StockrelayError | None = None
         self.changes = 0
-        self.leases: dict[Slot, FakeLease] = {}
+        self.leases: dict[Slot, Lease] = {}
         self.stop = asyncio.Event()
         self.dispatcher = Dispatcher(
             self.ledger, self.client, limits, "me", self._keep, observer=self.observer
@@ -253,7 +245,7 @@ class Stage:
         self.changes += 1
 
     def gain(self, slots: Iterable[Slot], epoch: int = 1) -> None:
-        gained = [FakeLease(slot, epoch) for slot in slots]
+        gained = [Lease(Taken(SEKORM, slot, Epoch(epoch)), math.inf) for slot in slots]
         self.leases |= {lease.slot: lease for lease in gained}
         self.dispatcher.gain(gained)
 

@@ -27,12 +27,12 @@ async def test_a_slot_that_was_gained_is_rescued_before_anything_is_claimed_from
         stage.gain([Slot(5)], epoch=3)
         await settle()
         assert stage.ledger.calls[0] == "rescue"
-        owner, in_hand = stage.ledger.rescued[-1]
-        assert (owner.holder, owner.epochs, in_hand) == ("me", {5: 3}, [])
+        owner, in_flight = stage.ledger.rescued[-1]
+        assert (owner.holder, owner.epochs, in_flight) == ("me", {5: 3}, [])
         stage.dispatcher.rescue()
         await asyncio.sleep(2)
-        owner, in_hand = stage.ledger.rescued[-1]
-        assert (set(owner.epochs), in_hand) == ({0, 5}, [1]), "what is in hand is not lost"
+        owner, in_flight = stage.ledger.rescued[-1]
+        assert (set(owner.epochs), in_flight) == ({0, 5}, [1]), "what is in flight is not lost"
         stage.client.requests[0].answer(APPLIED)
 
 
@@ -118,7 +118,7 @@ async def test_attempts_of_a_slot_that_is_lost_during_the_claim_are_left_to_its_
 
 
 @in_virtual_time
-async def test_a_released_slot_ends_what_is_in_hand_and_gives_back_what_waits() -> None:
+async def test_a_released_slot_ends_what_is_in_flight_and_gives_back_what_waits() -> None:
     async with serving(concurrency=1) as stage:
         stage.ledger.add(1, 1, 2)
         await stage.wakes()
@@ -156,7 +156,7 @@ async def test_a_slot_that_is_released_during_a_claim_is_ours_until_the_claim_ha
 
 
 @in_virtual_time
-async def test_stopping_gives_back_what_waits_and_ends_what_is_in_hand() -> None:
+async def test_stopping_gives_back_what_waits_and_ends_what_is_in_flight() -> None:
     async with serving(concurrency=1) as stage:
         stage.ledger.add(1, 2)
         stage.ledger.add(3, is_sync=True)
@@ -220,7 +220,7 @@ async def test_notifications_without_due_rows_are_followed_at_the_pace_of_pollin
     async with serving() as stage:
         before = len(stage.ledger.claims)
         for _ in range(3_000):
-            stage.dispatcher.hear()
+            stage.dispatcher.throttle.request()
             await asyncio.sleep(0.001)
         assert 2 <= len(stage.ledger.claims) - before <= 25
 

@@ -148,7 +148,7 @@ async def test_nothing_is_sent_under_a_lease_that_is_not_trusted_any_more() -> N
     async with serving(rate_per_s=1.0, hold=LONG) as stage:
         stage.ledger.add(1, 2)
         await stage.wakes()
-        stage.leases[Slot(1)].is_lost_soon = True
+        stage.leases[Slot(1)].trusted_until = 0.0
         (only,) = await stage.sends(1)
         assert only.skus == ["S2"]
         only.answer(APPLIED)

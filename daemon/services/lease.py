@@ -1,0 +1,26 @@
+"""A lease of a slot, as the process that holds it sees it."""
+
+from dataclasses import dataclass
+
+from daemon.core.types import Epoch, Slot
+from daemon.store.leases import Taken
+
+
+@dataclass(eq=False)
+class Lease:
+    """A slot that is ours. `trusted_until` (monotonic seconds) moves on with every renewal."""
+
+    taken: Taken
+    trusted_until: float
+
+    @property
+    def slot(self) -> Slot:
+        return self.taken.slot
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.taken.epoch
+
+    def is_trusted(self, now: float) -> bool:
+        """Whether a request may start: after this time another process may own the slot."""
+        return now < self.trusted_until

@@ -12,7 +12,7 @@ from daemon.commands.attempts import attempts
 from daemon.commands.audit import audit
 from daemon.commands.completion import completion
 from daemon.commands.config import config
-from daemon.commands.control import pause, resume
+from daemon.commands.control import pause, release, resume
 from daemon.commands.database import adopt, migrate, uninstall
 from daemon.commands.explain import explain
 from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
@@ -20,7 +20,6 @@ from daemon.commands.health import health
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
 from daemon.commands.reconcile import reconcile
-from daemon.commands.release import release
 from daemon.commands.settings_source import SettingsSource, print_json
 from daemon.commands.simulate import simulate
 from daemon.commands.sync import sync

@@ -12,7 +12,7 @@ from daemon.app.building import (
     problems_of,
     reconcilers,
 )
-from daemon.app.configuration import exposed_files, load, settings_of, settings_schema
+from daemon.app.configuration import exposed_files, load, settings_schema
 from daemon.app.running import run, serve
 from daemon.app.status import status
 from daemon.app.sync_planning import plan_sync
@@ -38,7 +38,6 @@ __all__ = [
     "run",
     "send_test",
     "serve",
-    "settings_of",
     "settings_schema",
     "status",
     "sync",

@@ -5,19 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from daemon.marketplaces import registry
-from daemon.settings import Settings
+from daemon.settings import Settings, schema
 from daemon.settings import load as settings_loader
-from daemon.settings import reference as settings_reference
 
 
 def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings. Raises ConfigError."""
     return settings_loader.load(registry.sections(), config, secrets_dir, environ)
-
-
-def settings_of(values: Mapping[str, Any]) -> Settings:
-    """Make the settings of values that have been read. Raises ConfigError."""
-    return settings_loader.settings_of(values, registry.sections())
 
 
 def exposed_files(config: Path | None, secrets_dir: Path | None) -> list[Path]:
@@ -27,7 +21,7 @@ def exposed_files(config: Path | None, secrets_dir: Path | None) -> list[Path]:
 
 def settings_schema() -> dict[str, Any]:
     """The JSON Schema of all settings."""
-    return settings_reference.schema(registry.sections())
+    return schema.schema(registry.sections())
 
 
 def titles(settings: Settings, language: str) -> Mapping[str, str]:

@@ -1,16 +1,17 @@
 """The listings: one query a channel, read as the daemon reads it."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from daemon.check.findings import Findings
-from daemon.check.listing_cost import check_cost
-from daemon.check.listing_rows import Problem, judge_rows, read_all
+from daemon.check.listing_rows import CLAIMED, IdentifiersProblem, judge_rows, read_all
 from daemon.core.errors import StoreRefused
 from daemon.core.guard import GuardRule
+from daemon.core.listing_cost import ADVICE, costliest, judge_cost
 from daemon.core.types import ChannelName
-from daemon.store.inspect import Denied, Inspector
+from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import ListingInspector
 from daemon.store.listing import ChannelListing
 
@@ -31,7 +32,7 @@ async def check_listing(
     findings: Findings,
     inspector: Inspector,
     listing: ChannelListing,
-    problem: Problem,
+    problem: IdentifiersProblem,
     limit: timedelta,
     rate_per_s: float,
     rule: GuardRule | None,
@@ -64,7 +65,7 @@ async def check_listing(
     if tally.cut is not None and not tally.sample:
         findings.skip(rows, cost)
     else:
-        await check_cost(findings, cost, look, tally.sample, rate_per_s)
+        await _check_cost(findings, cost, look, tally.sample, rate_per_s)
 
 
 def _wanted(listing: ChannelListing) -> tuple[str, ...]:
@@ -121,3 +122,21 @@ async def _tell_failure(
             findings.failed(name, str(error), advice)
         return
     findings.failed(name, str(error), advice)
+
+
+async def _check_cost(
+    findings: Findings, name: str, look: ListingInspector, sample: Sequence[str], rate_per_s: float
+) -> None:
+    """Read single SKUs and a claim's worth of them; `sample` are SKUs from all over the listing."""
+    if not sample:
+        findings.passed(name, "nothing is listed")
+        return
+    with findings.guarding(name):
+        try:
+            singles = dict.fromkeys((sample[0], sample[len(sample) // 2], sample[-1]))
+            one = costliest([await look.cost([sku]) for sku in singles])
+            many = await look.cost(sample[:CLAIMED])
+        except TookTooLong as error:
+            findings.failed(name, f"{error}, and the daemon would be cut as well", ADVICE)
+            return
+        findings.results.append(judge_cost(name, one, many, rate_per_s))

@@ -4,11 +4,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from daemon import clock
 from daemon.check.findings import Findings
-from daemon.check.listing_cost import CLAIMED
 from daemon.core.errors import BadRow, StockrelayError
 from daemon.core.guard import GuardRule
 from daemon.core.quoting import blank_at_an_end, quoted
@@ -17,24 +16,81 @@ from daemon.store.inspect_listing import Examples, ListingInspector, Row
 from daemon.store.listing import ChannelListing
 from daemon.store.refused import LONGEST_SKU
 
+CLAIMED: Final = 10
+"""SKUs that one claim reads at once, about."""
 _SHOWN: Final = 3
 
-Problem = Callable[[Sequence[str | None]], str | None]
-_Counted = tuple[int, str, str]
-"""How many there are, what is wrong with them, and what to do."""
+IdentifiersProblem = Callable[[Sequence[str | None]], str | None]
 
 
-@dataclass(slots=True)
-class Some:
-    """How many there were, and the first of them."""
+class _Problem(NamedTuple):
+    """`{some}` in `found` stands for examples. A problem that is no fault is a warning."""
 
-    many: int = 0
-    some: list[str] = field(default_factory=list)
+    found: str
+    advice: str
+    is_fault: bool = True
 
-    def add(self, example: str) -> None:
-        self.many += 1
-        if len(self.some) < _SHOWN:
-            self.some.append(example)
+
+_PARKED: Final = "they are parked, not sent"
+_PROBLEMS: Final = {
+    "several rows": _Problem(
+        "SKUs have more than one row, such as {some}",
+        f"{_PARKED}: make it one row per SKU (GROUP BY, or a narrower join)",
+    ),
+    "twins": _Problem(
+        "SKUs share their identifiers with others, such as {some}",
+        f'{_PARKED}: give each its own, or say channels.{{channel}}.duplicates = "sum"',
+    ),
+    "no SKU": _Problem(
+        "rows have no SKU (NULL)", "they are never sent: leave them out of the listing, or give them a SKU"
+    ),
+    "too long": _Problem(
+        f"rows have a SKU of more than {LONGEST_SKU} bytes",
+        "they are never sent: leave them out of the listing, or give them a shorter SKU",
+    ),
+    "no quantity": _Problem(
+        "SKUs have no quantity (NULL or NaN), such as {some}",
+        f"{_PARKED}: let the listing say 0 where nothing may be sold (coalesce)",
+    ),
+    "unreadable": _Problem(
+        "SKUs can't be read, such as {some}",
+        f"{_PARKED}; the others are: correct them in the ERP or the listing",
+    ),
+    "unsendable": _Problem(
+        "SKUs have a quantity that can't be sent, such as {some}",
+        "they are parked: correct them in the ERP or the listing, or see channels.{channel}.max_quantity",
+    ),
+    "refused": _Problem(
+        "SKUs have identifiers that the marketplace refuses, such as {some}",
+        f"{_PARKED}: correct them in the ERP, or leave them out of the listing",
+    ),
+    "summed": _Problem(
+        "SKUs share their identifiers with others, such as {some}",
+        "the sum of their quantities is sent, as channels.{channel}.duplicates says",
+        is_fault=False,
+    ),
+    "alike identifiers": _Problem(
+        "pairs of identifiers differ only by blanks or capitals, such as {some}",
+        "to us they are different: if the marketplace takes them for one, it keeps the number that was sent last",
+        is_fault=False,
+    ),
+    "fractional": _Problem(
+        "SKUs have a quantity with a fraction, such as {some}: it is rounded down",
+        "let the listing say whole pieces: floor(...), or another unit",
+        is_fault=False,
+    ),
+    "blanks": _Problem(
+        "SKUs or their identifiers have blanks at the ends, such as {some}",
+        "to a marketplace they are other names: correct the ERP, or use btrim(...) in the listing and in watch.sku",
+        is_fault=False,
+    ),
+    "alike SKUs": _Problem(
+        "pairs of SKUs differ only by blanks or capitals, such as {some}",
+        "they are different SKUs to us: if they are one product, let the listing give one row for it",
+        is_fault=False,
+    ),
+}
+"""What can be wrong with rows, in the order in which it is shown."""
 
 
 @dataclass(slots=True)
@@ -45,19 +101,18 @@ class Tally:
     cut: str | None = None
     sample: list[str] = field(default_factory=list)
     stride: int = 1
-    nameless: int = 0
-    endless: int = 0
-    unnumbered: Some = field(default_factory=Some)
-    unsendable: Some = field(default_factory=Some)
-    unreadable: Some = field(default_factory=Some)
-    fractional: Some = field(default_factory=Some)
-    refused: Some = field(default_factory=Some)
-    blank: Some = field(default_factory=Some)
+    found: dict[str, Examples] = field(default_factory=lambda: dict.fromkeys(_PROBLEMS, Examples(0, ())))
     sendable: int = 0
     zeroes: int = 0
 
+    def add(self, problem: str, example: str = "") -> None:
+        many, some = self.found[problem].many, self.found[problem].some
+        self.found[problem] = Examples(many + 1, some if many >= _SHOWN else (*some, example))
 
-async def read_all(look: ListingInspector, quantity_type: str, problem: Problem, limit: timedelta) -> Tally:
+
+async def read_all(
+    look: ListingInspector, quantity_type: str, problem: IdentifiersProblem, limit: timedelta
+) -> Tally:
     """Read the listing; row by row if some rows can't be read. Raises StoreRefused when that does not help."""
     try:
         return await _read(look.rows(quantity_type), problem, limit)
@@ -67,14 +122,13 @@ async def read_all(look: ListingInspector, quantity_type: str, problem: Problem,
             with suppress(BadRow):
                 refused = await look.refused_skus()
                 for one in refused.some:
-                    tally.unreadable.add(f"{one.sku} ({one.reason})")
+                    tally.add("unreadable", f"{one.sku} ({one.reason})")
         except StockrelayError:
-            # Before `stockrelay migrate`, say.
-            raise error from None
+            raise error from None  # such as before `stockrelay migrate`
         return tally
 
 
-async def _read(reading: AsyncGenerator[Row, None], problem: Problem, limit: timedelta) -> Tally:
+async def _read(reading: AsyncGenerator[Row, None], problem: IdentifiersProblem, limit: timedelta) -> Tally:
     """Read the listing, for as long as `limit` allows; one page is held at a time."""
     tally = Tally()
     deadline = clock.monotonic() + limit.total_seconds()
@@ -90,35 +144,36 @@ async def _read(reading: AsyncGenerator[Row, None], problem: Problem, limit: tim
     return tally
 
 
-def _count(tally: Tally, row: Row, problem: Problem) -> None:
+def _count(tally: Tally, row: Row, problem: IdentifiersProblem) -> None:
     tally.rows += 1
     if row.sku is None:
-        tally.nameless += 1
+        tally.add("no SKU")
         return
     if len(row.sku.encode()) > LONGEST_SKU:
-        tally.endless += 1
+        tally.add("too long")
         return
+    name = quoted(row.sku)
     if row.fault is not None:
-        tally.unreadable.add(f"{quoted(row.sku)} ({row.fault or 'not looked at: too many rows fail'})")
+        tally.add("unreadable", f"{name} ({row.fault or 'not looked at: too many rows fail'})")
         return
     _sample(tally, row.sku)
     if row.is_fractional:
-        tally.fractional.add(f"{quoted(row.sku)} ({row.number})")
+        tally.add("fractional", f"{name} ({row.number})")
     if row.number in (None, "NaN"):
-        tally.unnumbered.add(quoted(row.sku))
+        tally.add("no quantity", name)
     elif not row.is_sendable:
-        tally.unsendable.add(f"{quoted(row.sku)} ({row.number})")
+        tally.add("unsendable", f"{name} ({row.number})")
     elif reason := problem(row.identifiers):
-        tally.refused.add(f"{quoted(row.sku)} ({reason})")
+        tally.add("refused", f"{name} ({reason})")
     else:
         tally.sendable += 1
         tally.zeroes += row.is_zero
         if blank := blank_at_an_end((row.sku, *row.identifiers)):
-            tally.blank.add(quoted(blank))
+            tally.add("blanks", quoted(blank))
 
 
 def _sample(tally: Tally, sku: str) -> None:
-    """Keep every n-th SKU; whenever that makes too many, every second of them, and from then on half as many."""
+    """Keep every n-th SKU. When these are too many, drop every second one and double n."""
     if tally.rows % tally.stride == 0 or not tally.sample:
         tally.sample.append(sku)
     if len(tally.sample) == 4 * CLAIMED:
@@ -134,150 +189,52 @@ async def judge_rows(
     tally: Tally,
     rule: GuardRule | None,
 ) -> None:
-    """Say under `name` what the rows are like, and what only the listing as a whole shows."""
+    """Report under `name` what the rows are like, and what only the listing as a whole shows."""
     with findings.guarding(name):
-        whole, cuts, unlooked = await _compare(look, tally)
-        bad = _faults(tally, whole, listing)
-        for found, advice in bad:
-            findings.failed(name, found, advice)
-        doubtful = _doubts(tally, whole, listing)
+        cuts, failed = await _compare(look, tally, listing)
+        before = len(findings.results)
+        for key, problem in _PROBLEMS.items():
+            if (many := tally.found[key].many) > 0:
+                found = f"{many} {problem.found.format(some='; '.join(tally.found[key].some))}"
+                report = findings.failed if problem.is_fault else findings.warn
+                report(name, found, problem.advice.format(channel=listing.channel))
+        zeroes = f"{tally.zeroes:,} of {tally.sendable:,} quantities are 0"
         if rule is not None and tally.zeroes > rule.most_zeroes(tally.sendable):
             advice = (
                 f"if that is wrong, correct channels.{listing.channel}.listing; a first filling like this is held "
                 f"until `stockrelay release {listing.channel}`"
             )
-            doubtful.append((f"{tally.zeroes:,} of {tally.sendable:,} quantities are 0", advice))
-        if unlooked is not None:
-            doubtful.append((unlooked, "correct the rows that can't be read, then run this check again"))
-        for found, advice in doubtful:
-            findings.warn(name, found, advice)
+            findings.warn(name, zeroes, advice)
+        if failed is not None:
+            findings.warn(name, failed, "correct the rows that can't be read, then run this check again")
         if cuts:
             advice = "the rest is not known: make the listing faster, or raise database.statement_timeout_s"
-            findings.failed(name, "; ".join(cuts), advice)
+            findings.failed(name, cuts, advice)
         elif not tally.rows:
-            findings.warn(
-                name, "the listing is empty: nothing is sold", "check the conditions of the listing"
-            )
-        elif not bad and not doubtful:
-            zeroes = f"; {tally.zeroes:,} of {tally.sendable:,} quantities are 0" if tally.zeroes else ""
-            findings.passed(
-                name, f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers{zeroes}"
-            )
+            advice = "check the conditions of the listing"
+            findings.warn(name, "the listing is empty: nothing is sold", advice)
+        elif len(findings.results) == before:
+            zeroes = f"; {zeroes}" if tally.zeroes else ""
+            found = f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers{zeroes}"
+            findings.passed(name, found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """What only the whole listing shows: SKUs with several rows, with another's identifiers, spelled almost alike."""
-
-    duplicates: Examples
-    twins: Examples
-    alike: Examples
-    names_alike: Examples
-
-
-async def _compare(look: ListingInspector, tally: Tally) -> tuple[_Whole, list[str], str | None]:
-    """What only the whole listing shows; what it could not show in time; what it could not show for rows that fail."""
-    none = Examples(0, ())
+async def _compare(look: ListingInspector, tally: Tally, listing: ChannelListing) -> tuple[str, str | None]:
+    """Add what only the whole listing shows; return what there was no time for, and what rows that fail prevented."""
     if tally.cut is not None:
-        return _Whole(none, none, none, none), [tally.cut, "duplicates were not looked for"], None
-    shown: list[Examples] = []
-    unlooked = None
-    try:
-        for ask in (look.duplicates, look.twins, look.alike, look.names_alike):
-            try:
-                shown.append(await ask(_SHOWN))
-            except BadRow as error:
-                shown.append(none)
-                unlooked = f"not all of the SKUs could be compared with one another: {error}"
-    except TookTooLong:
-        return _Whole(none, none, none, none), ["looking for duplicates was cut by the time limit"], None
-    return _Whole(*shown), [], unlooked
-
-
-def _doubts(tally: Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[str, str]]:
-    counted = (
-        (
-            whole.twins.many if listing.duplicates == "sum" else 0,
-            f"SKUs share their identifiers with others, such as {'; '.join(whole.twins.some)}",
-            f"the sum of their quantities is sent, as channels.{listing.channel}.duplicates says",
-        ),
-        (
-            whole.names_alike.many,
-            f"pairs of identifiers differ only by blanks or capitals, such as {'; '.join(whole.names_alike.some)}",
-            "to us they are different: if the marketplace takes them for one, it keeps the number that was sent last",
-        ),
-        (
-            tally.fractional.many,
-            f"SKUs have a quantity with a fraction, such as {', '.join(tally.fractional.some)}: it is rounded down",
-            "let the listing say whole pieces: floor(...), or another unit",
-        ),
-        (
-            tally.blank.many,
-            f"SKUs or their identifiers have blanks at the ends, such as {', '.join(tally.blank.some)}",
-            "to a marketplace they are other names: correct the ERP, or use btrim(...) in the listing and in watch.sku",
-        ),
-        (
-            whole.alike.many,
-            f"pairs of SKUs differ only by blanks or capitals, such as {'; '.join(whole.alike.some)}",
-            "they are different SKUs to us: if they are one product, let the listing give one row for it",
-        ),
-    )
-    return _said(counted)
-
-
-def _said(counted: Sequence[_Counted]) -> list[tuple[str, str]]:
-    return [(f"{many} {found}", advice) for many, found, advice in counted if many]
-
-
-def _faults(tally: Tally, whole: _Whole, listing: ChannelListing) -> list[tuple[str, str]]:
-    return _said((*_shared(whole, listing), *_unsent(tally, listing)))
-
-
-def _shared(whole: _Whole, listing: ChannelListing) -> Sequence[_Counted]:
-    return (
-        (
-            whole.duplicates.many,
-            f"SKUs have more than one row, such as {', '.join(whole.duplicates.some)}",
-            "they are parked, not sent: make it one row per SKU (GROUP BY, or a narrower join)",
-        ),
-        (
-            whole.twins.many if listing.duplicates == "park" else 0,
-            f"SKUs share their identifiers with others, such as {'; '.join(whole.twins.some)}",
-            f'they are parked, not sent: give each its own, or say channels.{listing.channel}.duplicates = "sum"',
-        ),
-    )
-
-
-def _unsent(tally: Tally, listing: ChannelListing) -> Sequence[_Counted]:
-    return (
-        (
-            tally.nameless,
-            "rows have no SKU (NULL)",
-            "they are never sent: leave them out of the listing, or give them a SKU",
-        ),
-        (
-            tally.endless,
-            f"rows have a SKU of more than {LONGEST_SKU} bytes",
-            "they are never sent: leave them out of the listing, or give them a shorter SKU",
-        ),
-        (
-            tally.unnumbered.many,
-            f"SKUs have no quantity (NULL or NaN), such as {', '.join(tally.unnumbered.some)}",
-            "they are parked, not sent: let the listing say 0 where nothing may be sold (coalesce)",
-        ),
-        (
-            tally.unreadable.many,
-            f"SKUs can't be read, such as {'; '.join(tally.unreadable.some)}",
-            "they are parked, not sent; the others are: correct them in the ERP or the listing",
-        ),
-        (
-            tally.unsendable.many,
-            f"SKUs have a quantity that can't be sent, such as {', '.join(tally.unsendable.some)}",
-            f"they are parked: correct them in the ERP or the listing, or see channels.{listing.channel}.max_quantity",
-        ),
-        (
-            tally.refused.many,
-            f"SKUs have identifiers that the marketplace refuses, such as {'; '.join(tally.refused.some)}",
-            "they are parked, not sent: correct them in the ERP, or leave them out of the listing",
-        ),
-    )
+        return f"{tally.cut}; duplicates were not looked for", None
+    failed = None
+    questions = {
+        "several rows": look.duplicates,
+        "twins" if listing.duplicates == "park" else "summed": look.twins,
+        "alike SKUs": look.alike,
+        "alike identifiers": look.names_alike,
+    }
+    for problem, ask in questions.items():
+        try:
+            tally.found[problem] = await ask(_SHOWN)
+        except BadRow as error:
+            failed = f"not all of the SKUs could be compared with one another: {error}"
+        except TookTooLong:
+            return "looking for duplicates was cut by the time limit", None
+    return "", failed

@@ -41,13 +41,9 @@ async def connected(
                 inspecting(options, settings.database.statement_timeout)
             )
             server = await inspector.server()
-        except Unreachable as error:
-            findings.failed(CONNECTION, str(error), error.advice.format(key="database.dsn"))
-            yield None
         except StockrelayError as error:
-            findings.failed(
-                CONNECTION, str(error), "check database.dsn, and what stands between here and there"
-            )
+            advice = error.advice or "check {key}, and what stands between here and there"
+            findings.failed(CONNECTION, str(error), advice.format(key="database.dsn"))
             yield None
         else:
             _judge_server(findings, server)

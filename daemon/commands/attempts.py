@@ -1,6 +1,5 @@
 """`stockrelay attempts`."""
 
-import asyncio
 import re
 import sys
 from datetime import datetime, timedelta, tzinfo
@@ -10,13 +9,12 @@ import click
 
 from daemon import clock
 from daemon.commands.framework import DONE, EARLIEST, FAILED, LATEST, Command, channels
-from daemon.commands.settings_source import SettingsSource, known_channel, print_json
+from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json
 from daemon.core.explain.facts import named
 from daemon.core.outcome import GONE, Kind
-from daemon.core.types import ChannelName, Sku
+from daemon.core.types import Sku
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
     from daemon.store.answer_rows import LoggedAttempt
 
 _OUTCOMES: Final = (*(kind.value for kind in Kind), GONE)
@@ -81,12 +79,18 @@ def attempts(
     """
     settings = source.read(log_to=sys.stderr)
     from daemon import app
+    from daemon.store.answers import Answers
 
     zone = app.operators_zone(settings)
     now = clock.now()
     begin = moment(since, now, zone) if since else None if sku else now - _A_DAY
     channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
-    found = asyncio.run(_read(settings, channels, sku, begin, outcome, limit))
+    found = in_database(
+        settings,
+        lambda database: Answers(database).attempts(
+            channels, sku=None if sku is None else Sku(sku), since=begin, outcomes=outcome, limit=limit
+        ),
+    )
     if as_json:
         print_json([_as_json(one) for one in found])
         return
@@ -149,20 +153,3 @@ def _as_row(one: "LoggedAttempt", zone: tzinfo) -> dict[str, Any]:
         "ms": None if attempt.duration_ms is None else round(attempt.duration_ms),
         "reason": attempt.reason,
     }
-
-
-async def _read(
-    settings: "Settings",
-    channels: list[ChannelName],
-    sku: str | None,
-    since: datetime | None,
-    outcomes: tuple[str, ...],
-    limit: int,
-) -> "list[LoggedAttempt]":
-    from daemon import app
-    from daemon.store.answers import Answers
-
-    async with app.opened(settings) as database:
-        return await Answers(database).attempts(
-            channels, sku=None if sku is None else Sku(sku), since=since, outcomes=outcomes, limit=limit
-        )

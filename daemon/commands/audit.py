@@ -1,6 +1,5 @@
 """`stockrelay audit`."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -9,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.framework import DONE, FAILED, Group
-from daemon.commands.settings_source import SettingsSource, print_json, print_line
+from daemon.commands.settings_source import SettingsSource, in_database, print_json, print_line
 from daemon.core.audit import Head, parsed_head
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
+    from daemon.store.database import Database
 
 
 @click.group(cls=Group)
@@ -47,7 +47,9 @@ def verify(source: SettingsSource, *, heads: tuple[str, ...], as_json: bool) -> 
     older than history.keep_days is listed as not verified, and is no failure.
     """
     settings = source.read(log_to=sys.stderr)
-    found = asyncio.run(_verify(settings, [_head(text) for text in heads]))
+    found = in_database(
+        settings, lambda database: _verify(settings, database, [_head(text) for text in heads])
+    )
     if as_json:
         print_json(found)
     else:
@@ -68,33 +70,24 @@ def _head(text: str) -> Head:
     return head
 
 
-async def _verify(settings: "Settings", heads: Sequence[Head]) -> dict[str, Any]:
-    from daemon import app
+async def _verify(settings: "Settings", database: "Database", heads: Sequence[Head]) -> dict[str, Any]:
     from daemon.store.audit import Audit
 
+    audit = Audit(database)
     days = batches = attempts = 0
     broken: list[str] = []
     not_kept: list[str] = []
-    async with app.opened(settings) as database:
-        audit = Audit(database)
-        async with aclosing(audit.verify()) as verified:
-            async for one in verified:
-                days, batches, attempts = days + 1, batches + one.batches, attempts + one.attempts
-                broken += [str(each) for each in one.breaks]
-        for head in heads:
-            place = f"{head.day}: chain {head.chain}, batch {head.number}"
-            is_held = await audit.holds(head, settings.history.keep)
-            if is_held is None:
-                keep_days = settings.history.keep_days
-                not_kept.append(
-                    f"{place}: no longer kept (history.keep_days is {keep_days}), so not verified"
-                )
-            elif not is_held:
-                broken.append(f"{place}: not the one that was recorded")
-    return {
-        "days": days,
-        "batches": batches,
-        "attempts": attempts,
-        "broken": broken,
-        "not_kept": not_kept,
-    }
+    async with aclosing(audit.verify()) as verified:
+        async for one in verified:
+            days, batches, attempts = days + 1, batches + one.batches, attempts + one.attempts
+            broken += [str(each) for each in one.breaks]
+    for head in heads:
+        place = f"{head.day}: chain {head.chain}, batch {head.number}"
+        is_held = await audit.holds(head, settings.history.keep)
+        if is_held is None:
+            kept = f"history.keep_days is {settings.history.keep_days}"
+            not_kept.append(f"{place}: no longer kept ({kept}), so not verified")
+        elif not is_held:
+            broken.append(f"{place}: not the one that was recorded")
+    counts = {"days": days, "batches": batches, "attempts": attempts}
+    return counts | {"broken": broken, "not_kept": not_kept}

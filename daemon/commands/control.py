@@ -1,19 +1,26 @@
-"""`stockrelay pause` and `resume`."""
+"""`stockrelay pause`, `resume` and `release`."""
 
-import asyncio
 import getpass
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
-from daemon.commands.settings_source import SettingsSource, known_channel, local_time, print_json, print_line
-from daemon.core.types import ChannelName
+from daemon.commands.settings_source import (
+    SettingsSource,
+    in_database,
+    known_channel,
+    local_time,
+    print_json,
+    print_line,
+)
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
+    from daemon.store.database import Database
+    from daemon.store.guard import Released
 
 
 @click.command(
@@ -35,15 +42,22 @@ def pause(source: SettingsSource, channel: str, *, reason: str, by: str | None, 
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    answer = asyncio.run(_pause(settings, name, by or _whoami(), reason))
-    if as_json:
-        print_json(answer)
-        return
-    in_flight = answer["in_flight"]
-    print_line(
-        f"{name} is paused since {local_time(settings, answer['since'])} by {answer['by']}"
-        + (f": {answer['reason']}" if answer["reason"] else "")
+    from daemon.store.control import Pauses
+
+    pause, in_flight = in_database(
+        settings, lambda database: Pauses(database).pause(name, by or _whoami(), reason)
     )
+    if as_json:
+        print_json({
+            "channel": name,
+            "since": pause.since.isoformat(),
+            "by": pause.by,
+            "reason": pause.reason,
+            "in_flight": in_flight,
+        })  # fmt: skip
+        return
+    why = f": {pause.reason}" if pause.reason else ""
+    print_line(f"{name} is paused since {local_time(settings, pause.since)} by {pause.by}{why}")
     if in_flight:
         click.echo(f"in flight: {in_flight}; what was claimed before ends as it would have")
     click.echo(f"to go on: stockrelay resume {name}")
@@ -64,43 +78,61 @@ def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    answer = asyncio.run(_resume(settings, name))
+    from daemon.store.control import Pauses
+
+    pause = in_database(settings, lambda database: Pauses(database).resume(name))
     if as_json:
-        print_json(answer)
-    elif answer["was_paused_since"] is None:
+        print_json({
+            "channel": name,
+            "was_paused_since": pause and pause.since.isoformat(),
+            "was_paused_by": pause and pause.by,
+            "reason": pause and pause.reason,
+        })  # fmt: skip
+    elif pause is None:
         click.echo(f"{name} was not paused")
     else:
-        since = local_time(settings, answer["was_paused_since"])
-        print_line(f"{name} goes on; it was paused since {since} by {answer['was_paused_by']}")
+        print_line(f"{name} goes on; it was paused since {local_time(settings, pause.since)} by {pause.by}")
 
 
-async def _pause(settings: "Settings", channel: ChannelName, by: str, reason: str) -> dict[str, Any]:
-    from daemon import app
-    from daemon.store.control import Pauses
+@click.command(
+    cls=Command,
+    examples=["release tokyo"],
+    exits={DONE: "they are sent, or none were held", FAILED: "the database cannot be reached"},
+)
+@click.argument("channel", shell_complete=channels)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
+    """Send the numbers of CHANNEL that the guard holds.
 
-    async with app.opened(settings) as database:
-        pause, in_flight = await Pauses(database).pause(channel, by, reason)
-    return {
-        "channel": channel,
-        "since": pause.since.isoformat(),
-        "by": pause.by,
-        "reason": pause.reason,
-        "in_flight": in_flight,
-    }
+    They are due at once. For the next guard.window_s, further numbers are sent without asking, so that the rest of the
+    same import is not held again.
+    """
+    settings = source.read(log_to=sys.stderr)
+    name = known_channel(settings, channel)
+    from daemon.store.guard import Guard
 
+    async def work(database: "Database") -> "tuple[Released | None, datetime | None]":
+        guard = Guard(database)
+        released = await guard.release(name, settings.guard.window)
+        return released, (await guard.state(name)).passes_until
 
-async def _resume(settings: "Settings", channel: ChannelName) -> dict[str, Any]:
-    from daemon import app
-    from daemon.store.control import Pauses
-
-    async with app.opened(settings) as database:
-        pause = await Pauses(database).resume(channel)
-    return {
-        "channel": channel,
-        "was_paused_since": pause and pause.since.isoformat(),
-        "was_paused_by": pause and pause.by,
-        "reason": pause and pause.reason,
-    }
+    released, passes_until = in_database(settings, work)
+    numbers, held_since = (released.numbers, released.held_since) if released else (0, None)
+    if as_json:
+        print_json({
+            "channel": name,
+            "numbers": numbers,
+            "held_since": held_since and held_since.isoformat(),
+            "passes_until": passes_until and passes_until.isoformat(),
+        })  # fmt: skip
+    elif held_since is None or passes_until is None:
+        click.echo(f"{name}: nothing is held")
+    else:
+        click.echo(
+            f"{name}: {numbers} numbers that were held since {local_time(settings, held_since)} are sent now; "
+            f"further ones pass until {local_time(settings, passes_until)}"
+        )
 
 
 def _whoami() -> str:

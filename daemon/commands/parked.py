@@ -1,13 +1,12 @@
 """`stockrelay parked list`, `retry` and `discard`."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.commands.framework import DONE, FAILED, Group, channels
-from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
+from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
 
@@ -54,7 +53,9 @@ def list_parked(
     """
     settings = source.read(log_to=sys.stderr)
     channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())
-    answer = asyncio.run(_list(settings, channels, limit, with_discarded=with_discarded))
+    answer = in_database(
+        settings, lambda database: _list(settings, database, channels, limit, with_discarded=with_discarded)
+    )
     if as_json:
         print_json(answer)
         return
@@ -110,7 +111,11 @@ def retry(source: SettingsSource, channel: str, skus: tuple[str, ...], *, is_all
         raise click.UsageError("name the SKUs, or give --all", click.get_current_context())
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    done = asyncio.run(_retry(settings, name, None if is_all else [Sku(sku) for sku in skus]))
+    from daemon.store.parked import Parked
+
+    named = None if is_all else [Sku(sku) for sku in skus]
+    rate = settings.enabled_channels()[name].rate_per_s / 2
+    done = in_database(settings, lambda database: Parked(database, name).retry(named, rate))
     return _say(name, "retried", done, skus, as_json=as_json)
 
 
@@ -131,7 +136,10 @@ def discard(source: SettingsSource, channel: str, skus: tuple[str, ...], *, as_j
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    done = asyncio.run(_discard(settings, name, [Sku(sku) for sku in skus]))
+    from daemon.store.parked import Parked
+
+    named = [Sku(sku) for sku in skus]
+    done = in_database(settings, lambda database: Parked(database, name).discard(named))
     return _say(name, "discarded", done, skus, as_json=as_json)
 
 
@@ -151,33 +159,35 @@ def _say(channel: ChannelName, done: str, skus: list[Sku], asked: tuple[str, ...
 
 
 async def _list(
-    settings: "Settings", channels: list[ChannelName], limit: int, *, with_discarded: bool
+    settings: "Settings",
+    database: "Database",
+    channels: list[ChannelName],
+    limit: int,
+    *,
+    with_discarded: bool,
 ) -> dict[str, Any]:
     from daemon import app
     from daemon.store.parked import Parked
 
     answer: dict[str, Any] = {}
-    listings = app.listings(settings)
-    async with app.opened(settings) as database:
-        for name in channels:
-            store = Parked(database, name)
-            total, discarded = await store.count()
-            answer[name] = {
-                "parked": total,
-                "discarded": discarded,
-                "refused": await _refused(database, listings[name]),
-                "skus": [
-                    {
-                        "sku": one.sku,
-                        "since": one.since.astimezone(app.operators_zone(settings)).isoformat(
-                            timespec="seconds"
-                        ),
-                        "discarded": one.is_discarded,
-                        "reason": one.reason,
-                    }
-                    for one in await store.all(limit, with_discarded=with_discarded)
-                ],
-            }
+    listings, zone = app.listings(settings), app.operators_zone(settings)
+    for name in channels:
+        store = Parked(database, name)
+        total, discarded = await store.count()
+        answer[name] = {
+            "parked": total,
+            "discarded": discarded,
+            "refused": await _refused(database, listings[name]),
+            "skus": [
+                {
+                    "sku": one.sku,
+                    "since": one.since.astimezone(zone).isoformat(timespec="seconds"),
+                    "discarded": one.is_discarded,
+                    "reason": one.reason,
+                }
+                for one in await store.all(limit, with_discarded=with_discarded)
+            ],
+        }
     return answer
 
 
@@ -194,20 +204,3 @@ async def _refused(database: "Database", listing: "ChannelListing") -> dict[str,
         return {"count": None, "problem": str(error), "skus": []}
     skus = [{"sku": one.sku, "reason": one.reason} for one in found.some]
     return {"count": found.many, "problem": None, "skus": skus}
-
-
-async def _retry(settings: "Settings", channel: ChannelName, skus: list[Sku] | None) -> list[Sku]:
-    from daemon import app
-    from daemon.store.parked import Parked
-
-    async with app.opened(settings) as database:
-        rate = settings.enabled_channels()[channel].rate_per_s / 2
-        return await Parked(database, channel).retry(skus, rate)
-
-
-async def _discard(settings: "Settings", channel: ChannelName, skus: list[Sku]) -> list[Sku]:
-    from daemon import app
-    from daemon.store.parked import Parked
-
-    async with app.opened(settings) as database:
-        return await Parked(database, channel).discard(skus)

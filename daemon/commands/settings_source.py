@@ -1,11 +1,13 @@
 """What every command shares: where the settings are, and how an answer is printed."""
 
+import asyncio
 import json
 import logging
 import traceback
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -17,6 +19,9 @@ from daemon.core.types import ChannelName
 if TYPE_CHECKING:
     from daemon.logs import Log
     from daemon.settings import Settings
+    from daemon.store.database import Database
+
+T = TypeVar("T")
 
 
 class SettingsSource:
@@ -125,11 +130,22 @@ def known_channel(settings: "Settings", name: str) -> ChannelName:
     )
 
 
-def local_time(settings: "Settings", time: str) -> str:
-    """A time of an answer (ISO 8601) as the operators' clocks show it."""
+def in_database(settings: "Settings", work: "Callable[[Database], Awaitable[T]]") -> T:
+    """Do `work` with the configured database, and return its result."""
     from daemon import app
 
-    return f"{datetime.fromisoformat(time).astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
+    async def opened() -> T:
+        async with app.opened(settings) as database:
+            return await work(database)
+
+    return asyncio.run(opened())
+
+
+def local_time(settings: "Settings", time: datetime) -> str:
+    """A time as the operators' clocks show it."""
+    from daemon import app
+
+    return f"{time.astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def print_line(line: str) -> None:

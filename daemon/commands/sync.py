@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -50,7 +50,15 @@ def sync(source: SettingsSource, channel: str, *, dry_run: bool, as_json: bool) 
         # No terminal to draw a bar on: the log says how far it is.
         logs.configure(settings.log.level, settings.log.format, stream=sys.stderr, secrets=settings.secrets())
     summary, is_resumed = asyncio.run(_sync(settings, name, has_bar=has_bar))
-    answer = _answer(name, summary, is_resumed=is_resumed)
+    counts = asdict(summary)
+    answer = {
+        "channel": name,
+        "is_finished": counts.pop("is_finished"),
+        "is_resumed": is_resumed,
+        "took_s": round(counts.pop("took").total_seconds(), 1),
+        **counts,
+        "reasons": list(counts["reasons"]),
+    }
     if as_json:
         print_json(answer)
     else:
@@ -126,21 +134,3 @@ def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":
         )
 
     return draw
-
-
-def _answer(name: "ChannelName", summary: "SyncSummary", *, is_resumed: bool) -> dict[str, Any]:
-    return {
-        "channel": name,
-        "is_finished": summary.is_finished,
-        "is_resumed": is_resumed,
-        "took_s": round(summary.took.total_seconds(), 1),
-        "listed": summary.listed,
-        "total": summary.total,
-        "accepted": summary.accepted,
-        "refused": summary.refused,
-        "parked_before": summary.parked_before,
-        "held": summary.held,
-        "in_doubt": summary.in_doubt,
-        "left": summary.left,
-        "reasons": [asdict(reason) for reason in summary.reasons],
-    }

@@ -11,7 +11,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.errors import StockrelayError
-from daemon.core.outcome import Outcome, Trouble
+from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import ChannelName, StoredToken
 from daemon.marketplaces.transport import not_sent
 
@@ -200,6 +200,9 @@ class TokenSource:
         began_at = clock.monotonic()
         grant = await self._fetch(self._fetch_timeout.total_seconds())
         if isinstance(grant, Outcome):
+            if grant.kind is Kind.UNKNOWN:
+                # Whatever became of the token call, the push itself was not sent.
+                grant = not_sent(f"no token: {grant.reason}", grant.advice)
             self._failed(grant)
             retry_in = timedelta(seconds=self._retry_at - clock.monotonic())
             # This process waits that long. Others, such as an operator's check, need not.

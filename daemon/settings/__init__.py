@@ -2,31 +2,7 @@
 
 from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
-from daemon.settings.sections import (
-    DatabaseSettings,
-    DebounceSettings,
-    GuardSettings,
-    LogSettings,
-    Notify,
-    Ops,
-    Reconcile,
-    RunSettings,
-    Watch,
-)
+from daemon.settings.sections import Ops, Watch
 from daemon.settings.service_manager import ServiceManager, take_service_manager
 
-__all__ = [
-    "ChannelSettings",
-    "DatabaseSettings",
-    "DebounceSettings",
-    "GuardSettings",
-    "LogSettings",
-    "Notify",
-    "Ops",
-    "Reconcile",
-    "RunSettings",
-    "ServiceManager",
-    "Settings",
-    "Watch",
-    "take_service_manager",
-]
+__all__ = ["ChannelSettings", "Ops", "ServiceManager", "Settings", "Watch", "take_service_manager"]

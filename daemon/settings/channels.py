@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, ClassVar, Final
 
 from pydantic import SecretStr, model_validator
@@ -10,7 +9,7 @@ from pydantic import SecretStr, model_validator
 from daemon.core.similar import nearest
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
-from daemon.settings.section import Contradiction, Place, Section
+from daemon.settings.section import Contradiction, Duration, Place, Section
 
 LONGEST_NAME: Final = 40
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
@@ -43,7 +42,6 @@ class ChannelSettings(Section):
     """Maximum requests per second."""
     concurrency: rules.Parallel = 8
     """Maximum requests in flight."""
-    """Parts into which the SKUs are divided; each has one owner, replicas share them. At most `concurrency`."""
     timeout_s: rules.Seconds = 5.0
     """How long a request may take, from connecting to the last byte."""
     settle_s: rules.Seconds = 60.0
@@ -60,13 +58,8 @@ class ChannelSettings(Section):
     ca_file: rules.ExistingFile | None = None
     """Certificates to trust beside the system's, as a PEM file."""
 
-    @property
-    def timeout(self) -> timedelta:
-        return timedelta(seconds=self.timeout_s)
-
-    @property
-    def settle(self) -> timedelta:
-        return timedelta(seconds=self.settle_s)
+    timeout = Duration()
+    settle = Duration()
 
     @model_validator(mode="after")
     def _check(self) -> "ChannelSettings":

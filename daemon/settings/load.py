@@ -5,15 +5,16 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from daemon.core.errors import ConfigError
+from daemon.core.types import ChannelName
 from daemon.settings import addresses, rules
-from daemon.settings.channel_sections import read_channels
-from daemon.settings.channels import ChannelSettings, Sections, section_of
+from daemon.settings.channels import ChannelSettings, Sections, marketplace_problem, name_problem, section_of
 from daemon.settings.files import config_file, files_in, path_or_none, read_toml, secret_text, setting_of
 from daemon.settings.keys import Key, Keys, keys_of, named_keys, suggestion
 from daemon.settings.model import ENV_PREFIX, Settings
@@ -36,15 +37,15 @@ def load(
     secret), reason and fix.
     """
     environ = os.environ if environ is None else environ
-    places = _places(config, secrets_dir, environ)
-    in_file = read_toml(places.file) if places.file else {}
-    keys = keys_of(_declared(sections, in_file, places.folder, environ))
+    file, folder = _places(config, secrets_dir, environ)
+    in_file = read_toml(file) if file else {}
+    keys = keys_of(_declared(sections, in_file, folder, environ))
     problems = Problems(keys)
 
     values: dict[str, Any] = {"database": {}, "channels": {}}
     for layer in (
         in_file,
-        _from_folder(places.folder, keys, problems) if places.folder else {},
+        _from_folder(folder, keys, problems) if folder else {},
         _from_environment(environ, keys, problems),
     ):
         problems.hide(layer)
@@ -53,23 +54,17 @@ def load(
     _add_services(values, environ, problems)
     settings = validated(values, sections, problems)
     if settings is None or problems.lines:
-        source = (
-            str(places.file)
-            if places.file
-            else f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
-        )
+        source = file or f"no file; looked for {' and '.join(map(str, DEFAULT_PLACES))}"
         raise ConfigError("\n  ".join([f"the configuration is wrong ({source}):", *problems.lines]))
     return settings
 
 
-class _Places(NamedTuple):
-    file: Path | None
-    folder: Path | None
-
-
-def _places(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str]) -> _Places:
+def _places(
+    config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str]
+) -> tuple[Path | None, Path | None]:
+    """The TOML file and the secrets folder."""
     file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
-    return _Places(file, secrets_dir or path_or_none(environ.get("STOCKRELAY_SECRETS_DIR")))
+    return file, secrets_dir or path_or_none(environ.get("STOCKRELAY_SECRETS_DIR"))
 
 
 def _declared(
@@ -78,39 +73,29 @@ def _declared(
     """The channels whose keys may be given, each with its section: those of the file, those that a variable or a
     secrets file names a marketplace for, and each marketplace's own name."""
     found: dict[str, type[ChannelSettings]] = dict(sections)
-    in_json = [
-        _json_or_none(text) for name, text in environ.items() if name.upper() == f"{ENV_PREFIX}CHANNELS"
-    ]
-    for given in (in_file.get("channels"), *in_json):
+    layers: list[object] = [in_file.get("channels")]
+    texts: dict[str, str] = {}
+    # What cannot be read is reported when its layer is read.
+    for file in files_in(folder) if folder is not None else ():
+        if _MARKETPLACE_OF.fullmatch(setting_of(file)):
+            texts[setting_of(file)] = ""
+            with suppress(ValueError):
+                texts[setting_of(file)] = secret_text(file)
+    for name, text in environ.items():
+        texts[name.lower().removeprefix(ENV_PREFIX.lower())] = text
+        if name.upper() == f"{ENV_PREFIX}CHANNELS":
+            with suppress(ValueError):
+                layers.append(json.loads(text))
+    for given in layers:
         for name, values in given.items() if isinstance(given, Mapping) else ():
             found[name] = section_of(name, values, sections) or found.get(name, ChannelSettings)
     written = {name.replace("-", "_"): name for name in found}
-    texts: dict[str, str | None] = {}
-    for file in files_in(folder) if folder is not None else ():
-        if _MARKETPLACE_OF.fullmatch(setting_of(file)):
-            texts[setting_of(file)] = _text_or_none(file)
-    texts |= {name.lower().removeprefix(ENV_PREFIX.lower()): text for name, text in environ.items()}
     for setting, text in texts.items():
         if (declared := _MARKETPLACE_OF.fullmatch(setting)) is not None:
             name = written.get(declared[1], declared[1])
-            found[name] = section_of(name, {"marketplace": text}, sections) or found.get(
-                name, ChannelSettings
-            )
+            section = section_of(name, {"marketplace": text}, sections)
+            found[name] = section or found.get(name, ChannelSettings)
     return found
-
-
-def _json_or_none(text: str) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None  # it is named when the layer is read
-
-
-def _text_or_none(file: Path) -> str | None:
-    try:
-        return secret_text(file)
-    except ValueError:
-        return None  # it is named when the layer is read
 
 
 def exposed_files(
@@ -121,16 +106,13 @@ def exposed_files(
 ) -> list[Path]:
     """The files with secrets in them that every user of this machine may read: configuration and secrets folder."""
     environ = os.environ if environ is None else environ
-    places = _places(config, secrets_dir, environ)
-    in_file = read_toml(places.file) if places.file is not None else {}
-    keys = keys_of(_declared(sections, in_file, places.folder, environ))
+    file, folder = _places(config, secrets_dir, environ)
+    in_file = read_toml(file) if file else {}
+    keys = keys_of(_declared(sections, in_file, folder, environ))
     secret = [key for key in named_keys(keys) if key.is_secret]
-    found = (
-        [places.file] if places.file is not None and any(_holds(in_file, key.path) for key in secret) else []
-    )
-    files = {key.file for key in secret}
-    if places.folder is not None:
-        found += [file for file in places.folder.iterdir() if setting_of(file) in files]
+    found = [file] if file and any(_holds(in_file, key.path) for key in secret) else []
+    names = {key.file for key in secret}
+    found += [each for each in folder.iterdir() if setting_of(each) in names] if folder else []
     return sorted(each for each in found if _is_open_to_all(each))
 
 
@@ -245,7 +227,7 @@ def validated(values: Mapping[str, Any], sections: Sections, problems: Problems)
     own = {name: value for name, value in values.items() if name in Settings.model_fields}
     for name in values.keys() - own.keys():
         problems.add(f"{name}: {NO_SUCH_KEY}{suggestion(name, Settings.model_fields)}")
-    channels = read_channels(values.get("channels", {}), sections, problems)
+    channels = _read_channels(values.get("channels", {}), sections, problems)
     settings: Settings | None = None
     try:
         settings = Settings(**{**own, "channels": channels or {}})
@@ -259,10 +241,39 @@ def validated(values: Mapping[str, Any], sections: Sections, problems: Problems)
     return settings
 
 
-def settings_of(values: Mapping[str, Any], sections: Sections) -> Settings:
-    """The settings of values that have been read, without other sources. Raises ConfigError."""
-    problems = Problems(keys_of(_declared(sections, values, None, {})))
-    settings = validated(values, sections, problems)
-    if settings is None or problems.lines:
-        raise ConfigError("\n  ".join(["the configuration is wrong:", *problems.lines]))
-    return settings
+def _read_channels(
+    given: object, sections: Sections, problems: Problems
+) -> dict[ChannelName, ChannelSettings] | None:
+    """The channels, each read by its marketplace's section; None where one is wrong."""
+    if not isinstance(given, Mapping):
+        problems.add_wrong(("channels",), given, "must be a section with keys of its own")
+        return None
+    found: dict[ChannelName, ChannelSettings] = {}
+    variables: dict[str, str] = {}
+    for name, values in given.items():
+        channel = _channel(name, values, sections, problems)
+        if channel is not None:
+            found[ChannelName(name)] = channel
+        other = variables.setdefault(name.replace("-", "_"), name)
+        if other != name:
+            problems.add_wrong(
+                ("channels", name), None, f"differs from channels.{other} only by - and _; rename one"
+            )
+    return found if len(found) == len(given) == len(variables) else None
+
+
+def _channel(name: str, values: object, sections: Sections, problems: Problems) -> ChannelSettings | None:
+    place = ("channels", name)
+    if what := name_problem(name):
+        problems.add_wrong(place, None, what)
+    elif not isinstance(values, Mapping):
+        problems.add_wrong(place, values, "must be a section with keys of its own")
+    elif wrong := marketplace_problem(name, values, sections):
+        where, what = wrong
+        problems.add_wrong((*place, *where), values.get("marketplace"), what)
+    elif section := section_of(name, values, sections):
+        try:
+            return section.model_validate({**values, "marketplace": values.get("marketplace", name)})
+        except ValidationError as error:
+            problems.add_invalid(error, None, place)
+    return None

@@ -12,6 +12,7 @@ _OPEN: Final = frozenset({
     "port", "redirect", "reply", "retry", "rto", "smtp", "to", "tz", "verify", "wait",
 })  # fmt: skip
 """Parameters that say how to send, not whether one may."""
+_FALSE: Final = frozenset({"0", "deny", "disable", "f", "false", "n", "never", "no", "off"})
 
 
 def mute() -> None:
@@ -52,17 +53,7 @@ def schema(url: str) -> str:
 def is_unverified(url: str) -> bool:
     """Whether the address says not to look at the receiver's certificate."""
     given = dict(parse_qsl(urlsplit(url).query))
-    return given.get("verify", "yes").lower() in {
-        "no",
-        "false",
-        "0",
-        "off",
-        "n",
-        "never",
-        "disable",
-        "deny",
-        "f",
-    }
+    return given.get("verify", "yes").lower() in _FALSE
 
 
 def secrets(url: str) -> tuple[str, ...]:

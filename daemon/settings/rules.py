@@ -4,6 +4,7 @@ import base64
 import binascii
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -55,19 +56,14 @@ def _plain(value: str) -> str:
     return value
 
 
-def _secret(value: SecretStr) -> SecretStr:
-    _plain(value.get_secret_value())
-    return value
-
-
 def is_placeholder(value: str) -> bool:
     """Whether a value is still an example's words."""
     return _PLACEHOLDER.fullmatch(value.strip()) is not None
 
 
-def _fernet_key(value: SecretStr) -> SecretStr:
+def _fernet_key(value: str) -> None:
     try:
-        is_key = len(base64.b64decode(value.get_secret_value(), altchars=b"-_", validate=True)) == 32
+        is_key = len(base64.b64decode(value, altchars=b"-_", validate=True)) == 32
     except (binascii.Error, ValueError):
         is_key = False
     if not is_key:
@@ -75,13 +71,6 @@ def _fernet_key(value: SecretStr) -> SecretStr:
             "is not a Fernet key (32 bytes in url-safe base64); make one with "
             "`openssl rand -base64 32 | tr '+/' '-_'`"
         )
-    return value
-
-
-def _dsn(value: SecretStr) -> SecretStr:
-    if (what := addresses.problem(value.get_secret_value())) is not None:
-        raise ValueError(what)
-    return value
 
 
 def _base_url(value: str) -> str:
@@ -141,8 +130,7 @@ def _existing_file(value: Path) -> Path:
 
 
 def _cron(value: str) -> str:
-    what = cron_problem(value)
-    if what:
+    if what := cron_problem(value):
         raise ValueError(f"is not a time: {what}; `30 0 * * *` is every day at 00:30")
     return " ".join(value.split())
 
@@ -195,10 +183,19 @@ def dsn_secrets(dsn: str) -> tuple[str, ...]:
     return (dsn, *passwords) if passwords else ()
 
 
-def _receiver(value: SecretStr) -> SecretStr:
-    if (what := receivers.problem(value.get_secret_value())) is not None:
-        raise ValueError(what)
-    return value
+def on_secret(check: Callable[[str], object]) -> AfterValidator:
+    """A check of a secret's text, which raises ValueError."""
+
+    def validate(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value())
+        return value
+
+    return AfterValidator(validate)
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(problem)
 
 
 Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False), BeforeValidator(_not_a_bool)]
@@ -220,10 +217,10 @@ Host = Annotated[str, AfterValidator(_plain), AfterValidator(_host)]
 Cron = Annotated[str, AfterValidator(_plain), AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_plain), AfterValidator(_zone)]
 Plain = Annotated[str, AfterValidator(_plain)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-FernetKey = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_fernet_key)]
-Dsn = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_dsn)]
-Receiver = Annotated[SecretStr, AfterValidator(_secret), AfterValidator(_receiver)]
+Secret = Annotated[SecretStr, on_secret(_plain)]
+FernetKey = Annotated[Secret, on_secret(_fernet_key)]
+Dsn = Annotated[Secret, on_secret(lambda dsn: _refuse(addresses.problem(dsn)))]
+Receiver = Annotated[Secret, on_secret(lambda url: _refuse(receivers.problem(url)))]
 BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
 Query = Annotated[str, AfterValidator(_query)]
 Expression = Annotated[str, AfterValidator(_expression)]

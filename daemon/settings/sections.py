@@ -8,7 +8,7 @@ from pydantic import SecretStr, model_validator
 
 from daemon.core.schedule import Schedule
 from daemon.settings import rules
-from daemon.settings.section import Contradiction, Section
+from daemon.settings.section import Contradiction, Duration, Section
 
 
 class DatabaseSettings(Section):
@@ -33,9 +33,7 @@ class DatabaseSettings(Section):
     prepared_statements: bool = True
     """Set to `false` for a pooler in transaction mode that cannot keep prepared statements."""
 
-    @property
-    def statement_timeout(self) -> timedelta:
-        return timedelta(seconds=self.statement_timeout_s)
+    statement_timeout = Duration()
 
     @property
     def doorbell_dsn(self) -> SecretStr:
@@ -75,13 +73,8 @@ class DebounceSettings(Section):
     max_wait_s: rules.Window = 10.0
     """The longest time that a SKU waits after its first change, however often it changes."""
 
-    @property
-    def quiet(self) -> timedelta:
-        return timedelta(seconds=self.quiet_s)
-
-    @property
-    def max_wait(self) -> timedelta:
-        return timedelta(seconds=self.max_wait_s)
+    quiet = Duration()
+    max_wait = Duration()
 
     @model_validator(mode="after")
     def _check(self) -> "DebounceSettings":
@@ -111,29 +104,12 @@ class RunSettings(Section):
     """Tables and views that a listing reads and that need not be watched: their changes may wait for the
     comparison every `resync_s`. Those that are neither listed here nor watched are reported as a fault."""
 
-    @property
-    def capture_check(self) -> timedelta:
-        return timedelta(seconds=self.capture_check_s)
-
-    @property
-    def poll(self) -> timedelta:
-        return timedelta(seconds=self.poll_s)
-
-    @property
-    def lease(self) -> timedelta:
-        return timedelta(seconds=self.lease_s)
-
-    @property
-    def resync(self) -> timedelta:
-        return timedelta(seconds=self.resync_s)
-
-    @property
-    def grace(self) -> timedelta:
-        return timedelta(seconds=self.grace_s)
-
-    @property
-    def heartbeat(self) -> timedelta:
-        return timedelta(seconds=self.heartbeat_s)
+    capture_check = Duration()
+    poll = Duration()
+    lease = Duration()
+    resync = Duration()
+    grace = Duration()
+    heartbeat = Duration()
 
 
 class History(Section):
@@ -169,25 +145,11 @@ class Notify(Section):
     give_up_s: rules.Seconds = 86_400.0
     """A notice that could not be delivered for this long is given up. That is logged, and reported later."""
 
-    @property
-    def gather(self) -> timedelta:
-        return timedelta(seconds=self.gather_s)
-
-    @property
-    def timeout(self) -> timedelta:
-        return timedelta(seconds=self.timeout_s)
-
-    @property
-    def retry(self) -> timedelta:
-        return timedelta(seconds=self.retry_s)
-
-    @property
-    def retry_most(self) -> timedelta:
-        return timedelta(seconds=self.retry_most_s)
-
-    @property
-    def give_up(self) -> timedelta:
-        return timedelta(seconds=self.give_up_s)
+    gather = Duration()
+    timeout = Duration()
+    retry = Duration()
+    retry_most = Duration()
+    give_up = Duration()
 
     @model_validator(mode="after")
     def _check(self) -> "Notify":
@@ -225,13 +187,8 @@ class GuardSettings(Section):
     drip_window_s: rules.Seconds = 86_400.0
     """The longer window, for slow drips."""
 
-    @property
-    def window(self) -> timedelta:
-        return timedelta(seconds=self.window_s)
-
-    @property
-    def drip_window(self) -> timedelta:
-        return timedelta(seconds=self.drip_window_s)
+    window = Duration()
+    drip_window = Duration()
 
 
 class Reconcile(Section):

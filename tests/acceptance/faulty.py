@@ -10,7 +10,7 @@ from tests.acceptance.replica import Replica
 # an attribute of the object or the first argument.
 _METHODS: Final = {
     "YmatouClient.push": "daemon.marketplaces.ymatou.client",
-    "SekormClient._granted": "daemon.marketplaces.sekorm.client",
+    "SekormClient._fetch_token": "daemon.marketplaces.sekorm.client",
     "Guard.state": "daemon.store.guard",
     "Ledger.claim": "daemon.store.ledger",
     "Intake.drain": "daemon.store.intake",

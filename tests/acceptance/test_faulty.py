@@ -100,12 +100,12 @@ async def test_a_client_that_raises_costs_its_own_channel_until_it_works_again(w
     await replica.wait_for("dispatch.breaker_closed", channel=YMATOU)
     await world.has_everything(YMATOU)
     # The token, of the channel that has one.
-    replica.break_("SekormClient._granted", world.stage.marketplaces.of(SekormShop).app_secret)
+    replica.break_("SekormClient._fetch_token", world.stage.marketplaces.of(SekormShop).app_secret)
     world.stage.simulator.revoke_tokens()
     await world.change()
     assert names_the_bug(await replica.wait_for("marketplace.client_failed", channel=SEKORM))
     await world.has_everything(YMATOU)
-    replica.mend("SekormClient._granted")
+    replica.mend("SekormClient._fetch_token")
     await world.has_everything(SEKORM)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from daemon.app import settings_of
 from daemon.check import run_checks
 from daemon.core.finding import Finding, Verdict
 from daemon.demo import erp
@@ -20,6 +19,7 @@ from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from daemon.store.connecting import ConnectOptions
 from daemon.store.migrate import migrate
 from tests.conftest import Database
+from tests.settings import settings_of
 
 PRODUCTS = 20
 

@@ -4,8 +4,8 @@ import tomllib
 
 from daemon.marketplaces.registry import sections
 from daemon.settings.keys import keys_of
-from daemon.settings.reference import reference
 from tests.docs.pages import ROOT, blocks
+from tests.docs.reference import reference
 from tests.docs.walk import IS_WRITING
 
 DOCUMENT = ROOT / "docs" / "configuration.md"

@@ -11,7 +11,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.outcome import Kind
-from daemon.core.readback import Comparison
 from daemon.core.types import Push, Sku, StoredToken
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import DEEPEST, NotDecodedError, decoded, read_object
@@ -160,18 +159,21 @@ async def test_a_reply_that_says_twice_where_it_ends_is_unknown(
 
 
 async def test_whatever_a_client_raises_is_an_unknown_outcome_with_its_traceback_in_the_log() -> None:
-    async def fail() -> Comparison:
-        raise OverflowError("date value out of range, said SECRET")
+    class Failing:
+        channel = SEKORM
+
+        def mask(self, text: str) -> str:
+            return text.replace("SECRET", "[masked]")
+
+        @contained
+        async def fail(self) -> None:
+            raise OverflowError("date value out of range, said SECRET")
 
     with capture_logs() as lines:
-        found = await contained(
-            SEKORM,
-            lambda text: text.replace("SECRET", "[masked]"),
-            fail(),
-            lambda failure: Comparison(None, failure),
-        )
-    assert found.outcome.kind is Kind.UNKNOWN
-    assert found.outcome.reason == "the client failed (OverflowError)"
+        found = await Failing().fail()
+    assert found is not None
+    assert found.kind is Kind.UNKNOWN
+    assert found.reason == "the client failed (OverflowError)"
     (line,) = lines
     assert (line["event"], line["log_level"], line["channel"]) == (
         "marketplace.client_failed",

@@ -585,12 +585,6 @@ async def test_y12_a_long_page_fits_and_one_without_end_is_cut(make_ymatou: Make
     assert "longer than 8388608 bytes" in found.reason
 
 
-async def test_y12_pages_count_from_one(simulator: Simulator, make_ymatou: Make) -> None:
-    with pytest.raises(ValueError, match="count from 1"):
-        await make_ymatou().read_page(0, LONG)
-    assert simulator.stats.count(YMATOU, LIST) == 0
-
-
 async def test_y13_every_attempt_has_a_nonce_of_its_own(simulator: Simulator, make_ymatou: Make) -> None:
     ymatou = make_ymatou()
     await asyncio.gather(*(ymatou.push(PUSH, LONG) for _ in range(200)))

@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 import pytest
 
-from daemon.app import settings_of
 from daemon.commands.explain import explained
 from daemon.core.guard import GuardRule
 from daemon.core.outcome import Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Sku
 from daemon.settings import Settings
 from daemon.store.ledger import Attempt, Completion, Debounce
+from tests.settings import settings_of
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, SETTLE, Shop, opened
 

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Final
@@ -113,29 +112,24 @@ class SekormClient:
         """
         if not pushes:
             return Comparison(agrees=True, outcome=_APPLIED)
-        return await contained(
-            self.channel,
-            self._masked,
-            self._compared(pushes, timeout),
-            lambda failure: Comparison(None, failure, words=failure.reason),
-        )
+        found = await self._compared(pushes, timeout)
+        return Comparison(None, found, words=found.reason) if isinstance(found, Outcome) else found
 
-    async def _compared(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison:
+    @contained
+    async def _compared(self, pushes: Sequence[Push], timeout: timedelta) -> Comparison | Outcome:
         answer = await self._call(self._compare_url, _rows(pushes), timeout)
         if isinstance(answer, Outcome):
-            return Comparison(None, answer, words=answer.reason)
+            return answer
         words = self._words(answer, answer.data)
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
-            return Comparison(None, Outcome(Kind.UNKNOWN, words), words=words)
+            return Outcome(Kind.UNKNOWN, words)
         named = named_skus(answer.message, answer.data, pushes)
         # The code alone decides, whatever else a success may say.
         return Comparison(answer.code == 0, Outcome(Kind.APPLIED, words), named, words)
 
+    @contained
     async def probe(self) -> Outcome:
         """Fetch a token: reaches the gateway, proves address, account and password. The token is kept."""
-        return await contained(self.channel, self._masked, self._probed(), lambda failure: failure)
-
-    async def _probed(self) -> Outcome:
         # Twice: another process may be fetching one just now.
         deadline = clock.monotonic() + 2 * self._settings.timeout.total_seconds()
         token = await self._tokens.renew(deadline)
@@ -149,11 +143,9 @@ class SekormClient:
         await self._tokens.close()
         await self._transport.close()
 
+    @contained
     async def _sent(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Outcome:
-        async def outcome() -> Outcome:
-            return self._outcome(await self._call(url, fields, timeout))
-
-        return await contained(self.channel, self._masked, outcome(), lambda failure: failure)
+        return self._outcome(await self._call(url, fields, timeout))
 
     async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Answer | Outcome:
         """The answer; an Outcome when there is none, or when it is about the channel."""
@@ -189,16 +181,8 @@ class SekormClient:
         # The code alone decides.
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._words(answer))
 
+    @contained
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
-        grant = await contained(self.channel, self._masked, self._granted(timeout_s), lambda failure: failure)
-        if isinstance(grant, Outcome) and grant.kind is Kind.UNKNOWN:
-            # Whatever became of the token call, the push itself was not sent.
-            return replace(
-                grant, kind=Kind.NOT_SENT, reason=f"no token: {grant.reason}", trouble=Trouble.UNREACHABLE
-            )
-        return grant
-
-    async def _granted(self, timeout_s: float) -> Grant | Outcome:
         """By POST, so that the password never stands in a URL."""
         settings = self._settings
         body = self._write({
@@ -237,9 +221,10 @@ class SekormClient:
     def _words(self, answer: Answer, data: object = None) -> str:
         """The marketplace's words, without our secrets."""
         details = "" if data is None else f" {_text(data)}"
-        return foreign_words(f"{answer.code} {answer.message}{details}", self._masked)
+        return foreign_words(f"{answer.code} {answer.message}{details}", self.mask)
 
-    def _masked(self, text: str) -> str:
+    def mask(self, text: str) -> str:
+        """The text without secrets: the credentials, and tokens that were used of late."""
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
         used = (token.get_secret_value() for token in self._used_tokens)

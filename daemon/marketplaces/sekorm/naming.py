@@ -19,7 +19,7 @@ _LONGEST_JOIN: Final = 8
 LONGEST_TEXT: Final = 64 * 1024
 """Characters of an answer that are looked through. 200 SKUs, 100 characters of names each, come to a third of it."""
 MOST_PLACES: Final = 20_000
-"""Places of an answer that are looked at closely."""
+"""Places of an answer that are looked at closely, so that no answer keeps the event loop."""
 _CHINESE: Final = "\u2e80"
 """Where the blocks of Chinese, Japanese and Korean begin."""
 
@@ -36,19 +36,6 @@ class _TooMuchError(Exception):
     """The answer is longer, or holds more places that could be names, than any that is meant to be read."""
 
 
-class _Places:
-    """Counts the places that were looked at, so that no answer keeps the event loop."""
-
-    def __init__(self) -> None:
-        self._left = MOST_PLACES
-
-    def take(self, number: int = 1) -> None:
-        """Raises _TooMuchError."""
-        self._left -= number
-        if self._left < 0:
-            raise _TooMuchError
-
-
 def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku, ...]:
     """The SKUs of `pushes` that an answer names, in their order.
 
@@ -59,37 +46,106 @@ def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku,
     those that agree.
     """
     try:
-        return _named(message, data, pushes, _Places())
+        named = _Search(pushes).named([message, data])
     except _TooMuchError:
         return ()
-
-
-def _named(message: str, data: object, pushes: Sequence[Push], places: _Places) -> tuple[Sku, ...]:
-    by_name: dict[str, list[int]] = defaultdict(list)
-    for position, push in enumerate(pushes):
-        by_name[push.identifiers[0].strip()].append(position)
-    by_name.pop("", None)
-    named: set[int] = set()
-    lines: list[str] = []
-    size = 0
-    for piece in _pieces([message, data]):
-        places.take()
-        if isinstance(piece, dict):
-            name, brand = _field(piece, _NAME_KEYS) or "", _field(piece, _BRAND_KEYS)
-            if name in by_name:
-                places.take(len(by_name[name]))
-                named.update(p for p in by_name[name] if brand is None or _is_brand(brand, pushes[p]))
-            else:
-                lines.append(f"{name} {brand or ''}")
-        elif len(positions := by_name.get(piece.strip(), [])) == 1:
-            named.update(positions)
-        else:
-            lines.append(piece)
-            size += len(piece)
-            if size > LONGEST_TEXT:
-                raise _TooMuchError
-    named.update(_named_in_text("\n".join(lines), by_name, pushes, places))
     return tuple(pushes[position].sku for position in sorted(named))
+
+
+class _Search:
+    """Looks for the pushes' names. Its methods return positions of pushes, and raise _TooMuchError."""
+
+    def __init__(self, pushes: Sequence[Push]) -> None:
+        self._left = MOST_PLACES
+        self._brands = [push.identifiers[1].strip() for push in pushes]
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        for position, push in enumerate(pushes):
+            self._by_name[push.identifiers[0].strip()].append(position)
+        self._by_name.pop("", None)
+
+    def named(self, answer: object) -> set[int]:
+        named: set[int] = set()
+        lines: list[str] = []
+        size = 0
+        for piece in _pieces(answer):
+            self._spend(1)
+            if isinstance(piece, dict):
+                name, brand = _field(piece, _NAME_KEYS) or "", _field(piece, _BRAND_KEYS)
+                if name in self._by_name:
+                    self._spend(len(self._by_name[name]))
+                    named.update(p for p in self._by_name[name] if brand is None or self._is_brand(p, brand))
+                else:
+                    lines.append(f"{name} {brand or ''}")
+            elif len(positions := self._by_name.get(piece.strip(), [])) == 1:
+                named.update(positions)
+            else:
+                lines.append(piece)
+                size += len(piece)
+                if size > LONGEST_TEXT:
+                    raise _TooMuchError
+        return named | self._in_text("\n".join(lines))
+
+    def _spend(self, places: int) -> None:
+        self._left -= places
+        if self._left < 0:
+            raise _TooMuchError
+
+    def _is_brand(self, position: int, brand: str) -> bool:
+        return self._brands[position].casefold() == brand.casefold()
+
+    def _in_text(self, text: str) -> set[int]:
+        found = self._names_in(text)
+        named: set[int] = set()
+        for number, name in enumerate(found):
+            positions = self._by_name[name.name]
+            if len(positions) > 1 or name.name.isdigit():
+                # Between the names before and after this one.
+                since = found[number - 1].end if number else 0
+                until = found[number + 1].start if number + 1 < len(found) else len(text)
+                beside = self._brand_beside(text, name, since, until)
+                if beside is not None:
+                    positions = [p for p in positions if self._brands[p] == beside]
+                elif name.name.isdigit():
+                    continue
+            named.update(positions)
+        return named
+
+    def _names_in(self, text: str) -> list[_Found]:
+        """Where names stand by themselves, in the order of the text. The longest come first and take their place."""
+        taken = bytearray(len(text))
+        found: list[_Found] = []
+        for name in sorted(self._by_name, key=len, reverse=True):
+            brands = self._brands_of(name)
+            for start in self._occurrences(text, name):
+                end = start + len(name)
+                if taken.find(1, start, end) < 0 and _stands_alone(text, start, end, brands):
+                    taken[start:end] = b"\x01" * len(name)
+                    found.append(_Found(start, end, name))
+        return sorted(found)
+
+    def _brands_of(self, name: str) -> set[str]:
+        return {self._brands[position] for position in self._by_name[name]} - {""}
+
+    def _occurrences(self, text: str, name: str) -> Iterator[int]:
+        start = text.find(name)
+        while start >= 0:
+            self._spend(1)
+            yield start
+            start = text.find(name, start + 1)
+
+    def _brand_beside(self, text: str, name: _Found, since: int, until: int) -> str | None:
+        """The brand nearest to a name, within those bounds; the one behind it where two are as near."""
+        best: tuple[int, int, str] | None = None
+        self._spend(len(self._by_name[name.name]))
+        for brand in self._brands_of(name.name):
+            for start in self._occurrences(text[since:until], brand):
+                at, end = since + start, since + start + len(brand)
+                is_behind = at >= name.end
+                if not _is_whole(text, at, end) or (not is_behind and end > name.start):
+                    continue
+                distance = at - name.end if is_behind else name.start - end
+                best = min(best or (distance, 2, brand), (distance, 0 if is_behind else 1, brand))
+        return best[2] if best else None
 
 
 def _pieces(value: object) -> Iterator[dict[str, Any] | str]:
@@ -137,59 +193,6 @@ def _field(row: dict[str, Any], names: frozenset[str]) -> str | None:
     return None
 
 
-def _is_brand(text: str, push: Push) -> bool:
-    return text.casefold() == _brand(push).casefold()
-
-
-def _brand(push: Push) -> str:
-    return push.identifiers[1].strip()
-
-
-def _named_in_text(
-    text: str, by_name: dict[str, list[int]], pushes: Sequence[Push], places: _Places
-) -> set[int]:
-    found = _names_in(text, by_name, pushes, places)
-    named: set[int] = set()
-    for number, (start, end, name) in enumerate(found):
-        positions = by_name[name]
-        is_clear = len(positions) == 1 and not name.isdigit()
-        if not is_clear:
-            # Between the names before and after this one.
-            since = found[number - 1].end if number else 0
-            until = found[number + 1].start if number + 1 < len(found) else len(text)
-            beside = _brand_beside(text, _Found(start, end, name), (since, until), positions, pushes, places)
-            if beside is not None:
-                positions = [p for p in positions if _brand(pushes[p]) == beside]
-            elif name.isdigit():
-                continue
-        named.update(positions)
-    return named
-
-
-def _names_in(
-    text: str, by_name: dict[str, list[int]], pushes: Sequence[Push], places: _Places
-) -> list[_Found]:
-    """Where names stand by themselves, in the order of the text. The longest come first and take their place."""
-    taken = bytearray(len(text))
-    found: list[_Found] = []
-    for name in sorted(by_name, key=len, reverse=True):
-        brands = {_brand(pushes[position]) for position in by_name[name]} - {""}
-        for start in _occurrences(text, name, places):
-            end = start + len(name)
-            if taken.find(1, start, end) < 0 and _stands_alone(text, start, end, brands):
-                taken[start:end] = b"\x01" * len(name)
-                found.append(_Found(start, end, name))
-    return sorted(found)
-
-
-def _occurrences(text: str, name: str, places: _Places) -> Iterator[int]:
-    start = text.find(name)
-    while start >= 0:
-        places.take()
-        yield start
-        start = text.find(name, start + 1)
-
-
 def _stands_alone(text: str, start: int, end: int, brands: set[str]) -> bool:
     if not _is_whole(text, start, end) or text[end : end + 1] in _TAILS:
         return False
@@ -222,25 +225,3 @@ def _goes_on(edge: str, beyond: str) -> bool:
     if not beyond.isalnum():
         return False
     return edge in _JOINS or (edge.isalnum() and (edge >= _CHINESE) == (beyond >= _CHINESE))
-
-
-def _brand_beside(
-    text: str,
-    name: _Found,
-    within: tuple[int, int],
-    positions: Sequence[int],
-    pushes: Sequence[Push],
-    places: _Places,
-) -> str | None:
-    """The brand that stands nearest to a name, within those bounds; the one behind it where two are as near."""
-    best: tuple[int, int, str] | None = None
-    places.take(len(positions))
-    for brand in {_brand(pushes[position]) for position in positions} - {""}:
-        for start in _occurrences(text[within[0] : within[1]], brand, places):
-            at, end = within[0] + start, within[0] + start + len(brand)
-            is_behind = at >= name.end
-            if not _is_whole(text, at, end) or (not is_behind and end > name.start):
-                continue
-            distance = at - name.end if is_behind else name.start - end
-            best = min(best or (distance, 2, brand), (distance, 0 if is_behind else 1, brand))
-    return best[2] if best else None

@@ -2,20 +2,15 @@
 
 from typing import Final
 
-from daemon.core.types import ChannelName, MarketplaceName
-from daemon.marketplaces.spec import Identifier, MarketplaceSpec, TokenStores
+from daemon.core.types import MarketplaceName
+from daemon.marketplaces.spec import Identifier, MarketplaceSpec
 from daemon.marketplaces.webhook.client import WebhookClient
 from daemon.marketplaces.webhook.settings import WebhookSettings
-
-
-def _connect(channel: ChannelName, settings: WebhookSettings, _tokens: TokenStores) -> WebhookClient:
-    return WebhookClient(channel, settings)
-
 
 SPEC: Final = MarketplaceSpec(
     name=MarketplaceName("webhook"),
     titles={"en": "Webhook", "zh": "Webhook"},
     section=WebhookSettings,
     identifiers=(Identifier("external_id", longest=200),),
-    connect=_connect,
+    connect=lambda channel, settings, _tokens: WebhookClient(channel, settings),
 )

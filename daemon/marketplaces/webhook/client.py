@@ -81,9 +81,7 @@ class WebhookClient:
         kind, data = (
             ("stock.updated", rows[0]) if len(rows) == 1 else ("stock.batch_updated", {"items": rows})
         )
-        outcome = await contained(
-            self.channel, self._mask, self._sent(kind, data, timeout), lambda failure: failure
-        )
+        outcome = await self._sent(kind, data, timeout)
         if outcome.kind is Kind.REFUSED and len(rows) > 1:
             # One of them may be the reason.
             outcome = Outcome(
@@ -93,8 +91,7 @@ class WebhookClient:
 
     async def probe(self) -> Outcome:
         """Send a message that carries no number. A receiver that refuses its type has verified the signature."""
-        sent = self._sent("stock.test", {}, self._timeout)
-        outcome = await contained(self.channel, self._mask, sent, lambda failure: failure)
+        outcome = await self._sent("stock.test", {}, self._timeout)
         if outcome.kind is Kind.REFUSED:
             return Outcome(Kind.APPLIED, f"answered a test message with {outcome.reason}")
         return Outcome(Kind.APPLIED, "accepted a test message") if outcome.kind is Kind.APPLIED else outcome
@@ -110,8 +107,9 @@ class WebhookClient:
         old = [] if settings.old_secret is None else [settings.old_secret]
         known = [secret.get_secret_value() for secret in (settings.secret, *old)]
         self._keys = [SecretBytes(key_of(secret)) for secret in known if secret]
-        self._mask = ForeignMask(known)
+        self.mask = ForeignMask(known)
 
+    @contained
     async def _sent(self, kind: str, data: dict[str, Any], timeout: timedelta) -> Outcome:
         """One request, with an id of its own: a receiver that keeps ids takes no two attempts for the same one."""
         moment = self._clock.now()
@@ -139,7 +137,7 @@ class WebhookClient:
         signature or the address is wrong, which must not park one SKU after the other."""
         if reply.status in _ACCEPTED:
             return _APPLIED
-        words = foreign_words(f"HTTP {reply.status} {_words(reply.body)}", self._mask)
+        words = foreign_words(f"HTTP {reply.status} {_words(reply.body)}", self.mask)
         if reply.status == _UNPROCESSABLE:
             return Outcome(Kind.REFUSED, words)
         if reply.status in _UNAUTHORISED:

@@ -3,7 +3,7 @@
 import base64
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from daemon.settings import ChannelSettings, rules
 
@@ -27,12 +27,7 @@ def key_of(secret: str) -> bytes:
     return key
 
 
-def _signing_secret(value: SecretStr) -> SecretStr:
-    key_of(value.get_secret_value())
-    return value
-
-
-SigningSecret = Annotated[rules.Secret, AfterValidator(_signing_secret)]
+SigningSecret = Annotated[rules.Secret, rules.on_secret(key_of)]
 
 
 class WebhookSettings(ChannelSettings):

@@ -120,24 +120,22 @@ class YmatouClient:
         check_number(pushes, self.most_per_call)
         if not pushes:
             return []
-        return await contained(
-            self.channel, self._mask, self._push_all(pushes, timeout), lambda failure: [failure] * len(pushes)
-        )
+        outcomes = await self._push_all(pushes, timeout)
+        return [outcomes] * len(pushes) if isinstance(outcomes, Outcome) else outcomes
 
-    async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
-        """Read page `number`, from 1, of the shop's products. Raises ValueError for a page below 1."""
-        if number < 1:
-            raise ValueError(f"there is no page {number}, they count from 1")
-        return await contained(
-            self.channel, self._mask, self._read_page(number, timeout), lambda failure: failure
-        )
-
+    @contained
     async def probe(self) -> Outcome:
         """Send an empty list: reaches the API and proves clock, app, secret, authorisation and method.
 
         Ymatou looks at who asks before it looks at what is asked, so a complaint about the list is a pass.
         """
-        return await contained(self.channel, self._mask, self._probe(), lambda failure: failure)
+        deadline = clock.monotonic() + self._settings.timeout.total_seconds()
+        answer = await self._call(self._update, self._content([]), deadline)
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.code == OK or answer.code in REFUSALS:
+            return Outcome(Kind.APPLIED, f"answered {answer.code} to an empty list")
+        return self._failure(answer)
 
     def use(self, settings: ChannelSettings) -> None:
         """Take over credentials that have changed."""
@@ -146,12 +144,14 @@ class YmatouClient:
     def _take(self, settings: YmatouSettings) -> None:
         self._settings = settings
         secret, code = settings.app_secret.get_secret_value(), settings.auth_code.get_secret_value()
-        self._mask = ForeignMask((secret, code))
+        self.mask = ForeignMask((secret, code))
 
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
+    @contained
+    async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
+        """Read page `number`, from 1, of the shop's products."""
         content = write_json({"page_no": number, "page_rows": PAGE_ROWS})
         deadline = clock.monotonic() + timeout.total_seconds()
         answer = await self._call(self._list, content, deadline, PAGE_CAP)
@@ -166,21 +166,13 @@ class YmatouClient:
         except NotAPageError as error:
             return Outcome(Kind.UNKNOWN, f"0000, but this is no page of products: {error}")
 
-    async def _probe(self) -> Outcome:
-        deadline = clock.monotonic() + self._settings.timeout.total_seconds()
-        answer = await self._call(self._update, self._content([]), deadline)
-        if isinstance(answer, Outcome):
-            return answer
-        if answer.code == OK or answer.code in REFUSALS:
-            return Outcome(Kind.APPLIED, f"answered {answer.code} to an empty list")
-        return self._failure(answer)
-
-    async def _push_all(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
+    @contained
+    async def _push_all(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome] | Outcome:
         """One call for any number of SKUs; their outcomes in the same order."""
         deadline = clock.monotonic() + timeout.total_seconds()
         answer = await self._call(self._update, self._content(pushes), deadline)
         if isinstance(answer, Outcome):
-            return [answer] * len(pushes)
+            return answer
         if answer.code == OK:
             return self._results(answer, pushes)
         outcome = self._failure(answer)
@@ -190,7 +182,7 @@ class YmatouClient:
                 # One of them may be the reason, and an API without results may have taken the others.
                 reason = words(f"all {len(pushes)} SKUs of the call were refused: {outcome.reason}")
                 outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
-        return [outcome] * len(pushes)
+        return outcome
 
     async def _call(
         self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
@@ -291,11 +283,11 @@ class YmatouClient:
 
     def _report(self, answer: Answer, skus: Sequence[Sku]) -> None:
         reply = foreign_words(
-            answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self._mask, _WHOLE_REPLY
+            answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self.mask, _WHOLE_REPLY
         )
         log.error(
             "marketplace.reply_rejected", channel=self.channel, skus=list(skus), code=answer.code, reply=reply
         )
 
     def _safe(self, text: str) -> str:
-        return foreign_words(text, self._mask)
+        return foreign_words(text, self.mask)

@@ -1,4 +1,4 @@
-"""The JSON Schema of all settings, and the reference (docs/configuration.md), made from the model itself."""
+"""Writes the reference of all settings (docs/configuration.md) from the model itself."""
 
 import json
 import re
@@ -6,12 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pydantic import Field, create_model
-
-from daemon.settings.channels import LONGEST_NAME, Sections
+from daemon.settings.channels import Sections
 from daemon.settings.keys import Key, Keys, keys_of
-from daemon.settings.model import Settings
-from daemon.settings.section import Section
+from daemon.settings.schema import CHANNELS, schema
 
 _WIDTH: Final = 120
 _UNITS: Final = {
@@ -32,10 +29,6 @@ _FOR_SHOW: Final = {
     "notify.urls": '["dingtalk://SECRET@TOKEN"]',
 }
 """Examples for what has no default that shows how it is written."""
-_CHANNELS: Final = """\
-The channels, by the operator's names of them: each is one shop, or one account, at a marketplace. The name may be the
-marketplace's own; with another name the channel says which one: `marketplace = "..."`. Names: lower-case letters and
-digits, with - or _ between, at most 40 characters. In a variable and in a secrets file a - is written as _."""
 _HEAD: Final = """# Configuration
 
 <!-- Made from the settings model: STOCKRELAY_WRITE_DOCS=1 python -m pytest tests/docs/test_configuration.py -->
@@ -60,24 +53,6 @@ Values marked **secret** are never shown: not in the log, not by `config show`, 
 """
 
 
-def schema(sections: Sections) -> dict[str, Any]:
-    """The JSON Schema of all settings with the marketplaces' `sections`."""
-    # A default for each: none of them has to be written.
-    own: Any = {name: (section, Field(default_factory=dict)) for name, section in sections.items()}
-    channels = create_model("Channels", __base__=Section, __doc__=_CHANNELS, **own)
-    found = create_model("AllSettings", __base__=Settings, channels=(channels, ...)).model_json_schema()
-    found["title"], found["description"] = "Settings", Settings.__doc__
-    found["$defs"]["Channels"] |= {
-        "propertyNames": {"maxLength": LONGEST_NAME, "pattern": "^[a-z0-9]+([-_][a-z0-9]+)*$"},
-        # A channel with a name of its own says which marketplace it is at.
-        "additionalProperties": {
-            "required": ["marketplace"],
-            "anyOf": [{"$ref": f"#/$defs/{section.__name__}"} for section in sections.values()],
-        },
-    }
-    return found
-
-
 def reference(sections: Sections) -> str:
     """The whole document."""
     found, keys = schema(sections), keys_of(sections)
@@ -96,7 +71,7 @@ def _section(
     head = ".".join(path)
     if path == ("channels",):
         yield "## [channels.NAME]\n"
-        yield _wrapped(_CHANNELS)
+        yield _wrapped(CHANNELS)
         for name, channel in inner["properties"].items():
             yield from _section((*path, name), channel, schema, keys)
         return

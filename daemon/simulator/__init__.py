@@ -1,7 +1,6 @@
 """Shops at the marketplaces, strict to the clause, on one port: a place to try, and the oracle of the tests."""
 
 from daemon.simulator.banner import banner
-from daemon.simulator.books import Entry, Journal, Key, State
 from daemon.simulator.faults import (
     Bomb,
     Delay,
@@ -9,7 +8,7 @@ from daemon.simulator.faults import (
     Drip,
     Fault,
     Garbage,
-    Hold,
+    HoldRequest,
     Message,
     Oversized,
     Redirect,
@@ -19,6 +18,7 @@ from daemon.simulator.faults import (
     Status,
     Throttle,
 )
+from daemon.simulator.journal import Entry, Journal, Key, State
 from daemon.simulator.rules import Faults, Rule
 from daemon.simulator.server import Simulator
 from daemon.simulator.serving import serve
@@ -35,7 +35,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Garbage",
-    "Hold",
+    "HoldRequest",
     "Journal",
     "Key",
     "Message",

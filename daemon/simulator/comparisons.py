@@ -5,42 +5,42 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from daemon.simulator.books import Key, Origin, State
+from daemon.simulator.journal import Key, Origin, State
 
 KEPT: Final = 1_000
 DIFFERENCES_KEPT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One product whose number was told differently from what the shop holds (None: it holds none)."""
+class ReceivedDifference:
+    """One product of which the call has another number than the shop (None: it holds none)."""
 
     key: Key
-    told: int
+    sent: int
     held: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ReceivedComparison:
     """One reconcile call. At most the first 1,000 differences are kept."""
 
     shop: str
     request: int
     received_at: float
     rows: int
-    differences: tuple[Difference, ...]
+    differences: tuple[ReceivedDifference, ...]
 
 
 class Comparisons:
     """The newest 1,000 reconcile calls."""
 
     def __init__(self) -> None:
-        self._kept: deque[Comparison] = deque(maxlen=KEPT)
+        self._kept: deque[ReceivedComparison] = deque(maxlen=KEPT)
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Iterator[Comparison]:
+    def __iter__(self) -> Iterator[ReceivedComparison]:
         return iter(self._kept)
 
     def add(
@@ -50,17 +50,17 @@ class Comparisons:
         state: State,
         origin: Origin,
         refused: frozenset[Key] = frozenset(),
-    ) -> list[Difference]:
-        """Keeps a call; returns all that differs. Products in `refused` are said to differ whatever they hold."""
-        told = tuple(rows)
+    ) -> list[ReceivedDifference]:
+        """Keeps a call; returns all that differs. Products in `refused` count as different."""
+        sent = tuple(rows)
         differences = [
-            Difference(key, quantity, held)
-            for key, quantity in told
+            ReceivedDifference(key, quantity, held)
+            for key, quantity in sent
             if (held := state.quantity(shop, key)) != quantity or key in refused
         ]
         self._kept.append(
-            Comparison(
-                shop, origin.request, origin.received_at, len(told), tuple(differences[:DIFFERENCES_KEPT])
+            ReceivedComparison(
+                shop, origin.request, origin.received_at, len(sent), tuple(differences[:DIFFERENCES_KEPT])
             )
         )
         return differences

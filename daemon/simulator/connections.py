@@ -1,4 +1,4 @@
-"""The HTTP server's connections, which tell when a request begins to arrive and when its client goes."""
+"""The HTTP server's connections, which note when a request begins to arrive and when its client goes."""
 
 import asyncio
 import select
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 64 * MIB
 
-# Linux tells that the peer has closed; elsewhere only a full hang-up is seen.
+# Linux reports that the peer has closed; elsewhere only a full hang-up is seen.
 _CLOSED: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
-class Connection(web.RequestHandler):
+class ClientConnection(web.RequestHandler):
     """A client's connection, which notes when a request begins to arrive.
 
     Handlers run one after the other: without this, requests that wait in their sockets would look as if they
@@ -47,8 +47,8 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
 
-class Server(web.Server):
-    """Takes larger bodies, and connections that the traffic is told of."""
+class ConnectionServer(web.Server):
+    """Takes larger bodies, and reports its connections to the traffic."""
 
     def __init__(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], traffic: "Traffic"
@@ -57,7 +57,7 @@ class Server(web.Server):
         self._traffic = traffic
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._traffic, self._loop)
+        return ClientConnection(self, self._traffic, self._loop)
 
     def _make_request(
         self,
@@ -70,7 +70,7 @@ class Server(web.Server):
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY)
 
 
-def has_hung_up(connection: Connection) -> bool:
+def has_hung_up(connection: ClientConnection) -> bool:
     transport = connection.transport
     if transport is None or transport.is_closing():
         return True

@@ -11,8 +11,8 @@ from aiohttp import web
 from pydantic import Field, ValidationError
 
 from daemon.core.callers import is_cross_origin, is_foreign_host
-from daemon.simulator.books import Entry, Key
 from daemon.simulator.faults import FAULT, WrongFault
+from daemon.simulator.journal import Entry, Key
 from daemon.simulator.marketplaces import MARKETPLACES
 from daemon.simulator.settings import Frozen
 from daemon.simulator.shops import SimulatorSettings, WrongShop
@@ -64,7 +64,7 @@ class Reset(Frozen):
     nonces: bool = False
 
 
-class _RefusedError(Exception):
+class _ControlCallError(Exception):
     """The call is wrong: status and what to say."""
 
     def __init__(self, status: int, text: str, fields: list[dict[str, str]] | None = None) -> None:
@@ -101,7 +101,7 @@ class Control:
             self._check_caller(request)
             answer: object = await self._dispatch(request)
             status = 200
-        except _RefusedError as refused:
+        except _ControlCallError as refused:
             answer, status = {"error": str(refused), "fields": refused.fields}, refused.status
         except ValidationError as error:
             answer, status = {"error": "fields are wrong", "fields": _problems(error)}, 400
@@ -112,19 +112,21 @@ class Control:
         """Refuse other machines, and web pages that a browser on this machine shows: a page can send a form or plain
         text anywhere without being asked, but no JSON."""
         if is_cross_origin({name.lower(): value for name, value in request.headers.items()}):
-            raise _RefusedError(403, "pages of other sites are not answered")
+            raise _ControlCallError(403, "pages of other sites are not answered")
         if request.method == "POST" and request.content_type != "application/json":
-            raise _RefusedError(415, "the body must be sent as application/json: `curl --json '{...}'`")
+            raise _ControlCallError(415, "the body must be sent as application/json: `curl --json '{...}'`")
         if self._simulator.settings.control_from_anywhere:
             return
         if is_foreign_host(request.headers.get("Host"), ()):
-            raise _RefusedError(421, "control calls name this machine by an IP address or as localhost")
+            raise _ControlCallError(421, "control calls name this machine by an IP address or as localhost")
         try:
             is_loopback = ip_address(request.remote or "").is_loopback
         except ValueError:
             is_loopback = False
         if not is_loopback:
-            raise _RefusedError(403, "control calls are taken from this machine only (control_from_anywhere)")
+            raise _ControlCallError(
+                403, "control calls are taken from this machine only (control_from_anywhere)"
+            )
 
     async def _dispatch(self, request: web.BaseRequest) -> object:
         name = request.path.removeprefix("/_sim/").strip("/")
@@ -135,19 +137,19 @@ class Control:
             return await handler(request)
         methods = [method for method, known in self._handlers if known == name]
         if methods:
-            raise _RefusedError(405, f"{name} takes {', '.join(methods)}")
+            raise _ControlCallError(405, f"{name} takes {', '.join(methods)}")
         names = sorted({f"{known_method} {known}" for known_method, known in self._handlers})
-        raise _RefusedError(404, f"there is no {name!r} here; there is: {', '.join(names)}")
+        raise _ControlCallError(404, f"there is no {name!r} here; there is: {', '.join(names)}")
 
     def _one_fault(self, request: web.BaseRequest, name: str) -> object:
         number, _, action = name.removeprefix("faults/").partition("/")
         faults = self._simulator.faults
         if (request.method, action) not in {("GET", ""), ("DELETE", ""), ("POST", "release")}:
-            raise _RefusedError(405, "a fault takes GET, DELETE, or POST .../release")
+            raise _ControlCallError(405, "a fault takes GET, DELETE, or POST .../release")
         try:
             rule = faults[int(number)]
         except (KeyError, ValueError):
-            raise _RefusedError(404, f"there is no fault {number}") from None
+            raise _ControlCallError(404, f"there is no fault {number}") from None
         if request.method == "DELETE":
             held = rule.held
             faults.remove(rule.id)
@@ -172,7 +174,7 @@ class Control:
             return known
         if asked not in known:
             problem = f"there is no such shop; there is: {', '.join(known)}"
-            raise _RefusedError(400, "fields are wrong", [{"field": "shop", "problem": problem}])
+            raise _ControlCallError(400, "fields are wrong", [{"field": "shop", "problem": problem}])
         return [asked]
 
     async def _post_state(self, request: web.BaseRequest) -> object:
@@ -182,7 +184,7 @@ class Control:
         for row in change.quantities:
             if not isinstance(row.key, marketplace.keys):
                 problem = {"field": "quantities.key", "problem": f"a key is {marketplace.key_words}"}
-                raise _RefusedError(400, "fields are wrong", [problem])
+                raise _ControlCallError(400, "fields are wrong", [problem])
         for row in change.quantities:
             if row.quantity is None:
                 self._simulator.state.remove(shop, row.key)
@@ -221,7 +223,7 @@ class Control:
         revoke = change.pop("revoke_tokens", False)
         if not isinstance(revoke, bool):
             problem = {"field": "revoke_tokens", "problem": "must be true or false"}
-            raise _RefusedError(400, "fields are wrong", [problem])
+            raise _ControlCallError(400, "fields are wrong", [problem])
         current = self._simulator.settings.model_dump(mode="json")
         settings = SimulatorSettings.model_validate_json(json.dumps(_merged(current, change)))
         self._simulator.configure(settings)
@@ -239,9 +241,9 @@ class Control:
             return self._simulator.faults.add(fault).as_json()
         except WrongFault as wrong:
             problem = {"field": f"{fault.kind}.{wrong.field}", "problem": str(wrong)}
-            raise _RefusedError(400, "fields are wrong", [problem]) from wrong
+            raise _ControlCallError(400, "fields are wrong", [problem]) from wrong
         except ValueError as error:
-            raise _RefusedError(409, str(error)) from error
+            raise _ControlCallError(409, str(error)) from error
 
     async def _delete_faults(self, request: web.BaseRequest) -> object:
         Nothing.model_validate(_query(request))
@@ -272,9 +274,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except ValueError:
-        raise _RefusedError(400, "the body is not JSON") from None
+        raise _ControlCallError(400, "the body is not JSON") from None
     if not isinstance(value, dict):
-        raise _RefusedError(400, "the body is not a JSON object")
+        raise _ControlCallError(400, "the body is not a JSON object")
     return value
 
 

@@ -1,15 +1,15 @@
-"""Faults on demand: what to do, to which requests, how often. `misbehave.py` carries them out."""
+"""Faults on demand: what to do, to which requests, how often. `fault_injection.py` carries them out."""
 
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from daemon.simulator.books import Key
+from daemon.simulator.journal import Key
 from daemon.simulator.settings import Frozen
 
 
 class WrongFault(ValueError):
-    """No request can meet a fault: `field` says why."""
+    """No request can trigger the fault: `field` says why."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(problem)
@@ -17,10 +17,10 @@ class WrongFault(ValueError):
 
 
 class FaultSpec(Frozen):
-    """Which requests a fault meets, and how often. Everything left out meets every request.
+    """Which requests trigger a fault, and how often. What is left out matches every request.
 
-    Of the requests that match, the first `after` are spared; then each is met with `probability`, until
-    `times` were met (None: no end). With a `seed` the same requests are met in every run.
+    Of the requests that match, the first `after` are spared; then each triggers it with `probability`, until
+    `times` have (None: no end). With a `seed` the same requests trigger it in every run.
     """
 
     shop: str | None = None
@@ -46,7 +46,7 @@ class DelayAfter(FaultSpec):
     seconds: float = Field(gt=0, le=86_400)
 
 
-class Hold(FaultSpec):
+class HoldRequest(FaultSpec):
     """Keeps the request until it is released; it is applied then, also when its client has gone."""
 
     kind: Literal["hold"] = "hold"
@@ -176,7 +176,7 @@ class Message(AnsweringFault):
 Fault = Annotated[
     Delay
     | DelayAfter
-    | Hold
+    | HoldRequest
     | RefuseSku
     | ResetBefore
     | ResetAfter

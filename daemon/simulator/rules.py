@@ -1,4 +1,4 @@
-"""The faults that are set: which request meets which, how often, and what is held."""
+"""The faults that are set: which requests trigger them, how often, and what is held."""
 
 import asyncio
 import random
@@ -6,29 +6,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from daemon.simulator.books import Key
-from daemon.simulator.faults import Delay, DelayAfter, Fault, Hold, RefuseSku
+from daemon.simulator.faults import Delay, DelayAfter, Fault, HoldRequest, RefuseSku
+from daemon.simulator.journal import Key
 
 FAULTS_KEPT: Final = 10_000
-_STEPS: Final = (Delay, DelayAfter, Hold, RefuseSku)
+_STEPS: Final = (Delay, DelayAfter, HoldRequest, RefuseSku)
 
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """A fault that has been set. `met` counts the requests it changed, `held` those it keeps now."""
+    """A fault that has been set. `triggered` counts the requests it changed, `held` those it keeps now."""
 
     id: int
     fault: Fault
     matched: int = 0
-    met: int = 0
+    triggered: int = 0
     held: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     chance: random.Random = field(default_factory=random.Random)
 
-    def meets(self, shop: str, endpoint: str, keys: frozenset[Key]) -> bool:
-        """Whether this request is met; counts it."""
+    def triggers(self, shop: str, endpoint: str, keys: frozenset[Key]) -> bool:
+        """Whether this request triggers the fault; counts it."""
         fault = self.fault
-        if fault.times is not None and self.met >= fault.times:
+        if fault.times is not None and self.triggered >= fault.times:
             return False
         is_match = (
             fault.shop in {None, shop}
@@ -42,7 +42,7 @@ class Rule:
             return False
         if fault.probability < 1 and self.chance.random() >= fault.probability:
             return False
-        self.met += 1
+        self.triggered += 1
         return True
 
     def release(self) -> int:
@@ -53,13 +53,13 @@ class Rule:
         return released
 
     def as_json(self) -> dict[str, Any]:
-        counts = {"matched": self.matched, "met": self.met, "held": self.held}
+        counts = {"matched": self.matched, "triggered": self.triggered, "held": self.held}
         return {"id": self.id, **self.fault.model_dump(mode="json", exclude_none=True), **counts}
 
 
 @dataclass(frozen=True, slots=True)
-class Fired:
-    """What one request meets: any number of steps, and at most one fault in the answer's place."""
+class TriggeredFaults:
+    """The faults of one request: any number of steps, and at most one fault in the answer's place."""
 
     steps: tuple[Rule, ...]
     answer: Rule | None
@@ -68,7 +68,7 @@ class Fired:
 class Faults:
     """The faults that are set, in that order. At most 10,000; ids are not used twice.
 
-    `check` raises WrongFault for a fault that no shop can meet.
+    `check` raises WrongFault for a fault that no request can trigger.
     """
 
     def __init__(self, check: Callable[[Fault], None]) -> None:
@@ -86,7 +86,7 @@ class Faults:
         return self._rules[fault_id]
 
     def add(self, fault: Fault) -> Rule:
-        """Sets a fault; its rule counts what it meets. Raises WrongFault, ValueError when there are too many."""
+        """Sets a fault; its rule counts the requests. Raises WrongFault, ValueError when there are too many."""
         self._check(fault)
         if len(self._rules) >= FAULTS_KEPT:
             raise ValueError(f"{FAULTS_KEPT} faults are set: remove some")
@@ -110,15 +110,15 @@ class Faults:
         """Lets go what a fault holds; returns how many. Raises KeyError."""
         return self._rules[fault_id].release()
 
-    def fire(self, shop: str, endpoint: str, keys: frozenset[Key]) -> Fired | None:
-        """What a request meets. Every step that matches, and the first other fault that matches."""
+    def trigger(self, shop: str, endpoint: str, keys: frozenset[Key]) -> TriggeredFaults | None:
+        """The faults of a request: every step that matches, and the first other fault that matches."""
         steps: list[Rule] = []
         answer: Rule | None = None
         for rule in self._rules.values():
             is_step = isinstance(rule.fault, _STEPS)
-            if (is_step or answer is None) and rule.meets(shop, endpoint, keys):
+            if (is_step or answer is None) and rule.triggers(shop, endpoint, keys):
                 if is_step:
                     steps.append(rule)
                 else:
                     answer = rule
-        return Fired(tuple(steps), answer) if steps or answer else None
+        return TriggeredFaults(tuple(steps), answer) if steps or answer else None

@@ -9,21 +9,21 @@ from typing import Any, Final
 from aiohttp import web
 
 from daemon import clock
-from daemon.simulator import misbehave
-from daemon.simulator.books import Bell, Books, Entry, Journal, Key, State
+from daemon.simulator import fault_injection
 from daemon.simulator.comparisons import Comparisons
-from daemon.simulator.connections import Connection, Server
+from daemon.simulator.connections import ClientConnection, ConnectionServer
 from daemon.simulator.control import Control
+from daemon.simulator.journal import ChangeSignal, Entry, Journal, Key, ShopData, State
 from daemon.simulator.marketplaces import MARKETPLACES
-from daemon.simulator.rules import Faults, Fired
+from daemon.simulator.rules import Faults, TriggeredFaults
 from daemon.simulator.shops import SimulatorSettings, check_fault
 from daemon.simulator.traffic import Stats, Traffic
-from daemon.simulator.wire import Answer, Call, Desk, Ground, Marketplace, received_request
+from daemon.simulator.wire import Marketplace, SharedState, ShopAnswer, ShopApi, ShopCall, received_request
 
 CONTROL_PREFIX: Final = "/_sim/"
 STOP_GRACE: Final = timedelta(seconds=2)
 
-_NOT_FOUND: Final = Answer("404", b"Not Found", 404, "text/plain")
+_NOT_FOUND: Final = ShopAnswer("404", b"Not Found", 404, "text/plain")
 
 
 class Simulator:
@@ -34,19 +34,19 @@ class Simulator:
 
     def __init__(self, settings: SimulatorSettings | None = None) -> None:
         self._settings = settings or SimulatorSettings()
-        self._books = Books(self._settings.journal_limit)
-        self._bell = Bell()
-        self._traffic = Traffic(on_gone=self._bell.ring)
+        self._data = ShopData(self._settings.journal_limit)
+        self._signal = ChangeSignal()
+        self._traffic = Traffic(on_gone=self._signal.notify)
         self.comparisons: Final = Comparisons()
         self.faults: Final = Faults(lambda fault: check_fault(fault, self._settings))
-        self._ground = Ground(
-            self._books,
+        self._shared = SharedState(
+            self._data,
             self._traffic,
             self.comparisons,
             self.marketplaces_time,
             lambda: self._settings.nonce_limit,
         )
-        self._desks: dict[str, Desk] = {}
+        self._apis: dict[str, ShopApi] = {}
         self._control = Control(self)
         self._runner: web.ServerRunner | None = None
         self._stopping = asyncio.Event()
@@ -62,12 +62,12 @@ class Simulator:
     @property
     def journal(self) -> Journal:
         """Accepted writes in the order of application."""
-        return self._books.journal
+        return self._data.journal
 
     @property
     def state(self) -> State:
         """The current number of every product."""
-        return self._books.state
+        return self._data.state
 
     @property
     def stats(self) -> Stats:
@@ -78,14 +78,14 @@ class Simulator:
         """Takes other settings over at once. A shop that goes down, or away, drops its connections."""
         self._settings = settings
         for name, shop in settings.shops.items():
-            if name in self._desks and self._desks[name].settings.marketplace == shop.marketplace:
-                self._desks[name].configure(shop)
+            if name in self._apis and self._apis[name].settings.marketplace == shop.marketplace:
+                self._apis[name].configure(shop)
             else:
-                self._desks[name] = MARKETPLACES[shop.marketplace].desk(name, shop, self._ground)
-        for name in self._desks.keys() - settings.shops.keys():
-            del self._desks[name]
+                self._apis[name] = MARKETPLACES[shop.marketplace].api(name, shop, self._shared)
+        for name in self._apis.keys() - settings.shops.keys():
+            del self._apis[name]
             self._traffic.drop_connections(name)
-        self._books.journal.limit = settings.journal_limit
+        self._data.journal.limit = settings.journal_limit
         self._date = (0, "")
         for name, shop in settings.shops.items():
             if shop.down:
@@ -101,8 +101,8 @@ class Simulator:
 
     def revoke_tokens(self) -> None:
         """Every token that is out is refused from now on."""
-        for desk in self._desks.values():
-            desk.forget(tokens=True)
+        for api in self._apis.values():
+            api.forget(tokens=True)
 
     def reset(
         self,
@@ -127,12 +127,12 @@ class Simulator:
         if tokens:
             self.revoke_tokens()
         if nonces:
-            for desk in self._desks.values():
-                desk.forget(nonces=True)
+            for api in self._apis.values():
+                api.forget(nonces=True)
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
         """Returns once `condition()` is true; it is looked at after every event here. Raises TimeoutError."""
-        await self._bell.wait_until(condition, timedelta(seconds=timeout))
+        await self._signal.wait_until(condition, timedelta(seconds=timeout))
 
     async def wait_for_journal(self, until: int | Callable[[Entry], bool], timeout: float = 10.0) -> Entry:
         """Waits until the journal has `until` writes, or one that satisfies `until`; returns the entry.
@@ -172,7 +172,7 @@ class Simulator:
         """Listens; returns the base URL. Port 0 takes a free one. Raises OSError when the port is taken."""
         self._stopping.clear()
 
-        server = Server(self._handle, self._traffic)
+        server = ConnectionServer(self._handle, self._traffic)
         self._runner = web.ServerRunner(server, shutdown_timeout=STOP_GRACE.total_seconds())
         await self._runner.setup()
         try:
@@ -197,68 +197,68 @@ class Simulator:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, ClientConnection)
         try:
             path = request.path
             if path.startswith(CONTROL_PREFIX):
                 return await self._control.handle(request)
-            desks = [desk for desk in self._desks.values() if self._marketplace(desk.shop).serves(path)]
-            if desks:
-                return await self._serve(desks, request, connection)
+            apis = [api for api in self._apis.values() if self._marketplace(api.shop).serves(path)]
+            if apis:
+                return await self._serve(apis, request, connection)
             return self._respond(_NOT_FOUND)
         finally:
             connection.arrived = 0.0
 
     async def _serve(
-        self, desks: list[Desk], request: web.BaseRequest, connection: Connection
+        self, apis: list[ShopApi], request: web.BaseRequest, connection: ClientConnection
     ) -> web.StreamResponse:
         now, tick = clock.now().timestamp(), clock.monotonic()
         exchange = self._traffic.arrived(connection, now, tick)
-        desk, endpoint, label = desks[0], "unknown", "broken off"
+        api, endpoint, label = apis[0], "unknown", "broken off"
         try:
             try:
                 body = await request.read()
             except (ConnectionError, web.RequestPayloadError):
-                return misbehave.cut(request)
+                return fault_injection.cut(request)
             received = received_request(request, body, exchange.number, now)
-            if len(desks) > 1:
-                desk = next((each for each in desks if each.claims(received)), desk)
-            self._traffic.recognised(exchange, desk.shop, tick)
-            if desk.settings.down:
+            if len(apis) > 1:
+                api = next((each for each in apis if each.claims(received)), api)
+            self._traffic.recognised(exchange, api.shop, tick)
+            if api.settings.down:
                 label = "down"
-                return misbehave.cut(request)
-            call = desk.read(received)
+                return fault_injection.cut(request)
+            call = api.read(received)
             endpoint = call.endpoint
             keys = [key for key, _ in call.rows]
             self._traffic.keyed(exchange, keys)
-            fired = self.faults.fire(desk.shop, endpoint, frozenset(keys)) if len(self.faults) else None
-            if fired is not None:
-                response, label = await self._meet(desk, request, call, fired)
+            triggered = self.faults.trigger(api.shop, endpoint, frozenset(keys)) if len(self.faults) else None
+            if triggered is not None:
+                response, label = await self._inject(api, request, call, triggered)
                 return response
-            answer = call.refusal or desk.perform(call)
+            answer = call.refusal or api.perform(call)
             label = answer.label
             return self._respond(answer)
         finally:
-            exchange.shop = exchange.shop or desk.shop
+            exchange.shop = exchange.shop or api.shop
             self._traffic.answered(exchange, endpoint, label, clock.monotonic())
-            self._bell.ring()
+            self._signal.notify()
 
-    async def _meet(
-        self, desk: Desk, request: web.BaseRequest, call: Call, fired: Fired
+    async def _inject(
+        self, api: ShopApi, request: web.BaseRequest, call: ShopCall, triggered: TriggeredFaults
     ) -> tuple[web.StreamResponse, str]:
-        scene = misbehave.Scene(
-            request, desk, call, self._respond, self._headers, self._pause, self._hold, self._bell.ring
+        injection = fault_injection.Injection(
+            request, api, call, self._respond, self._headers, self._pause, self._hold, self._signal.notify
         )
         task = asyncio.current_task()
         assert task is not None
         self._slow.add(task)
-        self._bell.ring()
+        self._signal.notify()
         try:
-            return await misbehave.meet(scene, fired)
-        except misbehave.StoppingError:
-            return misbehave.cut(request), "stopped"
+            return await fault_injection.inject(injection, triggered)
+        except fault_injection.StoppingError:
+            return fault_injection.cut(request), "stopped"
         except ConnectionError:
-            return misbehave.cut(request), "client gone"
+            return fault_injection.cut(request), "client gone"
         finally:
             self._slow.discard(task)
 
@@ -268,7 +268,7 @@ class Simulator:
                 await self._stopping.wait()
         except TimeoutError:
             return
-        raise misbehave.StoppingError
+        raise fault_injection.StoppingError
 
     async def _hold(self, gate: asyncio.Event) -> None:
         opened = asyncio.ensure_future(gate.wait())
@@ -279,7 +279,7 @@ class Simulator:
             opened.cancel()
             stopped.cancel()
         if self._stopping.is_set():
-            raise misbehave.StoppingError
+            raise fault_injection.StoppingError
 
     def _marketplace(self, shop: str) -> Marketplace:
         return MARKETPLACES[self._settings.shops[shop].marketplace]
@@ -291,7 +291,7 @@ class Simulator:
             self._date = (second, formatdate(second, usegmt=True))
         return {"Date": self._date[1]}
 
-    def _respond(self, answer: Answer) -> web.Response:
+    def _respond(self, answer: ShopAnswer) -> web.Response:
         headers = self._headers()
         headers["Content-Type"] = answer.content_type
         return web.Response(body=answer.body, status=answer.status, headers=headers)

@@ -88,7 +88,7 @@ class SimulatorSettings(Frozen):
 
 
 def check_fault(fault: Fault, settings: SimulatorSettings) -> None:
-    """Raises WrongFault for a fault that no request of these shops can meet."""
+    """Raises WrongFault for a fault that no request to these shops can trigger."""
     if fault.shop is not None and fault.shop not in settings.shops:
         raise WrongFault("shop", f"there is no such shop; there is: {', '.join(settings.shops)}")
     shops = [shop for name, shop in settings.shops.items() if fault.shop in (None, name)]

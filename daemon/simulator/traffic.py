@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from daemon.simulator.books import Key
-from daemon.simulator.connections import Connection, has_hung_up
+from daemon.simulator.connections import ClientConnection, has_hung_up
+from daemon.simulator.journal import Key
 
 OVERLAPS_KEPT: Final = 1_000
 LABELS_KEPT: Final = 2_000
@@ -34,7 +34,7 @@ class Exchange:
     number: int
     received_at: float
     arrived: float
-    connection: Connection
+    connection: ClientConnection
     shop: str = ""
     keys: tuple[Key, ...] = ()
     is_open: bool = True
@@ -79,9 +79,9 @@ class Traffic:
         self.stats = Stats()
         self._on_gone = on_gone
         self._number = 0
-        self._in_flight: dict[Connection, str] = {}
+        self._in_flight: dict[ClientConnection, str] = {}
         self._in_flight_by_shop = Counter[str]()
-        self._exchanges: dict[Connection, Exchange] = {}
+        self._exchanges: dict[ClientConnection, Exchange] = {}
         self._by_key: dict[tuple[str, Key], list[Exchange]] = {}
         self._just_closed: dict[tuple[str, Key], tuple[float, Exchange]] = {}
         self._closed_by_age: deque[tuple[float, tuple[str, Key]]] = deque()
@@ -97,7 +97,7 @@ class Traffic:
         for recent in self._recent.values():
             recent.clear()
 
-    def began(self, connection: Connection) -> None:
+    def began(self, connection: ClientConnection) -> None:
         """The first bytes of a request have come."""
         if connection in self._in_flight:
             return
@@ -106,14 +106,14 @@ class Traffic:
         stats.in_flight = together
         stats.max_in_flight = max(stats.max_in_flight, together)
 
-    def _ended(self, connection: Connection) -> None:
+    def _ended(self, connection: ClientConnection) -> None:
         shop = self._in_flight.pop(connection, None)
         if shop is not None:
             self.stats.in_flight = len(self._in_flight)
         if shop:
             self._in_flight_by_shop[shop] -= 1
 
-    def arrived(self, connection: Connection, now: float, tick: float) -> Exchange:
+    def arrived(self, connection: ClientConnection, now: float, tick: float) -> Exchange:
         """A request's head has been read. `now` is unix seconds, `tick` monotonic seconds."""
         self._number += 1
         exchange = Exchange(self._number, now, connection.arrived or tick, connection)
@@ -172,7 +172,7 @@ class Traffic:
         if len(stats.overlaps) < OVERLAPS_KEPT:
             stats.overlaps.append(Overlap(second.shop, key, first.number, second.number, second.received_at))
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: ClientConnection) -> None:
         """The client has gone: its request no longer counts as in flight, whatever becomes of it."""
         exchange = self._exchanges.get(connection)
         if exchange is not None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from daemon.simulator.books import Books, Key, Origin
 from daemon.simulator.comparisons import Comparisons
+from daemon.simulator.journal import Key, Origin, ShopData
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.traffic import Traffic
 
@@ -34,7 +34,7 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShopAnswer:
     """What goes back. `label` names the answer in the statistics."""
 
     label: str
@@ -53,7 +53,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ShopCall:
     """A request that has been read and checked, and not yet carried out.
 
     `rows` are the numbers it carries, also when it is refused, so that faults and overlaps see its products.
@@ -63,12 +63,12 @@ class Call:
     endpoint: str
     origin: Origin
     rows: tuple[tuple[Key, int], ...] = ()
-    refusal: Answer | None = None
+    refusal: ShopAnswer | None = None
     page: Page | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Interference:
+class FaultEffects:
     """What a fault changes in carrying a call out.
 
     Products in `refused` are refused in the marketplace's words, with `message`; with `rows`, only the first rows
@@ -80,27 +80,27 @@ class Interference:
     rows: int | None = None
 
 
-NO_INTERFERENCE: Final = Interference()
+NO_EFFECTS: Final = FaultEffects()
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class SharedState:
     """What all shops of a simulator share. `now` gives their clock in unix seconds."""
 
-    books: Books
+    data: ShopData
     traffic: Traffic
     comparisons: Comparisons
     now: Callable[[], float]
     nonce_limit: Callable[[], int]
 
 
-class Desk(ABC):
+class ShopApi(ABC):
     """Answers the requests of one shop."""
 
-    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
+    def __init__(self, shop: str, settings: ShopSettings, shared: SharedState) -> None:
         self.shop = shop
         self.settings = settings
-        self.ground = ground
+        self.shared = shared
         self.configure(settings)
 
     @abstractmethod
@@ -112,23 +112,23 @@ class Desk(ABC):
         """Whether a request comes with this shop's credentials. One that no shop claims goes to the first."""
 
     @abstractmethod
-    def read(self, received: Received) -> Call:
+    def read(self, received: Received) -> ShopCall:
         """Checks a request against every clause. Carries nothing out, but a nonce is used up by it."""
 
     @abstractmethod
-    def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
+    def perform(self, call: ShopCall, effects: FaultEffects = NO_EFFECTS) -> ShopAnswer:
         """Carries out a call that was not refused."""
 
     @abstractmethod
-    def message(self, code: int | str | None, text: str) -> Answer:
+    def message(self, code: int | str | None, text: str) -> ShopAnswer:
         """An answer with any code and words, in the marketplace's envelope."""
 
     @abstractmethod
-    def success(self) -> Answer:
+    def success(self) -> ShopAnswer:
         """The answer to a request of which nothing more is known."""
 
     @abstractmethod
-    def shell(self) -> tuple[bytes, bytes]:
+    def envelope(self) -> tuple[bytes, bytes]:
         """What stands before and after the padding of an answer that would be a success."""
 
     @abstractmethod
@@ -137,8 +137,8 @@ class Desk(ABC):
 
     def write(self, key: Key, quantity: int, origin: Origin) -> None:
         """Accepts a number."""
-        self.ground.books.write(self.shop, key, quantity, origin)
-        self.ground.traffic.stats.accepted[self.shop] += 1
+        self.shared.data.write(self.shop, key, quantity, origin)
+        self.shared.traffic.stats.accepted[self.shop] += 1
 
     def forget(self, *, tokens: bool = False, nonces: bool = False) -> None:  # noqa: B027 - some have neither
         """Ends every token that is out, and lets nonces be used again, where there are any."""
@@ -154,7 +154,7 @@ class Marketplace:
 
     name: str
     settings: type[ShopSettings]
-    desk: type[Desk]
+    api: type[ShopApi]
     endpoints: frozenset[str]
     serves: Callable[[str], bool]
     keys: type[str] | type[tuple[str, str]]

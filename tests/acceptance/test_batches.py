@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 
-from daemon.simulator import Delay, Hold, Message, RefuseSku, Throttle
+from daemon.simulator import Delay, HoldRequest, Message, RefuseSku, Throttle
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.writers import writing
@@ -105,7 +105,7 @@ async def test_a_kill_in_the_middle_of_a_call_puts_each_of_its_skus_in_doubt_and
 ) -> None:
     await stage18.fill(800)
     await stage18.migrate()
-    held = stage18.simulator.faults.add(Hold(shop="ymatou", after=3, times=1))
+    held = stage18.simulator.faults.add(HoldRequest(shop="ymatou", after=3, times=1))
     replica = await stage18.started()
     await stage18.simulator.wait_until(lambda: held.held == 1)
     async with writing(stage18.database.dsn, 800, stage18.random):

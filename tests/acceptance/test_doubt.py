@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from daemon.simulator import Hold, ResetAfter, ResetBefore
+from daemon.simulator import HoldRequest, ResetAfter, ResetBefore
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import writing
@@ -24,7 +24,7 @@ async def test_a_lost_reply_is_recorded_as_doubt_and_confirmed(stage18: Stage) -
         while not await stage18.erp.fetchval("SELECT count(doubt_at) FROM stockrelay.ledger"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await stage18.converged()
-    assert fault.met == 1
+    assert fault.triggered == 1
     sent = [
         one for one in await oracle.attempts(stage18.erp) if one.channel == SEKORM and one.quantity == 500
     ]
@@ -45,7 +45,7 @@ async def test_a_lost_reply_is_recorded_as_doubt_and_confirmed(stage18: Stage) -
 @pytest.mark.settings(**QUICK)
 async def test_a_held_request_that_lands_after_a_newer_number_does_not_stay(stage18: Stage) -> None:
     replica = await stage18.running(20)
-    held = stage18.simulator.faults.add(Hold(shop="ymatou", key="SKU-1", times=1))
+    held = stage18.simulator.faults.add(HoldRequest(shop="ymatou", key="SKU-1", times=1))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 500 WHERE sku = 'SKU-1'")
     await replica.wait_for("dispatch.delivery_in_doubt", channel=YMATOU, sku="SKU-1", quantity=500)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 501 WHERE sku = 'SKU-1'")

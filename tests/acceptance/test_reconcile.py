@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.simulator import Delay, Hold, Status
+from daemon.simulator import Delay, HoldRequest, Status
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Done, unheard
 from tests.channels import SEKORM, YMATOU
@@ -46,11 +46,11 @@ async def killed_half_way(
     stage: Stage, marketplace: Literal["sekorm", "ymatou"], endpoint: str, *, after: int
 ) -> None:
     """Reconcile by hand; SIGKILL while the request is in flight that follows `after` of its kind."""
-    hold = stage.simulator.faults.add(Hold(shop=marketplace, endpoint=endpoint, after=after, times=1))
+    hold = stage.simulator.faults.add(HoldRequest(shop=marketplace, endpoint=endpoint, after=after, times=1))
     process = await unheard(
         stage.config, "reconcile", "--date", today().isoformat(), "--channel", marketplace
     )
-    await stage.simulator.wait_until(lambda: hold.met > 0, timeout=30)
+    await stage.simulator.wait_until(lambda: hold.triggered > 0, timeout=30)
     process.kill()
     await process.wait()
     stage.simulator.faults.clear()
@@ -283,10 +283,10 @@ async def test_a_scheduled_run_whose_replica_is_killed_is_gone_on_with_by_anothe
     await stage18.erp.execute(
         "UPDATE stockrelay.attempt SET at = at - interval '1 day', since = since - interval '1 day'"
     )
-    hold = stage18.simulator.faults.add(Hold(shop="sekorm", endpoint=COMPARE, after=10, times=1))
+    hold = stage18.simulator.faults.add(HoldRequest(shop="sekorm", endpoint=COMPARE, after=10, times=1))
     one, two = stage18._replicas[0], stage18.replica("two")
     await _missed(stage18, 1)
-    await stage18.simulator.wait_until(lambda: hold.met > 0, timeout=30)
+    await stage18.simulator.wait_until(lambda: hold.triggered > 0, timeout=30)
     await one.kill()
     await two.start()
     line = await two.wait_for("reconcile.run_finished", channel=SEKORM)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.simulator import Delay, Hold
+from daemon.simulator import Delay, HoldRequest
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage
 from tests.acceptance.oracle import Attempt
@@ -135,7 +135,7 @@ async def test_three_replicas_that_start_at_once_share_the_work_without_overlap(
 async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing(stage18: Stage) -> None:
     owner = await stage18.running(100)
     other = stage18.replica("two")
-    held = stage18.simulator.faults.add(Hold(times=8))
+    held = stage18.simulator.faults.add(HoldRequest(times=8))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 200")
     await stage18.simulator.wait_until(lambda: held.held >= 8)
     # What is claimed and not sent yet is still in its hands: it must never go out.

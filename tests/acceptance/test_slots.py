@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from daemon.core.types import ChannelName
-from daemon.simulator import Entry, Hold, Throttle
+from daemon.simulator import Entry, HoldRequest, Throttle
 from tests.acceptance.harness import Stage
 from tests.acceptance.writers import writing
 from tests.channels import CHANNELS, SEKORM, YMATOU
@@ -142,9 +142,9 @@ async def test_a_slot_that_is_lost_with_the_channels_probe_does_not_hold_up_the_
     shut = simulator.faults.add(Throttle(shop="sekorm"))
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 55")
     await replica.wait_for("dispatch.breaker_opened", channel=SEKORM)
-    probe = simulator.faults.add(Hold(shop="sekorm", times=1))
+    probe = simulator.faults.add(HoldRequest(shop="sekorm", times=1))
     simulator.faults.remove(shut.id)
-    await simulator.wait_until(lambda: probe.met == 1, timeout=30)
+    await simulator.wait_until(lambda: probe.triggered == 1, timeout=30)
     claimed = "SELECT slot, sku FROM stockrelay.ledger WHERE channel = $1 AND attempt_id IS NOT NULL"
     async with asyncio.timeout(30):
         # Outcomes of the requests before it may not be written yet.

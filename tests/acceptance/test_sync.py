@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.core.types import ChannelName
-from daemon.simulator import Delay, Entry, Garbage, Hold, Message, RefuseSku
+from daemon.simulator import Delay, Entry, Garbage, HoldRequest, Message, RefuseSku
 from tests.acceptance import oracle
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import arguments, environment
@@ -113,7 +113,7 @@ async def test_a_killed_sync_goes_on_where_it_stopped(stage18: Stage) -> None:
     await stage18.fill(1000)
     await stage18.migrate()
     simulator = stage18.simulator
-    held = simulator.faults.add(Hold(shop="sekorm", endpoint=BATCH, after=9, times=1))
+    held = simulator.faults.add(HoldRequest(shop="sekorm", endpoint=BATCH, after=9, times=1))
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: held.held == 1, timeout=30)
         await one.kill()
@@ -180,7 +180,7 @@ async def test_ctrl_c_leaves_the_sync_open_and_a_daemon_ends_it(stage18: Stage) 
 async def test_when_the_daemon_that_sends_dies_the_command_goes_on_by_itself(stage18: Stage) -> None:
     replica = await stage18.running(1500)
     simulator = stage18.simulator
-    held = simulator.faults.add(Hold(shop="sekorm", endpoint=BATCH, after=5, times=1))
+    held = simulator.faults.add(HoldRequest(shop="sekorm", endpoint=BATCH, after=5, times=1))
     async with syncing(stage18.config, SEKORM) as one:
         await simulator.wait_until(lambda: held.held == 1, timeout=30)
         await replica.kill()

@@ -21,7 +21,7 @@ DOWN = not_sent("nobody answers")
 WRONG = Outcome(Kind.TROUBLE, "-1 no permission", Trouble.CREDENTIAL, advice="check it")
 
 
-class Desk:
+class TokenEndpoint:
     """Hands out tokens: t1, t2, ...; or `failure` while that is set; or nothing while it is shut."""
 
     def __init__(self) -> None:
@@ -40,19 +40,19 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def endpoint() -> TokenEndpoint:
+    return TokenEndpoint()
 
 
 Make = Callable[[], TokenSource]
 
 
 @pytest.fixture
-async def make(desk: Desk, tokens: MemoryTokens) -> AsyncIterator[Make]:
+async def make(endpoint: TokenEndpoint, tokens: MemoryTokens) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         def build() -> TokenSource:
-            source = TokenSource(SEKORM, tokens, desk.fetch, FETCH_TIMEOUT)
+            source = TokenSource(SEKORM, tokens, endpoint.fetch, FETCH_TIMEOUT)
             stack.push_async_callback(source.close)
             return source
 
@@ -69,71 +69,73 @@ async def get(source: TokenSource, seconds: float = 5.0) -> StoredToken:
     return token
 
 
-async def test_s04_tasks_that_ask_at_once_share_one_call(make: Make, desk: Desk) -> None:
+async def test_s04_tasks_that_ask_at_once_share_one_call(make: Make, endpoint: TokenEndpoint) -> None:
     source = make()
     tokens = await asyncio.gather(*(get(source) for _ in range(100)))
     assert {token.value for token in tokens} == {"t1"}
-    assert desk.calls == 1
+    assert endpoint.calls == 1
 
 
-async def test_s04_replicas_that_ask_at_once_share_one_call(make: Make, desk: Desk) -> None:
-    desk.open.clear()
+async def test_s04_replicas_that_ask_at_once_share_one_call(make: Make, endpoint: TokenEndpoint) -> None:
+    endpoint.open.clear()
     sources = [make() for _ in range(5)]
     pending = [asyncio.create_task(get(source)) for source in sources]
-    await desk.asked.wait()
-    desk.open.set()
+    await endpoint.asked.wait()
+    endpoint.open.set()
     assert {token.value for token in await asyncio.gather(*pending)} == {"t1"}
-    assert desk.calls == 1
+    assert endpoint.calls == 1
 
 
-async def test_s04_a_restart_takes_the_stored_token(make: Make, desk: Desk) -> None:
+async def test_s04_a_restart_takes_the_stored_token(make: Make, endpoint: TokenEndpoint) -> None:
     await get(make())
     assert (await get(make())).value == "t1"
-    assert desk.calls == 1
+    assert endpoint.calls == 1
 
 
-async def test_s04_a_token_is_renewed_ahead_while_the_old_one_serves(make: Make, desk: Desk) -> None:
-    desk.valid_for = timedelta(seconds=1)
+async def test_s04_a_token_is_renewed_ahead_while_the_old_one_serves(
+    make: Make, endpoint: TokenEndpoint
+) -> None:
+    endpoint.valid_for = timedelta(seconds=1)
     source = make()
     first = await get(source)
-    desk.open.clear()
-    desk.asked.clear()
-    while not desk.asked.is_set():
+    endpoint.open.clear()
+    endpoint.asked.clear()
+    while not endpoint.asked.is_set():
         assert source.current() == first
         await asyncio.sleep(0.01)
     assert first.remaining > timedelta(0)
     assert source.current() == first, "whoever asks meanwhile does not wait"
-    desk.open.set()
+    endpoint.open.set()
     while source.current() == first:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert (await get(source)).value == "t2"
-    assert desk.calls == 2
+    assert endpoint.calls == 2
 
 
 async def test_s04_a_failed_renewal_backs_off_and_the_old_token_serves_to_its_end(
-    make: Make, desk: Desk
+    make: Make, endpoint: TokenEndpoint
 ) -> None:
-    desk.valid_for = timedelta(seconds=1)
+    endpoint.valid_for = timedelta(seconds=1)
     source = make()
     await get(source)
-    desk.failure = DOWN
+    endpoint.failure = DOWN
     while source.current() is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-    assert desk.calls == 2
+    assert endpoint.calls == 2
     outcome = await source.obtain(in_s(5))
     assert isinstance(outcome, Outcome)
     assert (outcome.kind, outcome.reason) == (Kind.NOT_SENT, "nobody answers")
-    assert desk.calls == 2
+    assert endpoint.calls == 2
 
 
 @pytest.mark.parametrize(("failure", "least_s"), [(DOWN, 0.4), (WRONG, 14)])
 async def test_s04_a_failed_fetch_is_not_repeated_by_a_queue_of_pushes(
-    make: Make, desk: Desk, tokens: MemoryTokens, failure: Outcome, least_s: float
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens, failure: Outcome, least_s: float
 ) -> None:
-    desk.failure = failure
+    endpoint.failure = failure
     source = make()
     outcomes = [await source.obtain(in_s(5)) for _ in range(1_000)]
-    assert desk.calls == 1
+    assert endpoint.calls == 1
     assert len(tokens.retries) == 1
     last = outcomes[-1]
     assert isinstance(last, Outcome)
@@ -143,9 +145,9 @@ async def test_s04_a_failed_fetch_is_not_repeated_by_a_queue_of_pushes(
 
 
 async def test_s04_the_wait_grows_with_each_failure_up_to_a_cap_and_a_success_ends_it(
-    make: Make, desk: Desk
+    make: Make, endpoint: TokenEndpoint
 ) -> None:
-    desk.failure = DOWN
+    endpoint.failure = DOWN
     source = make()
     waits = []
     with capture_logs() as lines:
@@ -160,13 +162,15 @@ async def test_s04_the_wait_grows_with_each_failure_up_to_a_cap_and_a_success_en
     assert [line["failures"] for line in lines] == list(range(1, 13))
     source._retry_at = 0.0
     source._store.held_until = 0.0  # type: ignore[attr-defined]
-    desk.failure = None
+    endpoint.failure = None
     assert (await get(source)).generation == 1
 
 
-async def test_s04_a_throttled_token_call_is_honoured(make: Make, desk: Desk, tokens: MemoryTokens) -> None:
+async def test_s04_a_throttled_token_call_is_honoured(
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
+) -> None:
     wait = timedelta(seconds=200)
-    desk.failure = Outcome(Kind.TROUBLE, "HTTP 429", Trouble.THROTTLED, wait)
+    endpoint.failure = Outcome(Kind.TROUBLE, "HTTP 429", Trouble.THROTTLED, wait)
     outcome = await make().obtain(in_s(5))
     assert isinstance(outcome, Outcome)
     assert outcome.trouble is Trouble.THROTTLED
@@ -174,58 +178,62 @@ async def test_s04_a_throttled_token_call_is_honoured(make: Make, desk: Desk, to
 
 
 async def test_s04_another_process_need_not_wait_as_long_as_the_one_that_failed(
-    make: Make, desk: Desk, tokens: MemoryTokens
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
 ) -> None:
-    desk.failure = WRONG
+    endpoint.failure = WRONG
     await make().obtain(in_s(5))
     assert tokens.retries[0] <= timedelta(seconds=5)
 
 
 async def test_the_loser_waits_for_the_winner_and_takes_over_when_that_one_died(
-    make: Make, desk: Desk, tokens: MemoryTokens
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
 ) -> None:
     assert await tokens.begin_refresh(0, timedelta(seconds=0.5))
     token = await get(make())
-    assert (token.value, tokens.refreshes, desk.calls) == ("t1", 2, 1)
+    assert (token.value, tokens.refreshes, endpoint.calls) == ("t1", 2, 1)
 
 
 async def test_the_loser_gives_up_in_the_end_and_says_why(
-    make: Make, desk: Desk, tokens: MemoryTokens
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
 ) -> None:
     await tokens.fail_refresh(timedelta(minutes=5))
     outcome = await make().obtain(in_s(20))
     assert isinstance(outcome, Outcome)
     assert outcome.kind is Kind.NOT_SENT
     assert "another process" in outcome.reason
-    assert desk.calls == 0
+    assert endpoint.calls == 0
     assert tokens.loads < 40
 
 
-async def test_nobody_waits_beyond_his_deadline_and_the_fetch_goes_on(make: Make, desk: Desk) -> None:
-    desk.open.clear()
+async def test_nobody_waits_beyond_his_deadline_and_the_fetch_goes_on(
+    make: Make, endpoint: TokenEndpoint
+) -> None:
+    endpoint.open.clear()
     source = make()
     outcome = await source.obtain(in_s(0.1))
     assert isinstance(outcome, Outcome)
     assert (outcome.kind, outcome.trouble) == (Kind.NOT_SENT, Trouble.UNREACHABLE)
-    desk.open.set()
+    endpoint.open.set()
     assert (await get(source)).value == "t1"
-    assert desk.calls == 1
+    assert endpoint.calls == 1
 
 
-async def test_a_cancelled_waiter_does_not_take_the_fetch_with_him(make: Make, desk: Desk) -> None:
-    desk.open.clear()
+async def test_a_cancelled_waiter_does_not_take_the_fetch_with_him(
+    make: Make, endpoint: TokenEndpoint
+) -> None:
+    endpoint.open.clear()
     source = make()
     first, second = (asyncio.create_task(get(source)) for _ in range(2))
-    await desk.asked.wait()
+    await endpoint.asked.wait()
     first.cancel()
-    desk.open.set()
+    endpoint.open.set()
     assert (await second).value == "t1"
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
 async def test_only_the_generation_that_was_refused_is_dropped(
-    make: Make, desk: Desk, tokens: MemoryTokens
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
 ) -> None:
     source = make()
     first = await get(source)
@@ -233,10 +241,12 @@ async def test_only_the_generation_that_was_refused_is_dropped(
     second = await get(source)
     await source.invalidate(first.generation)
     assert source.current() == second
-    assert (desk.calls, tokens.invalidations) == (2, 1)
+    assert (endpoint.calls, tokens.invalidations) == (2, 1)
 
 
-async def test_a_newer_token_of_another_process_is_taken_instead_of_fetching(make: Make, desk: Desk) -> None:
+async def test_a_newer_token_of_another_process_is_taken_instead_of_fetching(
+    make: Make, endpoint: TokenEndpoint
+) -> None:
     one, other = make(), make()
     first = await get(one)
     assert await get(other) == StoredToken(first.value, first.generation, (await get(other)).remaining)
@@ -244,18 +254,18 @@ async def test_a_newer_token_of_another_process_is_taken_instead_of_fetching(mak
     second = await get(one)
     await other.invalidate(first.generation)
     assert (await get(other)).value == second.value
-    assert desk.calls == 2
+    assert endpoint.calls == 2
 
 
 async def test_a_store_that_fails_is_a_reason_and_not_an_exception(
-    make: Make, desk: Desk, tokens: MemoryTokens
+    make: Make, endpoint: TokenEndpoint, tokens: MemoryTokens
 ) -> None:
     tokens.is_down = True
     outcome = await make().obtain(in_s(5))
     assert isinstance(outcome, Outcome)
     assert outcome.kind is Kind.NOT_SENT
     assert "the database does not answer" in outcome.reason
-    assert desk.calls == 0
+    assert endpoint.calls == 0
 
 
 async def test_dropping_a_token_survives_a_store_that_fails(make: Make, tokens: MemoryTokens) -> None:
@@ -267,19 +277,19 @@ async def test_dropping_a_token_survives_a_store_that_fails(make: Make, tokens: 
     assert (await get(source)).value == "t2", "the store still holds the old one, which is not taken again"
 
 
-async def test_a_renewal_fetches_whatever_the_store_holds(make: Make, desk: Desk) -> None:
+async def test_a_renewal_fetches_whatever_the_store_holds(make: Make, endpoint: TokenEndpoint) -> None:
     await get(make())
     source = make()
     token = await source.renew(in_s(5))
     assert isinstance(token, StoredToken)
-    assert (token.value, desk.calls) == ("t2", 2)
+    assert (token.value, endpoint.calls) == ("t2", 2)
 
 
-async def test_closing_ends_the_fetch_and_tells_those_who_wait(make: Make, desk: Desk) -> None:
-    desk.open.clear()
+async def test_closing_ends_the_fetch_and_tells_those_who_wait(make: Make, endpoint: TokenEndpoint) -> None:
+    endpoint.open.clear()
     source = make()
     waiting = asyncio.create_task(source.obtain(in_s(5)))
-    await desk.asked.wait()
+    await endpoint.asked.wait()
     await source.close()
     outcome = await waiting
     assert isinstance(outcome, Outcome)

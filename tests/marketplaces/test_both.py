@@ -206,7 +206,7 @@ async def test_a_push_that_waits_in_vain_for_a_connection_was_not_sent(line: Lin
     held = line.fault("hold")
     pushes = [line.client.push(line.push(n, number=n), SHORT) for n in range(1, 13)]
     outcomes = await asyncio.gather(*pushes)
-    sent = sum(rule.met for rule in line.simulator.faults if rule.id == held)
+    sent = sum(rule.triggered for rule in line.simulator.faults if rule.id == held)
     assert [outcome.kind for outcome in outcomes].count(Kind.UNKNOWN) == sent
     assert [outcome.kind for outcome in outcomes].count(Kind.NOT_SENT) == 12 - sent > 0
 

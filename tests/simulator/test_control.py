@@ -81,7 +81,7 @@ async def test_comparisons_are_listed(control: Control, sekorm: SekormClient) ->
     rows = [{"pnCode": "A", "brandName": "B", "stockQuantity": 1}]
     await sekorm.rows("stock/compare", await sekorm.token(), rows)
     (comparison,) = (await control("GET", "comparisons")).json["comparisons"]
-    assert comparison["differences"] == [{"key": ["A", "B"], "told": 1, "held": None}]
+    assert comparison["differences"] == [{"key": ["A", "B"], "sent": 1, "held": None}]
 
 
 async def test_fault_is_set_listed_and_taken_back(control: Control, ymatou: YmatouClient) -> None:
@@ -89,7 +89,7 @@ async def test_fault_is_set_listed_and_taken_back(control: Control, ymatou: Ymat
     fault = (await control("POST", "faults", body)).json
     assert (await ymatou.update()).status == 500
     (listed,) = (await control("GET", "faults")).json["faults"]
-    assert listed == fault | {"matched": 1, "met": 1}
+    assert listed == fault | {"matched": 1, "triggered": 1}
     assert (await control("GET", f"faults/{fault['id']}")).json == listed
     assert (await control("DELETE", f"faults/{fault['id']}")).json == {"removed": 1, "released": 0}
     assert (await ymatou.update()).status == 200

@@ -17,7 +17,7 @@ from daemon.simulator import (
     Drip,
     Fault,
     Garbage,
-    Hold,
+    HoldRequest,
     Message,
     Oversized,
     Redirect,
@@ -37,7 +37,7 @@ OUTSIDE = "http://127.0.0.1:1/elsewhere"
 async def test_delay_applies_only_after_the_wait(simulator: Simulator, ymatou: YmatouClient) -> None:
     rule = simulator.faults.add(Delay(seconds=0.2))
     call = asyncio.create_task(ymatou.update("A", 1))
-    await simulator.wait_until(lambda: rule.met == 1)
+    await simulator.wait_until(lambda: rule.triggered == 1)
     assert len(simulator.journal) == 0
     assert (await call).json["code"] == "0000"
     (entry,) = simulator.journal
@@ -55,7 +55,7 @@ async def test_delay_after_applies_before_the_wait(simulator: Simulator, ymatou:
 async def test_held_write_lands_on_release_after_a_newer_one(
     simulator: Simulator, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold(shop="ymatou", key="A", times=1))
+    rule = simulator.faults.add(HoldRequest(shop="ymatou", key="A", times=1))
     old = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     assert (await ymatou.update("A", 2)).json["code"] == "0000"
@@ -68,7 +68,7 @@ async def test_held_write_lands_on_release_after_a_newer_one(
 async def test_held_write_lands_though_its_client_has_gone(
     simulator: Simulator, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold())
+    rule = simulator.faults.add(HoldRequest())
     call = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     call.cancel()
@@ -78,7 +78,7 @@ async def test_held_write_lands_though_its_client_has_gone(
 
 
 async def test_held_writes_land_in_the_order_of_arrival(simulator: Simulator, ymatou: YmatouClient) -> None:
-    rule = simulator.faults.add(Hold())
+    rule = simulator.faults.add(HoldRequest())
     calls = []
     for number in range(5):
         calls.append(asyncio.create_task(ymatou.update(f"S{number}", number)))
@@ -91,10 +91,10 @@ async def test_held_writes_land_in_the_order_of_arrival(simulator: Simulator, ym
 async def test_stopping_drops_what_is_held_or_delayed(session: aiohttp.ClientSession) -> None:
     simulator = Simulator()
     ymatou = YmatouClient(session, await simulator.start())
-    simulator.faults.add(Hold(key="A"))
+    simulator.faults.add(HoldRequest(key="A"))
     simulator.faults.add(Delay(key="B", seconds=60))
     calls = [asyncio.create_task(ymatou.update(sku)) for sku in ("A", "B")]
-    await simulator.wait_until(lambda: sum(rule.met for rule in simulator.faults) == 2)
+    await simulator.wait_until(lambda: sum(rule.triggered for rule in simulator.faults) == 2)
     async with asyncio.timeout(5):
         await simulator.stop()
     for call in calls:
@@ -277,7 +277,7 @@ async def test_refuse_sku_refuses_that_one_alone(
 async def test_down_marketplace_drops_connections_and_the_other_goes_on(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold(shop="ymatou"))
+    rule = simulator.faults.add(HoldRequest(shop="ymatou"))
     call = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     simulator.set_down(YMATOU)
@@ -291,7 +291,7 @@ async def test_down_marketplace_drops_connections_and_the_other_goes_on(
     assert (await ymatou.update("B", 2)).json["code"] == "0000"
 
 
-async def test_fault_meets_marketplace_endpoint_and_key_only(
+async def test_a_fault_applies_to_its_shop_endpoint_and_key_only(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     simulator.faults.add(Status(shop="sekorm", endpoint="stock/updQuantity", key=("A", "AMS"), status=500))

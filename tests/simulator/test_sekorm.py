@@ -248,7 +248,7 @@ async def test_s12_comparison_applies_nothing_and_keeps_what_differs(
     assert (await sekorm.rows("stock/compare", token, rows)).json["code"] == -1
     assert simulator.state.of(SEKORM) == {("A", "B"): 5}
     (comparison,) = simulator.comparisons
-    assert [(d.key, d.told, d.held) for d in comparison.differences] == [
+    assert [(d.key, d.sent, d.held) for d in comparison.differences] == [
         (("A", "B"), 1, 5),
         (("C", "D"), 2, None),
     ]

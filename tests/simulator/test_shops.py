@@ -80,7 +80,7 @@ async def test_faults_and_switches_are_one_shops(two: Simulator, ymatou: YmatouC
         ({"shop": "tokyo", "key": ("A", "B")}, "key"),
     ],
 )
-def test_a_fault_that_no_request_can_meet_is_refused(
+def test_a_fault_that_no_request_can_trigger_is_refused(
     two: Simulator, values: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(WrongFault) as caught:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from daemon import clock
-from daemon.simulator import Delay, DelayAfter, Hold, Simulator, SimulatorSettings
+from daemon.simulator import Delay, DelayAfter, HoldRequest, Simulator, SimulatorSettings
 from tests.channels import SEKORM, YMATOU
 from tests.simulator.clients import SekormClient, YmatouClient
 
@@ -103,7 +103,7 @@ async def test_requests_are_counted_by_marketplace_endpoint_and_answer(
 
 
 async def test_two_requests_for_one_product_overlap(simulator: Simulator, ymatou: YmatouClient) -> None:
-    rule = simulator.faults.add(Hold(times=1))
+    rule = simulator.faults.add(HoldRequest(times=1))
     first = asyncio.create_task(ymatou.update("A", 1))
     await simulator.wait_until(lambda: rule.held == 1)
     await ymatou.update("B", 1)
@@ -150,10 +150,10 @@ async def test_requests_one_after_the_other_do_not_overlap(
 async def test_request_of_a_client_that_gave_up_is_no_longer_in_flight(
     simulator: Simulator, ymatou: YmatouClient
 ) -> None:
-    rule = simulator.faults.add(Hold(times=20))
+    rule = simulator.faults.add(HoldRequest(times=20))
 
     def has_met(wanted: int) -> bool:
-        return rule.met == wanted
+        return rule.triggered == wanted
 
     for number in range(20):
         request = asyncio.create_task(ymatou.update("A", number))
@@ -174,9 +174,9 @@ async def test_close_that_was_not_read_yet_counts_as_gone(
     simulator: Simulator, ymatou: YmatouClient, *, is_answered: bool, is_closed: bool
 ) -> None:
     # The server has read the second request, but not yet that the first one's client closed before it.
-    rule = simulator.faults.add(Hold(key="B"))
+    rule = simulator.faults.add(HoldRequest(key="B"))
     if not is_answered:
-        simulator.faults.add(Hold(key="A"))
+        simulator.faults.add(HoldRequest(key="A"))
     later = asyncio.create_task(ymatou.update("B"))
     await simulator.wait_until(lambda: rule.held == 1)
     (second,) = simulator._traffic._exchanges.values()
@@ -184,7 +184,7 @@ async def test_close_that_was_not_read_yet_counts_as_gone(
     with socket.create_connection((address[0], int(address[1]))) as client:
         client.sendall(ymatou.raw_update("A", 1))
         await simulator.wait_until(
-            lambda: sum(rule.met for rule in simulator.faults) == 1 + (not is_answered)
+            lambda: sum(rule.triggered for rule in simulator.faults) == 1 + (not is_answered)
         )
         if is_answered:
             await simulator.wait_until(lambda: simulator.stats.count() == 1)

@@ -10,17 +10,17 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from daemon.simulator.books import Key, Origin
+from daemon.simulator.journal import Key, Origin
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.wire import (
-    NO_INTERFERENCE,
-    Answer,
-    Call,
-    Desk,
-    Ground,
-    Interference,
+    NO_EFFECTS,
+    FaultEffects,
     Marketplace,
     Received,
+    SharedState,
+    ShopAnswer,
+    ShopApi,
+    ShopCall,
 )
 
 PREFIX: Final = "/webhook/"
@@ -35,10 +35,10 @@ IDS_KEPT: Final = 100_000
 _PREFIX: Final = "whsec_"
 _SECONDS: Final = re.compile("[1-9][0-9]{0,11}")
 _ITEM: Final = frozenset({"sku", "external_id", "quantity"})
-_OK: Final = Answer("200", b'{"status":"ok"}')
+_OK: Final = ShopAnswer("200", b'{"status":"ok"}')
 
 
-class _RefusedError(Exception):
+class _MessageRefusedError(Exception):
     """The request is refused with this status and these words."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -53,9 +53,9 @@ def sign(secret: str, name: str, seconds: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def refusal(status: int, text: str) -> Answer:
+def refusal(status: int, text: str) -> ShopAnswer:
     body = json.dumps({"error": text}, ensure_ascii=False, separators=(",", ":"))
-    return Answer(f"{status} {text}"[:80], body.encode(), status)
+    return ShopAnswer(f"{status} {text}"[:80], body.encode(), status)
 
 
 class WebhookShop(ShopSettings):
@@ -75,11 +75,11 @@ class WebhookShop(ShopSettings):
         return cls(secret=f"{_PREFIX}{key}")
 
 
-class Webhook(Desk):
+class Webhook(ShopApi):
     """One receiver. It keeps the newest 100,000 ids: a message that comes twice is carried out once."""
 
-    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
-        super().__init__(shop, settings, ground)
+    def __init__(self, shop: str, settings: ShopSettings, shared: SharedState) -> None:
+        super().__init__(shop, settings, shared)
         self._ids: dict[str, bytes] = {}
         self._ids_by_age: deque[str] = deque()
 
@@ -98,46 +98,46 @@ class Webhook(Desk):
             self._ids.clear()
             self._ids_by_age.clear()
 
-    def read(self, received: Received) -> Call:
+    def read(self, received: Received) -> ShopCall:
         endpoint = "unknown"
         rows: tuple[tuple[Key, int], ...] = ()
-        answer: Answer | None = None
+        answer: ShopAnswer | None = None
         try:
             message = _message(received)
             endpoint = message["type"] if message["type"] in ENDPOINTS else "unknown"
-            flaw: _RefusedError | None = None
+            flaw: _MessageRefusedError | None = None
             try:
                 # Read before anything is refused, so that faults and overlaps know the products.
                 rows = _rows(endpoint, message["data"])
-            except _RefusedError as error:
+            except _MessageRefusedError as error:
                 flaw = error
             self._check_caller(received)
             if flaw is not None:
                 raise flaw
             if self._is_repeated(received):
-                answer = Answer("200 repeated", _OK.body)
-        except _RefusedError as error:
+                answer = ShopAnswer("200 repeated", _OK.body)
+        except _MessageRefusedError as error:
             answer = refusal(error.status, str(error))
-        return Call(endpoint, Origin(received.number, received.received_at, endpoint), rows, answer)
+        return ShopCall(endpoint, Origin(received.number, received.received_at, endpoint), rows, answer)
 
-    def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
+    def perform(self, call: ShopCall, effects: FaultEffects = NO_EFFECTS) -> ShopAnswer:
         for key, _ in call.rows:
             is_unknown = self._mine.strict and key not in self._known
-            if key in interference.refused or is_unknown:
+            if key in effects.refused or is_unknown:
                 # All of a message or nothing of it.
-                return refusal(422, interference.message or f"{key} is not sold here")
-        for key, quantity in call.rows[: interference.rows]:
+                return refusal(422, effects.message or f"{key} is not sold here")
+        for key, quantity in call.rows[: effects.rows]:
             self.write(key, quantity, call.origin)
         return _OK
 
-    def message(self, code: int | str | None, text: str) -> Answer:
+    def message(self, code: int | str | None, text: str) -> ShopAnswer:
         is_status = isinstance(code, int) and 200 <= code <= 599
         return refusal(code if is_status and isinstance(code, int) else 503, text)
 
-    def success(self) -> Answer:
+    def success(self) -> ShopAnswer:
         return _OK
 
-    def shell(self) -> tuple[bytes, bytes]:
+    def envelope(self) -> tuple[bytes, bytes]:
         return b'{"status":"', b'"}'
 
     def other_code_type(self) -> bytes:
@@ -145,29 +145,31 @@ class Webhook(Desk):
 
     def _check_caller(self, received: Received) -> None:
         if self._mine.gone:
-            raise _RefusedError(410, "no more messages are wanted")
+            raise _MessageRefusedError(410, "no more messages are wanted")
         if not self.claims(received):
-            raise _RefusedError(404, "there is no such receiver")
+            raise _MessageRefusedError(404, "there is no such receiver")
         headers = received.headers
         name, seconds, signatures = (
             headers.get(f"webhook-{part}", "") for part in ("id", "timestamp", "signature")
         )
         if not name or "." in name or not _SECONDS.fullmatch(seconds) or not signatures:
-            raise _RefusedError(401, "webhook-id, webhook-timestamp and webhook-signature are required")
-        if abs(int(self.ground.now()) - int(seconds)) > TOLERANCE_S:
-            raise _RefusedError(401, "webhook-timestamp is too far from the receiver's clock")
+            raise _MessageRefusedError(
+                401, "webhook-id, webhook-timestamp and webhook-signature are required"
+            )
+        if abs(int(self.shared.now()) - int(seconds)) > TOLERANCE_S:
+            raise _MessageRefusedError(401, "webhook-timestamp is too far from the receiver's clock")
         wanted = sign(self._mine.secret, name, seconds, received.body)
         if not any(hmac.compare_digest(wanted, each) for each in signatures.split(" ")):
-            self.ground.traffic.stats.signature_failures += 1
-            raise _RefusedError(401, "the signature is wrong")
+            self.shared.traffic.stats.signature_failures += 1
+            raise _MessageRefusedError(401, "the signature is wrong")
 
     def _is_repeated(self, received: Received) -> bool:
-        """Whether a message has come before. Raises _RefusedError for another one under the same id."""
+        """Whether a message has come before. Raises _MessageRefusedError for another one under the same id."""
         name = received.headers["webhook-id"]
         if name in self._ids:
-            self.ground.traffic.stats.duplicate_nonces += 1
+            self.shared.traffic.stats.duplicate_nonces += 1
             if self._ids[name] != received.body:
-                raise _RefusedError(409, "another message had this webhook-id")
+                raise _MessageRefusedError(409, "another message had this webhook-id")
             return True
         self._ids[name] = received.body
         self._ids_by_age.append(name)
@@ -178,19 +180,19 @@ class Webhook(Desk):
 
 def _message(received: Received) -> dict[str, Any]:
     if received.method != "POST":
-        raise _RefusedError(405, "messages are sent by POST")
+        raise _MessageRefusedError(405, "messages are sent by POST")
     kind, _, options = received.content_type.lower().partition(";")
     if kind.strip() != "application/json" or options.strip() not in {"", "charset=utf-8"}:
-        raise _RefusedError(415, "Content-Type must be application/json")
+        raise _MessageRefusedError(415, "Content-Type must be application/json")
     try:
         message = json.loads(received.body.decode())
     except (ValueError, RecursionError):
-        raise _RefusedError(400, "the body is not JSON in UTF-8") from None
+        raise _MessageRefusedError(400, "the body is not JSON in UTF-8") from None
     is_message = isinstance(message, dict) and message.keys() == {"type", "timestamp", "data"}
     if not is_message or not all(isinstance(message[name], str) for name in ("type", "timestamp")):
-        raise _RefusedError(400, "the body must hold type, timestamp and data")
+        raise _MessageRefusedError(400, "the body must hold type, timestamp and data")
     if not isinstance(message["data"], dict):
-        raise _RefusedError(400, "data must be an object")
+        raise _MessageRefusedError(400, "data must be an object")
     return message  # type: ignore[no-any-return] # it is an object
 
 
@@ -200,21 +202,21 @@ def _rows(endpoint: str, data: dict[str, Any]) -> tuple[tuple[Key, int], ...]:
     if endpoint == UPDATED:
         return (_row(data),)
     if endpoint != BATCH:
-        raise _RefusedError(422, "the type is not understood")
+        raise _MessageRefusedError(422, "the type is not understood")
     items = data.get("items")
     if data.keys() != {"items"} or not isinstance(items, list) or not items:
-        raise _RefusedError(422, "data must hold a list of items")
+        raise _MessageRefusedError(422, "data must hold a list of items")
     return tuple([_row(item) for item in items])
 
 
 def _row(item: object) -> tuple[Key, int]:
     if not isinstance(item, dict) or item.keys() != _ITEM:
-        raise _RefusedError(422, "an item must hold sku, external_id and quantity")
+        raise _MessageRefusedError(422, "an item must hold sku, external_id and quantity")
     name, quantity = item["external_id"], item["quantity"]
     if not isinstance(name, str) or not name.strip() or not isinstance(item["sku"], str):
-        raise _RefusedError(422, "sku and external_id must be texts")
+        raise _MessageRefusedError(422, "sku and external_id must be texts")
     if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
-        raise _RefusedError(422, "quantity must be an integer of at least 0")
+        raise _MessageRefusedError(422, "quantity must be an integer of at least 0")
     return name, quantity
 
 
@@ -230,7 +232,7 @@ Webhook, shop {shop}
 MARKETPLACE: Final = Marketplace(
     name="webhook",
     settings=WebhookShop,
-    desk=Webhook,
+    api=Webhook,
     endpoints=ENDPOINTS,
     serves=lambda path: path.startswith(PREFIX),
     keys=str,

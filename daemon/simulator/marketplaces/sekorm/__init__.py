@@ -11,14 +11,14 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from daemon import clock
-from daemon.simulator.books import Key, Origin
-from daemon.simulator.comparisons import Difference
+from daemon.simulator.comparisons import ReceivedDifference
+from daemon.simulator.journal import Key, Origin
 from daemon.simulator.marketplaces.sekorm.reading import (
     BATCH,
     COMPARE,
     SINGLE,
     TOKEN,
-    RefusedError,
+    SekormRefusedError,
     form,
     json_object,
     names_flaw,
@@ -26,14 +26,14 @@ from daemon.simulator.marketplaces.sekorm.reading import (
 )
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.wire import (
-    NO_INTERFERENCE,
-    Answer,
-    Call,
-    Desk,
-    Ground,
-    Interference,
+    NO_EFFECTS,
+    FaultEffects,
     Marketplace,
     Received,
+    SharedState,
+    ShopAnswer,
+    ShopApi,
+    ShopCall,
 )
 
 PREFIX: Final = "/serviceGate/"
@@ -44,9 +44,9 @@ TOKENS_KEPT: Final = 10_000
 
 Network = IPv4Network | IPv6Network
 
-_OK: Final = Answer("0", b'{"code":0,"msg":"OK","data":null}')
+_OK: Final = ShopAnswer("0", b'{"code":0,"msg":"OK","data":null}')
 # The printed example of a failure, to the letter. It is not JSON.
-_FORBIDDEN_TOKEN: Final = Answer(
+_FORBIDDEN_TOKEN: Final = ShopAnswer(
     "-1 sp already forbidden", b'{"code":-1,msg:"sp already forbidden",data:null}'
 )
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -55,10 +55,10 @@ _UNKNOWN_PRODUCT: Final = "pn not found"
 _INCORRECT: Final = "data incorrect"
 
 
-def failure(text: str, code: int | str = -1, data: object = None) -> Answer:
+def failure(text: str, code: int | str = -1, data: object = None) -> ShopAnswer:
     """One number for all failures, the message decides."""
     body = _compact({"code": code, "msg": text, "data": data})
-    return Answer(f"{code} {text}"[:80], body.encode())
+    return ShopAnswer(f"{code} {text}"[:80], body.encode())
 
 
 def _compact(value: object) -> str:
@@ -86,7 +86,7 @@ class SekormShop(ShopSettings):
     disabled: bool = False
     """The account is "already forbidden"."""
     compare: Literal["message", "rows", "text", "names", "code", "silent"] = "message"
-    """How `stock/compare` tells of differences, which is documented nowhere. All but `silent` (always 0) answer
+    """How `stock/compare` names differences, which is documented nowhere. All but `silent` (always 0) answer
     -1: `message` names the products in its words, `rows` in `data` as objects like those that were sent, `text` as a
     string of such JSON, `names` as a list of part numbers, `code` names none."""
     catalogue: tuple[tuple[str, str], ...] = ()
@@ -97,11 +97,11 @@ class SekormShop(ShopSettings):
         return cls(account=f"SP-DEMO-{name}", app_secret=f"demo-secret-of-{name}")
 
 
-class Sekorm(Desk):
+class Sekorm(ShopApi):
     """A shop of the simulated gateway. Tokens live in memory, at most 10,000, the oldest go first."""
 
-    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
-        super().__init__(shop, settings, ground)
+    def __init__(self, shop: str, settings: ShopSettings, shared: SharedState) -> None:
+        super().__init__(shop, settings, shared)
         self._tokens: dict[str, float] = {}
 
     def configure(self, settings: ShopSettings) -> None:
@@ -113,7 +113,7 @@ class Sekorm(Desk):
     def claims(self, received: Received) -> bool:
         try:
             parameters = self._parameters(received)
-        except RefusedError:
+        except SekormRefusedError:
             return False
         if received.path.removeprefix(PREFIX) == TOKEN:
             return parameters.get(self._mine.account_parameter) == self._mine.account
@@ -126,13 +126,15 @@ class Sekorm(Desk):
 
     # Reading and checking
 
-    def read(self, received: Received) -> Call:
+    def read(self, received: Received) -> ShopCall:
         endpoint = received.path.removeprefix(PREFIX)
         origin = Origin(received.number, received.received_at, endpoint)
         if endpoint not in ENDPOINTS:
-            return Call("unknown", origin, refusal=Answer("404", b"Not Found", 404, "text/plain"))
+            return ShopCall("unknown", origin, refusal=ShopAnswer("404", b"Not Found", 404, "text/plain"))
         if received.method != "POST" and not (endpoint == TOKEN and received.method == "GET"):
-            return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
+            return ShopCall(
+                endpoint, origin, refusal=ShopAnswer("405", b"Method Not Allowed", 405, "text/plain")
+            )
         rows: tuple[tuple[Key, int], ...] = ()
         parameters: Mapping[str, Any] | None = None
         flaw = ""
@@ -140,14 +142,14 @@ class Sekorm(Desk):
             parameters = self._parameters(received)
             # Read before anything is refused, so that faults and overlaps know the products.
             rows = rows_of(endpoint, parameters)
-        except RefusedError as error:
+        except SekormRefusedError as error:
             flaw = str(error)
         refusal = self._caller_refusal(endpoint, received.remote, parameters)
-        return Call(endpoint, origin, rows, refusal or (failure(flaw) if flaw else None))
+        return ShopCall(endpoint, origin, rows, refusal or (failure(flaw) if flaw else None))
 
     def _caller_refusal(
         self, endpoint: str, remote: str, parameters: Mapping[str, Any] | None
-    ) -> Answer | None:
+    ) -> ShopAnswer | None:
         """The gateway looks at the address first, then at who asks; what is asked comes last."""
         if not self._is_allowed(remote):
             return failure("ip invalid")
@@ -167,13 +169,13 @@ class Sekorm(Desk):
         kind = kind.strip()
         charset = options.strip().removeprefix("charset=").strip('"')
         if charset not in {"", "utf-8", "utf8"}:
-            raise RefusedError(f"charset {charset} is not supported")
+            raise SekormRefusedError(f"charset {charset} is not supported")
         if self._mine.body == "json":
             if kind != _JSON:
-                raise RefusedError(f"Content-Type must be {_JSON}")
+                raise SekormRefusedError(f"Content-Type must be {_JSON}")
             return json_object(received.body)
         if kind != _FORM:
-            raise RefusedError(f"Content-Type must be {_FORM}")
+            raise SekormRefusedError(f"Content-Type must be {_FORM}")
         return form(received.body)
 
     def _is_allowed(self, remote: str) -> bool:
@@ -205,56 +207,56 @@ class Sekorm(Desk):
 
     # Carrying out
 
-    def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
+    def perform(self, call: ShopCall, effects: FaultEffects = NO_EFFECTS) -> ShopAnswer:
         if call.endpoint == TOKEN:
             return self._issue_token()
         if call.endpoint == COMPARE:
-            differences = self.ground.comparisons.add(
-                self.shop, call.rows, self.ground.books.state, call.origin, interference.refused
+            differences = self.shared.comparisons.add(
+                self.shop, call.rows, self.shared.data.state, call.origin, effects.refused
             )
-            return self._tell(differences, interference.message)
+            return self._tell(differences, effects.message)
         for done, (key, quantity) in enumerate(call.rows):
-            if done == interference.rows:
+            if done == effects.rows:
                 break
             # A batch stops at the first row that is refused; the rows before it stay applied.
-            if key in interference.refused:
-                return failure(interference.message or _UNKNOWN_PRODUCT)
+            if key in effects.refused:
+                return failure(effects.message or _UNKNOWN_PRODUCT)
             if self._mine.strict and key not in self._known:
                 return failure(_UNKNOWN_PRODUCT)
             self.write(key, quantity, call.origin)
         return _OK
 
-    def message(self, code: int | str | None, text: str) -> Answer:
+    def message(self, code: int | str | None, text: str) -> ShopAnswer:
         return failure(text, -1 if code is None else code)
 
-    def success(self) -> Answer:
+    def success(self) -> ShopAnswer:
         return _OK
 
-    def shell(self) -> tuple[bytes, bytes]:
+    def envelope(self) -> tuple[bytes, bytes]:
         return b'{"code":0,"data":null,"msg":"', b'"}'
 
     def other_code_type(self) -> bytes:
         return b'{"code":"0","msg":"ok","data":null}'
 
-    def _tell(self, differences: Sequence[Difference], message: str | None) -> Answer:
+    def _tell(self, differences: Sequence[ReceivedDifference], message: str | None) -> ShopAnswer:
         """The document says only "if the data is incorrect, notify the person in charge": how is a setting."""
         how = self._mine.compare
         if not differences or how == "silent":
             return _OK
         label = text = message or _INCORRECT
-        rows = [(*difference.key, difference.told) for difference in differences]
+        rows = [(*difference.key, difference.sent) for difference in differences]
         data: object = None
         if how == "message":
             text += ": " + ", ".join(f"{pn_code} {brand}" for pn_code, brand, _ in rows)
         elif how == "names":
             data = [pn_code for pn_code, *_ in rows]
         elif how != "code":
-            data = [{"pnCode": pn, "brandName": brand, "stockQuantity": told} for pn, brand, told in rows]
+            data = [{"pnCode": pn, "brandName": brand, "stockQuantity": sent} for pn, brand, sent in rows]
         answer = failure(text, data=_compact(data) if how == "text" else data)
         return replace(answer, label=f"-1 {label}"[:80])
 
-    def _issue_token(self) -> Answer:
-        self.ground.traffic.stats.token_calls += 1
+    def _issue_token(self) -> ShopAnswer:
+        self.shared.traffic.stats.token_calls += 1
         if self._mine.newest_token_only:
             self._tokens.clear()
         while len(self._tokens) >= TOKENS_KEPT:
@@ -263,7 +265,7 @@ class Sekorm(Desk):
         lifetime = self._mine.token_dies_after_s or self._mine.token_validity_s
         self._tokens[token] = clock.monotonic() + lifetime
         data = {"expiresIn": self._mine.token_validity_s, "accessToken": token}
-        return Answer("0", json.dumps({"code": 0, "msg": "ok", "data": data}).encode())
+        return ShopAnswer("0", json.dumps({"code": 0, "msg": "ok", "data": data}).encode())
 
 
 def _new_token() -> str:
@@ -289,7 +291,7 @@ Sekorm, shop {shop}
 MARKETPLACE: Final = Marketplace(
     name="sekorm",
     settings=SekormShop,
-    desk=Sekorm,
+    api=Sekorm,
     endpoints=ENDPOINTS,
     serves=lambda path: path.startswith(PREFIX),
     keys=tuple,

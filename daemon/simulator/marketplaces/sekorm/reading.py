@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from daemon.simulator.books import Key
+from daemon.simulator.journal import Key
 
 TOKEN: Final = "getAccessToken"  # noqa: S105 - the name of an endpoint
 BATCH: Final = "pnarttnumber/pnStock"
@@ -24,7 +24,7 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
 _ROW: Final = frozenset({"pnCode", "brandName", "stockQuantity"})
 
 
-class RefusedError(Exception):
+class SekormRefusedError(Exception):
     """A clause is broken; the text is the answer's `msg`."""
 
 
@@ -42,12 +42,12 @@ def form(body: bytes) -> Mapping[str, str]:
             max_num_fields=20,
         )
     except UnicodeDecodeError:
-        raise RefusedError("parameters must be percent-encoded UTF-8") from None
+        raise SekormRefusedError("parameters must be percent-encoded UTF-8") from None
     except ValueError:
-        raise RefusedError("parameters cannot be read") from None
+        raise SekormRefusedError("parameters cannot be read") from None
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise RefusedError("a parameter occurs twice")
+        raise SekormRefusedError("a parameter occurs twice")
     return parameters
 
 
@@ -55,9 +55,9 @@ def json_object(body: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise RefusedError("the body is not JSON in UTF-8") from None
+        raise SekormRefusedError("the body is not JSON in UTF-8") from None
     if not isinstance(value, dict):
-        raise RefusedError("the body is not a JSON object")
+        raise SekormRefusedError("the body is not a JSON object")
     return value
 
 
@@ -74,7 +74,7 @@ def rows_of(endpoint: str, parameters: Mapping[str, Any]) -> tuple[tuple[Key, in
     if endpoint == TOKEN:
         return ()
     if flaw := names_flaw(parameters, _FIELDS[endpoint]):
-        raise RefusedError(flaw)
+        raise SekormRefusedError(flaw)
     if endpoint == SINGLE:
         quantity = parameters["stockQuantity"]
         # A form is text: only the canonical digits of a non-negative integer are a number.
@@ -87,21 +87,21 @@ def rows_of(endpoint: str, parameters: Mapping[str, Any]) -> tuple[tuple[Key, in
 def _batch(data: object) -> list[tuple[Key, int]]:
     """`data` is a string that holds a JSON array."""
     if not isinstance(data, str):
-        raise RefusedError("data must be a string that holds a JSON array")
+        raise SekormRefusedError("data must be a string that holds a JSON array")
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError):
-        raise RefusedError("data is not JSON") from None
+        raise SekormRefusedError("data is not JSON") from None
     if not isinstance(rows, list) or not rows:
-        raise RefusedError("data must be a JSON array that is not empty")
+        raise SekormRefusedError("data must be a JSON array that is not empty")
     return [_batch_row(row) for row in rows]
 
 
 def _batch_row(row: object) -> tuple[Key, int]:
     if not isinstance(row, dict):
-        raise RefusedError("data must hold objects")
+        raise SekormRefusedError("data must hold objects")
     if flaw := names_flaw(row, _ROW):
-        raise RefusedError(f"data: {flaw}")
+        raise SekormRefusedError(f"data: {flaw}")
     return _row(row["pnCode"], row["brandName"], row["stockQuantity"])
 
 
@@ -109,9 +109,9 @@ def _row(pn_code: object, brand: object, quantity: object) -> tuple[Key, int]:
     # Characters, not bytes.
     for name, value in (("pnCode", pn_code), ("brandName", brand)):
         if not isinstance(value, str) or not value.strip():
-            raise RefusedError(f"{name} is required")
+            raise SekormRefusedError(f"{name} is required")
         if len(value) > MAX_NAME:
-            raise RefusedError(f"{name} is longer than {MAX_NAME} characters")
+            raise SekormRefusedError(f"{name} is longer than {MAX_NAME} characters")
     if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
-        raise RefusedError("stockQuantity must be an integer of at least 0")
+        raise SekormRefusedError("stockQuantity must be an integer of at least 0")
     return (str(pn_code), str(brand)), quantity

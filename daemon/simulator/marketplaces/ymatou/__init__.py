@@ -10,14 +10,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from daemon.simulator.books import Key, Origin
+from daemon.simulator.journal import Key, Origin
 from daemon.simulator.marketplaces.ymatou.content import (
     GATEWAY,
     PATH,
     UPDATE_GATEWAY,
     UPDATE_PATH,
     Dialect,
-    RefusedError,
+    YmatouRefusedError,
     page_asked,
     stock_rows,
 )
@@ -25,15 +25,15 @@ from daemon.simulator.marketplaces.ymatou.products import Products
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from daemon.simulator.settings import ShopSettings
 from daemon.simulator.wire import (
-    NO_INTERFERENCE,
-    Answer,
-    Call,
-    Desk,
-    Ground,
-    Interference,
+    NO_EFFECTS,
+    FaultEffects,
     Marketplace,
     Page,
     Received,
+    SharedState,
+    ShopAnswer,
+    ShopApi,
+    ShopCall,
 )
 
 PATH_PREFIX: Final = "/api/v1/"
@@ -58,20 +58,20 @@ def sign(parameters: Mapping[str, str], app_secret: str) -> str:
     return hashlib.md5("&".join(parts).encode(), usedforsecurity=False).hexdigest().upper()
 
 
-def failure(code: str | int, text: str | None) -> Answer:
+def failure(code: str | int, text: str | None) -> ShopAnswer:
     """The envelope of every answer without content."""
     body = json.dumps(
         {"code": code, "message": text, "content": None}, ensure_ascii=False, separators=(",", ":")
     )
-    return Answer(f"{code}", body.encode())
+    return ShopAnswer(f"{code}", body.encode())
 
 
-class Ymatou(Desk):
+class Ymatou(ShopApi):
     """A shop of the simulated API."""
 
-    def __init__(self, shop: str, settings: ShopSettings, ground: Ground) -> None:
-        super().__init__(shop, settings, ground)
-        self._products = Products(shop, ground.books.state)
+    def __init__(self, shop: str, settings: ShopSettings, shared: SharedState) -> None:
+        super().__init__(shop, settings, shared)
+        self._products = Products(shop, shared.data.state)
         self._nonces: set[str] = set()
         self._nonces_by_age: deque[tuple[float, str]] = deque()
 
@@ -85,7 +85,7 @@ class Ymatou(Desk):
         _, app_id, _ = _address(received)
         try:
             fields = _fields(received)
-        except RefusedError:
+        except YmatouRefusedError:
             return False
         return app_id == self._mine.app_id and fields["auth_code"] == self._mine.auth_code
 
@@ -97,80 +97,82 @@ class Ymatou(Desk):
 
     # Reading and checking
 
-    def read(self, received: Received) -> Call:
+    def read(self, received: Received) -> ShopCall:
         dialect, app_id, method = _address(received)
         endpoint = method if method in ENDPOINTS else "unknown"
         origin = Origin(received.number, received.received_at, endpoint)
         if received.method != "POST":
-            return Call(endpoint, origin, refusal=Answer("405", b"Method Not Allowed", 405, "text/plain"))
+            return ShopCall(
+                endpoint, origin, refusal=ShopAnswer("405", b"Method Not Allowed", 405, "text/plain")
+            )
         rows: tuple[tuple[Key, int], ...] = ()
         page: Page | None = None
         try:
             fields = _fields(received)
-            content_flaw: RefusedError | None = None
+            content_flaw: YmatouRefusedError | None = None
             try:
                 # Read before anything is refused, so that faults and overlaps know the products.
                 if method == READ_BACK:
                     page = page_asked(fields["biz_content"], dialect)
                 elif method == dialect.update:
                     rows = stock_rows(fields["biz_content"], dialect)
-            except RefusedError as error:
+            except YmatouRefusedError as error:
                 content_flaw = error
             self._check(fields, dialect, app_id, method)
             if content_flaw is not None:
                 raise content_flaw
-        except RefusedError as error:
-            return Call(endpoint, origin, rows, failure(error.code, str(error)))
-        return Call(endpoint, origin, rows, page=page)
+        except YmatouRefusedError as error:
+            return ShopCall(endpoint, origin, rows, failure(error.code, str(error)))
+        return ShopCall(endpoint, origin, rows, page=page)
 
     def _check(self, fields: Mapping[str, str], dialect: Dialect, app_id: str, method: str) -> None:
         is_granted = method == dialect.update or (method == READ_BACK and self._mine.read_back)
         if not is_granted:
-            raise RefusedError("0005", "非法api名称")
+            raise YmatouRefusedError("0005", "非法api名称")
         if fields["auth_code"] != self._mine.auth_code:
-            raise RefusedError("0002", "非法授权码")
+            raise YmatouRefusedError("0002", "非法授权码")
         sent_at = datetime.fromisoformat(fields["timestamp"]).replace(tzinfo=_BEIJING).timestamp()
-        now = self.ground.now()
+        now = self.shared.now()
         # Timestamps are whole seconds, so the marketplace's clock is read in whole seconds too.
         if abs(int(now) - sent_at) > WINDOW_S:
-            raise RefusedError("0003", "非法请求时间")
+            raise YmatouRefusedError("0003", "非法请求时间")
         signed = {name: value for name, value in fields.items() if name != "sign"}
         signed["app_id"] = app_id
         signed["method"] = method
         wanted = sign(signed, self._mine.app_secret)
         if app_id != self._mine.app_id or not hmac.compare_digest(wanted.encode(), fields["sign"].encode()):
-            self.ground.traffic.stats.signature_failures += 1
-            raise RefusedError("0004", "验签失败")
+            self.shared.traffic.stats.signature_failures += 1
+            raise YmatouRefusedError("0004", "验签失败")
         self._use_nonce(fields["nonce_str"], now)
 
     def _use_nonce(self, nonce: str, now: float) -> None:
         by_age = self._nonces_by_age
-        while by_age and (by_age[0][0] < now - NONCE_WINDOW_S or len(by_age) > self.ground.nonce_limit()):
+        while by_age and (by_age[0][0] < now - NONCE_WINDOW_S or len(by_age) > self.shared.nonce_limit()):
             at, old = by_age.popleft()
             self._nonces.discard(old)
             if at >= now - NONCE_WINDOW_S:
-                self.ground.traffic.stats.nonces_forgotten += 1
+                self.shared.traffic.stats.nonces_forgotten += 1
         if nonce in self._nonces:
-            self.ground.traffic.stats.duplicate_nonces += 1
-            raise RefusedError("0001", "nonce_str 重复")
+            self.shared.traffic.stats.duplicate_nonces += 1
+            raise YmatouRefusedError("0001", "nonce_str 重复")
         self._nonces.add(nonce)
         by_age.append((now, nonce))
 
     # Carrying out
 
-    def perform(self, call: Call, interference: Interference = NO_INTERFERENCE) -> Answer:
+    def perform(self, call: ShopCall, effects: FaultEffects = NO_EFFECTS) -> ShopAnswer:
         if call.page is not None:
             return _success(self._products.page(call.page, self._mine))
         results: list[dict[str, object]] = []
         refused = 0
         for done, (key, quantity) in enumerate(call.rows):
-            if done == interference.rows:
+            if done == effects.rows:
                 break
             text = "成功"
-            is_refused = key in interference.refused or (self._mine.strict and key not in self._known)
+            is_refused = key in effects.refused or (self._mine.strict and key not in self._known)
             if is_refused:
                 refused += 1
-                text = (interference.message if key in interference.refused else None) or _UNKNOWN_SKU
+                text = (effects.message if key in effects.refused else None) or _UNKNOWN_SKU
             else:
                 self.write(key, quantity, call.origin)
             results.append({"outer_sku_id": key, "success": not is_refused, "msg": text})
@@ -179,24 +181,24 @@ class Ymatou(Desk):
             return failure("0001", _UNKNOWN_SKU) if refused else _success(None)
         return _success({"results": results}, f"0000, {refused} refused" if refused else "0000")
 
-    def message(self, code: int | str | None, text: str) -> Answer:
+    def message(self, code: int | str | None, text: str) -> ShopAnswer:
         return failure("0009" if code is None else code, text)
 
-    def success(self) -> Answer:
+    def success(self) -> ShopAnswer:
         return failure("0000", "ok")
 
-    def shell(self) -> tuple[bytes, bytes]:
+    def envelope(self) -> tuple[bytes, bytes]:
         return b'{"code":"0000","content":null,"message":"', b'"}'
 
     def other_code_type(self) -> bytes:
         return b'{"code":0,"message":null,"content":null}'
 
 
-def _success(content: object, label: str = "0000") -> Answer:
+def _success(content: object, label: str = "0000") -> ShopAnswer:
     body = json.dumps(
         {"code": "0000", "message": None, "content": content}, ensure_ascii=False, separators=(",", ":")
     )
-    return Answer(label, body.encode())
+    return ShopAnswer(label, body.encode())
 
 
 def _address(received: Received) -> tuple[Dialect, str, str]:
@@ -215,17 +217,17 @@ def _fields(received: Received) -> Mapping[str, str]:
     """The six fields, each a string within its length."""
     kind, _, options = received.content_type.lower().partition(";")
     if kind.strip() != "application/json" or options.strip() not in {"", "charset=utf-8"}:
-        raise RefusedError("0001", "Content-Type 必须是 application/json")
+        raise YmatouRefusedError("0001", "Content-Type 必须是 application/json")
     try:
         body = json.loads(received.body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise RefusedError("0001", "请求体不是UTF-8编码的JSON") from None
+        raise YmatouRefusedError("0001", "请求体不是UTF-8编码的JSON") from None
     if not isinstance(body, dict):
-        raise RefusedError("0001", "请求体不是JSON对象")
+        raise YmatouRefusedError("0001", "请求体不是JSON对象")
     if body.keys() != _FIELDS:
         missing = sorted(_FIELDS - body.keys())
         text = f"缺少必填参数 {missing[0]}" if missing else f"非法参数 {min(body.keys() - _FIELDS)[:40]}"
-        raise RefusedError("0001", text)
+        raise YmatouRefusedError("0001", text)
     _check_values(body)
     return body
 
@@ -233,18 +235,18 @@ def _fields(received: Received) -> Mapping[str, str]:
 def _check_values(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if not isinstance(value, str):
-            raise RefusedError("0001", f"参数必须是字符串 {name}")
+            raise YmatouRefusedError("0001", f"参数必须是字符串 {name}")
         if not value:
-            raise RefusedError("0001", f"缺少必填参数 {name}")
+            raise YmatouRefusedError("0001", f"缺少必填参数 {name}")
     for name, most in _MOST.items():
         if len(body[name]) > most:
-            raise RefusedError("0001", f"参数长度超过{most} {name}")
+            raise YmatouRefusedError("0001", f"参数长度超过{most} {name}")
     if body["sign_method"] != "MD5":
-        raise RefusedError("0001", "sign_method 只支持 MD5")
+        raise YmatouRefusedError("0001", "sign_method 只支持 MD5")
     if len(body["sign"]) != 32:
-        raise RefusedError("0001", "sign 长度必须是32")
+        raise YmatouRefusedError("0001", "sign 长度必须是32")
     if not _is_timestamp(body["timestamp"]):
-        raise RefusedError("0001", "timestamp 格式必须是 yyyy-MM-dd HH:mm:ss")
+        raise YmatouRefusedError("0001", "timestamp 格式必须是 yyyy-MM-dd HH:mm:ss")
 
 
 def _is_timestamp(text: str) -> bool:
@@ -273,7 +275,7 @@ Ymatou, shop {shop}
 MARKETPLACE: Final = Marketplace(
     name="ymatou",
     settings=YmatouShop,
-    desk=Ymatou,
+    api=Ymatou,
     endpoints=ENDPOINTS,
     serves=lambda path: path.startswith(PATH_PREFIX) or path == GATEWAY_PATH,
     keys=str,

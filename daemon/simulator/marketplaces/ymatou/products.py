@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from daemon.simulator.books import Key, State
+from daemon.simulator.journal import Key, State
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from daemon.simulator.wire import Page
 

@@ -138,7 +138,7 @@ class State:
             numbers.clear()
 
 
-class Books:
+class ShopData:
     """Journal and state, written together."""
 
     def __init__(self, journal_limit: int) -> None:
@@ -150,14 +150,14 @@ class Books:
         self.state.put(shop, key, quantity)
 
 
-class Bell:
+class ChangeSignal:
     """Lets tests wait for what happens instead of sleeping. Ringing costs nothing while nobody waits."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._is_scheduled = False
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Something happened: conditions are looked at once, soon."""
         if self._waiting and not self._is_scheduled:
             self._is_scheduled = True

@@ -13,7 +13,6 @@ from typing import Final, assert_never
 
 from aiohttp import web
 
-from daemon.simulator.books import Key
 from daemon.simulator.faults import (
     AnsweringFault,
     Bomb,
@@ -21,7 +20,7 @@ from daemon.simulator.faults import (
     DelayAfter,
     Drip,
     Garbage,
-    Hold,
+    HoldRequest,
     Message,
     Oversized,
     Redirect,
@@ -31,9 +30,10 @@ from daemon.simulator.faults import (
     Status,
     Throttle,
 )
-from daemon.simulator.rules import Fired, Rule
+from daemon.simulator.journal import Key
+from daemon.simulator.rules import Rule, TriggeredFaults
 from daemon.simulator.settings import MIB
-from daemon.simulator.wire import JSON, Answer, Call, Desk, Interference
+from daemon.simulator.wire import JSON, FaultEffects, ShopAnswer, ShopApi, ShopCall
 
 # Closing a socket that lingers for 0 s sends RST instead of FIN.
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
@@ -52,21 +52,21 @@ class StoppingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Injection:
     """What carrying a fault out needs of the server.
 
     `respond` makes a plain response. `pause` (seconds) and `hold` (until the gate opens) raise StoppingError
-    when the simulator stops. `ring` tells those who wait that something happened.
+    when the simulator stops. `notify` wakes those who wait for a change.
     """
 
     request: web.BaseRequest
-    desk: Desk
-    call: Call
-    respond: Callable[[Answer], web.Response]
+    api: ShopApi
+    call: ShopCall
+    respond: Callable[[ShopAnswer], web.Response]
     headers: Callable[[], dict[str, str]]
     pause: Callable[[float], Awaitable[None]]
     hold: Callable[[asyncio.Event], Awaitable[None]]
-    ring: Callable[[], None]
+    notify: Callable[[], None]
 
 
 def cut(request: web.BaseRequest) -> web.Response:
@@ -80,57 +80,58 @@ def cut(request: web.BaseRequest) -> web.Response:
     return web.Response()
 
 
-async def meet(scene: Scene, fired: Fired) -> tuple[web.StreamResponse, str]:
-    """Plays all faults a request meets; returns the response and its label. Raises StoppingError."""
-    for rule in fired.steps:
-        await _wait_before(scene, rule)
-    fault = fired.answer.fault if fired.answer else None
+async def inject(injection: Injection, triggered: TriggeredFaults) -> tuple[web.StreamResponse, str]:
+    """Carry out the faults that a request has triggered; return the response and its label. Raises StoppingError."""
+    for rule in triggered.steps:
+        await _wait_before(injection, rule)
+    fault = triggered.answer.fault if triggered.answer else None
     if isinstance(fault, ResetBefore):
-        return cut(scene.request), "reset_before"
-    answer: Answer | None = None
+        return cut(injection.request), "reset_before"
+    answer: ShopAnswer | None = None
     if not isinstance(fault, AnsweringFault) or fault.apply:
         rows = fault.rows if isinstance(fault, AnsweringFault) else None
-        answer = scene.call.refusal or scene.desk.perform(scene.call, _interference(scene.call, fired, rows))
-        scene.ring()
-    for rule in fired.steps:
+        call = injection.call
+        answer = call.refusal or injection.api.perform(call, _effects(call, triggered, rows))
+        injection.notify()
+    for rule in triggered.steps:
         if isinstance(rule.fault, DelayAfter):
-            await scene.pause(rule.fault.seconds)
+            await injection.pause(rule.fault.seconds)
     if isinstance(fault, AnsweringFault):
-        return await _instead(scene, fault, answer)
+        return await _instead(injection, fault, answer)
     assert answer is not None
-    return scene.respond(answer), answer.label
+    return injection.respond(answer), answer.label
 
 
-async def _wait_before(scene: Scene, rule: Rule) -> None:
+async def _wait_before(injection: Injection, rule: Rule) -> None:
     if isinstance(rule.fault, Delay):
-        await scene.pause(rule.fault.seconds)
-    elif isinstance(rule.fault, Hold):
+        await injection.pause(rule.fault.seconds)
+    elif isinstance(rule.fault, HoldRequest):
         rule.held += 1
-        scene.ring()
+        injection.notify()
         try:
-            await scene.hold(rule.gate)
+            await injection.hold(rule.gate)
         finally:
             rule.held -= 1
 
 
-def _interference(call: Call, fired: Fired, rows: int | None) -> Interference:
+def _effects(call: ShopCall, triggered: TriggeredFaults, rows: int | None) -> FaultEffects:
     refused: set[Key] = set()
     message: str | None = None
-    for rule in fired.steps:
+    for rule in triggered.steps:
         if isinstance(rule.fault, RefuseSku):
             message = message or rule.fault.message
             refused.update([rule.fault.key] if rule.fault.key is not None else [key for key, _ in call.rows])
-    return Interference(frozenset(refused), message, rows)
+    return FaultEffects(frozenset(refused), message, rows)
 
 
 async def _instead(
-    scene: Scene, fault: AnsweringFault, answer: Answer | None
+    injection: Injection, fault: AnsweringFault, answer: ShopAnswer | None
 ) -> tuple[web.StreamResponse, str]:
-    headers = scene.headers()
-    right = answer or scene.desk.success()
+    headers = injection.headers()
+    right = answer or injection.api.success()
     match fault:
         case ResetAfter():
-            return cut(scene.request), "reset_after"
+            return cut(injection.request), "reset_after"
         case Status():
             headers.update(fault.headers)
             body = fault.body.encode()
@@ -143,24 +144,24 @@ async def _instead(
             headers["Location"] = fault.location
             return web.Response(status=fault.status, headers=headers), f"redirect {fault.status}"
         case Message():
-            words = scene.desk.message(fault.code, fault.message)
-            return scene.respond(words), words.label
+            words = injection.api.message(fault.code, fault.message)
+            return injection.respond(words), words.label
         case Garbage():
-            return await _garbage(scene, fault, right), f"garbage {fault.shape}"
+            return await _garbage(injection, fault, right), f"garbage {fault.shape}"
         case Drip():
-            return await _drip(scene, fault, right), "drip"
+            return await _drip(injection, fault, right), "drip"
         case Oversized():
-            return await _oversized(scene, fault), "oversized"
+            return await _oversized(injection, fault), "oversized"
         case Bomb():
             headers |= {"Content-Type": JSON, "Content-Encoding": "gzip"}
-            body = await asyncio.to_thread(_bomb, scene.desk.shell(), fault.megabytes)
+            body = await asyncio.to_thread(_bomb, injection.api.envelope(), fault.megabytes)
             return web.Response(headers=headers, body=body), "bomb"
         case _:
             raise AssertionError(fault)
 
 
-async def _garbage(scene: Scene, fault: Garbage, right: Answer) -> web.StreamResponse:
-    headers = scene.headers() | {"Content-Type": JSON}
+async def _garbage(injection: Injection, fault: Garbage, right: ShopAnswer) -> web.StreamResponse:
+    headers = injection.headers() | {"Content-Type": JSON}
     body = b""
     match fault.shape:
         case "html":
@@ -171,11 +172,11 @@ async def _garbage(scene: Scene, fault: Garbage, right: Answer) -> web.StreamRes
         case "truncated":
             body = right.body[:-3]
         case "cut_off":
-            return await _cut_off(scene, right)
+            return await _cut_off(injection, right)
         case "wrong_types":
             body = b'{"code":[0],"msg":{},"message":{},"data":"none","content":[]}'
         case "other_code_type":
-            body = scene.desk.other_code_type()
+            body = injection.api.other_code_type()
         case "array":
             body = b"[" + right.body + b"]"
         case "deep":
@@ -192,33 +193,33 @@ async def _garbage(scene: Scene, fault: Garbage, right: Answer) -> web.StreamRes
     return web.Response(headers=headers, body=body)
 
 
-async def _begin(scene: Scene, length: int) -> web.StreamResponse:
-    response = web.StreamResponse(headers=scene.headers() | {"Content-Type": JSON})
+async def _begin(injection: Injection, length: int) -> web.StreamResponse:
+    response = web.StreamResponse(headers=injection.headers() | {"Content-Type": JSON})
     response.content_length = length
-    await response.prepare(scene.request)
+    await response.prepare(injection.request)
     return response
 
 
-async def _cut_off(scene: Scene, right: Answer) -> web.StreamResponse:
-    response = await _begin(scene, len(right.body))
+async def _cut_off(injection: Injection, right: ShopAnswer) -> web.StreamResponse:
+    response = await _begin(injection, len(right.body))
     await response.write(right.body[: len(right.body) // 2])
     # A plain close: an abort could overtake the half that has been written.
-    if scene.request.transport is not None:
-        scene.request.transport.close()
+    if injection.request.transport is not None:
+        injection.request.transport.close()
     return response
 
 
-async def _drip(scene: Scene, fault: Drip, right: Answer) -> web.StreamResponse:
-    response = await _begin(scene, len(right.body))
+async def _drip(injection: Injection, fault: Drip, right: ShopAnswer) -> web.StreamResponse:
+    response = await _begin(injection, len(right.body))
     for position in range(len(right.body)):
         await response.write(right.body[position : position + 1])
-        await scene.pause(fault.interval_s)
+        await injection.pause(fault.interval_s)
     return response
 
 
-async def _oversized(scene: Scene, fault: Oversized) -> web.StreamResponse:
-    head, tail = scene.desk.shell()
-    response = await _begin(scene, len(head) + fault.megabytes * MIB + len(tail))
+async def _oversized(injection: Injection, fault: Oversized) -> web.StreamResponse:
+    head, tail = injection.api.envelope()
+    response = await _begin(injection, len(head) + fault.megabytes * MIB + len(tail))
     await response.write(head)
     block = b"x" * (MIB // 16)
     for _ in range(fault.megabytes * 16):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psutil
 
-from daemon.demo.guarded import Guard
+from daemon.demo.guarded import ProcessGuard
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _STOP_S: Final = 20.0
@@ -68,7 +68,7 @@ class Program:
 async def running(name: str, words: Sequence[str]) -> AsyncIterator[Program]:
     """Run `python WORDS`; its output goes to a file, as a daemon's does."""
     folder = Path(tempfile.mkdtemp(prefix=f"stockrelay-bench-{name}-"))
-    guard = Guard(folder, signal.SIGKILL)
+    guard = ProcessGuard(folder, signal.SIGKILL)
     log = folder / "log"
     try:
         with log.open("wb") as out:

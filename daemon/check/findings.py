@@ -1,8 +1,8 @@
 """How the checks write down what they find."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 
 from daemon.core.errors import StockrelayError
 from daemon.core.finding import Finding, Verdict
@@ -36,24 +36,10 @@ class Findings:
             for name in names
         ]
 
-    def guarding(self, name: str, advice: str = "see what the database says") -> "_Guard":
+    @contextmanager
+    def guarding(self, name: str, advice: str = "see what the database says") -> Iterator[None]:
         """A block in which an error of ours fails this check, and no other."""
-        return _Guard(self, name, advice)
-
-
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    findings: Findings
-    name: str
-    advice: str
-
-    def __enter__(self) -> None:
-        """Nothing to begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, StockrelayError):
-            return False
-        self.findings.failed(self.name, str(error), self.advice)
-        return True
+        try:
+            yield
+        except StockrelayError as error:
+            self.failed(name, str(error), advice)

@@ -32,21 +32,21 @@ _MIGRATE: Final = (
 
 async def check_schema(findings: Findings, inspector: Inspector, server: ServerInfo) -> bool:
     """Return whether everything else in the schema can be looked at."""
+    is_right = False
     with findings.guarding(SCHEMA):
         is_open = await inspector.is_schema_open()
+        is_readable = await inspector.is_version_readable() if is_open is not None else None
         if is_open is None:
             findings.failed(SCHEMA, "there is no schema stockrelay", _MIGRATE)
-            return False
-        is_readable = await inspector.is_version_readable()
-        if not is_open or is_readable is False:
+        elif not is_open or is_readable is False:
             usage = [] if is_open else [f"GRANT USAGE ON SCHEMA stockrelay TO {server.quoted_role};"]
             grants, _missing = await inspector.missing_rights()
             found = f"{server.role} may not read the schema stockrelay"
             findings.failed(SCHEMA, found, "as its owner: " + " ".join(usage + grants))
-            return False
-        version = await inspector.version() if is_readable else None
-        return _judge_version(findings, version, head())
-    return False
+        else:
+            version = await inspector.version() if is_readable else None
+            is_right = _judge_version(findings, version, head())
+    return is_right
 
 
 def _judge_version(findings: Findings, version: str | None, wanted: str) -> bool:
@@ -63,18 +63,18 @@ def _judge_version(findings: Findings, version: str | None, wanted: str) -> bool
 
 async def check_rights(findings: Findings, inspector: Inspector, server: ServerInfo) -> bool:
     """Return whether the daemon's role may do all that the daemon does."""
+    is_right = False
     with findings.guarding(RIGHTS):
         grants, missing = await inspector.missing_rights()
         if missing:
             findings.failed(RIGHTS, f"missing in the schema: {', '.join(missing)}", _MIGRATE)
-            return False
-        if grants:
+        elif grants:
             found = f"{server.role} lacks rights on {len(grants)} objects of the schema stockrelay"
             findings.failed(RIGHTS, found, "as their owner: " + " ".join(grants))
-            return False
-        findings.passed(RIGHTS, f"{server.role} may do what the daemon does")
-        return True
-    return False
+        else:
+            findings.passed(RIGHTS, f"{server.role} may do what the daemon does")
+            is_right = True
+    return is_right
 
 
 async def check_identity(findings: Findings, inspector: Inspector) -> None:

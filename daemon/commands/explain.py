@@ -72,7 +72,7 @@ def explain(source: SettingsSource, sku: str, *, channel: str | None, attempts: 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Explained:
     """What is printed. `asked` is what stood on the command line; `meaning` says how it led to the SKU."""
 
     asked: str
@@ -157,7 +157,9 @@ def _isoformatted(value: Any) -> Any:  # noqa: ANN401 - whatever facts hold
             return value
 
 
-async def explained(settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int) -> Answer:
+async def explained(
+    settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int
+) -> Explained:
     from daemon import app
     from daemon.store.answers import Answers
 
@@ -172,7 +174,7 @@ async def explained(settings: "Settings", asked: Sku, channel: ChannelName | Non
             found = await _facts(settings, answers, listings, sku, attempts)
         times = TimeFormat(found[-1].now, app.operators_zone(settings))
         explained = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
-    return Answer(asked, sku, meaning, times, explained)
+    return Explained(asked, sku, meaning, times, explained)
 
 
 async def _facts(

@@ -11,7 +11,7 @@ from daemon.demo import guard
 _END_S = 20.0
 
 
-class Guard:
+class ProcessGuard:
     """Ends the process it was told of, and removes `folder`, when this program dies without a word.
 
     See `guard.py`. The process gets `first_signal`, and SIGKILL if it does not end soon. `release` ends the

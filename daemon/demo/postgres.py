@@ -32,7 +32,7 @@ from daemon.demo.binaries import (
     major_version,
     server_account,
 )
-from daemon.demo.guarded import Guard
+from daemon.demo.guarded import ProcessGuard
 from daemon.demo.place import FOLDER_PREFIX, PORT_TRIES, base_folder, children, free_port
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -74,7 +74,7 @@ class PostgresServer:
         self._account = server_account()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: Guard | None = None
+        self._guard: ProcessGuard | None = None
         self.port = port
 
     def __enter__(self) -> Self:
@@ -207,7 +207,7 @@ class PostgresServer:
     def _set_up(self) -> None:
         base = base_folder(self._account)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=base))
-        self._guard = Guard(self._folder, signal.SIGQUIT)  # an immediate shutdown, backends and all
+        self._guard = ProcessGuard(self._folder, signal.SIGQUIT)  # an immediate shutdown, backends and all
         give(self._folder, self._account)
         if self._account is not None and not all(map(is_open_to_all, install_trees(self._bin))):
             self._bin = copy_install(self._bin, self._folder / "install", self._account)

@@ -14,7 +14,7 @@ from typing import Final
 import daemon
 from daemon.core.errors import StockrelayError
 from daemon.demo import erp
-from daemon.demo.guarded import Guard
+from daemon.demo.guarded import ProcessGuard
 from daemon.simulator import SimulatorSettings
 from daemon.simulator.marketplaces.sekorm import SekormShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
@@ -92,7 +92,7 @@ class DaemonProcess:
         self._folder = folder
         self._config = folder / "config.toml"
         self.log = log
-        self._guard = Guard(folder, signal.SIGKILL)
+        self._guard = ProcessGuard(folder, signal.SIGKILL)
         self._process: asyncio.subprocess.Process | None = None
 
     def configure(self, text: str) -> None:

@@ -15,7 +15,7 @@ Holdings = dict[ChannelName, dict[Key, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StockChange:
     """A committed transaction gave one product another number at one channel. `at` is unix seconds.
 
     `at` is read right before COMMIT is sent: a latency from it flatters nobody.
@@ -47,7 +47,7 @@ class Write:
 class Diary:
     """What the shop did: every change in the order of commits, and how many transactions there were."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[StockChange] = field(default_factory=list)
     transactions: int = 0
     rows: int = 0
     rolled_back: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from daemon.demo.records import Diary
-from daemon.demo.verdict import ChannelVerdict, Difference, Latency
+from daemon.demo.verdict import ChannelVerdict, Latency, Mismatch
 
 _SHOWN: Final = 5
 
@@ -61,7 +61,7 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
-def _differences(name: str, differences: Sequence[Difference]) -> Iterator[str]:
+def _differences(name: str, differences: Sequence[Mismatch]) -> Iterator[str]:
     for key, wanted, held in differences[:_SHOWN]:
         yield f"  {name} {' '.join(key)}: ERP {_number(wanted)}, marketplace {_number(held)}"
     if len(differences) > _SHOWN:

@@ -7,10 +7,10 @@ from math import ceil
 from typing import NamedTuple
 
 from daemon.core.types import ChannelName
-from daemon.demo.records import Change, Holdings, Key, Write
+from daemon.demo.records import Holdings, Key, StockChange, Write
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """One product of which ERP and marketplace think differently; None: one of them does not have it."""
 
     key: Key
@@ -43,9 +43,9 @@ class ChannelVerdict:
     requests: int
     stock_outs: Latency | None
     others: Latency | None
-    missing: tuple[Difference, ...]
-    extra: tuple[Difference, ...]
-    different: tuple[Difference, ...]
+    missing: tuple[Mismatch, ...]
+    extra: tuple[Mismatch, ...]
+    different: tuple[Mismatch, ...]
     invented: tuple[Write, ...]
 
     @property
@@ -53,7 +53,7 @@ class ChannelVerdict:
         return max(0, self.changes - self.writes)
 
     @property
-    def differences(self) -> tuple[Difference, ...]:
+    def differences(self) -> tuple[Mismatch, ...]:
         return self.missing + self.extra + self.different
 
     @property
@@ -65,7 +65,7 @@ class ChannelVerdict:
 def judge(
     channel: ChannelName,
     initial: Holdings,
-    changes: Sequence[Change],
+    changes: Sequence[StockChange],
     writes: Sequence[Write],
     wanted: Holdings,
     held: Holdings,
@@ -106,8 +106,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def _latencies(
-    initial: Mapping[Key, int], changes: Sequence[Change], writes: Sequence[Write]
-) -> list[tuple[Change, float]]:
+    initial: Mapping[Key, int], changes: Sequence[StockChange], writes: Sequence[Write]
+) -> list[tuple[StockChange, float]]:
     """Return each change that a write confirmed, with the seconds that took.
 
     A write confirms a change when it holds its number or that of a later change of the product, committed
@@ -115,12 +115,12 @@ def _latencies(
     latency.
     """
     held: dict[Key, int] = dict(initial)
-    waiting: dict[Key, list[Change]] = defaultdict(list)
+    waiting: dict[Key, list[StockChange]] = defaultdict(list)
     found = []
-    events: list[Change | Write] = [*changes, *writes]
+    events: list[StockChange | Write] = [*changes, *writes]
     for event in sorted(events, key=lambda event: event.at):
         queue = waiting[event.key]
-        if isinstance(event, Change):
+        if isinstance(event, StockChange):
             queue.append(event)
             if held.get(event.key) == event.quantity:
                 queue.clear()
@@ -141,17 +141,15 @@ def _summary(seconds: Iterable[float]) -> Latency | None:
     return Latency(len(ordered), percentile(ordered, 0.5), percentile(ordered, 0.99), ordered[-1])
 
 
-def _compare(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> tuple[tuple[Difference, ...], ...]:
+def _compare(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> tuple[tuple[Mismatch, ...], ...]:
     """Return what the marketplace misses, has too much of, and has another number of.
 
     A product that left the listing is right at 0: marketplaces have no other word for "not for sale".
     """
-    missing = tuple(Difference(key, number, None) for key, number in wanted.items() if key not in held)
-    extra = tuple(
-        Difference(key, None, number) for key, number in held.items() if number and key not in wanted
-    )
+    missing = tuple(Mismatch(key, number, None) for key, number in wanted.items() if key not in held)
+    extra = tuple(Mismatch(key, None, number) for key, number in held.items() if number and key not in wanted)
     different = tuple(
-        Difference(key, number, held[key])
+        Mismatch(key, number, held[key])
         for key, number in wanted.items()
         if key in held and held[key] != number
     )
@@ -159,7 +157,7 @@ def _compare(wanted: Mapping[Key, int], held: Mapping[Key, int]) -> tuple[tuple[
 
 
 def _invented(
-    initial: Mapping[Key, int], changes: Sequence[Change], writes: Sequence[Write]
+    initial: Mapping[Key, int], changes: Sequence[StockChange], writes: Sequence[Write]
 ) -> tuple[Write, ...]:
     committed: dict[Key, set[int]] = defaultdict(set)
     for key, quantity in initial.items():

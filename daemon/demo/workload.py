@@ -12,7 +12,7 @@ import asyncpg
 from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
-from daemon.demo.records import RENAME, Change, Diary, Holdings, Key
+from daemon.demo.records import RENAME, Diary, Holdings, Key, StockChange
 
 NEVER_COMMITTED: Final = 987_654
 """The number that `change_of_mind` writes and rolls back: no marketplace may ever see it."""
@@ -222,9 +222,9 @@ class Shop:
         for sku in skus:
             old, new = shown.get(sku), after.get(sku)
             if old is not None and (new is None or new[0] != old[0]) and old[1] != 0:
-                self.diary.changes.append(Change(at, kind, channel, old[0], 0))
+                self.diary.changes.append(StockChange(at, kind, channel, old[0], 0))
             if new is not None and new != old:
-                self.diary.changes.append(Change(at, kind, channel, *new))
+                self.diary.changes.append(StockChange(at, kind, channel, *new))
             if new is None:
                 shown.pop(sku, None)
             else:

@@ -16,7 +16,7 @@ _LONGEST_TRACEBACK: Final = 8_000
 _ADVICE: Final = "the log has the traceback (marketplace.client_failed): please report it"
 
 
-class _Client(Protocol):
+class _MaskingClient(Protocol):
     """`mask` takes the client's secrets out of a text: a traceback may quote the answer."""
 
     channel: ChannelName
@@ -25,7 +25,7 @@ class _Client(Protocol):
     def mask(self) -> Callable[[str], str]: ...
 
 
-C = TypeVar("C", bound=_Client)
+C = TypeVar("C", bound=_MaskingClient)
 P = ParamSpec("P")
 T = TypeVar("T")
 

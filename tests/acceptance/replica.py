@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
 import daemon
-from daemon.demo.guarded import Guard
+from daemon.demo.guarded import ProcessGuard
 from tests.acceptance.forked import Forked, Forker
 
 LOOK_S: Final = 0.02
@@ -116,7 +116,7 @@ class Replica:
         self._out = folder / "out.jsonl"
         self._err = folder / "err.txt"
         self._process: Forked | asyncio.subprocess.Process | None = None
-        self._guard = Guard(folder, signals.SIGKILL)
+        self._guard = ProcessGuard(folder, signals.SIGKILL)
         self._read_to = 0
         self.lines: list[Line] = []
         self.not_json: list[str] = []

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.demo import erp
 from daemon.demo.catalogue import make_catalogue
-from daemon.demo.records import Change, Holdings
+from daemon.demo.records import Holdings, StockChange
 from daemon.demo.workload import NEVER_COMMITTED, Shop
 from tests.channels import CHANNELS, SEKORM, YMATOU
 from tests.conftest import Database
@@ -37,7 +37,7 @@ async def listed(connection: asyncpg.Connection) -> Holdings:
     return fresh.wanted()
 
 
-def of(changes: list[Change], kind: str) -> list[Change]:
+def of(changes: list[StockChange], kind: str) -> list[StockChange]:
     return [change for change in changes if change.kind == kind]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from daemon.demo.guarded import Guard
+from daemon.demo.guarded import ProcessGuard
 from daemon.demo.place import free_port
 from tests.acceptance.replica import forker
 from tests.docs.likeness import contains
@@ -46,7 +46,7 @@ class Shell:
             self._places |= {f"127.0.0.1:{port}": f"127.0.0.1:{here}", f"--port {port}": f"--port {here}"}
         self._variables = dict(variables or {})
         self._bash: asyncio.subprocess.Process
-        self._stays: dict[str, tuple[int, Guard, Path]] = {}
+        self._stays: dict[str, tuple[int, ProcessGuard, Path]] = {}
         self._count = 0
 
     async def __aenter__(self) -> Self:
@@ -80,7 +80,7 @@ class Shell:
         """Start a command that goes on, and wait until it has printed what is shown, in whatever order."""
         script, out = self._script(f"exec {line}")
         pid = int(await self._say(f"bash {script} > {out} 2>&1 < /dev/null & echo $!"))
-        guard = Guard(self._notes, signal.SIGKILL)
+        guard = ProcessGuard(self._notes, signal.SIGKILL)
         guard.watch(pid)
         self._stays[line.strip()] = pid, guard, out
         deadline = time.monotonic() + WAIT_S

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from daemon.demo.records import RENAME, Change, Diary, Holdings, Key, Write
+from daemon.demo.records import RENAME, Diary, Holdings, Key, StockChange, Write
 from daemon.demo.report import report, seconds
 from daemon.demo.verdict import ChannelVerdict, Latency, judge, percentile
 from tests.channels import SEKORM, YMATOU
@@ -13,8 +13,8 @@ A: Key = ("RC0402FR-0710KL", "YAGEO")
 B: Key = ("1211LL的ON2", "世强")
 
 
-def changed(at: float, quantity: int, key: Key = A) -> Change:
-    return Change(at, "sale", SEKORM, key, quantity)
+def changed(at: float, quantity: int, key: Key = A) -> StockChange:
+    return StockChange(at, "sale", SEKORM, key, quantity)
 
 
 def wrote(at: float, quantity: int, key: Key = A) -> Write:
@@ -22,7 +22,7 @@ def wrote(at: float, quantity: int, key: Key = A) -> Write:
 
 
 def verdict(
-    changes: list[Change],
+    changes: list[StockChange],
     writes: list[Write],
     wanted: Mapping[Key, int] | None = None,
     held: Mapping[Key, int] | None = None,
@@ -82,13 +82,13 @@ def test_stock_outs_are_timed_apart() -> None:
 
 
 def test_the_old_name_of_a_renamed_product_is_no_stock_out() -> None:
-    found = verdict([Change(10, RENAME, SEKORM, A, 0)], [wrote(11, 0)])
+    found = verdict([StockChange(10, RENAME, SEKORM, A, 0)], [wrote(11, 0)])
     assert found.stock_outs is None
     assert took(found) == (1, 1, 1)
 
 
 def test_changes_of_another_channel_do_not_count() -> None:
-    other = Change(10, "sale", YMATOU, A, 7)
+    other = StockChange(10, "sale", YMATOU, A, 7)
     found = verdict([other], [Write(11, YMATOU, A, 7)], wanted={A: 100}, held={A: 100})
     assert (found.changes, found.writes, found.agrees) == (0, 0, True)
 

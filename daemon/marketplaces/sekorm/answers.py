@@ -17,7 +17,7 @@ _PRINTED_FAILURE: Final = re.compile(
 )
 
 
-class Answer(NamedTuple):
+class SekormAnswer(NamedTuple):
     """The envelope of every answer."""
 
     code: int
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     data: Any
 
 
-def read_answer(body: bytes) -> Answer | None:
+def read_answer(body: bytes) -> SekormAnswer | None:
     """The envelope; None when this is none, or its types are wrong."""
     found = read_object(body)
     if found is not None:
@@ -33,12 +33,12 @@ def read_answer(body: bytes) -> Answer | None:
         # True == 1 and 0.0 == 0 in Python; a success must be the integer.
         if type(code) is not int or not isinstance(message, str | None):
             return None
-        return Answer(code, message or "", found.get("data"))
+        return SekormAnswer(code, message or "", found.get("data"))
     try:
         printed = _PRINTED_FAILURE.fullmatch(body.decode())
     except UnicodeDecodeError:
         return None
-    return Answer(-1, printed[1], None) if printed else None
+    return SekormAnswer(-1, printed[1], None) if printed else None
 
 
 def read_grant(data: object) -> Grant | Outcome:

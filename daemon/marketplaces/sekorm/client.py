@@ -19,7 +19,7 @@ from daemon.marketplaces.auth import Grant, TokenSource, TokenStore
 from daemon.marketplaces.client import Compares, UsesToken, check_number
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, write_json
-from daemon.marketplaces.sekorm.answers import LONGEST_TOKEN, Answer, read_answer, read_grant
+from daemon.marketplaces.sekorm.answers import LONGEST_TOKEN, SekormAnswer, read_answer, read_grant
 from daemon.marketplaces.sekorm.naming import named_skus
 from daemon.marketplaces.sekorm.settings import MOST_PER_CALL, SekormSettings
 from daemon.marketplaces.spec import own_section
@@ -147,7 +147,9 @@ class SekormClient:
     async def _sent(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Outcome:
         return self._outcome(await self._call(url, fields, timeout))
 
-    async def _call(self, url: URL, fields: Mapping[str, str | int], timeout: timedelta) -> Answer | Outcome:
+    async def _call(
+        self, url: URL, fields: Mapping[str, str | int], timeout: timedelta
+    ) -> SekormAnswer | Outcome:
         """The answer; an Outcome when there is none, or when it is about the channel."""
         deadline = clock.monotonic() + timeout.total_seconds()
         token = self._tokens.current() or await self._tokens.obtain(deadline)
@@ -164,7 +166,7 @@ class SekormClient:
 
     async def _attempt(
         self, url: URL, fields: Mapping[str, str | int], token: StoredToken, deadline: float
-    ) -> Answer | Outcome:
+    ) -> SekormAnswer | Outcome:
         if (used := SecretStr(token.value)) not in self._used_tokens:
             self._used_tokens.append(used)
         body = self._write({"accessToken": token.value, **fields})
@@ -174,7 +176,7 @@ class SekormClient:
         answer = read_answer(reply.body)
         return (answer and self._trouble(answer)) or answer or _NO_ANSWER
 
-    def _outcome(self, answer: Answer | Outcome) -> Outcome:
+    def _outcome(self, answer: SekormAnswer | Outcome) -> Outcome:
         """What an answer says of a push."""
         if isinstance(answer, Outcome):
             return answer
@@ -209,7 +211,7 @@ class SekormClient:
             ]).encode()  # fmt: skip
         return write_json(fields).encode()
 
-    def _trouble(self, answer: Answer) -> Outcome | None:
+    def _trouble(self, answer: SekormAnswer) -> Outcome | None:
         """What a failure says of the channel; None when it says something else."""
         known = _TROUBLES.get(answer.message.strip().casefold()) if answer.code == -1 else None
         if known is None:
@@ -218,7 +220,7 @@ class SekormClient:
         advice = advice.format(channel=self.channel)
         return Outcome(Kind.TROUBLE, self._words(answer), trouble, advice=advice)
 
-    def _words(self, answer: Answer, data: object = None) -> str:
+    def _words(self, answer: SekormAnswer, data: object = None) -> str:
         """The marketplace's words, without our secrets."""
         details = "" if data is None else f" {_text(data)}"
         return foreign_words(f"{answer.code} {answer.message}{details}", self.mask)

@@ -8,7 +8,7 @@ from daemon.core.outcome import Kind
 from daemon.marketplaces.reply import read_object
 
 
-class Answer(NamedTuple):
+class YmatouAnswer(NamedTuple):
     """The envelope."""
 
     code: str
@@ -42,7 +42,7 @@ class Results:
 _UNREADABLE = "the results cannot be read"
 
 
-def read_answer(body: bytes) -> Answer | None:
+def read_answer(body: bytes) -> YmatouAnswer | None:
     """The envelope: `code` a string, `message` and `content` perhaps null; None for all else."""
     found = read_object(body)
     if found is None:
@@ -50,7 +50,7 @@ def read_answer(body: bytes) -> Answer | None:
     code, message = found.get("code"), found.get("message")
     if not isinstance(code, str) or not isinstance(message, str | None):
         return None
-    return Answer(code, message or "", found.get("content"), body)
+    return YmatouAnswer(code, message or "", found.get("content"), body)
 
 
 def read_results(content: object, asked: Set[str]) -> Results:

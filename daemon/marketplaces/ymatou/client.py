@@ -21,7 +21,7 @@ from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, words, write_json
 from daemon.marketplaces.spec import own_section
 from daemon.marketplaces.transport import RESPONSE_CAP, Transport
-from daemon.marketplaces.ymatou.answers import Answer, read_answer, read_results
+from daemon.marketplaces.ymatou.answers import YmatouAnswer, read_answer, read_results
 from daemon.marketplaces.ymatou.products import PAGE_ROWS, NotAPageError, read_page
 from daemon.marketplaces.ymatou.settings import MOST_PER_CALL, YmatouSettings
 from daemon.marketplaces.ymatou.signature import sign
@@ -186,17 +186,19 @@ class YmatouClient:
 
     async def _call(
         self, method: _Method, content: str, deadline: float, cap: int = RESPONSE_CAP
-    ) -> Answer | Outcome:
+    ) -> YmatouAnswer | Outcome:
         """One call; a second one when the marketplace refuses the first one's time and its answer has a date."""
         answer = await self._attempt(method, content, deadline, cap)
-        is_late = isinstance(answer, Answer) and answer.code == BAD_TIME
+        is_late = isinstance(answer, YmatouAnswer) and answer.code == BAD_TIME
         if is_late and self._clock.apply():
             answer = await self._attempt(method, content, deadline, cap)
-            if isinstance(answer, Answer) and answer.code == BAD_TIME:
+            if isinstance(answer, YmatouAnswer) and answer.code == BAD_TIME:
                 self._clock.forget()
         return answer
 
-    async def _attempt(self, method: _Method, content: str, deadline: float, cap: int) -> Answer | Outcome:
+    async def _attempt(
+        self, method: _Method, content: str, deadline: float, cap: int
+    ) -> YmatouAnswer | Outcome:
         body = self._write(method, content)
         reply = await self._transport.post(method.url, body, deadline - clock.monotonic(), cap)
         if isinstance(reply, Outcome):
@@ -246,7 +248,7 @@ class YmatouClient:
             name, self._transport.url("apigateway", "v1", query={"app_id": app_id, "method": name})
         )
 
-    def _results(self, answer: Answer, pushes: Sequence[Push]) -> list[Outcome]:
+    def _results(self, answer: YmatouAnswer, pushes: Sequence[Push]) -> list[Outcome]:
         """`0000` can still refuse single SKUs."""
         results = read_results(answer.content, {push.identifiers[0] for push in pushes})
         outcomes = []
@@ -260,7 +262,7 @@ class YmatouClient:
                 outcomes.append(Outcome(Kind.UNKNOWN, self._safe(f"0000, but {message}")))
         return outcomes
 
-    def _failure(self, answer: Answer) -> Outcome:
+    def _failure(self, answer: YmatouAnswer) -> Outcome:
         """What every code but success means (clause Y10)."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code in REFUSALS:
@@ -271,7 +273,7 @@ class YmatouClient:
         advice = advice.format(channel=self.channel)
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)
 
-    def _unread(self, answer: Answer) -> Outcome:
+    def _unread(self, answer: YmatouAnswer) -> Outcome:
         """Classify a code other than success for a page. Only a refusal of the method is permanent."""
         reason = self._safe(f"{answer.code} {answer.message}")
         if answer.code == BAD_NAME:
@@ -281,7 +283,7 @@ class YmatouClient:
             return Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
         return self._failure(answer)
 
-    def _report(self, answer: Answer, skus: Sequence[Sku]) -> None:
+    def _report(self, answer: YmatouAnswer, skus: Sequence[Sku]) -> None:
         reply = foreign_words(
             answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self.mask, _WHOLE_REPLY
         )

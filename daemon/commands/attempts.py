@@ -129,7 +129,7 @@ def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
 def _as_json(one: "LoggedAttempt") -> dict[str, Any]:
     attempt = one.attempt
     return {
-        "at": attempt.at.isoformat(),
+        "at": attempt.at,
         "attempt": attempt.attempt_id,
         "channel": one.channel,
         "sku": one.sku,

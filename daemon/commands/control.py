@@ -50,7 +50,7 @@ def pause(source: SettingsSource, channel: str, *, reason: str, by: str | None, 
     if as_json:
         print_json({
             "channel": name,
-            "since": pause.since.isoformat(),
+            "since": pause.since,
             "by": pause.by,
             "reason": pause.reason,
             "in_flight": in_flight,
@@ -84,7 +84,7 @@ def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     if as_json:
         print_json({
             "channel": name,
-            "was_paused_since": pause and pause.since.isoformat(),
+            "was_paused_since": pause and pause.since,
             "was_paused_by": pause and pause.by,
             "reason": pause and pause.reason,
         })  # fmt: skip
@@ -123,8 +123,8 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
         print_json({
             "channel": name,
             "numbers": numbers,
-            "held_since": held_since and held_since.isoformat(),
-            "passes_until": passes_until and passes_until.isoformat(),
+            "held_since": held_since,
+            "passes_until": passes_until,
         })  # fmt: skip
     elif held_since is None or passes_until is None:
         click.echo(f"{name}: nothing is held")

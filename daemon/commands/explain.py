@@ -6,7 +6,6 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -102,7 +101,7 @@ class Explained:
             "asked": self.asked,
             "sku": self.sku,
             "meaning": self.meaning,
-            "now": self.times.now.isoformat(),
+            "now": self.times.now,
             "channels": {
                 facts.channel: _as_json(facts, explanation) for facts, explanation in self.explained
             },
@@ -120,7 +119,7 @@ def _folded(line: str) -> list[str]:
 
 
 def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
-    known = _isoformatted(asdict(facts))
+    known = asdict(facts)
     return {
         "state": explanation.state,
         "next": explanation.next,
@@ -143,18 +142,6 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
         "successor": facts.successor,
         "twins": known["twins"],
     }  # fmt: skip
-
-
-def _isoformatted(value: Any) -> Any:  # noqa: ANN401 - whatever facts hold
-    match value:
-        case datetime():
-            return value.isoformat()
-        case dict():
-            return {name: _isoformatted(part) for name, part in value.items()}
-        case list() | tuple():
-            return [_isoformatted(part) for part in value]
-        case _:
-            return value
 
 
 async def explained(

@@ -159,6 +159,10 @@ def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print an answer for scripts."""
     from daemon.logs import visible
 
-    text = json.dumps(answer, ensure_ascii=False, indent=2, default=str)
+    text = json.dumps(answer, ensure_ascii=False, indent=2, default=_json)
     # JSON's own escapes for what a terminal would obey.
     click.echo("\n".join(map(visible, text.split("\n"))))
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

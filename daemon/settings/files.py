@@ -1,5 +1,6 @@
 """Reads the files that settings come from: the TOML file and the secrets folder."""
 
+import errno
 import os
 import re
 import stat
@@ -28,10 +29,6 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         # Editors on Windows put a byte order mark in front, which TOML does not know.
         return tomllib.loads(_content(file, _LARGEST_FILE).decode("utf-8-sig"))
-    except _UnfitError as error:
-        raise ConfigError(
-            f"cannot read the configuration {file}: it {error}; --config or STOCKRELAY_CONFIG names another"
-        ) from error
     except OSError as error:
         raise ConfigError(
             f"cannot read the configuration {file}: {error.strerror}; --config or STOCKRELAY_CONFIG names another"
@@ -68,23 +65,19 @@ def setting_of(file: Path) -> str:
     return file.name.lower().removeprefix(ENV_PREFIX.lower()).replace("-", "_")
 
 
-class _UnfitError(Exception):
-    """The path is not a readable regular file."""
-
-
 def _content(file: Path, most: int) -> bytes:
-    """What is in a file, which must be one. Raises OSError, _UnfitError."""
+    """What is in a file. Raises OSError, also for what is not a regular file."""
     # Non-blocking: opening a pipe would wait for a writer.
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
         kind = os.fstat(stream.fileno()).st_mode
         if stat.S_ISFIFO(kind):
-            raise _UnfitError("is a pipe and not a file; write it to a file")
+            raise OSError(errno.EINVAL, "it is a pipe and not a file; write it to a file")
         # None: a terminal on which nothing was typed.
         content: bytes | None = stream.read(most + 1)
     if content is None:
-        raise _UnfitError("is a terminal and not a file; write it to a file")
+        raise OSError(errno.EINVAL, "it is a terminal and not a file; write it to a file")
     if len(content) > most:
-        raise _UnfitError(f"is larger than {most} bytes; is it the right file?")
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes; is it the right file?")
     return content
 
 
@@ -92,8 +85,6 @@ def secret_text(file: Path) -> str:
     try:
         # Editors on Windows put a byte order mark in front.
         return _content(file, _LARGEST_SECRET).decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except _UnfitError as error:
-        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

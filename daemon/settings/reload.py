@@ -11,15 +11,7 @@ from daemon.settings import rules
 from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
 
-_LIVE: Final = re.compile(
-    r"""
-    log\.level
-    | notify\.\w+
-    """,
-    re.VERBOSE,
-)
-
-
+_LIVE: Final = re.compile(r"log\.level|notify\.\w+")
 _LIVE_OF_A_CHANNEL: Final = frozenset({"rate_per_s", "batch", "batch_above", "park_after"})
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options, guard_rule, listings, problems_of
+from daemon.app import connect_options, listings
 from daemon.check import coverage, listing, marketplace, notify, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault
@@ -19,7 +19,7 @@ from daemon.marketplaces.client import Client
 from daemon.marketplaces.registry import spec_of
 from daemon.settings import Settings
 from daemon.store.database import Database
-from daemon.store.inspect import Inspector, ServerInfo
+from daemon.store.inspect import Inspector, ServerInfo, Table
 from daemon.store.tokens import Tokens
 
 __all__ = ["run_checks"]
@@ -118,24 +118,21 @@ async def _check_watches(
         with findings.guarding("triggers"):
             faults = await inspector.capturing.triggers()
             watched = {table.relation: table for table in await inspector.capturing.tables()}
-    tables = []
+    tables: dict[str, Table] = {}
     for watch in settings.watch:
         table_name, triggers_name = watches.names(watch)
-        table = None
         with findings.guarding(table_name):
-            table = await watches.check_table(findings, inspector, found, watch)
-        if table is None:
+            tables[table_name] = await watches.check_table(findings, inspector, found, watch)
+        if table_name not in tables:
             findings.skip(table_name, triggers_name)
-            continue
-        tables.append(table)
-        if watched is None:
+        elif watched is None:
             findings.skip(blocker or "triggers", triggers_name)
         else:
-            watches.check_triggers(findings, watch, table, watched, faults)
+            watches.check_triggers(findings, watch, tables[table_name], watched, faults)
     if watched is None:
         findings.skip(blocker or "triggers", *_CAPTURE)
         return
-    watches.check_leftovers(findings, settings, watched, tables)
+    watches.check_leftovers(findings, settings, watched, list(tables.values()))
     await schema.check_functions(findings, settings, inspector, list(watched.values()), faults)
 
 
@@ -162,15 +159,10 @@ def _clients(findings: Findings, settings: Settings, tokens: _Tokens) -> dict[Ch
 
 
 async def _check_listings(findings: Findings, settings: Settings, inspector: Inspector) -> None:
-    limit, problems = settings.database.statement_timeout, problems_of(settings)
     for name, its_listing in listings(settings).items():
         query, *_ = listing.names(name)
         with findings.guarding(query):
-            rate_per_s = settings.enabled_channels()[name].rate_per_s
-            rule = guard_rule(settings)
-            await listing.check_listing(
-                findings, inspector, its_listing, problems[name], limit, rate_per_s, rule
-            )
+            await listing.check_listing(findings, settings, inspector, its_listing)
 
 
 async def _check_marketplaces(

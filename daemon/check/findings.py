@@ -8,6 +8,14 @@ from daemon.core.errors import StockrelayError
 from daemon.core.finding import Finding, Verdict
 
 
+class CheckFailed(StockrelayError):
+    """What a check has found, and what to do about it."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.advice = advice
+
+
 @dataclass(slots=True)
 class Findings:
     """The results so far, in the order in which they are shown."""
@@ -41,5 +49,7 @@ class Findings:
         """A block in which an error of ours fails this check, and no other."""
         try:
             yield
+        except CheckFailed as error:
+            self.failed(name, str(error), error.advice)
         except StockrelayError as error:
             self.failed(name, str(error), advice)

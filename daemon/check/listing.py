@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
-from daemon.check.findings import Findings
-from daemon.check.listing_rows import CLAIMED, IdentifiersProblem, judge_rows, read_all
+from daemon.app import guard_rule
+from daemon.check.findings import CheckFailed, Findings
+from daemon.check.listing_rows import CLAIMED, judge_rows, read_all
 from daemon.core.errors import StoreRefused
-from daemon.core.guard import GuardRule
 from daemon.core.listing_cost import ADVICE, costliest, judge_cost
 from daemon.core.types import ChannelName
+from daemon.marketplaces.registry import spec_of
+from daemon.settings import Settings
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import ListingInspector
 from daemon.store.listing import ChannelListing
@@ -29,31 +30,23 @@ def names(channel: ChannelName) -> tuple[str, str, str]:
 
 
 async def check_listing(
-    findings: Findings,
-    inspector: Inspector,
-    listing: ChannelListing,
-    problem: IdentifiersProblem,
-    limit: timedelta,
-    rate_per_s: float,
-    rule: GuardRule | None,
+    findings: Findings, settings: Settings, inspector: Inspector, listing: ChannelListing
 ) -> None:
     """The query, its rows, and what it costs to look one SKU up."""
     query, rows, cost = names(listing.channel)
     look = ListingInspector(inspector, listing)
     try:
-        fault = await _fault(look, listing)
-    except StoreRefused as error:
-        await _tell_failure(findings, look, listing, error)
-        findings.skip(query, rows, cost)
-        return
-    if fault is not None:
-        findings.failed(query, *fault)
+        quantity_type = await _check_query(look, listing)
+    except (CheckFailed, StoreRefused) as error:
+        failed = error if isinstance(error, CheckFailed) else await _explained(look, listing, error)
+        findings.failed(query, str(failed), failed.advice)
         findings.skip(query, rows, cost)
         return
     findings.passed(query, f"has {', '.join(_wanted(listing))}")
+    channel = settings.channels[listing.channel]
     try:
-        quantity_type = dict((await look.shape()).columns)["quantity"]
-        tally = await read_all(look, quantity_type, problem, limit)
+        problem = spec_of(channel).problem
+        tally = await read_all(look, quantity_type, problem, settings.database.statement_timeout)
     except StoreRefused as error:
         advice = (
             f"channels.{listing.channel}.listing fails on its data: correct it, then run this check again"
@@ -61,67 +54,57 @@ async def check_listing(
         findings.failed(rows, str(error), advice)
         findings.skip(rows, cost)
         return
-    await judge_rows(findings, rows, look, listing, tally, rule)
+    await judge_rows(findings, rows, look, listing, tally, guard_rule(settings))
     if tally.cut is not None and not tally.sample:
         findings.skip(rows, cost)
     else:
-        await _check_cost(findings, cost, look, tally.sample, rate_per_s)
+        await _check_cost(findings, cost, look, tally.sample, channel.rate_per_s)
 
 
 def _wanted(listing: ChannelListing) -> tuple[str, ...]:
     return ("sku", *listing.identifier_columns, "quantity")
 
 
-async def _fault(look: ListingInspector, listing: ChannelListing) -> tuple[str, str] | None:
-    """What is wrong with the query itself, and what to do. Raises StoreRefused with the server's words."""
+def _parameter(key: str) -> CheckFailed:
+    return CheckFailed("it has a parameter ($1)", f"{key} is run as it stands: write a value in its place")
+
+
+async def _check_query(look: ListingInspector, listing: ChannelListing) -> str:
+    """Try the query itself; return the type of its quantity. Raises CheckFailed, StoreRefused."""
     key = f"channels.{listing.channel}.listing"
     if not await look.is_one_statement():
-        return "it holds several statements", f"{key} is one SELECT: put the others elsewhere"
+        raise CheckFailed("it holds several statements", f"{key} is one SELECT: put the others elsewhere")
     shape = await look.shape()
     if shape.has_parameters:
-        return "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
-    types = dict(shape.columns)
+        raise _parameter(key)
     present = [name for name, _ in shape.columns]
     if missing := [column for column in _wanted(listing) if column not in present]:
-        return (
-            f"it has no column {', '.join(missing)}; it has {', '.join(present) or 'none'}",
-            f"name the columns in {key}: SELECT ... AS {missing[0]}",
-        )
+        found = f"it has no column {', '.join(missing)}; it has {', '.join(present) or 'none'}"
+        raise CheckFailed(found, f"name the columns in {key}: SELECT ... AS {missing[0]}")
     if doubled := sorted({name for name in present if present.count(name) > 1}):
-        return f"it has the column {', '.join(doubled)} twice", f"name each column of {key} once"
-    if types["quantity"] not in _NUMBERS:
-        return (
-            f"its column quantity is of type {types['quantity']}, not a number",
-            f"make it a number in {key}: (...)::integer AS quantity",
-        )
+        raise CheckFailed(f"it has the column {', '.join(doubled)} twice", f"name each column of {key} once")
+    quantity_type = dict(shape.columns)["quantity"]
+    if quantity_type not in _NUMBERS:
+        found = f"its column quantity is of type {quantity_type}, not a number"
+        raise CheckFailed(found, f"make it a number in {key}: (...)::integer AS quantity")
     await look.try_listing()
-    return None
+    return quantity_type
 
 
-async def _tell_failure(
-    findings: Findings, look: ListingInspector, listing: ChannelListing, error: StoreRefused
-) -> None:
-    name, _, _ = names(listing.channel)
+async def _explained(look: ListingInspector, listing: ChannelListing, error: StoreRefused) -> CheckFailed:
+    """The server's refusal, with what to do about it."""
     key = f"channels.{listing.channel}.listing"
-    advice = f"correct {key}; it is a single SELECT, and psql shows where it fails"
     if "could not determine data type of parameter" in str(error):
-        findings.failed(
-            name, "it has a parameter ($1)", f"{key} is run as it stands: write a value in its place"
-        )
-        return
+        return _parameter(key)
+    advice = f"correct {key}; it is a single SELECT, and psql shows where it fails"
     if hidden := re.search(r'row-level security policy for table "(.*)"', str(error)):
-        with findings.guarding(name):
-            policies = await look.policies(hidden[1])
-            known = "; ".join(f"{policy} on {table}" for table, policy in policies)
-            findings.failed(name, str(error), f"{_ROW_SECURITY} Policies there: {known or 'none is visible'}")
-        return
-    if isinstance(error, Denied):
-        with findings.guarding(name):
-            grants = await look.unreadable()
-            advice = "as their owner: " + " ".join(grants) if grants else "grant what the message names"
-            findings.failed(name, str(error), advice)
-        return
-    findings.failed(name, str(error), advice)
+        policies = await look.policies(hidden[1])
+        known = "; ".join(f"{policy} on {table}" for table, policy in policies)
+        advice = f"{_ROW_SECURITY} Policies there: {known or 'none is visible'}"
+    elif isinstance(error, Denied):
+        grants = await look.unreadable()
+        advice = "as their owner: " + " ".join(grants) if grants else "grant what the message names"
+    return CheckFailed(str(error), advice)
 
 
 async def _check_cost(
@@ -137,6 +120,5 @@ async def _check_cost(
             one = costliest([await look.cost([sku]) for sku in singles])
             many = await look.cost(sample[:CLAIMED])
         except TookTooLong as error:
-            findings.failed(name, f"{error}, and the daemon would be cut as well", ADVICE)
-            return
+            raise CheckFailed(f"{error}, and the daemon would be cut as well", ADVICE) from error
         findings.results.append(judge_cost(name, one, many, rate_per_s))

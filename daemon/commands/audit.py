@@ -47,9 +47,8 @@ def verify(source: SettingsSource, *, heads: tuple[str, ...], as_json: bool) -> 
     older than history.keep_days is listed as not verified, and is no failure.
     """
     settings = source.read(log_to=sys.stderr)
-    found = in_database(
-        settings, lambda database: _verify(settings, database, [_head(text) for text in heads])
-    )
+    known = [_head(text) for text in heads]
+    found = in_database(settings, lambda database: _verify(settings, database, known))
     if as_json:
         print_json(found)
     else:

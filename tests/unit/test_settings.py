@@ -300,8 +300,11 @@ def test_a_secrets_folder_as_kubernetes_makes_it_is_read(write: Writer, secrets:
 def test_what_is_no_file_or_has_no_end_is_refused_in_place_of_a_secret(write: Writer, secrets: Path) -> None:
     name = "channels__sekorm__app_secret"
     for made, said in (
-        (os.mkfifo, "is a pipe and not a file; write it to a file"),
-        (lambda place: place.symlink_to("/dev/zero"), "is larger than 65536 bytes; is it the right file?"),
+        (os.mkfifo, "cannot be read: it is a pipe and not a file; write it to a file"),
+        (
+            lambda place: place.symlink_to("/dev/zero"),
+            "cannot be read: it is larger than 65536 bytes; is it the right file?",
+        ),
         (lambda place: place.mkdir(), "cannot be read: Is a directory"),
         (lambda place: place.symlink_to("/not/there"), "cannot be read: No such file or directory"),
     ):

@@ -13,7 +13,7 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
 
 
 def escaped(value: Any, missing: set[str]) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return the same JSON with the characters in `missing` spelled in ASCII, such as \\u5eab."""
+    """Return the same JSON with the characters in `missing` spelled in ASCII, such as \\u5e93."""
 
     def change(text: str) -> str:
         if missing.isdisjoint(text):

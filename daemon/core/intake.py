@@ -21,8 +21,6 @@ _COMPARISON_GAP_MOST_S: Final = 60.0
 
 _BUSY_AFTER_S: Final = 0.5
 _SILENCE: Final = timedelta(seconds=3)
-_ZERO: Final = timedelta(0)
-
 
 _SHARE: Final = 0.2
 """Of the time; the ERP has the rest, however fast it writes."""
@@ -119,32 +117,27 @@ class ComparisonSchedule:
         return self._next_at - now
 
     def begin(self, now: float) -> str:
-        """A comparison begins now; return its reason. A request that comes meanwhile may be for a change that this one
-        does not see, so it stays."""
+        """Begin a comparison; return its reason. A request that comes meanwhile stays, as it may be for a change that
+        this comparison does not see."""
         reason = self.reason
         self._plan(now + self._every_s, "schedule")
         return reason
 
-    def postpone(self, reason: str) -> None:
-        """Compare when the gap after the last comparison is over."""
-        self._plan(self._not_before, reason)
-
     def finish(self, now: float, took_s: float) -> float:
-        """A comparison has ended; return the gap until the next one may begin."""
+        """End a comparison; return the gap until the next one may begin."""
         gap_s = min(max(COMPARISON_GAP_S, 2 * took_s), _COMPARISON_GAP_MOST_S)
         self._not_before = now + gap_s
         self._next_at = max(self._next_at, self._not_before)
         return gap_s
 
     def retry(self, now: float) -> None:
-        """One is still owed: try again within a gap that doubles, as it compares everything while somebody mends the
-        query."""
+        """Try a failed comparison again, within a gap that doubles while an operator mends the query."""
         if self._next_at > now + self._retry_gap_s:
             self._plan(now + self._retry_gap_s, "a listing failed")
             self._retry_gap_s = min(2 * self._retry_gap_s, self._every_s)
 
     def recover(self) -> None:
-        """Nothing is owed any more."""
+        """Note that no comparison is owed any more."""
         self._retry_gap_s = _RETRY_GAP_S
 
     def _plan(self, at: float, reason: str) -> None:
@@ -166,7 +159,7 @@ class BellSilence:
             if rings_again:
                 self._silent_until = 0.0
             self._busy_since = None
-            return _ZERO if rings_again else None
+            return timedelta(0) if rings_again else None
         self._busy_since = now if self._busy_since is None else self._busy_since
         # Renewed when a third is left: the sequence is written seldom, the captures read it always.
         is_renewed = self._silent_until - now < _SILENCE.total_seconds() / 3
@@ -176,5 +169,5 @@ class BellSilence:
         return None
 
     def reset(self) -> None:
-        """A reading failed: the row of changes is over."""
+        """End the series of changes, as a reading failed."""
         self._busy_since = None

@@ -13,7 +13,7 @@ async def storable(
     connection: Connection,
     value: Any,  # noqa: ANN401 - whatever JSON can hold
 ) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return the same JSON as the database can hold it; what its encoding lacks is spelled in ASCII (\\u5eab).
+    """Return the same JSON as the database can hold it; what its encoding lacks is spelled in ASCII (\\u5e93).
 
     Works within a transaction: nothing in it fails. In a UTF-8 database it asks nothing.
     """

@@ -9,6 +9,7 @@ import pytest
 from daemon.core.explain.explanation import Explanation, explain_sku
 from daemon.core.explain.facts import (
     Facts,
+    Filling,
     LedgerRow,
     PastAttempt,
     PastDifference,
@@ -567,3 +568,108 @@ def test_a_sum_is_called_a_sum_and_says_which_sku_keeps_it_from_being_sent(
     assert shared in part(explanation, "shared").splitlines()
     assert explanation.next.startswith(coming)
     assert "sent as" not in part(explanation, "listing")
+
+
+GUARDED = Stop(after(-300), "50 of 60 numbers fall to 0")
+HELD = replace(ROW, held_at=after(-300))
+COVERED = Listed(1, NAME, None, carrier=Sku("SKU-0"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "about", "words"),
+    [
+        (
+            replace(FACTS, listed=Listed(1, NAME, None, fault="1/0")),
+            "ERP now",
+            "its row in the listing can't be read",
+        ),
+        (replace(FACTS, listed=Listed(1, NAME, None, fault="1/0")), "listing", "fails on this SKU: 1/0"),
+        (
+            replace(FACTS, listed=Listed(1, (), 5)),
+            "listing",
+            "bytes that are no text in the database's encoding",
+        ),
+        (replace(FACTS, listed=Listed(7, NAME, None)), "listing", "gives 7 rows for this SKU:"),
+        (replace(FACTS, listed=Listed(7, NAME, None)), "listing", "and 6 more"),
+        (replace(FACTS, listed=Listed(1, NAME, 6)), "listing", "; 5 is sent as 6"),
+        (replace(FACTS, row=replace(ROW, failures=3)), "ledger", "without a clear answer 3 times in a row"),
+        (replace(FACTS, row=replace(ROW, acked_at=None)), "ledger", "nothing is acknowledged under that yet"),
+        (replace(FACTS, trouble=GUARDED), "channel", "in trouble since 06:55:00"),
+        (
+            replace(FACTS, guard=GUARDED, filling=Filling.HELD, threshold="t"),
+            "channel",
+            "held by the guard since",
+        ),
+        (replace(FACTS, guard=GUARDED, filling=Filling.HELD, threshold="t"), "channel", "the guard: t"),
+        (
+            replace(FACTS, row=WAITING, filling=Filling.HELD),
+            "next",
+            "until the ERP's numbers are corrected or the hold",
+        ),
+        (
+            replace(FACTS, row=WAITING, filling=Filling.AWAITED),
+            "next",
+            "Not before the whole listing has been compared",
+        ),
+        (
+            replace(FACTS, row=WAITING, trouble=GUARDED),
+            "next",
+            "in trouble: a request is tried from time to time. Then:",
+        ),
+        (replace(FACTS, row=HELD, guard=GUARDED, listed=None), "next", "the next comparison of everything"),
+        (
+            replace(FACTS, row=replace(HELD, zero_at=after(-300)), guard=GUARDED, listed=None),
+            "next",
+            "until the ERP's numbers are back or the hold is released",
+        ),
+        (
+            replace(FACTS, row=HELD, guard=GUARDED, listed=Listed(1, NAME, 50), factor=5.0),
+            "next",
+            "are back or the hold",
+        ),
+        (
+            replace(FACTS, row=replace(HELD, acked_quantity=0), guard=GUARDED, listed=STOCK),
+            "next",
+            "are back or the hold",
+        ),
+        (
+            replace(FACTS, row=HELD, guard=GUARDED, listed=Listed(1, ("PN-2", "AMS"), 5)),
+            "next",
+            "are back or the hold",
+        ),
+        (
+            replace(FACTS, row=HELD, listed=Listed(1, NAME, 50), factor=5.0),
+            "next",
+            "The guard holds nothing any more",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=NOW), listed=Listed(1, NAME, 50), factor=5.0),
+            "next",
+            "counted first",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=NOW), listed=None, successor=Sku("X")),
+            "next",
+            "X is sold under its",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=NOW, acked_quantity=0), listed=None),
+            "next",
+            "holds no number of it",
+        ),
+        (
+            replace(FACTS, row=replace(WAITING, due_at=NOW, identifiers=None), listed=COVERED),
+            "next",
+            "SKU-0 has the sum",
+        ),
+        (replace(FACTS, row=None, listed=COVERED), "next", "Then nothing is sent for it: SKU-0 has the sum"),
+        (replace(FACTS, row=replace(PARKED, listed_rows=2), listed=STOCK), "next", "Then it is tried again."),
+        (
+            replace(FACTS, row=replace(PARKED, listed_rows=2), listed=Listed(3, NAME, None)),
+            "next",
+            "parked again: the",
+        ),
+    ],
+)
+def test_each_obstacle_and_each_fault_is_said(facts: Facts, about: str, words: str) -> None:
+    assert words in part(told(facts), about)

@@ -113,10 +113,10 @@ def test_a_request_during_a_comparison_leads_to_another_one(schedule: Comparison
     assert schedule.begin(512.0) == "failover"
 
 
-def test_a_postponed_comparison_is_due_when_the_gap_is_over(schedule: ComparisonSchedule) -> None:
+def test_a_request_within_the_gap_is_due_when_the_gap_is_over(schedule: ComparisonSchedule) -> None:
     schedule.begin(500.0)
     schedule.finish(505.0, 5.0)
-    schedule.postpone("bulk change")
+    schedule.request(505.0, "bulk change")
     assert schedule.until_next_s(505.0) == pytest.approx(10.0)
     assert schedule.reason == "bulk change"
 

@@ -45,7 +45,11 @@ def places(sentence: str) -> set[str]:
 
 def test_both_languages_say_the_same() -> None:
     # The advice that comes with a finding is English: in Chinese the remedy is said once more.
-    assert ZH.keys() - EN.keys() == {"is_translated", *(f"capture.{check}.do" for check in Check)}
+    assert ZH.keys() - EN.keys() == {
+        "is_translated",
+        *(f"capture.{check}.do" for check in Check),
+        *(f"kind.{kind}" for kind in RENDERERS),
+    }
     assert not EN.keys() - ZH.keys()
     different = {name for name in EN if not places(ZH[name]) and places(EN[name])}
     assert different == set(), "a value is shown in English alone"
@@ -54,7 +58,7 @@ def test_both_languages_say_the_same() -> None:
 
 def test_there_is_a_sample_of_every_kind() -> None:
     assert {kind for _, kind, *_ in SAMPLES} == set(RENDERERS)
-    assert {f"kind.{kind}" for kind in RENDERERS} <= EN.keys()
+    assert {f"kind.{kind}" for kind in RENDERERS} <= ZH.keys()
 
 
 def test_the_document_shows_every_message_as_it_reads() -> None:

@@ -18,6 +18,8 @@ from daemon.core.plan import (
     Settled,
     Wait,
     decide,
+    unseen_anomaly,
+    unsendable,
 )
 from daemon.core.types import Sku
 
@@ -207,3 +209,59 @@ def test_a_doubt_that_has_settled_is_not_waited_for(
 ) -> None:
     if row.is_settled:
         assert not isinstance(decide(row, listed, has_successor=has_successor, problem=problem), Wait)
+
+
+@pytest.mark.parametrize(
+    ("row", "listed", "anomaly"),
+    [
+        # Zeroes
+        (delivery(5), None, "gone"),
+        (delivery(5), Listed(1, OLD, 0), "zero"),
+        (delivery(None, None), Listed(1, OLD, 0), "new"),
+        (delivery(None, None), None, None),
+        (delivery(0), None, None),
+        (delivery(0), Listed(1, OLD, 0), None),
+        (delivery(5)._replace(is_zero_known=True), Listed(1, OLD, 0), None),
+        # Numbers far from what was sent last
+        (delivery(5), Listed(1, OLD, 25), "moved"),
+        (delivery(25), Listed(1, OLD, 5), "moved"),
+        (delivery(5), Listed(1, OLD, 24), None),
+        (delivery(5)._replace(listed_quantity=50), Listed(1, OLD, 25), None),
+        (delivery(5)._replace(listed_quantity=6), Listed(1, OLD, 25), "moved"),
+        (delivery(None, None), Listed(1, OLD, 25), None),
+        # Other identifiers
+        (delivery(5), Listed(1, NEW, 5), "moved"),
+        (delivery(5)._replace(listed_identifiers=OLD), Listed(1, NEW, 5), "moved"),
+        (delivery(5)._replace(listed_identifiers=NEW), Listed(1, NEW, 5), None),
+        (delivery(0), Listed(1, NEW, 5), None),
+        (delivery(5), Listed(2, NEW, None), None),
+        (delivery(5), FINE, None),
+    ],
+)
+def test_an_anomaly_that_no_marking_has_counted_is_named(
+    row: Delivery, listed: Listed | None, anomaly: str | None
+) -> None:
+    assert unseen_anomaly(row, listed, 5.0) == anomaly
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (FINE, None),
+        (Listed(1, BAD, 5), "an identifier is missing"),
+        (Listed(1, (), 5), "its identifiers hold bytes that are no text"),
+        (Listed(1, OLD, None, fault="division by zero"), "the listing fails on this SKU: division by zero"),
+        (Listed(3, OLD, None), "the listing has 3 rows for this SKU"),
+        (Listed(1, OLD, None), "the listing's quantity is NULL"),
+        (Listed(1, OLD, None, "NaN"), "is NaN: let the query say how many may be sold"),
+        (Listed(1, OLD, None, "9" * 30), f"is {'9' * 24}..., which is more than the channel's max_quantity"),
+        (Listed(1, OLD, None, "9", carrier=Sku("A")), "the sum of all SKUs with these identifiers is 9"),
+        (
+            Listed(1, OLD, None, lacks=Sku("B"), lacks_rows=2, carrier=Sku("A")),
+            'the listing has 2 rows for "B"',
+        ),
+    ],
+)
+def test_what_cannot_be_sent_says_why(listed: Listed, reason: str | None) -> None:
+    found = unsendable(listed, problem)
+    assert found is None if reason is None else reason in (found or "")

@@ -81,7 +81,7 @@ def _unnamed(words: Words, facts: NoticeData) -> list[str]:
         first, last = (chunk.text(name, LONGEST_NAME) for name in ("first_sku", "last_sku"))
         said = words.about("words", chunk.text("words")) or words("none")
         shown.append(words("digest.chunk", chunk.text("chunk", 20), first, last, said, chunk.number("skus")))
-    return [words.about("digest.unnamed", total), *words.examples(shown, total, "digest.chunk.rest")]
+    return [words.about("digest.unnamed", total), *words.examples(shown, total)]
 
 
 def _resolved(words: Words, facts: NoticeData) -> str:

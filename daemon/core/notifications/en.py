@@ -29,13 +29,10 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.counts.assert": "SKUs that changed that day: {0}; sent again: {1}.",
     "digest.method.compare": "Method: the marketplace compared the current numbers of what changed that day.",
     "digest.method.read_back": "Method: all of the marketplace's numbers were read back and compared with the ERP.",
-    "digest.method.assert": "Method: the marketplace's numbers can't be read back, so what changed that day was sent "
-    "again; the marketplace's earlier numbers are not known.",
+    "digest.method.assert": "Method: its numbers can't be read back, so what changed that day was sent again.",
     "digest.incomplete": "Not everything could be read: {0}. What was not read does not count as a difference.",
-    "digest.set_aside": "Malformed products and SKUs in the marketplace's answer, which were skipped: {0}. A SKU that "
-    "was not read may be one of them, and does not count as missing.",
-    "digest.without_identifier": "SKUs on sale at the marketplace without an identifier: {0}, in the products {1}. "
-    "They get no numbers.",
+    "digest.set_aside": "Malformed products and SKUs, skipped: {0}. A SKU that was not read does not count as missing.",
+    "digest.without_identifier": "SKUs on sale without an identifier, which get no numbers: {0}, in products {1}.",
     "digest.opened": "New differences ({0}):",
     "digest.still_open": "Found before and still open ({0}):",
     "digest.resolved": "Agree again: {0}.",
@@ -43,7 +40,6 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.contested": "Changed back again and again ({0}); no longer corrected:",
     "digest.unnamed": "Chunks in which the marketplace sees a difference but names no SKU ({0}):",
     "digest.chunk": "- chunk {0} ({1} to {2}, {4} SKUs), the marketplace says: {3}",
-    "digest.chunk.rest": "- and {0} more chunks",
     "digest.parked": "Parked, waiting for an operator, not compared: {0}.",
     "digest.unsettled": "Still changing, left for the next reconcile: {0}.",
     "digest.healed": "The ERP's numbers are sent again: {0}; the next reconcile confirms them.",
@@ -57,20 +53,14 @@ WORDS: Final[Mapping[str, str]] = {
     "class.missing_in_listing": "the marketplace sells {1}, but it is not in the channel's listing",
     "class.duplicated_id": "one identifier stands for several products",
     "class.other": "{2} (ERP {0}, marketplace {1})",
-    "advice.unknown_at_marketplace": "- Products the marketplace does not have: create them there, or correct their "
-    "identifiers in the ERP.",
-    "advice.missing_in_listing": "- Products that are not in the listing: take them off sale at the marketplace, or "
-    "add them to the channel's listing.",
+    "advice.unknown_at_marketplace": "- Products it lacks: create them there, or correct their identifiers in the ERP.",
+    "advice.missing_in_listing": "- Products not in the listing: take them off sale there, or add them to the listing.",
     "advice.duplicated_id": "- Identifiers used twice: give each product its own.",
-    "advice.contested": "- Changed back again and again: another program or person writes the marketplace's stock too; "
-    "find out which, and stop it.",
-    "advice.unnamed": "- Differences without names: ask the marketplace about the range, or have them found with "
-    "reconcile.bisect = true.",
+    "advice.contested": "- Changed back again and again: find out who else writes the stock there, and stop it.",
+    "advice.unnamed": "- Differences without names: ask the marketplace, or set reconcile.bisect = true to find them.",
     "advice.incomplete": "- The next reconcile reads everything again; if it fails too, run: stockrelay check",
-    "advice.set_aside": "- Malformed products: ask the marketplace; what is wrong is in the log "
-    "(reconcile.products_set_aside).",
-    "advice.without_identifier": "- SKUs without an identifier: enter their outer_id at the marketplace, "
-    "or take them off sale.",
+    "advice.set_aside": "- Malformed products: ask the marketplace; see reconcile.products_set_aside in the log.",
+    "advice.without_identifier": "- SKUs without an identifier: enter their outer_id there, or take them off sale.",
     "advice.none": "- Nothing.",
     "advice.explain": "- To explain one SKU, run: stockrelay explain {0}",
     "missed.title": "{0}: the reconcile of {1} is not over",
@@ -80,10 +70,8 @@ WORDS: Final[Mapping[str, str]] = {
     "- If that takes long to mend, run the reconcile by hand: stockrelay reconcile --channel {0} --date {1}",
     # Channels
     "trouble.title": "{0}: sending has stopped: {1}",
-    "trouble.since": "Since {0} no stock is sent to {1}. Changes are kept and sent when it works again; other channels "
-    "are not affected.",
-    "trouble.after": "- No restart is needed: the daemon tries again by itself. To look, run: stockrelay check, "
-    "stockrelay status",
+    "trouble.since": "Since {0} no stock is sent to {1}. Changes are kept and sent later; other channels go on.",
+    "trouble.after": "- No restart is needed, it is tried again by itself. Look: stockrelay check, stockrelay status",
     "trouble.credential": "account or secret not accepted",
     "trouble.credential.do": "- Compare account and secret with {0}, correct the configuration and restart.",
     "trouble.account_disabled": "the account is disabled",
@@ -98,8 +86,7 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.api_name": "the interface is not granted, or its address is wrong",
     "trouble.api_name.do": "- Ask {0} whether this app has been granted the stock interface, and check `dialect`.",
     "trouble.throttled": "too many requests for the marketplace",
-    "trouble.throttled.do": "- This usually passes by itself; if it lasts, lower the channel's rate_per_s, or ask {0} "
-    "for a higher limit.",
+    "trouble.throttled.do": "- This usually passes; if not, lower the channel's rate_per_s, or ask {0} for more.",
     "trouble.unreachable": "it cannot be reached",
     "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if all work, ask {0} for outages.",
     "trouble.listing": "the numbers to send can't be read",
@@ -108,14 +95,12 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.unknown": "no clear answers",
     "trouble.unknown.do": "- Ask {0} whether their interface works.",
     "recovered.title": "{0} works again",
-    "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What was held back is being sent; there is '
-    "nothing to do.",
+    "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What waited is being sent.',
     "recovered.do": "- To see what still waits, run: stockrelay status",
     # Parked
     "parked.title": "{0}: SKUs that need an operator: {1}",
     "parked.title.again": "{0}: more SKUs that need an operator: {1} (in all {2})",
-    "parked.body": "The stock of these SKUs did not reach the marketplace and is not tried again; other SKUs are not "
-    "affected.",
+    "parked.body": "The stock of these SKUs is not sent and not tried again; all other SKUs go on.",
     "parked.do": "- Correct what the reason names, in the ERP or the listing; the change has the SKU tried again.\n"
     "- To see all of them, run: stockrelay parked list {0}",
     # The guard
@@ -156,8 +141,7 @@ WORDS: Final[Mapping[str, str]] = {
     "capture.lossy": "Changes in the ERP may go unnoticed while this lasts. Everything is compared now, once more when "
     "it is over, and every run.resync_s seconds in between.",
     "capture.not_lossy": "No change is lost by this.",
-    "capture.after": "- No restart is needed; another message says when it is over. To look, run: stockrelay status, "
-    "stockrelay check",
+    "capture.after": "- No restart is needed; a message will say when it is over. Look: stockrelay check",
     "capture.over": "This is over, and there is nothing to do: {0} ({1}), since {2}.",
     "capture.compared": "Everything is compared once more, so changes that went unnoticed are sent.",
     "check.tables": "a watched table is not what it was",
@@ -177,16 +161,6 @@ WORDS: Final[Mapping[str, str]] = {
     "undelivered.reason": "Reason: {0}",
     "undelivered.do": "- Check notify.urls and the network, then run: stockrelay notify test\n"
     "- The notice is in the log (notify.notice_undelivered) and in stockrelay status.",
-    "kind.reconcile_digest": "reconcile",
-    "kind.reconcile_missed": "reconcile late",
-    "kind.channel_trouble": "channel trouble",
-    "kind.channel_recovered": "channel recovered",
-    "kind.parked_summary": "parked SKUs",
-    "kind.guard_question": "numbers held",
-    "kind.guard_released": "hold ended",
-    "kind.capture_failed": "capturing stock changes",
-    "kind.capture_recovered": "capturing stock changes works again",
-    "kind.notification_failed": "notice not delivered",
     "other.title": "{0}: {1}",
     "test.title": "test notice",
     "test.body": "This is a test: Stockrelay can reach you here. There is nothing to do.",

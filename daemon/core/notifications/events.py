@@ -137,7 +137,11 @@ def _when(words: Words, facts: NoticeData, name: str) -> str:
 def notification_failed(words: Words, facts: NoticeData) -> Message:
     kind = facts.text("kind", LONGEST_NAME)
     return words("undelivered.title"), [
-        words("undelivered.body", _when(words, facts, "since"), words.known(f"kind.{kind}", kind)),
+        words(
+            "undelivered.body",
+            _when(words, facts, "since"),
+            words.known(f"kind.{kind}", kind.replace("_", " ")),
+        ),
         words.about("undelivered.reason", facts.text("reason")),
         words("do"),
         words("undelivered.do"),

@@ -50,6 +50,6 @@ class Words:
     def listed(self, names: Sequence[str]) -> str:
         return self("and").join(names)
 
-    def examples(self, shown: Sequence[str], total: int, rest: str = "rest") -> list[str]:
+    def examples(self, shown: Sequence[str], total: int) -> list[str]:
         """Return these lines of `total`, and one that says how many more there are."""
-        return [*shown, self.about(rest, max(0, total - len(shown)))]
+        return [*shown, self.about("rest", max(0, total - len(shown)))]

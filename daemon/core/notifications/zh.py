@@ -41,7 +41,6 @@ WORDS: Final[Mapping[str, str]] = {
     "digest.contested": "反复被改回（{0} 个），已不再自动修正：",
     "digest.unnamed": "平台只说有差异、未指明 SKU 的批次（{0} 个）：",
     "digest.chunk": "· 第 {0} 批（{1} 至 {2}，共 {4} 个 SKU），平台答复：{3}",
-    "digest.chunk.rest": "· 另有 {0} 批",
     "digest.parked": "已搁置、待人工处理而未核对：{0} 个。",
     "digest.unsettled": "仍在变动、留待下次核对：{0} 个。",
     "digest.healed": "已安排按 ERP 的数量重新推送：{0} 个，待下次对账确认。",

@@ -178,7 +178,7 @@ class IntakeService:
         if drained.is_compared:
             self._note_comparison(drained, "bulk change", clock.monotonic() - now)
         elif drained.is_everything and drained.failed is None:
-            self._schedule.postpone("bulk change")
+            self._schedule.request(now, "bulk change")
         return drained
 
     def _note_comparison(self, drained: Drained, reason: str, took_s: float) -> None:

@@ -124,9 +124,9 @@ def run(source: SettingsSource) -> int:
     `stockrelay health` asks the same from outside.
     """
     settings = source.read()
-    from daemon import app
+    from daemon.app import running
 
-    return asyncio.run(app.run(settings, source.log, source.reread))
+    return asyncio.run(running.run(settings, source.log, source.reread))
 
 
 @cli.command(
@@ -205,16 +205,17 @@ def status(source: SettingsSource, *, as_json: bool) -> None:
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
     """
     settings = source.read(log_to=sys.stderr)
-    from daemon import app, clock
+    from daemon import clock
+    from daemon.app import building, status
 
-    answer = asyncio.run(app.status(settings))
+    answer = asyncio.run(status.status(settings))
     if as_json:
         print_json(answer)
     else:
         from daemon.core.times import TimeFormat
         from daemon.tables import print_status
 
-        print_status(answer, TimeFormat(clock.now(), app.operators_zone(settings)))
+        print_status(answer, TimeFormat(clock.now(), building.operators_zone(settings)))
 
 
 cli.add_section("Begin here", demo, simulate)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.settings import Settings
 
 

@@ -1,19 +1,21 @@
 """The daemon's services beside those that deliver: listening, health, figures, notifications, the nightly reconcile."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from daemon.app.building import (
     confirmed_per_s,
     connect_options,
+    delivery_policy,
+    limits,
     listing_health,
     longest_settle,
     notifier,
     reconcilers,
 )
 from daemon.app.graph import Graph
-from daemon.app.reloading import Reloading, take_limits, take_rest
+from daemon.app.reloading import Reloading
 from daemon.app.supervising import Run
 from daemon.app.watching import Watching
 from daemon.core.types import ChannelName
@@ -24,9 +26,11 @@ from daemon.services.doorbell import Doorbell
 from daemon.services.gauges import GaugeReader
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.maintenance import Maintenance
+from daemon.services.notify import Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE
 from daemon.services.reconcile.service import ReconcileService
+from daemon.settings import Settings
 from daemon.store.answers import Answers
 from daemon.store.audit import Audit
 from daemon.store.capture_health import CaptureHealthStore
@@ -57,9 +61,8 @@ class Background:
         self._health = self._capture_health()
         options = connect_options(settings, is_direct=True)
         self._doorbell = Doorbell(options, self._on_ring, self._on_connected, watchdog("doorbell"))
-        notifications = notifier(settings, database, watchdog("notify"))
-        self.reloading.follow(lambda now, _receivers: take_limits(self.clients, self.graph.dispatchers, now))
-        self.reloading.follow(partial(take_rest, self._doorbell, notifications))
+        self._notifier = notifier(settings, database, watchdog("notify"))
+        self.reloading.follow(self._take)
         report = partial(self.watch.readiness.report, DATABASE)
         pauses = PauseWatch(Pauses(database), settings.run.poll, report, watchdog("pauses"))
         keep, heads = settings.history.keep, Audit(database).heads
@@ -67,7 +70,7 @@ class Background:
         self.services |= {
             "doorbell": self._doorbell.run,
             "capture-health": self._health.run,
-            "notify": notifications.run,
+            "notify": self._notifier.run,
             "pauses": pauses.run,
             "maintenance": maintenance.run,
         }
@@ -124,6 +127,14 @@ class Background:
             listings=listing_health(settings, self.database),
             watchdog=self.watch.liveness.watchdog("capture-health"),
         )
+
+    def _take(self, settings: Settings, receivers: Sequence[Receiver]) -> None:
+        """Take over new secrets, rates, addresses and receivers."""
+        for name, channel in settings.enabled_channels().items():
+            self.clients[name].use(channel)
+            self.graph.dispatchers[name].use(limits(settings, channel))
+        self._doorbell.options = connect_options(settings, is_direct=True)
+        self._notifier.use(receivers, delivery_policy(settings))
 
     def _on_ring(self, payload: str) -> None:
         kind, _, channel = payload.partition(" ")

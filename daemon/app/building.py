@@ -30,7 +30,6 @@ from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
 from daemon.store.identity import refuse_copy
-from daemon.store.ledger import Debounce, Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import Outbox
 from daemon.store.reconcile import Reconciles
@@ -70,6 +69,11 @@ class Pools:
 
     def all(self) -> list[Database]:
         return [self.shared, self.leases, *self.intakes.values(), *self.claims.values()]
+
+    def use(self, settings: Settings) -> None:
+        """Make new connections with the new password."""
+        for pool in self.all():
+            pool.use(connect_options(settings, is_direct=False).dsn)
 
 
 def pools_of(settings: Settings) -> Pools:
@@ -179,25 +183,6 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
     )
 
 
-def ledgers_of(
-    settings: Settings,
-    database: Database,
-    claims: Mapping[ChannelName, Database],
-) -> dict[ChannelName, Ledger]:
-    problems = problems_of(settings)
-    return {
-        name: Ledger(database, listing, problems[name], guard_rule(settings), claims.get(name))
-        for name, listing in listings(settings).items()
-    }
-
-
-def debounces(settings: Settings) -> dict[ChannelName, Debounce]:
-    return {
-        name: Debounce(settings.debounce.quiet, settings.debounce.max_wait, channel.urgent_below)
-        for name, channel in settings.enabled_channels().items()
-    }
-
-
 def reconcilers(
     settings: Settings, database: Database, clients: Mapping[ChannelName, Client]
 ) -> dict[ChannelName, Reconciler]:
@@ -210,46 +195,19 @@ def reconcilers(
             clients[name],
             runs,
             ComparedNumbers(database, listing),
-            _reconcile_limits(settings, channels[name]),
+            # The other half of the rate is for new changes.
+            ReconcileLimits(
+                settings.reconcile, settings.run.lease, channels[name].timeout, channels[name].rate_per_s / 2
+            ),
         )
         for name, listing in listings(settings).items()
     }
 
 
-def _reconcile_limits(settings: Settings, channel: ChannelSettings) -> ReconcileLimits:
-    own = settings.reconcile
-    return ReconcileLimits(
-        schedule=own.schedule,
-        lease=settings.run.lease,
-        timeout=channel.timeout,
-        rest=timedelta(seconds=own.settle_s),
-        patience=timedelta(seconds=own.patience_s),
-        give_up=timedelta(seconds=own.give_up_s),
-        missed_after=timedelta(seconds=own.missed_after_s),
-        rate_per_s=own.rate_per_s,
-        # The other half is for new changes.
-        heal_per_s=channel.rate_per_s / 2,
-        heal=own.heal,
-        contested_after=own.contested_after,
-        chunk=own.chunk,
-        bisect=own.bisect,
-        bisect_calls=own.bisect_calls,
-    )
-
-
 def delivery_policy(settings: Settings) -> DeliveryPolicy:
     """Return how notifications are sent."""
-    notify = settings.notify
     return DeliveryPolicy(
-        language=notify.language,
-        titles=titles(settings, notify.language),
-        zone=operators_zone(settings),
-        gather=notify.gather,
-        most_per_hour=notify.most_per_hour,
-        timeout=notify.timeout,
-        retry=notify.retry,
-        retry_most=notify.retry_most,
-        give_up=notify.give_up,
+        settings.notify, titles(settings, settings.notify.language), operators_zone(settings)
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from daemon.app.building import Pools, debounces, guard_rule, ledgers_of, limits
+from daemon.app.building import Pools, guard_rule, limits, listings, problems_of
 from daemon.app.watching import Watching
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName
@@ -19,7 +19,7 @@ from daemon.store.changelog import ChangeLog
 from daemon.store.guard import Guard
 from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases
-from daemon.store.ledger import Ledger
+from daemon.store.ledger import Debounce, Ledger
 from daemon.store.locks import LockWatch
 
 
@@ -39,10 +39,12 @@ class Graph:
         self._connections = connections
         self._watch = watch
         self._liveness = Liveness() if watch is None else watch.liveness
-        self._changelog = ChangeLog(connections.shared)
-        self._debounces = debounces(settings)
-        ledgers = ledgers_of(settings, connections.shared, connections.claims)
-        self.ledgers = {name: ledger for name, ledger in ledgers.items() if only in (None, name)}
+        problems, rule = problems_of(settings), guard_rule(settings)
+        self.ledgers = {
+            name: Ledger(connections.shared, listing, problems[name], rule, connections.claims.get(name))
+            for name, listing in listings(settings).items()
+            if only in (None, name)
+        }
         leases = Leases(connections.leases)
         self.dispatchers = {
             name: self._dispatcher(name, clients[name], leases, holder) for name in self.ledgers
@@ -58,7 +60,7 @@ class Graph:
         )
         self.intakes = {name: self._intake(name, ledger) for name, ledger in self.ledgers.items()}
         self._connect()
-        guard, rule = Guard(connections.shared), guard_rule(settings)
+        guard = Guard(connections.shared)
         self.guards = {
             name: GuardService(guard, name, rule, settings.run.poll, self._liveness.watchdog(f"guard-{name}"))
             for name in self.ledgers
@@ -90,13 +92,15 @@ class Graph:
         )
 
     def _intake(self, name: ChannelName, ledger: Ledger) -> IntakeService:
-        shared = self._connections.shared
+        settings, shared = self._settings, self._connections.shared
         database = self._connections.intakes.get(name, shared)
+        urgent_below = settings.enabled_channels()[name].urgent_below
+        debounce = Debounce(settings.debounce.quiet, settings.debounce.max_wait, urgent_below)
         return IntakeService(
-            Intake(database, ledger, self._debounces[name], LockWatch(shared)),
-            self._changelog.stay_awake,
-            self._settings.run.poll,
-            self._settings.run.resync,
+            Intake(database, ledger, debounce, LockWatch(shared)),
+            ChangeLog(shared).stay_awake,
+            settings.run.poll,
+            settings.run.resync,
             partial(_wake, self.dispatchers[name]),
             self.slots.owns_all,
             self._report(f"{INTAKE} {name}"),

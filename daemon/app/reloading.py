@@ -1,25 +1,20 @@
 """SIGHUP: the configuration is read again, and what can be changed in a running daemon is."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from daemon import clock
-from daemon.app.building import connect_options, delivery_policy, limits, receivers
+from daemon.app.building import receivers
 from daemon.core.errors import StockrelayError
-from daemon.core.types import ChannelName
 from daemon.logs import Log
-from daemon.marketplaces.client import Client
-from daemon.services.dispatch.dispatcher import Dispatcher
-from daemon.services.doorbell import Doorbell
-from daemon.services.notify import Notifier, Receiver
+from daemon.services.notify import Receiver
 from daemon.settings import Settings
 from daemon.settings.fingerprints import fingerprints
 from daemon.settings.reload import reload
-from daemon.store.database import Database
 from daemon.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -95,27 +90,3 @@ class Reloading:
     def _apply(self, settings: Settings, recipients: Sequence[Receiver]) -> None:
         for take in self._takers:
             take(settings, recipients)
-
-
-def take_addresses(pools: Sequence[Database], settings: Settings) -> None:
-    """New connections are made with the new password."""
-    dsn = connect_options(settings, is_direct=False).dsn
-    for pool in pools:
-        pool.use(dsn)
-
-
-def take_limits(
-    clients: Mapping[ChannelName, Client], dispatchers: Mapping[ChannelName, Dispatcher], settings: Settings
-) -> None:
-    """New requests are made with the new secrets, at the new rate."""
-    for name, channel in settings.enabled_channels().items():
-        clients[name].use(channel)
-        dispatchers[name].use(limits(settings, channel))
-
-
-def take_rest(
-    doorbell: Doorbell, notifier: Notifier, settings: Settings, recipients: Sequence[Receiver]
-) -> None:
-    """Apply the settings to the doorbell's next connection and to the notifier's next message."""
-    doorbell.options = connect_options(settings, is_direct=True)
-    notifier.use(recipients, delivery_policy(settings))

@@ -20,7 +20,7 @@ from daemon.app.building import (
     pools_of,
 )
 from daemon.app.graph import Graph
-from daemon.app.reloading import Reloading, take_addresses
+from daemon.app.reloading import Reloading
 from daemon.app.signals import handling_signals
 from daemon.app.supervising import Run, Supervisor
 from daemon.app.watching import Watching, watching
@@ -91,7 +91,7 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading:
         pools = pools_of(settings)
         for pool in pools.all():
             stack.push_async_callback(pool.close)
-        reloading.follow(lambda now, _receivers: take_addresses(pools.all(), now))
+        reloading.follow(lambda now, _receivers: pools.use(now))
         if not await _wait_for_database(reloading, pools.all(), watch.readiness, stop):
             return
         clients = await stack.enter_async_context(opened_clients(reloading.settings, pools.shared))

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options, listings
+from daemon.app.building import connect_options, listings
 from daemon.check import coverage, listing, marketplace, notify, privacy, schema, server, watches
 from daemon.check.findings import Findings
 from daemon.core.capture import TriggerFault

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from daemon.app import listings
+from daemon.app.building import listings
 from daemon.check import listing as listing_checks
 from daemon.check import watches
 from daemon.check.findings import Findings

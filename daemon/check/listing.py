@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from daemon.app import guard_rule
+from daemon.app.building import guard_rule
 from daemon.check.findings import CheckFailed, Findings
 from daemon.check.listing_rows import CLAIMED, judge_rows, read_all
 from daemon.core.errors import StoreRefused

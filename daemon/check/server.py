@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from daemon.app import LEASE_CONNECTIONS, connect_options
+from daemon.app.building import LEASE_CONNECTIONS, connect_options
 from daemon.check import privacy
 from daemon.check.findings import Findings
 from daemon.core.errors import StockrelayError

@@ -78,10 +78,10 @@ def attempts(
     Kept for history.keep_days days.
     """
     settings = source.read(log_to=sys.stderr)
-    from daemon import app
+    from daemon.app import building
     from daemon.store.answers import Answers
 
-    zone = app.operators_zone(settings)
+    zone = building.operators_zone(settings)
     now = clock.now()
     begin = moment(since, now, zone) if since else None if sku else now - _A_DAY
     channels = [known_channel(settings, channel)] if channel else list(settings.enabled_channels())

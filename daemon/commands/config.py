@@ -38,6 +38,6 @@ def schema() -> None:
 
     For editors that check and complete TOML files by a schema. Needs no configuration.
     """
-    from daemon import app
+    from daemon.app import configuration
 
-    print_json(app.settings_schema())
+    print_json(configuration.settings_schema())

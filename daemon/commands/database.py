@@ -30,12 +30,12 @@ def migrate(source: SettingsSource, *, sql: bool, grant_to: str | None, as_json:
     if sql and as_json:
         raise click.UsageError("--sql prints SQL, not JSON; give one of the two", click.get_current_context())
     settings = source.read(log_to=sys.stderr, takes_placeholders=sql)
-    from daemon import app
+    from daemon.app import administration
 
     if sql:
-        click.echo(app.migration_sql(settings, grant_to), nl=False)
+        click.echo(administration.migration_sql(settings, grant_to), nl=False)
         return
-    done = asyncio.run(app.migrate(settings, grant_to))
+    done = asyncio.run(administration.migrate(settings, grant_to))
     if as_json:
         print_json({"done": done})
         return
@@ -59,9 +59,9 @@ def adopt(source: SettingsSource, *, as_json: bool) -> None:
     sent again, except for parked SKUs. Refused while a subscription writes our schema.
     """
     settings = source.read(log_to=sys.stderr)
-    from daemon import app
+    from daemon.app import administration
 
-    answer = asyncio.run(app.adopt(settings))
+    answer = asyncio.run(administration.adopt(settings))
     if as_json:
         print_json(answer)
         return
@@ -94,10 +94,10 @@ def uninstall(source: SettingsSource, *, is_confirmed: bool, is_forced: bool, as
     if not is_confirmed and (as_json or not sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
     settings = source.read(log_to=sys.stderr)
-    from daemon import app
+    from daemon.app import administration
 
     if not is_confirmed:
-        found = asyncio.run(app.installation(settings, is_forced=is_forced))
+        found = asyncio.run(administration.installation(settings, is_forced=is_forced))
         if found is not None and found.refusal is not None:
             raise StoreRefused(found.refusal)
         if found is not None:
@@ -107,7 +107,7 @@ def uninstall(source: SettingsSource, *, is_confirmed: bool, is_forced: bool, as
             if not click.confirm("Remove all of it?"):
                 click.echo("nothing was removed", err=True)
                 return FAILED
-    done = asyncio.run(app.uninstall(settings, is_forced=is_forced))
+    done = asyncio.run(administration.uninstall(settings, is_forced=is_forced))
     if as_json:
         print_json({"removed": done.parts, "roles_sql": done.roles_sql})
         return DONE

@@ -147,19 +147,21 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
 async def explained(
     settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int
 ) -> Explained:
-    from daemon import app
+    from daemon.app import building
     from daemon.store.answers import Answers
 
-    listings = {name: listing for name, listing in app.listings(settings).items() if channel in (None, name)}
-    problems = app.problems_of(settings)
-    async with app.opened(settings) as database:
+    listings = {
+        name: listing for name, listing in building.listings(settings).items() if channel in (None, name)
+    }
+    problems = building.problems_of(settings)
+    async with building.opened(settings) as database:
         answers = Answers(database)
         sku, meaning = asked, None
         found = await _facts(settings, answers, listings, sku, attempts)
         if not any(_is_known(facts) for facts in found):
             sku, meaning = await _namesake(answers, listings, asked)
             found = await _facts(settings, answers, listings, sku, attempts)
-        times = TimeFormat(found[-1].now, app.operators_zone(settings))
+        times = TimeFormat(found[-1].now, building.operators_zone(settings))
         explained = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
     return Explained(asked, sku, meaning, times, explained)
 
@@ -171,14 +173,14 @@ async def _facts(
     sku: Sku,
     attempts: int,
 ) -> list[Facts]:
-    from daemon import app
+    from daemon.app import building
     from daemon.store.answer_rows import ExplainSettings
 
     found = []
     for name, listing in listings.items():
         channel = settings.enabled_channels()[name]
         timing = TimingSettings(settings.debounce.max_wait, channel.timeout, channel.settle)
-        explain_settings = ExplainSettings(timing, settings.run.resync, app.guard_rule(settings))
+        explain_settings = ExplainSettings(timing, settings.run.resync, building.guard_rule(settings))
         found.append(await answers.facts(listing, sku, explain_settings, attempts))
     return found
 

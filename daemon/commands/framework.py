@@ -125,11 +125,11 @@ Group.group_class = Group
 
 def channels(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer a shell the enabled channels of the configuration; none where it can't be read."""
-    from daemon import app
+    from daemon.app import configuration
 
     given = context.find_root().params
     try:
-        settings = app.load(given.get("config"), given.get("secrets_dir"))
+        settings = configuration.load(given.get("config"), given.get("secrets_dir"))
     except StockrelayError:
         return []
     return [CompletionItem(name) for name in settings.enabled_channels() if name.startswith(incomplete)]

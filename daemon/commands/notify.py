@@ -35,10 +35,12 @@ def test(source: SettingsSource, *, language: str | None, as_json: bool) -> int:
     Prints the result for each, without the address. Needs no database.
     """
     settings = source.read(log_to=sys.stderr)
-    from daemon import app
+    from daemon.app import administration
     from daemon.core.errors import StockrelayError
 
-    results = asyncio.run(app.send_test(settings, "en" if language == "en" else "zh" if language else None))
+    results = asyncio.run(
+        administration.send_test(settings, "en" if language == "en" else "zh" if language else None)
+    )
     if not results:
         raise StockrelayError(_NOBODY)
     failed = {name: reason for name, reason in results.items() if reason is not None}

@@ -166,11 +166,11 @@ async def _list(
     *,
     with_discarded: bool,
 ) -> dict[str, Any]:
-    from daemon import app
+    from daemon.app import building
     from daemon.store.parked import Parked
 
     answer: dict[str, Any] = {}
-    listings, zone = app.listings(settings), app.operators_zone(settings)
+    listings, zone = building.listings(settings), building.operators_zone(settings)
     for name in channels:
         store = Parked(database, name)
         total, discarded = await store.count()

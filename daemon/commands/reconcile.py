@@ -128,15 +128,15 @@ async def _reconcile(
     *,
     is_dry: bool,
 ) -> dict[ChannelName, dict[str, Any]]:
-    from daemon import app
+    from daemon.app import building
 
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     answers: dict[ChannelName, dict[str, Any]] = {}
     async with (
-        app.opened(settings, 3) as database,
-        app.opened_clients(settings, database) as clients,
+        building.opened(settings, 3) as database,
+        building.opened_clients(settings, database) as clients,
     ):
-        built = app.reconcilers(settings, database, clients)
+        built = building.reconcilers(settings, database, clients)
         for name in names:
             try:
                 answers[name] = await _one(built[name], day, holder, tell, is_dry=is_dry)

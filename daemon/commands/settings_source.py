@@ -53,9 +53,10 @@ class SettingsSource:
 
         Raises ConfigError, also where an example's words stand in place of a secret, but for `takes_placeholders`.
         """
-        from daemon import app, logs
+        from daemon import logs
+        from daemon.app import configuration
 
-        settings = app.load(self._config, self._secrets_dir)
+        settings = configuration.load(self._config, self._secrets_dir)
         self._settings = settings
         self._mask = Mask(settings.secrets())
         if not takes_placeholders:
@@ -71,9 +72,9 @@ class SettingsSource:
 
     def reread(self) -> "Settings":
         """The settings as they are now, for a daemon that runs. Raises ConfigError."""
-        from daemon import app
+        from daemon.app import configuration
 
-        settings = app.load(self._config, self._secrets_dir)
+        settings = configuration.load(self._config, self._secrets_dir)
         known = self._settings.secrets() if self._settings is not None else ()
         self._mask = Mask({*known, *settings.secrets()})
         _refuse_placeholders(settings)
@@ -81,9 +82,9 @@ class SettingsSource:
 
     def exposed_files(self) -> list[Path]:
         """The files with secrets that everybody on this machine may read."""
-        from daemon import app
+        from daemon.app import configuration
 
-        return app.exposed_files(self._config, self._secrets_dir)
+        return configuration.exposed_files(self._config, self._secrets_dir)
 
     def describe(self, error: StockrelayError) -> str:
         """An error's words as a terminal may show them: no secret, nothing that moves the cursor or begins a line."""
@@ -132,10 +133,10 @@ def known_channel(settings: "Settings", name: str) -> ChannelName:
 
 def in_database(settings: "Settings", work: "Callable[[Database], Awaitable[T]]") -> T:
     """Do `work` with the configured database, and return its result."""
-    from daemon import app
+    from daemon.app import building
 
     async def opened() -> T:
-        async with app.opened(settings) as database:
+        async with building.opened(settings) as database:
             return await work(database)
 
     return asyncio.run(opened())
@@ -143,9 +144,9 @@ def in_database(settings: "Settings", work: "Callable[[Database], Awaitable[T]]"
 
 def local_time(settings: "Settings", time: datetime) -> str:
     """A time as the operators' clocks show it."""
-    from daemon import app
+    from daemon.app import building
 
-    return f"{time.astimezone(app.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{time.astimezone(building.operators_zone(settings)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def print_line(line: str) -> None:

@@ -73,9 +73,9 @@ def sync(source: SettingsSource, channel: str, *, dry_run: bool, as_json: bool) 
 
 
 def _show_plan(settings: "Settings", name: "ChannelName", *, as_json: bool) -> int:
-    from daemon import app
+    from daemon.app import sync_planning
 
-    plan = asyncio.run(app.plan_sync(settings, name))
+    plan = asyncio.run(sync_planning.plan_sync(settings, name))
     if as_json:
         print_json(plan)
     else:
@@ -89,13 +89,13 @@ def _show_plan(settings: "Settings", name: "ChannelName", *, as_json: bool) -> i
 
 
 async def _sync(settings: "Settings", name: "ChannelName", *, has_bar: bool) -> "tuple[SyncSummary, bool]":
-    from daemon import app
+    from daemon.app import syncing
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if not has_bar:
-        return await app.sync(settings, name, lambda _stage: None, stop)
+        return await syncing.sync(settings, name, lambda _stage: None, stop)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -107,7 +107,7 @@ async def _sync(settings: "Settings", name: "ChannelName", *, has_bar: bool) -> 
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        return await app.sync(settings, name, _drawing(bar, name), stop)
+        return await syncing.sync(settings, name, _drawing(bar, name), stop)
 
 
 def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -23,6 +24,7 @@ from daemon.core.notifications import Language, Notification
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
+from daemon.settings.sections import Notify
 from daemon.store.outbox import DeliveryReport, Outbox, TakenNotice
 
 log = structlog.get_logger(__name__)
@@ -36,7 +38,7 @@ _LASTING: Final = timedelta(seconds=60)
 _PARKED_EVERY: Final = timedelta(hours=1)
 _KEEP: Final = timedelta(days=90)
 _FORGET_S: Final = 3600.0
-_LONGEST_TURN_S: Final = 600.0
+_LONGEST_STEP_S: Final = 600.0
 """What looking, forgetting and writing down may take, beside the receivers' timeout."""
 _HOLD_MORE: Final = timedelta(seconds=30)
 _STOP_S: Final = 1.0
@@ -59,15 +61,9 @@ class Receiver(Protocol):
 class DeliveryPolicy:
     """How people are notified. `titles` are the channels' names for people; messages show times in `zone`."""
 
-    language: Language
+    settings: Notify
     titles: Mapping[str, str]
     zone: tzinfo
-    gather: timedelta
-    most_per_hour: int
-    timeout: timedelta
-    retry: timedelta
-    retry_most: timedelta
-    give_up: timedelta
     lasting: timedelta = _LASTING
 
 
@@ -84,24 +80,19 @@ class Notifier:
     _forget_at: float = -math.inf
 
     def use(self, receivers: Sequence[Receiver], policy: DeliveryPolicy) -> None:
-        """Tell the next message like this."""
+        """Deliver from the next message on like this."""
         self.receivers = receivers
         self.policy = policy
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tell until stopped; a database that is away is waited for."""
         if not self.receivers:
             log.warning("notify.no_receivers", advice="set notify.urls; see docs/notifications.md")
-
-        async def step() -> Interval | None:
-            return AT_ONCE if await self._step(stop) else None
-
-        longest_step_s = _LONGEST_TURN_S + self.policy.timeout.total_seconds()
+        longest_step_s = _LONGEST_STEP_S + self.policy.settings.timeout.total_seconds()
         pace = Pace(_POLL_S, longest_step_s, base=timedelta(seconds=_POLL_S), cap=_BACKOFF_CAP)
-        await run_loop(step, stop, self.watchdog, pace, self._on_failure)
+        await run_loop(partial(self._step, stop), stop, self.watchdog, pace, self._on_failure)
 
-    async def _step(self, stop: asyncio.Event) -> bool:
-        """Post what is due and deliver the next message; whether there was one."""
+    async def _step(self, stop: asyncio.Event) -> Interval | None:
+        """Post what is due and deliver the next message."""
         now = clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
@@ -109,7 +100,7 @@ class Notifier:
         if now >= self._forget_at:
             self._forget_at = now + _FORGET_S
             await self.outbox.forget(_KEEP)
-        return await self._carry(stop)
+        return AT_ONCE if await self._deliver_next(stop) else None
 
     def _on_failure(self, error: StockrelayError) -> None:
         log.warning("notify.step_failed", reason=str(error))
@@ -118,18 +109,16 @@ class Notifier:
         """Post what no other service posts."""
         await self.outbox.post_trouble_notices(self.channels, self.policy.lasting)
         for channel in self.channels:
-            await self.outbox.post_parked_notices(channel, self.policy.gather, _PARKED_EVERY)
+            await self.outbox.post_parked_notices(channel, self.policy.settings.gather, _PARKED_EVERY)
 
-    async def _carry(self, stop: asyncio.Event) -> bool:
-        """Tell the next message; False: there is none."""
+    async def _deliver_next(self, stop: asyncio.Event) -> bool:
+        """Deliver the next message; False: there is none."""
         if not self.receivers:
             for notice in await self.outbox.skip_waiting():
                 log.info("notify.notice_unsent", kind=notice.kind, channel=notice.channel, key=notice.key)
             return False
-        policy = self.policy
-        taken = await self.outbox.take(
-            policy.timeout + _HOLD_MORE, policy.gather, policy.most_per_hour, _URGENT
-        )
+        own = self.policy.settings
+        taken = await self.outbox.take(own.timeout + _HOLD_MORE, own.gather, own.most_per_hour, _URGENT)
         if not taken:
             return False
         await self._finish(taken, await self._send(taken, stop))
@@ -138,11 +127,11 @@ class Notifier:
     async def _send(self, taken: Sequence[TakenNotice], stop: asyncio.Event) -> dict[str, str | None]:
         """Deliver to all who do not have it; say why each failed, or None."""
         message = self._message(taken)
+        own = self.policy.settings
         left = [receiver for receiver in self.receivers if receiver.name not in taken[0].reached]
         sending = {
             receiver.name: asyncio.create_task(
-                receiver.send(message, self.policy.language, self.policy.timeout),
-                name=f"tell {receiver.name}",
+                receiver.send(message, own.language, own.timeout), name=f"notify {receiver.name}"
             )
             for receiver in left
         }
@@ -159,7 +148,7 @@ class Notifier:
         return {name: _LEFT if task.cancelled() else task.result() for name, task in sending.items()}
 
     def _message(self, taken: Sequence[TakenNotice]) -> Notification:
-        language, zone, titles = self.policy.language, self.policy.zone, self.policy.titles
+        language, zone, titles = self.policy.settings.language, self.policy.zone, self.policy.titles
         notices = [each.notice for each in taken]
         return notifications.gather(
             [notifications.render(n.kind, n.channel, n.data, language, zone, titles) for n in notices],
@@ -174,7 +163,9 @@ class Notifier:
         reached = {*taken[0].reached, *(results.keys() - failures.keys())}
         pauses = [self._pause(each) for each in taken]
         # A notice about an undelivered notice never expires: nothing else would report it.
-        are_over = [each.age >= self.policy.give_up and kind != NOTIFICATION_FAILED for each in taken]
+        are_over = [
+            each.age >= self.policy.settings.give_up and kind != NOTIFICATION_FAILED for each in taken
+        ]
         report = DeliveryReport(
             tuple(reached), error, not failures, len(failures) < len(results), pauses, are_over
         )
@@ -207,7 +198,8 @@ class Notifier:
         await self.outbox.post(Notice(NOTIFICATION_FAILED, f"undelivered:{taken.id}", notice.channel, data))
 
     def _pause(self, taken: TakenNotice) -> timedelta:
-        return backoff(taken.tries, self.policy.retry, self.policy.retry_most, clock.jitter())
+        own = self.policy.settings
+        return backoff(taken.tries, own.retry, own.retry_most, clock.jitter())
 
 
 async def _stopped(stop: asyncio.Event) -> None:

@@ -535,7 +535,7 @@ def test_a_secrets_file_that_is_wrong_is_told_without_secrets(told: Told, name: 
 # What cannot be brought about from outside: an error that nobody foresaw, and a message that quotes all it can.
 BROKEN: Final = """
 import asyncio, sys
-from daemon import app as module
+from daemon.app import configuration as module
 from daemon.store import ledger, outbox
 from daemon.__main__ import main
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from daemon import app
-from daemon.app import load
+from daemon.app import administration, building
+from daemon.app.configuration import load
 from daemon.core.errors import ForeignDatabase
 from daemon.demo.binaries import system_bin
 from daemon.demo.postgres import PostgresServer
@@ -76,7 +76,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
 async def _push_from(database: Database, folder: Path) -> list[Line]:
     async with Stage(database, folder, **QUICK) as stage:
         await stage.fill(SKUS)
-        await app.migrate(load(stage.config, None), None)
+        await administration.migrate(load(stage.config, None), None)
         replica = await stage.started()
         await stage.converged()
         await stopped(replica)
@@ -126,8 +126,8 @@ async def _take_over(name: str, copy: Database, folder: Path) -> None:
                 await Identity(pool).check(1, SETTLE)
             settings = load(stage.config, None)
             if name in (restored.__name__, cut_over.__name__):
-                await app.migrate(settings, None)
-            await app.adopt(settings)
+                await administration.migrate(settings, None)
+            await administration.adopt(settings)
         replica = await stage.started()
         await stage.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1000 WHERE sku = 'SKU-1'")
         await stage.converged()
@@ -155,7 +155,7 @@ async def _capture_is_looked_at(stage: Stage) -> None:
 
 @asynccontextmanager
 async def _store(stage: Stage) -> AsyncIterator[Pool]:
-    pool = Pool(app.connect_options(load(stage.config, None), is_direct=True), 1)
+    pool = Pool(building.connect_options(load(stage.config, None), is_direct=True), 1)
     await pool.open()
     yield pool
     await pool.close()

@@ -4,7 +4,8 @@ import asyncio
 import io
 import re
 
-from daemon import app, logs
+from daemon import logs
+from daemon.app import running
 from daemon.app.reloading import Reloading
 from daemon.core.finding import Verdict
 from tests.channels import SEKORM, YMATOU
@@ -27,7 +28,7 @@ async def test_the_advised_grants_are_all_that_the_daemon_needs(office: Office) 
     log = logs.configure("error", "json", io.StringIO())
     reloading = Reloading(settings, lambda: settings, log)
     async with asyncio.TaskGroup() as group:
-        group.create_task(app.serve(settings, "a role with no more rights", stop, reloading))
+        group.create_task(running.serve(settings, "a role with no more rights", stop, reloading))
         await office.simulator.wait_until(
             lambda: all(office.simulator.state.count(name) == PRODUCTS for name in (SEKORM, YMATOU)), 30
         )

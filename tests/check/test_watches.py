@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.app import migrate
+from daemon.app.administration import migrate
 from daemon.core.finding import Verdict
 from daemon.settings import Settings
 from tests.check.conftest import Office

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.core.errors import StockrelayError
 from daemon.demo import erp
 from daemon.demo.process import DaemonProcess, configuration

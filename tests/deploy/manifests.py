@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.cli import invoke
 from daemon.settings import Settings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.demo.binaries import embedded_bin
 from tests.acceptance.harness import Stage
 from tests.conftest import Database

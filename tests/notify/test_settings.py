@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.core.errors import ConfigError
 from daemon.settings import Settings
 
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_refused_in_words(name: str, value: str, problem: str) 
 
 def test_whoever_tells_nobody_does_not_wait_for_the_library() -> None:
     code = (
-        "import sys, pathlib; from daemon.app import load; "
+        "import sys, pathlib; from daemon.app.configuration import load; "
         f"load(pathlib.Path({str(EXAMPLE)!r}), None, {{}}); print(*sys.modules)"
     )
     done = subprocess.run(

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from daemon.app import connect_options, load
 from daemon.app.administration import migrate
-from daemon.app.building import listings
+from daemon.app.building import connect_options, listings
+from daemon.app.configuration import load
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.intake import Intake

@@ -30,6 +30,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.receivers import make_receivers
 from daemon.services.notify import DeliveryPolicy, Notifier
+from daemon.settings.sections import Notify
 from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
 from tests.channels import SEKORM
@@ -38,15 +39,9 @@ from tests.store.place import Connection
 from tests.store.shop import CHANNEL, Shop
 
 POLICY: Final = DeliveryPolicy(
-    language="zh",
-    titles={"sekorm": "世强"},
-    zone=ZoneInfo("Asia/Shanghai"),
-    gather=timedelta(0),
-    most_per_hour=1000,
-    timeout=timedelta(seconds=5),
-    retry=timedelta(milliseconds=20),
-    retry_most=timedelta(milliseconds=40),
-    give_up=timedelta(hours=1),
+    Notify(gather_s=0, most_per_hour=1000, timeout_s=5, retry_s=0.02, retry_most_s=0.04, give_up_s=3600),
+    {"sekorm": "世强"},
+    ZoneInfo("Asia/Shanghai"),
     lasting=timedelta(0),
 )
 ADDRESS: Final = Outcome(Kind.TROUBLE, "-1: ip invalid", Trouble.ADDRESS, advice="give address A to Sekorm")
@@ -61,6 +56,11 @@ async def box() -> AsyncIterator[Inbox]:
 @pytest.fixture
 def outbox(shop: Shop) -> Outbox:
     return Outbox(shop.database)
+
+
+def policy_with(**changes: float) -> DeliveryPolicy:
+    """The policy with other settings."""
+    return replace(POLICY, settings=POLICY.settings.model_copy(update=changes))
 
 
 def notifier(shop: Shop, *urls: str, policy: DeliveryPolicy = POLICY) -> Notifier:
@@ -86,7 +86,7 @@ async def running(*notifiers: Notifier) -> AsyncIterator[None]:
 async def tell(replica: Notifier) -> None:
     """One look at everything and all that is due, without waiting."""
     await replica._look()
-    while await replica._carry(asyncio.Event()):
+    while await replica._deliver_next(asyncio.Event()):
         pass
 
 
@@ -216,11 +216,11 @@ async def test_what_cannot_be_told_is_given_up_and_that_is_told_once_somebody_ca
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
     box.answer = (500, {})
-    replica = notifier(shop, box.url(), policy=replace(POLICY, give_up=timedelta(0)))
+    replica = notifier(shop, box.url(), policy=policy_with(give_up_s=0))
     await outbox.post(Notice(GUARD_QUESTION, "q", SEKORM, {"zeroes": 5}))
     with capture_logs() as lines:
-        await replica._carry(asyncio.Event())
-        await replica._carry(asyncio.Event())
+        await replica._deliver_next(asyncio.Event())
+        await replica._deliver_next(asyncio.Event())
     standing = await outbox.backlog()
     assert (standing.waiting, standing.given_up, standing.delivered_at) == (1, 1, None)
     (lost,) = [line for line in lines if line["event"] == "notify.notice_undelivered"]
@@ -261,7 +261,7 @@ async def test_without_receivers_it_is_said_once_and_nothing_is_kept_for_later(
 async def test_many_of_a_kind_within_a_short_time_are_one_message(
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
-    replica = notifier(shop, box.url(), policy=replace(POLICY, gather=timedelta(seconds=60)))
+    replica = notifier(shop, box.url(), policy=policy_with(gather_s=60))
     first, *others = notices(RECONCILE_DIGEST, 6)
     await outbox.post(first)
     await tell(replica)
@@ -279,9 +279,7 @@ async def test_many_of_a_kind_within_a_short_time_are_one_message(
 
 
 async def test_what_failed_before_goes_with_what_is_due(shop: Shop, outbox: Outbox, box: Inbox) -> None:
-    replica = notifier(
-        shop, box.url(), policy=replace(POLICY, retry=timedelta(hours=1), retry_most=timedelta(hours=1))
-    )
+    replica = notifier(shop, box.url(), policy=policy_with(retry_s=3600, retry_most_s=3600))
     box.answer = (500, {})
     for notice in notices(RECONCILE_DIGEST, 3):
         await outbox.post(notice)
@@ -296,7 +294,7 @@ async def test_what_failed_before_goes_with_what_is_due(shop: Shop, outbox: Outb
 async def test_an_hour_has_a_limit_and_the_guards_question_goes_past_it(
     shop: Shop, outbox: Outbox, box: Inbox
 ) -> None:
-    replica = notifier(shop, box.url(), policy=replace(POLICY, most_per_hour=2))
+    replica = notifier(shop, box.url(), policy=policy_with(most_per_hour=2))
     for notice in notices(RECONCILE_DIGEST, 4):
         await outbox.post(notice)
         await tell(replica)
@@ -317,7 +315,7 @@ async def test_a_hanging_receiver_delays_no_stop_and_no_other_receiver(
 ) -> None:
     box.is_open.clear()
     async with inbox() as good:
-        patient = replace(POLICY, timeout=timedelta(seconds=60))
+        patient = policy_with(timeout_s=60)
         async with running(notifier(shop, box.url("?rto=60"), good.url(), policy=patient)):
             await outbox.post(notices(RECONCILE_DIGEST, 1)[0])
             await box.has(1)

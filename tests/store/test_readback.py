@@ -1,37 +1,27 @@
 """What a reading of everything keeps, whatever the marketplace shows: bounded, no repeats, malformed things aside."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, timedelta
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.outcome import Outcome
 from daemon.core.readback import SPARE, ReadPage, ReadSku
-from daemon.core.schedule import Schedule
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.reading import ReadRun
 from daemon.services.reconcile.session import ReconcileLimits, Session
+from daemon.settings.sections import Reconcile
 from daemon.store.database import Database
 from daemon.store.reconcile_rows import ReconcileRun
 from tests.store.place import Place
-from tests.store.test_reconcile import LEASE, NOTHING, Night, sku
+from tests.store.test_reconcile import LEASE, Night, sku
 
 LIMITS = ReconcileLimits(
-    schedule=Schedule("30 0 * * *", UTC),
+    Reconcile.model_construct(settle_s=0, patience_s=0, rate_per_s=100_000, chunk=100, timezone="UTC"),
     lease=LEASE,
     timeout=timedelta(seconds=5),
-    rest=NOTHING,
-    patience=NOTHING,
-    give_up=timedelta(hours=1),
-    missed_after=timedelta(hours=1),
-    rate_per_s=100_000,
     heal_per_s=1,
-    heal=True,
-    contested_after=3,
-    chunk=100,
-    bisect=False,
-    bisect_calls=0,
 )
 
 

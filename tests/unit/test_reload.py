@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daemon.app import load
+from daemon.app.configuration import load
 from daemon.settings import Settings
 from daemon.settings.reload import reload
 

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from daemon.app import load, settings_schema
-from daemon.app.configuration import exposed_files
+from daemon.app.configuration import exposed_files, load, settings_schema
 from daemon.core.errors import ConfigError
 from daemon.core.types import ChannelName
 from daemon.marketplaces.registry import sections

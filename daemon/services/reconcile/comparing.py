@@ -1,7 +1,8 @@
 """Reconciling by question: the day's SKUs and their numbers, chunk by chunk, "is this what you hold?"."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Final
 
 from daemon.core.outcome import Kind, Outcome
@@ -9,7 +10,7 @@ from daemon.core.readback import Comparison
 from daemon.core.reconcile import Bisected, bisect
 from daemon.core.types import Push, Sku
 from daemon.marketplaces.client import Compares
-from daemon.services.reconcile.session import Session
+from daemon.services.reconcile.session import Session, count_unsettled
 from daemon.store.comparing import ComparedRow
 from daemon.store.reconcile_rows import Chunk, DifferingChunk
 
@@ -41,46 +42,28 @@ class CompareRun:
 
     async def _first_look(self) -> None:
         session = self.session
-        run, limits = session.run, session.limits
-        so_far = await session.runs.progress(run, 1)
-        number, after = so_far.chunk, so_far.last_sku or ""
-        done = so_far.asked + so_far.unsettled + so_far.parked
-        total = max(done, await session.comparisons.day_count(session.window))
-        while True:
-            session.report("compared", done, total)
-            skus = await session.comparisons.day_skus(session.window, after, limits.chunk)
-            if not skus:
-                return
-            rows = await session.settled_rows(skus)
-            pushes = _pushes(rows)
-            answer = await self._asked(pushes) if pushes else _AGREES
-            named = _named(answer, pushes)
-            number, after = number + 1, skus[-1]
-            chunk = Chunk(
-                1,
-                number,
-                skus[0],
-                skus[-1],
-                len(pushes),
-                "agreed" if answer.agrees else "differs" if named else "unnamed",
-                unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
-                parked=sum(row.is_parked for row in rows),
-                suspects=() if answer.agrees else named or [push.sku for push in pushes],
-                words=answer.words,
-            )
-            agreed = [push.sku for push in pushes if answer.agrees or (named and push.sku not in named)]
-            await session.runs.note_chunk(run, chunk, agreed=agreed)
-            done += len(skus)
+        async with aclosing(session.day_chunks("compared")) as chunks:
+            async for chunk, rows in chunks:
+                pushes = _pushes(rows)
+                answer = await self._asked(pushes)
+                named = _named(answer, pushes)
+                result = replace(
+                    chunk,
+                    asked=len(pushes),
+                    state="agreed" if answer.agrees else "differs" if named else "unnamed",
+                    suspects=() if answer.agrees else named or [push.sku for push in pushes],
+                    words=answer.words,
+                )
+                agreed = [push.sku for push in pushes if answer.agrees or (named and push.sku not in named)]
+                await session.runs.note_chunk(session.run, result, agreed=agreed)
 
     async def _second_look(self) -> None:
         """What differed is asked about once more, with the numbers of now: only what differs twice counts."""
         session = self.session
-        is_rested = False
         looked_at = 0
         while chunks := await session.runs.differing_chunks(session.run):
-            if not is_rested:
+            if looked_at == 0:
                 await session.rested()
-                is_rested = True
             for chunk in chunks:
                 session.report("looked at again", looked_at, None)
                 await self._look_again(chunk)
@@ -90,7 +73,7 @@ class CompareRun:
         session = self.session
         rows = await session.settled_rows(first.suspects)
         pushes = _pushes(rows)
-        answer = await self._asked(pushes) if pushes else _AGREES
+        answer = await self._asked(pushes)
         differing: Sequence[Sku] = ()
         left: Sequence[Sku] = ()
         calls = 0
@@ -110,7 +93,7 @@ class CompareRun:
             first.suspects[-1],
             len(pushes),
             "agreed" if answer.agrees else "unnamed" if left else "differs",
-            unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
+            unsettled=count_unsettled(rows),
             suspects=left or differing,
             words=answer.words or first.words,
             calls=calls,
@@ -126,11 +109,11 @@ class CompareRun:
         """Find by halves what differs; what is not found, because that is off or its calls ran out, is left."""
         session = self.session
         skus = [push.sku for push in pushes]
-        if not session.limits.bisect:
+        if not session.limits.settings.bisect:
             return (), skus, 0
         spent = (await session.runs.progress(session.run, 2)).calls
         by_sku: Mapping[Sku, Push] = {push.sku: push for push in pushes}
-        search = bisect(skus, max(0, session.limits.bisect_calls - spent))
+        search = bisect(skus, max(0, session.limits.settings.bisect_calls - spent))
         found = Bisected((), (tuple(skus),), 0)
         try:
             group = next(search)
@@ -145,6 +128,8 @@ class CompareRun:
         def unanswered(answer: Comparison) -> Outcome | None:
             return answer.outcome if answer.agrees is None else None
 
+        if not pushes:
+            return Comparison(agrees=True, outcome=Outcome(Kind.APPLIED))
         timeout = self.session.limits.timeout
         return await self.session.answered(lambda: self.marketplace.compare(pushes, timeout), unanswered)
 
@@ -161,7 +146,3 @@ def _pushes(rows: Sequence[ComparedRow]) -> list[Push]:
 def _named(answer: Comparison, pushes: Sequence[Push]) -> list[Sku]:
     asked = {push.sku for push in pushes}
     return [] if answer.agrees else [sku for sku in answer.named if sku in asked]
-
-
-_AGREES: Final = Comparison(agrees=True, outcome=Outcome(Kind.APPLIED))
-"""Nothing was to be asked."""

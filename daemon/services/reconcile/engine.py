@@ -146,7 +146,7 @@ class Reconciler:
                 pass
             case _ as unknown:
                 assert_never(unknown)
-        if not self.limits.heal and not run.is_dry:
+        if not self.limits.settings.heal and not run.is_dry:
             return ASSERT, "the marketplace's numbers can't be verified, and reconcile.heal is off"
         await AssertRun(session).look()
         return ASSERT, None
@@ -157,7 +157,7 @@ class Reconciler:
         self, session: Session, method: str, why: str | None, began: float, shown: int
     ) -> Ended:
         run = session.run
-        heal = self.limits.heal and not run.is_dry
+        heal = self.limits.settings.heal and not run.is_dry
         by_status = await self._record_findings(session, shown, heal=heal)
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
@@ -213,7 +213,7 @@ class Reconciler:
         results = []
         for found in findings:
             if found.differs:
-                contested_after = self.limits.contested_after
+                contested_after = self.limits.settings.contested_after
                 result = seen(
                     found.history, found.kind, found.now, heal=heal, contested_after=contested_after
                 )

@@ -4,7 +4,8 @@ Pages go straight into the database and are judged there: memory does not grow w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,7 +16,6 @@ from daemon.core.outcome import Kind, Outcome
 from daemon.core.readback import ReadLimit, ReadPage
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.session import Session
-from daemon.store.reconcile_rows import Chunk
 
 log = structlog.get_logger(__name__)
 
@@ -194,31 +194,16 @@ class AssertRun:
     async def look(self) -> None:
         """From where the run stopped. Raises LeaseLost."""
         session = self.session
-        run, limits = session.run, session.limits
+        run = session.run
         if run.stage == 2:
             return
-        so_far = await session.runs.progress(run, 1)
-        number, after, done = so_far.chunk, so_far.last_sku or "", so_far.asked
-        total = max(done, await session.comparisons.day_count(session.window))
-        while skus := await session.comparisons.day_skus(session.window, after, limits.chunk):
-            rows = await session.settled_rows(skus)
-            told = [row.sku for row in rows if row.is_settled and not row.is_parked]
-            number, after = number + 1, skus[-1]
-            chunk = Chunk(
-                1,
-                number,
-                skus[0],
-                skus[-1],
-                len(told),
-                "asserted",
-                unsettled=sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows),
-                parked=sum(row.is_parked for row in rows),
-            )
-            if run.is_dry:
-                await session.runs.note_chunk(run, chunk)
-            else:
-                await session.runs.reassert(run, told, limits.heal_per_s, chunk)
-            done += len(skus)
-            session.report("sent again", done, total)
+        async with aclosing(session.day_chunks("sent again")) as chunks:
+            async for chunk, rows in chunks:
+                skus = [row.sku for row in rows if row.is_settled and not row.is_parked]
+                result = replace(chunk, asked=len(skus), state="asserted")
+                if run.is_dry:
+                    await session.runs.note_chunk(run, result)
+                else:
+                    await session.runs.reassert(run, skus, session.limits.heal_per_s, result)
         so_far = await session.runs.progress(run, 1)
         await session.runs.set_stage(run, 2, (so_far.asked, so_far.unsettled, so_far.parked), None)

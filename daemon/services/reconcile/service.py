@@ -48,7 +48,7 @@ class ReconcileService:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stopped; the next replica resumes a run that is cut off."""
         pace = Pace(self._limits.lease.total_seconds() / 2, _STEP_S)
-        watch_pace = Pace(min(_WATCH_S, max(1.0, self._limits.missed_after.total_seconds() / 4)), _STEP_S)
+        watch_pace = Pace(min(_WATCH_S, max(1.0, self._limits.settings.missed_after_s / 4)), _STEP_S)
         watch = self.liveness.watchdog(f"reconcile-watch-{self._channel}")
         async with asyncio.TaskGroup() as group:
             serving = run_loop(partial(self._step, stop), stop, self._watchdog, pace, self._on_failure)
@@ -78,7 +78,7 @@ class ReconcileService:
     async def _due(self) -> list[date]:
         state = await self._runs.schedule_state(self._channel)
         every = not self.reconciler.reads_back
-        return self._limits.schedule.due_days(state.since, state.last, state.now, every=every)
+        return self._limits.settings.schedule.due_days(state.since, state.last, state.now, every=every)
 
     async def _carry_out(self, run: ReconcileRun, stop: asyncio.Event) -> bool:
         """Carry one run out; say whether the next may follow at once.
@@ -103,7 +103,7 @@ class ReconcileService:
         return False
 
     def _is_last_try(self, run: ReconcileRun) -> bool:
-        return run.age >= self._limits.give_up
+        return run.age.total_seconds() >= self._limits.settings.give_up_s
 
     async def _work(self, run: ReconcileRun, stop: asyncio.Event) -> bool:
         """Work on the run to its end, or until `stop`: another replica may take it at once then."""
@@ -150,6 +150,7 @@ class ReconcileService:
     async def _look_for_missed(self) -> None:
         """Report a run that should be over and is not, for any cause (a dead man's switch)."""
         now = (await self._runs.schedule_state(self._channel)).now
+        missed_after = timedelta(seconds=self._limits.settings.missed_after_s)
         since = self._watched_since = self._watched_since or now
         # A day without a run is planned by this replica as soon as the run before it lets it.
         late = dict.fromkeys(await self._due(), (since, "it has not been planned"))
@@ -157,8 +158,8 @@ class ReconcileService:
             keeps = "it has begun and is not over" if one.has_begun else "it waits for the one before it"
             late[one.day] = (one.planned_at, one.why or keeps)
         for day, (taken_up_at, reason) in sorted(late.items()):
-            due_at = self._limits.schedule.due_at(day)
-            if not is_overdue(due_at, taken_up_at, self._limits.missed_after, now):
+            due_at = self._limits.settings.schedule.due_at(day)
+            if not is_overdue(due_at, taken_up_at, missed_after, now):
                 continue
             data = {"day": day.isoformat(), "due_at": due_at.isoformat(), "reason": reason}
             notice = Notice(RECONCILE_MISSED, f"missed:{self._channel}:{day}", self._channel, data)

@@ -1,7 +1,7 @@
 """One run while it is carried out: its limits, its pace, how long it may wait, its progress."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -13,10 +13,10 @@ from daemon import clock
 from daemon.core.backoff import backoff
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.ratelimit import RateLimit
-from daemon.core.schedule import Schedule
+from daemon.settings.sections import Reconcile
 from daemon.store.comparing import ComparedNumbers, ComparedRow
 from daemon.store.reconcile import Reconciles
-from daemon.store.reconcile_rows import ReconcileRun
+from daemon.store.reconcile_rows import Chunk, ReconcileRun
 
 log = structlog.get_logger(__name__)
 
@@ -31,23 +31,17 @@ _LAST_LOOK_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReconcileLimits:
-    """How a channel is reconciled. `rest`: how long ago a number must have been acknowledged to be compared, and the
-    pause between two looks; `heal_per_s`: numbers sent again per second."""
+    """How a channel is reconciled; `heal_per_s`: numbers sent again per second."""
 
-    schedule: Schedule
+    settings: Reconcile
     lease: timedelta
     timeout: timedelta
-    rest: timedelta
-    patience: timedelta
-    give_up: timedelta
-    missed_after: timedelta
-    rate_per_s: float
     heal_per_s: float
-    heal: bool
-    contested_after: int
-    chunk: int
-    bisect: bool
-    bisect_calls: int
+
+    @property
+    def rest(self) -> timedelta:
+        """How long ago a number must have been acknowledged to be compared, and the pause between two looks."""
+        return timedelta(seconds=self.settings.settle_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +75,11 @@ class Session:
     on_progress: OnProgress
 
     def __post_init__(self) -> None:
-        self.window = self.limits.schedule.window(self.run.day)
+        self.window = self.limits.settings.schedule.window(self.run.day)
         self._rate = RateLimit.starting(
-            self.limits.rate_per_s, 1, clock.monotonic() - 1 / self.limits.rate_per_s
+            self.limits.settings.rate_per_s, 1, clock.monotonic() - 1 / self.limits.settings.rate_per_s
         )
-        self._patience_s = self.limits.patience.total_seconds()
+        self._patience_s = self.limits.settings.patience_s
         self._pause_s = _FIRST_LOOK_S
 
     def report(self, stage: str, done: int, total: int | None) -> None:
@@ -121,6 +115,23 @@ class Session:
         """The pause before a second look."""
         await asyncio.sleep(self.limits.rest.total_seconds())
 
+    async def day_chunks(self, stage: str) -> AsyncGenerator[tuple[Chunk, Sequence[ComparedRow]], None]:
+        """Read the day's SKUs in chunks, from where the run stopped, each with its rows. `asked` and `state` of a chunk
+        are the caller's to set."""
+        so_far = await self.runs.progress(self.run, 1)
+        number, after = so_far.chunk, so_far.last_sku or ""
+        done = so_far.asked + so_far.unsettled + so_far.parked
+        total = max(done, await self.comparisons.day_count(self.window))
+        self.report(stage, done, total)
+        while skus := await self.comparisons.day_skus(self.window, after, self.limits.settings.chunk):
+            rows = await self.settled_rows(skus)
+            number, after = number + 1, skus[-1]
+            parked = sum(row.is_parked for row in rows)
+            chunk = Chunk(1, number, skus[0], after, 0, "", unsettled=count_unsettled(rows), parked=parked)
+            yield chunk, rows
+            done += len(skus)
+            self.report(stage, done, total)
+
     async def settled_rows(self, skus: Sequence[str]) -> list[ComparedRow]:
         """Read what is to be compared, and wait for what is on its way, as long as the run's patience lasts."""
         while True:
@@ -144,3 +155,7 @@ class Session:
         self._pause_s = min(1.5 * self._pause_s, _LAST_LOOK_S)
         await asyncio.sleep(pause)
         return True
+
+
+def count_unsettled(rows: Iterable[ComparedRow]) -> int:
+    return sum(row.is_listed and not row.is_settled and not row.is_parked for row in rows)

@@ -1,8 +1,7 @@
 """Runs the migrations: on the connection that `stockrelay migrate` hands over, or printed as SQL for review.
 
-Several replicas may start at once: the caller holds a lock, in one transaction around all of this. Names that have no
-schema are the server's: whoever may create things in a schema of the search path would have them called with the
-owner's rights.
+Several replicas may start at once: the caller holds a lock, in one transaction around all of this. Names without a
+schema must be the server's own: a function that another role has put on the search path would run with our rights.
 """
 
 from alembic import context

@@ -19,7 +19,8 @@ from daemon.store.changelog import ChangeLog
 from daemon.store.guard import Guard
 from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases
-from daemon.store.ledger import Debounce, Ledger
+from daemon.store.ledger import Debounce
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.locks import LockWatch
 
 

@@ -16,7 +16,7 @@ from daemon.store.control import Pause, Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
-from daemon.store.ledger import Ledger
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked

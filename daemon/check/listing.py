@@ -98,7 +98,7 @@ async def _explained(look: ListingInspector, listing: ChannelListing, error: Sto
         return _parameter(key)
     advice = f"correct {key}; it is a single SELECT, and psql shows where it fails"
     if hidden := re.search(r'row-level security policy for table "(.*)"', str(error)):
-        policies = await look.policies(hidden[1])
+        policies = await look.inspector.policies(hidden[1])
         known = "; ".join(f"{policy} on {table}" for table, policy in policies)
         advice = f"{_ROW_SECURITY} Policies there: {known or 'none is visible'}"
     elif isinstance(error, Denied):

@@ -14,7 +14,7 @@ from daemon.core.backoff import Interval
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.liveness import unwatched
 from daemon.services.loop import DONE, Pace, run_loop
-from daemon.store.ledger import Ledger
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.sync import SyncProgress, SyncRun, Syncs
 
 log = structlog.get_logger(__name__)

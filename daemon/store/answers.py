@@ -42,7 +42,7 @@ class Answers:
     async def facts(
         self, listing: ChannelListing, sku: Sku, settings: ExplainSettings, attempts: int
     ) -> Facts:
-        """Return all that is known of the SKU at that channel's marketplace, with its last `attempts`."""
+        """Return all that is known of the SKU at that channel's marketplace, with its last few `attempts`."""
         channel = listing.channel
         doing = f"{channel}: looking {sku} up"
         async with self._database.connection(doing) as connection:
@@ -69,7 +69,7 @@ class Answers:
             successor=await self._successor(channel, sku) if has_moved else None,
             attempts=tuple(row_as(PastAttempt, one) for one in past),
             differences=tuple(row_as(PastDifference, one) for one in differences),
-            guard=_guard(guard),
+            guard=Stop(guard.held_since, guard.why) if guard.held_since else None,
             filling=_filling(guard, settings),
             threshold=threshold(settings.guard, guard.on_sale) if settings.guard else "",
             paused=await self._paused(channel),
@@ -86,7 +86,9 @@ class Answers:
 
     async def _paused(self, channel: ChannelName) -> Stop | None:
         pause = (await Pauses(self._database).all()).get(channel)
-        return None if pause is None else Stop(pause.since, _by(pause.by, pause.reason))
+        if pause is None:
+            return None
+        return Stop(pause.since, f"by {pause.by}: {pause.reason}" if pause.reason else f"by {pause.by}")
 
     async def _trouble(self, channel: ChannelName) -> Stop | None:
         for one in await Leases(self._database).troubles():
@@ -166,29 +168,27 @@ class Answers:
             yield connection
 
     async def _successor(self, channel: ChannelName, sku: Sku) -> Sku | None:
-        rows = await self._database.fetch(
-            f"{channel}: looking for successors", _LEDGER["successors"], channel, [sku]
-        )
-        return next((Sku(row["sku"]) for row in rows if row["takes_over"]), None)
+        doing = f"{channel}: looking for successors"
+        rows = await self._database.fetch(doing, _LEDGER["successors"], channel, [sku])
+        return next((row["sku"] for row in rows if row["takes_over"]), None)
 
     async def sold_as(self, listing: ChannelListing, identifier: str) -> list[Sku]:
         """Return the SKUs that the marketplace knows by this (first) identifier, at most twenty."""
         channel = listing.channel
-        rows = await self._database.fetch(
-            f"{channel}: looking for an identifier", _SQL["sold_as"], channel, identifier, _MOST_NAMESAKES
+        doing = f"{channel}: looking for an identifier"
+        rows = await self._database.fetch(doing, _SQL["sold_as"], channel, identifier, _MOST_NAMESAKES)
+        return [row["sku"] for row in rows] or await self._ask_listing(
+            listing, "listed_as", identifier, _MOST_NAMESAKES
         )
-        found = [Sku(row["sku"]) for row in rows]
-        return found or await self._ask_listing(listing, "listed_as", identifier, _MOST_NAMESAKES)
 
     async def candidates(self, listing: ChannelListing, asked: str) -> list[Sku]:
         """Return SKUs that may have been meant, from ledger and listing."""
         channel = listing.channel
         near = _SQL["near"].replace("@source@", _SQL["near_in_ledger"].rstrip(";"))
-        rows = await self._database.fetch(
-            f"{channel}: looking for names like it", near, asked, _MOST_CANDIDATES, channel
-        )
+        doing = f"{channel}: looking for names like it"
+        rows = await self._database.fetch(doing, near, asked, _MOST_CANDIDATES, channel)
         listed = await self._ask_listing(listing, "near", asked, _MOST_CANDIDATES, channel)
-        return list(dict.fromkeys([*(Sku(row["sku"]) for row in rows), *listed]))
+        return list(dict.fromkeys([*(row["sku"] for row in rows), *listed]))
 
     async def _ask_listing(
         self, listing: ChannelListing, name: str, *arguments: one_message.Value
@@ -245,15 +245,7 @@ def _has_moved(row: LedgerRow, listed: Listed | None, sku: Sku) -> bool:
     return listed is None or listed.identifiers != row.identifiers or listed.carrier not in (None, sku)
 
 
-def _guard(state: GuardState) -> Stop | None:
-    return None if state.held_since is None else Stop(state.held_since, state.why)
-
-
 def _filling(state: GuardState, settings: ExplainSettings) -> Filling:
     if settings.guard is None or state.is_filled:
         return Filling.GOOD
     return Filling.AWAITED if state.held_since is None else Filling.HELD
-
-
-def _by(who: str, reason: str) -> str:
-    return f"by {who}: {reason}" if reason else f"by {who}"

@@ -1,4 +1,4 @@
-"""What the catalogs say of capturing, for the daemon and for `stockrelay check`; the canary; what was found."""
+"""The state of capturing in the catalogs, for the daemon and for `stockrelay check`; the canary; the findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,13 +36,12 @@ _COLUMNS: Final = ("check", "subject", "is_error", "is_lossy", "found", "advice"
 
 
 class Capturing:
-    """What the database says of capturing. All methods raise StoreUnavailable, StoreRefused, SchemaMismatch."""
+    """The state of capturing in the database. All methods raise StoreUnavailable, StoreRefused, SchemaMismatch."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
 
     async def tables(self) -> list[WatchedTable]:
-        """Return the watched tables as they are now."""
         rows = await looked_up(self._look, "looking at the watched tables", _SQL["tables"])
         tables = [
             row_as(WatchedTable, row, input=row_as(InputFault, row) if row["fault"] else None) for row in rows
@@ -106,7 +105,6 @@ class Capturing:
         return [row["sessions"] for row in rows]
 
     async def bell(self) -> DoorbellState:
-        """Return how the doorbell is."""
         (row,) = await looked_up(self._look, "looking at the doorbell", _SQL["doorbell"])
         return row_as(DoorbellState, row)
 
@@ -120,7 +118,7 @@ class Changed:
 
 
 class CaptureHealthStore:
-    """What was found, over all replicas, and the canary. `channels`: those whose reading is looked at; None: all."""
+    """The findings of all replicas, and the canary. `channels`: those whose reading is checked; None: all."""
 
     def __init__(self, database: Database, channels: Sequence[ChannelName] | None = None) -> None:
         self._database = database
@@ -138,16 +136,14 @@ class CaptureHealthStore:
         return is_touched
 
     async def enable_ringing(self) -> None:
-        """Have captures ring again."""
         await self._database.execute("setting the doorbell", _SQL["enable_ringing"])
 
     async def now(self) -> datetime:
-        """Return the database's time."""
         now: datetime = await self._database.fetch_value("reading the database's clock", _SQL["now"])
         return now
 
     async def send_canary(self) -> str:
-        """Let a canary fly: a change of nothing. Return what became of the bell: asked, awake or off."""
+        """Capture a change of nothing. Return what became of the bell: asked, awake or off."""
         bell: str = await self._database.fetch_value("sending a canary", _SQL["canary"])
         return bell
 
@@ -167,7 +163,7 @@ class CaptureHealthStore:
         return is_late
 
     async def keep(self, reporter: str, checks: Sequence[Check], findings: Sequence[Finding]) -> Changed:
-        """Make what is wrong of these checks what was found now; tell the person of what is new and what is over."""
+        """Replace the findings of these checks, and post notices of those that are new and those that are over."""
         async with self._database.transaction("keeping what is wrong with the capture") as connection:
             rows = await connection.fetch(
                 _SQL["keep"],
@@ -175,12 +171,12 @@ class CaptureHealthStore:
                 [check.value for check in checks],
                 *([getattr(finding, column) for finding in findings] for column in _COLUMNS),
             )
-            return await _tell(connection, rows)
+            return await _post(connection, rows)
 
     async def expire(self, silent: timedelta) -> Changed:
-        """End what was reported by replicas that have not been heard of for `silent`."""
+        """End the findings of replicas that have not reported for `silent`."""
         async with self._database.transaction("forgetting what replicas reported") as connection:
-            return await _tell(connection, await connection.fetch(_SQL["expire"], silent))
+            return await _post(connection, await connection.fetch(_SQL["expire"], silent))
 
     async def open(self) -> list[OpenFinding]:
         """Return what is wrong now, oldest first."""
@@ -195,7 +191,7 @@ class CaptureHealthStore:
         return at
 
 
-async def _tell(connection: Connection, rows: Sequence[asyncpg.Record]) -> Changed:
+async def _post(connection: Connection, rows: Sequence[asyncpg.Record]) -> Changed:
     opened = _open_findings([row for row in rows if row["is_open"]])
     ended = _open_findings([row for row in rows if not row["is_open"]])
     for each in opened:
@@ -206,7 +202,7 @@ async def _tell(connection: Connection, rows: Sequence[asyncpg.Record]) -> Chang
 
 
 def _open_findings(rows: Sequence[asyncpg.Record]) -> list[OpenFinding]:
-    """What is of a kind that only a newer program looks at is for that one to tell."""
+    """Findings of kinds that only a newer program knows are left to that one."""
     return [
         OpenFinding(
             Finding(

@@ -13,9 +13,8 @@ from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
 from daemon.store.listing import ChannelListing
-from daemon.store.reconcile import Reconciles
+from daemon.store.reconcile import LONG_S, Reconciles
 from daemon.store.reconcile_rows import Chunk, ReconcileRun
-from daemon.store.reconcile_runs import LONG_S
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
 
@@ -62,8 +61,6 @@ class WithoutIdentifier:
 
 
 class ComparedNumbers:
-    """One channel's."""
-
     def __init__(self, database: Database, listing: ChannelListing) -> None:
         self._database = database
         self.channel = listing.channel
@@ -170,7 +167,6 @@ class ComparedNumbers:
         )
 
     async def count_ledger_skus(self) -> int:
-        """Count the SKUs of the channel in the ledger."""
         count: int = await self._database.fetch_value(
             f"{self.channel}: counting its SKUs", _SQL["count_ledger_skus"], self.channel, timeout=LONG_S
         )
@@ -213,7 +209,6 @@ class ComparedNumbers:
         return row_as(Judged, row)
 
     async def suspect_pages(self, run: ReconcileRun) -> list[int]:
-        """Return the pages that are to be read again."""
         doing = f"{self.channel}: reading what was found"
         return [row["page"] for row in await self._database.fetch(doing, _SQL["suspect_pages"], run.run_id)]
 

@@ -56,7 +56,6 @@ class ConnectOptions:
         return "ConnectOptions(...)"
 
     def arguments(self) -> dict[str, Any]:
-        """Return the driver's arguments."""
         settings = {"application_name": "stockrelay"}
         # A transaction-mode pooler refuses start-up parameters: there, each transaction pins them.
         if not self.is_pooled:

@@ -20,7 +20,7 @@ _LONGEST_CLAIM_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A paused channel: since when, by whom and why. `reason` is empty when none was given."""
+    """A paused channel. `reason` is empty when none was given."""
 
     channel: ChannelName
     since: datetime
@@ -47,7 +47,7 @@ class Pauses:
         async with self._database.connection(doing) as connection:
             try:
                 async with asyncio.timeout(_LONGEST_CLAIM_S):
-                    # The server says it only to those who ask.
+                    # Nothing notifies us when a claim ends.
                     while not await connection.fetchval(_SQL["has_no_claim"], channel):  # noqa: ASYNC110
                         await asyncio.sleep(_LOOK_S)
             except TimeoutError as error:
@@ -66,7 +66,6 @@ class Pauses:
         return None if row is None else row_as(Pause, row)
 
     async def all(self) -> dict[ChannelName, Pause]:
-        """Return the pauses in force."""
         doing = "reading which channels are paused"
         pauses = await self._database.fetch_all(Pause, doing, _SQL["pauses"])
         return {pause.channel: pause for pause in pauses}

@@ -28,7 +28,7 @@ _CLEAN_UP_S = 2.0
 """How long a server has to take back what a cancelled task left; then the connection is cut."""
 
 _SPOILED = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InFailedSQLTransactionError)
-"""Of a session that will go on refusing: a server that has become a standby, a transaction that nobody ended."""
+"""Of a session that will go on refusing: its server has become a standby, or a transaction was left open."""
 OnConnect: TypeAlias = "Callable[[RawConnection], Awaitable[object]]"
 
 
@@ -175,7 +175,6 @@ class Database:
             return await connection.fetchval(query, *arguments, timeout=timeout)
 
     async def execute(self, doing: str, query: str, *arguments: object, timeout: float | None = None) -> None:
-        """Run one statement."""
         async with self.connection(doing) as connection:
             await connection.execute(query, *arguments, timeout=timeout)
 

@@ -1,7 +1,7 @@
 """What the migrations make each function of our schema: its text is compared with what stands in the database.
 
-The text comes from the program's own files, so nobody who can change the database can change what is expected; a server
-keeps a function's text as it was written, whatever its version and however it was dumped and restored.
+The expected text comes from the program's own files, which a change of the database does not reach. Every server keeps
+a function's text as it was written, through dumps and restores too.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ _COUNTED: Final = ("cause", "zeroes", "gone", "moved", "risen", "skus", "rows_be
 _AT_ONCE: Final = 5_000
 _COUNT_AGE: Final = timedelta(minutes=1)
 _LONG: Final = 120.0
-"""Seconds: a look at everything that is held, of a million SKUs."""
+"""Seconds: for a pass over everything that is held, of a million SKUs."""
 
 COMMAND: Final = "command"
 RECOVERY: Final = "recovery"
@@ -155,7 +155,7 @@ class Guard:
     ) -> Released | int | None:
         """Let the rest go when the numbers are back: what is still wrong would not be held, and it stands still.
 
-        Returns how many are held (for the next call's `last_held`) while it is not so; None: nothing is.
+        Until then, return how many are held, for the next call's `last_held`; None: nothing is held.
         """
         # On its own: a marking locks rows first and the guard then, so nothing may do it the other way round.
         async with self._database.transaction(f"{channel}: looking at held numbers") as connection:

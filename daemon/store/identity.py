@@ -37,7 +37,7 @@ class Identity:
         self._timeline: int | None = None
 
     async def check(self, confirmed_per_s: float, settle: timedelta) -> bool:
-        """Return whether a failover has happened since the last look, by this process or any (and remember it).
+        """Return whether a failover has happened since the last check, of this process or any, and remember it.
 
         The standby may not have had the last transactions, and with them what the marketplaces acknowledged: every
         number is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before

@@ -1,4 +1,4 @@
-"""What `stockrelay check` asks the database. Nothing is changed: every look is a read-only transaction of its own."""
+"""What `stockrelay check` reads from the database, each time in a read-only transaction of its own."""
 
 import json
 import ssl
@@ -33,7 +33,7 @@ class Denied(StoreRefused):
 
 
 class TookTooLong(StoreRefused):
-    """The look was cut by its time limit."""
+    """The time limit cut it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Inspector:
         return row["free"], row["ours"]
 
     async def is_schema_open(self) -> bool | None:
-        """Return whether this role may look into our schema; None: there is none."""
+        """Return whether this role may use our schema; None: there is none."""
         found: bool | None = await self._value("looking for the schema", _SQL["schema"])
         return found
 

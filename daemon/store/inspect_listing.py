@@ -15,6 +15,7 @@ from daemon.store import one_message, queries
 from daemon.store.inspect import Inspector
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.refused import RefusedSkus, refused_skus
+from daemon.store.rows import looked_up, row_as
 
 _SQL = queries.load("inspect")
 _ROWS: Final = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
@@ -53,13 +54,9 @@ class ListingInspector:
     """One listing's answers. All methods raise StoreUnavailable, StoreRefused, Denied, TookTooLong."""
 
     def __init__(self, inspector: Inspector, listing: ChannelListing) -> None:
-        self._inspector = inspector
+        self.inspector = inspector
         # Each SKU's own numbers, not the sums that are sent.
         self._listing = replace(listing, duplicates="park")
-
-    async def policies(self, table: str) -> list[tuple[str, str]]:
-        """Return the row-level security policies of tables of that name."""
-        return await self._inspector.policies(table)
 
     async def is_one_statement(self) -> bool:
         """Return whether the server understands the listing by itself: False for several statements."""
@@ -77,12 +74,12 @@ class ListingInspector:
             if isinstance(error.__cause__, asyncpg.UndefinedParameterError):
                 return Shape((), has_parameters=True)
             raise
-        columns = await self._inspector.columns(self._filled("listing_shape"))
+        columns = await self.inspector.columns(self._filled("listing_shape"))
         return Shape(columns, has_parameters=False)
 
     async def try_listing(self) -> None:
         """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
-        async with self._inspector.look("planning the listing") as connection:
+        async with self.inspector.look("planning the listing") as connection:
             await one_message.plan(connection, self._read_some(), [], [])
 
     async def rows(self, quantity_type: str) -> AsyncGenerator[Row, None]:
@@ -91,21 +88,14 @@ class ListingInspector:
         # As stockrelay.as_numeric reads it; our schema may not be there yet.
         number = "l.quantity::float8::numeric" if quantity_type == "float4" else "l.quantity::numeric"
         statement = self._listing.filled(_SQL["listing_rows"], number)
-        async with aclosing(self._inspector.rows("reading the listing", statement)) as rows:
+        async with aclosing(self.inspector.rows("reading the listing", statement)) as rows:
             async for row in rows:
-                yield Row(
-                    row["sku"],
-                    tuple(row["identifiers"]),
-                    row["number"],
-                    row["is_sendable"],
-                    row["is_fractional"],
-                    row["is_zero"],
-                )
+                yield row_as(Row, row)
 
     async def rows_apart(self) -> AsyncGenerator[Row, None]:
         """Yield the same, SKU by SKU, of a listing of which some rows can't be read. It takes our schema."""
         statement = self._listing.statement("read_whole_listing", is_whole=True, is_apart=True)
-        async with aclosing(self._inspector.rows("reading the listing row by row", statement)) as records:
+        async with aclosing(self.inspector.rows("reading the listing row by row", statement)) as records:
             async for record in records:
                 listed = listed_of(record)
                 is_sendable = listed.quantity is not None
@@ -122,7 +112,7 @@ class ListingInspector:
 
     async def refused_skus(self) -> RefusedSkus:
         """Return SKUs that the ledger can't hold. It takes our schema."""
-        async with self._inspector.look("looking for SKUs that cannot be stored") as connection:
+        async with self.inspector.look("looking for SKUs that cannot be stored") as connection:
             return await refused_skus(connection, self._listing)
 
     async def duplicates(self, most: int) -> Examples:
@@ -142,15 +132,13 @@ class ListingInspector:
         return await self._pairs("listing_names_alike", most)
 
     async def _pairs(self, name: str, most: int) -> Examples:
-        async with self._inspector.look("reading the listing") as connection:
-            rows = await one_message.fetch(connection, self._filled(name), most)
+        rows = await self._fetch(self._filled(name), most)
         pairs = (" and ".join(quoted(sku) for sku in row["pair"]) for row in rows)
         return Examples(rows[0]["many"] if rows else 0, tuple(pairs))
 
     async def any_sku(self) -> str | None:
         """Return a SKU of the listing; None: it has none."""
-        async with self._inspector.look("reading the listing") as connection:
-            rows = await one_message.fetch(connection, self._filled("listing_sku"))
+        rows = await self._fetch(self._filled("listing_sku"))
         return rows[0]["sku"] if rows else None
 
     async def readable_sku(self) -> str | None:
@@ -170,7 +158,7 @@ class ListingInspector:
 
     async def _known(self, skus: Sequence[str], *, is_apart: bool) -> set[str]:
         statement = self._listing.statement("read_listing", is_whole=False, is_apart=is_apart)
-        async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
+        async with self.inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
             rows = await connection.fetch(statement, list(skus), list(skus))
         return {row["sku"] for row in rows}
 
@@ -178,8 +166,7 @@ class ListingInspector:
         """Return one of these SKUs, none of which is listed, with a listed one that differs only by blanks, capitals or
         leading zeros. None, too, where the listing's SKUs can't be read because of a row."""
         try:
-            async with self._inspector.look("reading the listing") as connection:
-                rows = await one_message.fetch(connection, self._filled("alike"), skus)
+            rows = await self._fetch(self._filled("alike"), skus)
         except BadRow:
             return None
         return (rows[0]["alike"], rows[0]["listed"]) if rows else None
@@ -187,41 +174,35 @@ class ListingInspector:
     async def has_some(self, skus: Sequence[str]) -> bool:
         """Return whether the listing has one of these SKUs. True, too, where they can't be read because of a row."""
         try:
-            async with self._inspector.look("reading the listing") as connection:
-                (row,) = await one_message.fetch(connection, self._filled("has_some"), skus)
+            (row,) = await self._fetch(self._filled("has_some"), skus)
         except BadRow:
             return True
         return bool(row["has_some"])
 
     async def unreadable(self) -> list[str]:
         """Return the GRANTs for tables and schemas that the listing names and this role may not read."""
-        async with self._inspector.look("looking at the rights on the ERP's tables") as connection:
-            rows = await connection.fetch(_SQL["unreadable"], self._listing.query())
+        doing = "looking at the rights on the ERP's tables"
+        rows = await looked_up(self.inspector.look, doing, _SQL["unreadable"], self._listing.query())
         return [row["command"] for row in rows]
 
     async def cost(self, skus: Sequence[str]) -> Reading:
         """Return what it costs to read these SKUs as the daemon does: the faster of two readings."""
-        async with self._inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
-            readings = [
-                _reading(
-                    json.loads(
-                        await one_message.value(
-                            connection, f"{_SQL['measure']} {self._read_some()}", skus, skus
-                        )
-                    )[0],
-                    len(skus),
-                )
-                for _ in range(2)
-            ]
+        async with self.inspector.look(f"reading {len(skus)} of the listing's SKUs") as connection:
+            statement = f"{_SQL['measure']} {self._read_some()}"
+            plans = [await one_message.value(connection, statement, skus, skus) for _ in range(2)]
+        readings = [_reading(json.loads(plan)[0], len(skus)) for plan in plans]
         return min(readings, key=lambda reading: reading.seconds)
 
+    async def _fetch(self, query: str, *values: one_message.Value) -> list[dict[str, Any]]:
+        async with self.inspector.look("reading the listing") as connection:
+            return await one_message.fetch(connection, query, *values)
+
     async def _plan(self, query: str) -> None:
-        async with self._inspector.look("preparing the listing") as connection:
+        async with self.inspector.look("preparing the listing") as connection:
             await one_message.plan(connection, query)
 
     async def _examples(self, name: str, most: int) -> Examples:
-        async with self._inspector.look("reading the listing") as connection:
-            rows = await one_message.fetch(connection, self._filled(name), most)
+        rows = await self._fetch(self._filled(name), most)
         return Examples(rows[0]["many"] if rows else 0, tuple(row["example"] for row in rows))
 
     def _read_some(self) -> str:

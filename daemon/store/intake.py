@@ -15,7 +15,8 @@ from daemon.store.database import Database
 from daemon.store.driver_errors import translated
 from daemon.store.fanout import resolve, spelled
 from daemon.store.leases import NOTIFY_OWNERS
-from daemon.store.ledger import NOTHING, Debounce, Ledger, Marked
+from daemon.store.ledger import NOTHING, Debounce, Marked
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.locks import LockWatch
 from daemon.store.refused import NO_TEXT, TOO_LONG, RefusedSku, cut, is_too_long
 from daemon.store.rows import Connection, row_as
@@ -72,7 +73,7 @@ class _ChangeBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What is asked of one reading; see `Intake.drain` and `Intake.resync`."""
+    """The arguments of one reading; see `Intake.drain` and `Intake.resync`."""
 
     notify_replicas: bool
     timeout: timedelta

@@ -18,7 +18,7 @@ from daemon.store.rows import Connection
 _SQL = queries.load("locks")
 
 _LOOK_AFTER_S: Final = 0.2
-"""A statement that takes so long may be waiting for a lock. Less than the lock timeout, after which nobody can tell."""
+"""A statement that takes this long may be waiting for a lock. Shorter than the lock timeout, which ends the wait."""
 _PATIENCE_S: Final = 2.0
 
 

@@ -113,7 +113,6 @@ class Outbox:
         return {row["id"] for row in rows}
 
     async def retry_now(self, kind: str) -> None:
-        """Make notices of that kind due now."""
         await self._database.execute("retrying notices", _SQL["retry_now"], kind)
 
     async def skip_waiting(self) -> list[Notice]:
@@ -122,7 +121,6 @@ class Outbox:
         return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
 
     async def backlog(self) -> NoticeBacklog:
-        """Count the notices that wait."""
         return await self._database.fetch_one(NoticeBacklog, "reading the notices", _SQL["backlog"])
 
     async def forget(self, keep: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""Parked SKUs: looked at, tried again, or known and left as they are."""
+"""Parked SKUs: listed, tried again, or discarded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +25,6 @@ class ParkedSku:
 
 
 class Parked:
-    """One channel's parked SKUs."""
-
     def __init__(self, database: Database, channel: ChannelName) -> None:
         self._database = database
         self.channel = channel
@@ -52,7 +50,7 @@ class Parked:
         return [row["sku"] for row in rows]
 
     async def discard(self, skus: Sequence[Sku]) -> list[Sku]:
-        """Leave these parked, knowingly; return those that were parked."""
+        """Leave these parked, and no longer report them; return those that were parked."""
         doing = f"{self.channel}: discarding parked SKUs"
         rows = await self._database.fetch(doing, _SQL["discard_parked"], self.channel, list(skus))
         return [row["sku"] for row in rows]

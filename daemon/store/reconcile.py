@@ -1,15 +1,22 @@
-"""Reconcile runs: who carries one out, how far it has come, what it found, and the histories of differences."""
+"""Reconcile runs: their schedule, leases, progress and end; their findings; and the differences over all runs."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
-from datetime import timedelta
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, astuple, replace
+from datetime import date, timedelta
+from typing import Any, Final
 
 import asyncpg
 
+from daemon.core.errors import LeaseLost
+from daemon.core.notice import Notice
 from daemon.core.reconcile import Difference, DifferenceHistory, DifferenceStatus, Seen
+from daemon.core.types import ChannelName
 from daemon.store import queries
+from daemon.store.database import Database
 from daemon.store.foreign_text import storable
+from daemon.store.outbox import post_within
 from daemon.store.reconcile_rows import (
     Chunk,
     Counts,
@@ -17,16 +24,120 @@ from daemon.store.reconcile_rows import (
     DifferingChunk,
     FoundDifference,
     LookProgress,
+    OpenDay,
     ReconcileRun,
+    ScheduleState,
 )
-from daemon.store.reconcile_runs import ReconcileRuns
-from daemon.store.rows import Connection
+from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("reconcile")
+LONG_S: Final = 900.0
+"""For one pass over everything, inside the server."""
+_KEEP_RUNS: Final = timedelta(days=90)
 
 
-class Reconciles(ReconcileRuns):
-    """The runs of all channels: how far they have come, what they found, and the histories of differences."""
+class Reconciles:
+    """The runs of all channels, and their differences."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def schedule_state(self, channel: ChannelName) -> ScheduleState:
+        """Return a channel's schedule state; the first call starts its schedule."""
+        async with self._database.connection(f"{channel}: looking for a reconcile") as connection:
+            while (row := await connection.fetchrow(_SQL["schedule_state"], channel)) is None:
+                await connection.execute(_SQL["start_schedule"], channel)
+        return row_as(ScheduleState, row)
+
+    async def plan(self, channel: ChannelName, days: Sequence[date], *, supersedes: bool) -> list[date]:
+        """Make the runs of these days; return the days that had none. `supersedes`: they replace older runs."""
+        async with self._database.transaction(f"{channel}: planning a reconcile") as connection:
+            rows = await connection.fetch(_SQL["plan_days"], channel, days)
+            if supersedes and days:
+                await connection.execute(_SQL["supersede"], channel, max(days))
+        return [row["day"] for row in rows]
+
+    async def open_days(self, channel: ChannelName) -> list[OpenDay]:
+        """Return scheduled runs that are not over, oldest first."""
+        doing = f"{channel}: looking for a reconcile"
+        return await self._database.fetch_all(OpenDay, doing, _SQL["open_days"], channel)
+
+    async def take(self, channel: ChannelName, holder: str, lease: timedelta) -> ReconcileRun | None:
+        """Take the oldest scheduled run without a holder."""
+        doing = f"{channel}: taking a reconcile"
+        row = await self._database.fetch_row(doing, _SQL["take"], channel, holder, lease)
+        return None if row is None else row_as(ReconcileRun, row, lease=lease)
+
+    async def begin_by_hand(
+        self, channel: ChannelName, day: date, holder: str, lease: timedelta, *, is_dry: bool
+    ) -> ReconcileRun:
+        """Resume a run of that day that has stopped, or begin one."""
+        async with self._database.transaction(f"{channel}: beginning a reconcile") as connection:
+            row = None
+            if not is_dry:
+                row = await connection.fetchrow(_SQL["take_by_hand"], channel, holder, lease, day)
+            if row is None:
+                kind = "dry" if is_dry else "manual"
+                row = await connection.fetchrow(_SQL["begin_by_hand"], channel, holder, lease, day, kind)
+        assert row is not None
+        return row_as(ReconcileRun, row, lease=lease)
+
+    async def renew(self, run: ReconcileRun) -> bool:
+        """Keep a run; False: another has it."""
+        async with self._database.connection(f"{run.channel}: keeping the reconcile") as connection:
+            return await self._is_held(connection, run)
+
+    @staticmethod
+    async def _is_held(connection: Connection, run: ReconcileRun) -> bool:
+        held = await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.epoch, run.lease)
+        return held is not None
+
+    async def release(self, run: ReconcileRun) -> None:
+        """Let another replica resume it at once."""
+        await self._database.execute(
+            f"{run.channel}: releasing the reconcile", _SQL["release"], run.run_id, run.holder, run.epoch
+        )
+
+    async def postpone(self, run: ReconcileRun, wait: timedelta, why: str) -> None:
+        """Try it again after `wait`: the marketplace gives no answer."""
+        async with self._database.connection(f"{run.channel}: putting the reconcile off") as connection:
+            words = await storable(connection, why)
+            await connection.execute(_SQL["postpone"], run.run_id, run.holder, run.epoch, wait, words)
+
+    async def tidy(self, channel: ChannelName) -> None:
+        """Delete old runs."""
+        await self._database.execute(f"{channel}: tidying reconciles", _SQL["tidy_old"], channel, _KEEP_RUNS)
+
+    @asynccontextmanager
+    async def writing(self, run: ReconcileRun) -> AsyncIterator[Connection]:
+        """A transaction that is committed only while the run is ours."""
+        async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
+            yield connection
+            # At the end, so that the run's row is not locked while its lease is to be renewed.
+            if not await self._is_held(connection, run):
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+
+    async def finish(
+        self, run: ReconcileRun, *, why: str | None, report: Mapping[str, Any], notice: Notice | None
+    ) -> None:
+        """End a run and post its digest, in one transaction."""
+        state = "finished" if why is None else "incomplete"
+        async with self._database.transaction(f"{run.channel}: ending the reconcile") as connection:
+            words, kept = await storable(connection, [why, report])
+            text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
+            ended = await connection.fetchval(
+                _SQL["finish"], run.run_id, run.holder, run.epoch, state, words, text
+            )
+            if ended is None:
+                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+            if notice is not None:
+                await post_within(connection, notice)
+            await connection.execute(_SQL["tidy_run"], run.run_id, timeout=LONG_S)
+
+    async def drop(self, run: ReconcileRun) -> None:
+        """Forget a dry run."""
+        doing = f"{run.channel}: forgetting a dry run"
+        await self._database.execute(doing, _SQL["drop_run"], run.run_id, timeout=LONG_S)
 
     # One run's progress. Every write is refused with LeaseLost once another has the run.
 
@@ -59,7 +170,7 @@ class Reconciles(ReconcileRuns):
         differing: Mapping[str, int | None] | None = None,
         agreed: Sequence[str] = (),
     ) -> None:
-        """Keep what was said of a chunk, with what is final: SKUs that differ (and our number), SKUs that agree."""
+        """Keep the answer for a chunk, and what is final of it: SKUs that differ (and our number), SKUs that agree."""
         async with self.writing(run) as connection:
             await self.note_chunk_within(connection, run, chunk)
             if differing:
@@ -84,7 +195,7 @@ class Reconciles(ReconcileRuns):
         return await self._database.fetch_all(DifferingChunk, doing, _SQL["differing_chunks"], run.run_id, 20)
 
     async def unnamed_chunks(self, run: ReconcileRun) -> list[DifferingChunk]:
-        """Return chunks that differ without anybody knowing where."""
+        """Return chunks that differ in SKUs that were not named."""
         doing = f"{run.channel}: reading the reconcile's chunks"
         return await self._database.fetch_all(DifferingChunk, doing, _SQL["unnamed_chunks"], run.run_id)
 
@@ -93,7 +204,7 @@ class Reconciles(ReconcileRuns):
     async def next_findings(
         self, run: ReconcileRun, after: tuple[str, str], limit: int
     ) -> list[FoundDifference]:
-        """Return the next findings (by class and SKU) that this run has made nothing of yet."""
+        """Return the next findings, by class and SKU, that this run has not processed."""
         doing = f"{run.channel}: reading what was found"
         rows = await self._database.fetch(
             doing, _SQL["next_findings"], run.run_id, run.channel, *after, limit
@@ -101,32 +212,19 @@ class Reconciles(ReconcileRuns):
         return [_finding(row) for row in rows]
 
     async def keep(
-        self,
-        run: ReconcileRun,
-        results: Sequence[tuple[FoundDifference, Seen]],
-        heal_per_s: float,
+        self, run: ReconcileRun, results: Sequence[tuple[FoundDifference, Seen]], heal_per_s: float
     ) -> int:
         """Keep what becomes of differences and send their numbers again, in one transaction; return how many."""
         rows = [
-            {
-                "class": found.kind,
-                "sku": found.sku,
-                "state": "open" if result.history.is_open else "resolved",
-                "ours": found.ours,
-                "theirs": found.theirs,
-                "first_seen": result.history.first_seen.isoformat(),
-                "last_seen": result.history.last_seen.isoformat(),
-                "times_seen": result.history.times_seen,
-                "heals": result.history.heals,
-                "status": result.status,
-            }
+            asdict(result.history)
+            | {"class": found.kind, "sku": found.sku, "ours": found.ours, "theirs": found.theirs}
+            | {"state": "open" if result.history.is_open else "resolved", "status": result.status}
             for found, result in results
         ]
         healed = [found.sku for found, result in results if result.is_healed]
         async with self.writing(run) as connection:
-            await connection.execute(
-                _SQL["keep_differences"], run.channel, run.run_id, json.dumps(rows, ensure_ascii=False)
-            )
+            kept = json.dumps(rows, ensure_ascii=False, default=str)
+            await connection.execute(_SQL["keep_differences"], run.channel, run.run_id, kept)
             return await self._reassert(connection, run, healed, heal_per_s)
 
     async def reassert(
@@ -153,7 +251,7 @@ class Reconciles(ReconcileRuns):
         return len(reasserted)
 
     async def age(self, run: ReconcileRun, after: timedelta) -> None:
-        """Close differences that no run has seen for so long."""
+        """Close differences that no run has seen for `after`."""
         async with self.writing(run) as connection:
             await connection.execute(_SQL["age"], run.channel, after, run.run_id)
 
@@ -175,7 +273,6 @@ class Reconciles(ReconcileRuns):
         return by_status
 
     async def counts(self, run: ReconcileRun) -> "Counts":
-        """Return the result of the run in numbers."""
         doing = f"{run.channel}: reading the reconcile's progress"
         return await self._database.fetch_one(Counts, doing, _SQL["counts"], run.run_id)
 

@@ -1,4 +1,4 @@
-"""What the database keeps of reconcile runs: runs, their looks and chunks, what they found."""
+"""Reconcile runs as the database keeps them, with their looks, chunks and findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class LookProgress:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What the marketplace said of one chunk; SKUs of `suspects` differ, or are among those of which some do."""
+    """The marketplace's answer for one chunk; all or some of the SKUs of `suspects` differ."""
 
     look: int
     chunk: int

@@ -10,13 +10,10 @@ _SQL = queries.load("replicas")
 
 
 class Replicas:
-    """The configurations of the replicas that are alive."""
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def publish(self, holder: str, sections: Mapping[str, str]) -> None:
-        """Publish the fingerprints of this replica's sections."""
         await self._database.execute(
             "publishing this replica's configuration",
             _SQL["publish_configuration"],

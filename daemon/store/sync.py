@@ -59,9 +59,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SyncSummary:
-    """The result of a sync. `listed` are the listing's SKUs, `total` those that had a turn, `left` those whose turn is
-    still to come. `refused` were parked meanwhile, `parked_before` were parked and are left alone, `held` are zeroes
-    that the guard keeps."""
+    """The result of a sync. `listed` are the listing's SKUs, of which `total` were queued and `left` still are.
+    `refused` were parked meanwhile, `parked_before` were parked and are left alone, `held` are zeroes that are held."""
 
     is_finished: bool
     took: timedelta
@@ -102,9 +101,8 @@ class Syncs:
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
         """Read the whole listing, `size` SKUs at a time: memory does not grow with it.
 
-        What changes meanwhile is a change, and has its own way. Nothing of the ERP's is locked
-        while the portions are handed out. Where a row can't be read, that SKU's `Listed` has a fault. Raises
-        TableLocked, StoreUnavailable, StoreRefused.
+        Nothing of the ERP's is locked while the portions are handed out. Where a row can't be read, that SKU's `Listed`
+        has a fault. Raises TableLocked, StoreUnavailable, StoreRefused.
         """
         try:
             async with aclosing(self._portions(self._read_whole, size)) as portions:
@@ -183,7 +181,6 @@ class Syncs:
         )
 
     async def summary(self, run: SyncRun, most_reasons: int = 20) -> SyncSummary:
-        """The result so far."""
         async with self._database.connection(f"{self.channel}: summing a sync up") as connection:
             row = await connection.fetchrow(_SQL["sync_summary"], run.number, timeout=_COUNT_TIMEOUT_S)
             reasons = await connection.fetch(_SQL["sync_reasons"], run.number, most_reasons)

@@ -34,14 +34,13 @@ class Tokens:
         return StoredToken(value, row["generation"], row["remaining"])
 
     async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
-        """Win the right to fetch a new token, for `hold`; False: another is at it, or has done it."""
-        # A token that can't be read is no newer one: it would keep everybody from fetching until it runs out.
+        """Win the right to fetch a new token, for `hold`; False: another process is fetching one, or has."""
+        # An unreadable token counts as no newer one: it would keep all from fetching a new one until it expires.
         seen = max(seen_generation, self._unreadable)
         doing = f"{self._channel}: refreshing the token"
         return bool(await self._database.fetch(doing, _SQL["begin_refresh"], self._channel, seen, hold))
 
     async def save(self, value: str, valid_for: timedelta) -> StoredToken:
-        """Keep a new token."""
         generation = await self._database.fetch_value(
             f"{self._channel}: keeping the token", _SQL["save"], self._channel, self._sealed(value), valid_for
         )

@@ -17,8 +17,6 @@ _SQL = queries.load("twins")
 
 
 class Twins:
-    """One channel's."""
-
     def __init__(self, listing: ChannelListing) -> None:
         self._channel = listing.channel
         self._duplicates = listing.duplicates

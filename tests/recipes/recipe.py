@@ -13,7 +13,8 @@ from daemon.app.configuration import load
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.intake import Intake
-from daemon.store.ledger import Debounce, Ledger
+from daemon.store.ledger import Debounce
+from daemon.store.ledger.ledger import Ledger
 from tests.channels import YMATOU
 from tests.docs.pages import ROOT, blocks
 

@@ -14,7 +14,8 @@ from daemon.core.outcome import Conclusion
 from daemon.core.types import AttemptId, Sku, Slot
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake
-from daemon.store.ledger import Attempt, Completion, Debounce, Ledger
+from daemon.store.ledger import Attempt, Completion, Debounce
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from tests.store.ledger_document import State, state_query
 from tests.store.shop import CHANNEL, SETTLE, TIMEOUT, Shop, problem

@@ -16,7 +16,8 @@ from daemon.store.database import Database
 from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
 from daemon.store.leases import Leases, SlotOf, Taken
-from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Ledger, Owner
+from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Owner
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.sync import SyncRun, Syncs
 from tests.channels import CHANNELS

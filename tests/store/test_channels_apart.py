@@ -12,7 +12,8 @@ from daemon.core.errors import TableLocked
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.intake import Intake
-from daemon.store.ledger import Debounce, Ledger
+from daemon.store.ledger import Debounce
+from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from tests.channels import SEKORM, YMATOU
 from tests.store.place import TIMEOUT, Connection, Place

@@ -1,53 +1,118 @@
-"""The delivery ledger: marking, claiming, completing. Every change of a row is guarded by the state it expects."""
+"""The delivery ledger: what its callers give it and get from it."""
 
-from daemon.core.guard import GuardRule
-from daemon.core.plan import Problem
-from daemon.store.database import Database
-from daemon.store.ledger.claims import Claims
-from daemon.store.ledger.marking import Marking
-from daemon.store.ledger.outcomes import Outcomes
-from daemon.store.ledger.rows import (
-    NOTHING,
-    Attempt,
-    Backlog,
-    Claim,
-    Completion,
-    Debounce,
-    Due,
-    Marked,
-    Owner,
-    Written,
-)
-from daemon.store.listing import ChannelListing
-from daemon.store.locks import LockWatch
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, NamedTuple
 
-__all__ = [
-    "NOTHING",
-    "Attempt",
-    "Backlog",
-    "Claim",
-    "Completion",
-    "Debounce",
-    "Due",
-    "Ledger",
-    "Marked",
-    "Owner",
-    "Written",
-]
+from daemon.core.outcome import Conclusion
+from daemon.core.types import AttemptId, Epoch, Push, Sku, Slot
 
 
-class Ledger(Marking, Claims, Outcomes):
-    """One channel's part of the ledger. `guard`: what is held; None: nothing ever is. `reader`: the
-    connections for claims, which wait for the listing; without, those that are for everything."""
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """When a marked row is due: `quiet` after the last change, at most `max_wait` after the first; a fall to zero or
+    below `urgent_below` at once."""
 
-    def __init__(
-        self,
-        database: Database,
-        listing: ChannelListing,
-        problem: Problem,
-        guard: GuardRule | None = None,
-        reader: Database | None = None,
-    ) -> None:
-        Marking.__init__(self, listing, guard)
-        Claims.__init__(self, reader or database, LockWatch(database), listing, problem, guard)
-        Outcomes.__init__(self, database, listing.channel, is_guarded=guard is not None)
+    quiet: timedelta
+    max_wait: timedelta
+    urgent_below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """How many rows a marking touched, how many of them are urgent, and how many numbers it held."""
+
+    rows: int
+    urgent: int
+    held: int = 0
+
+
+NOTHING: Final = Marked(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that claims, and the slots that it claims from, each with the epoch of its lease."""
+
+    holder: str
+    epochs: Mapping[Slot, Epoch]
+
+    def of(self, slots: Collection[Slot]) -> "Owner":
+        """The same owner, of these slots alone."""
+        return Owner(self.holder, {slot: epoch for slot, epoch in self.epochs.items() if slot in slots})
+
+    @property
+    def columns(self) -> tuple[list[Slot], list[Epoch], str]:
+        """The slots, their epochs and the holder, as queries take them."""
+        return list(self.epochs), list(self.epochs.values()), self.holder
+
+
+class Attempt(NamedTuple):
+    """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row."""
+
+    attempt_id: AttemptId
+    push: Push
+    failures: int
+    is_delisting: bool
+    is_urgent: bool
+    slot: Slot
+
+
+@dataclass(slots=True)
+class Claim:
+    """The result of one claim. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
+    that stay held; `deferred`: wrong numbers that the next marking has to count first; `covered`: those in
+    another SKU's sum."""
+
+    looked_at: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    settled: list[Sku] = field(default_factory=list)
+    parked: dict[Sku, str] = field(default_factory=dict)
+    forgotten: list[Sku] = field(default_factory=list)
+    held: list[Sku] = field(default_factory=list)
+    deferred: list[Sku] = field(default_factory=list)
+    covered: list[Sku] = field(default_factory=list)
+
+
+class Written(NamedTuple):
+    """The result of writing outcomes: whether a row is due again, and for each acknowledgement how many seconds ago its
+    oldest change was read."""
+
+    is_due: bool
+    took_s: Sequence[float]
+
+
+class Completion(NamedTuple):
+    """How one attempt ended. `duration` is None when nothing was sent."""
+
+    sku: Sku
+    slot: Slot
+    attempt_id: AttemptId
+    conclusion: Conclusion
+    duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How long until the next row is due (negative: since when it is), and until the next of a sync; None:
+    there is none, or the channel is paused."""
+
+    change: timedelta | None = None
+    sync: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
+    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale` counts the
+    SKUs of which the marketplace has acknowledged more than zero."""
+
+    skus: int
+    backlog: int
+    doubt: int
+    parked: int
+    in_flight: int
+    oldest: timedelta | None
+    held: int = 0
+    on_sale: int = 0

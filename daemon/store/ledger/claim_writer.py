@@ -22,8 +22,8 @@ from daemon.core.plan import (
 )
 from daemon.core.types import AttemptId, ChannelName, Push, Sku, Slot
 from daemon.store import queries
+from daemon.store.ledger import Attempt, Claim
 from daemon.store.ledger.claimed import ClaimedRows, Successor, as_json
-from daemon.store.ledger.rows import Attempt, Claim
 from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("ledger")

@@ -9,7 +9,7 @@ import asyncpg
 
 from daemon.core.plan import Decision, Delivery, Listed, Problem, Send, decide, unseen_anomaly
 from daemon.core.types import Sku, Slot
-from daemon.store.ledger.rows import Owner
+from daemon.store.ledger import Owner
 
 
 @dataclass(frozen=True, slots=True)

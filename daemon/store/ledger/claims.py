@@ -14,9 +14,9 @@ from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database, transaction_on
 from daemon.store.driver_errors import may_be_of_a_row
+from daemon.store.ledger import Claim, Owner
 from daemon.store.ledger.claim_writer import ClaimWriter
 from daemon.store.ledger.claimed import ClaimedRows, DecisionRules
-from daemon.store.ledger.rows import Claim, Owner
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
 from daemon.store.rows import Connection

@@ -12,7 +12,7 @@ from daemon.store import queries
 from daemon.store.database import rolled_back
 from daemon.store.driver_errors import translated
 from daemon.store.leases import NOTIFY_OWNERS
-from daemon.store.ledger.rows import Debounce, Marked
+from daemon.store.ledger import Debounce, Marked
 from daemon.store.listing import ChannelListing
 from daemon.store.refused import RefusedSkus, refused_skus
 from daemon.store.rows import Connection

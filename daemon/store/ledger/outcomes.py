@@ -7,8 +7,8 @@ from daemon.core.types import AttemptId, ChannelName, Slot
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
+from daemon.store.ledger import Backlog, Completion, Due, Owner, Written
 from daemon.store.ledger.claimed import as_json
-from daemon.store.ledger.rows import Backlog, Completion, Due, Owner, Written
 
 _SQL = queries.load("ledger")
 

@@ -7,18 +7,18 @@ SELECT clock_timestamp();
 SELECT d.* FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;
 
 -- name: listing_rows
--- What the operator's query gives for one SKU, every column in its order; at most $2 rows.
+-- The rows of the operator's query for one SKU, at most $2.
 SELECT row_to_json(stockrelay_row)::text AS row FROM (
 @listing@
 ) AS stockrelay_row WHERE stockrelay_row.sku::text = $1 LIMIT $2;
 
 -- name: last_attempts
--- The last attempts of one SKU, the newest first. What is still in flight is not among them.
+-- The last attempts of one SKU, the newest first, without one that is in flight.
 SELECT a.at, a.attempt_id, coalesce(a.identifiers, '{}') AS identifiers, a.quantity, a.outcome, a.reason, a.duration_ms::float8 AS duration_ms
 FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at DESC, a.attempt_id DESC LIMIT $3;
 
 -- name: differences
--- What reconcile keeps of one SKU, the newest first. Where the listing does not know it, it goes by the marketplace's name.
+-- The reconcile differences of one SKU, the newest first. One that is not listed goes by the marketplace's identifier.
 SELECT d.class AS kind, d.last_status AS status, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 
@@ -34,8 +34,8 @@ AND array_position($3, NULL) IS NULL AND array_position($3, '') IS NULL
 ORDER BY d.sku COLLATE "C" LIMIT $4;
 
 -- name: intake
--- The database's time; whether the change log names the SKU, or may mean it by a fan-out, and channel $2 has not read that far; when everything was
--- compared. A channel that has never read has everything before it.
+-- The database's time; when everything was compared; and whether channel $2 has still to read the SKU in the change log, by
+-- name or possibly by a fan-out. A channel without a position has everything to read.
 SELECT clock_timestamp() AS now, p.resynced_at, p.channel IS NULL AS is_first_reading, p.channel IS NULL
        OR EXISTS (SELECT FROM stockrelay.unread(p.read_until) AS u WHERE u.sku = $1 OR u.sku IS NULL
                   OR starts_with(u.sku, E'\x02'))
@@ -64,7 +64,7 @@ SELECT l.sku::text FROM (
 ) AS l WHERE $3::text IS NOT NULL
 
 -- name: near
--- SKUs that share half of their letters and digits, at the beginning or the end, with what was asked for; the best first.
+-- SKUs that share half of their letters and digits, at the beginning or the end, with $1; the best first.
 WITH asked AS (
     SELECT w.word, greatest(2, length(w.word) / 2) AS half
     FROM (SELECT translate(lower($1::text), ' -_./', '') AS word) AS w
@@ -81,7 +81,7 @@ ORDER BY k.word <> a.word, NOT starts_with(k.word, a.word), NOT starts_with(a.wo
 LIMIT $2;
 
 -- name: attempts
--- The attempt log, the newest first. Only the days that are asked for are looked at.
+-- The attempt log, the newest first. Only the partitions of the days that are asked for are read.
 SELECT a.at, a.attempt_id, a.channel, a.sku, coalesce(a.identifiers, '{}') AS identifiers, a.quantity, a.outcome, a.reason,
        a.duration_ms::float8 AS duration_ms
 FROM stockrelay.attempt AS a
@@ -104,8 +104,7 @@ SELECT count(*) AS parked, count(*) FILTER (WHERE d.discarded_at >= d.parked_at)
 FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL;
 
 -- name: retry_parked
--- Parked rows are tried again: $2 these SKUs, NULL all of them, $3 of them a second, so that new changes are not behind
--- them. What is wrong with one still parks it again.
+-- Tries parked rows again: the SKUs $2, or all of them (NULL), $3 a second, so that new changes do not wait behind them.
 UPDATE stockrelay.ledger AS d SET
     parked_at = NULL, parked_reason = NULL, discarded_at = NULL, failures = 0, retry_at = NULL,
     urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0),
@@ -124,8 +123,7 @@ WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
 RETURNING d.sku;
 
 -- name: channel_state
--- For `status`: the sync that is open and how many SKUs are still queued for it, the last reconcile that is over, and how
--- many differences are open.
+-- For `status`: the open sync and how many SKUs are still queued for it, the last reconcile, and the open differences.
 SELECT s.started_at AS since, s.total,
        (SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = c.channel AND d.sync_at IS NOT NULL) AS left,
        r.day, r.method, r.state, r.ended_at,

@@ -42,9 +42,9 @@ SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT (@sku@)::text FROM @table@ LIMIT 0;
 
 -- name: triggers
--- Our triggers on the watched tables and all below them that do not fire for each change, and those that should be there
--- and are not. `fault`: missing, disabled, replica (only in replicated sessions), origin (not in those), function
--- (another one), definition (other events, rows or columns, or a condition).
+-- Our triggers on the watched tables and their parts that are missing or do not fire for each change. `fault`: missing,
+-- disabled, replica (only in replicated sessions), origin (not in those), function (another one), definition (other events,
+-- rows or columns, or a condition).
 WITH RECURSIVE tree (root, function, id) AS (
     SELECT w.relation, w.function, w.relation FROM stockrelay.watch AS w
     UNION SELECT t.root, t.function, i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.id
@@ -70,7 +70,7 @@ WITH RECURSIVE tree (root, function, id) AS (
 SELECT j.* FROM judged AS j WHERE j.fault IS NOT NULL ORDER BY NOT j.is_root, j.relation, j.name;
 
 -- name: note_triggers
--- Remembers the triggers' row versions; whether they are others than at the last look, or none was kept.
+-- Remembers the triggers' row versions; returns whether they have changed since the last time.
 WITH RECURSIVE tree (id) AS (
     SELECT w.relation FROM stockrelay.watch AS w
     UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.id
@@ -86,8 +86,8 @@ WITH RECURSIVE tree (id) AS (
 SELECT l.triggers IS NOT NULL AND l.triggers <> f.triggers AS is_touched FROM last AS l, fresh AS f;
 
 -- name: functions
--- Functions of ours that are not what this program's migrations make them: missing, source, definer (whose rights they
--- run with), path (their search_path). Nothing, while the schema has another version than $5.
+-- Functions that differ from this program's migrations: missing, source, definer (whose rights they run with), path (their
+-- search_path). None while the schema's version is not $5.
 SELECT e.name, CASE
     WHEN p.prosrc IS NULL THEN 'missing'
     WHEN encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> e.sha256 THEN 'source'
@@ -120,9 +120,8 @@ AND (p.oid IS NULL OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> w.s
 ORDER BY w.relation, v.place;
 
 -- name: owners
--- The rights that the owners of the capturing functions need and do not have. Before PostgreSQL 16, locking a table for
--- writing took more than INSERT. Of the server's own functions: those that are called by name in what captures, and those
--- of operators and casts.
+-- The rights that the owners of the capturing functions lack. Before PostgreSQL 16, locking a table for writing took more
+-- than INSERT. Of the server's own functions: those that capturing calls by name, and those of operators and casts.
 WITH capturing AS (
     SELECT p.proowner AS owner, p.prosrc AS source FROM pg_proc AS p
     WHERE p.pronamespace = 'stockrelay'::regnamespace
@@ -163,7 +162,7 @@ AND (EXISTS (SELECT FROM capturing AS c WHERE c.source ~ ('\m' || p.proname || '
 ORDER BY owner, command;
 
 -- name: replicated
--- Who works in replicated sessions (session_replication_role = replica) by a setting of role, database or server.
+-- Whose sessions are replicated ones (session_replication_role = replica) by a setting of role, database or server.
 SELECT CASE WHEN s.setrole = 0 THEN format('every session of the database %I', d.datname)
             WHEN s.setdatabase = 0 THEN format('the role %I', r.rolname)
             ELSE format('the role %I in the database %I', r.rolname, d.datname) END AS sessions
@@ -177,8 +176,8 @@ AND g.source IN ('configuration file', 'command line', 'environment variable')
 ORDER BY 1;
 
 -- name: doorbell
--- The doorbell as the database has it; for how many seconds it is silenced; its own trigger (NULL: as it should be); how
--- full the server's notification queue is; how many transactions can be prepared.
+-- The doorbell: whether it is on, for how many seconds it is silent, what is wrong with its trigger, whether the server's
+-- notification queue is half full, and how many transactions can be prepared.
 SELECT w.last_value < 4611686018427387904 AS is_on,
        CASE WHEN w.last_value < 4611686018427387904
             THEN greatest(0, w.last_value / 1000.0 - extract(epoch FROM clock_timestamp()))::float8 ELSE 0 END AS silenced_s,
@@ -206,8 +205,8 @@ SELECT stockrelay.canary();
 SELECT clock_timestamp();
 
 -- name: is_reading_late
--- Whether some channel of $4 (NULL: any) has not read a canary sent since $1 within $2, while nobody is reading for it, or not within
--- $3, whoever reads. NULL: it is too early to say. The lock is the reader's own; it is not waited for.
+-- Whether a channel of $4 (NULL: any) has not read a canary sent since $1 within $2 while no reader is at work for it, or
+-- not within $3 in any case. NULL: it is too early to say. A reader at work has the position's row locked.
 WITH late AS MATERIALIZED (
     SELECT p.channel, min(u.at) AS at
     FROM stockrelay.read_position AS p CROSS JOIN LATERAL stockrelay.unread(p.read_until) AS u
@@ -223,8 +222,8 @@ SELECT CASE WHEN EXISTS (SELECT FROM late)
             WHEN $1::timestamptz < clock_timestamp() - $2::interval THEN false END;
 
 -- name: keep
--- Makes what is wrong of these kinds ($2) and this reporter ($1) what was found: rows that are news (opened, or with other
--- words) and rows that are over.
+-- Replaces the findings of this reporter ($1) and these kinds ($2); returns those that are new or have other words, and those
+-- that are over.
 WITH seen AS (
     SELECT * FROM unnest($3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::text[], $8::text[])
         AS s (kind, subject, is_error, is_lossy, found, advice)
@@ -246,7 +245,7 @@ WHERE b.found IS DISTINCT FROM k.found
 UNION ALL SELECT o.*, false FROM ended AS o;
 
 -- name: expire
--- What a replica reported that has not been heard of for $1 is over: it is gone.
+-- Deletes the findings of replicas that have not reported for $1.
 DELETE FROM stockrelay.capture_finding AS f WHERE f.reporter <> '' AND f.seen_at < clock_timestamp() - $1::interval
 RETURNING f.*, false AS is_open;
 
@@ -255,5 +254,5 @@ RETURNING f.*, false AS is_open;
 SELECT f.*, true AS is_open FROM stockrelay.capture_finding AS f ORDER BY f.since, f.kind, f.subject, f.reporter;
 
 -- name: checked_at
--- When somebody looked last; NULL: nobody has yet.
+-- When a replica checked last; NULL: none has yet.
 SELECT nullif(h.checked_at, '-infinity') FROM stockrelay.capture_health AS h;

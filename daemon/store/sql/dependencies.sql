@@ -1,7 +1,7 @@
 -- name: held
--- The relations that this transaction has locked: all that a statement has read, in its views and functions as well; and why
--- no trigger sees a change of it; the watches that see one (`watches`). $1: those that the operator does not want to be watched. A table is watched by itself, by
--- its parent, or as a parent whose rows are its parts'.
+-- The relations that this transaction has locked, which are all that a statement has read, also in views and functions; why no
+-- trigger sees changes of them (`unseen`), and the watches that do (`watches`). $1: relations that need not be watched. A
+-- table is watched by itself, by its parent, or as a parent whose rows are in watched parts.
 WITH RECURSIVE held AS (
     SELECT c.oid, c.relkind, format('%I.%I', n.nspname, c.relname) AS name
     FROM (SELECT DISTINCT l.relation FROM pg_locks AS l
@@ -23,11 +23,11 @@ WITH RECURSIVE held AS (
 )
 SELECT h.name, CASE
     WHEN h.oid = ANY (ARRAY(SELECT to_regclass(a.name) FROM unnest($1::text[]) AS a (name))) THEN NULL
-    -- Whoever refreshes it writes to a table that stands for its SKUs.
+    -- Its refreshes write to a table that a fan-out watches.
     WHEN h.relkind = 'm' AND EXISTS (SELECT FROM stockrelay.watch AS w WHERE h.oid = ANY (w.reads)) THEN NULL
     WHEN h.relkind = 'm' THEN 'materialized'
     WHEN h.relkind = 'f' THEN 'foreign'
-    -- A part is told of by the parent that the listing names; a subscription's rows in a watched table by `subscribed`.
+    -- Parts are reported with the parent that the listing names; watched tables of a subscription by `subscribed`.
     WHEN h.oid NOT IN (SELECT b.root FROM bare AS b)
         OR EXISTS (SELECT FROM pg_inherits AS i JOIN held AS o ON o.oid = i.inhparent WHERE i.inhrelid = h.oid) THEN NULL
     WHEN EXISTS (SELECT FROM pg_subscription_rel AS s JOIN parts AS p ON p.id = s.srrelid WHERE p.root = h.oid)
@@ -37,8 +37,8 @@ SELECT h.name, CASE
 FROM held AS h ORDER BY h.name;
 
 -- name: begin_looking
--- A SKU of the channel, to read its listing for: one whose row can be read. A process that stands still must not keep the ERP from its tables, and a
--- table that is locked is not waited for.
+-- A SKU of the channel whose row can be read, to read its listing for. A stalled process must not keep the ERP's tables
+-- locked, and locked tables are not waited for.
 SELECT set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true),
        (SELECT d.sku FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.listed_rows = 1
         AND d.parked_at IS NULL LIMIT 1) AS sku;
@@ -55,10 +55,9 @@ AND w.relation <> ALL (ARRAY(SELECT coalesce(to_regclass(a.name)::oid, 0) FROM u
 ORDER BY w.name;
 
 -- name: spellings
--- What the last changes call SKUs: for each watched table how many of them stand in no channel's ledger ($1: the channels),
--- how many do, one that does not, and one that is spelled almost like one that does; the table (`relation`) and its SKU
--- expression. Nothing while the ledger is empty.
--- Spellings are tried one by one, as the ledger is large and its index can only be asked for a whole SKU.
+-- How the last changes spell SKUs: for each watched table how many of them are in the ledger of a channel ($1) and how many
+-- are not, an example of the latter, and one that is spelled almost like a listed SKU; the table (`relation`) and its SKU
+-- expression. Nothing while the ledger is empty. Spellings are tried one by one, since the index finds whole SKUs only.
 WITH recent AS (
     SELECT c.relation, c.sku, c.at FROM stockrelay.change AS c ORDER BY c.xid DESC LIMIT 10000
 ), seen AS (

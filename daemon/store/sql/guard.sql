@@ -10,8 +10,8 @@ SELECT g.*, nullif(g.pass_until, '-infinity') AS passes_until, g.filled_at IS NO
 FROM stockrelay.guard AS g WHERE g.channel = $1;
 
 -- name: still_anomalous
--- What is still wrong of what a hold is for, sent or not: the numbers that fell or moved since, and are not back ($2: by
--- how much a number has to move). Numbers that rose from 0 are held with it and end with it. For a first filling: its rows, and how many of them are zero.
+-- How many of a hold's anomalies are still wrong, sent or not: the numbers that fell, or moved by the factor $2, and are not
+-- back. (Numbers that rose from 0 are held and released with them.) For a first filling: its rows, and how many are zero.
 SELECT count(*) AS wrong, 0::bigint AS listed FROM stockrelay.guard AS g
 JOIN stockrelay.anomaly AS a ON a.channel = g.channel AND a.at > g.held_from AND a.at <= g.held_to
 LEFT JOIN stockrelay.ledger AS l ON l.channel = a.channel AND l.sku = a.sku
@@ -32,7 +32,7 @@ HAVING (SELECT f.cause FROM stockrelay.guard AS f WHERE f.channel = $1) = 'first
 SELECT count(*) FROM stockrelay.ledger WHERE channel = $1 AND listed_rows > 0;
 
 -- name: examples
--- Numbers that are held, with what the marketplace still shows and what it would be told, the most first. Of a first filling:
+-- Numbers that are held, the largest first, with what the marketplace still shows and what would be sent. Of a first filling:
 -- zeroes.
 SELECT l.sku, l.acked_quantity AS was, CASE WHEN l.listed_rows > 0 THEN l.listed_quantity END AS now
 FROM stockrelay.ledger AS l
@@ -46,8 +46,8 @@ ORDER BY l.acked_quantity DESC NULLS LAST, l.sku LIMIT $2;
 UPDATE stockrelay.guard SET asked_at = clock_timestamp() WHERE channel = $1;
 
 -- name: close
--- Nothing is held on purpose any more; what is still marked as held is released in batches. $3: how many numbers that is, $4:
--- how long the rest of the same import passes unasked, or NULL.
+-- Ends the hold; the rows that are still marked as held are released in batches. $3: how many they are; $4: how long the rest
+-- of the same import passes, or NULL; $5: the release needs no line in the log.
 UPDATE stockrelay.guard SET
     filled_at = coalesce(filled_at, clock_timestamp()), held_since = NULL, held_from = NULL, held_to = NULL, cause = NULL,
     zeroes = NULL, gone = NULL, moved = NULL, risen = NULL, most = NULL, skus = NULL, rows_before = NULL, rows_now = NULL, asked_at = NULL,
@@ -57,7 +57,7 @@ UPDATE stockrelay.guard SET
 WHERE channel = $1;
 
 -- name: release_held
--- The numbers that nobody holds any more are due at once, $2 at a time; zeroes go ahead of others.
+-- Rows whose hold has ended are due at once, $2 at a time; zeroes go ahead of others.
 WITH few AS (
     SELECT l.sku FROM stockrelay.ledger AS l
     WHERE l.channel = $1 AND l.held_at IS NOT NULL
@@ -71,7 +71,7 @@ UPDATE stockrelay.ledger AS l SET
 FROM few AS f WHERE l.channel = $1 AND l.sku = f.sku;
 
 -- name: release_renamed
--- A held SKU whose identifiers another listed SKU has by now is no stock-out: it becomes due, and its claim forgets it.
+-- A held SKU whose identifiers another listed SKU has now is no stock-out: it becomes due, and its claim forgets it.
 WITH answered AS (
     SELECT d.sku FROM stockrelay.ledger AS d JOIN stockrelay.ledger AS h
         ON h.channel = d.channel AND h.listed_identifiers = d.identifiers AND h.sku <> d.sku AND h.listed_rows > 0
@@ -85,7 +85,7 @@ UPDATE stockrelay.ledger AS l SET held_at = NULL, due_at = clock_timestamp()
 FROM answered AS a WHERE l.channel = $1 AND l.sku = a.sku;
 
 -- name: without_nested_loops
--- The server knows nothing of how many are held just now, and would read the ledger once for each.
+-- The server cannot know how many are held now, and would read the ledger once for each.
 SELECT set_config('enable_nestloop', 'off', true);
 
 -- name: take_unlogged_release
@@ -93,8 +93,8 @@ SELECT set_config('enable_nestloop', 'off', true);
 UPDATE stockrelay.guard SET is_release_logged = true WHERE channel = $1 AND NOT is_release_logged RETURNING released, released_by;
 
 -- name: recount
--- What was on sale and listed before the window, counted by one replica every so often: what is, and what fell within it.
--- $2: how old a count may be, $3 the window; $4 the share that falls in the longer window $5 when it is a drip.
+-- Counts what was on sale and listed before the window ($3): what is now, and what fell within it. $2: how old the last count
+-- may be; $4: the share that makes a drip when it falls in the longer window $5.
 WITH stale AS (
     SELECT greatest(clock_timestamp() - $3::interval, max(g.pass_until)) AS since,
            greatest(clock_timestamp() - $5::interval, max(g.pass_until)) AS long_since
@@ -123,7 +123,7 @@ ON CONFLICT (channel) DO UPDATE SET
     counted_at = excluded.counted_at;
 
 -- name: forget_anomalies
--- What came before the longest window is not counted any more, unless it is part of what is held.
+-- Deletes anomalies from before the longest window, unless they belong to a hold.
 DELETE FROM stockrelay.anomaly AS a
 WHERE a.channel = $1
 AND a.at < least(clock_timestamp() - $2::interval, (SELECT g.held_from FROM stockrelay.guard AS g WHERE g.channel = $1));

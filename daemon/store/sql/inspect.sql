@@ -1,5 +1,5 @@
 -- name: limit_time
--- For one look: no statement may take longer (milliseconds, as text).
+-- For this transaction: no statement may take longer (milliseconds, as text).
 SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', '500ms', true),
        set_config('idle_in_transaction_session_timeout', '700ms', true);
 
@@ -11,8 +11,8 @@ SELECT current_setting('server_version_num')::integer / 10000 AS major, current_
        pg_is_in_recovery() AS is_standby, clock_timestamp() AS now;
 
 -- name: connections
--- How many more connections this role may make: of the server's, the role's own limit and the database's. What a
--- running daemon of ours holds already is counted apart.
+-- How many more connections this role may make, by the server's, its own and the database's limit, and how many a running
+-- daemon of ours has.
 WITH open AS (
     SELECT count(*) AS all_of_them,
            count(*) FILTER (WHERE usename = current_user) AS of_role,
@@ -30,7 +30,7 @@ FROM open AS o, pg_roles AS r, pg_database AS d
 WHERE r.rolname = current_user AND d.datname = current_database();
 
 -- name: writable_schemas_in_path
--- Schemas of the search path in which others may create things: superusers and the database's owner can do as they like.
+-- Schemas of the search path in which others may create functions. (Superusers and the database's owner may in any case.)
 SELECT quote_ident(n.nspname) AS schema, p.is_open, r.roles
 FROM pg_namespace AS n,
 LATERAL (SELECT EXISTS (SELECT FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
@@ -48,12 +48,12 @@ ORDER BY n.nspname;
 SELECT $1::integer;
 
 -- name: policies
--- The policies of tables with that name, such as an error names it.
+-- The row-level security policies of tables with that name.
 SELECT format('%I.%I', p.schemaname, p.tablename) AS name, p.policyname::text AS policy FROM pg_policies AS p
 WHERE p.tablename = $1 ORDER BY p.schemaname, p.policyname LIMIT 5;
 
 -- name: schema
--- Whether our schema is there, and whether this role may look into it.
+-- Whether our schema is there, and whether this role may use it.
 SELECT has_schema_privilege(n.oid, 'USAGE') AS is_open FROM pg_namespace AS n WHERE n.nspname = 'stockrelay';
 
 -- name: has_version
@@ -105,8 +105,7 @@ SELECT l.* FROM (
 ) AS l LIMIT 0;
 
 -- name: listing_rows
--- Every row of the listing, as it is read for sending. OFFSET 0: the quantity is computed once a row, and not for each
--- mention of it.
+-- Every row of the listing, as it is read for sending. OFFSET 0: the quantity is computed once a row.
 SELECT x.sku, x.identifiers, left(x.number::text, 32) AS number,
        x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1 IS TRUE AS is_sendable,
        coalesce(x.number > 0 AND x.number <> trunc(x.number), false) AS is_fractional,
@@ -126,7 +125,7 @@ SELECT x.sku AS example, count(*) OVER () AS many FROM (
 ) AS x GROUP BY x.sku HAVING count(*) > 1 ORDER BY x.sku LIMIT $1;
 
 -- name: listing_twins
--- Different SKUs with the same identifiers: how many there are, and the first two of some of them. Missing ones are nobody's.
+-- Different SKUs with the same, complete identifiers: how many there are, and the first two of some groups.
 SELECT x.skus[1:2] AS pair, (sum(cardinality(x.skus)) OVER ())::bigint AS many FROM (
     SELECT array_agg(DISTINCT l.sku::text COLLATE "C") AS skus FROM (
 @listing@
@@ -136,7 +135,7 @@ SELECT x.skus[1:2] AS pair, (sum(cardinality(x.skus)) OVER ())::bigint AS many F
 ) AS x WHERE cardinality(x.skus) > 1 ORDER BY x.skus[1] LIMIT $1;
 
 -- name: listing_names_alike
--- Identifiers that differ only by blanks or capitals, of different SKUs: how many pairs or more there are, and some.
+-- Identifiers that differ only by blanks or capitals: how many groups there are, and a pair of some of them.
 SELECT ARRAY[min(x.name), max(x.name)] AS pair, count(*) OVER () AS many FROM (
     SELECT array_to_string(ARRAY[@identifiers@]::text[], ' / ', '') COLLATE "C" AS name FROM (
 @listing@
@@ -159,8 +158,7 @@ SELECT l.sku::text FROM (
 ) AS l WHERE l.sku IS NOT NULL LIMIT 1;
 
 -- name: alike
--- The first of these SKUs ($1), none of which is listed, that differs from a listed one only by blanks, capitals or leading
--- zeros.
+-- The first of these unlisted SKUs ($1) that differs from a listed one only by blanks, capitals or leading zeros.
 WITH unknown AS (
     SELECT u.sku, ltrim(lower(regexp_replace(u.sku, '[[:space:]]', '', 'g')), '0') AS plain
     FROM (SELECT s.sku COLLATE "C" AS sku FROM unnest($1::text[]) AS s (sku)) AS u
@@ -180,7 +178,7 @@ SELECT EXISTS (SELECT FROM (
 ) AS l JOIN unnest($1::text[]) AS s (sku) ON s.sku COLLATE "C" = l.sku::text) AS has_some;
 
 -- name: listing_alike
--- SKUs of the listing that differ only by blanks or capitals: how many pairs or more there are, and some of them.
+-- SKUs of the listing that differ only by blanks or capitals: how many groups there are, and a pair of some of them.
 SELECT ARRAY[min(x.sku), max(x.sku)] AS pair, count(*) OVER () AS many
 FROM (SELECT l.sku::text COLLATE "C" AS sku FROM (
 @listing@
@@ -211,7 +209,7 @@ SELECT command FROM grants ORDER BY place, command;
 EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)
 
 -- name: backend
--- Which server process answers, and whether it knows of our LISTEN.
+-- Which server process answers, and whether it has our LISTEN.
 SELECT pg_backend_pid() AS pid, EXISTS (SELECT FROM pg_listening_channels() AS c (name) WHERE c.name = $1) AS is_listening;
 
 -- name: notify

@@ -1,13 +1,12 @@
 -- name: begin_reading
--- Gives a channel a position in the change log, if it has none; everything has to be compared then. Committed by itself:
--- a slot of the log that is emptied after that has been read, or what was in it is seen by the comparison.
+-- Gives a channel a position in the change log, if it has none; everything has to be compared then. Committed before that
+-- comparison, which thus sees all that a slot of the log held that is emptied meanwhile.
 INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHING;
 
 -- name: take_changes
--- What is new to a channel, read once. A process that stands still must keep neither other replicas from reading nor the
--- ERP from its tables. And a table that the ERP has locked is not waited for as long as the server waits before it looks
--- for deadlocks (a second): it might choose the ERP's transaction. The limits are set when the row is given out, after
--- the reading.
+-- What is new to a channel. The limits, which are set after the reading, see to it that a stalled process keeps no locks from
+-- other replicas or the ERP, and that we wait for a locked table for less than `deadlock_timeout` (a second), after which the
+-- server might end the ERP's transaction.
 SELECT is_known, changes, clock_timestamp() - oldest AS oldest, is_everything, skus, unreadable,
        read_from::text AS read_from, (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
@@ -15,7 +14,7 @@ SELECT is_known, changes, clock_timestamp() - oldest AS oldest, is_everything, s
 FROM stockrelay.take_changes($1, $2);
 
 -- name: mark_blind
--- Marks SKUs without reading a listing that does not work: their claims read it again.
+-- Marks SKUs of a listing that does not work without reading it: their claims read it.
 INSERT INTO stockrelay.ledger AS d (channel, sku, want_seq, listed_rows, first_dirty_at, unacked_since, due_at)
 SELECT $1, s.sku, nextval('stockrelay.want_seq'), 0, clock_timestamp(), clock_timestamp(),
        clock_timestamp() + $3::interval
@@ -27,17 +26,17 @@ ON CONFLICT (channel, sku) DO UPDATE SET
     due_at = CASE WHEN d.parked_at IS NULL THEN greatest(d.retry_at, least(d.due_at, excluded.due_at)) END;
 
 -- name: stay_awake
--- No capture rings until then: this process polls quickly. 0 seconds: ring again, unless the doorbell is off.
+-- No capture rings for $1 seconds: this process polls quickly. 0: ring again, unless the doorbell is off.
 SELECT stockrelay.stay_awake($1::float8 * 1000);
 
 -- name: resynced
--- Remembers when everything was compared last, and how many SKUs the ledger can't hold. $2 NULL: they could not be counted.
+-- Everything was compared now; $2: how many SKUs the ledger can't hold, or NULL where they were not counted.
 UPDATE stockrelay.read_position AS p SET resynced_at = clock_timestamp(), seen_at = clock_timestamp(),
     refused = coalesce($2, p.refused)
 WHERE p.channel = $1;
 
 -- name: want_resync
--- A comparison of everything is still due: the next reading sees that, whichever replica it is.
+-- A comparison of everything is still due: the next reading of any replica makes it.
 UPDATE stockrelay.read_position SET resynced_at = NULL WHERE channel = $1;
 
 -- name: rotate
@@ -55,7 +54,7 @@ SELECT i.system_identifier = n.system_identifier AND i.database_oid = n.database
 FROM stockrelay.intake AS i, stockrelay.identity() AS n;
 
 -- name: note_timeline
--- The same database after a failover; true: nobody has noted it before.
+-- The same database after a failover; true: no replica has noted it before.
 WITH noted AS (
     UPDATE stockrelay.intake AS i SET timeline = n.timeline FROM stockrelay.identity() AS n
     WHERE i.timeline <> n.timeline RETURNING i.timeline
@@ -67,9 +66,9 @@ SELECT EXISTS (SELECT FROM noted);
 SELECT stockrelay.adopt();
 
 -- name: doubt_everything
--- What was acknowledged since the copy was made, or just before the failover, nobody knows: every number is confirmed, spread over time so that new
--- changes are not behind them. $1 is how many of a channel's SKUs become due per second. $2 is the settle time: a request may be
--- on its way of which this server has never heard, and land after a number that is confirmed before it has passed.
+-- Has every number confirmed, since what was acknowledged after the copy was made, or just before the failover, is not known:
+-- $1 of a channel's SKUs a second, so that new changes do not wait behind them. $2 is the settle time: a request that this
+-- server has never heard of may land until it has passed.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = o.now, doubt_until = o.now + $2::interval, unacked_since = coalesce(d.unacked_since, o.now),
     due_at = least(d.due_at, o.now + make_interval(secs => o.place / $1::float8))
@@ -80,7 +79,6 @@ FROM (SELECT x.channel, x.sku, clock_timestamp() AS now, row_number() OVER (PART
 WHERE d.channel = o.channel AND d.sku = o.sku;
 
 -- name: reading_state
--- For `status`: when each channel's listing was compared as a whole, how many of its SKUs the ledger can't hold, and how many
--- changes the channel has not read.
+-- For `status`: when each channel's listing was compared as a whole, the SKUs that the ledger can't hold, and unread changes.
 SELECT p.channel, p.resynced_at, p.refused, (SELECT count(*) FROM stockrelay.unread(p.read_until)) AS unread
 FROM stockrelay.read_position AS p WHERE p.channel = ANY ($1::text[]);

@@ -5,8 +5,8 @@ SELECT c.channel, s.slot FROM unnest($1::text[]) AS c (channel), generate_series
 ON CONFLICT DO NOTHING;
 
 -- name: take
--- Takes the slots ($1, $2) that nobody holds; the epoch rises, so that the holder before can write no more. What this
--- holder had before, and does not know of, is free to it as well. Rows are locked in the order in which claims lock them.
+-- Takes those of the slots ($1, $2) that are free; the epoch rises, so that the holder before can write no more. Slots that
+-- this holder has without knowing are free to it. Rows are locked in the order in which claims lock them.
 WITH free AS (
     SELECT l.channel, l.slot FROM stockrelay.lease AS l
     JOIN unnest($1::text[], $2::smallint[]) AS w (channel, slot) ON w.channel = l.channel AND w.slot = l.slot
@@ -31,7 +31,7 @@ FROM mine AS m WHERE l.channel = m.channel AND l.slot = m.slot
 RETURNING l.channel, l.slot;
 
 -- name: give_up
--- Lets other replicas take the slots at once, and tells them.
+-- Lets other replicas take the slots at once, and notifies them.
 WITH mine AS (
     SELECT l.channel, l.slot FROM stockrelay.lease AS l
     JOIN unnest($1::text[], $2::smallint[], $3::bigint[]) AS h (channel, slot, epoch)
@@ -49,7 +49,7 @@ SELECT l.channel, l.slot, l.epoch, CASE WHEN l.until >= clock_timestamp() THEN l
 FROM stockrelay.lease AS l ORDER BY l.channel, l.slot;
 
 -- name: beat
--- This replica is alive; those that have not been for a while are forgotten.
+-- This replica is alive; replicas that have not beaten for a minute are deleted.
 WITH dead AS (
     DELETE FROM stockrelay.replica WHERE until < clock_timestamp() - interval '1 minute'
 )
@@ -65,7 +65,7 @@ DELETE FROM stockrelay.replica WHERE holder = $1;
 SELECT holder, channels FROM stockrelay.replica WHERE until >= clock_timestamp();
 
 -- name: set_trouble
--- Keeps what is wrong with a channel in this process; NULL: nothing is. A process without a slot of it has no say.
+-- Keeps what is wrong with a channel in this process (NULL: nothing), if the process owns a slot of it.
 WITH owner AS (
     SELECT FROM stockrelay.lease WHERE channel = $1 AND holder = $2 AND until >= clock_timestamp() ORDER BY slot LIMIT 1
     FOR KEY SHARE

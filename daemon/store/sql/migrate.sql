@@ -1,9 +1,9 @@
--- Functions are named with their schema: the search path is the owner's own, on which the watched tables are looked up,
--- and somebody else may be able to create things there.
+-- Functions are named with their schema: the search path is the owner's own, for the watched tables, and other roles may be
+-- able to create functions there.
 
 -- name: lock
--- One migration at a time, over all replicas. A table of ours, and not an advisory lock, which everybody may hold who may
--- connect; this mode waits for nobody who only reads the version.
+-- One migration at a time, over all replicas. No advisory lock, which any role that may connect can hold. Readers of the
+-- version neither wait nor are waited for.
 LOCK TABLE stockrelay.alembic_version IN SHARE UPDATE EXCLUSIVE MODE;
 
 -- name: wait_long_for_locks
@@ -11,11 +11,11 @@ LOCK TABLE stockrelay.alembic_version IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = '60s';
 
 -- name: wait_briefly_for_locks
--- Afterwards whoever waits behind us waits for what we wait for.
+-- Sessions that queue behind us wait for as long as we do.
 SET LOCAL lock_timeout = '5s';
 
 -- name: limit_idle_time
--- Until the commit: the server ends this transaction when our process stands still while it has the ERP's tables locked.
+-- Until the commit: the server ends this transaction when our process stalls while it has the ERP's tables locked.
 SET LOCAL idle_in_transaction_session_timeout = '700ms';
 
 -- name: holders
@@ -35,8 +35,8 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 RESET search_path;
 
 -- name: create_schema
--- IF NOT EXISTS alone would want the right to create schemas even where a DBA has made it already. Who owns the schema may
--- put things into it that are called with our rights: it is ours, or a superuser's.
+-- IF NOT EXISTS alone would require the right to create schemas even where a DBA has made ours already. The schema's owner
+-- may put functions into it that are called with our rights: it must be us, or a superuser.
 DO $$
 DECLARE
     owner CONSTANT pg_catalog.name := (

@@ -20,7 +20,7 @@ SELECT $1, d.day, 'scheduled' FROM unnest($2::date[]) AS d (day) ORDER BY d.day
 ON CONFLICT DO NOTHING RETURNING day;
 
 -- name: supersede
--- A newer read-back stands for older ones that nobody is carrying out; what those have read is not needed any more.
+-- A newer read-back replaces older ones that have no holder; what those have read is deleted.
 WITH gone AS (
     UPDATE stockrelay.reconcile_run SET state = 'superseded', ended_at = clock_timestamp()
     WHERE channel = $1 AND kind = 'scheduled' AND state = 'running' AND day < $2 AND until < clock_timestamp()
@@ -31,7 +31,7 @@ WITH gone AS (
 DELETE FROM stockrelay.reconcile_read AS d USING gone AS g WHERE d.run_id = g.run_id;
 
 -- name: take
--- Takes the oldest scheduled run that is not over, unless somebody carries it out or it waits: days are done in order.
+-- Takes the oldest scheduled run that is not over, unless it has a holder or waits: days are done in order.
 UPDATE stockrelay.reconcile_run AS r SET
     holder = $2, epoch = r.epoch + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
     retry_at = NULL
@@ -41,7 +41,7 @@ AND r.state = 'running' AND r.until < clock_timestamp() AND coalesce(r.retry_at 
 RETURNING r.*, clock_timestamp() - r.began_at AS age;
 
 -- name: take_by_hand
--- Goes on with a run of that day that stopped half-way: a scheduled one first, or one by hand of the last day.
+-- Resumes a run of that day that has stopped: a scheduled one first, or one that was begun by hand within a day.
 UPDATE stockrelay.reconcile_run AS r SET
     holder = $2, epoch = r.epoch + 1, until = clock_timestamp() + $3::interval, began_at = coalesce(r.began_at, clock_timestamp()),
     retry_at = NULL
@@ -76,19 +76,19 @@ UPDATE stockrelay.reconcile_run SET
 WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running';
 
 -- name: set_method
--- How the run goes about it.
+-- How the run verifies.
 UPDATE stockrelay.reconcile_run SET method = $2 WHERE run_id = $1;
 
 -- name: set_total
--- What the marketplace says it has; $3: that is not what it said before.
+-- How many products the marketplace has; $3: it has said another number before.
 UPDATE stockrelay.reconcile_run SET total = $2, is_shifted = $3 WHERE run_id = $1;
 
 -- name: set_stage
--- One look is over; its result.
+-- One look is over: its result.
 UPDATE stockrelay.reconcile_run SET stage = $2, checked = $3, unsettled = $4, parked = $5, why = $6 WHERE run_id = $1;
 
 -- name: day_count
--- How many SKUs the day's changes come to.
+-- How many SKUs changed on the day, as in `day_skus`.
 SELECT count(*) FROM (
     SELECT a.sku FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.at >= $2 AND coalesce(a.since, a.at) < $3
     UNION
@@ -131,7 +131,7 @@ e.sku IS NOT NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND coalesce(e
        AND coalesce(e.acked_at, '-infinity') <= @asked_at@ - $3::interval
 
 -- name: rows
--- What the listing says of these SKUs now, and whether the marketplace can be held to it.
+-- What the listing says of these SKUs now, and whether the marketplace must have it by now.
 WITH listed AS (
 @listed@
 )
@@ -151,7 +151,7 @@ SELECT coalesce(max(c.chunk), 0) AS chunk, max(c.last_sku) AS last_sku, coalesce
 FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2;
 
 -- name: note_chunk
--- What the marketplace said of one chunk.
+-- What the marketplace answered for one chunk.
 INSERT INTO stockrelay.reconcile_chunk
     (run_id, look, chunk, first_sku, last_sku, asked, state, unsettled, parked, suspects, words, calls, products, empty, set_aside, at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp() - $16::interval)
@@ -165,7 +165,7 @@ AND NOT EXISTS (SELECT FROM stockrelay.reconcile_chunk AS s WHERE s.run_id = $1 
 ORDER BY c.chunk LIMIT $2;
 
 -- name: unnamed_chunks
--- Chunks that differ, and nobody said in which SKU.
+-- Chunks that differ, without a SKU named.
 SELECT c.chunk, c.suspects, c.words, false AS is_named FROM stockrelay.reconcile_chunk AS c
 WHERE c.run_id = $1 AND c.look = 2 AND c.state = 'unnamed' ORDER BY c.chunk;
 
@@ -175,7 +175,7 @@ INSERT INTO stockrelay.reconcile_finding (run_id, look, class, sku, differs, our
 SELECT $1, 2, $2, f.sku, true, f.ours FROM unnest($3::text[], $4::integer[]) AS f (sku, ours) ON CONFLICT DO NOTHING;
 
 -- name: note_agreed
--- Of SKUs that agree: those with an open difference.
+-- SKUs that agree and have an open difference.
 INSERT INTO stockrelay.reconcile_finding (run_id, look, class, sku, differs)
 SELECT $1, 2, d.class, d.sku, false FROM stockrelay.difference AS d
 WHERE d.channel = $2 AND d.state = 'open' AND d.sku = ANY ($3::text[]) AND d.class <> 'missing_in_listing'
@@ -192,7 +192,7 @@ SELECT $1, $2, p.product_id, p.identifier, p.quantity, p.is_used
 FROM unnest($3::text[], $4::text[], $5::integer[], $6::boolean[]) AS p (product_id, identifier, quantity, is_used);
 
 -- name: drop_pages_after
--- Pages that there are no more.
+-- Pages beyond the last one.
 DELETE FROM stockrelay.reconcile_read WHERE run_id = $1 AND page > $2;
 
 -- name: count_ledger_skus
@@ -200,14 +200,14 @@ DELETE FROM stockrelay.reconcile_read WHERE run_id = $1 AND page > $2;
 SELECT count(*) FROM stockrelay.ledger AS d WHERE d.channel = $1;
 
 -- name: without_identifier
--- Numbers on sale at the marketplace of which nobody can say which SKU they belong to, and the first $2 of their products.
+-- Numbers on sale at the marketplace without an identifier of ours, and the first $2 of their products.
 SELECT count(*) AS skus, coalesce((array_agg(DISTINCT r.product_id))[1:$2], '{}') AS products
 FROM stockrelay.reconcile_read AS r
 WHERE r.run_id = $1 AND r.identifier IS NULL AND r.is_used AND coalesce(r.quantity, 1) > 0;
 
 -- name: held_numbers
--- How many numbers of a run are kept (a crash of the server forgets them), and of how many products, those without a SKU
--- included.
+-- How many numbers of a run are kept (a crash of the server empties the table), and of how many products, also those without
+-- a SKU.
 SELECT count(*) AS numbers,
        count(DISTINCT r.product_id) + (
            SELECT coalesce(sum(c.empty), 0) FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 AND c.look = $2) AS products
@@ -298,7 +298,7 @@ AND NOT EXISTS (SELECT FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $1 
 ORDER BY f.page;
 
 -- name: has_news_of_absence
--- Whether something that nobody knew of is missing at the marketplace: only reading everything again can show it.
+-- Whether a SKU is newly missing at the marketplace: only reading everything again can confirm that.
 SELECT EXISTS (
     SELECT FROM stockrelay.reconcile_finding AS f
     WHERE f.run_id = $1 AND f.look = 1 AND f.differs AND f.class = 'unknown_at_marketplace'
@@ -310,14 +310,14 @@ SELECT EXISTS (
 UPDATE stockrelay.reconcile_finding SET look = 2 WHERE run_id = $1 AND look = 1;
 
 -- name: keep_both
--- Only what both looks show is a difference.
+-- Only what both looks have found is a difference.
 DELETE FROM stockrelay.reconcile_finding AS f
 WHERE f.run_id = $1 AND f.look = 2 AND f.differs AND NOT EXISTS (
     SELECT FROM stockrelay.reconcile_finding AS e
     WHERE e.run_id = $1 AND e.look = 1 AND e.differs AND e.class = f.class AND e.sku = f.sku);
 
 -- name: next_findings
--- The next findings of which this run has made nothing yet, and what is known of those differences.
+-- The next findings that this run has not processed, with the differences that they belong to.
 SELECT f.class, f.sku, f.differs, f.ours, f.theirs, d.state, d.first_seen, d.last_seen, d.times_seen, d.heals,
        clock_timestamp() AS now
 FROM stockrelay.reconcile_finding AS f
@@ -326,7 +326,7 @@ WHERE f.run_id = $1 AND f.look = 2 AND (f.class, f.sku) > ($3, $4) AND d.last_ru
 ORDER BY f.class, f.sku LIMIT $5;
 
 -- name: keep_differences
--- What a run made of differences.
+-- Keeps differences as this run leaves them.
 INSERT INTO stockrelay.difference AS d
     (channel, class, sku, state, ours, theirs, first_seen, last_seen, times_seen, heals, last_run, last_status)
 SELECT $1, r.class, r.sku, r.state, r.ours, r.theirs, r.first_seen, r.last_seen, r.times_seen, r.heals, $2, r.status
@@ -379,7 +379,7 @@ UPDATE stockrelay.reconcile_run SET
 WHERE run_id = $1 AND holder = $2 AND epoch = $3 AND state = 'running' RETURNING run_id;
 
 -- name: tidy_run
--- What was kept for one run's work.
+-- Deletes what a run needed only while it ran.
 WITH findings AS (DELETE FROM stockrelay.reconcile_finding WHERE run_id = $1)
 DELETE FROM stockrelay.reconcile_read WHERE run_id = $1;
 
@@ -389,7 +389,7 @@ WITH reads AS (DELETE FROM stockrelay.reconcile_read WHERE run_id = $1)
 DELETE FROM stockrelay.reconcile_run WHERE run_id = $1;
 
 -- name: tidy_old
--- Runs that are past their keeping, and what runs by hand left that nobody went on with.
+-- Deletes old runs, and runs by hand that were abandoned.
 WITH gone AS (
     DELETE FROM stockrelay.reconcile_run AS r
     WHERE r.channel = $1 AND ((r.ended_at < clock_timestamp() - $2::interval AND r.day < (clock_timestamp() - interval '40 days')::date)

@@ -1,5 +1,5 @@
 -- name: begin_sync
--- Opens a sync, or finds the one that is open. No row: somebody is opening one just now.
+-- Opens a sync, or finds the one that is open. No row: another process is opening one at this moment.
 WITH made AS (
     INSERT INTO stockrelay.sync_run (channel) VALUES ($1) ON CONFLICT (channel) WHERE state <> 'finished' DO NOTHING
     RETURNING id, state, started_at
@@ -9,9 +9,9 @@ UNION ALL
 SELECT r.id, r.started_at, r.state = 'sending', false FROM stockrelay.sync_run AS r WHERE r.channel = $1 AND r.state <> 'finished';
 
 -- name: mark_sync
--- Queues SKUs for a sync: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked (they
--- wait for what is wrong with them to change), in flight, or acknowledged since. A SKU that no change makes urgent and
--- that the marketplace has never acknowledged goes in the sync alone: it would have a call of its own otherwise.
+-- Queues SKUs for a sync: $2 is when the sync was opened, $3 what the listing says of them. Not those that are parked, in
+-- flight, or acknowledged since. A SKU that is not urgent and was never acknowledged is no longer due: it goes with the sync,
+-- not in a call of its own.
 WITH listed AS (
     SELECT * FROM jsonb_to_recordset($3::jsonb) AS r (sku text, rows integer, identifiers text[], quantity integer)
 ), marked AS (

@@ -1,12 +1,11 @@
 -- name: note_twins
--- Notes which listed SKUs have the same identifiers: among those with identifiers $2 (a JSON array of arrays), or in the
--- whole channel (NULL). $3 is the channel's `duplicates`; $4: after how long the rows that this concerns are due.
+-- Notes which listed SKUs share identifiers: $2 (a JSON array of arrays), or any (NULL). $3 is the channel's `duplicates`;
+-- $4: after how long the rows concerned are due.
 SELECT stockrelay.note_twins($1, $2::text::jsonb, $3, $4);
 
 -- name: note_names
 -- A claim has read other identifiers of SKUs than the last marking, or that they are no longer listed. Where other SKUs have
--- these identifiers, or those of before, that is noted, unless somebody has written the row since. Returns those SKUs, and
--- the identifiers.
+-- the new or the old identifiers, notes it, unless the row was written since. Returns those SKUs, and the identifiers.
 WITH read AS MATERIALIZED (
     SELECT r.*, d.listed_rows AS rows_before, d.listed_identifiers AS identifiers_before
     FROM jsonb_to_recordset($2::text::jsonb) AS r (sku text, version text, rows integer, identifiers text[])
@@ -31,7 +30,7 @@ WITH read AS MATERIALIZED (
     FROM free AS f WHERE d.channel = $1 AND d.sku = f.sku
 )
 SELECT array_agg(DISTINCT s.sku) AS skus, jsonb_agg(DISTINCT s.identifiers)::text AS names,
-       -- A process that stands still must not keep the locks.
+       -- A stalled process must not keep the locks.
        set_config('idle_in_transaction_session_timeout', '700ms', true)
 FROM shared AS s;
 

@@ -1,22 +1,21 @@
--- Taking our schema away beside an ERP that writes. What `triggers`, `partitions` and `schema` return is what is left of
--- each kind: `statement` removes one part in a transaction of its own, which the server ends whatever becomes of our
--- process. `relations` are what it has to lock.
+-- Removes our schema while the ERP writes. `triggers`, `partitions` and `schema` return what is left of each kind: each
+-- `statement` removes one part in a transaction of its own, which the server ends even if our process dies; `relations` are
+-- what it locks.
 
 -- name: session
--- Every name here is the server's own, or written with its schema.
+-- Names without a schema are the server's own.
 SET search_path = pg_catalog, pg_temp;
 SET client_min_messages = warning;
 
 -- name: limits
--- For each statement from here on: how long it may take at most ($1, milliseconds), and how long it waits for a lock. The
--- ERP's statements queue behind a lock that we wait for. So this is short, and shorter than the server waits before it
--- looks for deadlocks: it would end one of the ERP's transactions as well as ours.
+-- Limits each further statement to $1 milliseconds and to a short wait for locks: the ERP's statements queue behind a lock
+-- that we wait for, and after `deadlock_timeout` the server might end one of the ERP's transactions.
 SELECT set_config('statement_timeout', $1::integer::text, false),
        set_config('lock_timeout', greatest(1, least(200, s.setting::integer / 2))::text, false)
 FROM pg_settings AS s WHERE s.name = 'deadlock_timeout';
 
 -- name: unlimited
--- For what only looks.
+-- No limits for what only reads.
 RESET statement_timeout;
 RESET lock_timeout;
 
@@ -34,7 +33,7 @@ FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner WHERE n.nspname 
 SELECT r.holder FROM stockrelay.replica AS r WHERE r.until >= clock_timestamp() ORDER BY r.holder;
 
 -- name: dependents
--- What others have made of our tables, types and functions, such as a view for a report: it would go with them.
+-- What others have built on our tables, types and functions, such as a view for a report: it would be dropped with them.
 WITH ours (classid, objid) AS (
     SELECT 'pg_class'::regclass, c.oid FROM pg_class AS c WHERE c.relnamespace = 'stockrelay'::regnamespace
     UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p WHERE p.pronamespace = 'stockrelay'::regnamespace
@@ -64,8 +63,8 @@ FROM pg_roles AS r WHERE r.rolname = ANY ($1::text[]) AND NOT EXISTS (
 HAVING count(*) > 0;
 
 -- name: triggers
--- One of the ERP's relations at a time. Its owner may drop the triggers. Another role drops their functions, which belong
--- to our schema, and the triggers with them: those of all partitions at once.
+-- One of the ERP's relations at a time. Its owner may drop the triggers. Another role drops their functions, which are in our
+-- schema, and with them the triggers of all partitions at once.
 SELECT format('the triggers on %I.%I', n.nspname, c.relname) AS removes, ARRAY[c.oid] AS relations,
        CASE WHEN pg_has_role(c.relowner, 'USAGE')
            THEN string_agg(format('DROP TRIGGER IF EXISTS %I ON %I.%I', t.tgname, n.nspname, c.relname), '; ')

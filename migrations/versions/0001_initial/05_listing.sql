@@ -44,19 +44,7 @@ EXCEPTION WHEN SQLSTATE 'SR002' THEN
 END $$;
 
 CREATE FUNCTION stockrelay.listed_whole(query text) RETURNS SETOF stockrelay.listed_row
-LANGUAGE plpgsql VOLATILE ROWS 100000 AS $$
-DECLARE
-    is_read boolean := false;
-BEGIN
-    RETURN QUERY EXECUTE pg_catalog.concat(
-        'SELECT pg_catalog.concat(q.sku), q.rows, q.identifiers, q.number, q.quantity, NULL::pg_catalog.text FROM (', query, ') AS q');
-    is_read := true;
-    RAISE SQLSTATE 'SR002';
-EXCEPTION WHEN SQLSTATE 'SR002' THEN
-    IF NOT is_read THEN
-        RAISE;  -- the query's own
-    END IF;
-END $$;
+LANGUAGE sql VOLATILE ROWS 100000 AS $$SELECT * FROM stockrelay.listed(query, NULL)$$;
 
 -- The same for a query that gives SKUs, such as those of a fan-out's changed rows; `most` at most.
 CREATE FUNCTION stockrelay.resolved(query text, changed jsonb, most integer) RETURNS SETOF text

@@ -75,7 +75,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE ON stockrelay.difference TO :"daemon";
     GRANT USAGE ON SEQUENCE stockrelay.want_seq, stockrelay.attempt_id TO :"daemon";
     GRANT SELECT, UPDATE ON SEQUENCE stockrelay.capture_word TO :"daemon";
-    GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.is_asked, stockrelay.debounced, stockrelay.due, stockrelay.is_urgent,
+    GRANT EXECUTE ON FUNCTION stockrelay.take_changes, stockrelay.unread, stockrelay.is_asked, stockrelay.debounced, stockrelay.due, stockrelay.due_in_slot, stockrelay.is_urgent,
         stockrelay.stay_awake, stockrelay.stays_parked, stockrelay.is_named_alike, stockrelay.note_twins, stockrelay.identity, stockrelay.rotate, stockrelay.roll_attempts TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.as_numeric(real), stockrelay.as_numeric(double precision),
         stockrelay.as_numeric(numeric), stockrelay.as_numeric(bigint), stockrelay.as_numeric(integer),

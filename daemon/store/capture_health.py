@@ -1,7 +1,7 @@
 """The state of capturing in the catalogs, for the daemon and for `stockrelay check`; the canary; the findings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -76,20 +76,10 @@ class Capturing:
 
     async def functions(self) -> list[FunctionFault]:
         """Return our functions that are not what this program's migrations make them, nor what `migrate` generated."""
-        expected = definitions()
-        async with self._look("looking at our functions") as connection:
-            rows = await connection.fetch(
-                _SQL["functions"],
-                [each.name for each in expected],
-                [each.sha256 for each in expected],
-                [each.is_definer for each in expected],
-                [each.has_path for each in expected],
-                head(),
-            )
-            faults = [FunctionFault(row["name"], row["fault"]) for row in rows]
-            rows = await connection.fetch(_SQL["capture_functions"])
-            faults += [FunctionFault(row["name"], row["fault"], row["relation"]) for row in rows]
-        return faults
+        columns = zip(*(astuple(each) for each in definitions()), strict=True)
+        doing = "looking at our functions"
+        rows = await looked_up(self._look, doing, _SQL["functions"], *columns, head())
+        return [row_as(FunctionFault, row) for row in rows]
 
     async def owners(self) -> dict[str, list[str]]:
         """Return the GRANTs that the roles lack which the triggers run as."""

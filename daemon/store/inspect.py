@@ -91,9 +91,9 @@ class Inspector:
 
     async def server(self) -> ServerInfo:
         """Return who answers. The clock is read half-way through the round trip."""
-        async with self.look("asking the server who it is"):
+        async with self.look("asking the server who it is") as connection:
             before, began = clock.now(), clock.monotonic()
-            row = await self._row(_SQL["server"])
+            (row,) = await connection.fetch(_SQL["server"])
             half = timedelta(seconds=(clock.monotonic() - began) / 2)
         return row_as(ServerInfo, row, ahead=row["now"] - (before + half), accuracy=half)
 
@@ -178,8 +178,7 @@ class Inspector:
 
     async def hides_rows(self) -> bool:
         """Return whether policies would hide rows from the daemon's sessions without an error."""
-        found: bool = await self._value("looking at row_security", _SESSION["hides_rows"])
-        return found
+        return bool(await self._value("looking at row_security", _SESSION["hides_rows"]))
 
     async def sample_fan_out(self, table: Table, skus: str, most: int) -> list[str]:
         """Return some of the SKUs that some rows of a watched table stand for; `skus` is the query for them."""
@@ -196,7 +195,7 @@ class Inspector:
     async def backend(self, channel: str) -> tuple[int, bool]:
         """Return which server process answers now, and whether it knows of the LISTEN: a round trip of its own."""
         with translated("looking at what is listened to"):
-            row = await self._row(_SQL["backend"], channel)
+            (row,) = await self._connection.fetch(_SQL["backend"], channel)
         return row["pid"], row["is_listening"]
 
     async def notify(self, channel: str) -> None:
@@ -204,14 +203,9 @@ class Inspector:
         with translated("ringing a bell of our own"):
             await self._connection.execute(_SQL["notify"], channel)
 
-    async def _value(self, doing: str, query: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever the query's first column is
+    async def _value(self, doing: str, query: str, *arguments: object) -> Any:  # noqa: ANN401 - of any column
         async with self.look(doing) as connection:
             return await connection.fetchval(query, *arguments)
-
-    async def _row(self, query: str, *arguments: object) -> asyncpg.Record:
-        row = await self._connection.fetchrow(query, *arguments)
-        assert row is not None
-        return row
 
     async def rows(self, doing: str, statement: str) -> "AsyncGenerator[asyncpg.Record, None]":
         """Yield the rows of a query, which the server works out before it sends the first one.
@@ -223,10 +217,13 @@ class Inspector:
                 async for row in connection.cursor(statement, prefetch=_PAGE):
                     yield row
             return
-        async with aclosing(self._held(doing, statement)) as portions:
-            async for portion in portions:
-                for row in portion:
-                    yield row
+        with translated(doing), _explained(doing):
+            # What a commit has to work out, no time limit of the server's cuts; the driver's does.
+            portions = held_rows.held_rows(self._connection, statement, _PAGE, self._limit)
+            async with aclosing(portions):
+                async for portion in portions:
+                    for row in portion:
+                        yield row
 
     async def columns(self, statement: str) -> tuple[tuple[str, str], ...]:
         """Return the columns of a query that gives no row, with their types' names."""
@@ -236,14 +233,6 @@ class Inspector:
                 return held_rows.columns_of(await connection.prepare(statement, name=""))
         with translated(doing), _explained(doing):
             return await held_rows.columns(self._connection, statement, self._limit)
-
-    async def _held(self, doing: str, statement: str) -> "AsyncGenerator[list[asyncpg.Record], None]":
-        with translated(doing), _explained(doing):
-            # What a commit has to work out, no time limit of the server's cuts; the driver's does.
-            portions = held_rows.held_rows(self._connection, statement, _PAGE, self._limit)
-            async with aclosing(portions):
-                async for portion in portions:
-                    yield portion
 
     @asynccontextmanager
     async def look(self, doing: str) -> AsyncIterator[RawConnection]:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -119,6 +119,17 @@ def listed_of(row: asyncpg.Record) -> Listed:
         None if lacks is None else Sku(lacks),
         row["lacks_rows"] or 1,
     )
+
+
+def as_row(sku: Sku, listed: Listed | None) -> dict[str, Any]:
+    """Return what the listing says of a SKU (None: nothing) as statements take it in JSON."""
+    found = listed or Listed(0, (), None)
+    return {
+        "sku": sku,
+        "rows": found.rows,
+        "identifiers": found.identifiers or None,
+        "quantity": found.quantity,
+    }
 
 
 _SQL_ONLY = _SQL["only_some"].partition("\n")[2]

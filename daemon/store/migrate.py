@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _SQL = queries.load("migrate")
+_NOT_ALWAYS: Final = (
+    "the triggers do not fire in replicated sessions (only the table's owner can enable that)"
+)
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.5
 
@@ -108,15 +111,9 @@ async def _migrate(
     finally:
         guard.terminate()
     lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
-    lines += [
-        f"watching {row['name']} ({_watched_by(row)})"
-        + (
-            ""
-            if row["is_always"]
-            else "; the triggers do not fire in replicated sessions (only the table's owner can enable that)"
-        )
-        for row in rows
-    ]
+    for row in rows:
+        watched = f"watching {row['name']} ({_watched_by(row)})"
+        lines.append(watched if row["is_always"] else f"{watched}; {_NOT_ALWAYS}")
     if has_doorbell and prepared:
         lines.append(
             f"the doorbell is on, and transactions can be prepared (max_prepared_transactions = {prepared}): "

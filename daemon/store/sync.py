@@ -13,7 +13,7 @@ from daemon.core.types import Sku
 from daemon.store import one_message, queries
 from daemon.store.database import Database
 from daemon.store.held_rows import held_rows
-from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.listing import ChannelListing, as_row, listed_of
 from daemon.store.refused import RefusedSkus, refused_skus
 from daemon.store.rows import row_as
 from daemon.store.twins import Twins
@@ -91,11 +91,9 @@ class Syncs:
     async def begin(self) -> SyncRun:
         """Open a sync, or find the one that is open."""
         for _ in range(3):
-            row = await self._database.fetch_row(
-                f"{self.channel}: opening a sync", _SQL["begin_sync"], self.channel
-            )
-            if row is not None:
-                return row_as(SyncRun, row)
+            doing = f"{self.channel}: opening a sync"
+            if runs := await self._database.fetch_all(SyncRun, doing, _SQL["begin_sync"], self.channel):
+                return runs[0]
         raise StoreUnavailable(f"{self.channel}: others open and end syncs all the time; try again")
 
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
@@ -149,15 +147,7 @@ class Syncs:
 
     async def mark(self, run: SyncRun, portion: Sequence[tuple[Sku, Listed]]) -> int:
         """Queue these SKUs; return how many were neither queued nor sent before. Safe to repeat."""
-        rows = [
-            {
-                "sku": sku,
-                "rows": listed.rows,
-                "identifiers": listed.identifiers or None,
-                "quantity": listed.quantity,
-            }
-            for sku, listed in portion
-        ]
+        rows = [as_row(sku, listed) for sku, listed in portion]
         async with self._database.connection(f"{self.channel}: marking for a sync") as connection:
             marked: int = await connection.fetchval(
                 _SQL["mark_sync"], self.channel, run.started_at, json.dumps(rows, ensure_ascii=False)

@@ -10,7 +10,7 @@ from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import transaction_on
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, as_row
 from daemon.store.rows import Connection
 
 _SQL = queries.load("twins")
@@ -50,16 +50,7 @@ class Twins:
         renamed = [row for row in rows if _is_renamed(row, listed.get(row["sku"]))]
         if not renamed:
             return frozenset()
-        nothing = Listed(0, (), None)
-        read = [
-            {
-                "sku": row["sku"],
-                "version": row["version"],
-                "rows": (found := listed.get(row["sku"], nothing)).rows,
-                "identifiers": found.identifiers or None,
-            }
-            for row in renamed
-        ]
+        read = [as_row(row["sku"], listed.get(row["sku"])) | {"version": row["version"]} for row in renamed]
         async with transaction_on(connection):
             text = json.dumps(read, ensure_ascii=False)
             shared = await connection.fetchrow(_SQL["note_names"], self._channel, text)

@@ -92,14 +92,9 @@ async def _inspect(session: RawConnection, *, is_forced: bool) -> Installation |
     schema = await session.fetchrow(_SQL["installation"])
     if schema is None:
         return None
-    refusal = _refusal_of_schema(schema)
-    if refusal is None:
-        refusal = _refusal_of_use(
-            [row["dependent"] for row in await session.fetch(_SQL["dependents"])],
-            [row["holder"] for row in await session.fetch(_SQL["replicas"])]
-            if schema["has_replicas"] and not is_forced
-            else [],
-        )
+    refusal = _refusal_of_schema(schema) or await _refusal_of_use(
+        session, looks_for_daemons=schema["has_replicas"] and not is_forced
+    )
     parts = [row["removes"] for phase in ("triggers", "schema") for row in await session.fetch(_SQL[phase])]
     return Installation(schema["database"], parts, refusal)
 
@@ -115,14 +110,14 @@ def _refusal_of_schema(schema: asyncpg.Record) -> str | None:
     return None
 
 
-def _refusal_of_use(dependents: Sequence[str], replicas: Sequence[str]) -> str | None:
-    if dependents:
+async def _refusal_of_use(session: RawConnection, *, looks_for_daemons: bool) -> str | None:
+    if dependents := [row["dependent"] for row in await session.fetch(_SQL["dependents"])]:
         return (
             f"it would remove objects that are not ours: {'; '.join(dependents)}. Drop or change that first"
         )
-    if replicas:
+    if looks_for_daemons and (daemons := [row["holder"] for row in await session.fetch(_SQL["replicas"])]):
         return (
-            f"daemons run: {', '.join(replicas)}. Stop them first, or give --force; one that was killed counts until "
+            f"daemons run: {', '.join(daemons)}. Stop them first, or give --force; one that was killed counts until "
             "its lease has run out (run.lease_s)"
         )
     return None

@@ -240,7 +240,7 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "claimed and cannot be sent": claimed_and_cannot_be_sent,
     "claimed and no longer listed": claimed_and_not_listed,
     "claimed, off sale and no longer listed": claimed_and_off_sale_and_not_listed,
-    "claimed with a zero that nobody counted": claimed_with_an_uncounted_zero,
+    "claimed with a zero that no marking has counted": claimed_with_an_uncounted_zero,
     "claimed with another SKU's identifiers": claimed_with_identifiers_of_another,
     "claimed as part of a sum": claimed_as_part_of_a_sum,
     "claimed while paused": claimed_while_paused,

@@ -136,7 +136,7 @@ async def logged(connection: Connection) -> list[str | None]:
 
 
 async def forget_statistics(connection: Connection, *tables: str) -> None:
-    """Empty the tables as if they were new: nothing known of their size, no rows deleted, nobody to analyze them. What
+    """Empty the tables as if they were new: without statistics, dead rows or an ANALYZE under way. What
     an earlier test has left makes plans and their pages other ones."""
     for table in tables:
         await connection.execute(

@@ -1,4 +1,4 @@
-"""A shop's listing, one channel's ledger over it, and time that passes when it is told to."""
+"""A shop's listing, one channel's ledger over it, and time that passes on command."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -100,7 +100,7 @@ class Shop:
         return (await self.drain()).marked.rows
 
     async def take(self, holder: str = "one") -> Owner:
-        """Own every slot, whoever has them."""
+        """Own every slot, also those of other owners."""
         await self.leases.add_slots([CHANNEL])
         await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE channel = $1", CHANNEL)
         self.owner = await self.take_free(holder)
@@ -108,7 +108,7 @@ class Shop:
         return self.owner
 
     async def take_free(self, holder: str, slots: Collection[Slot] = EVERY_SLOT) -> Owner:
-        """Take those of the slots that nobody owns."""
+        """Take the slots that have no owner."""
         wanted = [SlotOf(CHANNEL, slot) for slot in slots]
         taken = await self.leases.take(wanted, holder, LEASE)
         return Owner(holder, {one.slot: one.epoch for one in taken})
@@ -128,7 +128,7 @@ class Shop:
         return await self.ledger.claim(owner or self.owner, limit, SETTLE)
 
     async def sync(self) -> tuple[SyncRun, int]:
-        """Give the listing a turn in a sync, as `stockrelay sync` does; return how many were marked."""
+        """Queue the listing for a sync, as `stockrelay sync` does; return how many were marked."""
         run = await self.syncs.begin()
         listed = marked = 0
         async with aclosing(self.syncs.portions(2)) as portions:

@@ -161,7 +161,7 @@ async def test_skus_are_not_held_against_each_other_while_a_condition_fails_on_a
 
 
 async def test_reconcile_judges_what_can_be_read(shop: Shop) -> None:
-    """The number of a SKU that can't be read is no difference, whatever the marketplace shows."""
+    """The number of a SKU that can't be read is never a difference."""
     await mend(shop)
     await shop.sync()
     for attempt in (await shop.claim_turn()).attempts:
@@ -198,7 +198,7 @@ async def test_a_change_beside_rows_that_fail_is_marked_and_sent(shop: Shop) -> 
 
 
 async def test_names_that_cannot_be_listed_are_taken_from_watched_tables_and_ledger(place: Place) -> None:
-    """A condition that fails hides the SKUs behind it from whoever asks for all of them."""
+    """A condition that fails hides the SKUs behind it from a query for all SKUs."""
     async with opened(place, listing("1", " WHERE note::integer > 0")) as shop:
         await stock(shop, ["S03x"])
         await shop.take()

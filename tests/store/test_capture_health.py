@@ -521,7 +521,7 @@ async def test_a_reading_that_does_not_come_is_late(place: Place, health: Health
     assert await store.is_reading_late(since, timedelta(0)) is True
     reader = await place.connect()
     await reader.execute("BEGIN; SELECT stockrelay.take_changes('sekorm', 5000)")
-    assert await store.is_reading_late(since, timedelta(0)) is False, "somebody is reading"
+    assert await store.is_reading_late(since, timedelta(0)) is False, "a reader is at work"
     await reader.execute("COMMIT")
     assert await store.is_reading_late(since, timedelta(0)) is False
     await sql.execute("INSERT INTO shop.goods VALUES ('A')")

@@ -141,7 +141,7 @@ async def test_a_reading_never_makes_the_servers_deadlock_check_choose_the_erp(
     waiting = "SELECT pid FROM pg_locks WHERE relation = 'erp.other'::regclass AND NOT granted"
     reading = asyncio.create_task(intake.resync(notify_replicas=False, timeout=WAIT))
     async with asyncio.timeout(TIMEOUT):
-        while not await sql.fetchval(waiting):  # noqa: ASYNC110 - the server tells nobody
+        while not await sql.fetchval(waiting):  # noqa: ASYNC110 - the server sends no event
             await asyncio.sleep(0.005)
     await erp.execute("TRUNCATE shop.goods; COMMIT")
     with pytest.raises(TableLocked):

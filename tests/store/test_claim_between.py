@@ -1,4 +1,4 @@
-"""What happens between a claim's first look and its last: nobody waits for it, and it writes only what still holds."""
+"""Between a claim's first statement and its last: no session waits, and only what still holds is written."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ class Between:
     async def begins(self) -> None:
         self._claim = asyncio.create_task(self._gated.claim(owner=self.shop.owner))
         async with asyncio.timeout(TIMEOUT):
-            while not await self.shop.sql.fetchval(  # noqa: ASYNC110 - the server tells nobody
+            while not await self.shop.sql.fetchval(  # noqa: ASYNC110 - the server sends no event
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
             ):
                 await asyncio.sleep(0.005)
@@ -62,7 +62,7 @@ async def test_a_marking_does_not_wait_for_a_claim_and_what_it_marks_stays_due(b
     await shop.sells("A", 0)
     assert (await shop.drain(NO_QUIET)).marked.urgent == 1
     (attempt,) = (await between.ends()).attempts
-    assert attempt.push.quantity == 5, "what changes all the time is told all the same"
+    assert attempt.push.quantity == 5, "what changes all the time is sent all the same"
     await shop.complete(attempt, "applied")
     row = await shop.row("A")
     assert (row["is_wanted"], row["urgent"]) == (True, True)

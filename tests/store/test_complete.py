@@ -1,4 +1,4 @@
-"""What each outcome leaves behind, from each state; and that nobody else's outcome is written."""
+"""What each outcome leaves behind, from each state; and that no other owner's outcome is written."""
 
 from datetime import timedelta
 from typing import Any

@@ -59,7 +59,7 @@ async def test_a_pause_outlasts_claims_that_had_begun_and_holds_up_no_renewal(sh
         while not await Pauses(shop.database).all():
             assert not pausing.done()
         assert await shop.renews(shop.owner)
-        # Whoever begins now sees the pause already.
+        # A claim that begins now sees the pause already.
         assert (await shop.ledger.claim(shop.owner, 10, SETTLE)).looked_at == 0
         assert not pausing.done()
         await transaction.rollback()

@@ -1,4 +1,4 @@
-"""The doorbell rings once for many, at commit, and not at all while somebody is awake."""
+"""The doorbell rings once for many, at commit, and not at all while an intake is awake."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -58,7 +58,7 @@ async def test_of_many_transactions_at_once_only_the_first_rings(
     for number, writer in enumerate(writers):
         await writer.execute("INSERT INTO shop.goods VALUES ($1)", f"S{number}")
     assert await rings() == 0
-    # Whoever asked last has silenced the others for three milliseconds.
+    # The last ring has silenced the others for three milliseconds.
     await writers[0].execute("SELECT stockrelay.stay_awake(0)")
     await sql.execute("INSERT INTO shop.goods VALUES ('winner'); COMMIT")
     assert await rings() == 1

@@ -84,7 +84,7 @@ def skus(first: int, last: int) -> set[str]:
 
 
 async def blocks_somebody(connection: Connection) -> None:
-    """Return when somebody waits for a lock of this session."""
+    """Return when another session waits for a lock of this one."""
     waiting = (
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
     )
@@ -218,7 +218,7 @@ async def test_a_few_skus_may_leave_a_small_listing(guarded: Shop) -> None:
 
 
 async def list_goods(shop: Shop, many: int, zeroes: int) -> None:
-    """S1 to Sn are listed, the last of them at zero; nobody was ever told of them."""
+    """S1 to Sn are listed, the last of them at zero; none was ever sent."""
     await shop.sql.execute(
         "INSERT INTO shop.goods SELECT 'S' || i, 'P' || i, 'b', CASE WHEN i > $1 - $2 THEN 0 ELSE 7 END "
         "FROM generate_series(1, $1) AS i",
@@ -300,7 +300,7 @@ async def test_a_listing_that_is_zero_is_held_when_nobody_knows_what_the_marketp
     await fill(guarded, 30)
     await zero(guarded)
     if way == "adopted":
-        # The copy was made when everything had been at zero for long; the marketplace was told otherwise since.
+        # The copy was made when everything had been at zero for long; other numbers were sent since.
         await guarded.sql.execute(
             "UPDATE stockrelay.ledger SET acked_quantity = 0, zero_at = clock_timestamp()"
         )

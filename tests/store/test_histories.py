@@ -35,7 +35,7 @@ class Request:
 
 @dataclass
 class History:
-    """One run. `waiting` are requests whose answer the owner still waits for; `late` may land although nobody waits."""
+    """One run. `waiting` are requests whose answer the owner still waits for; `late` may land without one."""
 
     shop: Shop
     random: random.Random
@@ -149,7 +149,7 @@ class History:
         self.marketplace[request.attempt.push.identifiers] = request.attempt.push.quantity
 
     async def land(self) -> None:
-        """A request that nobody waits for lands after all; perhaps once more later."""
+        """A request without a waiting owner lands after all; perhaps once more later."""
         if self.late:
             request = self.late.pop(self.random.randrange(len(self.late)))
             self.apply(request)

@@ -38,7 +38,7 @@ RUN_THE_OPERATORS_SQL = {"listed", "listed_whole", "resolved"}
 
 @pytest.fixture
 async def sql(roles: Roles) -> Connection:
-    """A superuser's session, where everybody may create things in public, and the clerk schemas of his own."""
+    """A superuser's session; all roles may create functions in public, and the clerk schemas of his own."""
     sql = await roles.place.connect()
     await sql.execute(
         "GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC; "

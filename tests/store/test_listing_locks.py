@@ -39,7 +39,7 @@ OURS_WAIT: Final = """
 
 async def _until(sql: Connection, is_so: str, *arguments: object) -> None:
     async with asyncio.timeout(TIMEOUT):
-        while not await sql.fetchval(is_so, *arguments):  # noqa: ASYNC110 - the server tells nobody
+        while not await sql.fetchval(is_so, *arguments):  # noqa: ASYNC110 - the server sends no event
             await asyncio.sleep(0.002)
 
 

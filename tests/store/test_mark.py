@@ -54,7 +54,7 @@ async def test_an_equal_number_in_doubt_is_marked(shop: Shop) -> None:
     assert await shop.rows() == 1
     await shop.pass_time(3)
     attempt = await shop.claim_one()
-    assert attempt.push.quantity == 5, "the marketplace may hold the 6 that nobody acknowledged"
+    assert attempt.push.quantity == 5, "the marketplace may hold the 6, which was not acknowledged"
 
 
 async def test_a_number_equal_to_the_one_in_flight_is_not_marked_and_another_is(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""The person in charge is told: once, by whichever replica, in spite of receivers that fail or hang."""
+"""The person in charge is notified once, by any replica, in spite of receivers that fail or hang."""
 
 import asyncio
 import json
@@ -119,7 +119,7 @@ def notices(kind: str, number: int) -> Sequence[Notice]:
     return [Notice(kind, f"{kind}:{n}", SEKORM, {"day": f"2026-11-{n + 1:02}"}) for n in range(number)]
 
 
-# Once, to everybody
+# Once, to every receiver
 
 
 async def test_what_is_posted_reaches_webhook_and_mail(shop: Shop, outbox: Outbox, box: Inbox) -> None:
@@ -265,7 +265,7 @@ async def test_many_of_a_kind_within_a_short_time_are_one_message(
     first, *others = notices(RECONCILE_DIGEST, 6)
     await outbox.post(first)
     await tell(replica)
-    assert len(box.got) == 1, "the first is told at once"
+    assert len(box.got) == 1, "the first is sent at once"
     for notice in others:
         await outbox.post(notice)
     await outbox.post(Notice(GUARD_RELEASED, "a", SEKORM, {"zeroes": 3}))

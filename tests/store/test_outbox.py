@@ -1,4 +1,4 @@
-"""Notices in the database: kept once, taken by one, ended by whoever took them."""
+"""Notices in the database: kept once, taken by one replica, ended by that one."""
 
 from collections.abc import AsyncIterator
 

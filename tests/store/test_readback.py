@@ -1,4 +1,4 @@
-"""What a reading of everything keeps, whatever the marketplace shows: bounded, no repeats, malformed things aside."""
+"""What a reading of everything keeps of any answer: bounded, no repeats, malformed things aside."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What is new is what this snapshot shows and the last one did not: whatever order commits have."""
+"""What is new is what this snapshot shows and the last one did not, in any order of commits."""
 
 import asyncio
 from collections import Counter
@@ -107,7 +107,7 @@ async def test_a_prepared_transaction_that_could_have_no_slot_has_everything_com
     assert await read(sql) == []
     await sql.execute("COMMIT PREPARED 'kept'")
     await sql.execute("ROLLBACK PREPARED 'dropped'")
-    # The rotation empties the doorbell's table, but not of what nobody has read.
+    # The rotation empties the doorbell's table, but not of unread rows.
     await put(sql, "A")
     assert await sql.fetchval("SELECT stockrelay.rotate('0')") == "switched"
     assert await read(sql) == ["everything"]
@@ -259,7 +259,7 @@ async def test_a_slot_somebody_dumps_is_not_waited_for(place: Place, sql: Connec
 
 async def test_nothing_is_lost_or_read_twice_while_writers_readers_and_rotation_run(place: Place) -> None:
     """Eight writers (some slow, with savepoints, rollbacks, old snapshots), two readers, a rotation without rest."""
-    # Serializable writers read what nobody writes: if one of them fails, it is our doing.
+    # Serializable writers read what no other writes: if one of them fails, we caused it.
     await (await place.connect()).execute("CREATE TABLE erp.other ()")
     written: Counter[str] = Counter()
     found: Counter[str] = Counter()

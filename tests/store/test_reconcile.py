@@ -326,7 +326,7 @@ async def test_a_product_that_moves_between_pages_is_no_duplicate(night: Night) 
     await night.reads(run, 2, sku("A"), sku("B", 6))
     judged = await night.judges(run)
     assert await night.found(run) == set()
-    assert judged.checked == 1, "of what showed two numbers nobody can say which it has"
+    assert judged.checked == 1, "what showed two numbers is not judged"
 
 
 async def test_only_what_both_looks_show_is_a_difference(night: Night) -> None:

@@ -26,7 +26,7 @@ async def sql(roles: Roles) -> Connection:
 
 
 async def refusal(shop: Shop) -> str:
-    """Why the listing cannot be read; nothing is told as sold out, and nothing is parked."""
+    """Why the listing cannot be read; nothing is sent as sold out, and nothing is parked."""
     await shop.take()
     failed = [(await shop.drain()).failed, (await shop.resync()).failed]
     await shop.pass_time(100)

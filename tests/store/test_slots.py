@@ -73,7 +73,7 @@ async def test_a_slot_has_one_owner_until_its_lease_ends(shop: Shop, sql: Connec
     assert (await shop.take_free("two")).epochs == {}
     assert await shop.renews(first)
     await sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE slot < 4")
-    assert await shop.renews(first), "nobody has taken them"
+    assert await shop.renews(first), "no other has taken them"
     await sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE slot < 4")
     second = await shop.take_free("two")
     assert second.epochs == {Slot(number): first.epochs[Slot(number)] + 1 for number in range(4)}

@@ -1,4 +1,4 @@
-"""A claim looks at its own rows, also in a ledger that has just been filled and that nobody has analyzed."""
+"""A claim looks at its own rows, also in a ledger that has just been filled and has no statistics."""
 
 import json
 from typing import Any

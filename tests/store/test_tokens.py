@@ -116,7 +116,7 @@ async def test_a_token_that_cannot_be_read_is_none_and_is_fetched_anew(
     await tokens(pool, keys[writer]).save("secret", HOUR)
     store = tokens(pool, keys[reader])
     assert await store.load() is None
-    assert await store.begin_refresh(0, HOLD), "or nobody could work until the unreadable one has run out"
+    assert await store.begin_refresh(0, HOLD), "or no replica could work until the unreadable one has expired"
     await store.save("new", HOUR)
     found = await store.load()
     assert found is not None

@@ -1,4 +1,4 @@
-"""Several listed SKUs with the same identifiers: the marketplace keeps one number, and nobody can say whose."""
+"""Several listed SKUs with the same identifiers: the marketplace keeps one number for all of them."""
 
 import random
 from collections import Counter

@@ -1,6 +1,6 @@
 """A stranger's traps: everything that a session could be made to call instead of what it means.
 
-Whoever may create things in a schema of somebody's search path can offer functions and operators that fit the call
+A role that may create things in a schema of another's search path can offer functions and operators that fit the call
 better than the server's own. Each trap writes down as whom it ran and does what the real one does, so that nothing else
 fails; `caught` tells who fell into one.
 """
@@ -131,7 +131,7 @@ def called_names() -> list[str]:
 
 
 def trap_sql() -> str:
-    """Everything that sets the traps, as one script for whoever may create things in `public`."""
+    """Everything that sets the traps, as one script for a role that may create things in `public`."""
     names = "'{" + ", ".join(called_names()) + "}'::name[]"
     better = [
         f"CREATE FUNCTION public.{signature} RETURNS {result} LANGUAGE plpgsql AS "

@@ -24,6 +24,7 @@ from daemon.core.types import AttemptId, ChannelName, Push, Sku, Slot
 from daemon.store import queries
 from daemon.store.ledger import Attempt, Claim
 from daemon.store.ledger.claimed import ClaimedRows, Successor, as_json
+from daemon.store.listing import as_row
 from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("ledger")
@@ -140,17 +141,7 @@ class ClaimWriter:
     async def _park(
         self, connection: Connection, reasons: Mapping[Sku, str], listed: Mapping[Sku, Listed]
     ) -> None:
-        nothing = Listed(0, (), None)
-        rows = [
-            {
-                "sku": sku,
-                "reason": reason,
-                "rows": (found := listed.get(sku, nothing)).rows,
-                "identifiers": found.identifiers or None,
-                "quantity": found.quantity,
-            }
-            for sku, reason in reasons.items()
-        ]
+        rows = [as_row(sku, listed.get(sku)) | {"reason": reason} for sku, reason in reasons.items()]
         await connection.execute(_SQL["park"], self._channel, as_json(rows))
 
     async def open(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:

@@ -86,38 +86,30 @@ WITH RECURSIVE tree (id) AS (
 SELECT l.triggers IS NOT NULL AND l.triggers <> f.triggers AS is_touched FROM last AS l, fresh AS f;
 
 -- name: functions
--- Functions that differ from this program's migrations: missing, source, definer (whose rights they run with), path (their
--- search_path). None while the schema's version is not $5.
-SELECT e.name, CASE
-    WHEN p.prosrc IS NULL THEN 'missing'
-    WHEN encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> e.sha256 THEN 'source'
-    WHEN p.prosecdef <> e.is_definer THEN 'definer'
-    ELSE 'path' END AS fault
-FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[]) AS e (name, sha256, is_definer, has_path)
-LEFT JOIN LATERAL (
-    SELECT o.prosrc, o.prosecdef, coalesce('search_path=pg_catalog, pg_temp' = ANY (o.proconfig), false) AS has_path
-    FROM pg_proc AS o WHERE o.pronamespace = 'stockrelay'::regnamespace AND o.proname = e.name
-    ORDER BY encode(sha256(convert_to(o.prosrc, 'UTF8')), 'hex') = e.sha256 DESC LIMIT 1) AS p ON true
-WHERE (SELECT v.version_num FROM stockrelay.alembic_version AS v) = $5::text
-AND (p.prosrc IS NULL OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> e.sha256
-     OR p.prosecdef <> e.is_definer OR e.has_path AND NOT p.has_path)
-ORDER BY e.name;
-
--- name: capture_functions
--- The same for the watched tables' own functions, compared with what `migrate` generated.
-SELECT w.relation, w.function || '_' || v.event AS name, CASE
-    WHEN p.oid IS NULL THEN 'missing'
-    WHEN encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> w.sources[v.place] THEN 'source'
-    WHEN NOT p.prosecdef THEN 'definer'
-    ELSE 'path' END AS fault
-FROM stockrelay.watch AS w
-CROSS JOIN (VALUES ('insert', 1), ('update', 2), ('delete', 3), ('truncate', 4)) AS v (event, place)
-LEFT JOIN pg_proc AS p ON p.pronamespace = 'stockrelay'::regnamespace AND p.proname = w.function || '_' || v.event
-    AND p.pronargs = 0
-WHERE w.sources IS NOT NULL
-AND (p.oid IS NULL OR encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') <> w.sources[v.place] OR NOT p.prosecdef
-     OR NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false))
-ORDER BY w.relation, v.place;
+-- Functions that differ from this program's migrations ($1 to $4, where the schema's version is $5), and functions of watched
+-- tables (`root`) that differ from what `migrate` generated. `fault`: missing, source, definer (whose rights they run with),
+-- path (their search_path).
+WITH expected AS (
+    SELECT e.name, e.sha256, e.is_definer, e.has_path, NULL::oid AS root, 0 AS place
+    FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[]) AS e (name, sha256, is_definer, has_path)
+    WHERE (SELECT v.version_num FROM stockrelay.alembic_version AS v) = $5::text
+    UNION ALL
+    SELECT w.function || '_' || v.event, w.sources[v.place], true, true, w.relation, v.place FROM stockrelay.watch AS w
+    CROSS JOIN (VALUES ('insert', 1), ('update', 2), ('delete', 3), ('truncate', 4)) AS v (event, place)
+    WHERE w.sources IS NOT NULL
+), judged AS (
+    SELECT e.name, e.root, e.place, CASE
+        WHEN p.source IS NULL THEN 'missing'
+        WHEN p.source <> e.sha256 THEN 'source'
+        WHEN p.prosecdef <> e.is_definer THEN 'definer'
+        WHEN e.has_path AND NOT p.has_path THEN 'path' END AS fault
+    FROM expected AS e LEFT JOIN LATERAL (
+        SELECT encode(sha256(convert_to(o.prosrc, 'UTF8')), 'hex') AS source, o.prosecdef,
+               coalesce('search_path=pg_catalog, pg_temp' = ANY (o.proconfig), false) AS has_path
+        FROM pg_proc AS o WHERE o.pronamespace = 'stockrelay'::regnamespace AND o.proname = e.name
+        ORDER BY encode(sha256(convert_to(o.prosrc, 'UTF8')), 'hex') = e.sha256 DESC LIMIT 1) AS p ON true
+)
+SELECT j.name, j.root, j.fault FROM judged AS j WHERE j.fault IS NOT NULL ORDER BY j.root NULLS FIRST, j.place, j.name;
 
 -- name: owners
 -- The rights that the owners of the capturing functions lack. Before PostgreSQL 16, locking a table for writing took more

@@ -79,6 +79,15 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
        AND coalesce(quantity, 0) < CASE WHEN d.doubt_at IS NULL THEN greatest(d.acked_quantity, d.attempt_quantity, 0)
                                         ELSE 2147483647 END;
 
+-- The due rows of one slot without an attempt, in the order in which they became due; none unless `is_wanted`. (It is inlined
+-- into `due`.)
+CREATE FUNCTION stockrelay.due_in_slot(channel text, slot integer, is_wanted boolean, is_urgent boolean, most integer)
+RETURNS TABLE (due_at timestamptz, version xid, entry stockrelay.ledger) LANGUAGE sql STABLE AS $$
+    SELECT l.due_at, l.xmin, l FROM stockrelay.ledger AS l
+    WHERE is_wanted AND l.channel = due_in_slot.channel AND l.slot = due_in_slot.slot AND l.urgent = is_urgent
+    AND l.due_at <= statement_timestamp() AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT most
+$$;
+
 -- The due rows of these slots without an attempt: urgent ones first, then up to `most_patient` others, each kind in the order
 -- in which it became due. Each slot has its own part of the index, and the sixteen parts are merged as they are read: nothing
 -- of other slots, and no further than wanted, whatever the statistics of a new or quickly growing table say. Any other plan
@@ -94,54 +103,22 @@ DECLARE
 BEGIN
     FOREACH is_urgent IN ARRAY '{t,f}'::boolean[] LOOP
         RETURN QUERY SELECT b.version, b.entry FROM (
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 0 AND 0 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 1 AND 1 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 2 AND 2 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 3 AND 3 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 4 AND 4 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 5 AND 5 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 6 AND 6 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 7 AND 7 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 8 AND 8 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 9 AND 9 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 10 AND 10 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 11 AND 11 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 12 AND 12 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 13 AND 13 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 14 AND 14 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted) UNION ALL
-            (SELECT l.due_at, l.xmin AS version, l AS entry FROM stockrelay.ledger AS l WHERE l.channel = due.channel
-             AND l.slot = 15 AND 15 = ANY (slots) AND l.urgent = is_urgent AND l.due_at <= statement_timestamp()
-             AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT wanted)
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 0, 0 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 1, 1 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 2, 2 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 3, 3 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 4, 4 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 5, 5 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 6, 6 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 7, 7 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 8, 8 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 9, 9 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 10, 10 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 11, 11 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 12, 12 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 13, 13 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 14, 14 = ANY (slots), is_urgent, wanted) AS s UNION ALL
+            SELECT s.* FROM stockrelay.due_in_slot(channel, 15, 15 = ANY (slots), is_urgent, wanted) AS s
         ) AS b ORDER BY b.due_at LIMIT wanted;
         GET DIAGNOSTICS found_rows = ROW_COUNT;
         wanted := least(most_patient, most - found_rows);

@@ -1,4 +1,4 @@
-"""How long a loop waits between two steps, and how long after a failure: doubling, capped, spread."""
+"""How long a loop waits between two steps, and after a failure."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -17,10 +17,10 @@ AT_ONCE = Interval(0.0)
 
 
 def backoff(failures: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:
-    """The pause after the `failures`-th failure in a row (1 for the first).
+    """Return the pause after the `failures`-th failure in a row (1 for the first).
 
-    Doubles from `base` up to `cap`; `jitter` in [0, 1) spreads it over the upper half, so that a pause is
-    never near zero (a spin) and many who failed together do not come back together.
+    It doubles from `base` up to `cap`. `jitter` in [0, 1) spreads it over its upper half: loops that failed together
+    do not come back together, and none comes back at once.
     """
     if failures < 1:
         return timedelta(0)

@@ -109,7 +109,9 @@ class Breaker:
         if outcome.kind in (Kind.APPLIED, Kind.REFUSED):
             return self._answered()
         if outcome.kind is Kind.NOT_SENT and outcome.trouble is None:
-            return self._given_up(now), None
+            if self.mode is Mode.CLOSED:
+                return self, None
+            return replace(self, mode=Mode.OPEN, generation=Ticket(self.generation + 1), until=now), None
         if outcome.kind is not Kind.UNKNOWN or outcome.retry_after is not None or self.mode is Mode.PROBING:
             return self._opened(outcome, now, jitter)
         return self._unknown(sku, outcome, now, jitter)
@@ -120,11 +122,6 @@ class Breaker:
                 return self, None  # the common case makes no new object
             return replace(self, unknowns=0, unknown_skus=frozenset()), None
         return Breaker(generation=Ticket(self.generation + 1)), Transition.CLOSED
-
-    def _given_up(self, now: float) -> "Breaker":
-        if self.mode is Mode.CLOSED:
-            return self
-        return replace(self, mode=Mode.OPEN, generation=Ticket(self.generation + 1), until=now)
 
     def _unknown(
         self, sku: Sku, outcome: Outcome, now: float, jitter: float

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, Literal, NamedTuple
 
 from daemon.core.guard import is_far, is_risen
@@ -72,34 +73,24 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The marketplace holds this number already, and nothing doubts it: send nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Acknowledged, but an older attempt may still land: confirm once it can't."""
-
-
-@dataclass(frozen=True, slots=True)
 class Park:
     """It can't be sent; the reason is reported."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class NoSend(Enum):
+    """Why nothing is sent now."""
+
+    SETTLED = "settled"
+    """The marketplace holds this number already, and nothing is in doubt."""
+    WAIT = "wait"
+    """It is acknowledged, but an older attempt may still land: confirm it once none can."""
+    FORGET = "forget"
     """It left the listing, and the marketplace holds zero or never heard of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
+    HOLD = "hold"
     """One of too many wrong numbers at once: held until an operator releases it or the number comes back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defer:
+    DEFER = "defer"
     """One of many wrong numbers that no marking has seen: a marking counts them first."""
 
 
@@ -112,7 +103,7 @@ class CoveredBySum:
     keeps_name: bool = False
 
 
-Decision = Send | Settled | Wait | Park | Forget | CoveredBySum | Hold | Defer
+Decision = Send | Park | CoveredBySum | NoSend
 
 
 def is_zero(listed: Listed | None) -> bool:
@@ -159,7 +150,7 @@ def decide(
     """
     decision = _decide(delivery, listed, has_successor=has_successor, problem=problem)
     if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
-        return Hold()
+        return NoSend.HOLD
     return decision
 
 
@@ -185,7 +176,7 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
     is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted
     if listed is None:
         if delivery.identifiers is None or is_quiet_zero or has_successor:
-            return Forget()
+            return NoSend.FORGET
         return _delist(delivery, delivery.identifiers)
     has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
     is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
@@ -207,17 +198,17 @@ def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, p
     identifiers = tuple(part for part in listed.identifiers if part is not None)
     if not has_moved and delivery.acked_quantity == listed.quantity:
         if not delivery.is_doubted:
-            return Settled()
+            return NoSend.SETTLED
         if _must_wait(delivery):
-            return Wait()
+            return NoSend.WAIT
     return Send(identifiers, listed.quantity)
 
 
-def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) -> CoveredBySum | Wait:
+def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) -> CoveredBySum | NoSend:
     keeps_name = delivery.identifiers is not None and not has_successor
     # A number that was sent for this SKU may still land after the sum: wait until it can't.
     if keeps_name and delivery.is_doubted and not delivery.is_settled:
-        return Wait()
+        return NoSend.WAIT
     assert listed.carrier is not None
     return CoveredBySum(listed.carrier, keeps_name=keeps_name)
 
@@ -274,9 +265,9 @@ def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> st
     return f"{others} {'has' if len(twins) == 1 else 'have'} the same identifiers ({name}): give each SKU its own"
 
 
-def _delist(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | Wait:
+def _delist(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | NoSend:
     if delivery.acked_quantity == 0 and _must_wait(delivery):
-        return Wait()
+        return NoSend.WAIT
     return Send(identifiers, 0, is_delisting=True)
 
 

@@ -1,4 +1,4 @@
-"""Values of the ERP as people read them: in quotes, so that blanks at their ends are seen."""
+"""Values of the ERP in messages: in quotes, so that blanks at their ends are seen."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,9 +1,9 @@
-"""How often changes of state, warnings and errors are written to the log; time is an argument.
+"""How often changes of state, warnings and errors are written to the log.
 
-In an outage many loops try again and fail in the same way. What is new is written at once; what has been written is
-repeated with growing pauses, and counted meanwhile. All of them together are bounded as well, however many loops there
-are: changes of state always have room, then come errors, then warnings. A change of state and an error that had no room
-are written later.
+In an outage many loops fail in the same way again and again. A line that is new is written at once; one that has been
+written is repeated with growing pauses, and counted meanwhile. All lines together are bounded as well, however many
+loops there are: changes of state always have room, then come errors, then warnings. A change of state or an error that
+had no room is written later.
 """
 
 from collections import Counter, deque
@@ -14,17 +14,17 @@ from typing import Final, NamedTuple
 
 MINUTE_S: Final = 60.0
 MOST_LINES: Final = 17
-"""Lines in any minute. With what each channel says of itself once a minute, and a summary, they are 20."""
+"""Lines in any minute; with each channel's own line once a minute, and a summary, they are 20."""
 _FOR_STATES: Final = 3
-"""Those of them that only changes of state may use."""
+"""How many of them only changes of state may use."""
 MOST_WARNINGS: Final = 6
 _MOST_REPEATS: Final = 4
-"""Warnings that are not the first of their kind: what is new has room left."""
+"""Warnings that are not new, so that new ones have room."""
 _MOST_OF_A_GROUP: Final = 5
 """Errors of one event and channel, however their words differ."""
 _BURST: Final = 3
-"""A line is written so often before pauses begin: what breaks twice in a minute, or is parked again after a person has
-retried it, is news."""
+"""How often a line is written before pauses begin: what fails twice in a minute, or is parked again after an operator
+has retried it, is news."""
 _MOST_ITEMS: Final = 4
 _MOST_STATES: Final = 6
 _MOST_CHANGES: Final = 10
@@ -39,8 +39,8 @@ Key = tuple[object, ...]
 
 
 class LineKind(Enum):
-    """STATE: something has changed, for the worse or back, and is not said again while it lasts. WARNING: something
-    failed and will be tried again. ITEM: the same, of one SKU of many. ERROR: a person is needed."""
+    """STATE: something has changed, for the worse or back; written once. WARNING: something failed and is tried again.
+    ITEM: the same, of one SKU of many. ERROR: an operator is needed."""
 
     STATE = "state"
     WARNING = "warning"
@@ -61,26 +61,13 @@ _STATES: Final[Mapping[tuple[str, str], str]] = {
     ("error", "intake.listing_failed"): "listing",
     ("info", "intake.listing_recovered"): "listing",
 }
-"""What each of these lines says the state of. Both directions are bounded together, so that the last one written is
-how things are."""
-_CHANGING: Final = frozenset(
-    {
-        "timestamp",
-        "attempt",
-        "quantity",
-        "duration_ms",
-        "failures",
-        "tries",
-        "outcomes",
-        "retry_s",
-        "next_probe_s",
-    }
-)
-"""What differs each time although nothing else does."""
+"""Whose state each of these lines is about. Both directions share one bound, so that the last line is the state."""
+_CHANGING: Final = frozenset({"timestamp", "attempt", "quantity", "failures", "tries", "outcomes"})
+"""What differs each time although nothing else does, beside durations."""
 
 
 class LogLine(NamedTuple):
-    """What bounds a line: lines with the same key are the same, and errors of a group differ only in their words."""
+    """Lines with the same key are the same; errors of a group differ only in their words."""
 
     event: str
     key: Key
@@ -89,10 +76,10 @@ class LogLine(NamedTuple):
 
 
 def line_of(level: str, fields: Mapping[str, object]) -> LogLine | None:
-    """What a line repeats if it comes again; None: it is always written.
+    """Return what a line repeats if it comes again; None: it is always written.
 
-    A warning is the same however its reason is worded, an error only with the same words: each one that differs may
-    be another person's.
+    A warning is the same whatever its reason is. Errors with other words are other errors, as each may need another
+    operator.
     """
     event = str(fields["event"])
     state = _STATES.get((level, event))
@@ -104,17 +91,21 @@ def line_of(level: str, fields: Mapping[str, object]) -> LogLine | None:
     group = (event, *origin)
     if level == "warning":
         return LogLine(event, group, LineKind.ITEM if "sku" in fields else LineKind.WARNING, group)
-    words = sorted((name, _word(value)) for name, value in fields.items() if name not in _CHANGING)
+    words = sorted((name, _word(value)) for name, value in fields.items() if not _is_changing(name))
     return LogLine(event, (event, *words), LineKind.ERROR, group)
 
 
+def _is_changing(name: str) -> bool:
+    return name in _CHANGING or name.endswith(("_s", "_ms"))
+
+
 def _word(value: object) -> str:
-    # Of an exception, its kind: its words may hold addresses of memory.
+    # The text of an exception may have addresses of memory in it.
     return type(value).__name__ if isinstance(value, BaseException | bool) else str(value)
 
 
 class RepeatSummary(NamedTuple):
-    """What was not written: lines by event, and for how long that went on."""
+    """The lines that were not written, by event, and for how long that went on."""
 
     of: Mapping[str, int]
     lasted_s: float
@@ -139,7 +130,7 @@ class _Kind:
         return now >= self.next_at
 
     def note_written(self, now: float) -> int:
-        """Plan the next one; return how many were not written since the last."""
+        """Plan the next line; return how many were not written since the last one."""
         self.written += 1
         if now - self.minute_began >= MINUTE_S:
             self.minute_began, self.in_minute = now, 0
@@ -166,8 +157,8 @@ class Repeats:
     _summed_up_at: float = float("-inf")
 
     def admit(self, line: LogLine, now: float, *, is_again: bool = False) -> int | None:
-        """Say whether a line is written: None, or how many of its like were not since the last one. `is_again`: it was
-        not written when it came."""
+        """Return None where a line is not to be written, else how many like it were not since the last one. `is_again`:
+        it is offered once more."""
         known = self._kinds.get(line.key)
         if known is None or (known.is_over(now) and not is_again):
             known = self._begin(line.key, now)
@@ -175,15 +166,18 @@ class Repeats:
         if not (self._has_room(line, now, is_new=known.written == 0) and known.is_due(line.kind, now)):
             if not is_again:
                 known.suppressed += 1
-                self._count(line.event, now)
+                self._since = self._since if self._suppressed else now
+                self._last = now
+                self._suppressed[line.event] += 1
             return None
         if is_again:
-            self._uncount(line.event, known)
+            known.suppressed = max(0, known.suppressed - 1)
+            self._suppressed -= Counter({line.event: 1})
         self._written.append((now, line.kind, line.group))
         return known.note_written(now)
 
     def is_unwritten(self, line: LogLine) -> bool:
-        """Whether no line with this key was written since it began to come."""
+        """Whether no line with this key was written since the first of them came."""
         known = self._kinds.get(line.key)
         return known is None or known.written == 0
 
@@ -207,19 +201,9 @@ class Repeats:
         warnings = sum(kind in (LineKind.WARNING, LineKind.ITEM) for _, kind, _ in self._written)
         return warnings < (MOST_WARNINGS if is_new else _MOST_REPEATS)
 
-    def _count(self, event: str, now: float) -> None:
-        if not self._suppressed:
-            self._since = now
-        self._last = now
-        self._suppressed[event] += 1
-
-    def _uncount(self, event: str, known: _Kind) -> None:
-        known.suppressed = max(0, known.suppressed - 1)
-        self._suppressed -= Counter({event: 1})
-
     def summary(self, now: float, *, is_over: bool = False, is_last: bool = False) -> RepeatSummary | None:
-        """What was not written, once nothing was held back for a minute or the caller knows that it `is_over`; from
-        time to time while it goes on, but once a minute at most. `is_last`: at any rate. Counting begins anew."""
+        """Return what was not written, and count anew: once nothing was held back for a minute or the caller knows that
+        it `is_over`, and from time to time while it goes on, at most once a minute. `is_last`: at any rate."""
         if not self._suppressed or (now - self._summed_up_at < MINUTE_S and not is_last):
             return None
         is_calm = now - self._last >= MINUTE_S

@@ -38,10 +38,6 @@ def moves(me: str, holders: Mapping[Slot, str | None], replicas: Collection[str]
         return Moves((), tuple(mine[-1:] if me in donors[: max(0, missing - len(free))] else ()))
     # Replicas that have too few come before those that have enough.
     count = least - len(mine) or min(most - least, max(0, len(free) - missing))
-    return Moves(_from(me, free)[:count], ())
-
-
-def _from(me: str, free: list[Slot]) -> tuple[Slot, ...]:
-    """Return the free slots, beginning at another one in each replica, so that not all replicas try the same one."""
+    # Each replica begins at another free slot, so that not all of them try the same one.
     start = sum(me.encode()) % len(free) if free else 0
-    return (*free[start:], *free[:start])
+    return Moves((*free[start:], *free[:start])[:count], ())

@@ -1,11 +1,11 @@
-"""What may have been meant by a name that is not known."""
+"""Suggestions for a name that is not known."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def nearest(asked: str, candidates: Iterable[str], most: int = 5) -> list[str]:
-    """Return the candidates most like `asked`, the best first; letters' case does not count, nor do separators."""
+    """Return the candidates most like `asked`, the best first; neither case nor separators count."""
     words = {candidate: _bare(candidate) for candidate in dict.fromkeys(candidates)}
     word = _bare(asked)
     scored = [

@@ -1,4 +1,4 @@
-"""The words of the project as types."""
+"""Names, numbers and values that all layers use."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta

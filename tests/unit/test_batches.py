@@ -11,7 +11,7 @@ from daemon.core.dispatching import may_join, most_together
     ("most", "failures", "expected"),
     [(100, 0, 100), (100, 1, 10), (100, 2, 1), (100, 9, 1), (1, 0, 1), (1, 1, 1), (3, 1, 1), (200, 1, 14)],
 )
-def test_each_failure_makes_the_company_smaller(most: int, failures: int, expected: int) -> None:
+def test_after_each_failure_fewer_skus_share_a_call(most: int, failures: int, expected: int) -> None:
     assert most_together(most, failures) == expected
 
 

@@ -1,4 +1,4 @@
-"""What is found of tables, triggers, functions and rights, and what an operator is told to do about it."""
+"""What is found of tables, triggers, functions and rights, and what an operator has to do about it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -98,7 +98,7 @@ def problem(identifiers: Sequence[str | None]) -> str | None:
     return None if identifiers[0] else "pn_code is missing"
 
 
-def told(facts: Facts) -> Explanation:
+def explained(facts: Facts) -> Explanation:
     return explain_sku(facts, problem, TimeFormat(NOW, UTC))
 
 
@@ -362,7 +362,7 @@ def part(explanation: Explanation, about: str) -> str:
     ],
 )
 def test_state_and_what_comes_next(facts: Facts, state: SkuState, ledger: str, coming: str) -> None:
-    explanation = told(facts)
+    explanation = explained(facts)
     assert explanation.state == state
     assert ledger in part(explanation, "ledger")
     assert coming in explanation.next
@@ -387,18 +387,18 @@ def test_state_and_what_comes_next(facts: Facts, state: SkuState, ledger: str, c
     ],
 )
 def test_what_keeps_the_channel_is_said_before_what_comes(facts: Facts, begins: str) -> None:
-    assert told(facts).next.startswith(begins)
+    assert explained(facts).next.startswith(begins)
 
 
 def test_a_claimed_rows_next_step_says_what_a_pause_does_to_it() -> None:
-    explanation = told(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
+    explanation = explained(replace(FACTS, row=FLYING, paused=Stop(after(-60), "by ann: stocktaking")))
     assert explanation.next.startswith("Its answer is awaited for at most 5 s.")
     assert explanation.next.endswith("Nothing after it is claimed until `stockrelay resume sekorm`.")
     assert part(explanation, "channel") == "paused since 06:59:00 (60 s ago) by ann: stocktaking"
 
 
 def test_a_pause_changes_nothing_for_what_is_in_sync() -> None:
-    explanation = told(replace(FACTS, paused=Stop(after(-60), "by ann")))
+    explanation = explained(replace(FACTS, paused=Stop(after(-60), "by ann")))
     assert explanation.next.startswith("Nothing is sent: the marketplace holds this number")
 
 
@@ -435,13 +435,13 @@ KNOWN = "the marketplace knows it as PN-1 / AMS (pn_code, brand_name)"
 def test_the_listing_is_shown_with_what_is_made_of_it(
     listed: Listed | None, listing: tuple[dict[str, object], ...], number: str, lines: list[str]
 ) -> None:
-    explanation = told(replace(FACTS, listed=listed, listing=listing))
+    explanation = explained(replace(FACTS, listed=listed, listing=listing))
     assert part(explanation, "ERP now") == number
     assert part(explanation, "listing").splitlines() == lines
 
 
-def test_attempts_are_told_with_the_marketplaces_words() -> None:
-    explanation = told(
+def test_attempts_are_shown_with_the_marketplaces_words() -> None:
+    explanation = explained(
         replace(
             FACTS,
             attempts=(
@@ -458,9 +458,9 @@ def test_attempts_are_told_with_the_marketplaces_words() -> None:
     ]
 
 
-def test_what_reconcile_saw_is_told() -> None:
+def test_what_reconcile_saw_is_shown() -> None:
     seen = PastDifference("marketplace_differs", "still_open", 5, 9, after(-90_000), after(-3600), 2)
-    assert part(told(replace(FACTS, differences=(seen,))), "reconcile") == (
+    assert part(explained(replace(FACTS, differences=(seen,))), "reconcile") == (
         "marketplace differs (ERP 5, marketplace 9): still open 06:00:00 (60 min ago); seen twice, first 2026-11-21 "
         "06:00:00 (25 h ago)"
     )
@@ -470,7 +470,7 @@ def test_what_reconcile_saw_is_told() -> None:
     ("seconds", "words"),
     [(-1, "0.0 s"), (1.44, "1.4 s"), (10, "10 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")],
 )  # fmt: skip
-def test_spans_have_the_unit_a_person_would_choose(seconds: float, words: str) -> None:
+def test_spans_have_the_unit_that_suits_them(seconds: float, words: str) -> None:
     assert span(timedelta(seconds=seconds)) == words
 
 
@@ -482,15 +482,15 @@ def test_near_matches_ignore_case_and_separators_and_are_the_best_first() -> Non
 
 def test_what_the_marketplace_keeps_of_several_skus_with_one_name_is_said() -> None:
     listed = replace(FACTS, twins=(TWIN,))
-    assert part(told(listed), "shared").splitlines() == [
+    assert part(explained(listed), "shared").splitlines() == [
         "PN-1 / AMS is also the name of:",
         "  SKU-2, listed with 70; acknowledged: 70",
         "the marketplace keeps one number for all of them: 70, acknowledged for SKU-2 06:59:30 (30 s ago)",
     ]
     unclear = replace(listed, twins=(replace(TWIN, is_unclear=True),))
-    assert "which one is not clear just now" in part(told(unclear), "shared")
+    assert "which one is not clear just now" in part(explained(unclear), "shared")
     neither = replace(listed, row=None, twins=(replace(TWIN, acked_at=None, acked_quantity=None),))
-    assert part(told(neither), "shared").endswith("was sent none of theirs")
+    assert part(explained(neither), "shared").endswith("was sent none of theirs")
 
 
 SUM = replace(
@@ -562,7 +562,7 @@ MEMBER = replace(
 def test_a_sum_is_called_a_sum_and_says_which_sku_keeps_it_from_being_sent(
     facts: Facts, number: str, ledger: str, shared: str, coming: str
 ) -> None:
-    explanation = told(facts)
+    explanation = explained(facts)
     assert part(explanation, "ERP now").startswith(number)
     assert ledger in part(explanation, "ledger")
     assert shared in part(explanation, "shared").splitlines()
@@ -672,4 +672,4 @@ COVERED = Listed(1, NAME, None, carrier=Sku("SKU-0"))
     ],
 )
 def test_each_obstacle_and_each_fault_is_said(facts: Facts, about: str, words: str) -> None:
-    assert words in part(told(facts), about)
+    assert words in part(explained(facts), about)

@@ -121,7 +121,7 @@ def test_a_request_within_the_gap_is_due_when_the_gap_is_over(schedule: Comparis
     assert schedule.reason == "bulk change"
 
 
-def test_what_is_owed_is_tried_again_at_gaps_that_double_until_nothing_is(
+def test_a_failed_comparison_is_tried_again_at_gaps_that_double(
     schedule: ComparisonSchedule,
 ) -> None:
     now, gaps = 100.0, []

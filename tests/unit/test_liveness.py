@@ -34,7 +34,7 @@ def test_a_loop_is_not_watched_before_its_first_beat(watch: Watch, liveness: Liv
     assert liveness.stalled() == []
 
 
-def test_whoever_promised_is_watched_until_it_ends(liveness: Liveness) -> None:
+def test_a_loop_that_promised_a_sign_of_life_is_watched_until_it_ends(liveness: Liveness) -> None:
     watchdogs = [liveness.watchdog(name) for name in ("intake", "doorbell", "doorbell")]
     assert liveness.watched() == []
     for watchdog in watchdogs:

@@ -60,20 +60,20 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
-class Told:
-    """The gaps that were told, and a way to wait for one."""
+class Gaps:
+    """The gaps that were reported, and a way to wait for one."""
 
     def __init__(self) -> None:
         self.gaps: list[Gap] = []
-        self.is_told = threading.Event()
+        self.is_reported = threading.Event()
 
     def __call__(self, gap: Gap) -> None:
         self.gaps.append(gap)
-        self.is_told.set()
+        self.is_reported.set()
 
 
 def test_lines_come_in_order_and_are_whole_however_long(pipe: Pipe) -> None:
-    writer = ThreadWriter(pipe.write_end, Told())
+    writer = ThreadWriter(pipe.write_end, Gaps())
     pipe.read()
     lines = [f"{number} {'的' * (number % 7) * 1_000}\n" for number in range(200)]
     for line in lines:
@@ -95,8 +95,8 @@ def test_a_line_is_written_before_the_next_comes(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_stands_still_delays_nobody_and_what_it_missed_is_counted(pipe: Pipe) -> None:
-    told = Told()
-    writer = ThreadWriter(pipe.write_end, told)
+    reported = Gaps()
+    writer = ThreadWriter(pipe.write_end, reported)
     sent = 0
     longest_s = 0.0
     while not writer.dropped or sent < 10_000:
@@ -109,8 +109,8 @@ def test_a_reader_that_stands_still_delays_nobody_and_what_it_missed_is_counted(
     writer.warning("a warning still has room\n")
     missed = writer.dropped
     pipe.read()
-    assert told.is_told.wait(30)
-    assert [(gap.lines, "did not take" in gap.reason) for gap in told.gaps] == [(missed, True)]
+    assert reported.is_reported.wait(30)
+    assert [(gap.lines, "did not take" in gap.reason) for gap in reported.gaps] == [(missed, True)]
     assert writer.stalled_s < 1.0
     writer.info("it goes on\n")
     assert writer.close(30)
@@ -139,7 +139,7 @@ def test_the_gap_is_a_line_of_the_log_where_the_lines_are_missing(pipe: Pipe) ->
 
 
 def test_closing_waits_for_a_reader_that_stands_still_only_so_long(pipe: Pipe) -> None:
-    writer = ThreadWriter(pipe.write_end, Told())
+    writer = ThreadWriter(pipe.write_end, Gaps())
     writer.info("x" * MOST_BYTES)
     began = time.monotonic()
     assert not writer.close(0.1)
@@ -151,7 +151,7 @@ def test_closing_waits_for_a_reader_that_stands_still_only_so_long(pipe: Pipe) -
 
 def test_another_process_that_made_the_descriptor_nonblocking_costs_no_line(pipe: Pipe) -> None:
     os.set_blocking(pipe.write_end, False)
-    writer = ThreadWriter(pipe.write_end, Told())
+    writer = ThreadWriter(pipe.write_end, Gaps())
     lines = [f"{number} {'x' * 3000}\n" for number in range(50)]
     for line in lines:
         writer.info(line)
@@ -168,14 +168,14 @@ def test_a_reader_that_went_away_or_a_full_disk_is_said_once(
     descriptor = os.open("/dev/full", os.O_WRONLY) if is_disk else pipe.write_end
     os.close(pipe.read_end)
     pipe.read_end = -1
-    told = Told()
-    writer = ThreadWriter(descriptor, told)
+    reported = Gaps()
+    writer = ThreadWriter(descriptor, reported)
     for number in range(3):
         writer.info(f"{number}\n")
         time.sleep(0.01)  # so that several writes fail
     assert writer.close(30)
     assert writer.dropped == 3
-    assert told.gaps == []
+    assert reported.gaps == []
     assert capfd.readouterr().err.count("stockrelay: cannot write the log to standard output: ") == 1
 
 

@@ -30,11 +30,11 @@ def test_hundreds_at_a_start_are_a_line_with_a_number() -> None:
 
 def test_one_that_is_parked_again_and_again_has_a_bounded_number_of_lines_and_none_goes_uncounted() -> None:
     lines = ParkedLines()
-    told = []
+    written = []
     for second in range(600):
         lines.add(_parked(1))
-        told.append(lines.due(float(second)))
-    told.append(lines.due(600.0, is_over=True))
-    counts = [one.skus if isinstance(one, Summary) else len(one) for one in told]
+        written.append(lines.due(float(second)))
+    written.append(lines.due(600.0, is_over=True))
+    counts = [one.skus if isinstance(one, Summary) else len(one) for one in written]
     assert sum(counts) == 600
     assert sum(count > 0 for count in counts) <= 3 + 600 / 60 + 1

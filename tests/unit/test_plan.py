@@ -11,12 +11,10 @@ from daemon.core.plan import (
     CoveredBySum,
     Decision,
     Delivery,
-    Forget,
     Listed,
+    NoSend,
     Park,
     Send,
-    Settled,
-    Wait,
     decide,
     unseen_anomaly,
     unsendable,
@@ -27,7 +25,7 @@ OLD = ("old", "b")
 NEW = ("new", "b")
 BAD = ("", "b")
 FINE = Listed(1, OLD, 5)
-FORGET = Forget()
+FORGET = NoSend.FORGET
 
 
 def problem(identifiers: Sequence[str | None]) -> str | None:
@@ -51,13 +49,13 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         # Listed as it was
         (delivery(None, None), FINE, False, Send(OLD, 5)),
         (delivery(4), FINE, False, Send(OLD, 5)),
-        (delivery(5), FINE, False, Settled()),
+        (delivery(5), FINE, False, NoSend.SETTLED),
         (delivery(5, doubt="open"), FINE, False, Send(OLD, 5)),
-        (delivery(5, doubt="acked"), FINE, False, Wait()),
+        (delivery(5, doubt="acked"), FINE, False, NoSend.WAIT),
         (delivery(5, doubt="settled"), FINE, False, Send(OLD, 5)),
         (delivery(4, doubt="acked"), FINE, False, Send(OLD, 5)),
         (delivery(None, doubt="open"), FINE, False, Send(OLD, 5)),
-        (delivery(0), Listed(1, OLD, 0), False, Settled()),
+        (delivery(0), Listed(1, OLD, 0), False, NoSend.SETTLED),
         (delivery(None, None), Listed(1, OLD, 0), False, Send(OLD, 0)),
         # Not listed
         (delivery(None, None), None, False, FORGET),
@@ -65,7 +63,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         (delivery(None), None, False, Send(OLD, 0, is_delisting=True)),
         (delivery(0), None, False, FORGET),
         (delivery(0, doubt="open"), None, False, Send(OLD, 0, is_delisting=True)),
-        (delivery(0, doubt="acked"), None, False, Wait()),
+        (delivery(0, doubt="acked"), None, False, NoSend.WAIT),
         (delivery(0, doubt="settled"), None, False, Send(OLD, 0, is_delisting=True)),
         (delivery(5), None, True, FORGET),
         (delivery(5, doubt="open"), None, True, FORGET),
@@ -73,7 +71,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         (delivery(5), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(0), Listed(1, NEW, 5), False, Send(NEW, 5)),
         (delivery(0, doubt="open"), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
-        (delivery(0, doubt="acked"), Listed(1, NEW, 5), False, Wait()),
+        (delivery(0, doubt="acked"), Listed(1, NEW, 5), False, NoSend.WAIT),
         (delivery(0, doubt="settled"), Listed(1, NEW, 5), False, Send(OLD, 0, is_delisting=True)),
         (delivery(5), Listed(1, NEW, 5), True, Send(NEW, 5)),
         (delivery(0), Listed(1, NEW, 0), False, Send(NEW, 0)),
@@ -127,7 +125,7 @@ CARRIED = Listed(1, OLD, None, carrier=Sku("0"))
         (delivery(0), CARRIED, False, CoveredBySum(Sku("0"))),
         (delivery(None, None), CARRIED, False, CoveredBySum(Sku("0"))),
         (delivery(5, doubt="open"), CARRIED, True, CoveredBySum(Sku("0"))),
-        (delivery(5, doubt="open"), CARRIED, False, Wait()),
+        (delivery(5, doubt="open"), CARRIED, False, NoSend.WAIT),
         (delivery(5, doubt="settled"), CARRIED, False, CoveredBySum(Sku("0"), keeps_name=True)),
         (delivery(5, NEW), CARRIED, False, Send(NEW, 0, is_delisting=True)),
         (delivery(5), replace(CARRIED, rows=2), False, Park("the listing has 2 rows")),
@@ -181,17 +179,17 @@ def test_nothing_rests_while_the_marketplace_may_hold_another_number(
     row: Delivery, listed: Listed | None, has_successor: bool
 ) -> None:
     decision = decide(row, listed, has_successor=has_successor, problem=problem)
-    if isinstance(decision, Settled):
+    if decision is NoSend.SETTLED:
         assert listed is not None
         assert not row.is_doubted
         assert (row.acked_quantity, row.identifiers) in (
             (listed.quantity, listed.identifiers),
             (listed.quantity, None),
         )
-    if isinstance(decision, Forget):
+    if decision is NoSend.FORGET:
         assert listed is None
         assert has_successor or row.identifiers is None or (row.acked_quantity == 0 and not row.is_doubted)
-    if isinstance(decision, Wait):
+    if decision is NoSend.WAIT:
         assert row.is_doubted
         assert not row.is_settled
 
@@ -208,7 +206,8 @@ def test_a_doubt_that_has_settled_is_not_waited_for(
     row: Delivery, listed: Listed | None, has_successor: bool
 ) -> None:
     if row.is_settled:
-        assert not isinstance(decide(row, listed, has_successor=has_successor, problem=problem), Wait)
+        decision = decide(row, listed, has_successor=has_successor, problem=problem)
+        assert decision is not NoSend.WAIT
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_names_that_would_fill_the_disk_are_refused() -> None:
     assert pages_until_refused(ReadLimit(0), skus=10, name="A" * 100_000)[0] < 10
 
 
-def test_a_run_that_goes_on_has_what_it_left_over() -> None:
+def test_a_resumed_run_has_what_is_left_of_its_limits() -> None:
     first = pages_until_refused(ReadLimit(500), skus=1000)[0]
     assert pages_until_refused(ReadLimit(500, numbers=5_000, pages=5), skus=1000)[0] == first - 5
     assert pages_until_refused(ReadLimit(0, pages=250), skus=1)[0] == 50

@@ -1,4 +1,4 @@
-"""Readiness: what is missing, told by those who know."""
+"""Readiness: each part says what it still lacks."""
 
 import asyncio
 

@@ -6,7 +6,7 @@ from daemon.core.intake import ReadingPace
 
 
 def _read(took_s: float, apart_s: float, until_s: float) -> tuple[int, float, float]:
-    """Changes come so far apart; return how many readings there were, their seconds, and the longest pause."""
+    """Changes come at this distance; return how many readings there were, their seconds, and the longest pause."""
     pace, now, readings, spent_s, longest_s = ReadingPace(), 100.0, 0, 0.0, 0.0
     while now < 100.0 + until_s:
         now += took_s

@@ -38,7 +38,7 @@ def test_nothing_is_healed_where_healing_is_off() -> None:
 
 
 @pytest.mark.parametrize("kind", [Difference.MISSING_IN_LISTING, Difference.DUPLICATED_ID])
-def test_what_no_number_would_mend_is_told_and_not_healed(kind: Difference) -> None:
+def test_a_difference_that_no_number_ends_is_reported_and_not_healed(kind: Difference) -> None:
     assert not seen(None, kind, NOW, heal=True, contested_after=3).is_healed
     assert (
         seen(history(heals=9), kind, NOW, heal=True, contested_after=3).status is DifferenceStatus.STILL_OPEN

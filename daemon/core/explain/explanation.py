@@ -93,7 +93,8 @@ def _listing(facts: Facts) -> Iterator[str]:
         yield f"{query} fails on this SKU: {listed.fault}"
         return
     count = 0 if listed is None else listed.rows
-    yield f"{query} gives {_rows(count)} for this SKU" + (":" if count else "")
+    rows = {0: "no row", 1: "one row"}.get(count, f"{count} rows")
+    yield f"{query} gives {rows} for this SKU" + (":" if count else "")
     for row in facts.listing:
         yield "  " + ", ".join(f"{column}={_value(value)}" for column, value in row.items())
     if count > len(facts.listing):
@@ -107,10 +108,6 @@ def _listing(facts: Facts) -> Iterator[str]:
     is_as_listed = raw == str(listed.quantity) or listed.quantity is None or listed.carrier is not None
     sent_as = "" if is_as_listed else f"; {raw} is sent as {listed.quantity}"
     yield f"the marketplace knows it as {named(listed.identifiers)} ({', '.join(facts.columns)}){sent_as}"
-
-
-def _rows(count: int) -> str:
-    return {0: "no row", 1: "one row"}.get(count, f"{count} rows")
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - whatever a column can hold

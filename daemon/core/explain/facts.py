@@ -254,7 +254,7 @@ def is_quiet(facts: Facts, row: LedgerRow, problem: plan.Problem) -> bool:
     decision = facts.decided(row, problem)
     if isinstance(decision, plan.CoveredBySum):
         return facts.listed is not None and row.identifiers in (None, facts.listed.identifiers)
-    return isinstance(decision, plan.Settled)
+    return decision is plan.NoSend.SETTLED
 
 
 def is_unparked(facts: Facts, row: LedgerRow) -> bool:

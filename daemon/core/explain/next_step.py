@@ -222,21 +222,21 @@ def _claim(facts: Facts, row: LedgerRow, decision: plan.Decision, times: TimeFor
     match decision:
         case plan.Send():
             return _sending(facts, row, decision, when, times)
-        case plan.Settled():
+        case plan.NoSend.SETTLED:
             return f"{when}, nothing is sent: the marketplace holds {row.acked_quantity} already."
-        case plan.Wait():
+        case plan.NoSend.WAIT:
             assert row.doubt_until is not None
             at_last = times.at(row.doubt_until)
             return f"{row.acked_quantity} is confirmed {at_last}, when nothing older can land."
         case plan.Park(reason):
             return f"{when}, it is parked: {reason}."
-        case plan.Forget():
+        case plan.NoSend.FORGET:
             if facts.successor is not None:
                 return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."
             return f"{when}, it is forgotten: the marketplace holds no number of it."
         case plan.CoveredBySum(carrier):
             return f"{when}, nothing is sent for it: {_carried(facts, carrier)}."
-        case plan.Hold() | plan.Defer():
+        case plan.NoSend.HOLD | plan.NoSend.DEFER:
             return f"{when}, nothing is sent: too many numbers are wrong at once."
         case _:
             assert_never(decision)

@@ -5,8 +5,10 @@ from typing import Final
 
 from daemon.core.notifications.data import LONGEST_NAME, NoticeData, sanitize
 from daemon.core.notifications.words import Words
+from daemon.core.outcome import Kind, Trouble
 
 _EXAMPLES: Final = 10
+_TROUBLES: Final = frozenset({*Trouble, Kind.UNKNOWN.value})
 Message = tuple[str, list[str]]
 
 
@@ -46,8 +48,10 @@ def channel_recovered(words: Words, facts: NoticeData) -> Message:
 def _trouble(words: Words, facts: NoticeData) -> tuple[str, str]:
     """Return the name of a trouble, and that of the sentence that says what to do about it."""
     trouble = facts.text("trouble", LONGEST_NAME)
+    if trouble not in _TROUBLES:
+        return trouble, "remedy"
     remedy = f"trouble.{trouble}.do"
-    return (words(f"trouble.{trouble}"), remedy) if remedy in words.table else (trouble, "remedy")
+    return words(f"trouble.{trouble}"), remedy if remedy in words.table else "remedy"
 
 
 def parked_summary(words: Words, facts: NoticeData) -> Message:

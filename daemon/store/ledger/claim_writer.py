@@ -8,15 +8,11 @@ from daemon.core.guard import GuardRule
 from daemon.core.plan import (
     CoveredBySum,
     Decision,
-    Defer,
     Delivery,
-    Forget,
-    Hold,
     Listed,
+    NoSend,
     Park,
     Send,
-    Settled,
-    Wait,
     is_zero,
     unseen_anomaly,
 )
@@ -96,7 +92,7 @@ class ClaimWriter:
             [delivery.acked_quantity for delivery, _ in unseen],
         )
         if not may_go:
-            decisions.update((delivery.sku, Defer()) for delivery, _ in unseen)
+            decisions.update((delivery.sku, NoSend.DEFER) for delivery, _ in unseen)
 
     async def _successors(self, connection: Connection, moved: Sequence[Sku]) -> list[Successor]:
         if not moved:
@@ -111,29 +107,27 @@ class ClaimWriter:
         listed: Mapping[Sku, Listed],
         claim: Claim,
     ) -> None:
-        def of(kind: type[Decision]) -> list[Sku]:
-            return [sku for sku, decision in decisions.items() if isinstance(decision, kind)]
+        def of(reason: NoSend) -> list[Sku]:
+            return [sku for sku, decision in decisions.items() if decision is reason]
 
-        claim.settled, claim.forgotten, claim.held = of(Settled), of(Forget), of(Hold)
-        claim.deferred, claim.covered = of(Defer), of(CoveredBySum)
+        claim.settled, claim.forgotten = of(NoSend.SETTLED), of(NoSend.FORGET)
+        claim.held, claim.deferred = of(NoSend.HOLD), of(NoSend.DEFER)
+        covered = {sku: one for sku, one in decisions.items() if isinstance(one, CoveredBySum)}
+        claim.covered = list(covered)
         claim.parked = {
             sku: decision.reason for sku, decision in decisions.items() if isinstance(decision, Park)
         }
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
-            ("await_settling", of(Wait)),
+            ("await_settling", of(NoSend.WAIT)),
             ("keep_held", claim.held),
             ("defer", claim.deferred),
         ):
             if skus:
                 await connection.execute(_SQL[name], self._channel, skus)
         if claim.covered:
-            kept = [
-                sku
-                for sku, decision in decisions.items()
-                if isinstance(decision, CoveredBySum) and decision.keeps_name
-            ]
+            kept = [sku for sku, one in covered.items() if one.keeps_name]
             await connection.execute(_SQL["settle_into_sum"], self._channel, claim.covered, kept)
         if claim.parked:
             await self._park(connection, claim.parked, listed)

@@ -83,7 +83,7 @@ async def test_a_refused_address_is_told_with_what_to_do_and_once_more_when_it_i
         "UPDATE stockrelay.channel_state SET troubled_since = troubled_since - interval '61 s'"
     )
     await asyncio.wait_for(box.has(1), 30)
-    assert box.titles == ["Sekorm is paused: our address is not allowed"]
+    assert box.titles == ["Sekorm: sending has stopped: our address is not allowed"]
     notices = (await stage18.status())["notices"]
     assert (notices["receivers"], notices["waiting"], notices["given_up_in_7_days"]) == (1, 0, 0)
     assert "give Sekorm the daemon's egress address" in box.got[0]["message"]
@@ -115,7 +115,7 @@ async def test_a_reconcile_and_the_guards_question_are_told_in_chinese(stage18: 
     await asyncio.wait_for(box.has(1), 30)
     assert re.fullmatch(r"洋码头 [\d-]{10} 对账：1 个 SKU 不一致", box.titles[0]), box.titles
     assert "· SKU-7：ERP 100，平台 3" in box.got[0]["message"]
-    assert "已安排重新推送 ERP 的数量：1 个" in box.got[0]["message"]
+    assert "已安排按 ERP 的数量重新推送：1 个" in box.got[0]["message"]
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
     # In one message or in two.
     for name, command in (("世强", "sekorm"), ("洋码头", "ymatou")):
@@ -123,7 +123,7 @@ async def test_a_reconcile_and_the_guards_question_are_told_in_chinese(stage18: 
         await box.says(f"stockrelay release {command}")
     done = await stage18.stockrelay("release", "sekorm")
     assert done.code == 0, done
-    await box.says("已按操作员的命令放行，60 个 SKU")
+    await box.says("操作员已放行：60 个 SKU")
 
 
 async def test_notify_test_says_for_each_address_what_became_of_it(stage18: Stage, box: Inbox) -> None:

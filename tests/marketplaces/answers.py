@@ -56,7 +56,8 @@ _HEADERS: Final[dict[str, list[str]]] = {
 }
 _STATUSES: Final = [
     "200", "201 Created", "204 No Content", "206 Partial", "301 Moved", "304 Not", "400 Bad", "401 No", "403 No",
-    "404 No", "429 Slow", "500 No", "502 No", "503 Busy", "999 X", "0", "-1", "200 " + "O" * 9_000, "2000 OK",
+    "404 No", "410 Gone", "422 No", "429 Slow", "500 No", "502 No", "503 Busy", "999 X", "0", "-1", "200 " + "O" * 9_000,
+    "2000 OK",
 ]  # fmt: skip
 
 
@@ -87,12 +88,14 @@ class Answers:
         chance = self._chance
         if method.startswith("sekorm."):
             data: Any = None
-            if method == "sekorm.token":
+            if method == "sekorm.probe":
                 data = {"expiresIn": chance.choice([3600, 1, "60"]), "accessToken": "tok/EN+=="}
                 data = chance.choice([data, [data]])
             elif method == "sekorm.compare":
                 data = [{"pnCode": name, "brandName": "AMS", "stockQuantity": 1} for name in self._names]
             return {"code": chance.choice([0, 0, 0, 0, -1, 1]), "msg": chance.choice(_SAID), "data": data}
+        if method.startswith("webhook."):
+            return {chance.choice(["status", "error", "message"]): chance.choice(_SAID)}
         content: Any = None
         if method == "ymatou.read_page":
             skus = [{"outer_id": name, "stock_num": 1, "used": True} for name in [*self._names, None]]

@@ -20,13 +20,12 @@ import structlog
 
 from daemon.core.outcome import Outcome
 from daemon.core.readback import Comparison, ReadPage
-from daemon.core.types import Push, Sku
-from daemon.marketplaces.sekorm.client import SekormClient
-from daemon.marketplaces.ymatou.client import YmatouClient
-from tests.channels import SEKORM, YMATOU
+from daemon.core.types import ChannelName, Push, Sku
+from daemon.marketplaces.client import Client, Compares, ReadsBack
+from daemon.marketplaces.registry import MARKETPLACES
 from tests.marketplaces import strict
 from tests.marketplaces.answers import Answers
-from tests.marketplaces.cases import sekorm_settings, ymatou_settings
+from tests.marketplaces.cases import CASES
 from tests.marketplaces.memory import MemoryTokens
 
 TIMEOUT: Final = timedelta(seconds=1)
@@ -37,8 +36,9 @@ PUSHES: Final = [
     Push(Sku("two"), ("1211LL的ON2", "AMS"), 0),
     Push(Sku("three"), ("393994", "TI"), 2**31 - 1),
 ]
-METHODS: Final = ("sekorm.push", "sekorm.push_many", "sekorm.compare", "sekorm.token", "ymatou.push",
-                  "ymatou.push_many", "ymatou.read_page", "ymatou.probe")  # fmt: skip
+METHODS: Final = ("sekorm.push", "sekorm.push_many", "sekorm.compare", "sekorm.probe", "ymatou.push",
+                  "ymatou.push_many", "ymatou.read_page", "ymatou.probe", "webhook.push", "webhook.push_many",
+                  "webhook.probe")  # fmt: skip
 
 
 class Failed(Exception):
@@ -100,8 +100,8 @@ class _Connection(asyncio.Protocol):
 
 
 class Fuzz:
-    """One run: the clients, the wire, the mutations. Ymatou's and Sekorm's are made anew now and then, so that what an
-    answer leaves behind meets many others and still ends."""
+    """One run: the clients, the wire, the mutations. The clients are made anew now and then, so that what an answer
+    leaves behind meets many others and still ends."""
 
     def __init__(self, wire: Wire, seed: int) -> None:
         self._wire = wire
@@ -114,67 +114,52 @@ class Fuzz:
     async def run(self, answers: int) -> Figures:
         """Give `answers` answers to the methods in turn. Raises Failed."""
         while self.figures.answers < answers:
-            base = f"http://127.0.0.1:{self._wire.port}"
-            sekorm = SekormClient(
-                SEKORM, sekorm_settings(base, timeout_s=TIMEOUT.total_seconds()), self._tokens
-            )
-            ymatou = YmatouClient(YMATOU, ymatou_settings(base, timeout_s=TIMEOUT.total_seconds()))
+            clients = self._clients()
             try:
                 for _ in range(min(500, answers - self.figures.answers)):
-                    await self._step(sekorm, ymatou, METHODS[self.figures.answers % len(METHODS)])
+                    method = METHODS[self.figures.answers % len(METHODS)]
+                    await self._step(clients[method.partition(".")[0]], method)
                     self.figures.answers += 1
             finally:
-                await sekorm.close()
-                await ymatou.close()
+                for client in clients.values():
+                    await client.close()
         return self.figures
 
-    async def _step(self, sekorm: SekormClient, ymatou: YmatouClient, method: str) -> None:
+    def _clients(self) -> dict[str, Client]:
+        base = f"http://127.0.0.1:{self._wire.port}"
+        return {
+            spec.name: spec.client(
+                ChannelName(spec.name),
+                CASES[spec.name].settings(base, timeout_s=TIMEOUT.total_seconds()),
+                lambda _key: self._tokens,
+            )
+            for spec in MARKETPLACES
+        }
+
+    async def _step(self, client: Client, method: str) -> None:
         raw, is_closed = self._answers.of(method)
         self._wire.raw, self._wire.is_closed, self._wire.requests = raw, is_closed, 0
-        if method == "sekorm.token":
-            await self._tokens_gone()
+        self._tokens.held_until = 0.0
+        if method == "sekorm.probe":
+            self._tokens.value = None
         else:
             self._tokens.value, self._tokens.expires_at = "token", time.monotonic() + 3600
             self._tokens.generation += 1
-            self._tokens.held_until = 0.0
         began = time.perf_counter()
         try:
-            found = await self._call(sekorm, ymatou, method)
+            found = await _called(client, method.partition(".")[2])
         except Exception as error:
             raise self._failed(method, f"raised {error!r}") from error
         took = time.perf_counter() - began
         self.figures.slowest_s = max(self.figures.slowest_s, took)
         # A probe of Sekorm waits for two tries.
-        if took > TIMEOUT.total_seconds() * (2 if method == "sekorm.token" else 1) + GRACE_S:
+        if took > TIMEOUT.total_seconds() * (2 if method == "sekorm.probe" else 1) + GRACE_S:
             raise self._failed(method, f"took {took:.2f} s")
         self._judge(method, found)
 
-    async def _tokens_gone(self) -> None:
-        self._tokens.value = None
-        self._tokens.held_until = 0.0
-
-    async def _call(
-        self, sekorm: SekormClient, ymatou: YmatouClient, method: str
-    ) -> Sequence[Outcome | Comparison | ReadPage]:
-        match method:
-            case "sekorm.push":
-                return [await sekorm.push(PUSHES[0], TIMEOUT)]
-            case "sekorm.push_many":
-                return await sekorm.push_many(PUSHES, TIMEOUT)
-            case "sekorm.compare":
-                return [await sekorm.compare(PUSHES, TIMEOUT)]
-            case "sekorm.token":
-                return [await sekorm.probe()]
-            case "ymatou.push":
-                return [await ymatou.push(PUSHES[0], TIMEOUT)]
-            case "ymatou.push_many":
-                return await ymatou.push_many(PUSHES, TIMEOUT)
-            case "ymatou.read_page":
-                return [await ymatou.read_page(1, TIMEOUT)]
-        return [await ymatou.probe()]
-
     def _judge(self, method: str, found: Sequence[Outcome | Comparison | ReadPage]) -> None:
-        body = strict.body(self._wire.raw, is_closed=self._wire.is_closed)
+        accepted = strict.ACCEPTED.get(method, "200")
+        body = strict.body(self._wire.raw, is_closed=self._wire.is_closed, statuses=accepted)
         many = len(PUSHES) if method.endswith("many") else 1
         if len(found) != many:
             raise self._failed(method, f"{len(found)} outcomes")
@@ -197,6 +182,20 @@ class Fuzz:
     def _failed(self, method: str, what: str) -> Failed:
         raw = self._wire.raw if len(self._wire.raw) < 4_000 else self._wire.raw[:4_000] + b"..."
         return Failed(f"seed {self._seed}, answer {self.figures.answers}, {method}: {what}\nanswer: {raw!r}")
+
+
+async def _called(client: Client, action: str) -> Sequence[Outcome | Comparison | ReadPage]:
+    match action, client.verification:
+        case "push", _:
+            return [await client.push(PUSHES[0], TIMEOUT)]
+        case "push_many", _:
+            return await client.push_many(PUSHES, TIMEOUT)
+        case "compare", Compares(compare):
+            return [await compare(PUSHES, TIMEOUT)]
+        case "read_page", ReadsBack(read_page):
+            return [await read_page(1, TIMEOUT)]
+    assert action == "probe"
+    return [await client.probe()]
 
 
 async def fuzz(answers: int, seed: int) -> Figures:

@@ -12,8 +12,16 @@ _DEEPEST: Final = 64
 _MARK: Final = "\ufeff"
 
 
-def body(raw: bytes, *, is_closed: bool) -> bytes | None:
-    """The body of a complete reply with status 200; None when a strict reader finds none."""
+ACCEPTED: Final = {
+    "webhook.push": "2[0-9]{2}",
+    "webhook.push_many": "2[0-9]{2}",
+    "webhook.probe": "2[0-9]{2}|422",  # one that refuses the type of a test message has verified its signature
+}
+"""The statuses that are a success, of methods for which others than 200 are."""
+
+
+def body(raw: bytes, *, is_closed: bool, statuses: str = "200") -> bytes | None:
+    """The body of a complete reply with one of the statuses; None when a strict reader finds none."""
     # A line may end in LF alone, and an empty one before the first may be skipped (RFC 9112, 2.2; of requests).
     raw = raw.lstrip(b"\r\n")
     end = re.search(rb"\r?\n\r?\n", raw)
@@ -25,7 +33,8 @@ def body(raw: bytes, *, is_closed: bool) -> bytes | None:
         return None
     # A user agent has to read a folded line as one (RFC 9112, 5.2).
     lines = re.sub(rb"\n[ \t]+", b" ", fields).split(b"\n") if fields else []
-    if not re.fullmatch(rb"HTTP/1\.[01] 200( [^\r\n\0]*)?", status):
+    accepted = re.fullmatch(rb"HTTP/1\.[01] (%b)( [^\r\n\0]*)?" % statuses.encode(), status)
+    if accepted is None:
         return None
     headers: dict[bytes, list[bytes]] = {}
     for line in lines:
@@ -33,7 +42,8 @@ def body(raw: bytes, *, is_closed: bool) -> bytes | None:
         if not colon or not re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             return None
         headers.setdefault(name.lower(), []).append(value.strip(b" \t"))
-    framed = _framed(headers, rest, is_closed=is_closed)
+    # A reply with this status has no body, whatever its headers say (RFC 9112, 6.3).
+    framed = b"" if accepted[1] == b"204" else _framed(headers, rest, is_closed=is_closed)
     return None if framed is None else _decoded(framed, headers.get(b"content-encoding", []))
 
 
@@ -81,13 +91,15 @@ def _decoded(framed: bytes, encodings: Sequence[bytes]) -> bytes | None:
 
 def says(method: str, found: bytes | None, identifier: str, asked: Sequence[str]) -> bool:
     """Whether the answer is a success for this SKU, or a page."""
+    if method.startswith("webhook."):
+        return found is not None
     answer = None if found is None else _object(found)
     if answer is None:
         return False
     if method.startswith("sekorm."):
         if not isinstance(answer.get("msg"), str | None) or not _is_zero(answer.get("code")):
             return False
-        return method != "sekorm.token" or _grants(answer.get("data"))
+        return method != "sekorm.probe" or _grants(answer.get("data"))
     if not isinstance(answer.get("message"), str | None):
         return False
     if method == "ymatou.probe":

@@ -48,8 +48,8 @@ def test_the_strict_reader_takes_whole_replies_alone(raw: bytes, found: bytes | 
         ("sekorm.push", b'{"code":0,"code":0}', False),
         ("sekorm.push", b'{"code":false}', False),
         ("sekorm.push", b'{"code":0,"x":NaN}', False),
-        ("sekorm.token", b'{"code":0,"data":[{"accessToken":"a","expiresIn":"60"}]}', True),
-        ("sekorm.token", b'{"code":0,"data":[]}', False),
+        ("sekorm.probe", b'{"code":0,"data":[{"accessToken":"a","expiresIn":"60"}]}', True),
+        ("sekorm.probe", b'{"code":0,"data":[]}', False),
         ("ymatou.push", b'{"code":"0000"}', True),
         ("ymatou.push", b'{"code":"0000","content":{"results":[{"outer_sku_id":"A","success":true}]}}', True),
         (

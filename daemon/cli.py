@@ -52,7 +52,7 @@ def invoke(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - Python would print the message, whatever it quotes
-        source.log_unforeseen(error)
+        source.log_unexpected(error)
         kind = type(error).__name__
         click.echo(
             f"stockrelay: an error that was not foreseen ({kind}); please report what stands in the log",

@@ -39,7 +39,7 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[F
     privacy.check_files(findings, exposed)
     is_ready = False
     async with AsyncExitStack() as stack:
-        tokens: _Tokens = marketplace.passing_tokens
+        tokens: _Tokens = marketplace.DiscardedTokens
         connection = await stack.enter_async_context(server.connected(findings, settings))
         if connection is None:
             _skip_database(findings, settings)
@@ -144,7 +144,7 @@ async def _kept_tokens(stack: AsyncExitStack, settings: Settings) -> _Tokens:
         await database.open()
     except StockrelayError:
         # It answered a moment ago; a token can be proven without it.
-        return marketplace.passing_tokens
+        return marketplace.DiscardedTokens
     return partial(Tokens, database)
 
 

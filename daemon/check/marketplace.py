@@ -7,7 +7,6 @@ from daemon.check.findings import Findings
 from daemon.check.server import check_clock
 from daemon.core.outcome import Kind
 from daemon.core.types import ChannelName, StoredToken
-from daemon.marketplaces.auth import TokenStore
 from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 
 _DATE_ACCURACY: Final = timedelta(seconds=1)
@@ -19,8 +18,11 @@ def names(channel: ChannelName) -> tuple[str, ...]:
     return (f"marketplace {channel}", f"clock {channel}")
 
 
-class PassingTokens:
-    """A token store for when the database's can't be used: the token is proven and forgotten."""
+class DiscardedTokens:
+    """A token store for when the database cannot be used: the token proves the credential, and is discarded."""
+
+    def __init__(self, _channel: ChannelName, _key: str | None) -> None:
+        """Any channel's."""
 
     async def load(self) -> StoredToken | None:
         return None
@@ -32,15 +34,10 @@ class PassingTokens:
         return StoredToken(value, 1, valid_for)
 
     async def fail_refresh(self, retry_in: timedelta) -> None:
-        """Nobody else is told."""
+        """No other process waits."""
 
     async def invalidate(self, generation: int) -> None:
         """Nothing is kept."""
-
-
-def passing_tokens(_channel: ChannelName, _key: str | None) -> TokenStore:
-    """Make such a store for any channel."""
-    return PassingTokens()
 
 
 async def check(findings: Findings, client: Client, base_url: str) -> None:

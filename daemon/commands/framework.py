@@ -98,10 +98,10 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every command with its summary."""
-        told = {name for names in self._sections.values() for name in names}
+        listed = {name for names in self._sections.values() for name in names}
         sections = {
             **self._sections,
-            "Commands": [name for name in self.list_commands(ctx) if name not in told],
+            "Commands": [name for name in self.list_commands(ctx) if name not in listed],
         }
         width = max(map(len, self.commands))
         for title, names in sections.items():

@@ -59,11 +59,11 @@ def health(source: SettingsSource, *, ready: bool, port: int | None, timeout_s: 
     if as_json:
         print_json(found.answer)
     else:
-        click.echo(_told(found.answer))
+        click.echo(_in_one_line(found.answer))
     return DONE if found.is_well else FAILED
 
 
-def _told(answer: dict[str, Any]) -> str:
+def _in_one_line(answer: dict[str, Any]) -> str:
     """The answer in one line: what, and why."""
     reasons = [f"{what}: {why}" for what, why in answer.get("reasons", {}).items()]
     reasons += [

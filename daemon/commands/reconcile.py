@@ -27,21 +27,12 @@ if TYPE_CHECKING:
     from daemon.services.reconcile.session import RunProgress
     from daemon.settings import Settings
 
-_TOLD: Final = ("opened", "still_open", "contested", "resolved")
+_LISTED: Final = ("opened", "still_open", "contested", "resolved")
 _LINE_S: Final = 5.0
 _MOST_SHOWN: Final = 10_000
 _COLUMNS: Final = (
-    "channel",
-    "day",
-    "what",
-    "class",
-    "sku",
-    "ours",
-    "theirs",
-    "first_seen",
-    "times_seen",
-    "heals",
-)
+    "channel", "day", "what", "class", "sku", "ours", "theirs", "first_seen", "times_seen", "heals",
+)  # fmt: skip
 
 
 @click.command(
@@ -97,19 +88,15 @@ def reconcile(
 
     today = settings.reconcile.schedule.today(clock.now())
     wanted = settings.reconcile.schedule.last_over(clock.now()) if day is None else day.date()
-    if wanted > today:
-        raise click.UsageError(
-            f"--date {wanted} has not begun yet; today is {today}", click.get_current_context()
-        )
-    if wanted < EARLIEST:
-        raise click.UsageError(
-            f"--date {wanted} is not between {EARLIEST} and {today}", click.get_current_context()
-        )
+    if wanted > today or wanted < EARLIEST:
+        late = f"has not begun yet; today is {today}"
+        wrong = late if wanted > today else f"is not between {EARLIEST} and {today}"
+        raise click.UsageError(f"--date {wanted} {wrong}", click.get_current_context())
     if file is not None:
-        # Now, and not after an hour.
+        # Fail now, and not after an hour.
         _write_csv(file, {})
-    with _progress() as tell:
-        answers = asyncio.run(_reconcile(settings, names, wanted, tell, is_dry=dry_run))
+    with _progress() as show:
+        answers = asyncio.run(_reconcile(settings, names, wanted, show, is_dry=dry_run))
     if file is not None:
         _write_csv(file, answers)
     if as_json:
@@ -124,7 +111,7 @@ async def _reconcile(
     settings: "Settings",
     names: Sequence[ChannelName],
     day: date,
-    tell: "Callable[[ChannelName, RunProgress], None]",
+    show: "Callable[[ChannelName, RunProgress], None]",
     *,
     is_dry: bool,
 ) -> dict[ChannelName, dict[str, Any]]:
@@ -139,9 +126,9 @@ async def _reconcile(
         built = building.reconcilers(settings, database, clients)
         for name in names:
             try:
-                answers[name] = await _one(built[name], day, holder, tell, is_dry=is_dry)
+                answers[name] = await _one(built[name], day, holder, show, is_dry=is_dry)
             except StockrelayError as error:
-                # The other channel has its turn all the same.
+                # The other channels are reconciled all the same.
                 answers[name] = {"day": day.isoformat(), "incomplete": str(error)}
     return answers
 
@@ -150,7 +137,7 @@ async def _one(
     reconciler: "Reconciler",
     day: date,
     holder: str,
-    tell: "Callable[[ChannelName, RunProgress], None]",
+    show: "Callable[[ChannelName, RunProgress], None]",
     *,
     is_dry: bool,
 ) -> dict[str, Any]:
@@ -161,20 +148,18 @@ async def _one(
     try:
         ended = await reconciler.carry_out(
             run,
-            lambda progress: tell(reconciler.channel, progress),
+            lambda progress: show(reconciler.channel, progress),
             is_last_try=run.kind != "scheduled",
             shown=_MOST_SHOWN,
         )
     except LeaseLost:
         raise
-    except MarketplaceUnavailable as error:
-        await runs.release(run)
-        raise StockrelayError(
-            f"the marketplace gave no answer: {error}; the daemon goes on with this run by itself"
-        ) from error
-    except BaseException:
+    except BaseException as error:
         if not is_dry:
             await runs.release(run)
+        if isinstance(error, MarketplaceUnavailable):
+            later = "the daemon goes on with this run by itself"
+            raise StockrelayError(f"the marketplace gave no answer: {error}; {later}") from error
         raise
     finally:
         if is_dry:
@@ -186,45 +171,38 @@ async def _one(
 def _progress() -> "Iterator[Callable[[ChannelName, RunProgress], None]]":
     """A bar on a terminal, a line now and then elsewhere; both on standard error."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(channel: ChannelName, progress: "RunProgress") -> None:
+        def show(channel: ChannelName, progress: "RunProgress") -> None:
             name = f"{channel}: {progress.stage}"
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=progress.total)
             bars.update(tasks[name], completed=progress.done, total=progress.total)
 
-        yield tell
+        yield show
 
 
-class _Lines:
-    """A line of progress every few seconds, and one for each stage."""
+def _lines() -> "Callable[[ChannelName, RunProgress], None]":
+    """Shows progress as a line for each stage, and one every few seconds."""
+    shown, shown_at = "", 0.0
 
-    def __init__(self) -> None:
-        self._stage = ""
-        self._at = 0.0
+    def show(channel: ChannelName, progress: "RunProgress") -> None:
+        nonlocal shown, shown_at
+        now, stage = time.monotonic(), f"{channel}: {progress.stage}"
+        if stage != shown or now - shown_at >= _LINE_S:
+            shown, shown_at = stage, now
+            of = "" if progress.total is None else f" of {progress.total}"
+            click.echo(f"{stage} {progress.done}{of}", err=True)
 
-    def __call__(self, channel: ChannelName, progress: "RunProgress") -> None:
-        now = time.monotonic()
-        stage = f"{channel}: {progress.stage}"
-        if stage == self._stage and now - self._at < _LINE_S:
-            return
-        self._stage, self._at = stage, now
-        of = "" if progress.total is None else f" of {progress.total}"
-        click.echo(f"{stage} {progress.done}{of}", err=True)
+    return show
 
 
 def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
@@ -235,7 +213,7 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
         counts = [
             f"{answer['checked']} SKUs {_METHODS[answer['method']]}",
             *([f"{answer['agreed']} agree"] if answer["method"] != "assert" else []),
-            *(f"{n} {name.replace('_', ' ')}" for name in _TOLD if (n := _many(answer, name))),
+            *(f"{n} {name.replace('_', ' ')}" for name in _LISTED if (n := _many(answer, name))),
             *([f"{n} chunks differ, SKU unknown"] if (n := _many(answer, "unnamed_chunks")) else []),
             *([f"{answer['unsettled']} were just being sent"] if answer["unsettled"] else []),
             *([f"{answer['parked']} are parked"] if answer["parked"] else []),
@@ -271,7 +249,7 @@ def _many(answer: Mapping[str, Any], name: str) -> int:
 
 
 def _rows(channel: ChannelName, answer: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-    for what in _TOLD:
+    for what in _LISTED:
         for item in answer.get(what, ()):
             yield (channel, answer["day"], what, *(item.get(name) for name in _COLUMNS[3:]))
 

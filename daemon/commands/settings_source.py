@@ -27,7 +27,7 @@ T = TypeVar("T")
 class SettingsSource:
     """Where the settings are; read by the command that needs them, so that `--help` never fails on them.
 
-    It knows what is secret as soon as they are read, for those who speak to a person after that.
+    Once they are read, it masks their secrets in the messages it writes.
     """
 
     def __init__(self) -> None:
@@ -96,14 +96,12 @@ class SettingsSource:
         lines = words.split("\n") if isinstance(error, ConfigError) else [words]
         return "\n".join(map(visible, lines))
 
-    def log_unforeseen(self, error: Exception) -> None:
-        """Write an error's traceback where the log goes, secrets masked. Nobody knows what its message quotes, so
-        without settings, when nobody knows what is secret either, only its kind and its way are told."""
+    def log_unexpected(self, error: Exception) -> None:
+        """Log an error with its traceback, secrets masked. Before the settings are read the secrets are not known: the
+        message, which may quote one, is left out then."""
         if self._mask is None:
-            way = "".join(traceback.format_tb(error.__traceback__))
-            click.echo(
-                f"{way}{type(error).__name__} (its message is not shown: it may hold a secret)", err=True
-            )
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            click.echo(f"{trace}{type(error).__name__} (message not shown: it may hold a secret)", err=True)
             return
         import structlog
 

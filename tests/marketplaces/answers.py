@@ -56,8 +56,8 @@ _HEADERS: Final[dict[str, list[str]]] = {
 }
 _STATUSES: Final = [
     "200", "201 Created", "204 No Content", "206 Partial", "301 Moved", "304 Not", "400 Bad", "401 No", "403 No",
-    "404 No", "410 Gone", "422 No", "429 Slow", "500 No", "502 No", "503 Busy", "999 X", "0", "-1", "200 " + "O" * 9_000,
-    "2000 OK",
+    "404 No", "410 Gone", "422 No", "429 Slow", "500 No", "502 No", "503 Busy", "999 X", "0", "-1",
+    "200 " + "O" * 9_000, "2000 OK",
 ]  # fmt: skip
 
 

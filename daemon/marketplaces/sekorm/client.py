@@ -81,14 +81,8 @@ class SekormClient:
         # A marketplace may quote a token that we have just dropped.
         self._used_tokens: deque[SecretStr] = deque(maxlen=3)
         self._tokens = TokenSource(channel, tokens, self._fetch_token, settings.timeout)
-
-    @property
-    def verification(self) -> Compares:
-        return Compares(self.compare)
-
-    @property
-    def authorisation(self) -> UsesToken:
-        return UsesToken(lambda: self._tokens.remaining_s)
+        self.verification = Compares(self.compare)
+        self.authorisation = UsesToken(lambda: self._tokens.remaining_s)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         """Send one number. A token that is no longer taken is replaced once, within the same time."""

@@ -58,17 +58,10 @@ class WebhookClient:
         self._url = self._transport.url()
         self._clock = MarketplaceClock(channel, now)
         self._take(settings)
-
-    @property
-    def verification(self) -> Neither:
-        return Neither()
-
-    @property
-    def authorisation(self) -> SignsRequests:
-        return SignsRequests(lambda: self._clock.offset)
+        self.verification = Neither()
+        self.authorisation = SignsRequests(lambda: self._clock.offset)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
-        """Send one number."""
         (outcome,) = await self.push_many([push], timeout)
         return outcome
 
@@ -97,7 +90,6 @@ class WebhookClient:
         return Outcome(Kind.APPLIED, "accepted a test message") if outcome.kind is Kind.APPLIED else outcome
 
     def use(self, settings: ChannelSettings) -> None:
-        """Take over secrets that have changed."""
         self._take(own_section(settings, WebhookSettings))
 
     async def close(self) -> None:

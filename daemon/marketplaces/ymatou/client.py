@@ -101,17 +101,10 @@ class YmatouClient:
         else:
             self._update, self._list_name = self._method("ymatou.sku.stock.update"), "sku_stocks"
         self._list = self._method("ymatou.products.list.get")
-
-    @property
-    def verification(self) -> ReadsBack:
-        return ReadsBack(self.read_page)
-
-    @property
-    def authorisation(self) -> SignsRequests:
-        return SignsRequests(lambda: self._clock.offset)
+        self.verification = ReadsBack(self.read_page)
+        self.authorisation = SignsRequests(lambda: self._clock.offset)
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
-        """Send one number."""
         (outcome,) = await self.push_many([push], timeout)
         return outcome
 
@@ -138,7 +131,6 @@ class YmatouClient:
         return self._failure(answer)
 
     def use(self, settings: ChannelSettings) -> None:
-        """Take over credentials that have changed."""
         self._take(own_section(settings, YmatouSettings))
 
     def _take(self, settings: YmatouSettings) -> None:

@@ -1,4 +1,4 @@
-"""The yardstick: the least a program can do that tells Sekorm of numbers. It loses what goes wrong.
+"""The baseline: the least a program can do that sends numbers to Sekorm. It loses what goes wrong.
 
 python -m bench.bare drain URL SKUS CONCURRENCY FIRST
 python -m bench.bare relay URL DSN CHANNEL

@@ -45,7 +45,7 @@ async def make_textbook(connection: Connection, schema: str) -> None:
 
 @asynccontextmanager
 async def all_three(dsn: str, setup: DaemonSetup, rows: int) -> AsyncIterator[Connection]:
-    """The three tables, alike but for their triggers, and somebody who listens to both bells."""
+    """The three tables, alike but for their triggers, and a listener for both doorbells."""
     async with connected(dsn) as connection:
         for schema in (PLAIN, TEXTBOOK, OURS):
             await make_stock(connection, schema, rows)
@@ -57,7 +57,7 @@ async def all_three(dsn: str, setup: DaemonSetup, rows: int) -> AsyncIterator[Co
 
 @asynccontextmanager
 async def awake(dsn: str) -> AsyncIterator[None]:
-    """Says that somebody is looking, as a daemon does from half a second of changes on: nobody rings then."""
+    """Silences the doorbell, as a daemon does after half a second of changes."""
     async with connected(dsn) as connection:
 
         async def say_so() -> None:

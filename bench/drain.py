@@ -94,7 +94,7 @@ async def _ours(
 
 
 async def written(writer: Connection, daemon: Program) -> None:
-    """Wait until every outcome stands in the ledger."""
+    """Wait until the ledger has every outcome."""
     deadline = time.monotonic() + _LONGEST_S
     while await writer.fetchval(
         "SELECT EXISTS (SELECT FROM stockrelay.ledger WHERE attempt_id IS NOT NULL OR want_seq > acked_seq)"

@@ -39,7 +39,7 @@ async def measure(place: Place) -> Result:
         daemon = await stack.enter_async_context(setup.run())
         words = ("-m", "bench.bare", "relay", end.url, dsn, _BARE)
         bare = await stack.enter_async_context(running("bare", words))
-        await end.wait_for(_SKUS, 60, daemon)  # what is there already has been told
+        await end.wait_for(_SKUS, 60, daemon)  # what is there already has been sent
         await _ready(writer, end)
         for _ in range(blocks):
             for schema in (_BARE, OURS):

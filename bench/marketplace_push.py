@@ -37,7 +37,7 @@ YMATOU_OK = (
 
 
 class _Both(Answering):
-    """Takes whatever either marketplace is told."""
+    """Accepts every request to either marketplace."""
 
     def answer(self, head: bytes, _body: bytes, /) -> bytes:
         line = head.partition(b"\r\n")[0]

@@ -99,8 +99,8 @@ def daemon_setup(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     **channel: object,
 ) -> Iterator[DaemonSetup]:
-    """The configuration of a daemon that watches erp.stock and tells Sekorm at `url`, without debounce. `more`: other
-    sections."""
+    """The configuration of a daemon that watches erp.stock and sends to Sekorm at `url`, without debounce.
+    `more`: other sections."""
     account = SimulatorSettings().of(SekormShop)
     sections: dict[str, dict[str, Any]] = {
         "database": {"dsn": dsn},

@@ -1,4 +1,4 @@
-"""The programs of a measurement: each a process of its own, ended with us, whatever ends us."""
+"""The programs of a measurement: each a process of its own, which ends with ours however that ends."""
 
 import asyncio
 import contextlib

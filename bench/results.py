@@ -1,4 +1,4 @@
-"""What a measurement comes to: rows with their ratio to a yardstick, and the promises they keep or break."""
+"""The results of a measurement: rows with their ratio to a baseline, and the budgets they keep or break."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

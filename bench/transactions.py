@@ -87,10 +87,10 @@ async def _pgbench(place: Place, dsn: str, schema: str, rows: int) -> float:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    told = re.search(rb"tps = ([0-9.]+)", out)
-    if told is None:
+    found = re.search(rb"tps = ([0-9.]+)", out)
+    if found is None:
         raise BenchError(f"pgbench failed: {err.decode()}")
-    return float(told[1])
+    return float(found[1])
 
 
 @contextmanager

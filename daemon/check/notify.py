@@ -10,8 +10,8 @@ NOTIFY: Final = "notify"
 
 
 def check_notify(findings: Findings, settings: Settings) -> None:
-    """Say who is told. That the addresses are of a shape that can be is known since they were loaded; whether a message
-    arrives is shown by sending one, which a check does not do."""
+    """Name the kinds of receivers. The addresses were validated when they were loaded; only `stockrelay notify test`
+    shows whether a message arrives."""
     urls = settings.notify.urls
     if not urls:
         findings.warn(

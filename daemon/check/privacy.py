@@ -72,7 +72,7 @@ async def check_search_path(findings: Findings, inspector: Inspector, server: Se
 
 
 async def check_row_security(findings: Findings, inspector: Inspector, server: ServerInfo) -> None:
-    """Fail where policies for row-level security would hide rows, which the daemon would tell as sold out."""
+    """Fail where policies for row-level security would hide rows, which the daemon would send as sold out."""
     with findings.guarding(ROW_SECURITY):
         if await inspector.hides_rows():
             findings.failed(

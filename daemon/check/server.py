@@ -138,10 +138,10 @@ async def _listen(findings: Findings, listener: Inspector, other: Inspector, key
     answers = [await listener.backend(channel) for _ in range(_ROUND_TRIPS)]
     pids = {pid for pid, _ in answers}
     if len(pids) > 1 or not all(is_listening for _, is_listening in answers):
-        told = f"{len(pids)} server processes answered in turn" if len(pids) > 1 else "LISTEN was forgotten"
+        why = f"{len(pids)} server processes answered in turn" if len(pids) > 1 else "LISTEN had no effect"
         findings.failed(
             LISTEN,
-            f"a pooler in transaction mode stands between: {told}",
+            f"a pooler in transaction mode stands between: {why}",
             "set database.listen_dsn to a direct address, past the pooler; the daemon polls otherwise",
         )
         return

@@ -139,5 +139,5 @@ def _whoami() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user often has no name
-        user = "somebody"
+        user = "unknown"
     return f"{user}@{socket.gethostname()}"

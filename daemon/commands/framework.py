@@ -1,4 +1,4 @@
-"""How the command line behaves everywhere: help with examples and exit codes, wrong usage reported in one line."""
+"""What all commands share: help with examples and exit codes, and wrong usage reported in one line."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -18,7 +18,7 @@ INTERRUPTED: Final = 130
 
 EARLIEST: Final = date(1970, 1, 1)
 LATEST: Final = date(2999, 12, 31)
-"""Dates that are taken: those of other centuries overflow in some time zone."""
+"""The dates that are accepted: others overflow in some time zone."""
 
 _EXIT_CODES: Final[Mapping[int, str | None]] = {
     DONE: "done",
@@ -82,7 +82,7 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> 
 
 
 class Group(click.Group):
-    """Commands, in sections where they are many; nothing of a summary is cut off."""
+    """Commands, in titled sections; no summary is truncated."""
 
     command_class = Command
 

@@ -38,8 +38,8 @@ from daemon.commands.settings_source import SettingsSource, print_json
 def health(source: SettingsSource, *, ready: bool, port: int | None, timeout_s: float, as_json: bool) -> int:
     """Say in one line whether the daemon on this machine is well.
 
-    Asks its ops port (ops.host, ops.port). It is alive while its loops turn, whatever the database and the
-    marketplaces do; it is ready (--ready) when it can do its work. Meant for a container's health check, too.
+    Asks its ops port (ops.host, ops.port). It is alive while its loops run, even if the database or a
+    marketplace is down; it is ready (--ready) when it can do its work. Meant for a container's health check, too.
     """
     if math.isnan(timeout_s):
         # Neither above nor below any bound.

@@ -153,7 +153,7 @@ def _say(channel: ChannelName, done: str, skus: list[Sku], asked: tuple[str, ...
         )
     if others:
         raise StockrelayError(
-            f"not parked for {channel}: {', '.join(others)}; `stockrelay explain SKU` tells how a SKU stands"
+            f"not parked for {channel}: {', '.join(others)}; `stockrelay explain SKU` shows the state of a SKU"
         )
     return 0
 

@@ -51,7 +51,7 @@ class SettingsSource:
     def read(self, log_to: TextIO | None = None, *, takes_placeholders: bool = False) -> "Settings":
         """The settings, with logging set up by them: on standard output, or for people on `log_to`.
 
-        Raises ConfigError, also where an example's words stand in place of a secret, but for `takes_placeholders`.
+        Raises ConfigError, also for a placeholder in place of a secret, unless `takes_placeholders`.
         """
         from daemon import logs
         from daemon.app import configuration

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 def sync(source: SettingsSource, channel: str, *, dry_run: bool, as_json: bool) -> int:
     """Send the whole listing to CHANNEL, once.
 
-    For a new channel, or one whose contents are unknown: every number is sent, whatever was acknowledged
+    For a new channel, or one whose contents are unknown: every number is sent, even if it was acknowledged
     before, many SKUs a call, at the channel's rate and behind the changes that happen meanwhile. Parked SKUs are
     left alone. A running daemon does the sending and this command watches; without one, it sends itself.
 
-    Ctrl-C and kills lose nothing: run it again and it goes on where it stopped.
+    Ctrl-C and kills lose nothing: run it again and it resumes where it stopped.
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

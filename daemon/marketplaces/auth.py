@@ -22,7 +22,7 @@ AHEAD_SHARE: Final = 0.1
 """A token is renewed when less than 60 s of it are left, a short one when less than a tenth is: never so
 early that it costs more than one call per validity period."""
 LONGEST_LIFE: Final = timedelta(hours=24)
-"""What a marketplace claims beyond this is not believed."""
+"""A longer validity is not believed."""
 
 _RETRY_BASE: Final = timedelta(seconds=1)
 _RETRY_CAP: Final = timedelta(seconds=60)
@@ -52,9 +52,10 @@ class TokenStore(Protocol):
         ...
 
     async def begin_refresh(self, seen_generation: int, hold: timedelta) -> bool:
-        """Single flight over replicas. False: someone is at it, it has just failed, or it is already newer.
+        """Begin a refresh, one at a time over all replicas. False: another process is refreshing, a refresh has just
+        failed, or the token is newer already.
 
-        A token that was dropped or has run out is not newer, whatever its generation.
+        A token that was dropped or has expired never counts as newer.
         """
         ...
 
@@ -74,8 +75,8 @@ class TokenStore(Protocol):
 class TokenSource:
     """The token of one channel in memory, kept fresh.
 
-    `fetch` asks the marketplace for a token within the seconds given and returns what it got or why not; what it
-    returns as an outcome is what pushes come to until the next try.
+    `fetch` asks the marketplace for a token within the given seconds. An outcome that it returns instead is the
+    outcome of all pushes until the next try.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class TokenSource:
         self._task: asyncio.Task[StoredToken | Outcome] | None = None
 
     def current(self) -> StoredToken | None:
-        """The token, if it is at hand. Starts to renew it ahead of its end, but does not wait."""
+        """The token in memory, if it is valid. Starts to renew it before it expires, but does not wait."""
         now = clock.monotonic()
         if self._token is None or now >= self._expires_at:
             return None
@@ -110,7 +111,7 @@ class TokenSource:
 
     @property
     def held(self) -> str:
-        """The token in memory, valid or not, for those who have to take it out of foreign text; or nothing."""
+        """The token in memory, valid or not, or an empty text: for masking."""
         return self._token.value if self._token is not None else ""
 
     @property
@@ -121,7 +122,7 @@ class TokenSource:
         return max(0.0, self._expires_at - clock.monotonic())
 
     async def obtain(self, deadline: float) -> StoredToken | Outcome:
-        """The token, waited for until `deadline` (monotonic) if need be; or why there is none."""
+        """The token, waiting for it until `deadline` (monotonic) if necessary; or why there is none."""
         token = self.current()
         if token is not None:
             return token
@@ -131,11 +132,11 @@ class TokenSource:
         return await self._wait(self._start(), deadline)
 
     async def renew(self, deadline: float) -> StoredToken | Outcome:
-        """A token fresh from the marketplace, whatever the store holds: proves that the credential is right."""
+        """A new token from the marketplace, even if the store holds one: it proves the credential."""
         return await self._wait(self._start(is_renewal=True), deadline)
 
     async def invalidate(self, generation: int) -> None:
-        """The marketplace refused the token of this generation. Many may say so; it is dropped once."""
+        """Drop the token of this generation, which the marketplace refused. Callers may repeat this."""
         if self._token is None or self._token.generation != generation:
             return
         self._token = None

@@ -76,7 +76,7 @@ class Client(Protocol):
 
     @property
     def most_per_call(self) -> int:
-        """The maximum number of SKUs of one `push_many`; 1: the marketplace takes one a call."""
+        """The maximum number of SKUs of one `push_many`."""
         ...
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:

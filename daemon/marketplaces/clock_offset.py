@@ -20,7 +20,7 @@ _HALF_SECOND: Final = timedelta(seconds=0.5)
 
 
 class MarketplaceClock:
-    """This machine's time, corrected by what the marketplace complained about. `now` is aware, in UTC.
+    """This machine's time, corrected by the offset to a marketplace's clock. `now` is aware, in UTC.
 
     The offset is measured from every reply, but applied only after the marketplace refused a time: a proxy with a
     wrong clock in between must not spoil what works.
@@ -58,8 +58,8 @@ class MarketplaceClock:
         is_notable = abs(offset) > NOTABLE
         if abs(offset - self._reported) > _NOISE + half_way and (is_notable or abs(self._reported) > NOTABLE):
             self._reported = offset
-            tell = log.warning if is_notable else log.info
-            tell(
+            write = log.warning if is_notable else log.info
+            write(
                 "marketplace.clock_offset_changed",
                 channel=self._channel,
                 offset_s=round(offset.total_seconds(), 1),

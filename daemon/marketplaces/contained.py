@@ -1,4 +1,4 @@
-"""Keeps what a marketplace answers from doing more harm than failing one attempt."""
+"""Limits the harm of an unexpected answer to one attempt."""
 
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
@@ -35,7 +35,7 @@ def contained(
 ) -> Callable[Concatenate[C, P], Coroutine[Any, Any, T | Outcome]]:
     """A client's method that logs what it raises and returns an unknown outcome instead.
 
-    An answer that no test foresaw then costs one attempt, which is retried, and not the daemon.
+    An unexpected answer then costs one attempt, which is retried, and not the daemon.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""The words that go to marketplaces and come back; those that come back are not trusted."""
+"""JSON and text that is exchanged with marketplaces; what they send is not trusted."""
 
 import json
 import re
@@ -15,11 +15,11 @@ write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).
 """JSON as marketplaces get it: UTF-8, no blanks. One encoder for all, as making one costs more than encoding."""
 
 DEEPEST: Final = 64
-"""Levels of nesting that an answer may have; the documents print five."""
+"""Maximum levels of nesting of an answer; the documents show five."""
 MOST_VALUES: Final = 400_000
-"""Values of an answer, about: a page of 100 products with 200 SKUs each has 240,000. Each costs time and memory."""
+"""Maximum values of an answer, roughly: a page of 100 products with 200 SKUs each has 240,000."""
 _TERMINAL: Final = re.compile("(?:\x1b\\[|\x9b)[0-?]{0,32}[ -/]{0,8}[@-~]|\x1b[@-_]")
-"""Sequences that a terminal carries out; without their first character their rest would be left as text."""
+"""Terminal control sequences: removed as a whole, so that their rest does not remain as text."""
 _DIGITS: Final = re.compile(r"[0-9]+")
 _LONGEST_DATE: Final = 64
 _YEARS: Final = range(1970, 2200)
@@ -124,7 +124,7 @@ def parse_http_date(header: str | None) -> datetime | None:
 
 
 def parse_retry_after(header: str | None, date: str | None, now: datetime) -> timedelta | None:
-    """How long the marketplace asks to wait, at most 300 s; None when it does not say so as HTTP knows it.
+    """How long the marketplace asks to wait, at most 300 s; None without a valid header.
 
     A point in time counts from the reply's own `Date`, so that a wrong clock here does not stretch it;
     without one, from `now`.

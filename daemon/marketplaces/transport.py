@@ -1,7 +1,7 @@
 """HTTP to one marketplace: deadlines, limits, and what each failure means for the request.
 
-The question at every failure is whether the marketplace may have got the request. Only what happens before a
-connection stands is known not to have been sent. Everything later is unknown, a kept-alive connection that
+The question at every failure is whether the marketplace may have got the request. Only what fails before a
+connection is established is known not to have been sent. Everything later is unknown, a kept-alive connection that
 the marketplace had already closed included: from here it looks like one that was closed after reading.
 """
 
@@ -31,7 +31,7 @@ HEADER_CAP: Final = 8190
 HEADERS_CAP: Final = 64
 
 _CONNECT_SHARE: Final = 0.8
-"""The part of a deadline within which a connection must stand. Below 1, so that running out of time before
+"""The part of a deadline within which a connection must be established. Below 1, so that running out of time before
 the request was sent can be distinguished from running out of time after it."""
 _KEEPALIVE_S: Final = 15.0
 """Shorter than servers commonly keep a connection, so that it is rarely they who close it under a request."""
@@ -45,7 +45,7 @@ _CHECK_TLS: Final = (
     "marketplace's certificate is signed by a private authority"
 )
 
-# Most special first. Nothing of these has been sent: all of them are raised before a connection stands.
+# The most specific first. Nothing has been sent: all of these are raised before a connection is established.
 _NOT_SENT: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (aiohttp.ClientConnectorDNSError, "the host name is not resolved", _CHECK_NET),
     (aiohttp.ClientConnectorCertificateError, "the certificate is not trusted", _CHECK_TLS),
@@ -53,7 +53,7 @@ _NOT_SENT: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (aiohttp.ClientConnectorError, "no connection", _CHECK_NET),
     (aiohttp.ConnectionTimeoutError, "no connection in time", _CHECK_NET),
 )
-# Any of these may come after the first byte has left.
+# Any of these may be raised after the first byte was sent.
 _UNKNOWN: Final[tuple[tuple[type[Exception], str], ...]] = (
     (TimeoutError, "no complete reply in time"),
     (aiohttp.ServerDisconnectedError, "the connection was closed before the reply"),

@@ -33,7 +33,7 @@ HARMLESS: Final[Mapping[str, frozenset[str]]] = {
     "sslsni": frozenset({"1"}),
     "tcp_user_timeout": _ANY,
 }
-"""What libpq understands and the driver does not: these values change nothing, or are seen to here."""
+"""What libpq understands and the driver does not: these values change nothing, or are handled here."""
 _POOLED: Final = "leave it out, and set database.prepared_statements = false if a pooler stands between"
 _SIZED: Final = "leave it out; database.pool_size says how many connections there are"
 _UNSUPPORTED: Final = "the driver cannot do it: leave it out"

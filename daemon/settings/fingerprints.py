@@ -14,7 +14,7 @@ _LENGTH: Final = 16
 
 
 def fingerprints(settings: Settings) -> dict[str, str]:
-    """The sections that all replicas must have alike, each with its fingerprint.
+    """The sections that must be equal in all replicas, each with its fingerprint.
 
     All secrets share one fingerprint, from a slow function, so that a reader of the hash cannot brute-force a single
     secret.
@@ -42,5 +42,5 @@ def _of(section: object) -> str:
 
 
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
-    """The sections that are not alike."""
+    """The sections that differ."""
     return tuple(sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)))

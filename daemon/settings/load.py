@@ -145,7 +145,7 @@ def _from_environment(environ: Mapping[str, str], keys: Keys, problems: Problems
         elif "__" in upper:
             problems.add(unknown("environment variable", name, known))
         elif upper in flat:
-            # Other STOCKRELAY_... names are let be: Kubernetes makes some for a service called stockrelay.
+            # Other STOCKRELAY_... names are ignored: Kubernetes makes some for a service called stockrelay.
             problems.add(f"environment variable {name}: it names no setting; did you mean {flat[upper]}?")
     return _nested(given, problems)
 

@@ -1,4 +1,4 @@
-"""All settings in one, and what sections may not say against each other."""
+"""All settings in one, and which sections must agree."""
 
 from collections.abc import Mapping
 from pathlib import Path

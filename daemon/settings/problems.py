@@ -37,7 +37,7 @@ _WITHOUT_DEFAULT = {
 
 
 class Problems:
-    """Gathers what is wrong; `origins` tells which variable or secrets file gave a value."""
+    """Collects what is wrong; `origins`: the variable or secrets file that a value comes from."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys

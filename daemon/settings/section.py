@@ -8,7 +8,7 @@ Place = tuple[str | int, ...]
 
 
 class Contradiction(ValueError):
-    """Values that cannot stand together: `problems` are (place in the section, what is wrong)."""
+    """Values that contradict each other: `problems` are (place in the section, what is wrong)."""
 
     def __init__(self, problems: list[tuple[Place, str]]) -> None:
         super().__init__("; ".join(f"{place}: {what}" for place, what in problems))
@@ -26,7 +26,7 @@ class Duration:
 
 
 class Section(BaseModel):
-    """Some keys; unknown ones are refused, and values never stand in an error."""
+    """Some keys; unknown ones are refused, and no error shows a value."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -1,4 +1,4 @@
-"""The sections that every installation has: keys, defaults, limits, what may not stand together."""
+"""The sections that every installation has: keys, defaults, limits, what may not be combined."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -59,7 +59,7 @@ class Watch(Section):
     @model_validator(mode="after")
     def _check(self) -> "Watch":
         if self.sku and self.skus is not None:
-            raise Contradiction([(("skus",), "can't stand beside `sku`; keep one of them")])
+            raise Contradiction([(("skus",), "cannot be given together with `sku`; keep one of them")])
         if not (self.sku or self.skus):
             raise Contradiction([(("sku",), "missing")])
         return self

@@ -1,4 +1,4 @@
-"""What a service manager such as systemd tells the process it starts (sd_notify(3), sd_watchdog_enabled(3))."""
+"""The service manager's variables, such as systemd's (sd_notify(3), sd_watchdog_enabled(3))."""
 
 import os
 from collections.abc import MutableMapping
@@ -9,7 +9,7 @@ from datetime import timedelta
 @dataclass(frozen=True, slots=True)
 class ServiceManager:
     """`address` is its datagram socket, a path or (with "@") an abstract name; `watchdog` is how long it waits for a
-    sign of life before it restarts us, None: it does not watch."""
+    sign of life before it restarts us; None: there is no watchdog."""
 
     address: str
     watchdog: timedelta | None

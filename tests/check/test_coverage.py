@@ -65,7 +65,7 @@ async def _names_unless_accepted(office: Office, sql: str, relation: str, words:
     assert "reads ymatou" not in (await office.check(accepted)).bad()
 
 
-async def test_partitions_and_parents_of_what_is_watched_are_seen(office18: Office) -> None:
+async def test_partitions_and_parents_of_watched_tables_count_as_captured(office18: Office) -> None:
     office18.database.run_sql("""
         CREATE TABLE erp.shelf (sku text, n integer) PARTITION BY HASH (sku);
         CREATE TABLE erp.shelf_0 PARTITION OF erp.shelf FOR VALUES WITH (MODULUS 2, REMAINDER 0);

@@ -61,7 +61,7 @@ async def test_a_role_that_does_not_exist_is_named(office18: Office) -> None:
     assert 'the login is refused: role "nobody_here" does not exist' in failed.found
 
 
-async def test_a_wrong_password_is_told_from_other_refusals_and_not_shown(office18: Office) -> None:
+async def test_a_wrong_password_is_distinguished_from_other_refusals_and_not_shown(office18: Office) -> None:
     office18.make_role()
     office18.database.run_sql(f"ALTER ROLE {office18.role} PASSWORD 'the-right-one'")
     hba = office18.database.server.data_dir / "pg_hba.conf"
@@ -78,7 +78,7 @@ async def test_a_wrong_password_is_told_from_other_refusals_and_not_shown(office
     assert "the-wrong-one" not in failed.found + failed.advice
 
 
-async def test_a_role_that_may_not_connect_is_told_the_grant(office18: Office) -> None:
+async def test_a_role_that_may_not_connect_gets_the_grant_as_advice(office18: Office) -> None:
     office18.make_role()
     office18.database.run_sql(f"REVOKE CONNECT ON DATABASE {office18.database.name} FROM PUBLIC")
     settings = office18.settings(database={"dsn": office18.dsn_of_role()})

@@ -9,14 +9,14 @@ from daemon.core.finding import Verdict
 from tests.check.conftest import Office
 
 
-async def test_nobody_to_tell_is_a_warning(office18: Office) -> None:
+async def test_no_receiver_is_a_warning(office18: Office) -> None:
     findings = Findings()
     check_notify(findings, office18.settings(notify={"urls": []}))
     assert [(result.check, result.verdict) for result in findings.results] == [(NOTIFY, Verdict.WARNING)]
     assert "notify.urls" in findings.results[0].advice
 
 
-async def test_who_is_told_is_named_and_no_address_is_shown(office18: Office) -> None:
+async def test_kinds_of_receivers_are_named_and_no_address_is_shown(office18: Office) -> None:
     urls = ["dingtalk://SECplanted@tokenplanted", "mailto://u:planted@mail.example?to=a@b.example"]
     findings = Findings()
     check_notify(findings, office18.settings(notify={"urls": urls, "language": "en"}))
@@ -26,7 +26,7 @@ async def test_who_is_told_is_named_and_no_address_is_shown(office18: Office) ->
     assert "planted" not in str(result)
 
 
-async def test_a_receiver_whose_certificate_nobody_looks_at_is_a_warning(office18: Office) -> None:
+async def test_a_receiver_whose_certificate_is_not_verified_is_a_warning(office18: Office) -> None:
     findings = Findings()
     urls = ["jsons://hook.example/planted?verify=no", "dingtalk://SECplanted@tokenplanted"]
     check_notify(findings, office18.settings(notify={"urls": urls}))

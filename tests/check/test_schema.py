@@ -35,7 +35,7 @@ async def test_the_advised_grants_are_all_that_the_daemon_needs(office: Office) 
         stop.set()
 
 
-async def test_a_role_without_any_right_is_told_the_first_grant_of_each(office18: Office) -> None:
+async def test_a_role_without_any_right_gets_the_first_grant_of_each_as_advice(office18: Office) -> None:
     office18.make_role()
     answers = await office18.check(office18.settings(database={"dsn": office18.dsn_of_role()}))
     assert f"GRANT USAGE ON SCHEMA stockrelay TO {office18.role};" in answers.failed("schema").advice
@@ -75,7 +75,7 @@ async def test_a_single_missing_right_is_named_with_its_grant(office18: Office) 
     ]
 
 
-async def test_a_database_that_was_never_migrated_is_told_to_migrate(office18: Office) -> None:
+async def test_a_database_that_was_never_migrated_fails_with_the_advice_to_migrate(office18: Office) -> None:
     office18.database.run_sql("DROP SCHEMA stockrelay CASCADE")
     answers = await office18.check()
     failed = answers.failed("schema")
@@ -88,7 +88,7 @@ async def test_a_database_that_was_never_migrated_is_told_to_migrate(office18: O
     assert answers.of("marketplace sekorm").verdict is Verdict.PASSED
 
 
-async def test_a_schema_that_a_dba_made_and_nobody_filled_is_told_to_migrate(office18: Office) -> None:
+async def test_an_empty_schema_fails_with_the_advice_to_migrate(office18: Office) -> None:
     office18.database.run_sql("DROP SCHEMA stockrelay CASCADE; CREATE SCHEMA stockrelay")
     assert "no migration has run" in (await office18.check()).failed("schema").found
 
@@ -100,12 +100,12 @@ async def test_a_schema_of_another_version_is_named_with_both_versions(office18:
     assert "upgrade it" in failed.advice
 
 
-async def test_a_table_of_ours_that_somebody_dropped_is_named(office18: Office) -> None:
+async def test_a_dropped_table_of_the_schema_is_named(office18: Office) -> None:
     office18.database.run_sql("DROP TABLE stockrelay.token")
     assert "table stockrelay.token" in (await office18.check()).failed("rights").found
 
 
-async def test_a_copy_that_nobody_adopted_fails(office18: Office) -> None:
+async def test_a_copy_that_was_not_adopted_fails(office18: Office) -> None:
     office18.database.run_sql("UPDATE stockrelay.intake SET system_identifier = 42")
     failed = (await office18.check()).failed("identity")
     assert "copy" in failed.found
@@ -152,7 +152,7 @@ async def test_nothing_in_the_database_changes_but_the_token(office18: Office) -
     assert len(office18.simulator.journal) == 0
 
 
-async def test_a_function_that_somebody_changed_fails(office: Office) -> None:
+async def test_a_changed_function_fails(office: Office) -> None:
     office.database.run_sql(
         "CREATE OR REPLACE FUNCTION stockrelay.try_bell() RETURNS boolean LANGUAGE plpgsql "
         "SET search_path = pg_catalog, pg_temp AS 'BEGIN END'"

@@ -205,7 +205,7 @@ async def test_the_loser_gives_up_in_the_end_and_says_why(
     assert tokens.loads < 40
 
 
-async def test_nobody_waits_beyond_his_deadline_and_the_fetch_goes_on(
+async def test_no_waiter_waits_beyond_its_deadline_and_the_fetch_continues(
     make: Make, endpoint: TokenEndpoint
 ) -> None:
     endpoint.open.clear()
@@ -277,7 +277,7 @@ async def test_dropping_a_token_survives_a_store_that_fails(make: Make, tokens: 
     assert (await get(source)).value == "t2", "the store still holds the old one, which is not taken again"
 
 
-async def test_a_renewal_fetches_whatever_the_store_holds(make: Make, endpoint: TokenEndpoint) -> None:
+async def test_a_renewal_fetches_even_if_the_store_has_a_token(make: Make, endpoint: TokenEndpoint) -> None:
     await get(make())
     source = make()
     token = await source.renew(in_s(5))
@@ -285,7 +285,9 @@ async def test_a_renewal_fetches_whatever_the_store_holds(make: Make, endpoint: 
     assert (token.value, endpoint.calls) == ("t2", 2)
 
 
-async def test_closing_ends_the_fetch_and_tells_those_who_wait(make: Make, endpoint: TokenEndpoint) -> None:
+async def test_closing_ends_the_fetch_and_its_waiters_get_an_outcome(
+    make: Make, endpoint: TokenEndpoint
+) -> None:
     endpoint.open.clear()
     source = make()
     waiting = asyncio.create_task(source.obtain(in_s(5)))

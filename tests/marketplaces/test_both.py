@@ -67,7 +67,7 @@ UNKNOWN_FAULTS: list[tuple[str, dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("kind", "values", "is_applied"), UNKNOWN_FAULTS)
-async def test_whatever_leaves_the_fate_open_is_unknown(
+async def test_a_request_whose_fate_is_open_is_unknown(
     line: Line, kind: str, values: dict[str, Any], is_applied: bool
 ) -> None:
     line.fault(kind, times=1, **values)
@@ -104,7 +104,7 @@ async def test_no_complete_reply_within_the_deadline_is_unknown(
     assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
 
 
-async def test_a_held_request_lands_after_it_was_given_up(line: Line) -> None:
+async def test_a_held_request_is_applied_after_it_was_given_up(line: Line) -> None:
     held = line.fault("hold", times=1)
     assert (await line.client.push(line.push(7), SHORT)).kind is Kind.UNKNOWN
     assert (await line.client.push(line.push(8), LONG)).kind is Kind.APPLIED
@@ -185,7 +185,7 @@ async def test_no_time_left_means_not_sent(line: Line) -> None:
     assert line.calls() == 0
 
 
-async def test_a_cancelled_push_passes_the_cancellation_on_and_harms_nobody(line: Line) -> None:
+async def test_a_cancelled_push_passes_the_cancellation_on_and_harms_no_other(line: Line) -> None:
     line.fault("hold", times=1)
     task = asyncio.create_task(line.client.push(line.push(7), LONG))
     await line.simulator.wait_until(lambda: any(rule.held for rule in line.simulator.faults))
@@ -250,7 +250,7 @@ async def test_probe_proves_the_credential_and_changes_no_stock(line: Line) -> N
     assert len(line.simulator.journal) == 0
 
 
-async def test_probe_tells_that_nobody_answers(line: Line) -> None:
+async def test_probe_reports_that_there_is_no_answer(line: Line) -> None:
     await line.simulator.stop()
     outcome = await line.client.probe()
     assert outcome.kind is Kind.NOT_SENT
@@ -301,7 +301,7 @@ async def test_a_call_of_one_is_a_push(line: Line) -> None:
         ("throttle", {"status": 429}, Kind.TROUBLE),
     ],
 )
-async def test_what_a_call_of_many_comes_to_is_so_for_each(
+async def test_the_outcome_of_a_failed_call_applies_to_each_of_its_skus(
     line: Line, kind: str, values: dict[str, object], wanted: Kind
 ) -> None:
     line.fault(kind, endpoint=line.case.many, **values)

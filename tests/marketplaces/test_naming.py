@@ -82,7 +82,7 @@ def test_brands_decide_between_skus_that_share_a_part_number(text: str, named: l
     assert list(named_skus(text, None, asked("LM358|AMS", "LM358|TI", "NE555|AMS"))) == named
 
 
-def test_digits_alone_are_a_number_unless_the_brand_stands_beside_them() -> None:
+def test_digits_alone_are_a_number_unless_the_brand_is_beside_them() -> None:
     pushes = asked("100|Molex", "LM358|AMS")
     assert named_skus("LM358: 100 here, 90 there", None, pushes) == ("LM358|AMS",)
     assert named_skus("100 Molex: 3 here", None, pushes) == ("100|Molex",)
@@ -148,7 +148,7 @@ def test_no_answer_is_too_odd_to_be_read(message: str, data: object, names: list
 
 
 @given(st.lists(st.from_regex(r"[A-Z]{2}[0-9]{3,5}(-[A-Z]{1,2})?", fullmatch=True), unique=True), st.data())
-def test_what_is_named_is_found_and_nothing_else(names: list[str], draw: st.DataObject) -> None:
+def test_only_named_skus_are_found(names: list[str], draw: st.DataObject) -> None:
     wanted = [name for name in names if draw.draw(st.booleans())]
     pushes = asked(*names)
     assert list(named_skus(f"differs: {', '.join(wanted)}", None, pushes)) == wanted

@@ -265,7 +265,7 @@ async def test_s06_wrong_credentials_send_nothing_and_say_what_to_check(
     assert simulator.stats.count(SEKORM, "stock/updQuantity") == 0
 
 
-async def test_s07_an_address_that_is_not_listed_tells_the_operator_to_give_it_to_the_marketplace(
+async def test_s07_an_unlisted_address_is_refused_with_the_advice_to_register_it(
     simulator: Simulator, make_sekorm: Make
 ) -> None:
     sekorm = make_sekorm()
@@ -312,7 +312,7 @@ async def test_s08_the_largest_call_is_taken_whole(
         await sekorm.push_many([PUSH] * 201, LONG)
 
 
-async def test_s08_nothing_to_tell_is_no_call(simulator: Simulator, make_sekorm: Make) -> None:
+async def test_s08_an_empty_batch_makes_no_call(simulator: Simulator, make_sekorm: Make) -> None:
     assert await make_sekorm().push_many([], LONG) == []
     assert simulator.stats.token_calls == 0
 

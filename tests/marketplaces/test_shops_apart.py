@@ -60,7 +60,7 @@ async def test_an_account_that_is_disabled_leaves_the_other_alone_and_is_named_b
     assert (await first.push(PART, LONG)).kind is Kind.APPLIED
 
 
-async def test_two_shops_of_one_application_are_told_apart_by_their_authorisations(
+async def test_two_shops_of_one_application_are_distinguished_by_their_authorisations(
     simulator: Simulator,
 ) -> None:
     simulator.configure(simulator.settings.with_shop("tokyo", "ymatou"))

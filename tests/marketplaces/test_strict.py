@@ -62,7 +62,7 @@ def test_an_answer_in_another_encoding_than_utf_8_is_none(encoding: str) -> None
     assert read_object('{"code":0}'.encode(encoding)) is None
 
 
-def test_nesting_is_read_as_deep_as_it_may_be() -> None:
+def test_nesting_is_read_up_to_the_limit() -> None:
     assert read_object(b'{"x":' + b"[" * (DEEPEST - 1) + b"]" * (DEEPEST - 1) + b"}") is not None
     assert read_object(b'{"x":"' + b"[" * 1_000 + b'"}') is not None
 
@@ -132,7 +132,7 @@ def test_a_body_that_is_not_what_its_encoding_says_is_not_decoded(body: bytes, e
         decoded(body, encoding, 100)
 
 
-async def test_a_reply_that_says_twice_where_it_ends_is_unknown(
+async def test_a_reply_with_two_framings_is_unknown(
     make_ymatou: Callable[..., YmatouClient],
 ) -> None:
     body = b'{"code":"0000"}'
@@ -158,7 +158,7 @@ async def test_a_reply_that_says_twice_where_it_ends_is_unknown(
     assert [outcome.kind for outcome in outcomes] == [Kind.UNKNOWN] * len(raws)
 
 
-async def test_whatever_a_client_raises_is_an_unknown_outcome_with_its_traceback_in_the_log() -> None:
+async def test_an_exception_of_a_client_is_an_unknown_outcome_with_its_traceback_in_the_log() -> None:
     class Failing:
         channel = SEKORM
 

@@ -76,7 +76,7 @@ async def test_who_cannot_be_reached_was_sent_nothing(
     assert "channels.sekorm.base_url" in outcome.advice
 
 
-async def test_a_connection_that_never_stands_is_not_sent(make: Callable[..., Transport]) -> None:
+async def test_a_request_without_a_connection_is_not_sent(make: Callable[..., Transport]) -> None:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -362,7 +362,7 @@ async def test_failures_leak_no_file_descriptors(make: Callable[..., Transport])
         assert len(os.listdir("/proc/self/fd")) <= before + 4  # noqa: PTH208
 
 
-async def test_addresses_keep_what_is_special_in_their_parts(make: Callable[..., Transport]) -> None:
+async def test_special_characters_in_parts_of_an_address_are_encoded(make: Callable[..., Transport]) -> None:
     transport = make("http://127.0.0.1/base/")
     assert transport.url("a/b", "c d", query={"k": "1+1&2"}) == URL(
         "http://127.0.0.1/base/a%2Fb/c%20d?k=1%2B1%262", encoded=True
@@ -370,7 +370,7 @@ async def test_addresses_keep_what_is_special_in_their_parts(make: Callable[...,
 
 
 @pytest.mark.parametrize("has_file", [False, True])
-def test_certificates_and_names_are_verified_whatever_is_set(tmp_path: Path, *, has_file: bool) -> None:
+def test_certificates_and_names_are_verified_with_every_setting(tmp_path: Path, *, has_file: bool) -> None:
     file = Authority(tmp_path).file if has_file else None
     transport = Transport(SEKORM, "https://marketplace.example", "x/y", 1, file)
     context = transport._ssl

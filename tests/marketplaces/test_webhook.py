@@ -77,7 +77,7 @@ def test_w02_the_signature_is_that_of_the_standards_own_vector() -> None:
     "secret",
     ["", "x", "whsec_", "whsec_!!!!", "whsec_c2hvcnQ=", "whsec_" + base64.b64encode(b"x" * 65).decode()],
 )
-def test_w02_what_is_no_secret_of_the_standard_is_refused(secret: str) -> None:
+def test_w02_a_secret_of_another_format_is_refused(secret: str) -> None:
     with pytest.raises(ValidationError):
         webhook_settings("http://127.0.0.1:1", secret=SecretStr(secret))
 

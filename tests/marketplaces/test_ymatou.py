@@ -184,7 +184,7 @@ async def test_y09_other_types_than_printed_are_unknown(make_ymatou: Make, body:
         ("9999", Kind.UNKNOWN, None),
     ],
 )
-async def test_y10_every_code_comes_to_its_class(
+async def test_y10_every_code_has_its_class(
     make_ymatou: Make, code: str, kind: Kind, trouble: Trouble | None
 ) -> None:
     outcome = await answered(make_ymatou, answer(code, "验签失败"))
@@ -429,7 +429,7 @@ async def test_y12_every_sku_of_a_product_is_read_and_a_switched_off_one_says_so
 
 
 @pytest.mark.parametrize("number", ["10", 10.0, 10.5, None, True, [], {}, 2**31, -(2**31), 10**30])
-async def test_y12_what_is_no_whole_number_is_no_quantity(make_ymatou: Make, number: object) -> None:
+async def test_y12_only_a_whole_number_is_a_quantity(make_ymatou: Make, number: object) -> None:
     assert await read(make_ymatou, page(product(held(stock_num=number)))) == ReadPage(
         1, 1, (ReadSku("393992", None, "P1"),)
     )

@@ -65,13 +65,13 @@ async def health(folder: Path, ops: str, *words: str) -> Done:
     return Done(process.returncode or 0, out.decode(), err.decode())
 
 
-async def test_a_daemon_that_is_well_is_told_in_one_word(tmp_path: Path, port: int) -> None:
+async def test_a_healthy_daemon_is_reported_in_one_word(tmp_path: Path, port: int) -> None:
     ops = f"port = {port}"
     assert await health(tmp_path, ops) == Done(0, "alive\n", "")
     assert await health(tmp_path, ops, "--ready") == Done(0, "ready\n", "")
 
 
-async def test_what_is_wrong_is_told_in_one_line(
+async def test_problems_are_reported_in_one_line(
     tmp_path: Path, port: int, liveness: Liveness, reasons: dict[str, str]
 ) -> None:
     liveness.watchdog("intake").beat(-7.0)
@@ -95,9 +95,7 @@ async def test_what_is_wrong_is_told_in_one_line(
         ("port = 1", "no answer from 127.0.0.1:1"),
     ],
 )
-async def test_when_there_is_nobody_to_ask_the_setting_is_named(
-    tmp_path: Path, ops: str, problem: str
-) -> None:
+async def test_when_the_port_is_off_the_setting_is_named(tmp_path: Path, ops: str, problem: str) -> None:
     done = await health(tmp_path, ops)
     assert (done.code, done.out) == (1, "")
     assert problem in done.err
@@ -110,7 +108,7 @@ async def test_all_addresses_are_asked_at_this_machine_s_own(port: int, host: st
     assert found.is_well
 
 
-async def test_somebody_else_s_answer_is_no_health() -> None:
+async def test_an_answer_of_another_program_is_not_healthy() -> None:
     async def page() -> HttpReply:
         return as_json(200, {"hello": "world"})
 
@@ -121,7 +119,7 @@ async def test_somebody_else_s_answer_is_no_health() -> None:
             await asyncio.to_thread(ask, "127.0.0.1", port, "/livez", 20.0)
 
 
-async def test_whoever_takes_the_connection_and_says_nothing_hangs() -> None:
+async def test_a_server_that_never_answers_is_reported_as_hung() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(StockrelayError, match=r"within 0\.2 s: the daemon hangs"):

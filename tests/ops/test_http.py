@@ -51,7 +51,7 @@ async def test_what_follows_a_question_mark_makes_no_difference(port: int) -> No
 
 
 @pytest.mark.parametrize("path", ["/", "/page/", "/PAGE", "/..%2fpage", "//page", "/page%00"])
-async def test_another_path_is_not_found_and_told_what_there_is(port: int, path: str) -> None:
+async def test_another_path_is_not_found_and_the_known_paths_are_listed(port: int, path: str) -> None:
     answer = await asked(port, path)
     assert answer.status == 404
     assert answer.json["pages"] == ["/broken", "/page"]
@@ -110,7 +110,7 @@ async def test_a_probe_without_a_host_is_answered(port: int) -> None:
     assert parsed(await said(port, b"GET /page HTTP/1.0\r\n\r\n")).status == 200
 
 
-async def test_a_page_that_fails_is_told_to_the_log_alone(port: int) -> None:
+async def test_a_page_that_fails_is_explained_in_the_log_only(port: int) -> None:
     with capture_logs() as logs:
         answer = await asked(port, "/broken")
     assert (answer.status, answer.json) == (500, {"error": "internal error"})
@@ -129,7 +129,7 @@ async def test_a_connection_carries_one_request(port: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /page HTTP/1.1\r\nHost:", HEAD], ids=["nothing", "half", "open"])
-async def test_a_client_that_never_comes_to_an_end_is_cut_off(data: bytes) -> None:
+async def test_a_client_that_never_ends_its_request_is_cut_off(data: bytes) -> None:
     async with listening("127.0.0.1", 0, PAGES, longest_s=0.1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(data)
@@ -139,7 +139,7 @@ async def test_a_client_that_never_comes_to_an_end_is_cut_off(data: bytes) -> No
         writer.close()
 
 
-async def test_an_answer_that_nobody_waits_for_is_given_up() -> None:
+async def test_an_answer_whose_client_has_gone_is_given_up() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def slow() -> HttpReply:
@@ -158,7 +158,7 @@ async def test_an_answer_that_nobody_waits_for_is_given_up() -> None:
         await ended.wait()
 
 
-async def test_whoever_only_holds_connections_keeps_no_probe_out() -> None:
+async def test_idle_connections_keep_no_probe_out() -> None:
     async with listening("127.0.0.1", 0, PAGES) as port:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 3)]
         assert (await asked(port, "/page")).status == 200

@@ -30,7 +30,7 @@ async def test_a_stalled_loop_is_named_and_calls_for_a_restart() -> None:
     assert answer["stalled"][0]["overdue_s"] >= 3.0
 
 
-async def test_what_is_missing_is_told_with_its_reason() -> None:
+async def test_a_missing_part_is_reported_with_its_reason() -> None:
     reasons = {"database": "it does not answer"}
     page = ready(lambda: reasons)
     assert told(await page()) == (503, {"status": "not ready", "reasons": {"database": "it does not answer"}})

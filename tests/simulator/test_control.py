@@ -180,7 +180,7 @@ async def test_unknown_query_field_is_named(control: Control, path: str) -> None
     assert reply.json["fields"][0]["field"] in {"sinse", "x"}
 
 
-async def test_reset_forgets_what_it_is_told_to(
+async def test_reset_forgets_what_the_call_names(
     simulator: Simulator, control: Control, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     token = await sekorm.token()
@@ -253,7 +253,7 @@ async def test_a_web_page_can_neither_read_nor_work_the_controls(
     assert simulator.state.count(YMATOU) == (0 if status == 200 else 1)
 
 
-async def test_served_until_told_to_stop(session: aiohttp.ClientSession) -> None:
+async def test_the_simulator_serves_until_the_stop_is_requested(session: aiohttp.ClientSession) -> None:
     stop, urls = asyncio.Event(), asyncio.Queue[str]()
     task = asyncio.create_task(serve("127.0.0.1", 0, SimulatorSettings(), stop, urls.put_nowait))
     url = await asyncio.wait_for(urls.get(), 5)

@@ -54,7 +54,7 @@ async def test_s02_wrong_account_or_secret_is_refused(
     assert reply.json == failed("no permission")
 
 
-async def test_s03_token_answer_tells_the_validity_in_seconds(sekorm: SekormClient) -> None:
+async def test_s03_token_answer_has_the_validity_in_seconds(sekorm: SekormClient) -> None:
     reply = await sekorm.form(
         "getAccessToken", accessToken=DEMO.of(SekormShop).account, appSecret=DEMO.of(SekormShop).app_secret
     )
@@ -267,7 +267,7 @@ TOLD = {"pnCode": "A", "brandName": "B", "stockQuantity": 1}
         ("code", "data incorrect", None),
     ],
 )
-async def test_s12_how_differences_are_told_is_a_setting(
+async def test_s12_how_differences_are_named_is_a_setting(
     simulator: Simulator, sekorm: SekormClient, how: str, message: str, data: object
 ) -> None:
     configure(simulator, compare=how)
@@ -284,7 +284,7 @@ async def test_s12_how_differences_are_told_is_a_setting(
     assert (await sekorm.rows("stock/compare", token, [same])).json == OK
 
 
-async def test_s12_a_silent_marketplace_agrees_whatever_the_numbers_are(
+async def test_s12_a_silent_marketplace_agrees_with_all_numbers(
     simulator: Simulator, sekorm: SekormClient
 ) -> None:
     configure(simulator, compare="silent")
@@ -293,9 +293,7 @@ async def test_s12_a_silent_marketplace_agrees_whatever_the_numbers_are(
     assert len(comparison.differences) == 1
 
 
-async def test_s12_a_refused_product_differs_whatever_it_holds(
-    simulator: Simulator, sekorm: SekormClient
-) -> None:
+async def test_s12_a_refused_product_always_differs(simulator: Simulator, sekorm: SekormClient) -> None:
     token = await sekorm.token()
     await sekorm.update(token, "A", "B", 1)
     simulator.faults.add(RefuseSku(shop="sekorm", endpoint="stock/compare", key=("A", "B"), message="no"))

@@ -13,7 +13,7 @@ from tests.channels import SEKORM, YMATOU
 from tests.simulator.clients import SekormClient, YmatouClient
 
 
-async def test_journal_tells_what_was_applied_in_order(
+async def test_journal_has_accepted_writes_in_order(
     simulator: Simulator, sekorm: SekormClient, ymatou: YmatouClient
 ) -> None:
     before = clock.now().timestamp()
@@ -70,7 +70,7 @@ async def test_waiting_for_writes_and_numbers(simulator: Simulator, ymatou: Ymat
         await simulator.wait_for_journal(6, timeout=0.01)
 
 
-async def test_waiting_tells_of_an_error_in_the_condition(simulator: Simulator, ymatou: YmatouClient) -> None:
+async def test_waiting_raises_an_error_of_the_condition(simulator: Simulator, ymatou: YmatouClient) -> None:
     def fail_later() -> bool:
         if len(simulator.journal):
             raise LookupError("from the test")

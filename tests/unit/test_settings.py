@@ -513,7 +513,7 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
         ('[[watch]]\ntable = "a"', "watch[1].sku is missing; name the column that holds the SKU"),
         (
             '[[watch]]\ntable = "a"\nsku = "s"\nskus = "SELECT 1"',
-            "can't stand beside `sku`; keep one of them",
+            "cannot be given together with `sku`; keep one of them",
         ),
         ('[[watch]]\ntabel = "a"', "watch[1].tabel: there is no such key; did you mean table?"),
         ('[[watch]]\ntable = "a b"\nsku = "x"', 'watch[1].table = "a b": is not a table name'),

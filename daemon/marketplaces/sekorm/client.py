@@ -118,7 +118,7 @@ class SekormClient:
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
             return Outcome(Kind.UNKNOWN, words)
         named = named_skus(answer.message, answer.data, pushes)
-        # The code alone decides, whatever else a success may say.
+        # The code alone decides.
         return Comparison(answer.code == 0, Outcome(Kind.APPLIED, words), named, words)
 
     @contained
@@ -179,7 +179,7 @@ class SekormClient:
 
     @contained
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:
-        """By POST, so that the password never stands in a URL."""
+        """By POST, so that no URL holds the password."""
         settings = self._settings
         body = self._write({
             settings.account_parameter: settings.account.get_secret_value(),
@@ -220,7 +220,7 @@ class SekormClient:
         return foreign_words(f"{answer.code} {answer.message}{details}", self.mask)
 
     def mask(self, text: str) -> str:
-        """The text without secrets: the credentials, and tokens that were used of late."""
+        """The text without secrets: the credentials, and recently used tokens."""
         settings = self._settings
         secrets = (settings.app_secret.get_secret_value(), settings.account.get_secret_value())
         used = (token.get_secret_value() for token in self._used_tokens)

@@ -1,5 +1,5 @@
-"""Which SKUs the answer to a comparison names. How it names them is documented nowhere, so that they are looked
-for in all of it: as rows like those that were sent, as keys, and in running text."""
+"""Which SKUs the answer to a comparison names. How it names them is documented nowhere, so the whole answer is
+searched: rows like those that were sent, keys, and running text."""
 
 import json
 from collections import defaultdict
@@ -11,15 +11,15 @@ from daemon.core.types import Push, Sku
 _NAME_KEYS: Final = frozenset({"pncode", "pn", "partno", "partnumber"})
 _BRAND_KEYS: Final = frozenset({"brandname", "brand"})
 _JOINS: Final = frozenset("-_/.+#")
-"""What part numbers hold besides letters and digits. A name that goes on after one of these is another name."""
+"""What part numbers hold besides letters and digits. A name that continues after one of these is another name."""
 _TAILS: Final = frozenset("+#")
 """Those of them that end a part number, and no sentence."""
 _LONGEST_JOIN: Final = 8
-"""Characters that may join a name to what stands beside it; more of them are a line between two texts."""
+"""Maximum characters that join a name to the text beside it; more of them are a line between two texts."""
 LONGEST_TEXT: Final = 64 * 1024
-"""Characters of an answer that are looked through. 200 SKUs, 100 characters of names each, come to a third of it."""
+"""Characters of an answer that are searched: three times the names of 200 SKUs with 100 characters each."""
 MOST_PLACES: Final = 20_000
-"""Places of an answer that are looked at closely, so that no answer keeps the event loop."""
+"""Places of an answer that are examined, so that no answer blocks the event loop."""
 _CHINESE: Final = "\u2e80"
 """Where the blocks of Chinese, Japanese and Korean begin."""
 
@@ -33,17 +33,16 @@ class _Found(NamedTuple):
 
 
 class _TooMuchError(Exception):
-    """The answer is longer, or holds more places that could be names, than any that is meant to be read."""
+    """The answer is too long, or holds too many places that could be names."""
 
 
 def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku, ...]:
     """The SKUs of `pushes` that an answer names, in their order.
 
-    A name counts where it stands by itself: not as a part of a longer one. Brands decide between SKUs that share a
+    A name counts as a word by itself, not as a part of a longer one. Brands decide between SKUs that share a
     part number; a part number of digits alone is taken for a number, unless its brand stands beside it.
 
-    An answer that is too long to be looked through names none: SKUs that it may name in its rest are not taken for
-    those that agree.
+    An answer that is too long to be searched names none: SKUs that its rest may name must not count as agreeing.
     """
     try:
         named = _Search(pushes).named([message, data])
@@ -53,7 +52,7 @@ def named_skus(message: str, data: object, pushes: Sequence[Push]) -> tuple[Sku,
 
 
 class _Search:
-    """Looks for the pushes' names. Its methods return positions of pushes, and raise _TooMuchError."""
+    """Searches for the pushes' names. Its methods return positions of pushes, and raise _TooMuchError."""
 
     def __init__(self, pushes: Sequence[Push]) -> None:
         self._left = MOST_PLACES
@@ -111,7 +110,7 @@ class _Search:
         return named
 
     def _names_in(self, text: str) -> list[_Found]:
-        """Where names stand by themselves, in the order of the text. The longest come first and take their place."""
+        """Names that are words of their own, in the order of the text. Longer names take precedence."""
         taken = bytearray(len(text))
         found: list[_Found] = []
         for name in sorted(self._by_name, key=len, reverse=True):
@@ -151,7 +150,7 @@ class _Search:
 def _pieces(value: object) -> Iterator[dict[str, Any] | str]:
     """Every row and every text, however deep; texts that hold JSON are opened.
 
-    Of a row that names a part number, only what is nested in it is looked at further.
+    Of a row that names a part number, only what is nested in it follows.
     """
     waiting: list[object] = [value]
     while waiting:

@@ -36,7 +36,7 @@ REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
 PAGE_CAP: Final = 8 * 1024 * 1024
 """Bytes of a page of 100 products. By the handbook's example a product takes about 1 kB and each of its SKUs 300
-bytes more, so that 10 SKUs each come to 0.4 MB, and 250 still fit."""
+bytes more, so that with 10 SKUs each a page has 0.4 MB, and 250 each still fit."""
 
 _WHOLE_REPLY: Final = 2_000
 _BEIJING: Final = timedelta(hours=8)

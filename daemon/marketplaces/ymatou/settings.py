@@ -28,7 +28,7 @@ class YmatouSettings(ChannelSettings):
     dialect: Literal["path", "gateway"] = "path"
     """Which of Ymatou's two interfaces is used: `"path"` is /api/v1/..., `"gateway"` is /apigateway/v1?..."""
     app_id: rules.Plain = ""
-    """The application's id, as Ymatou assigned it. It stands in the address of every call and is no secret."""
+    """The application's id, as Ymatou assigned it. It is part of the address of every call, and no secret."""
     app_secret: rules.Secret = SecretStr("")
     """The application's secret, as Ymatou assigned it: what requests are signed with."""
     auth_code: rules.Secret = SecretStr("")

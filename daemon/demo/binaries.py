@@ -65,7 +65,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def major_version(folder: Path) -> int:
-    """Return the major version of the `postgres` in `folder`, 0 when it does not tell."""
+    """Return the major version of the `postgres` in `folder`, 0 when it prints none."""
     found = re.search(r"\(PostgreSQL\) (\d+)", _output([str(folder / "postgres"), "--version"]))
     return int(found[1]) if found else 0
 

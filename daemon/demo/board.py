@@ -19,7 +19,7 @@ _LINE_EVERY_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class ChannelSnapshot:
     """One channel at one moment. `behind`: products whose number the marketplace does not have yet."""
 
     channel: ChannelName
@@ -30,9 +30,9 @@ class Glance:
 
 
 class Board:
-    """Tells stages as they come, and meanwhile what `look` sees."""
+    """Prints stages, and between them the snapshots that `look` returns."""
 
-    def __init__(self, console: Console, look: Callable[[], Sequence[Glance]]) -> None:
+    def __init__(self, console: Console, look: Callable[[], Sequence[ChannelSnapshot]]) -> None:
         self._console = console
         self._look = look
         self._start = clock.monotonic()

@@ -1,4 +1,4 @@
-"""Our side of the guard: it is started with a folder and told which process to end with us."""
+"""Starts the guard with a folder, and names the process to end when this program dies."""
 
 import contextlib
 import signal
@@ -12,7 +12,7 @@ _END_S = 20.0
 
 
 class ProcessGuard:
-    """Ends the process it was told of, and removes `folder`, when this program dies without a word.
+    """Ends the watched process and removes `folder` when this program dies unexpectedly.
 
     See `guard.py`. The process gets `first_signal`, and SIGKILL if it does not end soon. `release` ends the
     guard itself, which then touches nothing.
@@ -31,18 +31,18 @@ class ProcessGuard:
 
     def watch(self, pid: int | None) -> None:
         """End `pid` instead of the one named before; None: nothing runs now."""
-        self._tell(str(pid or 0))
+        self._send(str(pid or 0))
 
     def release(self) -> None:
-        """All has been put away: the guard goes. May be called again."""
+        """End the guard after an orderly clean-up. May be called again."""
         assert self._process.stdin is not None
         if not self._process.stdin.closed:
-            self._tell("done")
+            self._send("done")
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
         self._process.wait(_END_S)
 
-    def _tell(self, word: str) -> None:
+    def _send(self, word: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # without its guard a program still does its work
             self._process.stdin.write(f"{word}\n")

@@ -13,7 +13,7 @@ from daemon.demo.binaries import Account, ServerUnusable, can_enter
 PORT_TRIES: Final = 20
 SOCKET_FOLDER_LIMIT: Final = 107 - len("/.s.PGSQL.65535")
 FOLDER_PREFIX: Final = "stockrelay-pg-"
-"""Followed by the process id of who started the server, so that a leftover can be told from a neighbour's."""
+"""Followed by the process id of who started the server, so that a leftover can be distinguished from a running one."""
 
 
 def base_folder(account: Account | None) -> Path:

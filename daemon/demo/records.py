@@ -44,7 +44,7 @@ class Write:
 
 
 @dataclass(slots=True)
-class Diary:
+class ActivityLog:
     """What the shop did: every change in the order of commits, and how many transactions there were."""
 
     changes: list[StockChange] = field(default_factory=list)

@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from daemon.demo.records import Diary
+from daemon.demo.records import ActivityLog
 from daemon.demo.verdict import ChannelVerdict, Latency, Mismatch
 
 _SHOWN: Final = 5
 
 
-def report(diary: Diary, verdicts: Sequence[ChannelVerdict]) -> Iterator[str]:
+def report(activity: ActivityLog, verdicts: Sequence[ChannelVerdict]) -> Iterator[str]:
     """Yield the findings, line by line; the last one says whether all agree."""
     yield (
-        f"The shop made {diary.transactions} transactions over {diary.rows} SKUs;"
-        f" {diary.rolled_back} rolled back."
+        f"The shop made {activity.transactions} transactions over {activity.rows} SKUs;"
+        f" {activity.rolled_back} rolled back."
     )
     for verdict in verdicts:
         yield ""

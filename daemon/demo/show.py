@@ -16,7 +16,7 @@ from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
 from daemon.demo.binaries import embedded_bin
-from daemon.demo.board import Board, Glance
+from daemon.demo.board import Board, ChannelSnapshot
 from daemon.demo.catalogue import make_catalogue
 from daemon.demo.postgres import PostgresServer
 from daemon.demo.process import DaemonProcess, configuration
@@ -99,7 +99,7 @@ def _log_file() -> Path:
 
 
 class Demo:
-    """Brings shop, daemon and marketplaces together, and looks at them from outside."""
+    """Runs shop, daemon and marketplaces together, and observes them from outside."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Demo:
         self._seed = seed
         self._requests_before = dict.fromkeys(erp.CHANNELS, 0)
         self._shop = Shop(connection, seed)
-        self._glances: list[Glance] = []
+        self._snapshots: list[ChannelSnapshot] = []
         self._look_again_at = 0.0
         self.process = process
         self.board = Board(console, self._look)
@@ -138,7 +138,7 @@ class Demo:
     async def run(self, stop: asyncio.Event | None) -> Holdings:
         """Play one day, or days until `stop` is set; return the numbers before the last day."""
         while True:
-            initial = self._new_page()
+            initial = self._start_day()
             await self._day(stop)
             self.board.stage("the shop has closed; the marketplaces catch up")
             is_quiet = await self._catch_up(len(initial[erp.CHANNELS[0]]))
@@ -147,11 +147,11 @@ class Demo:
             self.board.stage("a quiet moment: all agree; the next day begins")
 
     async def conclude(self, initial: Holdings) -> int:
-        """Stop the daemon, compare both ends, say the verdict; return the exit code."""
+        """Stop the daemon, compare both ends, print the verdict; return the exit code."""
         # Stopped first: what is in flight lands, and nothing changes any more while we compare.
         code = await self.process.stop()
         verdicts = await self._judge(initial)
-        for line in report(self._shop.diary, verdicts):
+        for line in report(self._shop.activity, verdicts):
             self.board.say(line)
         self.board.say(f"The daemon's log has {self.process.summary()}: {self.process.log}")
         if code:
@@ -188,11 +188,11 @@ class Demo:
         await shop.rename()
         await shop.delist()
         await shop.launch()
-        await shop.change_of_mind()
+        await shop.roll_back()
 
-    def _new_page(self) -> Holdings:
-        """Forget what was noted so far; return what the marketplaces should hold now."""
-        self._shop.new_page()
+    def _start_day(self) -> Holdings:
+        """Clear journal and activity; return what the marketplaces should hold now."""
+        self._shop.start_day()
         self._simulator.journal.drain()
         self._requests_before = {channel: self._simulator.stats.count(channel) for channel in erp.CHANNELS}
         return self._shop.wanted()
@@ -201,23 +201,25 @@ class Demo:
         """Wait until both marketplaces hold what they should; False: not in time."""
         deadline = clock.monotonic() + _CATCH_UP_S + skus / 100
         await asyncio.sleep(self._look_again_at - clock.monotonic())  # not at what was seen before
-        while any(glance.behind for glance in self._look()):
+        while any(snapshot.behind for snapshot in self._look()):
             if clock.monotonic() > deadline:
                 return False
             self.process.check()
             await asyncio.sleep(_LOOK_S)
         return True
 
-    def _look(self) -> list[Glance]:
-        """Return what is seen from outside, anew only so often that looking takes a fifth of the time."""
+    def _look(self) -> list[ChannelSnapshot]:
+        """Return the channels' snapshots; new ones only so often that taking them costs a fifth of the time."""
         start = clock.monotonic()
         if start >= self._look_again_at:
-            self._glances = [self._glance(channel, wanted) for channel, wanted in self._shop.wanted().items()]
+            self._snapshots = [
+                self._snapshot(channel, wanted) for channel, wanted in self._shop.wanted().items()
+            ]
             self._look_again_at = start + max(_LOOK_S, 5 * (clock.monotonic() - start))
-        return self._glances
+        return self._snapshots
 
-    def _glance(self, channel: ChannelName, wanted: dict[Key, int]) -> Glance:
-        return Glance(
+    def _snapshot(self, channel: ChannelName, wanted: dict[Key, int]) -> ChannelSnapshot:
+        return ChannelSnapshot(
             channel=channel,
             products=len(wanted),
             behind=differences(wanted, self._held(channel)),
@@ -234,7 +236,7 @@ class Demo:
 
     async def _judge(self, initial: Holdings) -> list[ChannelVerdict]:
         """Compare both ends; the ERP's side is read anew, from the ERP itself."""
-        diary = self._shop.diary
+        activity = self._shop.activity
         await self._shop.open()
         wanted = self._shop.wanted()
         held = {channel: self._held(channel) for channel in erp.CHANNELS}
@@ -246,7 +248,7 @@ class Demo:
             judge(
                 channel,
                 initial,
-                diary.changes,
+                activity.changes,
                 writes,
                 wanted,
                 held,

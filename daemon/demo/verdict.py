@@ -11,7 +11,7 @@ from daemon.demo.records import Holdings, Key, StockChange, Write
 
 
 class Mismatch(NamedTuple):
-    """One product of which ERP and marketplace think differently; None: one of them does not have it."""
+    """One product whose number differs between ERP and marketplace; None: one of them does not have it."""
 
     key: Key
     wanted: int | None

@@ -12,16 +12,16 @@ import asyncpg
 from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
-from daemon.demo.records import RENAME, Diary, Holdings, Key, StockChange
+from daemon.demo.records import RENAME, ActivityLog, Holdings, Key, StockChange
 
 NEVER_COMMITTED: Final = 987_654
-"""The number that `change_of_mind` writes and rolls back: no marketplace may ever see it."""
+"""The number that `roll_back` writes and rolls back: no marketplace may ever see it."""
 
 
 class Shop:
     """Changes the ERP over one connection and writes down what each commit means to each channel.
 
-    Transactions go one after another, also when several of the methods run at once: so the diary has the
+    Transactions go one after another, also when several of the methods run at once: so the activity has the
     order of the commits. Numbers and choices come from `seed`. After `close`, what is spread over time ends.
     """
 
@@ -33,7 +33,7 @@ class Shop:
         self._for_sale: list[str] = []
         self._serial = 0
         self._is_closed = False
-        self.diary = Diary()
+        self.activity = ActivityLog()
 
     async def open(self) -> list[str]:
         """Read what is for sale before the first change; return the SKUs."""
@@ -46,12 +46,12 @@ class Shop:
         """Begin no further transaction of what is spread over time."""
         self._is_closed = True
 
-    def new_page(self) -> None:
-        """Begin a new diary, so that an endless demo does not fill the memory."""
-        self.diary = Diary()
+    def start_day(self) -> None:
+        """Begin a new activity log, so that an endless demo does not fill the memory."""
+        self.activity = ActivityLog()
 
     def wanted(self) -> Holdings:
-        """Return what each marketplace should show by now, as far as the diary goes."""
+        """Return what each marketplace should show by now, by the activity log."""
         return {channel: dict(shown.values()) for channel, shown in self._shown.items()}
 
     async def sell(self, times: int, spread: timedelta) -> None:
@@ -144,7 +144,7 @@ class Shop:
         self._for_sale.append(sku)
         return sku
 
-    async def change_of_mind(self) -> None:
+    async def roll_back(self) -> None:
         """A transaction that is rolled back: none of it happened, and nobody may hear of it."""
         async with self._turn:
             transaction = self._connection.transaction()
@@ -153,7 +153,7 @@ class Shop:
                 "UPDATE erp.stock SET on_hand = $2 WHERE sku = $1", self._pick(), NEVER_COMMITTED
             )
             await transaction.rollback()
-            self.diary.rolled_back += 1
+            self.activity.rolled_back += 1
 
     async def _take(self, sku: str, quantity: int) -> None:
         """Sell up to `quantity` from the warehouse that has most; all of it when there is less."""
@@ -196,8 +196,8 @@ class Shop:
                 yield
                 after = {channel: await self._listing(channel, skus) for channel in erp.LISTINGS}
                 at = clock.now().timestamp()
-            self.diary.transactions += 1
-            self.diary.rows += len(skus)
+            self.activity.transactions += 1
+            self.activity.rows += len(skus)
             for channel, rows in after.items():
                 self._note(at, kind, channel, skus, rows)
 
@@ -222,9 +222,9 @@ class Shop:
         for sku in skus:
             old, new = shown.get(sku), after.get(sku)
             if old is not None and (new is None or new[0] != old[0]) and old[1] != 0:
-                self.diary.changes.append(StockChange(at, kind, channel, old[0], 0))
+                self.activity.changes.append(StockChange(at, kind, channel, old[0], 0))
             if new is not None and new != old:
-                self.diary.changes.append(StockChange(at, kind, channel, *new))
+                self.activity.changes.append(StockChange(at, kind, channel, *new))
             if new is None:
                 shown.pop(sku, None)
             else:

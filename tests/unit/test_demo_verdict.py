@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from daemon.demo.records import RENAME, Diary, Holdings, Key, StockChange, Write
+from daemon.demo.records import RENAME, ActivityLog, Holdings, Key, StockChange, Write
 from daemon.demo.report import report, seconds
 from daemon.demo.verdict import ChannelVerdict, Latency, judge, percentile
 from tests.channels import SEKORM, YMATOU
@@ -132,9 +132,9 @@ def test_durations_are_told_in_the_unit_that_reads_best(value: float, text: str)
 
 def test_the_report_names_what_differs_and_ends_with_the_verdict() -> None:
     wrong = verdict([changed(10, 99)], [wrote(11, 99)], {A: 99, B: 3}, {A: 98})
-    lines = list(report(Diary(transactions=1, rows=1), [wrong]))
+    lines = list(report(ActivityLog(transactions=1, rows=1), [wrong]))
     assert "  the numbers differ for RC0402FR-0710KL YAGEO: ERP 99, marketplace 98" in lines
     assert "  the marketplace lacks 1211LL的ON2 世强: ERP 3, marketplace nothing" in lines
     assert lines[-1].startswith("ERP and marketplaces DISAGREE: 2 findings")
     right = verdict([], [], {A: 1}, {A: 1})
-    assert list(report(Diary(), [right]))[-1] == "ERP and both marketplaces agree for every SKU."
+    assert list(report(ActivityLog(), [right]))[-1] == "ERP and both marketplaces agree for every SKU."

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from daemon.core.types import ChannelName
 from daemon.settings import rules
 from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
@@ -27,51 +26,49 @@ class Reloaded(NamedTuple):
 
 def reload(old: Settings, new: Settings) -> Reloaded:
     """`old` with what can be taken over of `new`."""
-    changed: list[str] = []
-    needs_restart: list[str] = []
-    settings = _merged(old, new, "", changed, needs_restart)
-    return Reloaded(settings, tuple(changed), tuple(needs_restart))
+    merger = _Merger()
+    settings = merger.merged(old, new, "")
+    return Reloaded(settings, tuple(merger.changed), tuple(merger.needs_restart))
 
 
-def _merged(old: _Model, new: _Model, prefix: str, changed: list[str], needs_restart: list[str]) -> _Model:
-    taken: dict[str, object] = {}
-    for name in type(old).model_fields:
-        before, after = getattr(old, name), getattr(new, name)
-        if before == after:
-            continue
-        key = f"{prefix}{name}"
-        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
-            taken[name] = _merged(before, after, f"{key}.", changed, needs_restart)
-        elif isinstance(before, Mapping) and isinstance(after, Mapping):
-            taken[name] = _merged_channels(before, after, f"{key}.", changed, needs_restart)
-        elif (
-            (isinstance(old, ChannelSettings) and name in _LIVE_OF_A_CHANNEL | old.LIVE)
-            or _LIVE.fullmatch(key)
-            or _is_other_password(before, after)
-        ):
-            taken[name] = after
-            changed.append(key)
-        else:
-            needs_restart.append(key)
-    return old.model_copy(update=taken)
+class _Merger:
+    def __init__(self) -> None:
+        self.changed: list[str] = []
+        self.needs_restart: list[str] = []
 
+    def merged(self, old: _Model, new: _Model, prefix: str) -> _Model:
+        taken: dict[str, object] = {}
+        for name in type(old).model_fields:
+            before, after, key = getattr(old, name), getattr(new, name), f"{prefix}{name}"
+            if before == after:
+                continue
+            if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+                taken[name] = self.merged(before, after, f"{key}.")
+            elif isinstance(before, Mapping) and isinstance(after, Mapping):
+                taken[name] = self._channels(before, after, f"{key}.")
+            elif (
+                (isinstance(old, ChannelSettings) and name in _LIVE_OF_A_CHANNEL | old.LIVE)
+                or _LIVE.fullmatch(key)
+                or _is_other_password(before, after)
+            ):
+                taken[name] = after
+                self.changed.append(key)
+            else:
+                self.needs_restart.append(key)
+        return old.model_copy(update=taken)
 
-def _merged_channels(
-    old: Mapping[ChannelName, ChannelSettings],
-    new: Mapping[ChannelName, ChannelSettings],
-    prefix: str,
-    changed: list[str],
-    needs_restart: list[str],
-) -> dict[ChannelName, ChannelSettings]:
-    """The channels that run now; one that has come, has gone or has moved to another marketplace needs a restart."""
-    merged = dict(old)
-    for name in dict.fromkeys([*old, *new]):
-        before, after = old.get(name), new.get(name)
-        if before is not None and after is not None and type(before) is type(after):
-            merged[name] = _merged(before, after, f"{prefix}{name}.", changed, needs_restart)
-        else:
-            needs_restart.append(f"{prefix}{name}")
-    return merged
+    def _channels(
+        self, old: Mapping[str, ChannelSettings], new: Mapping[str, ChannelSettings], prefix: str
+    ) -> dict[str, ChannelSettings]:
+        """The running channels; one that was added, removed or moved to another marketplace needs a restart."""
+        merged = dict(old)
+        for name in dict.fromkeys([*old, *new]):
+            before, after = old.get(name), new.get(name)
+            if before is not None and after is not None and type(before) is type(after):
+                merged[name] = self.merged(before, after, f"{prefix}{name}.")
+            else:
+                self.needs_restart.append(f"{prefix}{name}")
+        return merged
 
 
 def _is_other_password(before: object, after: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from daemon.app.building import LEASE_CONNECTIONS, connect_options
 from daemon.check import privacy
-from daemon.check.findings import Findings
+from daemon.check.findings import CheckFailed, Findings
 from daemon.core.errors import StockrelayError
 from daemon.settings import Settings
 from daemon.store.inspect import Inspector, ServerInfo
@@ -109,8 +109,7 @@ async def check_prepared(findings: Findings, settings: Settings) -> None:
         if await keeps_prepared_statements(connect_options(settings, is_direct=False)):
             findings.passed(PREPARED, "kept")
         else:
-            findings.failed(
-                PREPARED,
+            raise CheckFailed(
                 "a pooler in transaction mode stands between, and loses prepared statements",
                 "set database.prepared_statements = false, and database.listen_dsn to a direct address past the pooler",
             )
@@ -139,21 +138,17 @@ async def _listen(findings: Findings, listener: Inspector, other: Inspector, key
     pids = {pid for pid, _ in answers}
     if len(pids) > 1 or not all(is_listening for _, is_listening in answers):
         why = f"{len(pids)} server processes answered in turn" if len(pids) > 1 else "LISTEN had no effect"
-        findings.failed(
-            LISTEN,
+        raise CheckFailed(
             f"a pooler in transaction mode stands between: {why}",
             "set database.listen_dsn to a direct address, past the pooler; the daemon polls otherwise",
         )
-        return
     await other.notify(channel)
     try:
         await asyncio.wait_for(rung.wait(), _RING_S)
-    except TimeoutError:
-        findings.failed(
-            LISTEN,
+    except TimeoutError as error:
+        raise CheckFailed(
             f"a notification sent through database.dsn did not arrive within {_RING_S:g} s",
             f"a pooler stands between, or {key} leads to another database than database.dsn: "
             "set database.listen_dsn to a direct address of the same database",
-        )
-        return
+        ) from error
     findings.passed(LISTEN, "notifications arrive")

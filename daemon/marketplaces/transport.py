@@ -206,22 +206,16 @@ class Transport:
     def _refused(self, status: int, headers: Mapping[str, str]) -> Outcome:
         """The outcome of a status other than 200."""
         asked = parse_retry_after(headers.get("Retry-After"), headers.get("Date"), clock.now())
-        if status == _TOO_MANY or (status == _UNAVAILABLE and asked is not None):
-            if status in self._throttled:
-                return Outcome(
-                    Kind.TROUBLE,
-                    f"HTTP {status}: the marketplace asks to slow down",
-                    Trouble.THROTTLED,
-                    asked,
-                    f"lower channels.{self._channel}.rate_per_s if this goes on",
-                )
+        is_throttling = status == _TOO_MANY or (status == _UNAVAILABLE and asked is not None)
+        if is_throttling and status in self._throttled:
+            reason = f"HTTP {status}: the marketplace asks to slow down"
+            advice = f"lower channels.{self._channel}.rate_per_s if this goes on"
+            return Outcome(Kind.TROUBLE, reason, Trouble.THROTTLED, asked, advice)
+        if is_throttling:
             return Outcome(Kind.UNKNOWN, f"HTTP {status}", retry_after=asked)
-        if 300 <= status < 400:
-            return Outcome(
-                Kind.UNKNOWN, f"HTTP {status}: a redirect, not followed", advice=self._says(_CHECK_URL)
-            )
-        advice = self._says(_CHECK_URL) if 400 <= status < 500 else ""
-        return Outcome(Kind.UNKNOWN, f"HTTP {status}", advice=advice)
+        redirect = ": a redirect, not followed" if 300 <= status < 400 else ""
+        advice = self._says(_CHECK_URL) if 300 <= status < 500 else ""
+        return Outcome(Kind.UNKNOWN, f"HTTP {status}{redirect}", advice=advice)
 
     def _translate(self, error: Exception) -> Outcome:
         """The table at the edge: what the HTTP library raised, as an outcome."""

@@ -28,9 +28,17 @@ from daemon.settings.sections import (
 ENV_PREFIX = "STOCKRELAY_"
 
 
-def _some(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
+def _each_once(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
     if not watches:
         raise ValueError("is empty; write a [[watch]] with `table` and `sku` for each table that holds stock")
+    first: dict[tuple[str, ...], int] = {}
+    problems: list[tuple[Place, str]] = []
+    for index, watch in enumerate(watches):
+        earlier = first.setdefault(rules.folded(watch.table), index)
+        if earlier != index:
+            problems.append(((index, "table"), f"is watched already by watch[{earlier}]; keep one of them"))
+    if problems:
+        raise Contradiction(problems)
     return watches
 
 
@@ -48,7 +56,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings
     """The ERP's database."""
-    watch: Annotated[tuple[Watch, ...], AfterValidator(_some)]
+    watch: Annotated[tuple[Watch, ...], AfterValidator(_each_once)]
     """The tables whose changes are captured."""
     debounce: DebounceSettings = DebounceSettings()
     """How long changes of one SKU are gathered."""
@@ -83,7 +91,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        problems = duplicate_watches(self.watch)
+        problems: list[tuple[Place, str]] = []
         for name, channel in self.enabled_channels().items():
             what = settle_problem(channel.settle_s, self.run.lease_s, channel.timeout_s)
             problems += [(("channels", name, "settle_s"), what)] if what else []
@@ -125,19 +133,6 @@ def settle_problem(settle_s: float, lease_s: float, timeout_s: float) -> str | N
     if settle_s > lease_s + timeout_s:
         return None
     return f"must be more than run.lease_s + timeout_s ({lease_s:g} + {timeout_s:g}); raise it"
-
-
-def duplicate_watches(watches: tuple[Watch, ...]) -> list[tuple[Place, str]]:
-    """The tables that are watched twice, as problems."""
-    first: dict[tuple[str, ...], int] = {}
-    problems: list[tuple[Place, str]] = []
-    for index, watch in enumerate(watches):
-        earlier = first.setdefault(rules.folded(watch.table), index)
-        if earlier != index:
-            problems.append(
-                (("watch", index, "table"), f"is watched already by watch[{earlier}]; keep one of them")
-            )
-    return problems
 
 
 def secrets_in(model: BaseModel) -> tuple[str, ...]:

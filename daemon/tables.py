@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import click
@@ -53,18 +53,18 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
     compared, looked = answer["resynced_at"], answer["capture"]["checked_at"]
     click.echo(
         f"{times.full(times.now)}; everything compared last: "
-        + ("not yet" if compared is None else times.at(datetime.fromisoformat(compared)))
+        + ("not yet" if compared is None else times.at(compared))
         + f"; changes not read yet: {answer['unread_changes']}"
     )
     click.echo(
         ("capture: something is wrong" if answer["capture"]["findings"] else "capture: nothing wrong")
         + "; looked at last: "
-        + ("not yet\n" if looked is None else f"{times.at(datetime.fromisoformat(looked))}\n")
+        + ("not yet\n" if looked is None else f"{times.at(looked)}\n")
     )
     for found in answer["capture"]["findings"]:
         where = f" ({visible(found['subject'])})" if found["subject"] else ""
         click.echo(
-            f"capture, {found['check']}{where} since {times.at(datetime.fromisoformat(found['since']))}: "
+            f"capture, {found['check']}{where} since {times.at(found['since'])}: "
             f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}\n"
         )
     if different := answer["replicas"]["differ_in"]:
@@ -91,7 +91,7 @@ def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat
                 {
                     "channel": name,
                     **one,
-                    "since": one["since"] and times.at(datetime.fromisoformat(one["since"])),
+                    "since": one["since"] and times.at(one["since"]),
                 }
                 for name, channel in channels.items()
                 for one in channel["owners"]
@@ -118,10 +118,7 @@ def _print_tasks(name: str, channel: Mapping[str, Any]) -> None:
 
 def _channel_rows(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     """One channel's facts by their names, in the order in which they are shown."""
-
-    def at(time: str) -> str:
-        return times.at(datetime.fromisoformat(time))
-
+    at = times.at
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))
     oldest = channel["oldest_s"]
     owners = channel["owners"]
@@ -166,7 +163,7 @@ def _owner(owners: Sequence[Mapping[str, Any]], free: int) -> str:
 
 def _since(owners: Sequence[Mapping[str, Any]], times: TimeFormat) -> str:
     taken = [one["since"] for one in owners if one["since"] is not None]
-    return times.at(datetime.fromisoformat(max(taken))) if taken else "-"
+    return times.at(max(taken)) if taken else "-"
 
 
 def print_settings(answer: Mapping[str, Any], above: str = "") -> None:

@@ -1,6 +1,7 @@
-"""How it stands, for `stockrelay status`."""
+"""How it stands, for `stockrelay status` and the ops port. Times in it are datetimes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -8,11 +9,10 @@ from daemon.app.building import guard_rule, listings, opened
 from daemon.core.guard import GuardRule, limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
-from daemon.store.answer_rows import ChannelState
 from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
-from daemon.store.control import Pause, Pauses
+from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
@@ -31,20 +31,23 @@ async def status(settings: Settings) -> dict[str, Any]:
         leases = await Leases(database).all()
         troubles = {trouble.channel: trouble for trouble in await Leases(database).troubles()}
         pauses = await Pauses(database).all()
-        channels = {
-            name: {
-                **_ownership([lease for lease in leases if lease.channel == name]),
-                "paused": _pause(pauses.get(name)),
+        channels = {}
+        for name, listing in enabled.items():
+            own, pause = [lease for lease in leases if lease.channel == name], pauses.get(name)
+            channels[name] = {
+                "owners": _owners(own),
+                "slots_without_owner": sum(lease.holder is None for lease in own),
+                "paused": pause and {"since": pause.since, "by": pause.by, "reason": pause.reason},
                 "trouble": _trouble(troubles.get(name)),
                 **_reading(reading.get(name)),
-                "refused": _refused(reading.get(name)),
                 **await _ledger(database, listing, guard_rule(settings)),
-                **_channel_state(await Answers(database).channel_state(name)),
+                **asdict(await Answers(database).channel_state(name)),
             }
-            for name, listing in enabled.items()
-        }
+        read_at = [channel["resynced_at"] for channel in channels.values()]
         return {
-            **_behind_most([_reading(reading.get(name)) for name in enabled]),
+            # Of the channel that is furthest behind.
+            "resynced_at": None if None in read_at else min(read_at),
+            "unread_changes": max(channel["unread_changes"] for channel in channels.values()),
             "capture": await _capture(CaptureHealthStore(database)),
             "channels": channels,
             "replicas": _replicas(await Replicas(database).configurations()),
@@ -69,26 +72,13 @@ async def _ledger(database: Database, listing: ChannelListing, rule: GuardRule |
         "parked": backlog.parked,
         "discarded": (await parked.count())[1],
         "held": guard.held if guard.held_since else backlog.held,
-        "held_since": guard.held_since and guard.held_since.isoformat(),
+        "held_since": guard.held_since,
         "held_because": guard.why if guard.held_since else None,
         "guard": limits_in_short(rule, backlog.on_sale),
         "parked_skus": [
             {"sku": one.sku, "reason": one.reason} for one in await parked.all(20, with_discarded=False)
         ],
     }
-
-
-def _ownership(leases: Sequence[LeaseState]) -> dict[str, Any]:
-    return {
-        "owners": _owners(leases),
-        "slots_without_owner": sum(lease.holder is None for lease in leases),
-    }
-
-
-def _pause(pause: Pause | None) -> dict[str, Any] | None:
-    if pause is None:
-        return None
-    return {"since": pause.since.isoformat(), "by": pause.by, "reason": pause.reason}
 
 
 def _trouble(trouble: TroubleState | None) -> dict[str, Any] | None:
@@ -98,37 +88,25 @@ def _trouble(trouble: TroubleState | None) -> dict[str, Any] | None:
         "what": trouble.trouble,
         "reason": trouble.reason,
         "advice": trouble.advice,
-        "since": trouble.since.isoformat(),
+        "since": trouble.since,
     }
 
 
 def _notices(notices: NoticeBacklog) -> dict[str, Any]:
     return {
         "waiting": notices.waiting,
-        "waiting_since": notices.oldest and notices.oldest.isoformat(),
+        "waiting_since": notices.oldest,
         "why": notices.error,
         "given_up_in_7_days": notices.given_up,
-        "delivered_at": notices.delivered_at and notices.delivered_at.isoformat(),
+        "delivered_at": notices.delivered_at,
     }
 
 
 def _reading(state: ReadingState | None) -> dict[str, Any]:
-    resynced_at = state and state.resynced_at
     return {
-        "resynced_at": resynced_at and resynced_at.isoformat(),
+        "resynced_at": state and state.resynced_at,
         "unread_changes": state.unread if state is not None else 0,
-    }
-
-
-def _refused(state: ReadingState | None) -> int:
-    return state.refused if state is not None else 0
-
-
-def _behind_most(channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    times = [one["resynced_at"] for one in channels]
-    return {
-        "resynced_at": None if None in times else min(times),
-        "unread_changes": max(one["unread_changes"] for one in channels),
+        "refused": state.refused if state is not None else 0,
     }
 
 
@@ -150,42 +128,16 @@ def _owners(leases: Sequence[LeaseState]) -> list[dict[str, Any]]:
         {
             "owner": holder,
             "slots": len(own),
-            "since": max(times).isoformat()
-            if (times := [one.taken_at for one in own if one.taken_at is not None])
-            else None,
+            "since": max((one.taken_at for one in own if one.taken_at is not None), default=None),
         }
         for holder, own in sorted(held.items())
     ]
 
 
 async def _capture(store: CaptureHealthStore) -> dict[str, Any]:
-    checked_at = await store.checked_at()
-    return {
-        "checked_at": checked_at and checked_at.isoformat(),
-        "findings": [
-            {
-                "check": each.finding.check,
-                "subject": each.finding.subject,
-                "is_error": each.finding.is_error,
-                "found": each.finding.found,
-                "advice": each.finding.advice,
-                "since": each.since.isoformat(),
-            }
-            for each in await store.open()
-        ],
-    }
-
-
-def _channel_state(state: ChannelState) -> dict[str, Any]:
-    sync, last = state.sync, state.reconciled
-    return {
-        "sync": sync and {"since": sync.since.isoformat(), "total": sync.total, "left": sync.left},
-        "reconciled": last
-        and {
-            "day": last.day.isoformat(),
-            "method": last.method,
-            "state": last.state,
-            "ended_at": last.ended_at.isoformat(),
-        },
-        "open_differences": state.open_differences,
-    }
+    findings = []
+    for each in await store.open():
+        found = each.finding
+        about = {"check": found.check, "subject": found.subject, "is_error": found.is_error}
+        findings.append({**about, "found": found.found, "advice": found.advice, "since": each.since})
+    return {"checked_at": await store.checked_at(), "findings": findings}

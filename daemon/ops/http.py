@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -48,8 +49,12 @@ Page = Callable[[], Awaitable[HttpReply]]
 
 def as_json(status: int, answer: Mapping[str, Any]) -> HttpReply:
     """An answer as JSON, with a newline at its end for those who read it in a terminal."""
-    text = json.dumps(answer, ensure_ascii=False, indent=2, default=str)
+    text = json.dumps(answer, ensure_ascii=False, indent=2, default=_json)
     return HttpReply(status, text.encode(errors="backslashreplace") + b"\n")
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 @asynccontextmanager

@@ -277,6 +277,8 @@ def test_any_answer_is_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> N
     ]  # fmt: skip
 
 
+_time = datetime.fromisoformat
+
 ANSWER: dict[str, object] = {"resynced_at": None, "replicas": {"differ_in": [], "holders": []}}
 QUIET: dict[str, object] = {
     "owners": [], "slots_without_owner": 16,
@@ -287,25 +289,25 @@ QUIET: dict[str, object] = {
 }  # fmt: skip
 BUSY = {
     **QUIET,
-    "owners": [{"owner": "host/1/ab", "slots": 16, "since": "2026-11-22T06:59:00+00:00"}],
+    "owners": [{"owner": "host/1/ab", "slots": 16, "since": _time("2026-11-22T06:59:00+00:00")}],
     "slots_without_owner": 0,
     "backlog": 3, "oldest_s": 90.0,
-    "paused": {"since": "2026-11-22T06:58:00+00:00", "by": "ann", "reason": "stocktaking"},
-    "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": "2026-11-22T06:59:30+00:00"},
+    "paused": {"since": _time("2026-11-22T06:58:00+00:00"), "by": "ann", "reason": "stocktaking"},
+    "trouble": {"what": "clock", "reason": "0003", "advice": "check NTP", "since": _time("2026-11-22T06:59:30+00:00")},
     "held": 60, "held_because": "60 of 60 fell", "guard": "18 of 60 may fall",
-    "held_since": "2026-11-22T06:59:00+00:00",
+    "held_since": _time("2026-11-22T06:59:00+00:00"),
     "parked": 2, "discarded": 1, "refused": 3, "parked_skus": [{"sku": "A", "reason": "why"}],
-    "sync": {"since": "2026-11-22T06:00:00+00:00", "total": 9, "left": 4},
+    "sync": {"since": _time("2026-11-22T06:00:00+00:00"), "total": 9, "left": 4},
     "reconciled": {
-        "day": "2026-11-21", "method": "read_back", "state": "finished", "ended_at": "2026-11-21T16:31:00+00:00",
+        "day": "2026-11-21", "method": "read_back", "state": "finished", "ended_at": _time("2026-11-21T16:31:00+00:00"),
     },
 }  # fmt: skip
 
 
 def test_status_shows_which_replicas_own_how_many_slots(capsys: pytest.CaptureFixture[str]) -> None:
     owners = [
-        {"owner": "one", "slots": 5, "since": "2026-11-22T06:58:00+00:00"},
-        {"owner": "two", "slots": 8, "since": "2026-11-22T06:59:00+00:00"},
+        {"owner": "one", "slots": 5, "since": _time("2026-11-22T06:58:00+00:00")},
+        {"owner": "two", "slots": 8, "since": _time("2026-11-22T06:59:00+00:00")},
     ]
     channels = {"sekorm": {**QUIET, "owners": owners, "slots_without_owner": 3}}
     capture: dict[str, object] = {"checked_at": None, "findings": []}
@@ -325,9 +327,9 @@ def test_status_has_a_column_for_each_channel_and_then_what_a_person_has_to_do(
     channels = {"sekorm": BUSY, "ymatou": QUIET}
     finding = {
         "check": "triggers", "subject": "erp.stock", "found": "off", "advice": "on",
-        "since": "2026-11-22T06:59:00+00:00",
+        "since": _time("2026-11-22T06:59:00+00:00"),
     }  # fmt: skip
-    capture = {"checked_at": "2026-11-22T06:59:30+00:00", "findings": [finding]}
+    capture = {"checked_at": _time("2026-11-22T06:59:30+00:00"), "findings": [finding]}
     answer = {**ANSWER, "unread_changes": 2, "capture": capture, "channels": channels}
     tables.print_status(answer, TimeFormat(datetime(2026, 11, 22, 7, tzinfo=UTC), UTC))
     lines = capsys.readouterr().out.splitlines()

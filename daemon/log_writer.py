@@ -52,12 +52,12 @@ class ThreadWriter:
     """Writes lines to a descriptor, in order; `info` and `warning` never block.
 
     While MOST_BYTES wait, lines are dropped and counted; the last quarter is for warnings and errors. As soon as
-    everything that waited has been written, `tell_gap` is called, in the writer's thread, to log what is missing.
+    everything that waited has been written, `on_gap` is called, in the writer's thread, to log what is missing.
     """
 
-    def __init__(self, descriptor: int, tell_gap: Callable[[Gap], None]) -> None:
+    def __init__(self, descriptor: int, on_gap: Callable[[Gap], None]) -> None:
         self._descriptor = descriptor
-        self._tell_gap = tell_gap
+        self._on_gap = on_gap
         # Reentrant: the collector may run a finalizer that logs while the lock is held.
         self._lock = threading.RLock()
         self._lines: deque[bytes] = deque()
@@ -189,7 +189,7 @@ class ThreadWriter:
         with self._lock:
             self._drop(lost, str(error))
         if not self._is_failing:
-            tell_standard_error(f"cannot write the log to standard output: {error}")
+            warn_on_standard_error(f"cannot write the log to standard output: {error}")
         self._is_failing = True
 
     def _settle(self, lines: list[bytes]) -> bool:
@@ -205,7 +205,7 @@ class ThreadWriter:
         with self._lock:
             gap = Gap(self._gap, clock.monotonic() - self._gap_since, self._gap_reason)
             self._gap = 0
-        self._tell_gap(gap)
+        self._on_gap(gap)
 
 
 class StreamWriter:
@@ -230,7 +230,7 @@ class StreamWriter:
         self.dropped += 1
         if not self._is_failing:
             self._is_failing = True
-            tell_standard_error(f"cannot write the log to standard output: {reason}")
+            warn_on_standard_error(f"cannot write the log to standard output: {reason}")
 
     debug = info = error = critical = msg = warning
 
@@ -239,18 +239,18 @@ class StreamWriter:
         return True
 
 
-def writer_to(stream: TextIO | None, tell_gap: Callable[[Gap], None]) -> LineWriter:
+def writer_to(stream: TextIO | None, on_gap: Callable[[Gap], None]) -> LineWriter:
     """The writer for a stream."""
     try:
         if stream is None:
             return StreamWriter(None)
         stream.flush()
-        return ThreadWriter(stream.fileno(), tell_gap)
+        return ThreadWriter(stream.fileno(), on_gap)
     except (OSError, ValueError):
         return StreamWriter(stream)
 
 
-def tell_standard_error(words: str) -> None:
+def warn_on_standard_error(words: str) -> None:
     """Say something about the log itself, where that is possible."""
     try:
         os.write(2, f"stockrelay: {words}\n".encode(errors="backslashreplace"))

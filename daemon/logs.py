@@ -57,7 +57,7 @@ class Log:
         """For how long the reader has not taken what waits for it."""
         return self._writer.stalled_s
 
-    def tell_repeats(self, *, is_over: bool = False, is_last: bool = False) -> None:
+    def log_repeats(self, *, is_over: bool = False, is_last: bool = False) -> None:
         """Log what had no room before, if there is some now, and how many lines were left out, if it is time to."""
         log = structlog.get_logger(__name__)
         self._filter.write_later()
@@ -86,7 +86,7 @@ def configure(
     is_console = format == "console" or (format == "auto" and stream is not None and stream.isatty())
     mask = _Mask(secrets)
     render = _Console(mask, in_colour=in_colour(stream)) if is_console else _Json(mask)
-    writer = writer_to(stream, _tell_gap)
+    writer = writer_to(stream, _log_gap)
     filter_ = Filter(level)
     structlog.configure(
         processors=[
@@ -113,7 +113,7 @@ def _set_level_of_libraries(level: Level) -> None:
     logging.getLogger().setLevel(most)
 
 
-def _tell_gap(gap: Gap) -> None:
+def _log_gap(gap: Gap) -> None:
     log = structlog.get_logger(__name__)
     log.warning("log.lines_dropped", lines=gap.lines, lasted_s=round(gap.lasted_s, 1), reason=gap.reason)
 

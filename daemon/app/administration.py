@@ -1,4 +1,4 @@
-"""What is done once: the schema, the adoption of a database, a test message."""
+"""What an operator does once: set up the schema, remove it, adopt a database, send a test message."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from daemon.store.identity import Identity
 
 
 def migration_sql(settings: Settings, grant_to: str | None) -> str:
-    """Return all that `migrate` would run."""
+    """Return the SQL that `migrate` would run."""
     return migrations.migration_sql(
         _watches(settings), has_doorbell=settings.database.doorbell, grant_to=grant_to
     )
@@ -52,7 +52,7 @@ async def uninstall(settings: Settings, *, is_forced: bool) -> removal.Removed:
 
 
 async def adopt(settings: Settings) -> dict[str, Any]:
-    """Make this database the one that is pushed from; return which it is, and how fast all is confirmed."""
+    """Make this database the one whose stock is sent; return its identifier, and how fast every number is confirmed."""
     async with opened(settings) as database:
         rate = confirmed_per_s(settings)
         identifier = await Identity(database).adopt(rate, longest_settle(settings))

@@ -44,7 +44,7 @@ from daemon.store.replicas import Replicas
 
 @dataclass(eq=False)
 class Background:
-    """Builds them around the parts that deliver (`graph`). `services` has their loops by name."""
+    """Builds these services around those that deliver (`graph`). `services` has their loops by name."""
 
     reloading: Reloading
     database: Database

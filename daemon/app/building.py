@@ -51,8 +51,8 @@ def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
 
 
 def lease_pool(settings: Settings) -> Database:
-    """Make the connections for what keeps the slots ours, opened by the caller: a lease must not wait until slow
-    claims have ended, nor a renewal until slots have been taken."""
+    """Make the leases' own connections, which the caller opens: taking a lease must not wait for slow claims, nor
+    renewing one for slots being taken."""
     return Database(connect_options(settings, is_direct=False), LEASE_CONNECTIONS, refuse_copy)
 
 
@@ -93,7 +93,7 @@ def pools_of(settings: Settings) -> Pools:
 async def opened(
     settings: Settings, connections: int = 1, *, refuses_copy: bool = False
 ) -> AsyncIterator[Database]:
-    """Connections for a command, after a look at the schema's version."""
+    """Open connections for a command once the schema's version has been checked."""
     await migrations.check_version(connect_options(settings, is_direct=True))
     options = connect_options(settings, is_direct=False)
     database = Database(options, connections, refuse_copy if refuses_copy else None)
@@ -119,7 +119,7 @@ def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
 
 
 def listing_health(settings: Settings, database: Database) -> ListingHealth:
-    """Build what sees that changes of all that the listings read are captured."""
+    """Build the check that changes of everything the listings read are captured."""
     dependencies = Dependencies(database.transaction, settings.run.compared_only)
     return ListingHealth(dependencies, tuple(listings(settings).values()), settings.run.resync_s)
 
@@ -136,7 +136,7 @@ async def opened_clients(settings: Settings, database: Database) -> AsyncIterato
 
 
 def problems_of(settings: Settings) -> dict[ChannelName, Problem]:
-    """Why a SKU with given identifiers can never be sent, for each channel."""
+    """Return for each channel what says why a SKU with given identifiers can never be sent."""
     return {name: spec_of(channel).problem for name, channel in settings.enabled_channels().items()}
 
 
@@ -147,12 +147,12 @@ def confirmed_per_s(settings: Settings) -> float:
 
 
 def longest_settle(settings: Settings) -> timedelta:
-    """Return after how long no request of any channel can land any more."""
+    """Return how long after its start a request of any channel may still be applied."""
     return max(channel.settle for channel in settings.enabled_channels().values())
 
 
 def guard_rule(settings: Settings) -> GuardRule | None:
-    """Return how many zeroes at once are held; None: none are."""
+    """Return the guard's limits; None: the guard is off."""
     guard = settings.guard
     if not guard.enabled:
         return None

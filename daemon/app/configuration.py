@@ -1,4 +1,4 @@
-"""The settings of all the marketplaces that there are: the settings themselves know none."""
+"""The settings with the sections of all registered marketplaces; `daemon.settings` itself knows none of them."""
 
 from collections.abc import Mapping
 from pathlib import Path

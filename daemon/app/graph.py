@@ -109,14 +109,14 @@ class Graph:
         )
 
     def _report(self, what: str) -> Callable[[StockrelayError | None], None]:
-        """What hears how the database answered: the daemon's readiness; a command has none."""
+        """Return where to report how the database answered: to the daemon's readiness; a command has none."""
         return (lambda _error: None) if self._watch is None else partial(self._watch.readiness.report, what)
 
 
 def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
-    """After a reading that marked rows, and after no other: a claim of no rows costs the database a commit."""
+    """Wake the dispatcher only after a reading that marked rows: a claim of no rows costs the database a commit."""
     if drained.failed is not None:
-        # What was marked without looking is not known here.
+        # The reading does not know which rows were marked without the listing.
         dispatcher.wake()
     elif drained.marked.rows:
         dispatcher.wake(is_urgent=drained.marked.urgent > 0)

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, and what can be changed in a running daemon is."""
+"""Reads the configuration again on SIGHUP and applies what can change in a running daemon."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ _UNFORESEEN: Final = (
 )
 
 Take = Callable[[Settings, Sequence[Receiver]], None]
-"""Takes over what has changed, or fails; then it is called again, with the settings before."""
+"""Applies new settings. If one of them raises, all are called again with the settings before."""
 
 
 @dataclass(eq=False)
@@ -46,11 +46,11 @@ class Reloading:
         self._takers.append(take)
 
     def request(self) -> None:
-        """Read the configuration as soon as can be."""
+        """Read the configuration as soon as possible."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Reload when it is asked for, until cancelled. What fails leaves the settings as they were."""
+        """Reload on request until cancelled. A failed reload leaves the settings as they were."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -63,7 +63,7 @@ class Reloading:
             except TimeoutError:
                 reason = f"it could not be read within {_TIMEOUT_S:g} s"
             except Exception as error:
-                # Reloading itself has to go on: the next SIGHUP brings the correction.
+                # The loop must survive: the next SIGHUP brings the correction.
                 log.exception("run.configuration_refused", reason=_UNFORESEEN.format(type(error).__name__))
             if reason:
                 log.error("run.configuration_refused", reason=reason)

@@ -1,4 +1,4 @@
-"""The daemon: starts everything in order, stops it in order."""
+"""Starts the daemon's services in order, and stops them in order."""
 
 import asyncio
 import gc
@@ -41,12 +41,12 @@ log = structlog.get_logger(__name__)
 
 _START_RETRY_S: Final = 2.0
 STOP_S: Final = 2.0
-"""What a service may take to end, beside the grace for what is in flight."""
+"""How long a service may take to end, on top of the grace for requests in flight."""
 
 
 async def run(settings: Settings, log_state: Log, reread: Callable[[], Settings]) -> int:
     """Run the daemon until SIGTERM or SIGINT; return the exit code. On SIGHUP it takes over what `reread` returns."""
-    # A push leaves little for the cycle collector; looking after every 700 objects cost a twentieth of the time.
+    # A push leaves few cycles; a collection after every 700 objects took a twentieth of the time.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     stop = clock.Signal()
@@ -63,7 +63,7 @@ async def run(settings: Settings, log_state: Log, reread: Callable[[], Settings]
 
 @contextmanager
 def first_error() -> Iterator[None]:
-    """What a task group raises, as the one error that the command line prints and knows the exit code of."""
+    """Raise the first of a task group's errors alone: the command line prints it and takes its exit code."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -76,7 +76,6 @@ def first_error() -> Iterator[None]:
 
 
 def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
-    """The first error says why; the command line prints it and knows its exit code."""
     error: StockrelayError | BaseExceptionGroup[StockrelayError] = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -86,7 +85,7 @@ def _first(group: BaseExceptionGroup[StockrelayError]) -> StockrelayError:
 async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading: Reloading) -> None:
     """Run every service until `stop`. A service that dies stops the others, loudly."""
     async with AsyncExitStack() as stack:
-        # First, so that it answers while the database is awaited, and until everything else has ended.
+        # First: the ops port answers while we wait for the database, and until everything else has ended.
         watch = await stack.enter_async_context(watching(settings, stop, reloading))
         pools = pools_of(settings)
         for pool in pools.all():
@@ -101,8 +100,8 @@ async def serve(settings: Settings, holder: str, stop: asyncio.Event, reloading:
 async def _wait_for_database(
     reloading: Reloading, pools: Sequence[Database], readiness: Readiness, stop: asyncio.Event
 ) -> bool:
-    """Wait until the database answers: it may start after us, and another replica may be putting right
-    what a failover has lost. Raises SchemaMismatch, StoreRefused, ForeignDatabase."""
+    """Wait until the database answers: it may start after us, and another replica may be repairing what a failover
+    has lost. Raises SchemaMismatch, StoreRefused, ForeignDatabase."""
 
     async def step() -> Interval:
         settings = reloading.settings

@@ -1,5 +1,5 @@
-"""What the daemon does on a signal: SIGTERM and SIGINT stop it in order, SIGHUP has the configuration read again, and
-nothing that is sent by habit ends it."""
+"""Handles signals: SIGTERM and SIGINT stop the daemon in order, SIGHUP reloads the configuration, and neither SIGUSR1
+nor SIGUSR2 ends it."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""How it stands, for `stockrelay status` and the ops port. Times in it are datetimes."""
+"""The state of every channel and replica, for `stockrelay status` and the ops port. Times are datetimes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

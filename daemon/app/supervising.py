@@ -27,13 +27,13 @@ _STEADY_S: Final = 60.0
 
 @dataclass(eq=False)
 class Supervisor:
-    """Runs services by name. While one waits to be run again, the replica is not ready, and says which."""
+    """Runs services by name. While one waits for its restart, the replica is not ready, and `reasons` names it."""
 
     readiness: Readiness
     base: timedelta = _BASE
 
     async def run(self, name: str, service: Run, stop: asyncio.Event) -> None:
-        """Run the service until it ends by itself. Raises what running it again cannot help."""
+        """Run the service until it ends by itself. Raises errors that a restart cannot fix."""
         failures = 0
         while True:
             began = clock.monotonic()
@@ -52,8 +52,8 @@ class Supervisor:
                     failures=failures,
                     retry_s=round(pause.total_seconds(), 1),
                 )
-                why = f"it failed ({type(error).__name__}) and is begun again; the log has the traceback"
-                # A name of its own: the service itself may say what it lacks under its name.
+                why = f"it failed ({type(error).__name__}) and is restarted; the log has the traceback"
+                # Under another name than the service's own, which it may report by itself.
                 self.readiness.lacks(f"service {name}", why)
                 await clock.wait_any(pause.total_seconds(), stop)
                 self.readiness.has(f"service {name}")
@@ -64,7 +64,7 @@ class Supervisor:
 
 
 def is_fatal(error: Exception) -> bool:
-    """Whether an error, or one of a group, cannot be helped by running the service again."""
+    """Whether a restart cannot fix the error, or one of a group."""
     if isinstance(error, ExceptionGroup):
         return any(is_fatal(one) for one in error.exceptions)
     return isinstance(error, _FATAL)

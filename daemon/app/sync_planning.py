@@ -16,7 +16,7 @@ _PORTION = 5_000
 
 
 async def direct(settings: Settings, stack: AsyncExitStack) -> Database:
-    """A connection past any pooler, closed with the stack: what is read in portions belongs to the session."""
+    """Open a connection past any pooler, closed with the stack: the cursor belongs to the session."""
     database = Database(connect_options(settings, is_direct=True), 1)
     stack.push_async_callback(database.close)
     await database.open()
@@ -24,7 +24,7 @@ async def direct(settings: Settings, stack: AsyncExitStack) -> Database:
 
 
 async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
-    """Say what a sync would send, changing nothing."""
+    """Return what a sync would send; change nothing."""
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     plan = SyncPlan(problems_of(settings)[name], listing.duplicates, listing.identifier_columns)
     async with AsyncExitStack() as stack:

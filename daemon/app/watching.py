@@ -1,4 +1,4 @@
-"""What watches the daemon itself: its loops, whether it is ready, its metrics, and the port on which machines ask."""
+"""Watches the daemon itself: its loops, readiness and metrics, the service manager and the ops port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -30,23 +30,23 @@ from daemon.settings import Settings, take_service_manager
 log = structlog.get_logger(__name__)
 
 _STATEMENTS: Final = 4
-"""A loop's turn waits for at most this many statements in a row, beside what it says itself."""
+"""A step of a loop may wait for this many statements in a row on top of the deadline that it sets."""
 _SLACK_S: Final = 60.0
 _SILENCE_S: Final = 15.0
 _REPEATS_S: Final = 5.0
 _STOP_S: Final = 30.0
-"""What the service manager has to wait for when the daemon is stopped, beside run.grace_s."""
+"""How long the service manager must wait for the daemon to stop, on top of run.grace_s."""
 
 
 class Watching:
-    """The parts of one process that others tell how they are doing."""
+    """What the services of one process report to: liveness, readiness and metrics."""
 
     def __init__(self, settings: Settings, stop: asyncio.Event, log_state: Log) -> None:
         self.liveness = Liveness(_STATEMENTS * settings.database.statement_timeout_s + _SLACK_S)
         self.readiness = Readiness(
             stop.is_set,
             _SILENCE_S + settings.run.poll_s,
-            on_recovered=partial(log_state.tell_repeats, is_over=True),
+            on_recovered=partial(log_state.log_repeats, is_over=True),
         )
         self.metrics = Metrics(settings.enabled_channels())
         live = self.metrics.live
@@ -62,7 +62,7 @@ class Watching:
         intakes: Mapping[ChannelName, IntakeService],
         doorbell: Doorbell,
     ) -> None:
-        """Have what a scrape asks for asked of those who know."""
+        """Say where the live metrics come from."""
         live = self.metrics.live
         live.follow("stockrelay_listener_up", lambda: doorbell.is_listening)
         each_intake = intakes.values()
@@ -91,7 +91,7 @@ class Watching:
 
 
 def _read_at(intakes: Iterable[IntakeService]) -> float | None:
-    """When the channel that is furthest behind has read last; None: one of them has not begun."""
+    """When the channel that is furthest behind last read the change log; None: one of them has not begun."""
     times = [intake.read_at for intake in intakes]
     return None if None in times else min(time for time in times if time is not None)
 
@@ -103,13 +103,13 @@ def _seconds(offset: Callable[[], timedelta | None]) -> float | None:
 
 @asynccontextmanager
 async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading) -> AsyncIterator[Watching]:
-    """Watch, and answer on the ops port, until the very end. Raises ConfigError when the port can't be had."""
+    """Watch, and answer on the ops port, until everything else has ended. Raises ConfigError when the port is taken."""
     log_state = reloading.log_state
     parts = Watching(settings, stop, log_state)
     loop_watch = LoopWatch(parts.liveness.watchdog("event-loop"), parts.metrics.loop_lagged)
     helpers: dict[str, Run] = {
         "loop-watch": loop_watch.run,
-        "log-repeats": lambda _stop: _tell_repeats(log_state),
+        "log-repeats": lambda _stop: _log_repeats(log_state),
         "reload": lambda _stop: reloading.run(),
     }
     # They go on after `stop`, until everything else has ended.
@@ -129,14 +129,14 @@ async def watching(settings: Settings, stop: asyncio.Event, reloading: Reloading
         yield parts
 
 
-async def _tell_repeats(log_state: Log) -> None:
-    """Say until cancelled, and once more then, how many lines were left out of the log."""
+async def _log_repeats(log_state: Log) -> None:
+    """Log how many lines were left out, until cancelled and once more then."""
     try:
         while True:
             await asyncio.sleep(_REPEATS_S)
-            log_state.tell_repeats()
+            log_state.log_repeats()
     finally:
-        log_state.tell_repeats(is_last=True)
+        log_state.log_repeats(is_last=True)
 
 
 @asynccontextmanager

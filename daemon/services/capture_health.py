@@ -1,7 +1,7 @@
-"""Capture health: sees on a schedule that changes are still captured, rung for and read, and tells who has to know.
+"""Capture health: checks on a schedule that changes are still captured, notified and read, and logs what is not.
 
-What the catalogs say is looked at by one replica for all; a canary through the change log to its own listener is every
-replica's own. A replica that stands still keeps nobody from looking: the turn is a matter of time, not of a lock.
+One replica checks the catalogs for all; each replica sends a canary through the change log to its own listener. A
+stopped replica blocks no other: who checks next depends on the time of the last check, not on a lock.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ _CLAIM_AFTER: Final = 0.9
 _SUSPICIOUS: Final = 2
 """Canaries in a row that were not heard: one may be sent while the listener connects anew."""
 _GONE_AFTER: Final = 5
-"""Intervals without a word from a replica: what it reported is over."""
+"""Intervals without a report from a replica, after which its findings are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listings:
-    """What is read of the ERP by each channel, and what is asked about it."""
+    """What the channels' listings read of the ERP, and how to find out."""
 
     dependencies: Dependencies
     listings: Sequence[ChannelListing]
@@ -81,11 +81,11 @@ class CaptureHealth:
     _known: dict[tuple[str, str, str], OpenFinding] = field(default_factory=dict)
 
     def heard(self) -> None:
-        """A ring was heard, from any session."""
+        """The listener has received a notification, of any session."""
         self._bell.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at intervals until stopped; a database that does not answer is asked the next time."""
+        """Check at intervals until stopped."""
 
         async def step() -> Interval:
             await self._look(stop)
@@ -96,10 +96,10 @@ class CaptureHealth:
         await run_loop(step, stop, self.watchdog, pace, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
-        # What was unread before an outage says nothing about who reads after it.
+        # Changes unread before an outage do not mean that no intake reads after it.
         self._since, self._unheard = None, 0
-        tell = log.warning if isinstance(error, StoreUnavailable) else log.error
-        tell("capture.check_delayed", reason=str(error))
+        write = log.warning if isinstance(error, StoreUnavailable) else log.error
+        write("capture.check_delayed", reason=str(error))
 
     async def _look(self, stop: asyncio.Event) -> None:
         self._since = self._since or await self.store.now()
@@ -113,12 +113,12 @@ class CaptureHealth:
             return
         if await self.store.claim_check(self.every * _CLAIM_AFTER):
             await self._look_for_all(self._since)
-        self._tell(await self.store.open())
+        self._report(await self.store.open())
         if refusal is not None:
             raise refusal
 
     async def _send_canary(self, stop: asyncio.Event) -> None:
-        """See whether a ring reaches this replica. While nobody rings, because an intake is awake, it can't be told."""
+        """Check that a notification reaches this replica. While an intake silences them, there is nothing to check."""
         self._bell.clear()
         bell = await self.store.send_canary()
         if bell == "off" or not self.wants_doorbell:
@@ -161,14 +161,14 @@ class CaptureHealth:
         elif is_touched:
             self.request_resync("capture health: triggers were switched or made anew")
 
-    def _tell(self, found: Sequence[OpenFinding]) -> None:
-        """Say what is new to this process, and what is over; other replicas' listeners are for them to speak of."""
+    def _report(self, found: Sequence[OpenFinding]) -> None:
+        """Log what is new to this process, and what is over; each replica reports its own listener."""
         ours = {each.identity: each for each in found if each.reporter in ("", self.reporter)}
         for identity, each in ours.items():
             known = self._known.get(identity)
             if known is None or known.finding.found != each.finding.found:
-                tell = log.error if each.finding.is_error else log.warning
-                tell(
+                write = log.error if each.finding.is_error else log.warning
+                write(
                     "capture.check_failed",
                     check=each.finding.check,
                     subject=each.finding.subject,
@@ -219,7 +219,7 @@ async def listing_findings(
         except StockrelayError as error:
             about = listing_subject(listing.channel)
             known = [each.finding for each in before if each.finding.subject == about]
-            # Of a listing that fails as a whole the intake says so, and why.
+            # The intake reports a listing that fails as a whole.
             unlooked = [unreadable_listing(listing.channel, str(error))] if isinstance(error, BadRow) else []
             findings += known or unlooked
         else:

@@ -1,4 +1,4 @@
-"""Notices that another replica is configured differently: which of two listings is sent would be a matter of chance."""
+"""Detects replicas that are configured differently: which of two listings is sent would be a matter of chance."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,12 +17,13 @@ from daemon.store.replicas import Replicas
 log = structlog.get_logger(__name__)
 
 _FIRST_LOOK_S: Final = 2.0
-"""By then this replica has said that it is alive."""
+"""By then this replica is registered as alive."""
 
 
 @dataclass(eq=False)
 class ConfigurationWatch:
-    """Tells the others this replica's fingerprints, and the log which replica has others. `ours` may change."""
+    """Publishes the fingerprints of this replica's settings (`ours`, which may change) and logs which replica's
+    differ."""
 
     replicas: Replicas
     holder: str

@@ -27,7 +27,7 @@ _STEADY_S: Final = 60.0
 _LOSS_BASE: Final = timedelta(seconds=1)
 _LOSS_CAP: Final = timedelta(seconds=60)
 _CONNECT_S: Final = 60.0
-"""What connecting takes at most: each host of the address has its timeout."""
+"""Maximum time to connect: each host of the address has its timeout."""
 _COMPARED_S: Final = 15 * 60.0
 """After a failover, every row of the ledger is written before the first ring is heard."""
 
@@ -36,8 +36,8 @@ _COMPARED_S: Final = 15 * 60.0
 class Doorbell:
     """Listens, and keeps listening; while it can't, intake polls.
 
-    `on_ring(payload)` is called for each ring; `on_connected` after each LISTEN, before anything else: what was
-    committed while nobody listened is found by what it starts.
+    `on_ring(payload)` is called for each notification; `on_connected` after each LISTEN and before anything else, to
+    have the changes found that were committed while this process did not listen.
     """
 
     options: ConnectOptions
@@ -82,6 +82,6 @@ class Doorbell:
         self._failures += 1
         pause = backoff(self._failures, _RETRY_BASE, _RETRY_CAP, clock.jitter())
         if self._failures == 1:
-            # Each new connection has everything compared: one that is lost at once is made less often.
+            # Each new connection compares everything: after one that was lost at once, wait longer for the next.
             pause += backoff(self._losses - 1, _LOSS_BASE, _LOSS_CAP, clock.jitter())
         return Interval(pause.total_seconds())

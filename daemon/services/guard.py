@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 _TIDY_EVERY_S: Final = 60.0
 _CALM: Final = 0.1
-"""The part of the window for which the number of held ones must have stood still before it counts as recovered."""
+"""The part of the window for which the number of held rows must not change before recovery is checked."""
 _ASK_AFTER_S: Final = 10.0
 _BACKOFF_BASE: Final = timedelta(seconds=1)
 _BACKOFF_CAP: Final = timedelta(seconds=30)
 _LONGEST_LOOK_S: Final = 900.0
-"""A look at a channel counts and releases, and each of its statements may take two minutes."""
+"""A check counts and releases, and each of its statements may take two minutes."""
 _DUTY: Final = 20.0
-"""A look that takes long is followed by a pause of twenty times as long."""
+"""A slow check is followed by a pause of twenty times its duration."""
 
 
 class Holds(Protocol):
@@ -109,7 +109,7 @@ class GuardService:
         if state.held != self._held:
             self._held, self._held_at = state.held, now
         is_calm = now - self._held_at >= _CALM * rule.window.total_seconds()
-        # Asked with numbers that stand still, or soon anyway.
+        # Ask once the numbers no longer change, and after ten seconds in any case.
         if state.asked_at is None and (now > self._held_at or now - self._since > _ASK_AFTER_S):
             question = await self.guard.ask(channel, f"stockrelay release {channel}")
             if question is not None:

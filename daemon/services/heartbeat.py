@@ -31,8 +31,8 @@ class CountedLedger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One channel: its ledger, the dispatcher's counts since the start, how many of its slots are
-    ours, whether it is paused, its trouble."""
+    """One channel: its ledger, the dispatcher's counts since the start, how many of its slots this process owns,
+    whether it is paused, its trouble."""
 
     ledger: CountedLedger
     counts: Counter[str]

@@ -1,4 +1,4 @@
-"""A lease of a slot, as the process that holds it sees it."""
+"""The lease of a slot that this process owns."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from daemon.store.leases import Taken
 
 @dataclass(eq=False)
 class Lease:
-    """A slot that is ours. `trusted_until` (monotonic seconds) moves on with every renewal."""
+    """`trusted_until` (monotonic seconds) moves on with every renewal."""
 
     taken: Taken
     trusted_until: float

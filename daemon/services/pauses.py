@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class PauseWatch:
-    """Looks at intervals. That nothing is sent does not depend on it: claims look for themselves.
+    """Reads the pauses at intervals. A paused channel does not depend on it: each claim checks for itself.
 
     `report` hears after each look how the database took it: an error, or None.
     """
@@ -30,11 +30,11 @@ class PauseWatch:
     _paused: dict[ChannelName, Pause] = field(default_factory=dict)
 
     def is_paused(self, channel: ChannelName) -> bool:
-        """Whether the channel was paused when it was looked at last."""
+        """Whether the channel was paused when it was read last."""
         return channel in self._paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until stopped."""
+        """Read until stopped."""
         pace = Pace(self.every.total_seconds())
         await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
 

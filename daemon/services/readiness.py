@@ -43,7 +43,7 @@ class Readiness:
         self._lacking[what] = why
 
     def has(self, what: str) -> None:
-        """It is there (again)."""
+        """It is no longer missing."""
         self._lacking.pop(what, None)
 
     def report(self, what: str, error: StockrelayError | None) -> None:
@@ -57,7 +57,7 @@ class Readiness:
             self.lacks(what, str(error))
 
     def _note_database(self, error: StockrelayError | None) -> None:
-        """Say once that it is lost, and once that it is back: everything else that fails meanwhile has this cause."""
+        """Log once that the database is lost, and once that it is back: other failures meanwhile have this cause."""
         now = self.now()
         if error is None:
             if self._lost_at is not None:

@@ -25,7 +25,7 @@ from daemon.settings import ServiceManager
 log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 0.5
-"""How often it is looked at whether something has changed; reading a few dictionaries costs nothing."""
+"""How often the state is checked; it reads a few dictionaries."""
 _LONGEST_STATUS: Final = 500
 
 
@@ -50,21 +50,21 @@ class SystemdNotifier:
         look_s = _LOOK_S if watchdog is None else min(_LOOK_S, watchdog.total_seconds() / 8)
         with closing(_Line(self.manager.address)) as line:
             await run_loop(partial(self._look, line), stop, unwatched(), Pace(look_s))
-            line.tell("STOPPING=1", "STATUS=finishing what is in flight", _extended(self.stop_within))
+            line.send("STOPPING=1", "STATUS=finishing what is in flight", _extended(self.stop_within))
 
     async def _look(self, line: "_Line") -> None:
         reasons, stalled, now = self.reasons(), self.stalled(), clock.monotonic()
-        if not self._is_ready and not reasons and not stalled and line.tell("READY=1"):
+        if not self._is_ready and not reasons and not stalled and line.send("READY=1"):
             self._is_ready = True
             log.info("systemd.readiness_reported")
         status = _status(reasons, stalled)
-        if status != self._status and line.tell(f"STATUS={status}"):
+        if status != self._status and line.send(f"STATUS={status}"):
             self._status = status
         watchdog = self.manager.watchdog
         if watchdog is None or stalled or now - self._fed_at < watchdog.total_seconds() / 2:
             return
         # Before READY=1 no watchdog looks; the time that a start may take is extended on the same condition.
-        if line.tell("WATCHDOG=1" if self._is_ready else _extended(watchdog)):
+        if line.send("WATCHDOG=1" if self._is_ready else _extended(watchdog)):
             self._fed_at = now
 
 
@@ -83,7 +83,7 @@ def _extended(time: timedelta) -> str:
 
 
 class _Line:
-    """The way to the manager. It never blocks: what does not go through now is said again at the next look."""
+    """The socket of the service manager. It never blocks: what could not be sent is sent again at the next check."""
 
     def __init__(self, address: str) -> None:
         # An abstract name begins with a zero byte, and is written with "@".
@@ -96,8 +96,8 @@ class _Line:
     def close(self) -> None:
         self._socket.close()
 
-    def tell(self, *assignments: str) -> bool:
-        """Say all of it at once; return whether it went through."""
+    def send(self, *assignments: str) -> bool:
+        """Send the assignments in one datagram; return whether that worked."""
         try:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
         except OSError as error:

@@ -23,25 +23,25 @@ from daemon.store.leases import Leases, LeaseState, SlotOf
 log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 1.0
-"""How often a process looks which slots are whose."""
+"""How often a process reads which replica owns which slot."""
 _UNTRUSTED: Final = 0.1
-"""The last part of a lease that is not relied on: for clocks that drift and a loop that is late."""
+"""The last part of a lease is not relied on: clocks drift, and the loop may be late."""
 _SHORTEST_PAUSE_S: Final = 0.05
 _LONGEST_RETRY_S: Final = 0.5
 
 
 class SlotServer(Protocol):
-    """Sends the SKUs of one channel's slots that are ours."""
+    """Sends the SKUs of one channel's slots that this process owns."""
 
     @property
     def is_serving(self) -> bool:
-        """Whether it can be given slots."""
+        """Whether it can take slots."""
 
     def gain(self, leases: Sequence[Lease]) -> None:
-        """These slots are ours from now on."""
+        """This process owns these slots from now on."""
 
     def lose(self, slots: Iterable[Slot]) -> None:
-        """These slots are another's: their requests are cut off."""
+        """Another process owns these slots: cut off their requests."""
 
     def release(self, slots: Iterable[Slot]) -> None:
         """Claim no more from these slots; `has` is False once their attempts have ended."""
@@ -79,7 +79,7 @@ class SlotSharing:
         self.throttle = RequestThrottle(self.wake.set, _LOOK_S)
 
     def owned(self, channel: ChannelName) -> int:
-        """How many of the channel's slots are ours."""
+        """How many of the channel's slots this process owns."""
         return sum(of.channel == channel for of in self._held)
 
     def owns_all(self) -> bool:
@@ -94,7 +94,7 @@ class SlotSharing:
                 await self._loop(self._share, stop)
                 if self._held:
                     if not self.is_guest:
-                        # Before anything is given up: it is for the others, however long the last request takes.
+                        # First: the other replicas can take the slots one by one, however long the last request takes.
                         await self._leave()
                     await self._loop(self._give_up_all, clock.Signal())
             finally:
@@ -146,8 +146,8 @@ class SlotSharing:
             await self._take(wanted)
 
     def _holder_of(self, state: LeaseState) -> str | None:
-        """The slot's holder. What the database has as ours and we do not know of is free to us: the answer to a
-        statement was lost."""
+        """The slot's holder. A slot that the database says we hold and that we do not know of is free: the answer to
+        the statement that took it was lost."""
         is_forgotten = state.holder == self.holder and SlotOf(state.channel, state.slot) not in self._held
         return None if is_forgotten else state.holder
 
@@ -174,9 +174,9 @@ class SlotSharing:
             self.servers[of.channel].release([of.slot])
 
     async def _give_up_released(self) -> None:
-        """Give up the slots that are not served any more; every look ends with this, whether or not there are any."""
+        """Give up the slots that are not served any more; the last step of every look."""
         released = {of: lease for of, lease in self._held.items() if not self.servers[of.channel].has(lease)}
-        # Before, so that a renewal that comes too late is not taken for a loss.
+        # Before the statement, or a late renewal would take these for lost.
         self._held = {of: lease for of, lease in self._held.items() if of not in released}
         if released:
             try:
@@ -190,10 +190,10 @@ class SlotSharing:
         self.on_look(None)
 
     async def _renew(self) -> None:
-        """Renew all leases together, until each is lost; a database that is away for a moment loses none."""
+        """Renew all leases together until they are lost. A short outage of the database loses none."""
         pause = quarter = self.lease.total_seconds() / 4
         while True:
-            # Cut to the moment at which the first of them is not trusted any more.
+            # At the latest when the first of them is no longer trusted.
             until = min((lease.trusted_until for lease in self._held.values()), default=math.inf)
             await asyncio.sleep(max(_SHORTEST_PAUSE_S, min(pause, until - clock.monotonic())))
             held = dict(self._held)
@@ -216,7 +216,7 @@ class SlotSharing:
         except (StockrelayError, TimeoutError) as error:
             log.warning("slots.leases_not_renewed", reason=str(error) or "no answer in time")
             return False
-        # What was given up meanwhile is not lost.
+        # A slot that was given up meanwhile is not lost.
         lost = [of for of, lease in held.items() if of not in kept and self._held.get(of) is lease]
         for channel, leases in self._lose(lost):
             log.error("slots.leases_lost", **_fields(channel, leases))
@@ -225,7 +225,7 @@ class SlotSharing:
         return True
 
     def _lose(self, slots: Sequence[SlotOf]) -> list[tuple[ChannelName, list[Lease]]]:
-        """Have the requests of these slots cut off; return their leases by channel."""
+        """Cut off the requests of these slots; return their leases by channel."""
         gone = self._by_channel((of, lease) for of in slots if (lease := self._held.pop(of, None)))
         for channel, leases in gone:
             self.servers[channel].lose([lease.slot for lease in leases])
@@ -248,7 +248,6 @@ class SlotSharing:
 
 
 def _fields(channel: ChannelName, leases: Sequence[Lease]) -> dict[str, object]:
-    """What a line says of the channel's slots that something happened to."""
     return {
         "channel": channel,
         "slots": [lease.slot for lease in leases],

@@ -20,7 +20,7 @@ from daemon.store.sync import SyncProgress, SyncRun, Syncs
 log = structlog.get_logger(__name__)
 
 _PORTION: Final = 2_000
-"""SKUs marked in one statement: changes wait no longer for their rows."""
+"""SKUs marked in one statement: a change waits that long for its row."""
 _LOOK_S: Final = 0.5
 _COST: Final = 20
 """Reading the state of a large sync takes time: the pause before the next look is this many times as long."""
@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(eq=False)
 class SyncJob:
-    """One `stockrelay sync`. What it has not done when it ends is done by the next one, or by the slots' owners.
+    """One `stockrelay sync`. What it leaves undone, the next one does, or the slots' owners.
 
     `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs in the queue;
     `is_marked` is set when all of them have one.

@@ -31,10 +31,10 @@ def test_the_last_change_of_state_and_a_new_error_are_written_once_there_is_room
         log.error("dispatch.claim_failed", channel="sekorm", reason=f"words {number}")
     stream.truncate(0)
     stream.seek(0)
-    state.tell_repeats()
+    state.log_repeats()
     assert stream.getvalue() == ""
     now[0] += 61
-    state.tell_repeats()
+    state.log_repeats()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(line["event"], line["reason"], line["late_s"]) for line in lines[:2]] == [
         ("doorbell.lost", "for good", 61.0),
@@ -43,7 +43,7 @@ def test_the_last_change_of_state_and_a_new_error_are_written_once_there_is_room
     now[0] += 61
     stream.truncate(0)
     stream.seek(0)
-    state.tell_repeats()
+    state.log_repeats()
     assert "late_s" not in stream.getvalue()
 
 

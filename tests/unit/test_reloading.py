@@ -77,7 +77,7 @@ async def test_a_part_that_watches_the_daemon_and_fails_is_named_and_run_again(
     log_state: logs.Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "_REPEATS_S", 0.0)
-    monkeypatch.setattr(log_state, "tell_repeats", lambda **_: [].pop())
+    monkeypatch.setattr(log_state, "log_repeats", lambda **_: [].pop())
     without_port = settings(ops__enabled="false")
     reloading = Reloading(without_port, lambda: without_port, log_state)
     with capture_logs() as lines:

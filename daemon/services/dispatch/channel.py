@@ -22,7 +22,7 @@ class Limits:
     """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
     `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
     share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
-    `batch_above` are the channel's: a process has the part of them that its slots are of all."""
+    `batch_above` are the channel's: a process gets the part that its slots are of all slots."""
 
     rate_per_s: float
     concurrency: int
@@ -56,7 +56,7 @@ class Channel:
         """There may be room for a claim."""
         self._most_per_call = most_per_call
         self.owned = 0
-        """How many of the channel's slots are ours."""
+        """How many of the channel's slots this process owns."""
         self.use(limits)
 
     def use(self, limits: Limits) -> None:
@@ -71,8 +71,8 @@ class Channel:
             self.rate = self.rate.at_rate(self.share.rate_per_s, self.share.burst, now)
 
     def own(self, slots: int) -> None:
-        """This many of the channel's slots are ours. A process that owned none starts with an empty bucket: it does not
-        know what the owner before it has just sent."""
+        """This process owns `slots` of the channel's slots. One that owned none starts with an empty bucket: it does
+        not know what the previous owner has just sent."""
         had, self.owned = self.owned, slots
         self._take_share()
         if slots and had:
@@ -107,7 +107,7 @@ class Channel:
         return self.breaker.allowance(clock.monotonic()) > 1
 
     def log_parked(self, *, is_over: bool = False) -> None:
-        """Write the lines of what was parked of late."""
+        """Log what was parked lately."""
         lines = self.parked_lines.due(clock.monotonic(), is_over=is_over)
         if isinstance(lines, Summary):
             log.error(

@@ -1,4 +1,4 @@
-"""The claim loop: claims due rows of the slots that are ours while there is room for them."""
+"""The claim loop: claims due rows of the slots that this process owns while there is room for them."""
 
 import asyncio
 import math
@@ -44,8 +44,8 @@ _COMPARE_AGAIN_S: Final = 30.0
 
 @dataclass(eq=False)
 class Deferrals:
-    """Wrong numbers that no marking has counted wait for one: `read_changes` has the changes read; if that brings
-    nothing (they were marked without looking), `compare_all` has the whole listing compared."""
+    """Numbers that the guard would hold, but that no reading has counted, are deferred until one has: `read_changes`
+    has the changes read; if the same numbers are deferred again, `compare_all` has the whole listing compared."""
 
     channel: Channel
     _deferred: set[Sku] = field(default_factory=set)
@@ -160,7 +160,7 @@ class ClaimLoop:
             log.warning("dispatch.attempts_rescued", channel=self.channel.name, attempts=rescued)
 
     def _take_on(self, owner: Owner, claimed_at: float, claim: Claim, *, is_sync: bool = False) -> None:
-        """Have what was claimed sent. What is of slots that are being given up goes back."""
+        """Have the claimed attempts sent. Those of slots that are being given up go back."""
         self._note(claim)
         taken = self.owned.take_on(owner, claim.attempts, claimed_at)
         kept: list[Claimed] = []
@@ -194,7 +194,7 @@ class ClaimLoop:
         return min(pause_s, await self._sync.serve(owner, due.sync))
 
     async def _choose_batches(self, owner: Owner, *, is_more: bool) -> None:
-        """SKUs share calls from when the backlog is above the threshold until it is claimed and sent."""
+        """Batch while the backlog is above the threshold, and until it has been claimed and sent."""
         channel, queued = self.channel, len(self.sender.queue)
         if channel.is_batching:
             if should_end_batches(is_more=is_more, queued=queued, concurrency=channel.share.concurrency):
@@ -235,7 +235,7 @@ class ClaimLoop:
             log.warning("dispatch.claim_delayed", channel=channel.name, reason=str(error))
         else:
             log.error("dispatch.claim_failed", channel=channel.name, reason=str(error))
-            # Kept where `status` finds it when the next try rescues.
+            # Recorded for `status` with the next rescue.
             advice = "run `stockrelay check`: it runs the listing and shows where it fails"
             channel.failing = Outcome(Kind.TROUBLE, str(error)[:300], Trouble.LISTING, advice=advice)
         return None

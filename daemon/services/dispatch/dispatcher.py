@@ -1,4 +1,4 @@
-"""The dispatcher of one channel: assembles its parts, and is what others call."""
+"""The dispatcher of one channel: assembles its parts, and is their interface."""
 
 import asyncio
 from collections import Counter
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class Dispatcher:
-    """Sends one channel's SKUs of the slots that it is given. `keep_trouble` keeps what is wrong with the channel, or
-    that nothing is; `counts` are outcomes since the start."""
+    """Sends the SKUs of the slots that it is given. `keep_trouble` records what is wrong with the channel, or that
+    nothing is; `counts` are outcomes since the start."""
 
     ledger: DeliveryLedger
     client: PushClient
@@ -91,12 +91,13 @@ class Dispatcher:
         self._channel.wake(is_urgent=True)
 
     def rescue(self) -> None:
-        """The database may know another state of what is open and what is wrong: put it right before the next claim."""
+        """The ledger may have other open attempts and another trouble than this process: reconcile both before the next
+        claim."""
         self._owned.rescue_all()
         self._channel.due.set()
 
     def gain(self, leases: Sequence[Lease]) -> None:
-        """These slots are ours from now on. Their open attempts are rescued before anything is claimed from them."""
+        """Own these slots from now on. Their open attempts are rescued before the first claim."""
         if not self.is_serving:
             return  # it has just failed, or stops: `has` says that they are not served
         self._owned.add(leases)
@@ -105,7 +106,7 @@ class Dispatcher:
         self._channel.room.set()
 
     def lose(self, slots: Iterable[Slot]) -> None:
-        """These slots are another's: their requests are cut off."""
+        """Another process owns these slots: cut off their requests."""
         lost = list(slots)
         self._owned.remove(lost)
         self._share_out()
@@ -150,12 +151,12 @@ class Dispatcher:
             self.on_slots_changed()
 
     def _share_out(self) -> None:
-        """Our part of what is the channel's follows the number of our slots."""
+        """Adjust our part of the channel's rate and concurrency to the number of slots that we own."""
         self._channel.own(len(self._owned))
         self._sender.resize()
 
     def _note_drained(self) -> None:
-        """Slots that were released are not ours any more."""
+        """Released slots have no attempt in flight any more."""
         self._share_out()
         self.on_slots_changed()
 
@@ -169,8 +170,8 @@ class Dispatcher:
             log.info("dispatch.breaker_closed", channel=channel.name)
         else:
             cause = channel.breaker.cause or answer
-            tell = log.error if change is Transition.OPENED else log.warning
-            tell(
+            write = log.error if change is Transition.OPENED else log.warning
+            write(
                 "dispatch.breaker_opened",
                 channel=channel.name,
                 trouble=(cause.trouble or cause.kind).value,

@@ -1,4 +1,4 @@
-"""The slots that are ours, their attempts in flight, and the queue of those that wait to be sent."""
+"""The slots that this process owns, their attempts in flight, and the queue of those that wait to be sent."""
 
 import asyncio
 import heapq
@@ -13,7 +13,7 @@ from daemon.store.ledger import Attempt, Completion, Owner
 
 
 class Claimed(NamedTuple):
-    """An attempt that may be sent. They compare as they are to be sent: urgent ones first, then by their claims."""
+    """An attempt that may be sent. Attempts sort in the order of sending: urgent ones first, then the oldest."""
 
     is_patient: bool
     attempt_id: AttemptId
@@ -24,8 +24,8 @@ class Claimed(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OwnedSlot:
-    """A slot that is ours. `is_rescued`: attempts that an earlier owner left open have become doubt. `is_released`: it
-    is given up when none of its attempts is in flight any more."""
+    """A slot that this process owns. `is_rescued`: attempts that an earlier owner left open have become doubt.
+    `is_released`: it is given up when none of its attempts is in flight any more."""
 
     lease: Lease
     in_flight: set[AttemptId] = field(default_factory=set)
@@ -35,11 +35,11 @@ class OwnedSlot:
 
 @dataclass(eq=False)
 class OwnedSlots:
-    """This process's slots of one channel. What is forgotten with a crash is in the ledger as open attempts."""
+    """This process's slots of one channel. After a crash, the ledger has their attempts in flight as open ones."""
 
     holder: str
     on_drained: Callable[[], None]
-    """Called when slots that were released are not ours any more."""
+    """Called when released slots have no attempt in flight any more."""
     _slots: dict[Slot, OwnedSlot] = field(default_factory=dict)
     _claimed_from: set[Slot] = field(default_factory=set)
     _sync_call: set[AttemptId] = field(default_factory=set)
@@ -66,25 +66,25 @@ class OwnedSlots:
         return bool(self._sync_call)
 
     def add(self, leases: Iterable[Lease]) -> None:
-        """These slots are ours from now on."""
+        """Own these slots from now on."""
         self._slots |= {lease.slot: OwnedSlot(lease) for lease in leases}
 
     def remove(self, slots: Iterable[Slot]) -> None:
-        """These slots are another's: the outcomes of their attempts are not ours to write."""
+        """Another process owns these slots; it rescues their attempts."""
         for slot in slots:
             if (lost := self._slots.pop(slot, None)) is not None:
                 self._sync_call -= lost.in_flight
         self._note_in_flight()
 
     def release(self, slots: Iterable[Slot]) -> None:
-        """Claim no more from these slots; those without an attempt in flight are ours no more."""
+        """Claim no more from these slots; drop those without an attempt in flight."""
         for slot in slots:
             if (one := self._slots.get(slot)) is not None:
                 one.is_released = True
         self._drop_released()
 
     def has(self, lease: Lease) -> bool:
-        """Whether the slot is ours under this very lease."""
+        """Whether the slot is owned under this very lease."""
         one = self._slots.get(lease.slot)
         return one is not None and one.lease is lease
 
@@ -166,7 +166,8 @@ class OwnedSlots:
 
 
 class SendQueue:
-    """What waits to be sent, the most urgent and oldest first. `wait` lets one worker go on for each attempt put in."""
+    """The attempts that wait to be sent, urgent and oldest first. `wait` returns once for each attempt that is put
+    in."""
 
     def __init__(self) -> None:
         self._heap: list[Claimed] = []
@@ -181,11 +182,11 @@ class SendQueue:
             self._waiting.release()
 
     async def wait(self) -> None:
-        """Return when something was put in; another worker may have taken it since."""
+        """Return when an attempt was put in; another worker may have taken it since."""
         await self._waiting.acquire()
 
     def pass_on(self) -> None:
-        """Let another worker go on instead."""
+        """Wake another worker instead."""
         self._waiting.release()
 
     def first(self) -> Claimed:
@@ -195,7 +196,7 @@ class SendQueue:
         return heapq.heappop(self._heap)
 
     def take_out(self, slots: Collection[Slot]) -> list[Claimed]:
-        """Take out what is of these slots."""
+        """Remove and return the attempts of these slots."""
         taken = [one for one in self._heap if one.attempt.slot in slots]
         if taken:
             self._heap = [one for one in self._heap if one.attempt.slot not in slots]

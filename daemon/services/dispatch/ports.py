@@ -1,4 +1,4 @@
-"""What the dispatcher asks of others: the calls that it makes, and no more."""
+"""The dispatcher's ports, with only the calls that it makes."""
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta

@@ -35,8 +35,8 @@ class _Call:
 
 @dataclass(eq=False)
 class Sender:
-    """As many requests at a time as the slots' part of the channel's concurrency, and one call of a sync beside them:
-    what a crash leaves open of a sync is one call."""
+    """Sends as many requests at a time as the owned slots' part of the channel's concurrency allows, and one call of a
+    sync beside them: a crash leaves one call of a sync open."""
 
     channel: Channel
     owned: OwnedSlots
@@ -58,7 +58,7 @@ class Sender:
         self.resize()
 
     def stop(self) -> None:
-        """Cut everything off."""
+        """Cancel all requests."""
         self._group = None
         for task in (*self._workers, self._sync_worker):
             if task is not None:
@@ -79,13 +79,13 @@ class Sender:
         self._sync_calls.put_nowait(claimed)
 
     def give_back(self, slots: Sequence[Slot], reason: str) -> None:
-        """Nothing that waits of these slots is sent: their rows are due again."""
+        """Return the waiting attempts of these slots unsent: their rows are due again."""
         for claimed in self._take_out(slots):
             self.writer.give_back(claimed, reason)
 
     def cut_off(self, slots: Sequence[Slot]) -> None:
-        """These slots are another's: drop what waits of them, and cut off the requests that are of them alone. One that
-        is shared goes on for the others; its outcome for these is refused by their epochs."""
+        """Another process owns these slots: drop their waiting attempts, and cut off the requests that hold no others.
+        A shared request goes on for the others; the ledger refuses its outcome for these by their epochs."""
         self._take_out(slots)
         for task, call in list(self._under_way.items()):
             if all(claimed.attempt.slot in slots for claimed in call.attempts):
@@ -124,8 +124,8 @@ class Sender:
                     await self._send(call)
 
     def _next_from_queue(self) -> list[Claimed]:
-        """The next attempt and, while SKUs share calls, what is in the queue now and may join: nothing waits for a call
-        to become full."""
+        """The next attempt and, while batching, those in the queue that may join its call: none waits for a call to
+        fill up."""
         call: list[Claimed] = [self.queue.pop()] if self.queue else []
         if call and self.channel.is_batching:
             names = {call[0].attempt.push.identifiers}
@@ -152,12 +152,12 @@ class Sender:
         return True
 
     async def _cleared(self, pick: Callable[[], list[Claimed]]) -> _Call | None:
-        """Wait for the rate, in the order of arrival, then pick the next call and clear it; None: nothing of it may be
-        sent. What is picked last goes first: a stock-out does not wait behind what has waited for the rate."""
+        """Wait for the rate, in the order of arrival, then pick the next call; None: nothing of it may be sent.
+        Attempts are picked after the wait, so that a stock-out does not wait behind others for the rate."""
         async with self._rate_queue:
             while (wait_s := self.channel.rate.wait_s(clock.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time
                 await asyncio.sleep(wait_s)
-            # Nothing may be awaited between this look and the sending.
+            # Nothing may be awaited between this check and the sending.
             now = clock.monotonic()
             sent = self._without_what_may_not_be_sent(pick(), now)
             if not sent:
@@ -167,7 +167,7 @@ class Sender:
             return _Call(sent, ticket, now)
 
     def _without_what_may_not_be_sent(self, picked: Sequence[Claimed], now: float) -> list[Claimed]:
-        """Give back what may not be sent now. A channel is probed with one."""
+        """Give back what may not be sent now. A probe is one attempt."""
         if not picked:
             return []
         allowance = self.channel.breaker.allowance(now)
@@ -199,7 +199,7 @@ class Sender:
             else:
                 outcomes = await self.client.push_many(pushes, timeout)
         except Exception as error:
-            # What the marketplace made of a request whose client failed is not known.
+            # Whether the marketplace applied a request whose client failed is not known.
             log.exception("dispatch.client_failed", channel=self.channel.name)
             reason = f"the client failed ({type(error).__name__})"
             outcomes = [Outcome(Kind.UNKNOWN, reason)] * len(pushes)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -15,7 +16,7 @@ from daemon.core.errors import ForeignDatabase, StockrelayError, StoreUnavailabl
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.connecting import ConnectOptions
-from daemon.store.listener import listening
+from daemon.store.listener import Listener, listening
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ _CONNECT_S: Final = 60.0
 _COMPARED_S: Final = 15 * 60.0
 """After a failover, every row of the ledger is written before the first ring is heard."""
 
+Listen = Callable[[ConnectOptions, Callable[[int, str], None]], AbstractAsyncContextManager[Listener]]
+
 
 @dataclass(eq=False)
 class Doorbell:
@@ -44,6 +47,7 @@ class Doorbell:
     on_ring: Callable[[str], None]
     on_connected: Callable[[], Awaitable[None]]
     watchdog: Watchdog = field(default_factory=unwatched)
+    listen: Listen = listening
     is_listening: bool = False
     _failures: int = 0
     _losses: int = 0
@@ -56,7 +60,7 @@ class Doorbell:
         self.is_listening = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        async with listening(self.options, lambda _pid, payload: self.on_ring(payload)) as listener:
+        async with self.listen(self.options, lambda _pid, payload: self.on_ring(payload)) as listener:
             self.watchdog.beat(_COMPARED_S)
             await self.on_connected()
             log.info("doorbell.listening", pid=listener.pid)

@@ -14,8 +14,8 @@ from daemon.commands.framework import FAILED, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.errors import StockrelayError
 from daemon.core.explain.explanation import Explanation, explain_sku
-from daemon.core.explain.facts import Facts, TimingSettings
-from daemon.core.similar import nearest
+from daemon.core.explain.facts import ExplainSettings, Facts
+from daemon.core.quoting import nearest
 from daemon.core.times import TimeFormat
 from daemon.core.types import ChannelName, Sku
 
@@ -174,13 +174,17 @@ async def _facts(
     attempts: int,
 ) -> list[Facts]:
     from daemon.app import building
-    from daemon.store.answer_rows import ExplainSettings
 
     found = []
     for name, listing in listings.items():
         channel = settings.enabled_channels()[name]
-        timing = TimingSettings(settings.debounce.max_wait, channel.timeout, channel.settle)
-        explain_settings = ExplainSettings(timing, settings.run.resync, building.guard_rule(settings))
+        explain_settings = ExplainSettings(
+            settings.debounce.max_wait,
+            channel.timeout,
+            channel.settle,
+            settings.run.resync,
+            building.guard_rule(settings),
+        )
         found.append(await answers.facts(listing, sku, explain_settings, attempts))
     return found
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from daemon.core.errors import ConfigError, StockrelayError
+from daemon.core.quoting import nearest
 from daemon.core.secrecy import Mask
-from daemon.core.similar import nearest
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:

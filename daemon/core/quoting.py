@@ -1,5 +1,6 @@
-"""Values of the ERP in messages: in quotes, so that blanks at their ends are seen."""
+"""Names and values of the ERP in messages: quoted, so that blanks at their ends are seen, and suggested."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,3 +17,18 @@ def quoted(value: str) -> str:
 def blank_at_an_end(values: Iterable[str | None]) -> str | None:
     """Return the first of the values that begins or ends with a blank; None: none does."""
     return next((value for value in values if value is not None and value != value.strip()), None)
+
+
+def nearest(asked: str, candidates: Iterable[str], most: int = 5) -> list[str]:
+    """Return the candidates most like `asked`, the best first; neither case nor separators count."""
+    words = {candidate: _bare(candidate) for candidate in dict.fromkeys(candidates)}
+    word = _bare(asked)
+    scored = [
+        (difflib.SequenceMatcher(None, word, other).ratio(), candidate) for candidate, other in words.items()
+    ]
+    likely = sorted(((-score, candidate) for score, candidate in scored if score >= 0.6))
+    return [candidate for _, candidate in likely[:most]]
+
+
+def _bare(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter not in " -_./")

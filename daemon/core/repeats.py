@@ -91,12 +91,9 @@ def line_of(level: str, fields: Mapping[str, object]) -> LogLine | None:
     group = (event, *origin)
     if level == "warning":
         return LogLine(event, group, LineKind.ITEM if "sku" in fields else LineKind.WARNING, group)
-    words = sorted((name, _word(value)) for name, value in fields.items() if not _is_changing(name))
+    changing = {name for name in fields if name in _CHANGING or name.endswith(("_s", "_ms"))}
+    words = sorted((name, _word(fields[name])) for name in fields.keys() - changing)
     return LogLine(event, (event, *words), LineKind.ERROR, group)
-
-
-def _is_changing(name: str) -> bool:
-    return name in _CHANGING or name.endswith(("_s", "_ms"))
 
 
 def _word(value: object) -> str:

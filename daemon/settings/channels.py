@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import SecretStr, model_validator
 
-from daemon.core.similar import nearest
+from daemon.core.quoting import nearest
 from daemon.core.types import DEFAULT_MAX_QUANTITY, Duplicates
 from daemon.settings import rules
 from daemon.settings.section import Contradiction, Duration, Place, Section

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from daemon.core.quoting import nearest
 from daemon.core.schedule import cron_problem
 from daemon.core.secrecy import MASK
-from daemon.core.similar import nearest
 from daemon.settings import addresses, receivers
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'

@@ -1,20 +1,10 @@
 """What an operator's question gets, beside the facts of one SKU."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
-from daemon.core.explain.facts import PastAttempt, TimingSettings
-from daemon.core.guard import GuardRule
+from daemon.core.explain.facts import PastAttempt
 from daemon.core.types import ChannelName, Sku
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainSettings:
-    """The settings that the answer depends on."""
-
-    timing: TimingSettings
-    resync: timedelta
-    guard: GuardRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,21 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
-from daemon.core.explain.facts import Facts, Filling, LedgerRow, PastAttempt, PastDifference, Stop, Twin
+from daemon.core.explain.facts import (
+    ExplainSettings,
+    Facts,
+    Filling,
+    LedgerRow,
+    PastAttempt,
+    PastDifference,
+    Stop,
+    Twin,
+)
 from daemon.core.guard import threshold
 from daemon.core.plan import Listed
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
-from daemon.store.answer_rows import ChannelState, ExplainSettings, LoggedAttempt, Reconciled, Sync
+from daemon.store.answer_rows import ChannelState, LoggedAttempt, Reconciled, Sync
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
@@ -77,7 +86,7 @@ class Answers:
             has_owner=await self._has_owner(channel, None if record is None else record["slot"]),
             is_unread=intake["is_unread"],
             resync_at=None if resynced_at is None else resynced_at + settings.resync,
-            timing=settings.timing,
+            settings=settings,
             factor=math.inf if settings.guard is None else settings.guard.move_factor,
             twins=await self._twins(listing, sku, row, listed),
             duplicates=listing.duplicates,

@@ -12,7 +12,7 @@ _METHODS: Final = {
     "YmatouClient.push": "daemon.marketplaces.ymatou.client",
     "SekormClient._fetch_token": "daemon.marketplaces.sekorm.client",
     "Guard.state": "daemon.store.guard",
-    "Ledger.claim": "daemon.store.ledger",
+    "Ledger.claim": "daemon.store.ledger.ledger",
     "Intake.drain": "daemon.store.intake",
 }
 _CODE: Final = """
@@ -33,8 +33,8 @@ def faulty(of, name):
 for name, module in @methods@.items():
     of, method = name.split(".")
     faulty(getattr(importlib.import_module(module), of), method)
-# What a person mends is tried again after half a minute; a test does not wait that long.
-breaker._SPANS[breaker._Pace.PERSON] = breaker._SPANS[breaker._Pace.SILENCE]
+# What an operator mends is tried again after half a minute; a test does not wait that long.
+breaker._NEEDS_OPERATOR = breaker._WAITS[None]
 """
 
 

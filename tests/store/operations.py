@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from daemon.core.capture import Check
-from daemon.core.explain.facts import TimingSettings
+from daemon.core.explain.facts import ExplainSettings
 from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
@@ -13,7 +13,6 @@ from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
 from daemon.core.types import SLOTS, Sku
 from daemon.services.capture_health import catalog_findings
-from daemon.store.answer_rows import ExplainSettings
 from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.comparing import ComparedNumbers
@@ -198,8 +197,8 @@ async def ask(shop: Shop) -> None:
     """What an operator asks, and what he does with parked SKUs."""
     answers = Answers(shop.database)
     listing = ChannelListing(CHANNEL, LISTING, ("pn_code", "brand_name"))
-    timing = TimingSettings(timedelta(seconds=10), timedelta(seconds=5), SETTLE)
-    facts = await answers.facts(listing, Sku("B"), ExplainSettings(timing, HOUR), 5)
+    settings = ExplainSettings(timedelta(seconds=10), timedelta(seconds=5), SETTLE, HOUR)
+    facts = await answers.facts(listing, Sku("B"), settings, 5)
     assert (facts.listing_problem, facts.row is None) == (None, False)
     assert await answers.candidates(listing, "b")
     assert await answers.sold_as(listing, "nobody") == []

@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.core.explain.explanation import explain_sku
-from daemon.core.explain.facts import Facts, SkuState, TimingSettings, state
+from daemon.core.explain.facts import ExplainSettings, Facts, SkuState, state
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
-from daemon.store.answer_rows import ExplainSettings
 from daemon.store.answers import Answers
 from daemon.store.control import Pauses
 from daemon.store.listing import ChannelListing
@@ -16,7 +15,7 @@ from daemon.store.parked import Parked
 from tests.channels import YMATOU
 from tests.store.shop import CHANNEL, DEBOUNCE, LISTING, SETTLE, Shop, opened, problem
 
-KEPT = ExplainSettings(TimingSettings(DEBOUNCE.max_wait, timedelta(seconds=5), SETTLE), timedelta(hours=1))
+KEPT = ExplainSettings(DEBOUNCE.max_wait, timedelta(seconds=5), SETTLE, timedelta(hours=1))
 COLUMNS = ("pn_code", "brand_name")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,7 +15,6 @@ from daemon.core.explain.next_step import Step, next_step
 from daemon.core.guard import GuardRule
 from daemon.core.plan import CoveredBySum, Decision, NoSend, Park, Send
 from daemon.core.types import Duplicates, Sku
-from daemon.store.answer_rows import ExplainSettings
 from daemon.store.answers import Answers
 from daemon.store.ledger import Claim
 from tests.store.place import Place
@@ -104,7 +104,7 @@ class Foretelling:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self._answers = Answers(shop.database)
-        self._kept = ExplainSettings(KEPT.timing, KEPT.resync, RULE)
+        self._kept = replace(KEPT, guard=RULE)
 
     async def fill(self, seed: int) -> None:
         states = States(seed)

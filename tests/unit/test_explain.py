@@ -8,6 +8,7 @@ import pytest
 
 from daemon.core.explain.explanation import Explanation, explain_sku
 from daemon.core.explain.facts import (
+    ExplainSettings,
     Facts,
     Filling,
     LedgerRow,
@@ -15,11 +16,10 @@ from daemon.core.explain.facts import (
     PastDifference,
     SkuState,
     Stop,
-    TimingSettings,
     Twin,
 )
 from daemon.core.plan import Listed
-from daemon.core.similar import nearest
+from daemon.core.quoting import nearest
 from daemon.core.times import TimeFormat, span
 from daemon.core.types import Sku
 from tests.channels import SEKORM
@@ -74,7 +74,9 @@ FACTS = Facts(
     has_owner=True,
     is_unread=False,
     resync_at=after(1800),
-    timing=TimingSettings(timedelta(seconds=10), timedelta(seconds=5), timedelta(seconds=60)),
+    settings=ExplainSettings(
+        timedelta(seconds=10), timedelta(seconds=5), timedelta(seconds=60), timedelta(hours=1)
+    ),
 )
 WAITING = replace(ROW, want_seq=8, first_dirty_at=after(-0.6), due_at=after(1.4))
 FLYING = replace(

@@ -190,7 +190,7 @@ def _doubt(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     is_over = row.doubt_until <= facts.now
     lasts = "in doubt until it is confirmed" if is_over else f"in doubt until {times.at(row.doubt_until)}"
     # The doubt of an attempt ends one settle time after it was claimed; any other doubt was asked for.
-    begun = row.doubt_until - facts.timing.settle
+    begun = row.doubt_until - facts.settings.settle
     unclear = (one for one in facts.attempts if one.outcome == Kind.UNKNOWN)
     lost = next((one for one in unclear if abs(one.at - begun) < timedelta(seconds=1)), None)
     if lost is None:
@@ -211,7 +211,7 @@ def _waiting(facts: Facts, row: LedgerRow, times: TimeFormat) -> Iterator[str]:
         assert row.first_dirty_at is not None
         yield (
             f"changed {times.at(row.first_dirty_at)}; waiting for the debounce until {times.at(row.due_at)}, "
-            f"at most until {times.clock(row.first_dirty_at + facts.timing.max_wait)}"
+            f"at most until {times.clock(row.first_dirty_at + facts.settings.max_wait)}"
         )
     elif row.due_at > facts.now:
         is_confirmation = row.doubt_until is not None and row.due_at >= row.doubt_until

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.core import plan
-from daemon.core.guard import is_far, is_risen
+from daemon.core.guard import GuardRule, is_far, is_risen
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -138,12 +138,14 @@ class Filling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TimingSettings:
-    """The channel's settings that the explanation needs."""
+class ExplainSettings:
+    """The settings that the explanation depends on."""
 
     max_wait: timedelta
     timeout: timedelta
     settle: timedelta
+    resync: timedelta
+    guard: GuardRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class Facts:
     has_owner: bool
     is_unread: bool
     resync_at: datetime | None
-    timing: TimingSettings
+    settings: ExplainSettings
     filling: Filling = Filling.GOOD
     threshold: str = ""
     factor: float = math.inf

@@ -185,14 +185,14 @@ def _after_the_answer(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
 
 
 def _awaited(facts: Facts, sent_at: datetime, times: TimeFormat) -> str:
-    doubt = f"in doubt until {times.at(sent_at + facts.timing.settle)} and is sent again."
+    doubt = f"in doubt until {times.at(sent_at + facts.settings.settle)} and is sent again."
     if not facts.has_owner:
         return f"No daemon waits for its answer any more: when one owns its slot, the SKU is {doubt}"
     # Its outcome is written a moment after the answer.
-    if facts.now > sent_at + 2 * facts.timing.timeout:
+    if facts.now > sent_at + 2 * facts.settings.timeout:
         late = "Its answer is overdue, or its outcome could not be written yet: the daemon tries again."
         return f"{late} If it knows no answer, the SKU is {doubt}"
-    timeout_s = facts.timing.timeout.total_seconds()
+    timeout_s = facts.settings.timeout.total_seconds()
     return f"Its answer is awaited for at most {timeout_s:g} s. Without a clear one the SKU is {doubt}"
 
 

@@ -38,8 +38,8 @@ from daemon.store.changelog import ChangeLog
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.identity import Identity
+from daemon.store.leases import Leases
 from daemon.store.outbox import Outbox
-from daemon.store.replicas import Replicas
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class Background:
             Answers(database), Outbox(database), channels, metrics, every, watchdog("gauges")
         )
         configurations = ConfigurationWatch(
-            Replicas(database),
+            Leases(database),
             self.holder,
             lambda: self.reloading.fingerprints,
             every,

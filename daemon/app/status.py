@@ -20,7 +20,6 @@ from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
-from daemon.store.replicas import Replicas
 
 
 async def status(settings: Settings) -> dict[str, Any]:
@@ -50,7 +49,7 @@ async def status(settings: Settings) -> dict[str, Any]:
             "unread_changes": max(channel["unread_changes"] for channel in channels.values()),
             "capture": await _capture(CaptureHealthStore(database)),
             "channels": channels,
-            "replicas": _replicas(await Replicas(database).configurations()),
+            "replicas": _replicas(await Leases(database).configurations()),
             "notices": {
                 "receivers": len(settings.notify.urls),
                 **_notices(await Outbox(database).backlog()),

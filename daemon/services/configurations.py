@@ -12,7 +12,7 @@ from daemon.core.errors import StockrelayError
 from daemon.liveness import Watchdog
 from daemon.services.loop import Pace, run_loop
 from daemon.settings.fingerprints import differing
-from daemon.store.replicas import Replicas
+from daemon.store.leases import Leases
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ class ConfigurationWatch:
     """Publishes the fingerprints of this replica's settings (`ours`, which may change) and logs which replica's
     differ."""
 
-    replicas: Replicas
+    leases: Leases
     holder: str
     ours: Callable[[], Mapping[str, str]]
     every: timedelta
@@ -42,8 +42,8 @@ class ConfigurationWatch:
 
     async def _look(self) -> None:
         ours = self.ours()
-        await self.replicas.publish(self.holder, ours)
-        theirs = await self.replicas.configurations()
+        await self.leases.publish_configuration(self.holder, ours)
+        theirs = await self.leases.configurations()
         theirs.pop(self.holder, None)
         found = {holder: sections for holder, their in theirs.items() if (sections := differing(ours, their))}
         for holder, sections in found.items():

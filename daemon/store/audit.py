@@ -8,6 +8,7 @@ from typing import Final
 from daemon.core.audit import Break, Head
 from daemon.store import queries
 from daemon.store.database import Database
+from daemon.store.rows import row_as
 
 _SQL = queries.load("audit")
 _MOST: Final = 20
@@ -34,11 +35,8 @@ class Audit:
 
     async def verify(self) -> AsyncGenerator[VerifiedDay, None]:
         """Verify day after day, the oldest first."""
-        days = [
-            row["day"] for row in await self._database.fetch("listing the attempt log's days", _SQL["days"])
-        ]
-        for day in days:
-            yield await self._verified(day)
+        for row in await self._database.fetch("listing the attempt log's days", _SQL["days"]):
+            yield await self._verified(row["day"])
 
     async def _verified(self, day: date) -> VerifiedDay:
         # What is written meanwhile must not look broken: one snapshot for all of it.
@@ -50,14 +48,8 @@ class Audit:
             rows = await connection.fetch(_SQL["broken_rows"], day, _MOST, timeout=_LONGEST_S)
             links = await connection.fetch(_SQL["broken_links"], day, _MOST, timeout=_LONGEST_S)
         assert counts is not None
-        breaks = [
-            Break(
-                day, row["what"], row["chain"], row["number"], row["attempt_id"], row["channel"], row["sku"]
-            )
-            for row in rows
-        ]
-        breaks += [Break(day, row["what"], row["chain"], row["number"]) for row in links]
-        return VerifiedDay(day, counts["batches"], counts["attempts"], tuple(breaks))
+        breaks = tuple(row_as(Break, row, day=day) for row in [*rows, *links])
+        return VerifiedDay(day, counts["batches"], counts["attempts"], breaks)
 
     async def heads(self) -> list[Head]:
         """Return where the chains of today and yesterday stand."""

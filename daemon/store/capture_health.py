@@ -43,21 +43,18 @@ class Capturing:
 
     async def tables(self) -> list[WatchedTable]:
         rows = await looked_up(self._look, "looking at the watched tables", _SQL["tables"])
-        tables = [
-            row_as(WatchedTable, row, input=row_as(InputFault, row) if row["fault"] else None) for row in rows
-        ]
-        return [
-            table
-            if table.called is None or table.input is not None
-            else replace(table, broken=await self._why_broken(table))
-            for table in tables
-        ]
+        tables = []
+        for row in rows:
+            table = row_as(WatchedTable, row, input=row_as(InputFault, row) if row["fault"] else None)
+            if table.called is not None and table.input is None:
+                table = replace(table, broken=await self._why_broken(table.called, table.sku))
+            tables.append(table)
+        return tables
 
-    async def _why_broken(self, table: WatchedTable) -> str | None:
+    async def _why_broken(self, table: str, sku: str) -> str | None:
         """Return why the SKU expression does not work on the table; None, too, where this role may not look."""
-        assert table.called is not None
         try:
-            await self.try_expression(table.called, table.sku)
+            await self.try_expression(table, sku)
         except StoreRefused as error:
             return None if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError) else str(error)
         return None
@@ -138,10 +135,8 @@ class CaptureHealthStore:
         return bell
 
     async def is_reading_late(self, since: datetime, within: timedelta) -> bool | None:
-        """Return whether a canary sent after `since` is still unread after `within`; None: it is too early to say.
-
-        A reader at work may take longer: up to twenty minutes, as a comparison of everything may.
-        """
+        """Return whether a canary sent after `since` is still unread after `within`, or after twenty minutes while a
+        reader is at work, as a comparison of everything may take; None: it is too early to say."""
         is_late: bool | None = await self._database.fetch_value(
             "looking whether the change log is read",
             _SQL["is_reading_late"],

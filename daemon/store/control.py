@@ -35,11 +35,9 @@ class Pauses:
         self._database = database
 
     async def pause(self, channel: ChannelName, by: str, reason: str) -> tuple[Pause, int]:
-        """Pause the channel; return the pause, and how many requests are still in flight.
-
-        When this returns, no claim can begin, and those that had begun are committed. Raises StoreUnavailable when one
-        of them takes very long; the channel is paused nonetheless.
-        """
+        """Pause the channel; return the pause, and how many requests are still in flight. By then no claim can begin,
+        and those that had begun are committed. Raises StoreUnavailable, with the channel paused, when one takes very
+        long."""
         doing = f"{channel}: pausing"
         async with self._database.transaction(doing) as connection:
             row = await connection.fetchrow(_SQL["pause"], channel, by, reason)

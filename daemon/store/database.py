@@ -188,9 +188,9 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, connection: Connection) -> AsyncIterator[None]:
-        """Around a statement that reads the ERP's tables, on a connection of this pool: a locked one is not waited for
-        as long as the server waits before it looks for deadlocks (a second), as it might end the ERP's transaction; and
-        a process that stands still keeps its own locks for less than a second."""
+        """Around a statement that reads the ERP's tables: it waits for a locked one for less than `deadlock_timeout` (a
+        second), after which the server might end the ERP's transaction; and a stalled process keeps its own locks for
+        less than a second."""
         if self._options.is_for_listings and not self._options.is_pooled:
             yield  # the session is set up so
             return
@@ -232,11 +232,9 @@ class _Rollback(Exception):
 
 @asynccontextmanager
 async def _committing(connection: Connection, transaction: "Transaction") -> AsyncIterator[None]:
-    """Commit at the end; after an exception, roll back and let that exception pass, whatever becomes of the rollback.
-
-    The driver's own context manager waits for a silent server as long as for a statement, and raises the rollback's
-    error instead: a task that was cancelled would go on as if it had not been.
-    """
+    """Commit at the end; after an exception, roll back and raise that exception, even if the rollback fails. (The
+    driver's own context manager waits long for a silent server and raises the rollback's error: a cancelled task would
+    go on.)"""
     await transaction.start()
     try:
         yield

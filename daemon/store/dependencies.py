@@ -19,21 +19,17 @@ _CAPTURE = queries.load("capture_health")
 
 
 class Dependencies:
-    """What the listings read, and what changes call SKUs. `compared_only`: relations that need not be watched.
-
-    All methods raise StoreUnavailable, StoreRefused.
-    """
+    """What the listings read, and how changes spell SKUs. `compared_only`: relations that need not be watched. All
+    methods raise StoreUnavailable, StoreRefused."""
 
     def __init__(self, look: Look, compared_only: Sequence[str] = ()) -> None:
         self._look = look
         self._compared_only = list(compared_only)
 
     async def reads(self, listing: ChannelListing, sku: str | None = None) -> Reads:
-        """Return what the listing reads, for `sku` or one that the ledger knows.
-
-        It is planned, which shows all that it names, and run for one SKU, which shows what its functions read.
-        (Run by itself: `stockrelay.listed` would give the locks back.)
-        """
+        """Return what the listing reads, for `sku` or one that the ledger knows: it is planned, which shows all that it
+        names, and run for one SKU, which shows what its functions read. (`stockrelay.listed` would give the locks
+        back.)"""
         portion = listing.portion(is_whole=False)
         async with self._look("looking at what the listing reads") as connection:
             row = await connection.fetchrow(_SQL["begin_looking"], listing.channel)

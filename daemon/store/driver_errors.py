@@ -50,10 +50,8 @@ _FRAME: Final = re.compile(r"PL/pgSQL.*\(", re.IGNORECASE)
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn the driver's errors into ours; `doing` says in a few words what was tried.
-
-    Raises StoreUnavailable (try again), SchemaMismatch, or StoreRefused (a person has to look).
-    """
+    """Turn the driver's errors into StoreUnavailable (try again), SchemaMismatch or StoreRefused (a person has to act);
+    `doing` says in a few words what was tried."""
     try:
         with _rows_errors(doing):
             yield
@@ -114,9 +112,7 @@ def is_of_server(error: asyncpg.PostgresError) -> bool:
 
 
 def may_be_of_a_row(error: asyncpg.PostgresError) -> bool:
-    """Whether a row may have raised the error, so that reading in portions finds it.
-
-    As in stockrelay.may_be_of_a_row."""
+    """Whether a row may have raised the error, so that reading in portions finds it; as stockrelay.may_be_of_a_row."""
     if not is_of_server(error):
         return True
     lines = (getattr(error, "context", None) or "").splitlines()

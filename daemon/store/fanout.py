@@ -44,10 +44,8 @@ class Resolved:
 
 
 async def resolve(connection: Connection, named: Sequence[str], most: int) -> Resolved:
-    """Resolve what the change log names into SKUs, inside the caller's transaction.
-
-    A query that fails costs a comparison of everything, and nothing else. Raises StoreUnavailable.
-    """
+    """Resolve what the change log names into SKUs, inside the caller's transaction. A query that fails costs no more
+    than a comparison of everything. Raises StoreUnavailable."""
     resolved = Resolved([sku for each in named if (sku := spelled(each)) is not None])
     if len(resolved.skus) == len(named):
         return resolved

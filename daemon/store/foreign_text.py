@@ -13,10 +13,8 @@ async def storable(
     connection: Connection,
     value: Any,  # noqa: ANN401 - whatever JSON can hold
 ) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return the same JSON as the database can hold it; what its encoding lacks is spelled in ASCII (\\u5e93).
-
-    Works within a transaction: nothing in it fails. In a UTF-8 database it asks nothing.
-    """
+    """Return the same JSON as the database can hold it: what its encoding lacks is spelled in ASCII (\\u5eab). Works
+    within a transaction, where nothing in it fails."""
     value = foreign_text.storable(value)
     if connection.get_settings().server_encoding in ("UTF8", "SQL_ASCII"):
         return value

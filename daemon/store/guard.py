@@ -97,12 +97,9 @@ class Guard:
         known = {} if row is None else {name: value for name, value in row.items() if value is not None}
         return row_as(GuardState, {"channel": channel} | known)
 
-    async def release(self, channel: ChannelName, window: timedelta) -> Released | None:
-        """Let what is held go at once; None: nothing is held.
-
-        What falls within `window` from now goes too: it is the rest of the same import. Waits for a marking that is
-        under way.
-        """
+    async def release(self, channel: ChannelName, window: timedelta | None) -> Released | None:
+        """Release what is held; None: nothing is. What falls within `window` from now passes too, as the rest of the
+        same import. Waits for a marking that is under way."""
         held = (await self.state(channel)).held
         async with self._database.transaction(f"{channel}: releasing") as connection:
             row = await connection.fetchrow(_SQL["lock"], channel)
@@ -153,10 +150,8 @@ class Guard:
     async def recover(
         self, channel: ChannelName, rule: GuardRule, last_held: int | None
     ) -> Released | int | None:
-        """Let the rest go when the numbers are back: what is still wrong would not be held, and it stands still.
-
-        Until then, return how many are held, for the next call's `last_held`; None: nothing is held.
-        """
+        """End the hold when the numbers are back: what is still wrong would not be held, and no longer changes. Until
+        then, return how many are held, for the next call's `last_held`; None: nothing is held."""
         # On its own: a marking locks rows first and the guard then, so nothing may do it the other way round.
         async with self._database.transaction(f"{channel}: looking at held numbers") as connection:
             await connection.execute(_SQL["without_nested_loops"])
@@ -196,11 +191,7 @@ class Guard:
 
     async def disable(self, channel: ChannelName) -> None:
         """The guard is switched off by the settings: release what it holds."""
-        held = (await self.state(channel)).held
-        async with self._database.transaction(f"{channel}: releasing") as connection:
-            row = await connection.fetchrow(_SQL["lock"], channel)
-            if row is not None and row["held_since"] is not None:
-                await self._close(connection, channel, row, COMMAND, held, None)
+        await self.release(channel, None)
 
     async def _close(
         self,

@@ -23,12 +23,9 @@ _PATIENCE_S: Final = 60.0
 async def held_rows(
     connection: AnyConnection, statement: str, size: int, timeout: timedelta
 ) -> "AsyncGenerator[list[asyncpg.Record], None]":
-    """Yield the rows of `statement`, which has no parameters, `size` at a time.
-
-    The server keeps the result, and has given its locks back before the first portion is sent, so a process that
-    stands still, or is slow, keeps nothing locked. The server is asked in one message: it does its part whether or not
-    we go on. Raises TableLocked. The session must be ours alone meanwhile: no pooler in transaction mode.
-    """
+    """Yield the rows of `statement`, which has no parameters, `size` at a time. The server works the result out and
+    gives its locks back, in one message, before it sends the first portion: a stalled or slow process keeps nothing
+    locked. Raises TableLocked. The session must be ours alone meanwhile: no pooler in transaction mode."""
     await _hold(connection, statement.rstrip("; \n"), timeout)
     try:
         while rows := await connection.fetch(_SQL["next"].replace("@size@", str(size))):

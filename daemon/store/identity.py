@@ -37,14 +37,10 @@ class Identity:
         self._timeline: int | None = None
 
     async def check(self, confirmed_per_s: float, settle: timedelta) -> bool:
-        """Return whether a failover has happened since the last check, of this process or any, and remember it.
-
-        The standby may not have had the last transactions, and with them what the marketplaces acknowledged: every
-        number is confirmed, at `confirmed_per_s` SKUs per second and channel, and once more if that was before
-        `settle` had passed: what was on its way may have landed after it.
-
-        Raises ForeignDatabase when this is a clone or a restored copy that nobody has adopted.
-        """
+        """Return whether a failover has happened since the last check of any process, and remember it. The standby may
+        lack the last transactions, and with them acknowledgements, so every number is confirmed, at `confirmed_per_s`
+        SKUs per second and channel, and again after `settle`, when no older request can land any more. Raises
+        ForeignDatabase when this is a copy that was not adopted."""
         async with self._database.connection("reading the database's identity") as connection:
             row = await refuse_copy(connection)
         has_failed_over = not row["is_same_timeline"] or self._timeline not in (None, row["timeline"])
@@ -58,11 +54,8 @@ class Identity:
         return has_failed_over
 
     async def adopt(self, confirmed_per_s: float, settle: timedelta) -> int:
-        """Make this database the one that is pushed from; return its system identifier.
-
-        What marketplaces acknowledged after the copy was made is not in it, so every number is confirmed, at
-        `confirmed_per_s` SKUs per second and channel; `settle` is as above.
-        """
+        """Make this database the one that is pushed from; return its system identifier. It lacks what was acknowledged
+        after the copy was made, so every number is confirmed, as in `check`."""
         async with self._database.transaction("adopting the database") as connection:
             identifier: int = await connection.fetchval(_SQL["adopt"], timeout=_EVERY_ROW.total_seconds())
             await connection.execute(

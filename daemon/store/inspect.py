@@ -22,7 +22,7 @@ _SQL = queries.load("inspect")
 _SESSION = queries.load("session")
 _IDENTITY: Final = queries.load("intake")["identity"]
 _VERSION: Final = queries.load("migrate")["version"]
-_CONFIGURATIONS: Final = queries.load("replicas")["configurations"]
+_CONFIGURATIONS: Final = queries.load("leases")["configurations"]
 _FAN_OUT: Final = queries.load("fanout")
 _PLAIN_PATH: Final = queries.load("capture_health")["plain_path"]
 _PAGE: Final = 1000
@@ -208,10 +208,8 @@ class Inspector:
             return await connection.fetchval(query, *arguments)
 
     async def rows(self, doing: str, statement: str) -> "AsyncGenerator[asyncpg.Record, None]":
-        """Yield the rows of a query, which the server works out before it sends the first one.
-
-        A pooler may give the next transaction another session: there, the rows are sent as they are found.
-        """
+        """Yield the rows of a query, which the server works out before it sends the first one. Behind a pooler, where
+        the next transaction may get another session, rows are sent as they are found."""
         if self._is_pooled:
             async with self.look(doing) as connection:
                 async for row in connection.cursor(statement, prefetch=_PAGE):

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,50 +21,43 @@ _AT_ONCE: Final = 4
 _ROUNDS: Final = 10
 _MARGIN: Final = timedelta(seconds=5)
 
-_UNREACHABLE: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
-    (
-        asyncpg.InvalidPasswordError,
+_UNREACHABLE: Final[Mapping[type[BaseException], tuple[str, str]]] = {
+    asyncpg.InvalidPasswordError: (
         "the password is refused",
         "check the user and password in {key}; the password of a role is set with ALTER ROLE ... PASSWORD",
     ),
-    (
-        asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidAuthorizationSpecificationError: (
         "the login is refused",
         "check the user in {key}, that the role exists and may log in (ALTER ROLE ... LOGIN), and pg_hba.conf",
     ),
-    (
-        asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidCatalogNameError: (
         "the database does not exist",
         "check the name after the last slash of {key}",
     ),
-    (
-        asyncpg.InsufficientPrivilegeError,
+    asyncpg.InsufficientPrivilegeError: (
         "the role may not connect",
         "GRANT CONNECT ON DATABASE ... TO ...; as the database's owner",
     ),
-    (
-        asyncpg.TooManyConnectionsError,
+    asyncpg.TooManyConnectionsError: (
         "the server has no connection left",
         "raise max_connections, or see in pg_stat_activity who holds them",
     ),
-    (asyncpg.CannotConnectNowError, "the server is not ready yet", "wait until it has started"),
-    (
-        ssl.SSLCertVerificationError,
+    asyncpg.CannotConnectNowError: ("the server is not ready yet", "wait until it has started"),
+    ssl.SSLCertVerificationError: (
         "the server's certificate is not trusted",
         "check that the host in {key} is the certificate's, and that sslrootcert there is the file of its authority",
     ),
-    (
-        ConnectionRefusedError,
+    ConnectionRefusedError: (
         "nothing listens there",
         "check host and port in {key}, that PostgreSQL runs, and its listen_addresses",
     ),
-    (
-        TimeoutError,
+    TimeoutError: (
         "no answer in time",
         "check host and port in {key}, and the firewalls between here and there",
     ),
-    (OSError, "the server cannot be reached", "check the host in {key}, DNS and network"),
-)
+    OSError: ("the server cannot be reached", "check the host in {key}, DNS and network"),
+}
+"""What was found, and what to do; the first class that fits counts."""
 
 
 class Unreachable(StockrelayError):
@@ -77,10 +70,7 @@ class Unreachable(StockrelayError):
 
 @asynccontextmanager
 async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator[Inspector]:
-    """Open a connection to look with; no single statement takes longer than `limit`.
-
-    Raises Unreachable, ConfigError.
-    """
+    """Open a connection on which no statement takes longer than `limit`. Raises Unreachable, ConfigError."""
     # Unnamed statements work behind every pooler. The server's limit comes first, so that its words are heard.
     options = replace(options, statement_timeout=limit + _MARGIN, prepared_statements=False)
     try:
@@ -96,11 +86,9 @@ async def inspecting(options: ConnectOptions, limit: timedelta) -> AsyncIterator
 
 
 async def keeps_prepared_statements(options: ConnectOptions) -> bool:
-    """Return whether a statement that is prepared on a connection can be run there again, with several at once.
-
-    A pooler in transaction mode may give each transaction another server; with a single connection none is noticed.
-    Raises StoreUnavailable, StoreRefused, ConfigError.
-    """
+    """Return whether a prepared statement can be run again on its connection. Several connections are tried at once,
+    since a pooler in transaction mode gives a single one the same server. Raises StoreUnavailable, StoreRefused,
+    ConfigError."""
 
     async def use_one() -> None:
         connection = await connect(replace(options, prepared_statements=True))
@@ -127,7 +115,7 @@ def _unreachable(error: BaseException) -> Unreachable:
         return Unreachable(
             words, "a pooler stands there: set database.listen_dsn to a direct address, past the pooler"
         )
-    for kind, found, advice in _UNREACHABLE:
+    for kind, (found, advice) in _UNREACHABLE.items():
         if isinstance(error, kind):
             return Unreachable(f"{found}: {words}", advice)
     return Unreachable(words, "check {key}")

@@ -116,13 +116,10 @@ class Intake:
         may_compare: bool = True,
         on_comparison: Callable[[], None] = lambda: None,
     ) -> Drained:
-        """Mark what has changed since the last reading, by whomever.
-
-        When anything may have changed, everything is compared; without `may_compare`, only what is named is marked and
-        the comparison stays due; `on_comparison` is called before one begins, again if it is begun anew. A listing that
-        does not work is marked without looking, so that nothing is lost.
-        Raises TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then.
-        """
+        """Mark what has changed since any replica's last reading. When anything may have changed, everything is
+        compared; without `may_compare`, only what is named is marked and the comparison stays due. `on_comparison` is
+        called before one begins, also anew. SKUs of a listing that does not work are marked without reading it. Raises
+        TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then."""
         return await self._read(_Reading(notify_replicas, timeout, may_compare, on_comparison))
 
     async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:

@@ -1,6 +1,7 @@
 """Leases of slots, the replicas that share them, and what is wrong with a channel."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -96,6 +97,16 @@ class Leases:
         """Return the replicas that are alive, with the channels that they serve."""
         rows = await self._database.fetch("reading the replicas", _SQL["replicas"])
         return {row["holder"]: frozenset(row["channels"]) for row in rows}
+
+    async def publish_configuration(self, holder: str, sections: Mapping[str, str]) -> None:
+        """Publish the fingerprints of the sections that this replica is configured with."""
+        doing, text = "publishing this replica's configuration", json.dumps(sections, sort_keys=True)
+        await self._database.execute(doing, _SQL["publish_configuration"], holder, text)
+
+    async def configurations(self) -> dict[str, dict[str, str]]:
+        """Return the fingerprints of each living replica's sections, by its holder."""
+        rows = await self._database.fetch("reading what replicas are configured with", _SQL["configurations"])
+        return {row["holder"]: json.loads(row["sections"]) for row in rows}
 
     async def set_trouble(self, channel: ChannelName, holder: str, cause: Outcome | None) -> None:
         """Keep what is wrong with the channel in this process, where `status` finds it; None: nothing is."""

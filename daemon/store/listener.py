@@ -21,10 +21,8 @@ class Listener:
         self.pid = connection.get_server_pid()
 
     async def beat(self, timeout: timedelta) -> bool:
-        """Ask the server whether it is still there; False: it does not know of our LISTEN any more.
-
-        Raises StoreUnavailable within `timeout` when a partition swallowed the connection.
-        """
+        """Ask the server whether it still has our LISTEN. Raises StoreUnavailable within `timeout`, also after a
+        network partition."""
         with translated("listening for changes"):
             is_listening: bool = await self._connection.fetchval(
                 _SQL["beat"], timeout=timeout.total_seconds()
@@ -34,11 +32,8 @@ class Listener:
 
 @asynccontextmanager
 async def listening(options: ConnectOptions, on_ring: Callable[[int, str], None]) -> AsyncIterator[Listener]:
-    """Open a connection and LISTEN; `on_ring(pid, payload)` is called for each notification.
-
-    Raises StoreUnavailable, StoreRefused. At the end the connection is cut, not closed: closing would wait for a
-    server that may be gone.
-    """
+    """Open a connection and LISTEN; `on_ring(pid, payload)` is called for each notification. At the end the connection
+    is cut: closing it would wait for a server that may be gone. Raises StoreUnavailable, StoreRefused."""
     connection = await connect(options)
 
     def ring(_connection: object, pid: int, _channel: str, payload: object) -> None:

@@ -35,11 +35,9 @@ class ChannelListing:
     def statement(
         self, name: str, *, is_whole: bool, is_apart: bool = False, needs_schema: bool = True
     ) -> str:
-        """Return the named statement with this listing in place: for some SKUs ($2), or as a whole.
-
-        `is_apart`: rows that can't be read fail alone. `needs_schema` False: for planning in a database that may lack
-        our schema; a `real` quantity loses digits.
-        """
+        """Return the named statement with this listing in place: for some SKUs ($2), or as a whole. `is_apart`: rows
+        that can't be read fail alone. `needs_schema` False: for planning in a database without our schema; a `real`
+        quantity loses digits."""
         if needs_schema:
             listed = self.as_sent(is_whole=is_whole, is_apart=is_apart)
         else:

@@ -68,10 +68,8 @@ class LockWatch:
                 await asyncio.wait((task,))
 
     async def exclude_others(self, connection: Connection, name: str, doing: str) -> None:
-        """Take one of our own locks (stockrelay.mutex), which others hold for a moment, until the transaction's end.
-
-        Raises TableLocked, which names who has held it for two seconds.
-        """
+        """Take one of our own locks (stockrelay.mutex) until the transaction's end; others hold it for a moment. Raises
+        TableLocked, which names the session that has held it for two seconds."""
         pid = await connection.fetchval(_SQL["bounded"])
         async with self.over(pid) as waiting:
             try:

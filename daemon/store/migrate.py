@@ -71,15 +71,11 @@ async def migrate(
     has_doorbell: bool,
     grant_to: str | None = None,
 ) -> list[str]:
-    """Create or upgrade the schema, then set the triggers on the watched tables (name, SKU expression).
-
-    `grant_to` is a role that gets the daemon's rights, where the owner's and the daemon's are two.
-
-    All of it is one transaction: what fails leaves nothing behind. Safe when two replicas start at once: one waits for
-    the other. Returns the lines to print.
-    Raises StoreUnavailable, StoreRefused (rights, a table or an expression that does not work), SchemaMismatch (the
-    schema is a newer program's).
-    """
+    """Create or upgrade the schema, then set the triggers on the watched tables (name, SKU expression); return the
+    lines to print. `grant_to`: a role of its own that gets the daemon's rights. It is one transaction, so that what
+    fails leaves nothing behind, and replicas that start at once wait for each other. Raises StoreUnavailable,
+    StoreRefused (rights, or a table or expression that does not work), SchemaMismatch (the schema is a newer
+    program's)."""
     for is_first in (True, False):
         try:
             return await _migrate(options, watches, has_doorbell, grant_to)

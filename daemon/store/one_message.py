@@ -21,11 +21,8 @@ _SQL = queries.load("one_message")
 
 
 async def plan(connection: AnyConnection, query: str, *values: Value) -> None:
-    """Have the server plan a query, and not run it.
-
-    Raises the driver's errors: InvalidCursorDefinitionError for several statements, UndefinedParameterError for a
-    parameter without a value.
-    """
+    """Have the server plan a query, and not run it. Raises the driver's errors: InvalidCursorDefinitionError for
+    several statements, UndefinedParameterError for a parameter without a value."""
     await connection.execute(_block("plan", query, values))
 
 

@@ -84,9 +84,7 @@ class Outbox:
         taken = [
             TakenNotice(
                 r["id"],
-                Notice(
-                    r["kind"], r["key"], r["channel"] and ChannelName(r["channel"]), json.loads(r["data"])
-                ),
+                Notice(r["kind"], r["key"], r["channel"], json.loads(r["data"])),
                 r["tries"],
                 tuple(r["reached"]),
                 r["created_at"],
@@ -118,7 +116,7 @@ class Outbox:
     async def skip_waiting(self) -> list[Notice]:
         """There is no receiver: end the notices that wait, and return them."""
         rows = await self._database.fetch("skipping notices", _SQL["skip_waiting"])
-        return [Notice(r["kind"], r["key"], r["channel"] and ChannelName(r["channel"])) for r in rows]
+        return [Notice(r["kind"], r["key"], r["channel"]) for r in rows]
 
     async def backlog(self) -> NoticeBacklog:
         return await self._database.fetch_one(NoticeBacklog, "reading the notices", _SQL["backlog"])

@@ -97,11 +97,9 @@ class Syncs:
         raise StoreUnavailable(f"{self.channel}: others open and end syncs all the time; try again")
 
     async def portions(self, size: int) -> AsyncGenerator[list[tuple[Sku, Listed]], None]:
-        """Read the whole listing, `size` SKUs at a time: memory does not grow with it.
-
-        Nothing of the ERP's is locked while the portions are handed out. Where a row can't be read, that SKU's `Listed`
-        has a fault. Raises TableLocked, StoreUnavailable, StoreRefused.
-        """
+        """Read the whole listing, `size` SKUs at a time, so that memory does not grow with it. Nothing of the ERP's is
+        locked between portions. A SKU whose row can't be read has a fault. Raises TableLocked, StoreUnavailable,
+        StoreRefused."""
         try:
             async with aclosing(self._portions(self._read_whole, size)) as portions:
                 async for portion in portions:
@@ -121,10 +119,8 @@ class Syncs:
                 yield [(Sku(row["sku"]), listed_of(row)) for row in rows]
 
     async def alike(self, most: int) -> list[tuple[str, str]]:
-        """Return pairs of SKUs of the listing that differ only by blanks or capitals: a pass over all of it.
-
-        Nothing where a row of it can't be read. Raises StoreUnavailable, StoreRefused.
-        """
+        """Return pairs of SKUs that differ only by blanks or capitals: a pass over the listing. None where a row of it
+        can't be read. Raises StoreUnavailable, StoreRefused."""
         try:
             async with self._reader.connection(f"{self.channel}: comparing the listing's SKUs") as connection:
                 rows = await one_message.fetch(connection, self._alike, most, timeout=LISTING_TIMEOUT)
@@ -133,10 +129,8 @@ class Syncs:
         return [(row["pair"][0], row["pair"][1]) for row in rows]
 
     async def refused(self) -> RefusedSkus:
-        """Return the listing's SKUs that the ledger can't hold: a pass over all of it.
-
-        None are counted where the listing fails on a row. Raises StoreUnavailable, StoreRefused.
-        """
+        """Return the listing's SKUs that the ledger can't hold: a pass over the listing. None where it fails on a row.
+        Raises StoreUnavailable, StoreRefused."""
         try:
             async with self._reader.connection(
                 f"{self.channel}: looking for SKUs that cannot be stored"

@@ -31,10 +31,8 @@ class Twins:
     async def note(
         self, connection: Connection, names: str | None, quiet: timedelta, timeout: float | None = None
     ) -> int:
-        """Note which SKUs share identifiers: those with one of `names`, as the server gave them; None: all there are.
-
-        The rows that this concerns are due after `quiet`. Returns how many they are.
-        """
+        """Note which SKUs share identifiers: one of `names`, as the server gave them, or any (None). The rows concerned
+        are due after `quiet`; returns how many they are."""
         noted: int = await connection.fetchval(
             _SQL["note_twins"], self._channel, names, self._duplicates, quiet, timeout=timeout
         )
@@ -44,9 +42,7 @@ class Twins:
         self, connection: Connection, rows: Sequence[asyncpg.Record], listed: Mapping[Sku, Listed]
     ) -> frozenset[Sku]:
         """Note what a claim has read of these captured rows and no marking has seen, where it concerns several SKUs.
-
-        Returns the SKUs that it concerns: the next claim decides about them.
-        """
+        Returns these SKUs, which the next claim decides about."""
         renamed = [row for row in rows if _is_renamed(row, listed.get(row["sku"]))]
         if not renamed:
             return frozenset()

@@ -61,11 +61,8 @@ async def inspect(options: ConnectOptions, *, is_forced: bool) -> Installation |
 
 
 async def uninstall(options: ConnectOptions, *, is_forced: bool) -> Removed:
-    """Remove the triggers, then the schema. May be repeated, also after a try that did not get to the end.
-
-    Raises StoreRefused (daemons run, the schema belongs to another role, something depends on it, a table is locked all
-    the time), StoreUnavailable.
-    """
+    """Remove the triggers, then the schema; may be repeated after a failure. Raises StoreUnavailable and StoreRefused
+    (daemons run, the schema is another role's, something depends on it, a table stays locked)."""
     async with _session(options) as session:
         found = await _inspect(session, is_forced=is_forced)
         if found is None:

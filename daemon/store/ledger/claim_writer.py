@@ -81,17 +81,9 @@ class ClaimWriter:
         ]
         if not unseen:
             return
-        may_go = await connection.fetchval(
-            _SQL["pass_anomalies"],
-            self._channel,
-            guard.zero_share,
-            guard.zero_count,
-            guard.window,
-            [delivery.sku for delivery, _ in unseen],
-            [kind for _, kind in unseen],
-            [delivery.acked_quantity for delivery, _ in unseen],
-        )
-        if not may_go:
+        columns = zip(*((one.sku, kind, one.acked_quantity) for one, kind in unseen), strict=True)
+        rules = (guard.zero_share, guard.zero_count, guard.window)
+        if not await connection.fetchval(_SQL["pass_anomalies"], self._channel, *rules, *columns):
             decisions.update((delivery.sku, NoSend.DEFER) for delivery, _ in unseen)
 
     async def _successors(self, connection: Connection, moved: Sequence[Sku]) -> list[Successor]:

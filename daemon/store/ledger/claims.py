@@ -63,12 +63,10 @@ class Claims:
         is_sync: bool = False,
         take_on: Callable[[Claim], None] | None = None,
     ) -> Claim:
-        """Claim up to `limit` due rows, urgent ones first; what is claimed is committed when this returns.
-
-        `is_sync`: rows that are queued for a sync, instead of those that are due. `take_on` gets the claim as
-        soon as it is committed. Raises TableLocked when the ERP has a table of the listing locked, and
-        StoreUnavailable when the commit's fate is unknown, too: nothing of the claim may be sent then.
-        """
+        """Claim up to `limit` due rows, urgent ones first, or rows that are queued for a sync; the claim is committed
+        when this returns. `take_on` gets it as soon as it is. Raises TableLocked when the ERP has a table of the
+        listing locked, and StoreUnavailable, also when the commit's fate is unknown: nothing of the claim may be sent
+        then."""
         try:
             return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=False)
         except BadRow:
@@ -85,12 +83,14 @@ class Claims:
         *,
         is_careful: bool,
     ) -> Claim:
-        """Capture what is due, read the listing, write the attempts: three statements that commit by themselves, so
-        that nothing waits for the listing but this claim. The last is a transaction where more is written.
-        """
+        """Capture what is due, read the listing, write the attempts: three statements, each committed by itself, so
+        that nothing but this claim waits for the listing. The last is a transaction where more is written."""
         claim = Claim()
         async with self._reader.connection(f"{self.channel}: claiming") as connection:
-            captured = await self._capture(connection, owner, limit, is_urgent_only, is_sync)
+            wanted: tuple[object, ...] = (self.channel, *owner.columns, self._rules.is_guarded, limit)
+            if not is_sync:
+                wanted = (*wanted, 0 if is_urgent_only else limit)
+            captured = await connection.fetch(_CAPTURE_SYNC if is_sync else CAPTURE_DUE, *wanted)
             if not captured:
                 return claim
             work = ClaimedRows(owner, captured, is_sync, self._rules)
@@ -116,14 +116,6 @@ class Claims:
             if take_on is not None:
                 take_on(claim)
         return claim
-
-    async def _capture(
-        self, connection: Connection, owner: Owner, limit: int, is_urgent_only: bool, is_sync: bool
-    ) -> "list[asyncpg.Record]":
-        wanted = (self.channel, *owner.columns, self._rules.is_guarded, limit)
-        if is_sync:
-            return await connection.fetch(_CAPTURE_SYNC, *wanted)
-        return await connection.fetch(CAPTURE_DUE, *wanted, 0 if is_urgent_only else limit)
 
     async def _listed(
         self, connection: Connection, skus: Sequence[Sku], *, is_apart: bool

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import timedelta
 
 import asyncpg
@@ -45,17 +46,14 @@ class Marking:
         is_apart: bool = False,
         read_from: str | None = None,
     ) -> Marked:
-        """Mark those of `skus` whose number differs from what the marketplace was sent, inside the caller's
-        transaction.
-
-        `is_apart`: after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the
-        snapshot from which on the change log was read for them, which tells who wrote them.
-        """
+        """Mark those of `skus` whose number differs from what was sent, inside the caller's transaction. `is_apart`:
+        after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the snapshot
+        from which on the change log was read for them, which shows who wrote them."""
         skus = await self._twins.complete(connection, skus)
-        row = await self._mark(connection, skus, debounce, is_apart=is_apart)
+        row = await self._mark(connection, skus, debounce, is_apart)
         if row["names"] is not None:
             await self._twins.note(connection, row["names"], debounce.quiet)
-        return await self._guarded(connection, row, read_from, is_whole=False, timeout=None)
+        return await self._guarded(connection, row, read_from, None)
 
     async def mark_all(
         self,
@@ -67,52 +65,30 @@ class Marking:
         is_apart: bool = False,
         read_from: str | None = None,
     ) -> Marked:
-        """Compare the whole listing with the ledger and mark what differs; memory stays in the server.
-
-        `postpones`: the comparison stands for changes, so rows that wait already are put off as by a change. `is_apart`
-        as above.
-        """
+        """Compare the whole listing with the ledger inside the server, and mark what differs. `postpones`: the
+        comparison stands for changes, so it defers rows that wait already. `is_apart` as above."""
         is_filling, was_good = await self._is_filling(connection)
         timeout_s = timeout.total_seconds()
-        row = await self._mark(
-            connection,
-            None,
-            debounce,
-            is_apart=is_apart,
-            is_change=postpones,
-            is_filling=is_filling,
-            timeout_s=timeout_s,
-        )
+        row = await self._mark(connection, None, debounce, is_apart, postpones, is_filling, timeout_s)
         await self._twins.note(connection, None, debounce.quiet, timeout_s)
         if is_filling and not await self._holds_filling(connection, row) and not was_good:
             await connection.execute(NOTIFY_OWNERS, self.channel)
-        return await self._guarded(connection, row, read_from, is_whole=True, timeout=timeout_s)
+        return await self._guarded(connection, row, read_from, timeout_s)
 
     async def _mark(
         self,
         connection: Connection,
         skus: Sequence[str] | None,
         debounce: Debounce,
-        *,
         is_apart: bool,
         is_change: bool = True,
         is_filling: bool = False,
         timeout_s: float | None = None,
     ) -> asyncpg.Record:
         """Run `mark` for these SKUs, or for the whole listing (None)."""
-        row = await connection.fetchrow(
-            self._statements[skus is None, is_apart],
-            self.channel,
-            skus,
-            debounce.quiet,
-            debounce.max_wait,
-            debounce.urgent_below,
-            is_change,
-            self._guard is not None,
-            self._factor,
-            is_filling,
-            timeout=timeout_s,
-        )
+        rules = (*astuple(debounce), is_change, self._guard is not None, self._factor, is_filling)
+        statement = self._statements[skus is None, is_apart]
+        row = await connection.fetchrow(statement, self.channel, skus, *rules, timeout=timeout_s)
         assert row is not None
         return row
 
@@ -127,33 +103,14 @@ class Marking:
             return None
 
     async def _guarded(
-        self,
-        connection: Connection,
-        row: asyncpg.Record,
-        read_from: str | None,
-        *,
-        is_whole: bool,
-        timeout: float | None,
+        self, connection: Connection, row: asyncpg.Record, read_from: str | None, timeout_s: float | None
     ) -> Marked:
-        """Hold what has become wrong if it is too much at once, before anybody can claim it."""
+        """Hold what has become wrong if it is too much at once, before it can be claimed. With a `timeout_s`, the whole
+        listing was read."""
         held = 0
         if self._guard is not None and row["anomalies"]:
-            guard = self._guard
-            held = await connection.fetchval(
-                _SQL["hold_anomalies"],
-                self.channel,
-                guard.zero_share,
-                guard.zero_count,
-                guard.row_share,
-                guard.move_factor,
-                guard.move_share,
-                guard.window,
-                guard.drip_share,
-                guard.drip_window,
-                is_whole,
-                read_from,
-                timeout=timeout,
-            )
+            rules = (*astuple(self._guard), timeout_s is not None, read_from)
+            held = await connection.fetchval(_SQL["hold_anomalies"], self.channel, *rules, timeout=timeout_s)
         return Marked(row["marked"], row["urgent"], held)
 
     async def _is_filling(self, connection: Connection) -> tuple[bool, bool]:

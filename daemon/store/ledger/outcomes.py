@@ -22,11 +22,9 @@ class Outcomes:
         self._is_guarded = is_guarded
 
     async def complete(self, holder: str, completions: Sequence[Completion], settle: timedelta) -> Written:
-        """Write the outcomes of attempts whose slots this holder still has under the attempts' epochs. What the
-        database's encoding lacks in the marketplace's words is spelled in ASCII.
-
-        Raises StoreUnavailable: nothing, or all of it, was written; trying again is safe.
-        """
+        """Write the outcomes of attempts whose slots this holder still has under the attempts' epochs. Reasons that the
+        database's encoding can't hold are spelled in ASCII. Raises StoreUnavailable: all or nothing was written, and
+        trying again is safe."""
         rows = [
             {
                 "sku": done.sku,

@@ -1,5 +1,5 @@
 -- name: lock
--- One channel's guard, for as long as the transaction lasts.
+-- One channel's guard, locked until the transaction ends.
 SELECT * FROM stockrelay.guard WHERE channel = $1 FOR UPDATE;
 
 -- name: state

@@ -1,8 +1,7 @@
 -- name: listed
--- The operator's listing, one row per SKU. `number` is the quantity as the listing has it. `quantity` is what may be sent:
--- fractions are rounded down, negative numbers count as 0, and it is NULL where nothing can be sent (NULL, NaN, infinity, or
--- above the channel's `max_quantity`). `identifiers` is NULL where the daemon can't read them, in a database that is not
--- UTF-8. `carrier`, `lacks` and `lacks_rows`: see `summed`.
+-- The operator's listing, one row per SKU. `number` is the quantity as the listing has it; `quantity` is what may be sent:
+-- rounded down, 0 at least, and NULL for NULL, NaN, infinity and numbers above the channel's `max_quantity`. `identifiers` is
+-- NULL where a database that is not UTF-8 has characters that the daemon can't read. The other columns: see `summed`.
     SELECT x.sku, x.rows, x.identifiers, x.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows,
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(x.number), 0)::integer END AS quantity
@@ -13,8 +12,7 @@
         FROM (
 @listing@
         ) AS l
-        -- Longer ones do not fit an index, and nothing is sold under a name of a kilobyte. The daemon could not even name
-        -- what it can't read (see `refused_skus`).
+        -- Longer ones do not fit an index; see `refused_skus`.
         WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@
         GROUP BY l.sku::text
     ) AS x
@@ -39,10 +37,10 @@
     FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
 
 -- name: summed
--- The listing where SKUs with the same identifiers are sold as one. The first of them by name is their `carrier`: it has the
--- sum, and the others have no number. If the quantity of one of them can't be sent, there is no sum: `lacks` names that SKU,
--- all of them have its `number`, and `lacks_rows` says how many rows it has. All of them have a sum that is too large as
--- their `number`, too. Where only some SKUs are read, $2 must contain all that share their identifiers.
+-- The listing where SKUs with the same identifiers are sold as one. The first of them by name, their `carrier`, has the sum,
+-- and the others have no number. If the quantity of one of them can't be sent, there is no sum: `lacks` names that SKU, all
+-- of them have its `number`, and `lacks_rows` is how many rows it has. They also share a sum that is too large as their
+-- `number`. Where only some SKUs are read, $2 must contain all that share their identifiers.
     SELECT s.sku, s.rows, s.identifiers, s.number, s.carrier, s.lacks, s.lacks_rows,
            CASE WHEN s.number > '-Infinity' AND s.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(s.number), 0)::integer END AS quantity@fault@
@@ -75,8 +73,7 @@ SELECT l.sku::text AS sku FROM (
 ) AS l WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@
 
 -- name: refused_skus
--- Some of the listing's SKUs that the ledger can't hold, and how many there are. Too long ones are cut; those that the daemon
--- can't read are escaped.
+-- Some of the listing's SKUs that the ledger can't hold, cut or escaped, and how many there are.
 SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     SELECT DISTINCT r.is_readable, CASE WHEN r.is_readable THEN l.sku::text
            ELSE encode(convert_to(l.sku::text, getdatabaseencoding()), 'escape') END AS sku
@@ -87,7 +84,7 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 ) AS x ORDER BY x.is_readable, x.sku LIMIT 20;
 
 -- name: is_readable
--- Whether the daemon can read this text. In a UTF-8 database it can read every text.
+-- Whether the daemon can read this text: any, in a UTF-8 database.
 ((SELECT getdatabaseencoding() = 'UTF8') OR stockrelay.is_readable(@text@))
 
 -- name: dirty_some
@@ -99,11 +96,10 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     SELECT l.sku FROM listed AS l UNION SELECT e.sku FROM stockrelay.ledger AS e WHERE e.channel = $1 AND $2::text[] IS NULL
 
 -- name: mark
--- Marks the SKUs whose number or identifiers differ from what the marketplace was sent. $3: the debounce's quiet time; $4: its
--- longest wait; $5: urgent below. $6: a change defers rows that are waiting already; a resync leaves them alone. $7: whether
--- numbers are guarded; each that falls to zero, rises from zero, or moves by the factor $8 is then noted, and `anomalies`
--- counts them. $9: whether this may be the channel's first filling.
--- A row that is acknowledged meanwhile is marked in vain: its claim finds it settled.
+-- Marks the SKUs whose number or identifiers differ from what was sent. $3: the debounce's quiet time; $4: its longest wait;
+-- $5: urgent below. $6: a change, which defers rows that wait already, and no resync. $7: whether numbers are guarded: those
+-- that fall to zero, rise from zero, or move by the factor $8 are noted, and `anomalies` counts them. $9: whether this may be
+-- the channel's first filling. A row that is acknowledged meanwhile is marked in vain: its claim finds it settled.
 WITH listed AS (
 @listed@
 ), dirty AS (
@@ -119,8 +115,8 @@ WITH listed AS (
         WHEN e.parked_at IS NOT NULL THEN
             (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
         -- Waiting already, for its number or for the end of a doubt. A claim may be reading an older number at this moment,
-        -- so a number that is equal here need not be equal to the one that is sent. (A row that is queued for a sync stays
-        -- queued when everything is compared: its number is read when it is claimed.)
+        -- so that a number that is equal here is not the one that is sent. (A comparison of everything leaves a row in the
+        -- queue of a sync: its number is read when it is claimed.)
         WHEN e.want_seq > coalesce(e.attempt_seq, e.acked_seq) OR (e.due_at IS NOT NULL AND e.attempt_id IS NULL) THEN
              $6 AND NOT ($2::text[] IS NULL AND e.sync_at IS NOT NULL AND e.due_at IS NULL AND e.attempt_id IS NULL)
              OR CASE WHEN stockrelay.is_zero(t.rows, t.quantity)
@@ -210,13 +206,12 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT cou
 FROM marked;
 
 -- name: hold_anomalies
--- Run after a marking that found anomalies, in its transaction: holds them if they are too many at once, and returns how many
--- it held. $10: the marking read the whole listing. $11: the snapshot from which on the change log was read for the marking.
-SELECT stockrelay.hold_anomalies($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::pg_snapshot);
+-- Holds the anomalies that a marking has found, in its transaction, if they are too many at once; returns how many it held.
+-- $10: the marking read the whole listing. $11: the snapshot from which on the change log was read for it.
+SELECT stockrelay.hold_anomalies($1, $2, $3, $4, $6, $7, $5, $8, $9, $10, $11::text::pg_snapshot);
 
 -- name: pass_anomalies
--- Anomalies that a claim found before any marking did. True: they are few, are noted, and may be sent. False: they wait for a
--- marking to count them.
+-- Whether anomalies that a claim found before any marking are few enough to be sent; the others wait for a marking.
 SELECT stockrelay.pass_anomalies($1, $2, $3, $4, $5, $6, $7);
 
 -- name: filling
@@ -229,7 +224,7 @@ SELECT coalesce((SELECT g.filled_at IS NOT NULL FROM stockrelay.guard AS g WHERE
 SELECT stockrelay.hold_filling($1, $2, $3, $4, $5);
 
 -- name: keep_held
--- A held row became due (marked while the listing failed, to be confirmed, or for a sync), and its number is still wrong.
+-- A held row that became due (marked while the listing failed, to be confirmed, or for a sync) stays held: it is still wrong.
 UPDATE stockrelay.ledger SET
     held_at = coalesce(held_at, clock_timestamp()), first_dirty_at = NULL, urgent = false, due_at = NULL, sync_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
@@ -281,9 +276,9 @@ WITH listed AS (
 FROM listed ORDER BY sku;
 
 -- name: own_slots
--- The last step of a claim, where more is written than attempts: those of the slots $2 that are still ours; none while the
--- channel is paused. FOR KEY SHARE makes a takeover wait (the epoch is part of a key), and not our own renewal. A process that
--- is stopped must not keep the locks: no other could take its slots over.
+-- The last step of a claim that writes more than attempts: those of the slots $2 that are still ours; none while the channel
+-- is paused. FOR KEY SHARE makes a takeover wait (the epoch is part of a key), and not our own renewal. A stalled process must
+-- not keep the locks, or no other could take its slots over.
 SELECT l.slot, set_config('idle_in_transaction_session_timeout', '700ms', true),
        -- Bytes sent imply an attempt that outlives a crash, whatever the server's default.
        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
@@ -299,11 +294,11 @@ WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.xmin::text = c.version A
 ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED;
 
 -- name: successors
--- For each of these SKUs, its successor: another listed SKU that now has the identifiers under which this one was last sent,
+-- For each of these SKUs (`of`), its successor: another listed SKU that now has the identifiers under which it was last sent,
 -- and that was sent under them already or never sent. It answers for what the marketplace holds there. A SKU that has to
--- take other identifiers off sale first is no successor, as it may never come to these. A parked one takes nothing over,
--- unless it shares these identifiers with others: what the marketplace holds there is one of theirs. `is_doubted`: the number
--- that was last sent for this SKU may have landed after the successor's own, or may land yet.
+-- take other identifiers off sale first is no successor, since it may never get to these. A parked one takes nothing over,
+-- unless it shares these identifiers with others. `is_doubted`: the last number for `of` may have landed after the
+-- successor's own, or may land yet.
 SELECT d.sku AS of, h.sku, d.identifiers, h.parked_at IS NULL OR h.twins IS NOT NULL AS takes_over,
        h.identifiers IS NOT NULL OR d.doubt_at IS NOT NULL AS is_doubted
 FROM stockrelay.ledger AS d
@@ -316,8 +311,8 @@ JOIN stockrelay.ledger AS h ON h.channel = d.channel AND h.sku <> d.sku AND h.li
 WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.identifiers IS NOT NULL;
 
 -- name: hand_over_identifiers
--- Successors take the identifiers over. One that is in doubt confirms its number after the settle time ($3); an attempt that
--- is in flight was claimed before that, so its acknowledgement ends no doubt.
+-- Successors take the identifiers over. One in doubt confirms its number after the settle time ($3), and an attempt of it that
+-- is in flight ends no doubt: it was claimed before.
 UPDATE stockrelay.ledger AS d SET
     identifiers = h.identifiers,
     doubt_at = CASE WHEN h.is_doubted THEN clock_timestamp() ELSE d.doubt_at END,
@@ -332,11 +327,11 @@ FROM (
 WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
--- The last step of a claim: the attempts, committed before the first byte is sent. They are written only while their slot is
--- ours and the channel is not paused, and only for rows without an attempt that have not changed since they were captured, or
--- that are still to be sent under the same identifiers. A change that was marked since stays due, because the attempt answers
--- the want that was captured. A row that another session is writing is skipped. The SKUs are passed once more as an array, so
--- that the rows are looked up one by one whatever the statistics say. $6: for a sync; any other attempt answers the sync, too.
+-- The last step of a claim: the attempts, committed before the first byte is sent. They are written while their slot is ours
+-- and the channel is not paused, for rows without an attempt that have not changed since they were captured, or are still to
+-- be sent under the same identifiers. A change that was marked since stays due: the attempt answers the captured want. Rows
+-- that another session is writing are skipped. The array of SKUs makes the planner look rows up one by one, whatever the
+-- statistics. $6: for a sync (any other attempt answers the sync, too).
 WITH owner AS MATERIALIZED (
     SELECT l.slot, l.epoch,
            CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
@@ -367,7 +362,7 @@ UPDATE stockrelay.ledger AS d SET
     attempt_settles = coalesce(d.doubt_until <= clock_timestamp(), true),
     acked_quantity = CASE WHEN d.identifiers IS NOT DISTINCT FROM c.identifiers THEN d.acked_quantity END,
     identifiers = c.identifiers,
-    -- `successors` relies on these: a row that was marked while the listing failed knows nothing of the listing.
+    -- `successors` relies on these two: a row that was marked while the listing failed has none.
     listed_rows = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_rows ELSE 1 END,
     listed_identifiers = CASE WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.listed_identifiers ELSE c.identifiers END,
     zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp())
@@ -382,7 +377,7 @@ WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM 
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled
--- Claimed, but the marketplace holds that number already. One that was held is not wrong any more.
+-- Claimed, but the marketplace holds that number already; so a held one is no longer wrong.
 UPDATE stockrelay.ledger SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
     held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
@@ -415,8 +410,8 @@ WHERE d.channel = $1 AND d.sku = c.sku;
 DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
 
 -- name: next_due
--- How long until the next row of the slots $2 without an attempt is due, and until the next is to be sent for a sync. NULL:
--- there is none, the channel is paused, or ($3) its first filling was not found good.
+-- How long until the next row of the slots $2 is due, and until the next is to be sent for a sync. NULL: there is none, the
+-- channel is paused, or ($3) its first filling was not found good.
 SELECT min(n.due_at) - clock_timestamp() AS change, min(n.sync_at) - clock_timestamp() AS sync
 FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
     SELECT least(
@@ -435,7 +430,7 @@ WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
 AND (NOT $3 OR EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.filled_at IS NOT NULL));
 
 -- name: is_backlog_above
--- Whether more than $3 rows of the slots $2 are due. It reads no more rows than that.
+-- Whether more than $3 rows of the slots $2 are due; reads no more rows than that.
 SELECT count(*) > $3::bigint FROM (
     SELECT FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
         (SELECT FROM stockrelay.ledger AS d
@@ -461,10 +456,9 @@ SELECT (SELECT e.id FROM ended AS e) AS ended,
                AND NOT EXISTS (SELECT FROM ended)) AS is_open;
 
 -- name: complete
--- Writes outcomes: only of attempts that are still open under the epoch in which this holder ($2) has their slot. What was
--- refused stays refused; what is unknown is in doubt until it can't land any more; what was not sent is due again. $3 is the
--- settle time. `took_s`: how long ago the oldest change was read that is acknowledged now. The attempts go into the chain of
--- the holder's lowest slot: replicas never wait for each other's chains.
+-- Writes outcomes: only of attempts that are still open under the epoch in which this holder ($2) has their slot. $3 is the
+-- settle time. `took_s`: how long ago the oldest change that is acknowledged now was read. The attempts go into the log's chain
+-- of the holder's lowest slot, so that replicas never wait for each other's chains.
 WITH result AS (
     SELECT * FROM jsonb_to_recordset($4::jsonb) AS r (
         sku text, slot smallint, attempt_id bigint, outcome text, reason text, is_parked boolean, wait_s float8, duration_ms real)
@@ -491,7 +485,7 @@ WITH result AS (
     AND d.attempt_epoch = (SELECT w.epoch FROM owner AS w WHERE w.slot = d.slot)
     ORDER BY d.sku FOR UPDATE OF d
 ), ended AS (
-    -- The state in which the attempt leaves its row, by the names of docs/ledger.md. A held row stays held in each of them.
+    -- The state that the row has after the attempt, by the names of docs/ledger.md; a held row stays held in each.
     SELECT o.*, CASE WHEN o.is_parked THEN 'parked'
                      WHEN o.outcome = 'applied' AND NOT o.is_overtaken AND NOT o.stays_doubted THEN 'clean'
                      WHEN o.is_sync AND o.outcome <> 'gone' THEN 'queued for sync'
@@ -513,7 +507,7 @@ WITH result AS (
         retry_at = CASE e.outcome WHEN 'unknown' THEN e.retry_at WHEN 'applied' THEN NULL ELSE d.retry_at END,
         parked_reason = CASE e.state WHEN 'parked' THEN e.reason ELSE d.parked_reason END,
         parked_at = CASE e.state WHEN 'parked' THEN e.now ELSE d.parked_at END,
-        -- The number that was held meanwhile may be the one that was in flight.
+        -- A number that was held meanwhile may be the one that was in flight.
         held_at = CASE WHEN e.outcome <> 'applied'
                             OR (d.want_seq > e.attempt_seq
                                 AND CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END
@@ -548,9 +542,9 @@ WITH result AS (
 SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: rescue
--- Attempts that no process waits for any more (their owner died, or their outcome could not be written) may have been applied:
--- they become doubt, and their row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts that
--- are still in flight. Rows of a sync wait until the lost attempt can't land any more, and are sent once more then.
+-- Attempts without a process (their owner died, or their outcome could not be written) may have been applied: they become
+-- doubt, and their row is due at once. $2 are the slots with their epochs $3, $4 the holder, $6 the attempts that it still has
+-- in flight. Rows of a sync are sent again when the lost attempt can't land any more.
 WITH owner AS MATERIALIZED (
     SELECT l.slot FROM stockrelay.lease AS l
     JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
@@ -584,7 +578,7 @@ WITH owner AS MATERIALIZED (
 SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;
 
 -- name: backlog
--- For the heartbeat and `status`: a pass over one channel's rows. Discarded rows are not counted as parked.
+-- One channel's rows in numbers: a pass over them. Discarded rows are not counted as parked.
 SELECT count(*) AS skus,
        count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND NOT is_held) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,

@@ -18,7 +18,7 @@ _EVERY_ROW: Final = timedelta(minutes=15)
 
 async def refuse_copy(connection: AnyConnection) -> asyncpg.Record:
     """Return the database's identity. The daemon's pools ask it of each new connection: their address may have come to
-    lead to a copy. Raises ForeignDatabase when nobody has adopted it."""
+    lead to a copy. Raises ForeignDatabase when it was not adopted."""
     row = await connection.fetchrow(_SQL["identity"])
     assert row is not None
     if not row["is_ours"]:

@@ -1,7 +1,7 @@
 """Asking about the ERP's tables in one message.
 
 The driver prepares a statement in one message and runs it in the next. The tables it names stay locked between the two,
-and none of the server's time limits counts there: a process that stands still would keep the ERP from them for as long.
+and none of the server's time limits counts there: a stalled process would keep the ERP from them for as long.
 A DO block is one message, and its locks end with its transaction, which has limits.
 """
 

@@ -23,7 +23,7 @@ PINS: Final = MappingProxyType(
         "default_transaction_read_only": "off",
         "default_transaction_deferrable": "off",
         "synchronous_commit": "on",
-        # The driver and the statements have limits of their own. A process that stands still ends its transaction.
+        # The driver and the statements have limits of their own. A stalled process loses its transaction.
         "statement_timeout": "0",
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "60s",

@@ -28,7 +28,7 @@ _CAPTURE_SYNC: Final = _SQL["capture"].replace("@due@", "due_sync").replace("@mo
 
 _PORTION: Final = 400
 """SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
-statement, and its snapshot, even while this process stands still."""
+statement, and its snapshot, even while this process stalls."""
 
 
 class Claims:

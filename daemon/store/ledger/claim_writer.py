@@ -1,15 +1,12 @@
 """Writing what a claim decides: attempts, and what becomes of the rows that are not sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
 from daemon.core.guard import GuardRule
 from daemon.core.plan import (
     CoveredBySum,
-    Decision,
-    Delivery,
-    Listed,
     NoSend,
     Park,
     Send,
@@ -36,9 +33,8 @@ class ClaimWriter:
     async def write(self, connection: Connection, work: ClaimedRows, claim: Claim, settle: timedelta) -> None:
         """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
         owner = work.owner.of(work.slots)
-        mine = {
-            row["slot"] for row in await connection.fetch(_SQL["own_slots"], self._channel, *owner.columns)
-        }
+        slots = await connection.fetch(_SQL["own_slots"], self._channel, *owner.columns)
+        mine = {row["slot"] for row in slots}
         if not mine:
             return
         ours = {Sku(row["sku"]) for row in work.captured if row["slot"] in mine}
@@ -50,41 +46,34 @@ class ClaimWriter:
         successors = await self._successors(connection, work.moved())
         work.decide(successors)
         work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
-        await self._defer_unseen(connection, work.deliveries, work.decisions, work.listed)
-        await self._write_decisions(connection, work.decisions, work.listed, claim)
+        await self._defer_unseen(connection, work)
+        await self._write_decisions(connection, work, claim)
         if successors:
             # Another SKU answers for them now: they were no falls.
-            passed_on = {successor.of for successor in successors if successor.takes_over} & set(
-                claim.forgotten
-            )
+            passed_on = {one.of for one in successors if one.takes_over} & set(claim.forgotten)
             await connection.execute(_SQL["forget_anomalies"], self._channel, list(passed_on))
             handed_over = as_json([asdict(successor) for successor in successors])
             await connection.execute(_SQL["hand_over_identifiers"], self._channel, handed_over, settle)
         await self.open(connection, work, claim)
 
-    async def _defer_unseen(
-        self,
-        connection: Connection,
-        deliveries: Sequence[Delivery],
-        decisions: dict[Sku, Decision],
-        listed: Mapping[Sku, Listed],
-    ) -> None:
+    async def _defer_unseen(self, connection: Connection, work: ClaimedRows) -> None:
         """Wrong numbers that no marking has counted (it looked before, or without looking) go only if few."""
         guard = self._guard
         if guard is None:
             return
         unseen = [
             (delivery, kind)
-            for delivery in deliveries
-            if isinstance(decisions[delivery.sku], Send)
-            and (kind := unseen_anomaly(delivery, listed.get(delivery.sku), guard.move_factor)) is not None
+            for delivery in work.deliveries
+            if isinstance(work.decisions[delivery.sku], Send)
+            and (kind := unseen_anomaly(delivery, work.listed.get(delivery.sku), guard.move_factor))
+            is not None
         ]
         if not unseen:
             return
         columns = zip(*((one.sku, kind, one.acked_quantity) for one, kind in unseen), strict=True)
         rules = (guard.zero_share, guard.zero_count, guard.window)
         if not await connection.fetchval(_SQL["pass_anomalies"], self._channel, *rules, *columns):
-            decisions.update((delivery.sku, NoSend.DEFER) for delivery, _ in unseen)
+            work.decisions.update((delivery.sku, NoSend.DEFER) for delivery, _ in unseen)
 
     async def _successors(self, connection: Connection, moved: Sequence[Sku]) -> list[Successor]:
         if not moved:
@@ -92,13 +81,9 @@ class ClaimWriter:
         rows = await connection.fetch(_SQL["successors"], self._channel, moved)
         return [row_as(Successor, row) for row in rows]
 
-    async def _write_decisions(
-        self,
-        connection: Connection,
-        decisions: Mapping[Sku, Decision],
-        listed: Mapping[Sku, Listed],
-        claim: Claim,
-    ) -> None:
+    async def _write_decisions(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:
+        decisions = work.decisions
+
         def of(reason: NoSend) -> list[Sku]:
             return [sku for sku, decision in decisions.items() if decision is reason]
 
@@ -122,13 +107,10 @@ class ClaimWriter:
             kept = [sku for sku, one in covered.items() if one.keeps_name]
             await connection.execute(_SQL["settle_into_sum"], self._channel, claim.covered, kept)
         if claim.parked:
-            await self._park(connection, claim.parked, listed)
-
-    async def _park(
-        self, connection: Connection, reasons: Mapping[Sku, str], listed: Mapping[Sku, Listed]
-    ) -> None:
-        rows = [as_row(sku, listed.get(sku)) | {"reason": reason} for sku, reason in reasons.items()]
-        await connection.execute(_SQL["park"], self._channel, as_json(rows))
+            parked = [
+                as_row(sku, work.listed.get(sku)) | {"reason": reason} for sku, reason in claim.parked.items()
+            ]
+            await connection.execute(_SQL["park"], self._channel, as_json(parked))
 
     async def open(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:
         sends = work.sends()
@@ -136,28 +118,22 @@ class ClaimWriter:
             return
         slots = {Sku(row["sku"]): Slot(row["slot"]) for row in work.captured}
         owner = work.owner.of({slots[sku] for sku in sends})
-        rows = await connection.fetch(
-            _SQL["open_attempts"],
-            self._channel,
-            *owner.columns,
-            as_json(
-                [
-                    {
-                        "sku": row["sku"],
-                        "version": row["version"],
-                        "want_seq": row["want_seq"],
-                        "was": row["identifiers"],
-                        "quantity": send.quantity,
-                        "identifiers": send.identifiers,
-                        "is_delisting": send.is_delisting,
-                        "is_zero": is_zero(work.listed.get(row["sku"])),
-                    }
-                    for row in work.captured
-                    if (send := sends.get(row["sku"])) is not None
-                ]
-            ),
-            work.is_sync,
-        )
+        claimed = [
+            {
+                "sku": row["sku"],
+                "version": row["version"],
+                "want_seq": row["want_seq"],
+                "was": row["identifiers"],
+                "quantity": send.quantity,
+                "identifiers": send.identifiers,
+                "is_delisting": send.is_delisting,
+                "is_zero": is_zero(work.listed.get(row["sku"])),
+            }
+            for row in work.captured
+            if (send := sends.get(row["sku"])) is not None
+        ]
+        wanted = (self._channel, *owner.columns, as_json(claimed), work.is_sync)
+        rows = await connection.fetch(_SQL["open_attempts"], *wanted)
         ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
         claim.attempts = [
             Attempt(

@@ -91,21 +91,21 @@ async def _migrate(
 ) -> list[str]:
     with translated("connecting to the database"):
         # No time limit for a statement: a migration takes as long as the tables are large.
-        guard = await reach(**(options.arguments() | {"command_timeout": None}))
-    keep_alive(guard)
+        session = await reach(**(options.arguments() | {"command_timeout": None}))
+    keep_alive(session)
     try:
         with translated("migrating the schema stockrelay"):
-            async with guard.transaction(isolation="read_committed"):
-                before = await _begin(guard)
-                await _upgrade(guard)
+            async with session.transaction(isolation="read_committed"):
+                before = await _begin(session)
+                await _upgrade(session)
                 if grant_to is not None:
                     with translated(f"granting rights to {grant_to}"):
-                        await guard.execute(daemon_grants(grant_to))
-                prepared = await guard.fetchval(_SQL["prepared"])
+                        await session.execute(daemon_grants(grant_to))
+                prepared = await session.fetchval(_SQL["prepared"])
                 # Last, as the ERP's writers wait from here to the commit.
-                rows = await _set_watches(guard, watches, has_doorbell)
+                rows = await _set_watches(session, watches, has_doorbell)
     finally:
-        guard.terminate()
+        session.terminate()
     lines = [f"schema stockrelay: version {head()}" + (" (unchanged)" if before == head() else "")]
     for row in rows:
         watched = f"watching {row['name']} ({_watched_by(row)})"
@@ -118,24 +118,24 @@ async def _migrate(
     return lines + ([] if grant_to is None else [f"{grant_to} may do what the daemon does"])
 
 
-async def _begin(guard: RawConnection) -> str | None:
+async def _begin(session: RawConnection) -> str | None:
     """Make the schema if it is not there, keep other migrations out until the end, and return the version it has."""
     with translated("creating the schema stockrelay"):
-        await guard.execute(_SQL["create_schema"])
-        if await guard.fetchval(_SQL["has_version_table"]) is None:
+        await session.execute(_SQL["create_schema"])
+        if await session.fetchval(_SQL["has_version_table"]) is None:
             return None
     try:
-        async with guard.transaction():
-            await guard.execute(_SQL["wait_long_for_locks"])
-            await guard.execute(_SQL["lock"])
+        async with session.transaction():
+            await session.execute(_SQL["wait_long_for_locks"])
+            await session.execute(_SQL["lock"])
     except asyncpg.LockNotAvailableError as error:
-        holders = "; ".join([str(Blocker(**row)) for row in await guard.fetch(_SQL["holders"])])
+        holders = "; ".join([str(Blocker(**row)) for row in await session.fetch(_SQL["holders"])])
         raise StoreRefused(
             f"waiting for another migration: {holders or 'stockrelay.alembic_version is locked'}; run `stockrelay "
             "migrate` again when that has ended"
         ) from error
-    await guard.execute(_SQL["wait_briefly_for_locks"])
-    before = await _current(guard)
+    await session.execute(_SQL["wait_briefly_for_locks"])
+    before = await _current(session)
     if before is None:
         raise StoreRefused(
             "the schema stockrelay came here without its rows (pg_dump --schema-only leaves them out); restore them, "
@@ -146,16 +146,16 @@ async def _begin(guard: RawConnection) -> str | None:
 
 
 async def _set_watches(
-    guard: RawConnection, watches: Sequence[tuple[str, str]], has_doorbell: bool
+    session: RawConnection, watches: Sequence[tuple[str, str]], has_doorbell: bool
 ) -> list[asyncpg.Record]:
     """Try for a while: a table that stays locked by a writer is not waited for, as other writers would wait too."""
     for tries in count(1):
         try:
             with translated("setting the triggers"):
-                async with guard.transaction():
-                    await guard.execute(_SQL["limit_idle_time"])
-                    await guard.execute(_SQL["set_doorbell"], has_doorbell)
-                    return await guard.fetch(_SQL["set_watches"], watches_json(watches))
+                async with session.transaction():
+                    await session.execute(_SQL["limit_idle_time"])
+                    await session.execute(_SQL["set_doorbell"], has_doorbell)
+                    return await session.fetch(_SQL["set_watches"], watches_json(watches))
         except StoreRefused as error:
             # The server names the table, and neither the key that it stands in nor what may be wrong with it.
             if not isinstance(error.__cause__, (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)):
@@ -175,15 +175,15 @@ async def _set_watches(
     raise AssertionError("counting has no end")
 
 
-async def _upgrade(guard: RawConnection) -> None:
-    """Run the migrations inside the transaction of `guard`: each is a savepoint of it."""
+async def _upgrade(session: RawConnection) -> None:
+    """Run the migrations inside the transaction of `session`: each is a savepoint of it."""
     from alembic import command
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import StaticPool
 
     async def ours() -> RawConnection:
-        return guard
+        return session
 
     # Never disposed of, which would close the connection: it is the caller's.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=ours, poolclass=StaticPool)
@@ -192,7 +192,7 @@ async def _upgrade(guard: RawConnection) -> None:
         command.upgrade(_config(connection=connection), "head")
 
     # What the migrations name without a schema is the server's own: not what a stranger has put into the owner's path.
-    await guard.execute(_SQL["servers_path"])
+    await session.execute(_SQL["servers_path"])
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)
@@ -200,7 +200,7 @@ async def _upgrade(guard: RawConnection) -> None:
         if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.PostgresError):
             raise error.orig.__cause__ from error
         raise
-    await guard.execute(_SQL["own_path"])
+    await session.execute(_SQL["own_path"])
 
 
 def migration_sql(

@@ -45,7 +45,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ReadCounts:
     """What is kept of what was read back."""
 
     numbers: int
@@ -159,11 +159,11 @@ class ComparedNumbers:
             f"{self.channel}: keeping what was read", _SQL["drop_pages_after"], run.run_id, page
         )
 
-    async def held(self, run: ReconcileRun, look: int) -> "Held":
+    async def count_read(self, run: ReconcileRun, look: int) -> ReadCounts:
         """Count what is kept of a run's reading."""
         doing = f"{self.channel}: counting what was read"
         return await self._database.fetch_one(
-            Held, doing, _SQL["held_numbers"], run.run_id, look, timeout=LONG_S
+            ReadCounts, doing, _SQL["count_read"], run.run_id, look, timeout=LONG_S
         )
 
     async def count_ledger_skus(self) -> int:

@@ -69,7 +69,7 @@ async def reconcile(shop: Shop) -> None:
     await runs.set_total(run, 1, is_shifted=False)
     page = ReadPage(1, 1, (ReadSku("Z", 1, "P"),))
     await comparisons.keep_page(run, 1, 1, page, timedelta(0))
-    await comparisons.held(run, 1)
+    await comparisons.count_read(run, 1)
     await comparisons.drop_pages_after(run, 1)
     await comparisons.judge(run, 1, HOUR, is_complete=True)
     await comparisons.suspect_pages(run)

@@ -147,7 +147,7 @@ async def test_a_newer_read_back_stands_for_older_ones_that_nobody_carries_out(n
     await night.reads(old, 1, sku("A"))
     await night.runs.release(old)
     await night.runs.plan(YMATOU, [DAY + timedelta(days=3)], supersedes=True)
-    assert (await night.reading.held(old, 1)).numbers == 0
+    assert (await night.reading.count_read(old, 1)).numbers == 0
     run = await night.runs.take(YMATOU, "one", LEASE)
     assert run is not None
     assert run.day == DAY + timedelta(days=3)
@@ -377,9 +377,9 @@ async def test_only_news_of_absence_wants_everything_read_again(night: Night) ->
 async def test_what_a_crash_of_the_server_took_is_noticed(night: Night) -> None:
     run = await night.begun(is_reading=True)
     await night.reads(run, 1, sku("A"), sku("B"))
-    assert (await night.reading.held(run, 1)).numbers == (await night.runs.progress(run, 1)).asked == 2
+    assert (await night.reading.count_read(run, 1)).numbers == (await night.runs.progress(run, 1)).asked == 2
     await night.sql.execute("TRUNCATE stockrelay.reconcile_read")
-    assert (await night.reading.held(run, 1)).numbers == 0
+    assert (await night.reading.count_read(run, 1)).numbers == 0
     await night.reading.forget_looks(run)
     assert (await night.runs.progress(run, 1)).chunk == 0
 

@@ -1,4 +1,4 @@
-"""Reconciling by reading back: what the marketplace holds, page by page, held against the whole listing.
+"""Reconciling by reading back: what the marketplace holds, page by page, compared with the whole listing.
 
 Pages go straight into the database and are judged there: memory does not grow with the number of SKUs.
 """
@@ -81,8 +81,8 @@ class ReadRun:
         so_far = await session.runs.progress(run, 1)
         if so_far.chunk == 0:
             return 0
-        held = await session.comparisons.held(run, 1)
-        is_kept = held.numbers == so_far.asked if run.stage == 0 else held.numbers > 0
+        counts = await session.comparisons.count_read(run, 1)
+        is_kept = counts.numbers == so_far.asked if run.stage == 0 else counts.numbers > 0
         if is_kept:
             return run.stage
         await session.comparisons.forget_looks(run)
@@ -124,10 +124,10 @@ class ReadRun:
             return f"page {number + 1} of the marketplace's products is not read: {problem}"
         if self._total == 0:
             return "the marketplace shows no products at all"
-        held = await session.comparisons.held(run, look)
-        if held.products < self._total:
-            return f"{held.products} of the marketplace's {self._total} products could be read"
-        if not held.numbers and await self._set_aside():
+        counts = await session.comparisons.count_read(run, look)
+        if counts.products < self._total:
+            return f"{counts.products} of the marketplace's {self._total} products could be read"
+        if not counts.numbers and await self._set_aside():
             return f"none of the marketplace's {self._total} products could be read"
         return None
 

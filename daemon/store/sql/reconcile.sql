@@ -205,7 +205,7 @@ SELECT count(*) AS skus, coalesce((array_agg(DISTINCT r.product_id))[1:$2], '{}'
 FROM stockrelay.reconcile_read AS r
 WHERE r.run_id = $1 AND r.identifier IS NULL AND r.is_used AND coalesce(r.quantity, 1) > 0;
 
--- name: held_numbers
+-- name: count_read
 -- How many numbers of a run are kept (a crash of the server empties the table), and of how many products, also those without
 -- a SKU.
 SELECT count(*) AS numbers,
@@ -234,7 +234,7 @@ WITH listed AS (
     SELECT c.chunk AS page, max(c.at) AS at FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $2 GROUP BY c.chunk
 ), begun AS (
     SELECT min(a.at) AS at FROM asked AS a
-), held AS (
+), read_back AS (
     SELECT r.identifier, min(a.at) AS asked_at, min(r.quantity) AS quantity, max(r.quantity) AS most, min(r.page) AS page,
            count(*) > 1 AND (min(r.product_id) <> max(r.product_id) OR min(r.page) = max(r.page)) AS is_twice,
            bool_or(r.quantity IS NULL) AS is_unreadable, coalesce(bool_or(r.is_used AND r.quantity > 0), false) AS is_sold
@@ -248,12 +248,12 @@ WITH listed AS (
                 WHEN h.is_unreadable THEN 'marketplace_differs'
                 WHEN h.quantity <> h.most THEN 'unread'
                 WHEN h.quantity <> o.quantity THEN 'marketplace_differs' END AS class
-    FROM o LEFT JOIN held AS h ON h.identifier = o.identifier
+    FROM o LEFT JOIN read_back AS h ON h.identifier = o.identifier
     LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = o.sku
 ), unlisted AS MATERIALIZED (
     -- Sold there, and neither listed here nor on its way out.
     SELECT h.identifier AS sku, h.quantity AS theirs, h.page
-    FROM held AS h
+    FROM read_back AS h
     WHERE h.is_sold AND NOT EXISTS (SELECT FROM o WHERE o.identifier = h.identifier)
     AND NOT EXISTS (SELECT FROM stockrelay.ledger AS e WHERE e.channel = $1 AND e.identifiers[1] = h.identifier)
 ), found AS (
@@ -269,7 +269,7 @@ WITH listed AS (
     LEFT JOIN judged AS j ON j.sku = d.sku AND d.class <> 'missing_in_listing'
     WHERE d.channel = $1 AND d.state = 'open' AND CASE
         WHEN d.class = 'missing_in_listing' THEN NOT EXISTS (SELECT FROM unlisted AS s WHERE s.sku = d.sku)
-            AND ($5 OR EXISTS (SELECT FROM held AS h WHERE h.identifier = d.sku) OR EXISTS (SELECT FROM o WHERE o.identifier = d.sku))
+            AND ($5 OR EXISTS (SELECT FROM read_back AS h WHERE h.identifier = d.sku) OR EXISTS (SELECT FROM o WHERE o.identifier = d.sku))
         WHEN j.sku IS NULL THEN true
         ELSE j.is_settled AND NOT j.is_parked AND j.class IS DISTINCT FROM d.class AND j.class IS DISTINCT FROM 'unread' END
     ON CONFLICT DO NOTHING

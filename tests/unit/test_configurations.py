@@ -9,7 +9,7 @@ from daemon import clock
 from daemon.core.errors import StoreUnavailable
 from daemon.liveness import Liveness
 from daemon.services.configurations import ConfigurationWatch
-from daemon.store.replicas import Replicas
+from daemon.store.leases import Leases
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import in_virtual_time
 
@@ -17,13 +17,13 @@ OURS = {"channels.sekorm": "1", "guard": "1"}
 THEIRS = {"channels.sekorm": "2", "guard": "1"}
 
 
-class KeptReplicas(Replicas):
+class KeptLeases(Leases):
     def __init__(self, others: dict[str, dict[str, str]]) -> None:
         self.kept = others
         self.signals = Signals()
         self.is_down = False
 
-    async def publish(self, holder: str, sections: Mapping[str, str]) -> None:
+    async def publish_configuration(self, holder: str, sections: Mapping[str, str]) -> None:
         self.signals.note("published", at=clock.monotonic(), sections=dict(sections))
         if self.is_down:
             raise StoreUnavailable("the database does not answer")
@@ -34,9 +34,9 @@ class KeptReplicas(Replicas):
 
 
 @asynccontextmanager
-async def watching(**others: dict[str, str]) -> AsyncIterator[tuple[KeptReplicas, dict[str, str], Signals]]:
+async def watching(**others: dict[str, str]) -> AsyncIterator[tuple[KeptLeases, dict[str, str], Signals]]:
     with log_signals() as logged:
-        replicas, ours, stop = KeptReplicas(others), dict(OURS), clock.Signal()
+        replicas, ours, stop = KeptLeases(others), dict(OURS), clock.Signal()
         watchdog = Liveness().watchdog("configurations")
         watch = ConfigurationWatch(replicas, "us", lambda: ours, timedelta(minutes=1), watchdog)
         running = asyncio.create_task(watch.run(stop))

@@ -13,7 +13,6 @@ from daemon.app.building import (
 from daemon.core.notifications import Language, sample_notification
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
-from daemon.store import uninstall as removal
 from daemon.store.identity import Identity
 
 
@@ -39,16 +38,6 @@ def _watches(settings: Settings) -> list[tuple[str, str]]:
         migrations.FanOut(watch.table, watch.skus) if watch.skus is not None else (watch.table, watch.sku)
         for watch in settings.watch
     ]
-
-
-async def installation(settings: Settings, *, is_forced: bool) -> removal.Installation | None:
-    """Return what `uninstall` would remove, None where nothing of ours is; `is_forced`: even while daemons run."""
-    return await removal.inspect(connect_options(settings, is_direct=True), is_forced=is_forced)
-
-
-async def uninstall(settings: Settings, *, is_forced: bool) -> removal.Removed:
-    """Remove our triggers and our schema; return what was removed."""
-    return await removal.uninstall(connect_options(settings, is_direct=True), is_forced=is_forced)
 
 
 async def adopt(settings: Settings) -> dict[str, Any]:

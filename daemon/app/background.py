@@ -9,9 +9,9 @@ from daemon.app.building import (
     connect_options,
     delivery_policy,
     limits,
-    listing_health,
+    listings,
     longest_settle,
-    notifier,
+    receivers,
     reconcilers,
 )
 from daemon.app.graph import Graph
@@ -20,13 +20,13 @@ from daemon.app.supervising import Run
 from daemon.app.watching import Watching
 from daemon.core.types import ChannelName
 from daemon.marketplaces.client import Client
-from daemon.services.capture_health import CaptureHealth
+from daemon.services.capture_health import CaptureHealth, Listings
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.doorbell import Doorbell
 from daemon.services.gauges import GaugeReader
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.maintenance import Maintenance
-from daemon.services.notify import Receiver
+from daemon.services.notify import Notifier, Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE
 from daemon.services.reconcile.service import ReconcileService
@@ -37,6 +37,7 @@ from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog
 from daemon.store.control import Pauses
 from daemon.store.database import Database
+from daemon.store.dependencies import Dependencies
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
 from daemon.store.outbox import Outbox
@@ -61,7 +62,8 @@ class Background:
         self._health = self._capture_health()
         options = connect_options(settings, is_direct=True)
         self._doorbell = Doorbell(options, self._on_ring, self._on_connected, watchdog("doorbell"))
-        self._notifier = notifier(settings, database, watchdog("notify"))
+        channels, policy = sorted(settings.enabled_channels()), delivery_policy(settings)
+        self._notifier = Notifier(Outbox(database), receivers(settings), channels, policy, watchdog("notify"))
         self.reloading.follow(self._take)
         report = partial(self.watch.readiness.report, DATABASE)
         pauses = PauseWatch(Pauses(database), settings.run.poll, report, watchdog("pauses"))
@@ -115,6 +117,7 @@ class Background:
 
     def _capture_health(self) -> CaptureHealth:
         settings = self._settings
+        dependencies = Dependencies(self.database.transaction, settings.run.compared_only)
         return CaptureHealth(
             CaptureHealthStore(self.database, list(self.graph.ledgers)),
             self.holder,
@@ -124,7 +127,7 @@ class Background:
             self.graph.request_resync,
             self.watch.metrics,
             wants_doorbell=settings.database.doorbell,
-            listings=listing_health(settings, self.database),
+            listings=Listings(dependencies, tuple(listings(settings).values()), settings.run.resync_s),
             watchdog=self.watch.liveness.watchdog("capture-health"),
         )
 

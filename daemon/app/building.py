@@ -15,12 +15,10 @@ from daemon.app.configuration import titles
 from daemon.core.guard import GuardRule
 from daemon.core.plan import Problem
 from daemon.core.types import ChannelName
-from daemon.liveness import Watchdog
 from daemon.marketplaces.client import Client
 from daemon.marketplaces.registry import spec_of
-from daemon.services.capture_health import Listings as ListingHealth
 from daemon.services.dispatch.channel import Limits
-from daemon.services.notify import DeliveryPolicy, Notifier, Receiver
+from daemon.services.notify import DeliveryPolicy, Receiver
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import ReconcileLimits
 from daemon.settings import ChannelSettings, Settings
@@ -28,10 +26,8 @@ from daemon.store import migrate as migrations
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
-from daemon.store.dependencies import Dependencies
 from daemon.store.identity import refuse_copy
 from daemon.store.listing import ChannelListing
-from daemon.store.outbox import Outbox
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -118,12 +114,6 @@ def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
     }
 
 
-def listing_health(settings: Settings, database: Database) -> ListingHealth:
-    """Build the check that changes of everything the listings read are captured."""
-    dependencies = Dependencies(database.transaction, settings.run.compared_only)
-    return ListingHealth(dependencies, tuple(listings(settings).values()), settings.run.resync_s)
-
-
 @asynccontextmanager
 async def opened_clients(settings: Settings, database: Database) -> AsyncIterator[dict[ChannelName, Client]]:
     """Make the client of every enabled channel; closed at the end."""
@@ -208,17 +198,6 @@ def delivery_policy(settings: Settings) -> DeliveryPolicy:
     """Return how notifications are sent."""
     return DeliveryPolicy(
         settings.notify, titles(settings, settings.notify.language), operators_zone(settings)
-    )
-
-
-def notifier(settings: Settings, database: Database, watchdog: Watchdog) -> Notifier:
-    """Build the notification service. Raises ConfigError."""
-    return Notifier(
-        Outbox(database),
-        receivers(settings),
-        sorted(settings.enabled_channels()),
-        delivery_policy(settings),
-        watchdog,
     )
 
 

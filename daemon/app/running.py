@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
@@ -131,6 +131,7 @@ async def _serve(
     watch: Watching,
     stop: asyncio.Event,
 ) -> None:
+    """Run everything until `stop`; the senders have the grace for what is in flight."""
     settings = reloading.settings
     graph = Graph(settings, pools, clients, holder, watch)
     background = Background(reloading, pools.shared, clients, graph, holder, watch)
@@ -141,28 +142,17 @@ async def _serve(
     }
     senders: dict[str, Run] = {f"dispatch-{name}": one.run for name, one in graph.dispatchers.items()}
     senders["slots"] = graph.slots.run
-    await _run_all(readers, senders, Supervisor(watch.readiness), settings.run.grace.total_seconds(), stop)
-
-
-async def _run_all(
-    services: Mapping[str, Run],
-    senders: Mapping[str, Run],
-    supervisor: Supervisor,
-    grace_s: float,
-    stop: asyncio.Event,
-) -> None:
-    """Run everything until `stop`; the senders have the grace for what is in flight."""
+    supervisor, grace_s = Supervisor(watch.readiness), settings.run.grace.total_seconds()
     async with asyncio.TaskGroup() as group:
-        readers = [
-            group.create_task(supervisor.run(name, service, stop), name=name)
-            for name, service in services.items()
-        ]
-        sending = [
-            group.create_task(supervisor.run(name, service, stop), name=name)
-            for name, service in senders.items()
-        ]
-        group.create_task(cut_off(readers, stop, STOP_S), name="cut-off-readers")
-        group.create_task(cut_off(sending, stop, grace_s + STOP_S), name="cut-off-senders")
+        for kind, services, patience_s in (
+            ("readers", readers, STOP_S),
+            ("senders", senders, grace_s + STOP_S),
+        ):
+            tasks = [
+                group.create_task(supervisor.run(name, service, stop), name=name)
+                for name, service in services.items()
+            ]
+            group.create_task(cut_off(tasks, stop, patience_s), name=f"cut-off-{kind}")
 
 
 async def cut_off(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event, patience_s: float) -> None:

@@ -9,8 +9,10 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.backoff import backoff
+from daemon.core.backoff import Interval, backoff
 from daemon.core.errors import ConfigError, ForeignDatabase, SchemaMismatch
+from daemon.liveness import unwatched
+from daemon.services.loop import DONE, Pace, run_loop
 from daemon.services.readiness import Readiness
 
 log = structlog.get_logger(__name__)
@@ -35,32 +37,28 @@ class Supervisor:
     async def run(self, name: str, service: Run, stop: asyncio.Event) -> None:
         """Run the service until it ends by itself. Raises errors that a restart cannot fix."""
         failures = 0
-        while True:
+        # Under another name than the service's own, which it may report by itself.
+        what = f"service {name}"
+
+        async def step() -> Interval:
+            nonlocal failures
+            self.readiness.has(what)
             began = clock.monotonic()
             try:
                 await service(stop)
             except Exception as error:
                 if is_fatal(error):
                     raise
-                if clock.monotonic() - began > _STEADY_S:
-                    failures = 0
-                failures += 1
-                pause = backoff(failures, self.base, _CAP, clock.jitter())
-                log.exception(
-                    "run.service_failed",
-                    service=name,
-                    failures=failures,
-                    retry_s=round(pause.total_seconds(), 1),
-                )
+                failures = 1 if clock.monotonic() - began > _STEADY_S else failures + 1
+                pause = backoff(failures, self.base, _CAP, clock.jitter()).total_seconds()
+                log.exception("run.service_failed", service=name, failures=failures, retry_s=round(pause, 1))
                 why = f"it failed ({type(error).__name__}) and is restarted; the log has the traceback"
-                # Under another name than the service's own, which it may report by itself.
-                self.readiness.lacks(f"service {name}", why)
-                await clock.wait_any(pause.total_seconds(), stop)
-                self.readiness.has(f"service {name}")
-                if stop.is_set():
-                    return
-            else:
-                return
+                self.readiness.lacks(what, why)
+                return Interval(pause)
+            return DONE
+
+        await run_loop(step, stop, unwatched(), Pace(0.0))
+        self.readiness.has(what)
 
 
 def is_fatal(error: Exception) -> bool:

@@ -94,10 +94,12 @@ def uninstall(source: SettingsSource, *, is_confirmed: bool, is_forced: bool, as
     if not is_confirmed and (as_json or not sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
     settings = source.read(log_to=sys.stderr)
-    from daemon.app import administration
+    from daemon.app.building import connect_options
+    from daemon.store import uninstall as removal
 
+    options = connect_options(settings, is_direct=True)
     if not is_confirmed:
-        found = asyncio.run(administration.installation(settings, is_forced=is_forced))
+        found = asyncio.run(removal.inspect(options, is_forced=is_forced))
         if found is not None and found.refusal is not None:
             raise StoreRefused(found.refusal)
         if found is not None:
@@ -107,7 +109,7 @@ def uninstall(source: SettingsSource, *, is_confirmed: bool, is_forced: bool, as
             if not click.confirm("Remove all of it?"):
                 click.echo("nothing was removed", err=True)
                 return FAILED
-    done = asyncio.run(administration.uninstall(settings, is_forced=is_forced))
+    done = asyncio.run(removal.uninstall(options, is_forced=is_forced))
     if as_json:
         print_json({"removed": done.parts, "roles_sql": done.roles_sql})
         return DONE

@@ -2,11 +2,8 @@
 
 import asyncio
 import csv
-import os
-import socket
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -117,7 +114,7 @@ async def _reconcile(
 ) -> dict[ChannelName, dict[str, Any]]:
     from daemon.app import building
 
-    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    holder = building.new_holder()
     answers: dict[ChannelName, dict[str, Any]] = {}
     async with (
         building.opened(settings, 3) as database,

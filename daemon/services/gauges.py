@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -14,34 +14,20 @@ from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog
 from daemon.ops.metrics import Metrics
 from daemon.services.loop import Pace, run_loop
-from daemon.store.answer_rows import ChannelState
-from daemon.store.outbox import NoticeBacklog
+from daemon.store.answers import Answers
+from daemon.store.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 
 _FINISHED: Final = "finished"
 
 
-class ChannelStates(Protocol):
-    """Reads the state of a channel's sync and reconcile, and the database's clock."""
-
-    async def clock_ahead(self) -> timedelta: ...
-
-    async def channel_state(self, channel: ChannelName) -> ChannelState: ...
-
-
-class Notices(Protocol):
-    """Counts the notices that wait."""
-
-    async def backlog(self) -> NoticeBacklog: ...
-
-
 @dataclass(eq=False)
 class GaugeReader:
     """A few small statements each time. What could not be read keeps its last figure."""
 
-    states: ChannelStates
-    notices: Notices
+    answers: Answers
+    outbox: Outbox
     channels: Sequence[ChannelName]
     metrics: Metrics
     every: timedelta
@@ -55,15 +41,15 @@ class GaugeReader:
 
     async def _read(self) -> None:
         record = self.metrics.set
-        ahead = await self.states.clock_ahead()
+        ahead = await self.answers.clock_ahead()
         record("stockrelay_database_clock_offset_seconds", ahead.total_seconds())
-        notices = await self.notices.backlog()
+        notices = await self.outbox.backlog()
         waits = timedelta(0) if notices.oldest is None else clock.now() + ahead - notices.oldest
         record("stockrelay_notices_waiting", notices.waiting)
         record("stockrelay_notices_oldest_age_seconds", max(0.0, waits.total_seconds()))
         record("stockrelay_notices_given_up", notices.given_up)
         for channel in self.channels:
-            state = await self.states.channel_state(channel)
+            state = await self.answers.channel_state(channel)
             record("stockrelay_reconcile_open_differences", state.open_differences, channel)
             record("stockrelay_sync_left_skus", 0 if state.sync is None else state.sync.left, channel)
             if (last := state.reconciled) is not None:

@@ -12,7 +12,8 @@ from daemon.liveness import unwatched
 from daemon.ops.metrics import Metrics
 from daemon.services.gauges import GaugeReader
 from daemon.store.answer_rows import ChannelState, Reconciled, Sync
-from daemon.store.outbox import NoticeBacklog
+from daemon.store.answers import Answers
+from daemon.store.outbox import NoticeBacklog, Outbox
 from tests.channels import SEKORM, YMATOU
 from tests.unit.signals import Signals, log_signals
 from tests.unit.virtual_time import START, in_virtual_time
@@ -22,12 +23,20 @@ AHEAD = timedelta(seconds=5)
 ENDED = Reconciled(date(2026, 11, 27), "compare", "finished", START - timedelta(hours=1))
 
 
-class Source:
+class KeptOutbox(Outbox):
+    def __init__(self) -> None:
+        self.oldest: datetime | None = None
+
+    async def backlog(self) -> NoticeBacklog:
+        return NoticeBacklog(3, self.oldest, None, 1, None)
+
+
+class Source(Answers):
     """The database's answers. A test sets them."""
 
     def __init__(self) -> None:
+        self.outbox = KeptOutbox()
         self.is_down = False
-        self.oldest: datetime | None = None
         self.states = {
             SEKORM: ChannelState(Sync(START, 10, 4), ENDED, 2),
             YMATOU: ChannelState(None, None, 0),
@@ -40,9 +49,6 @@ class Source:
 
     async def channel_state(self, channel: ChannelName) -> ChannelState:
         return self.states[channel]
-
-    async def backlog(self) -> NoticeBacklog:
-        return NoticeBacklog(3, self.oldest, None, 1, None)
 
 
 class NotedMetrics(Metrics):
@@ -64,7 +70,7 @@ class NotedMetrics(Metrics):
 @asynccontextmanager
 async def reading(source: Source) -> AsyncIterator[NotedMetrics]:
     metrics, stop = NotedMetrics(), clock.Signal()
-    reader = GaugeReader(source, source, [SEKORM, YMATOU], metrics, EVERY, unwatched())
+    reader = GaugeReader(source, source.outbox, [SEKORM, YMATOU], metrics, EVERY, unwatched())
     running = asyncio.create_task(reader.run(stop))
     try:
         yield metrics
@@ -99,10 +105,10 @@ async def test_an_incomplete_reconcile_is_no_complete_one() -> None:
 @in_virtual_time
 async def test_a_notice_waits_by_the_clock_of_the_database_and_never_less_than_no_time() -> None:
     source = Source()
-    source.oldest = START - timedelta(seconds=30)
+    source.outbox.oldest = START - timedelta(seconds=30)
     async with reading(source) as metrics:
         assert await metrics.next("notices_oldest_age_seconds") == 35.0
-        source.oldest = START + timedelta(hours=1)
+        source.outbox.oldest = START + timedelta(hours=1)
         assert await metrics.next("notices_oldest_age_seconds") == 0.0
 
 

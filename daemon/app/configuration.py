@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.marketplaces import registry
-from daemon.settings import Settings, schema
+from daemon.settings import Settings, keys
 from daemon.settings import load as settings_loader
 
 
@@ -15,13 +15,11 @@ def load(config: Path | None, secrets_dir: Path | None, environ: Mapping[str, st
 
 
 def exposed_files(config: Path | None, secrets_dir: Path | None) -> list[Path]:
-    """The files with secrets that every user of this machine may read."""
     return settings_loader.exposed_files(registry.sections(), config, secrets_dir)
 
 
 def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of all settings."""
-    return schema.schema(registry.sections())
+    return keys.schema(registry.sections())
 
 
 def titles(settings: Settings, language: str) -> Mapping[str, str]:

@@ -55,7 +55,7 @@ class Graph:
             self.dispatchers,
             holder,
             settings.run.lease,
-            is_guest=watch is None,
+            is_temporary=watch is None,
             on_look=self._report(SLOTS),
             watchdog=self._liveness.watchdog("slots"),
         )

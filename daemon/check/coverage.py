@@ -30,7 +30,6 @@ _MANY: Final = 5_000
 
 
 def names(settings: Settings) -> list[str]:
-    """What these checks are called."""
     return [_reads(channel) for channel in settings.enabled_channels()] + [
         _skus(watch) for watch in settings.watch
     ]

@@ -25,7 +25,6 @@ _NUMBERS: Final = frozenset({"int2", "int4", "int8", "numeric", "float4", "float
 
 
 def names(channel: ChannelName) -> tuple[str, str, str]:
-    """What the three checks of one listing are called."""
     return f"listing {channel}", f"rows {channel}", f"cost {channel}"
 
 
@@ -92,7 +91,6 @@ async def _check_query(look: ListingInspector, listing: ChannelListing) -> str:
 
 
 async def _explained(look: ListingInspector, listing: ChannelListing, error: StoreRefused) -> CheckFailed:
-    """The server's refusal, with what to do about it."""
     key = f"channels.{listing.channel}.listing"
     if "could not determine data type of parameter" in str(error):
         return _parameter(key)

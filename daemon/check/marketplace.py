@@ -14,7 +14,6 @@ _DATE_ACCURACY: Final = timedelta(seconds=1)
 
 
 def names(channel: ChannelName) -> tuple[str, ...]:
-    """What the checks of one marketplace are called."""
     return (f"marketplace {channel}", f"clock {channel}")
 
 

@@ -71,7 +71,9 @@ def _judge_server(findings: Findings, server: ServerInfo) -> None:
 def check_clock(findings: Findings, name: str, whose: str, ahead: timedelta, accuracy: timedelta) -> None:
     """Judge a clock against this machine's: `ahead` is the other's lead, known to within `accuracy`."""
     off = abs(ahead)
-    found = f"{_seconds(off)} {'ahead of' if ahead > timedelta(0) else 'behind'} this machine's clock"
+    found = (
+        f"{off.total_seconds():.1f} s {'ahead of' if ahead > timedelta(0) else 'behind'} this machine's clock"
+    )
     if off - accuracy <= NOTABLE:
         findings.passed(name, found)
         return
@@ -80,10 +82,6 @@ def check_clock(findings: Findings, name: str, whose: str, ahead: timedelta, acc
         findings.failed(name, found, advice)
     else:
         findings.warn(name, found, advice)
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"{duration.total_seconds():.1f} s"
 
 
 async def check_connections(findings: Findings, settings: Settings, inspector: Inspector) -> None:

@@ -11,7 +11,6 @@ from daemon.store.inspect import Denied, Inspector, ServerInfo, Table
 
 
 def names(watch: Watch) -> tuple[str, str]:
-    """What the two checks of one watched table are called."""
     return f"watch {watch.table}", f"triggers {watch.table}"
 
 

@@ -68,7 +68,6 @@ class Command(click.Command):
         }
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the exit codes and the examples."""
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), text) for code, text in sorted(self.exits.items())])
         _write_examples(formatter, self.examples)
@@ -97,7 +96,6 @@ class Group(click.Group):
             self._sections.setdefault(title, []).append(command.name or "")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write every command with its summary."""
         listed = {name for names in self._sections.values() for name in names}
         sections = {
             **self._sections,

@@ -64,7 +64,6 @@ def health(source: SettingsSource, *, ready: bool, port: int | None, timeout_s: 
 
 
 def _in_one_line(answer: dict[str, Any]) -> str:
-    """The answer in one line: what, and why."""
     reasons = [f"{what}: {why}" for what, why in answer.get("reasons", {}).items()]
     reasons += [
         f"{one['loop']} should have turned {one['overdue_s']:g} s ago" for one in answer.get("stalled", ())

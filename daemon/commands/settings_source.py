@@ -39,7 +39,6 @@ class SettingsSource:
 
     @property
     def log(self) -> "Log":
-        """The log as `read` has set it up."""
         assert self._log is not None, "the settings have not been read"
         return self._log
 
@@ -81,7 +80,6 @@ class SettingsSource:
         return settings
 
     def exposed_files(self) -> list[Path]:
-        """The files with secrets that everybody on this machine may read."""
         from daemon.app import configuration
 
         return configuration.exposed_files(self._config, self._secrets_dir)
@@ -155,7 +153,6 @@ def print_line(line: str) -> None:
 
 
 def print_json(answer: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Print an answer for scripts."""
     from daemon.logs import visible
 
     text = json.dumps(answer, ensure_ascii=False, indent=2, default=_json)

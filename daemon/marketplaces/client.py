@@ -104,9 +104,7 @@ class Client(Protocol):
         """Take over credentials that have changed. `settings` are of the section that the client was made with."""
         ...
 
-    async def close(self) -> None:
-        """End connections and tasks."""
-        ...
+    async def close(self) -> None: ...
 
 
 def check_number(pushes: Sequence[Push], most: int) -> None:

@@ -54,8 +54,8 @@ class SlotServer(Protocol):
 class SlotSharing:
     """Holds this process's share of the slots; `wake` makes it look now.
 
-    A `guest` takes what is free and does not count as a replica: a command that sends while no daemon runs. `on_look`
-    hears after each look how the database took it: an error, or None.
+    `is_temporary`: it takes free slots and does not count as a replica, for a command that sends while no daemon
+    runs. `on_look` hears after each look how the database took it: an error, or None.
     """
 
     leases: Leases
@@ -63,7 +63,7 @@ class SlotSharing:
     holder: str
     lease: timedelta
     _: KW_ONLY
-    is_guest: bool = False
+    is_temporary: bool = False
     on_look: Callable[[StockrelayError | None], None] = lambda _error: None
     watchdog: Watchdog = field(default_factory=unwatched)
     _held: dict[SlotOf, Lease] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class SlotSharing:
             try:
                 await self._loop(self._share, stop)
                 if self._held:
-                    if not self.is_guest:
+                    if not self.is_temporary:
                         # First: the other replicas can take the slots one by one, however long the last request takes.
                         await self._leave()
                     await self._loop(self._give_up_all, clock.Signal())
@@ -132,7 +132,7 @@ class SlotSharing:
         served = sorted(name for name, server in self.servers.items() if server.is_serving)
         await self._beat(served)
         states = [state for state in await self.leases.all() if state.channel in self.servers]
-        replicas = {} if self.is_guest else await self.leases.replicas()
+        replicas = {} if self.is_temporary else await self.leases.replicas()
         wanted: list[SlotOf] = []
         for channel in self.servers:
             holders = {one.slot: self._holder_of(one) for one in states if one.channel == channel}
@@ -153,7 +153,7 @@ class SlotSharing:
 
     async def _beat(self, served: list[ChannelName]) -> None:
         now = clock.monotonic()
-        if self.is_guest or (now < self._beat_at and served == self._announced):
+        if self.is_temporary or (now < self._beat_at and served == self._announced):
             return
         await self.leases.beat(self.holder, served, self.lease)
         self._announced = served

@@ -42,5 +42,4 @@ def _of(section: object) -> str:
 
 
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
-    """The sections that differ."""
     return tuple(sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)))

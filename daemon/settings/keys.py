@@ -1,16 +1,17 @@
-"""The keys there are, read off the model, and what a wrong one may have been meant to be."""
+"""The keys of the settings, read off the model: their variables, their JSON Schema, and suggestions for wrong ones."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr, create_model
 from pydantic_core import PydanticUndefined
 
-from daemon.settings.channels import ChannelSettings
+from daemon.settings.channels import LONGEST_NAME, ChannelSettings, Sections
 from daemon.settings.model import ENV_PREFIX, Settings
+from daemon.settings.section import Section
 
 Path = tuple[str, ...]
 
@@ -31,7 +32,6 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """Its environment variable."""
         return ENV_PREFIX + self.file.upper()
 
     @property
@@ -88,3 +88,27 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """`did you mean X?` where there is one that looks like it, or nothing."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {match[0]}?" if match else ""
+
+
+CHANNELS: Final = """\
+The channels, by the operator's names of them: each is one shop, or one account, at a marketplace. The name may be the
+marketplace's own; with another name the channel says which one: `marketplace = "..."`. Names: lower-case letters and
+digits, with - or _ between, at most 40 characters. In a variable and in a secrets file a - is written as _."""
+
+
+def schema(sections: Sections) -> dict[str, Any]:
+    """The JSON Schema of all settings with the marketplaces' `sections`."""
+    # A default for each: none of them has to be written.
+    own: Any = {name: (section, Field(default_factory=dict)) for name, section in sections.items()}
+    channels = create_model("Channels", __base__=Section, __doc__=CHANNELS, **own)
+    found = create_model("AllSettings", __base__=Settings, channels=(channels, ...)).model_json_schema()
+    found["title"], found["description"] = "Settings", Settings.__doc__
+    found["$defs"]["Channels"] |= {
+        "propertyNames": {"maxLength": LONGEST_NAME, "pattern": "^[a-z0-9]+([-_][a-z0-9]+)*$"},
+        # A channel with a name of its own says which marketplace it is at.
+        "additionalProperties": {
+            "required": ["marketplace"],
+            "anyOf": [{"$ref": f"#/$defs/{section.__name__}"} for section in sections.values()],
+        },
+    }
+    return found

@@ -62,7 +62,6 @@ def load(
 def _places(
     config: Path | None, secrets_dir: Path | None, environ: Mapping[str, str]
 ) -> tuple[Path | None, Path | None]:
-    """The TOML file and the secrets folder."""
     file = config_file(config, environ.get("STOCKRELAY_CONFIG"), DEFAULT_PLACES)
     return file, secrets_dir or path_or_none(environ.get("STOCKRELAY_SECRETS_DIR"))
 

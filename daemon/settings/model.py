@@ -100,7 +100,6 @@ class Settings(BaseSettings):
         return self
 
     def enabled_channels(self) -> dict[ChannelName, ChannelSettings]:
-        """The enabled channels, by name."""
         return {name: channel for name, channel in self.channels.items() if channel.enabled}
 
     def secrets(self) -> tuple[str, ...]:

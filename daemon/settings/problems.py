@@ -159,7 +159,6 @@ def missing(key: Key, dotted: str) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """A variable or file that names no key."""
     return f"{what} {name}: it names no setting{suggestion(name, known)}"
 
 

@@ -25,7 +25,6 @@ class Reloaded(NamedTuple):
 
 
 def reload(old: Settings, new: Settings) -> Reloaded:
-    """`old` with what can be taken over of `new`."""
     merger = _Merger()
     settings = merger.merged(old, new, "")
     return Reloaded(settings, tuple(merger.changed), tuple(merger.needs_restart))

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from daemon.settings.channels import Sections
-from daemon.settings.keys import Key, Keys, keys_of
-from daemon.settings.schema import CHANNELS, schema
+from daemon.settings.keys import CHANNELS, Key, Keys, keys_of, schema
 
 _WIDTH: Final = 120
 _UNITS: Final = {

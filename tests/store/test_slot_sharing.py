@@ -47,12 +47,12 @@ class Serving:
 
 @asynccontextmanager
 async def sharing(
-    shop: Shop, holder: str, *servers: SlotServer, is_guest: bool = False
+    shop: Shop, holder: str, *servers: SlotServer, is_temporary: bool = False
 ) -> AsyncIterator[tuple[asyncio.Task[None], asyncio.Event, SlotSharing]]:
     """One process that shares the slots of the first channel, or of both."""
     stop = asyncio.Event()
     served = dict(zip((CHANNEL, YMATOU), servers, strict=False))
-    process = SlotSharing(shop.leases, served, holder, LEASE, is_guest=is_guest)
+    process = SlotSharing(shop.leases, served, holder, LEASE, is_temporary=is_temporary)
     task = asyncio.create_task(process.run(stop))
     try:
         yield task, stop, process
@@ -99,7 +99,7 @@ async def test_two_share_evenly_and_what_one_gives_up_the_other_takes_at_once(
 async def test_a_command_takes_what_nobody_owns_and_no_more(shop: Shop) -> None:
     await shop.give_up(shop.owner.of([Slot(1), Slot(2)]))
     serving = Serving()
-    async with sharing(shop, "guest", serving, is_guest=True):
+    async with sharing(shop, "temporary", serving, is_temporary=True):
         await until(lambda: set(serving.leases) == {1, 2})
         assert await shop.leases.replicas() == {}
 

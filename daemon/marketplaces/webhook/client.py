@@ -105,7 +105,8 @@ class WebhookClient:
     async def _sent(self, kind: str, data: dict[str, Any], timeout: timedelta) -> Outcome:
         """One request, with an id of its own: a receiver that keeps ids takes no two attempts for the same one."""
         moment = self._clock.now()
-        body = write_json({"type": kind, "timestamp": _iso(moment), "data": data}).encode()
+        timestamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        body = write_json({"type": kind, "timestamp": timestamp, "data": data}).encode()
         headers = self._signed(f"msg_{secrets.token_hex(16)}", str(int(moment.timestamp())), body)
         reply = await self._transport.post(self._url, body, timeout.total_seconds(), _LONGEST_ANSWER, headers)
         if isinstance(reply, Outcome):
@@ -154,7 +155,3 @@ def _words(body: bytes) -> str:
 
 def _row(push: Push) -> dict[str, Any]:
     return {"sku": push.sku, "external_id": push.identifiers[0], "quantity": push.quantity}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

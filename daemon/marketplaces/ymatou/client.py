@@ -143,7 +143,6 @@ class YmatouClient:
 
     @contained
     async def read_page(self, number: int, timeout: timedelta) -> ReadPage | Outcome:
-        """Read page `number`, from 1, of the shop's products."""
         content = write_json({"page_no": number, "page_rows": PAGE_ROWS})
         deadline = clock.monotonic() + timeout.total_seconds()
         answer = await self._call(self._list, content, deadline, PAGE_CAP)

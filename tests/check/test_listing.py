@@ -8,40 +8,38 @@ from tests.check.conftest import Office
 LISTING = "SELECT sku, ymatou_code AS outer_sku_id, 7 AS quantity FROM erp.products"
 
 
-@pytest.mark.parametrize(
-    ("sql", "found", "advice"),
-    [
-        (
-            "SELECT sku FROM erp.nowhere",
-            'relation "erp.nowhere" does not exist',
-            "correct channels.ymatou.listing",
-        ),
-        ("SELEC 1", "syntax error", "correct channels.ymatou.listing"),
-        ("SELECT sku, 1 AS quantity FROM erp.products", "no column outer_sku_id", "AS outer_sku_id"),
-        ("SELECT 1", "no column sku, outer_sku_id, quantity", "AS sku"),
-        (LISTING.replace("7 AS", "'7' AS"), "quantity is of type text", "::integer AS quantity"),
-        (LISTING.replace("7 AS", "NULL AS"), "quantity is of type text", "::integer AS quantity"),
-        (LISTING.replace("7 AS", "true AS"), "quantity is of type bool", "::integer AS quantity"),
-        (LISTING.replace("SELECT", "SELECT sku,"), "the column sku twice", "once"),
-        (LISTING + " WHERE sku = $1", "a parameter ($1)", "write a value"),
-        (LISTING + " WHERE $1", "a parameter ($1)", "write a value"),
-        (LISTING + "; SELECT 1", "several statements", "one SELECT"),
-        (
-            "DELETE FROM erp.stock RETURNING sku, sku AS outer_sku_id, 1 AS quantity",
-            "syntax error",
-            "single SELECT",
-        ),
-    ],
-)
-async def test_a_query_that_cannot_be_a_listing_is_explained(
-    office18: Office, sql: str, found: str, advice: str
-) -> None:
-    answers = await office18.check(office18.listing(sql))
-    failed = answers.failed("listing ymatou")
-    assert found in failed.found
-    assert advice in failed.advice
-    assert answers.of("rows ymatou").verdict is Verdict.SKIPPED
-    assert set(answers.bad()) == {"listing ymatou", "rows ymatou", "cost ymatou", "reads ymatou"}
+NO_LISTING = [
+    (
+        "SELECT sku FROM erp.nowhere",
+        'relation "erp.nowhere" does not exist',
+        "correct channels.ymatou.listing",
+    ),
+    ("SELEC 1", "syntax error", "correct channels.ymatou.listing"),
+    ("SELECT sku, 1 AS quantity FROM erp.products", "no column outer_sku_id", "AS outer_sku_id"),
+    ("SELECT 1", "no column sku, outer_sku_id, quantity", "AS sku"),
+    (LISTING.replace("7 AS", "'7' AS"), "quantity is of type text", "::integer AS quantity"),
+    (LISTING.replace("7 AS", "NULL AS"), "quantity is of type text", "::integer AS quantity"),
+    (LISTING.replace("7 AS", "true AS"), "quantity is of type bool", "::integer AS quantity"),
+    (LISTING.replace("SELECT", "SELECT sku,"), "the column sku twice", "once"),
+    (LISTING + " WHERE sku = $1", "a parameter ($1)", "write a value"),
+    (LISTING + " WHERE $1", "a parameter ($1)", "write a value"),
+    (LISTING + "; SELECT 1", "several statements", "one SELECT"),
+    (
+        "DELETE FROM erp.stock RETURNING sku, sku AS outer_sku_id, 1 AS quantity",
+        "syntax error",
+        "single SELECT",
+    ),
+]
+
+
+async def test_a_query_that_cannot_be_a_listing_is_explained(office18: Office) -> None:
+    for sql, found, advice in NO_LISTING:
+        answers = await office18.check(office18.listing(sql))
+        failed = answers.failed("listing ymatou")
+        assert found in failed.found, sql
+        assert advice in failed.advice, sql
+        assert answers.of("rows ymatou").verdict is Verdict.SKIPPED
+        assert set(answers.bad()) == {"listing ymatou", "rows ymatou", "cost ymatou", "reads ymatou"}
 
 
 async def test_a_policy_that_may_hide_rows_is_named(office18: Office) -> None:
@@ -63,40 +61,38 @@ async def test_a_listing_that_is_right_passes_with_a_semicolon_and_a_comment(off
     assert (await office18.check(office18.listing(f"{LISTING} -- all\n;\n"))).bad() == {}
 
 
-@pytest.mark.parametrize(
-    ("sql", "found", "advice"),
-    [
-        (f"{LISTING} UNION ALL {LISTING}", "20 SKUs have more than one row, such as", "one row per SKU"),
-        (
-            LISTING.replace("SELECT sku", "SELECT nullif(sku, sku) AS sku"),
-            "20 rows have no SKU",
-            "never sent",
-        ),
-        (LISTING.replace("7", "nullif(7, 7)"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
-        (LISTING.replace("7", "'NaN'::float8"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
-        (LISTING.replace("7", "'Infinity'::float8"), "20 SKUs have a quantity that can't be sent", "parked"),
-        (LISTING.replace("7", "1e400"), "20 SKUs have a quantity that can't be sent", "max_quantity"),
-        (
-            LISTING.replace("ymatou_code", "repeat(' ', product_id::integer)"),
-            "20 SKUs have identifiers that the marketplace refuses",
-            "parked",
-        ),
-        (
-            LISTING.replace("sku,", "repeat(sku, 400) AS sku,"),
-            "20 rows have a SKU of more than",
-            "never sent",
-        ),
-        (LISTING.replace("7", "700 / (product_id - 3)"), "1 SKUs can't be read, such as", "the others are"),
-        (LISTING.replace("7", "7 / (product_id - product_id)"), "20 SKUs can't be read, such as", "parked"),
-        (LISTING.replace("7", "7 / count(*) FILTER (WHERE false) OVER ()"), "by zero", "fails on its data"),
-    ],
-)
-async def test_rows_that_will_not_be_sent_are_counted(
-    office: Office, sql: str, found: str, advice: str
-) -> None:
-    failed = (await office.check(office.listing(sql))).failed("rows ymatou")
-    assert found in failed.found
-    assert advice in failed.advice
+UNSENT = [
+    (f"{LISTING} UNION ALL {LISTING}", "20 SKUs have more than one row, such as", "one row per SKU"),
+    (
+        LISTING.replace("SELECT sku", "SELECT nullif(sku, sku) AS sku"),
+        "20 rows have no SKU",
+        "never sent",
+    ),
+    (LISTING.replace("7", "nullif(7, 7)"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
+    (LISTING.replace("7", "'NaN'::float8"), "20 SKUs have no quantity (NULL or NaN)", "coalesce"),
+    (LISTING.replace("7", "'Infinity'::float8"), "20 SKUs have a quantity that can't be sent", "parked"),
+    (LISTING.replace("7", "1e400"), "20 SKUs have a quantity that can't be sent", "max_quantity"),
+    (
+        LISTING.replace("ymatou_code", "repeat(' ', product_id::integer)"),
+        "20 SKUs have identifiers that the marketplace refuses",
+        "parked",
+    ),
+    (
+        LISTING.replace("sku,", "repeat(sku, 400) AS sku,"),
+        "20 rows have a SKU of more than",
+        "never sent",
+    ),
+    (LISTING.replace("7", "700 / (product_id - 3)"), "1 SKUs can't be read, such as", "the others are"),
+    (LISTING.replace("7", "7 / (product_id - product_id)"), "20 SKUs can't be read, such as", "parked"),
+    (LISTING.replace("7", "7 / count(*) FILTER (WHERE false) OVER ()"), "by zero", "fails on its data"),
+]
+
+
+async def test_rows_that_will_not_be_sent_are_counted(office: Office) -> None:
+    for sql, found, advice in UNSENT:
+        failed = (await office.check(office.listing(sql))).failed("rows ymatou")
+        assert found in failed.found, sql
+        assert advice in failed.advice, sql
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,13 @@ def translated(doing: str) -> Iterator[None]:
     """Turn the driver's errors into StoreUnavailable (try again), SchemaMismatch or StoreRefused (a person has to act);
     `doing` says in a few words what was tried."""
     try:
-        with _rows_errors(doing):
+        try:
             yield
+        except asyncpg.PostgresError as error:
+            # Of the server's classes, but raised by a function of the ERP's, perhaps for one row.
+            if is_of_server(error) and may_be_of_a_row(error):
+                raise BadRow(f"{doing}: {words(error)}") from error
+            raise
     except _NO_SCHEMA as error:
         if "stockrelay." in str(error) or 'schema "stockrelay"' in str(error):
             raise SchemaMismatch(
@@ -82,17 +87,6 @@ def translated(doing: str) -> Iterator[None]:
     except asyncpg.PostgresError as error:
         kind = StoreRefused if is_of_server(error) else BadRow
         raise kind(f"{doing}: {words(error)}") from error
-
-
-@contextmanager
-def _rows_errors(doing: str) -> Iterator[None]:
-    """Find the errors of the server's classes that a function of the ERP's may have raised for one row."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        if is_of_server(error) and may_be_of_a_row(error):
-            raise BadRow(f"{doing}: {words(error)}") from error
-        raise
 
 
 def words(error: BaseException) -> str:

@@ -1,12 +1,14 @@
 """One claim under way, and what is decided of its rows."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
+from daemon.core.guard import GuardRule
 from daemon.core.plan import Decision, Delivery, Listed, Problem, Send, decide, unseen_anomaly
 from daemon.core.types import Sku, Slot
 from daemon.store.ledger import Owner
@@ -23,24 +25,21 @@ class Successor:
     is_doubted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRules:
-    """What decides beside the row and the listing: which identifiers can't be sent, and from which factor on a number
-    is an anomaly, where anomalies are guarded."""
-
-    problem: Problem
-    factor: float
-    is_guarded: bool
-
-
 class ClaimedRows:
-    """One claim under way: the rows as they were captured, what the listing says of them, and what is decided."""
+    """One claim under way: the rows as they were captured, what the listing says of them, and what is decided.
+    `problem` finds identifiers that can't be sent; `guard`: what is an anomaly; None: nothing is."""
 
     def __init__(
-        self, owner: Owner, captured: "Sequence[asyncpg.Record]", is_sync: bool, rules: DecisionRules
+        self,
+        owner: Owner,
+        captured: "Sequence[asyncpg.Record]",
+        is_sync: bool,
+        problem: Problem,
+        guard: GuardRule | None,
     ) -> None:
         self.owner = owner
-        self._rules = rules
+        self._problem = problem
+        self._guard = guard
         self.captured = captured
         self.is_sync = is_sync
         self.deliveries = [_delivery(row) for row in captured]
@@ -89,8 +88,8 @@ class ClaimedRows:
                 has_successor=any(
                     successor.takes_over for successor in successors if successor.of == delivery.sku
                 ),
-                problem=self._rules.problem,
-                factor=self._rules.factor,
+                problem=self._problem,
+                factor=math.inf if self._guard is None else self._guard.move_factor,
             )
             for delivery in self.deliveries
         }
@@ -107,7 +106,7 @@ class ClaimedRows:
             isinstance(self.decisions[delivery.sku], Send)
             and listed is not None
             and delivery.identifiers in (None, listed.identifiers)
-            and not (self._rules.is_guarded and unseen_anomaly(delivery, listed, self._rules.factor))
+            and not (self._guard and unseen_anomaly(delivery, listed, self._guard.move_factor))
         )
 
 

@@ -1,6 +1,5 @@
 """Claiming: what is due is captured, its numbers are read from the listing, and its attempts are written."""
 
-import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -16,7 +15,7 @@ from daemon.store.database import Database, transaction_on
 from daemon.store.driver_errors import may_be_of_a_row
 from daemon.store.ledger import Claim, Owner
 from daemon.store.ledger.claim_writer import ClaimWriter
-from daemon.store.ledger.claimed import ClaimedRows, DecisionRules
+from daemon.store.ledger.claimed import ClaimedRows
 from daemon.store.listing import ChannelListing, listed_of
 from daemon.store.locks import LockWatch
 from daemon.store.rows import Connection
@@ -45,9 +44,8 @@ class Claims:
         self.channel = listing.channel
         self._reader = reader
         self._locks = locks
-        self._rules = DecisionRules(
-            problem, math.inf if guard is None else guard.move_factor, is_guarded=guard is not None
-        )
+        self._problem = problem
+        self._guard = guard
         self._writer = ClaimWriter(listing.channel, guard)
         self._twins = Twins(listing)
         self._read_listing = listing.statement("read_listing", is_whole=False)
@@ -87,13 +85,13 @@ class Claims:
         that nothing but this claim waits for the listing. The last is a transaction where more is written."""
         claim = Claim()
         async with self._reader.connection(f"{self.channel}: claiming") as connection:
-            wanted: tuple[object, ...] = (self.channel, *owner.columns, self._rules.is_guarded, limit)
+            wanted: tuple[object, ...] = (self.channel, *owner.columns, self._guard is not None, limit)
             if not is_sync:
                 wanted = (*wanted, 0 if is_urgent_only else limit)
             captured = await connection.fetch(_CAPTURE_SYNC if is_sync else CAPTURE_DUE, *wanted)
             if not captured:
                 return claim
-            work = ClaimedRows(owner, captured, is_sync, self._rules)
+            work = ClaimedRows(owner, captured, is_sync, self._problem, self._guard)
             # Read in a statement of its own, after the want was captured: never older than what it answers.
             async with self._locks.over(connection.get_server_pid()) as waiting:
                 try:

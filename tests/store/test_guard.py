@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -1035,18 +1036,7 @@ async def test_a_single_zero_looks_at_a_few_pages_however_many_skus_there_are(gu
         CHANNEL,
     )
     await Guard(guarded.database).tidy(CHANNEL, RULE)
-    arguments = (
-        *(
-            CHANNEL,
-            RULE.zero_share,
-            RULE.zero_count,
-            RULE.row_share,
-            RULE.move_factor,
-            RULE.move_share,
-            RULE.window,
-        ),
-        *(RULE.drip_share, RULE.drip_window, False, None),
-    )
+    arguments = (CHANNEL, *astuple(RULE), False, None)
     for number in range(1, 40):
         await zero(guarded, f"sku = 'S{number}'")
     await guarded.drain(AT_ONCE)

@@ -55,7 +55,7 @@ def invoke(args: list[str]) -> int:
         source.log_unexpected(error)
         kind = type(error).__name__
         click.echo(
-            f"stockrelay: an error that was not foreseen ({kind}); please report what stands in the log",
+            f"stockrelay: an unexpected error ({kind}); please report what the log says",
             err=True,
         )
         return FAILED

@@ -22,8 +22,7 @@ def jitter() -> float:
 
 
 class Signal(asyncio.Event):
-    """An event that `wait_any` waits for without a task: on the way of a change, tasks cost as much as a query of the
-    database."""
+    """An event that `wait_any` waits for without a task: on a change's way, tasks cost as much as a database query."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whether the loops of this process make progress: what /livez and systemd's watchdog go by.
+"""Whether the loops of this process make progress, for /livez and systemd's watchdog.
 
 Each loop says by when it will run again. A loop that waits for a silent database meets its deadline, because each of
 its waits has a timeout. A loop that hangs does not, and no loop does while the event loop is blocked.
@@ -70,5 +70,5 @@ class Liveness:
 
 
 def unwatched() -> Watchdog:
-    """A watchdog that nobody reads, for the loops of a short command."""
+    """A watchdog without a reader, for the loops of a short command."""
     return Liveness().watchdog("unwatched")

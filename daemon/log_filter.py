@@ -1,4 +1,4 @@
-"""Which lines of the log are written: those of the level, and of what repeats itself only a few."""
+"""Decides which lines of the log are written: those of the level, and only a few of those that repeat."""
 
 import threading
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ class Later(NamedTuple):
 
 
 class Filter:
-    """Drops what is below the level, and what repeats a line that was written lately; at level debug, nothing.
+    """Drops lines below the level, and lines that repeat one that was written lately; at level debug, none.
 
     The level can be changed: loggers that have been used keep the processors that they were made with. Any thread may
     log.
@@ -67,8 +67,8 @@ class Filter:
         return event
 
     def _keep(self, later: Later) -> None:
-        """Keep the last change of state, and the last new error, of each group: nothing may say it again. A traceback
-        is not kept, as it holds what its frames do."""
+        """Keep the last change of state and the last new error of each group, which may not come again. A traceback is
+        not kept: it would keep its frames' objects alive."""
         line = later.line
         is_new_error = line.kind is LineKind.ERROR and self._repeats.is_unwritten(line)
         if not (line.kind is LineKind.STATE or is_new_error) or later.event.get("exc_info"):
@@ -79,7 +79,7 @@ class Filter:
         self._later[line.group] = later
 
     def write_later(self) -> None:
-        """Log again what had no room; what has none now either stays."""
+        """Log again the lines that had no room; those that still have none stay."""
         with self._lock:
             waiting = sorted(self._later.values(), key=lambda later: later.line.kind is not LineKind.STATE)
         log = structlog.get_logger(__name__)
@@ -87,6 +87,6 @@ class Filter:
             getattr(log, later.level)(**later.event, **{_AGAIN: True})
 
     def summary(self, *, is_over: bool, is_last: bool) -> RepeatSummary | None:
-        """What was left out, if it is time to say it."""
+        """Return what was left out, if it is time to log it."""
         with self._lock:
             return self._repeats.summary(clock.monotonic(), is_over=is_over, is_last=is_last)

@@ -1,4 +1,4 @@
-"""Writes the log's lines from a thread of its own, so that a reader that stands still stops nothing but the log.
+"""Writes the log's lines from a thread of its own, so that a stalled reader stops nothing but the log.
 
 A pipe whose reader does not read, a terminal that was stopped with Ctrl-S, a disk that hangs: a write to any of them
 blocks. O_NONBLOCK is no way out, as it would change the descriptor for every process that shares it.
@@ -10,12 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, TextIO
+from typing import Final, NamedTuple, TextIO
 
 from daemon import clock
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""What waits at most for a slow reader."""
+"""Maximum number of bytes that wait for a slow reader."""
 _KEPT_FOR_WARNINGS: Final = MOST_BYTES // 4
 _MOST_AT_ONCE: Final = 65_536
 _GATHER_S: Final = 0.002
@@ -30,22 +30,6 @@ class Gap(NamedTuple):
     lines: int
     lasted_s: float
     reason: str
-
-
-class LineWriter(Protocol):
-    """Where rendered lines go; a method for each level, as structlog calls them. None of them raises."""
-
-    @property
-    def dropped(self) -> int: ...
-
-    @property
-    def stalled_s(self) -> float: ...
-
-    def info(self, line: str) -> None: ...
-
-    def warning(self, line: str) -> None: ...
-
-    def close(self, timeout_s: float) -> bool: ...
 
 
 class ThreadWriter:
@@ -82,7 +66,7 @@ class ThreadWriter:
 
     @property
     def stalled_s(self) -> float:
-        """For how long the reader has not taken anything of what waits for it."""
+        """How long the reader has taken nothing of what waits for it."""
         since = self._busy_since
         return 0.0 if since is None else clock.monotonic() - since
 
@@ -122,7 +106,7 @@ class ThreadWriter:
         self._dropped += lines
 
     def close(self, timeout_s: float) -> bool:
-        """Wait until everything is written, at most so long, and take no more; say whether it was."""
+        """Wait at most `timeout_s` until everything is written, and take no more; return whether it was."""
         with self._is_written:
             is_written = self._is_written.wait_for(lambda: not self._waiting, timeout_s)
             self._is_closed = True
@@ -145,7 +129,7 @@ class ThreadWriter:
             time.sleep(_GATHER_S)
 
     def _take(self) -> list[bytes]:
-        """All that waits; nothing: from now on the thread has to be woken."""
+        """Take all that waits; if there is nothing, the thread has to be woken from now on."""
         with self._lock:
             lines = list(self._lines)
             self._lines.clear()
@@ -178,7 +162,7 @@ class ThreadWriter:
             return 0
 
     def _lose(self, lines: list[bytes], left: int, error: OSError) -> None:
-        """A reader that went away or a full disk costs the lines and nothing else; standard error is told once."""
+        """A closed reader or a full disk loses the lines and nothing else; that is written to standard error once."""
         lost = 0
         for line in reversed(lines):
             if left <= 0:
@@ -193,7 +177,7 @@ class ThreadWriter:
         self._is_failing = True
 
     def _settle(self, lines: list[bytes]) -> bool:
-        """Note that these are done with; say whether nothing waits and the log goes on after a gap."""
+        """Note that these lines are done; return whether nothing waits and the log continues after a gap."""
         with self._is_written:
             self._waiting -= sum(map(len, lines))
             if self._waiting:
@@ -239,7 +223,7 @@ class StreamWriter:
         return True
 
 
-def writer_to(stream: TextIO | None, on_gap: Callable[[Gap], None]) -> LineWriter:
+def writer_to(stream: TextIO | None, on_gap: Callable[[Gap], None]) -> ThreadWriter | StreamWriter:
     """The writer for a stream."""
     try:
         if stream is None:
@@ -251,7 +235,7 @@ def writer_to(stream: TextIO | None, on_gap: Callable[[Gap], None]) -> LineWrite
 
 
 def warn_on_standard_error(words: str) -> None:
-    """Say something about the log itself, where that is possible."""
+    """Write about the log itself to standard error, if that is possible."""
     try:
         os.write(2, f"stockrelay: {words}\n".encode(errors="backslashreplace"))
     except OSError:

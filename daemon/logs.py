@@ -20,7 +20,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.core.secrecy import MASK, ForeignMask, Mask
 from daemon.log_filter import Filter
-from daemon.log_writer import Gap, LineWriter, writer_to
+from daemon.log_writer import Gap, StreamWriter, ThreadWriter, writer_to
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -30,13 +30,13 @@ _LONGEST_TRACEBACK: Final = 32_000
 _COLOURS: Final = {"debug": "\033[2m", "info": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
 _RESET: Final = "\033[0m"
 _CLOSE_S: Final = 1.0
-"""What writing the last lines may take at exit."""
+"""Maximum time to write the last lines at exit."""
 
 
 class Log:
-    """The log that `configure` has set up: what can be asked of it, what can be changed, and how it ends."""
+    """The log that `configure` has set up."""
 
-    def __init__(self, writer: LineWriter, filter_: Filter, mask: "_Mask") -> None:
+    def __init__(self, writer: ThreadWriter | StreamWriter, filter_: Filter, mask: "_Mask") -> None:
         self._writer = writer
         self._filter = filter_
         self._mask = mask
@@ -58,7 +58,7 @@ class Log:
         return self._writer.stalled_s
 
     def log_repeats(self, *, is_over: bool = False, is_last: bool = False) -> None:
-        """Log what had no room before, if there is some now, and how many lines were left out, if it is time to."""
+        """Log the lines that had no room before, if there is some now, and from time to time how many were left out."""
         log = structlog.get_logger(__name__)
         self._filter.write_later()
         summary = self._filter.summary(is_over=is_over, is_last=is_last)
@@ -67,7 +67,7 @@ class Log:
             log.info("log.repeats_left_out", lines=lines, of=summary.of, lasted_s=round(summary.lasted_s, 1))
 
     def close(self, timeout_s: float = _CLOSE_S) -> bool:
-        """Write what waits, at most for so long, and nothing more; say whether everything was written."""
+        """Write what waits, for at most `timeout_s`, and nothing more; return whether everything was written."""
         return self._writer.close(timeout_s)
 
 
@@ -108,7 +108,7 @@ def configure(
 
 
 def _set_level_of_libraries(level: Level) -> None:
-    # Libraries narrate at info what we log as events of our own.
+    # Libraries log at info what we log as events of our own.
     most = logging.INFO if level == "debug" else max(logging.WARNING, getattr(logging, level.upper()))
     logging.getLogger().setLevel(most)
 
@@ -152,7 +152,7 @@ class _Mask:
         return False
 
     def open_foreign(self, fields: dict[str, Any]) -> None:
-        """Look into what others wrote, tracebacks and libraries' messages, however a secret is encoded there."""
+        """Mask secrets in tracebacks and libraries' messages, however they are encoded there."""
         for name in ("exception", "message"):
             text = fields.get(name)
             if isinstance(text, str) and self._foreign.holds(text):

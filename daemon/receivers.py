@@ -1,4 +1,4 @@
-"""The receivers of notifications, by way of apprise: the only code that uses it to send.
+"""Sends notifications to receivers through apprise; no other code sends with it.
 
 Apprise blocks, logs whole addresses, and takes each HTTP 200 of a group robot for a success. So each delivery runs in
 a thread of its own with a deadline, its messages are masked before they are shown, and the answers of DingTalk, WeCom
@@ -54,7 +54,7 @@ _heard = threading.local()
 
 
 class _ThreadLog(logging.Handler):
-    """Keeps what apprise says in this thread while it sends."""
+    """Keeps what apprise logs in this thread while it sends."""
 
     def emit(self, record: logging.LogRecord) -> None:
         lines: list[str] | None = getattr(_heard, "lines", None)
@@ -83,7 +83,7 @@ class _ReadingRequests:
 
 
 def _refusal(answer: requests.Response) -> str | None:
-    """Why the robot did not take it, in its words; None: it did."""
+    """Return in the robot's words why it refused the message; None: it accepted it."""
     if len(answer.content) > _LONGEST_ANSWER:
         return "its answer is not of the documented shape"
     try:
@@ -104,7 +104,7 @@ class AppriseReceiver:
     """
 
     def __init__(self, number: int, url: SecretStr) -> None:
-        # A word of one or two letters stands in every answer.
+        # A secret of one or two letters occurs in every answer.
         self._mask = ForeignMask(
             secret for secret in addresses.secrets(url.get_secret_value()) if len(secret) > 2
         )
@@ -138,8 +138,7 @@ class AppriseReceiver:
     async def send(self, message: Notification, language: Language, timeout: timedelta) -> str | None:
         """Deliver; return why it failed, in words that hold no secret, or None.
 
-        An answer that does not come is not waited for: the thread is left behind, and no other is begun for this
-        address until it has ended.
+        After `timeout` the thread is left behind, and no other is started for this address until it has ended.
         """
         if self._is_delivering:
             return "it still has not answered the message before"
@@ -178,7 +177,7 @@ class AppriseReceiver:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """What the library's lines come to. They are not shown themselves: they quote addresses."""
+    """Return the cause that the library's lines show. The lines themselves quote addresses and are not shown."""
     text = "\n".join(lines)
     if found := _SMTP.search(text):
         return f"the mail server answers {found[1]} {found[2]}"

@@ -1,4 +1,4 @@
-"""Answers of commands for a person: tables on a terminal, aligned plain text elsewhere."""
+"""Prints the answers of commands: tables on a terminal, aligned plain text elsewhere."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ _STYLES: Final = {"passed": "green", "warning": "yellow", "failed": "bold red", 
 
 
 def print_checks(results: Sequence[Finding]) -> None:
-    """One row for each check, then what they come to."""
+    """One row for each check, then the number of each verdict."""
     print_rows(
         [
             {"check": r.check, "result": r.verdict.value, "found": r.found, "what to do": r.advice}
@@ -49,7 +49,7 @@ def print_answer(answer: Mapping[str, Any]) -> None:
 
 
 def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
-    """What `status` found: a column for each channel, a row for each fact; then what a person has to see to."""
+    """The status: a column for each channel, a row for each fact; then what an operator has to do."""
     compared, looked = answer["resynced_at"], answer["capture"]["checked_at"]
     click.echo(
         f"{times.full(times.now)}; everything compared last: "
@@ -100,7 +100,7 @@ def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat
 
 
 def _print_tasks(name: str, channel: Mapping[str, Any]) -> None:
-    """What a person has to see to."""
+    """What an operator has to do."""
     if trouble := channel["trouble"]:
         click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
     if channel["held_since"] is not None:

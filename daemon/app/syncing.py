@@ -82,6 +82,5 @@ async def _send(graph: Graph, name: ChannelName, job: SyncJob, grace_s: float, s
 async def _run_after(
     begin: asyncio.Event, run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
 ) -> None:
-    while not (begin.is_set() or stop.is_set()):
-        await clock.wait_any(60.0, begin, stop)
+    await clock.wait_any(None, begin, stop)
     await run(stop)

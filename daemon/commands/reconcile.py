@@ -143,7 +143,7 @@ async def _one(
     runs, lease = reconciler.runs, reconciler.limits.lease
     run = await runs.begin_by_hand(reconciler.channel, day, holder, lease, is_dry=is_dry)
     try:
-        ended = await reconciler.carry_out(
+        report = await reconciler.carry_out(
             run,
             lambda progress: show(reconciler.channel, progress),
             is_last_try=run.kind != "scheduled",
@@ -161,7 +161,7 @@ async def _one(
     finally:
         if is_dry:
             await runs.drop(run)
-    return {"run": run.run_id, "is_dry": is_dry, **ended.report}
+    return {"run": run.run_id, "is_dry": is_dry, **report}
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What machines ask the daemon: is it alive, is it ready, how does it stand."""
+"""The ops port: liveness, readiness, metrics and status."""

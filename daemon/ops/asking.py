@@ -1,4 +1,4 @@
-"""Asking the ops port of a daemon on this machine, with the standard library alone: a health check starts often."""
+"""Asks the ops port of a daemon on this machine, with the standard library alone: a health check starts often."""
 
 import http.client
 import ipaddress

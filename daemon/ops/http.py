@@ -1,4 +1,4 @@
-"""The ops port's HTTP: short answers to a few at a time, whoever asks and however.
+"""The ops port's HTTP: short answers to a few clients at a time, also to hostile ones.
 
 A connection carries one request and lives for seconds; a request is small, GET or HEAD, and its answer is made at once.
 """
@@ -30,7 +30,7 @@ LONGEST_LINE: Final = 2048
 MOST_HEADERS: Final = 64
 _JSON: Final = "application/json; charset=utf-8"
 _METHODS: Final = "GET, HEAD"
-# What clients do wrong is theirs to know: anybody could fill the log with it.
+# Clients' mistakes are not logged: anyone could fill the log with them.
 _SILENT: Final = logging.getLogger("daemon.ops.requests")
 _SILENT.disabled = True
 
@@ -48,7 +48,7 @@ Page = Callable[[], Awaitable[HttpReply]]
 
 
 def as_json(status: int, answer: Mapping[str, Any]) -> HttpReply:
-    """An answer as JSON, with a newline at its end for those who read it in a terminal."""
+    """An answer as JSON, with a newline at its end for terminals."""
     text = json.dumps(answer, ensure_ascii=False, indent=2, default=_json)
     return HttpReply(status, text.encode(errors="backslashreplace") + b"\n")
 
@@ -141,7 +141,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the library's words for people may quote the request
     ) -> web.StreamResponse:
-        """Answer what is no proper request, and what an error of ours has left unanswered."""
+        """Answer a malformed request, and one whose page has failed."""
         if status >= 500:
             log.error("ops.page_failed", path=request.path, exc_info=exc)
         return _response(as_json(status, {"error": "bad request" if status < 500 else "internal error"}))
@@ -183,7 +183,7 @@ def _response(reply: HttpReply) -> web.Response:
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        # Whose software this is and of which release helps an attacker alone.
+        # Library and release would help only an attacker.
         "Server": "stockrelay",
     }
     response = web.Response(status=reply.status, body=reply.body, headers=headers)

@@ -1,7 +1,7 @@
 """What Prometheus reads. Every metric stands in docs/metrics.md; a label never holds an SKU or other people's words.
 
-What happens is counted when it happens. A state is either set by those who count it anyway (the heartbeat, the gauge
-reader, the capture's checks) or asked for when it is read (`live`), from memory alone: a scrape never waits.
+Events are counted when they happen. A state is either set by the service that counts it anyway (the heartbeat, the
+gauge reader, the capture's checks) or read from memory at each scrape (`live`): a scrape never waits.
 """
 
 from collections.abc import Callable, Collection, Iterable

@@ -1,4 +1,4 @@
-"""What the ops port says: alive, ready, status. None of it waits for the database but the status, which is kept."""
+"""The pages of the ops port. Only the status waits for the database, and it is cached."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +23,7 @@ _DUTY: Final = 20.0
 
 
 def alive(liveness: Liveness) -> Page:
-    """200 with the loops while each keeps its promise; 503 names those that do not: only a restart helps."""
+    """200 with the loops while each meets its deadline; 503 names those that do not: only a restart helps."""
 
     async def livez() -> HttpReply:
         stalled = liveness.stalled()
@@ -58,10 +58,10 @@ def measured(metrics: Metrics) -> Page:
 
 @dataclass(eq=False)
 class StatusPage:
-    """How every channel stands, as `stockrelay status --json` tells it.
+    """The state of every channel, as `stockrelay status --json` prints it.
 
-    Read once for all who ask at the same time, and kept for some seconds, longer if reading takes long: nobody loads
-    the database through it. `now` returns monotonic seconds.
+    Simultaneous requests share one reading, which is cached for some seconds, longer if it was slow: requests cannot
+    load the database. `now` returns monotonic seconds.
     """
 
     read: Callable[[], Awaitable[Mapping[str, Any]]]
@@ -71,15 +71,15 @@ class StatusPage:
     _reading: asyncio.Task[HttpReply] | None = None
 
     async def __call__(self) -> HttpReply:
-        """200 with the status; 503 when it could not be read, which is kept as well."""
+        """200 with the status; 503 when it could not be read, which is cached as well."""
         reading = self._reading
         if reading is None or (reading.done() and self.now() >= self._until):
             reading = self._reading = asyncio.create_task(self._fresh(), name="ops-status")
-        # Whoever goes away leaves it to the others.
+        # A client that disconnects does not end it for the others.
         return await asyncio.shield(reading)
 
     async def close(self) -> None:
-        """Give a reading up that is under way."""
+        """Cancel a reading that is under way."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})

@@ -31,23 +31,19 @@ _LONGEST_RETRY_S: Final = 0.5
 
 
 class SlotServer(Protocol):
-    """Sends the SKUs of one channel's slots that this process owns."""
+    """Sends the SKUs of one channel's slots that this process owns; its dispatcher."""
 
     @property
     def is_serving(self) -> bool:
         """Whether it can take slots."""
 
-    def gain(self, leases: Sequence[Lease]) -> None:
-        """This process owns these slots from now on."""
+    def gain(self, leases: Sequence[Lease]) -> None: ...
 
-    def lose(self, slots: Iterable[Slot]) -> None:
-        """Another process owns these slots: cut off their requests."""
+    def lose(self, slots: Iterable[Slot]) -> None: ...
 
-    def release(self, slots: Iterable[Slot]) -> None:
-        """Claim no more from these slots; `has` is False once their attempts have ended."""
+    def release(self, slots: Iterable[Slot]) -> None: ...
 
-    def has(self, lease: Lease) -> bool:
-        """Whether the slot is still served under this lease."""
+    def has(self, lease: Lease) -> bool: ...
 
 
 @dataclass(eq=False)

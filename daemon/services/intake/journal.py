@@ -1,4 +1,4 @@
-"""What an intake logs: each problem once when it begins, and once when it is over."""
+"""Logs for an intake each problem once when it begins, and once when it is over."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ _MOST_REFUSED: Final = 100
 
 
 class IntakeJournal:
-    """One channel's. `failure` is why its listing does not work, or None."""
+    """The journal of one channel. `failure` is why its listing does not work, or None."""
 
     def __init__(self, channel: ChannelName) -> None:
         self._log = log.bind(channel=channel)
@@ -29,7 +29,7 @@ class IntakeJournal:
         self.failure: str | None = None
 
     def comparison_started(self, reason: str) -> None:
-        """One that fails and is tried again has started once."""
+        """A comparison that fails and is tried again is logged once."""
         if not self._is_comparing:
             self._log.info("intake.resync_started", reason=reason)
         self._is_comparing = True
@@ -89,7 +89,7 @@ class IntakeJournal:
                 self._refused_lines.add({"sku": refused.sku, "reason": f"{refused.reason}: it is not sent"})
         due = self._refused_lines.due(now)
         if isinstance(due, Summary):
-            # A comparison names some of those that it counts.
+            # A comparison counts more than it names.
             skus = max(due.skus, drained.refused_in_listing or 0)
             self._log.error("intake.skus_refused", skus=skus, sku=due.sku, reason=due.reason)
             return

@@ -52,10 +52,10 @@ class ChangeReader(Protocol):
 class IntakeService:
     """Keeps one channel's ledger up with the change log.
 
-    `ring()` wakes it; `request_resync()` has everything compared next. `silence_bell(for_how_long)` has captures not
-    ring. `on_marked` is called after every reading, so that the channel's dispatcher looks for what is due; `report`
-    after every reading with its error, or None. Since the start: `changes` were read, `resyncs` made; `read_at` is
-    when the last reading succeeded, or the first one began, in unix seconds of this machine.
+    `ring()` wakes it; `request_resync()` has everything compared next. `silence_bell(how_long)` keeps captures from
+    ringing. After every reading, `on_marked` is called, to wake the channel's dispatcher, and `report` with the
+    reading's error, or None. Since the start, `changes` were read and `resyncs` made; `read_at` is when the last
+    reading succeeded, or the first one began, in unix seconds of this machine.
     """
 
     reader: ChangeReader

@@ -80,7 +80,7 @@ class CompareRun:
         if not answer.agrees:
             differing = _named(answer, pushes)
             if not differing and (first.is_named or len(pushes) == 1):
-                # Asked about again alone, they differ, in whatever words.
+                # These alone were compared again, and the marketplace did not agree.
                 differing = [push.sku for push in pushes]
             elif not differing:
                 differing, left, calls = await self._searched(pushes)
@@ -106,7 +106,8 @@ class CompareRun:
         )
 
     async def _searched(self, pushes: Sequence[Push]) -> tuple[Sequence[Sku], Sequence[Sku], int]:
-        """Find by halves what differs; what is not found, because that is off or its calls ran out, is left."""
+        """Bisect for the SKUs that differ; return those found, those left (bisection is off, or its calls ran out), the
+        calls."""
         session = self.session
         skus = [push.sku for push in pushes]
         if not session.limits.settings.bisect:

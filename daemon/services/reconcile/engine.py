@@ -1,4 +1,4 @@
-"""Carries one channel's runs out: looks, keeps what became of differences, heals, posts the digest."""
+"""Carries out one channel's runs: compares, records differences, heals, posts the digest."""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,18 +31,9 @@ _SHOWN: Final = 50
 _PRODUCTS_SHOWN: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that is over. `report` is what the digest says; `why`: what kept it from being complete."""
-
-    run: ReconcileRun
-    report: dict[str, Any]
-    why: str | None
-
-
 @dataclass(eq=False)
 class Reconciler:
-    """One channel's: finds out how its marketplace can be reconciled, and does it."""
+    """Reconciles one channel in the way that its marketplace allows."""
 
     channel: ChannelName
     client: Client
@@ -69,8 +60,8 @@ class Reconciler:
 
     async def carry_out(
         self, run: ReconcileRun, on_progress: OnProgress, *, is_last_try: bool, shown: int = _SHOWN
-    ) -> Ended:
-        """Carry a run out to its end, from where it stopped; its lease is kept meanwhile.
+    ) -> dict[str, Any]:
+        """Carry a run out to its end, from where it stopped, and return its report; its lease is kept meanwhile.
 
         A run whose marketplace gives no answer ends incomplete on the last try. `shown`: how many differences of a
         kind the report holds. Raises MarketplaceUnavailable before that, LeaseLost when another has the run,
@@ -90,9 +81,7 @@ class Reconciler:
             raise kept
         if isinstance(ended, asyncio.CancelledError):
             raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
-        if isinstance(ended, BaseException):
-            raise ended
-        return ended
+        return working.result()
 
     async def give_up(self, run: ReconcileRun, why: str) -> None:
         """End a run that can't go on: what it found so far is kept and reported. Raises as `carry_out`."""
@@ -112,7 +101,7 @@ class Reconciler:
 
     async def _work(
         self, run: ReconcileRun, on_progress: OnProgress, shown: int, *, is_last_try: bool
-    ) -> Ended:
+    ) -> dict[str, Any]:
         began = clock.monotonic()
         session = Session(run, self.runs, self.comparisons, self.limits, on_progress)
         method = run.method
@@ -151,11 +140,11 @@ class Reconciler:
         await AssertRun(session).look()
         return ASSERT, None
 
-    # What comes of it
+    # The result
 
     async def _conclude(
         self, session: Session, method: str, why: str | None, began: float, shown: int
-    ) -> Ended:
+    ) -> dict[str, Any]:
         run = session.run
         heal = self.limits.settings.heal and not run.is_dry
         by_status = await self._record_findings(session, shown, heal=heal)
@@ -178,10 +167,10 @@ class Reconciler:
             notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, digest)
             await self.runs.finish(run, why=why, report=digest, notice=notice)
             log_end(run, report)
-        return Ended(run, report, why)
+        return report
 
     async def _unread(self, run: ReconcileRun) -> dict[str, Any]:
-        """What a reading showed that cannot be compared: malformed products, and SKUs on sale without an identifier."""
+        """What a reading could not compare: malformed products, and SKUs on sale without an identifier."""
         looks = [await self.runs.progress(run, look) for look in (1, 2)]
         found = await self.comparisons.without_identifier(run, _PRODUCTS_SHOWN)
         return {

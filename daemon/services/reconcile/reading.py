@@ -75,7 +75,7 @@ class ReadRun:
         return why
 
     async def _stage_after_a_crash(self) -> int:
-        """What was read is not kept through a crash of the database's server: then it is read anew."""
+        """Return the stage to go on from. A crash of the database's server loses what was read: it is read again."""
         session = self.session
         run = session.run
         so_far = await session.runs.progress(run, 1)
@@ -132,7 +132,7 @@ class ReadRun:
         return None
 
     async def _set_aside(self) -> int:
-        """How many products and SKUs were malformed: any SKU that was not seen may be one of them."""
+        """Count the malformed products and SKUs: any SKU that was not seen may be one of them."""
         session = self.session
         return sum([(await session.runs.progress(session.run, look)).set_aside for look in (1, 2)])
 

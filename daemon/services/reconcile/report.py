@@ -1,4 +1,4 @@
-"""The result of a reconcile: its report as JSON, the digest's part of it, the line of the log."""
+"""The result of a reconcile: the report as JSON, its part for the digest, the line of the log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

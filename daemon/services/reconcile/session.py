@@ -1,4 +1,4 @@
-"""One run while it is carried out: its limits, its pace, how long it may wait, its progress."""
+"""One run in progress: its limits, its pace, how long it may wait, its progress."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -95,7 +95,7 @@ class Session:
             outcome = unanswered(answer)
             if outcome is None:
                 return answer
-            # What a person has to mend does not mend itself within seconds.
+            # What an operator has to fix does not fix itself within seconds.
             is_lasting = outcome.kind is Kind.TROUBLE and outcome.trouble is not Trouble.THROTTLED
             if tries >= _TRIES or is_lasting:
                 raise MarketplaceUnavailable(outcome)
@@ -133,7 +133,7 @@ class Session:
             self.report(stage, done, total)
 
     async def settled_rows(self, skus: Sequence[str]) -> list[ComparedRow]:
-        """Read what is to be compared, and wait for what is on its way, as long as the run's patience lasts."""
+        """Read the rows to compare, and wait for numbers that are being sent, as long as the run's patience lasts."""
         while True:
             rows = await self.comparisons.rows(skus, self.limits.rest)
             if all(row.is_settled or row.is_parked or not row.is_listed for row in rows):
@@ -142,7 +142,7 @@ class Session:
                 return rows
 
     async def settled_channel(self) -> None:
-        """Wait until nothing of the channel is on its way, as long as the run's patience lasts."""
+        """Wait until no number of the channel is being sent, as long as the run's patience lasts."""
         while await self.comparisons.count_in_flight_or_recent(self.limits.rest) and await self._waited():
             pass
 
@@ -151,7 +151,7 @@ class Session:
         if pause <= 0:
             return False
         self._patience_s -= pause
-        # Looking costs a pass over the channel: less and less often.
+        # Each check scans the channel: less and less often.
         self._pause_s = min(1.5 * self._pause_s, _LAST_LOOK_S)
         await asyncio.sleep(pause)
         return True

@@ -17,11 +17,8 @@ AT_ONCE = Interval(0.0)
 
 
 def backoff(failures: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:
-    """Return the pause after the `failures`-th failure in a row (1 for the first).
-
-    It doubles from `base` up to `cap`. `jitter` in [0, 1) spreads it over its upper half: loops that failed together
-    do not come back together, and none comes back at once.
-    """
+    """Return the pause after the `failures`-th failure in a row (1 for the first). It doubles from `base` up to `cap`;
+    `jitter` in [0, 1) spreads it over its upper half, so that loops that failed together do not come back together."""
     if failures < 1:
         return timedelta(0)
     whole = min(cap.total_seconds(), base.total_seconds() * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))

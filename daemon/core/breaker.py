@@ -86,10 +86,8 @@ class Breaker:
         return None if self.mode is Mode.CLOSED else self.until
 
     def sent(self, now: float) -> tuple["Breaker", Ticket]:
-        """Return the breaker and the ticket of a request that is about to be sent; call once for each.
-
-        Raises ValueError when the allowance is 0.
-        """
+        """Return the breaker and the ticket of a request that is about to be sent; call once for each. Raises
+        ValueError when the allowance is 0."""
         if self.mode is Mode.CLOSED:
             return self, self.generation
         if not self.allowance(now):
@@ -100,10 +98,8 @@ class Breaker:
     def feed(
         self, ticket: Ticket, sku: Sku, outcome: Outcome, now: float, jitter: float
     ) -> tuple["Breaker", Transition | None]:
-        """Return the breaker after the result of the request that was sent with `ticket`; call once for each request.
-
-        A request that was given up before it reached the network is NOT_SENT without a trouble: a probe may go again.
-        """
+        """Return the breaker after the result of the request that was sent with `ticket`; call once for each. One that
+        was given up before it reached the network is NOT_SENT without a trouble: a probe may go again."""
         if ticket != self.generation:
             return self, None
         if outcome.kind in (Kind.APPLIED, Kind.REFUSED):

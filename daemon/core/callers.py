@@ -33,10 +33,8 @@ def is_foreign_host(host: str | None, own_names: Collection[str]) -> bool:
 
 
 def is_cross_origin(headers: Mapping[str, str]) -> bool:
-    """Say whether a browser asks on behalf of another site: for a script, a form, an image or a frame there.
-
-    A link that a user follows is answered: the page it is on cannot read the answer. `headers` has lower-case names.
-    """
+    """Say whether a browser asks on behalf of another site: for a script, a form, an image or a frame there. A link
+    that a user follows is answered: the page it is on cannot read the answer. `headers` has lower-case names."""
     own_origins = {f"{scheme}://{headers.get('host', '').lower()}" for scheme in ("http", "https")}
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in own_origins:

@@ -226,10 +226,8 @@ def judge_owners(lacking: Mapping[str, Sequence[str]]) -> list[Finding]:
 def judge_replication(
     sessions: Sequence[str], tables: Sequence[WatchedTable], faults: Sequence[TriggerFault]
 ) -> list[Finding]:
-    """Judge whether a setting makes `sessions` replicated ones in which triggers of these tables do not fire.
-
-    Triggers that are ENABLE ALWAYS fire in every session.
-    """
+    """Judge whether a setting makes `sessions` replicated ones in which triggers of these tables do not fire. Triggers
+    that are ENABLE ALWAYS fire in every session."""
     asleep = [fault for fault in faults if fault.fault == "origin"]
     roots = {fault.root for fault in asleep}
     names = ", ".join(table.name for table in tables if table.relation in roots)

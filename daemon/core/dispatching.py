@@ -118,11 +118,9 @@ def reason_to_give_back(
 
 
 def most_together(most: int, failures: int) -> int:
-    """Return how many SKUs that have failed this often in a row may share a call; `most` may where none has failed.
-
-    One answer for a whole call does not say which SKU it is about. Each of them goes in a smaller call next, then
-    alone, so that the one that can't be taken is found in about 2 * sqrt(most) calls, and parked alone.
-    """
+    """Return how many SKUs that have failed this often in a row may share a call; `most` may where none has failed. One
+    answer for a whole call does not say which SKU it is about: each goes in a smaller call next, then alone, so that
+    the one that can't be taken is found in about 2 * sqrt(most) calls, and parked alone."""
     if failures == 0:
         return most
     return max(1, isqrt(most)) if failures == 1 else 1

@@ -1,7 +1,4 @@
-"""When an intake reads the change log, when it compares everything, and when it silences the doorbell.
-
-Times are monotonic seconds.
-"""
+"""When an intake reads the change log, compares everything and silences the doorbell. Times are monotonic seconds."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,10 +29,8 @@ _LEAST_S: Final = 0.002
 
 
 class ReadingPace(NamedTuple):
-    """Keeps readings to a fifth of the time in the long run, with pauses of at most a quarter of a second.
-
-    `owed_s`: seconds of reading beyond that share, as of `at`.
-    """
+    """Keeps readings to a fifth of the time in the long run, with pauses of at most a quarter of a second. `owed_s`:
+    seconds of reading beyond that share, as of `at`."""
 
     owed_s: float = 0.0
     at: float = 0.0

@@ -20,10 +20,7 @@ NOTIFICATION_FAILED: Final = "notification_failed"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Of notices with the same `key` only the first is kept, so the same one may be posted again.
-
-    `data` is JSON: a few numbers, words and examples; docs/notifications.md shows how they are rendered.
-    """
+    """Of notices with the same `key` only the first is kept. `data` is JSON: a few numbers, words and examples."""
 
     kind: str
     key: str

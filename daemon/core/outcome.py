@@ -76,11 +76,8 @@ def conclude(
     park_after: int,
     jitter: float,
 ) -> Conclusion:
-    """Return what to write, given how often in a row this SKU had ended unknown before (`failures`).
-
-    A SKU is parked when the marketplace refuses it, or when it has failed `park_after` times while others passed: then
-    the fault is its own, and not the channel's.
-    """
+    """Return what to write of a SKU that had ended unknown `failures` times in a row. It is parked when the marketplace
+    refuses it, or when it has failed `park_after` times while others passed, as the fault is then its own."""
     if outcome.kind is Kind.REFUSED:
         return Conclusion(GONE if is_delisting else outcome.kind, outcome.reason, is_parked=not is_delisting)
     if outcome.kind is not Kind.UNKNOWN:

@@ -16,12 +16,9 @@ _CHARACTERS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What one comparison found.
-
-    `agrees`: whether the marketplace has the same numbers; None: its answer does not say. `outcome` is why it does not,
-    and APPLIED otherwise. `named`: the SKUs that the answer names, in the order of the request. `words`: the
-    marketplace's answer, safe to log, at most 300 characters.
-    """
+    """What one comparison found. `agrees`: whether the marketplace has the same numbers; None: its answer does not say,
+    and `outcome`, APPLIED otherwise, is why. `named`: the SKUs that the answer names, in the order of the request.
+    `words`: the answer, safe to log, at most 300 characters."""
 
     agrees: bool | None
     outcome: Outcome

@@ -1,7 +1,5 @@
-"""When a reconcile is due, and which business day it is for.
-
-A scheduled moment is for the business day that ended last: 00:30 on the 8th is for the 7th, and so is 23:30.
-"""
+"""When a reconcile is due, and for which business day: the one that ended last. 00:30 on the 8th is for the 7th, and so
+is 23:30."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo

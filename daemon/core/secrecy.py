@@ -66,10 +66,8 @@ class Mask:
 
 
 class ForeignMask:
-    """Takes secrets and pieces of them out of text that somebody else wrote, and returns it without escapes.
-
-    It decodes step by step, which costs far more than `Mask`: the caller cuts the text first.
-    """
+    """Takes secrets and pieces of them out of foreign text, and returns it without escapes. It decodes step by step,
+    which costs far more than `Mask`: the caller cuts the text first."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = [secret for secret in secrets if secret]

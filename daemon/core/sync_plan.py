@@ -15,11 +15,8 @@ SHOWN: Final = 10
 @dataclass(slots=True)
 class SyncPlan:
     """Counts the rows of a listing that was read as if duplicates were summed, which shows the SKUs that share
-    identifiers.
-
-    `summed`: rows whose quantity is in another SKU's sum. `wrong`: rows that can't be sent. `problems` and `doubtful`
-    are examples with their reasons, `first` the first rows that would be sent.
-    """
+    identifiers. `summed`: rows whose quantity is in another SKU's sum. `wrong`: rows that can't be sent. `problems` and
+    `doubtful` are examples with their reasons, `first` the first rows that would be sent."""
 
     problem: Problem
     duplicates: Duplicates

@@ -36,11 +36,8 @@ tens of millions; what is above that is a mistake in the data, such as a word fo
 
 
 class Push(NamedTuple):
-    """One number for one SKU of one channel.
-
-    `identifiers` are the marketplace's names of the SKU, in the order of its identifier columns. `quantity` is an
-    integer of at least 0.
-    """
+    """One number for one SKU. `identifiers` are the marketplace's names of it, in the order of its identifier
+    columns."""
 
     sku: Sku
     identifiers: tuple[str, ...]

@@ -1,7 +1,5 @@
-"""What happens next to one SKU at one marketplace, in words.
-
-It is what `decide` says of the row as the next claim will find it, and what a reading would mark.
-"""
+"""What happens next to one SKU at one marketplace, in words: what `decide` says of the row as the next claim will find
+it, and what a reading would mark."""
 
 import math
 import shlex

@@ -1,9 +1,6 @@
-"""Notices as messages for operators: plain text in Chinese or English.
-
-The reader knows stock, not code: a message says what happened, the numbers, examples, what to do, and the command to
-type. Words of a marketplace or of the ERP are sanitized and bounded, so that they can't pose as markup or push the rest
-out of sight.
-"""
+"""Notices as messages for operators, in plain text. The reader knows stock, not code: a message says what happened, the
+numbers, examples, what to do, and the command to type. Words of a marketplace or of the ERP are sanitized and bounded,
+so that they can't pose as markup or push the rest out of sight."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,10 +77,8 @@ def sample_notification(language: Language) -> Notification:
 
 
 def gather(messages: Sequence[Notification], language: Language) -> Notification:
-    """Return one message for all of these; those that find no room are counted.
-
-    Its title begins with our name, which is also the keyword that some group robots ask for.
-    """
+    """Return one message for all of these; those without room are counted. Its title begins with our name, which some
+    group robots ask for as a keyword."""
     if len(messages) == 1:
         return Notification(f"{SENDER} {messages[0].title}", messages[0].body)
     words = Words(_TABLES[language], None)

@@ -14,7 +14,7 @@ from daemon.store.migrate import scripts
 
 _FUNCTION: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?FUNCTION stockrelay\.(?P<name>\w+)\((?P<head>[^;]*?)"
-    r"(?:\bAS \$(?P<tag>\w*)\$(?P<source>.*?)\$(?P=tag)\$|\bRETURN\b[^;]*;)"
+    r"(?:\bAS \$(?P<tag>\w*)\$(?P<source>.*?)\$(?P=tag)\$|\b(?:RETURN|BEGIN ATOMIC)\b[^;]*;)"
     r"|^DROP FUNCTION (?:IF EXISTS )?stockrelay\.(?P<dropped>\w+)",
     re.DOTALL | re.MULTILINE,
 )

@@ -82,11 +82,12 @@ RETURN (rows = 0 OR coalesce(quantity = 0 OR quantity < urgent_below, false))
 -- The due rows of one slot without an attempt, in the order in which they became due; none unless `is_wanted`. (It is inlined
 -- into `due`.)
 CREATE FUNCTION stockrelay.due_in_slot(channel text, slot integer, is_wanted boolean, is_urgent boolean, most integer)
-RETURNS TABLE (due_at timestamptz, version xid, entry stockrelay.ledger) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (due_at timestamptz, version xid, entry stockrelay.ledger) LANGUAGE sql STABLE
+BEGIN ATOMIC
     SELECT l.due_at, l.xmin, l FROM stockrelay.ledger AS l
     WHERE is_wanted AND l.channel = due_in_slot.channel AND l.slot = due_in_slot.slot AND l.urgent = is_urgent
-    AND l.due_at <= statement_timestamp() AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT most
-$$;
+    AND l.due_at <= statement_timestamp() AND l.attempt_id IS NULL ORDER BY l.due_at LIMIT most;
+END;
 
 -- The due rows of these slots without an attempt: urgent ones first, then up to `most_patient` others, each kind in the order
 -- in which it became due. Each slot has its own part of the index, and the sixteen parts are merged as they are read: nothing

@@ -203,7 +203,6 @@ class StreamWriter:
         self.dropped = 0
 
     def warning(self, line: str) -> None:
-        """Write a line."""
         try:
             if self._stream is not None:
                 self._stream.write(line)
@@ -224,7 +223,6 @@ class StreamWriter:
 
 
 def writer_to(stream: TextIO | None, on_gap: Callable[[Gap], None]) -> ThreadWriter | StreamWriter:
-    """The writer for a stream."""
     try:
         if stream is None:
             return StreamWriter(None)

@@ -17,7 +17,6 @@ from daemon.store.identity import Identity
 
 
 def migration_sql(settings: Settings, grant_to: str | None) -> str:
-    """Return the SQL that `migrate` would run."""
     return migrations.migration_sql(
         _watches(settings), has_doorbell=settings.database.doorbell, grant_to=grant_to
     )

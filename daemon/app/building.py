@@ -73,7 +73,6 @@ class Pools:
 
 
 def pools_of(settings: Settings) -> Pools:
-    """Make the daemon's connections."""
     options = connect_options(settings, is_direct=False)
     for_listings = replace(options, is_for_listings=True)
     channels = settings.enabled_channels()
@@ -101,7 +100,6 @@ async def opened(
 
 
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
-    """Return the listing of every enabled channel."""
     return {
         name: ChannelListing(
             name,
@@ -195,7 +193,6 @@ def reconcilers(
 
 
 def delivery_policy(settings: Settings) -> DeliveryPolicy:
-    """Return how notifications are sent."""
     return DeliveryPolicy(
         settings.notify, titles(settings, settings.notify.language), operators_zone(settings)
     )

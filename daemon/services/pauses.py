@@ -34,7 +34,6 @@ class PauseWatch:
         return channel in self._paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until stopped."""
         pace = Pace(self.every.total_seconds())
         await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
 

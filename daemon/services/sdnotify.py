@@ -45,7 +45,6 @@ class SystemdNotifier:
     _fed_at: float = -math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Report until stopped."""
         watchdog = self.manager.watchdog
         look_s = _LOOK_S if watchdog is None else min(_LOOK_S, watchdog.total_seconds() / 8)
         with closing(_Line(self.manager.address)) as line:

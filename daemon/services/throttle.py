@@ -30,7 +30,6 @@ class RequestThrottle:
     _timer: asyncio.TimerHandle | None = None
 
     def request(self) -> None:
-        """A notification has come."""
         now = clock.monotonic()
         if now - self._requested_at > _QUIET_GAPS * self._gap_s:
             self._in_vain = 0

@@ -97,7 +97,6 @@ class Channel:
         return self._rows_in_batches if self.is_batching else self._rows
 
     def wake(self, *, is_urgent: bool = False) -> None:
-        """Rows may have become due."""
         self.due.set()
         if is_urgent:
             self.urgent.set()

@@ -54,7 +54,6 @@ class Deferrals:
     compare_all: Callable[[], None] = lambda: None
 
     def note(self, skus: Sequence[Sku], now: float) -> None:
-        """A claim has deferred these."""
         if self._deferred.isdisjoint(skus):
             self.read_changes()
         elif now - self._compared_at > _COMPARE_AGAIN_S:
@@ -171,7 +170,7 @@ class ClaimLoop:
                 kept.append(claimed)
         if is_sync:
             self.owned.begin_sync_call(taken)
-            self.sender.put_sync(kept)
+            self.sender.sync_calls.put_nowait(kept)
         else:
             self.sender.queue.put(kept)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 
 import structlog
 
@@ -43,7 +44,7 @@ class Dispatcher:
 
     def __post_init__(self, limits: Limits) -> None:
         self._channel = Channel(self.ledger.channel, limits, self.client.most_per_call)
-        self.throttle = RequestThrottle(self._wake_all, limits.poll.total_seconds())
+        self.throttle = RequestThrottle(partial(self.wake, is_urgent=True), limits.poll.total_seconds())
         """Throttles the notifications that say that rows may have become due."""
         self.deferrals = Deferrals(self._channel)
         self._make_parts()
@@ -87,9 +88,6 @@ class Dispatcher:
         """Rows may have become due; urgent ones go ahead of all others."""
         self._channel.wake(is_urgent=is_urgent)
 
-    def _wake_all(self) -> None:
-        self._channel.wake(is_urgent=True)
-
     def rescue(self) -> None:
         """The ledger may have other open attempts and another trouble than this process: reconcile both before the next
         claim."""
@@ -102,7 +100,7 @@ class Dispatcher:
             return  # it has just failed, or stops: `has` says that they are not served
         self._owned.add(leases)
         self._share_out()
-        self._wake_all()
+        self.wake(is_urgent=True)
         self._channel.room.set()
 
     def lose(self, slots: Iterable[Slot]) -> None:

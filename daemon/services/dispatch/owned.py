@@ -57,16 +57,13 @@ class OwnedSlots:
 
     @property
     def in_flight(self) -> int:
-        """How many attempts have not ended."""
         return sum(len(one.in_flight) for one in self._slots.values())
 
     @property
     def has_sync_call(self) -> bool:
-        """Whether a sync's call has not ended."""
         return bool(self._sync_call)
 
     def add(self, leases: Iterable[Lease]) -> None:
-        """Own these slots from now on."""
         self._slots |= {lease.slot: OwnedSlot(lease) for lease in leases}
 
     def remove(self, slots: Iterable[Slot]) -> None:
@@ -117,7 +114,6 @@ class OwnedSlots:
         return Owner(self.holder, epochs)
 
     def end_claim(self) -> None:
-        """What was claimed is in flight now."""
         self._claimed_from = set()
         self._drop_released()
 

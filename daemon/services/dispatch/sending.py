@@ -44,7 +44,7 @@ class Sender:
     writer: OutcomeWriter
     on_breaker: Callable[[Transition, Outcome], Awaitable[None]]
     queue: SendQueue = field(default_factory=SendQueue)
-    _sync_calls: asyncio.Queue[list[Claimed]] = field(default_factory=asyncio.Queue)
+    sync_calls: asyncio.Queue[list[Claimed]] = field(default_factory=asyncio.Queue)
     _sync_rest: list[Claimed] = field(default_factory=list)
     _rate_queue: asyncio.Lock = field(default_factory=asyncio.Lock)
     _under_way: dict[asyncio.Task[None], _Call] = field(default_factory=dict)
@@ -53,7 +53,6 @@ class Sender:
     _group: asyncio.TaskGroup | None = None
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Send from now on, in tasks of this group."""
         self._group = group
         self.resize()
 
@@ -74,10 +73,6 @@ class Sender:
         if self._sync_worker is None:
             self._sync_worker = self._group.create_task(self._work_on_sync(), name=f"send-sync-{name}")
 
-    def put_sync(self, claimed: list[Claimed]) -> None:
-        """Have these sent in calls of a sync."""
-        self._sync_calls.put_nowait(claimed)
-
     def give_back(self, slots: Sequence[Slot], reason: str) -> None:
         """Return the waiting attempts of these slots unsent: their rows are due again."""
         for claimed in self._take_out(slots):
@@ -96,13 +91,13 @@ class Sender:
         self.resize()
 
     def _take_out(self, slots: Sequence[Slot]) -> list[Claimed]:
-        while not self._sync_calls.empty():
-            self._sync_rest += self._sync_calls.get_nowait()
+        while not self.sync_calls.empty():
+            self._sync_rest += self.sync_calls.get_nowait()
         taken = [one for one in self._sync_rest if one.attempt.slot in slots]
         self._sync_rest = [one for one in self._sync_rest if one.attempt.slot not in slots]
         if self._sync_rest:
             rest, self._sync_rest = self._sync_rest, []
-            self._sync_calls.put_nowait(rest)
+            self.sync_calls.put_nowait(rest)
         return taken + self.queue.take_out(slots)
 
     async def _work(self) -> None:
@@ -118,7 +113,7 @@ class Sender:
 
     async def _work_on_sync(self) -> None:
         while True:
-            self._sync_rest += await self._sync_calls.get()
+            self._sync_rest += await self.sync_calls.get()
             while self._sync_rest:
                 if call := await self._cleared(self._next_of_sync):
                     await self._send(call)

@@ -55,7 +55,6 @@ class OutcomeWriter:
         self.finish(claimed, Conclusion(Kind.NOT_SENT, reason), None)
 
     async def run(self) -> None:
-        """Write until cancelled."""
         while True:
             await self._has_done.wait()
             self._has_done.clear()

@@ -43,7 +43,6 @@ class IntakeJournal:
         )
 
     def read(self, drained: Drained, now: float) -> None:
-        """A reading succeeded."""
         self._is_comparing = False
         self._note_refused(drained, now)
         self._note_failing_rows(drained)
@@ -70,7 +69,6 @@ class IntakeJournal:
         self._is_locked = False
 
     def failed(self, error: StockrelayError) -> None:
-        """A reading failed."""
         if isinstance(error, StoreUnavailable):
             self._log.warning("intake.reading_delayed", reason=str(error))
         else:

@@ -4,11 +4,11 @@ docs/notifications.md shows how they read; `python -m tests.unit.notification_sa
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from zoneinfo import ZoneInfo
 
 from daemon.core import notice
-from daemon.core.notifications import LANGUAGES, gather, render
+from daemon.core.notifications import Language, gather, render
 from daemon.marketplaces.registry import MARKETPLACES
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "notifications.md"
@@ -230,6 +230,7 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
 ]  # fmt: skip
 
 
+LANGUAGES: Final = get_args(Language)
 TITLES: Final = {language: {str(s.name): s.titles[language] for s in MARKETPLACES} for language in LANGUAGES}
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from daemon.core import notice
 from daemon.core.capture import Check
 from daemon.core.notifications import (
-    LANGUAGES,
     LONGEST_BODY,
     LONGEST_TITLE,
     RENDERERS,
@@ -27,7 +26,7 @@ from daemon.core.notifications.data import sanitize
 from daemon.core.notifications.en import WORDS as EN
 from daemon.core.notifications.zh import WORDS as ZH
 from daemon.core.outcome import Trouble
-from tests.unit.notification_samples import DOCUMENT, MARK, SAMPLES, TITLES, messages
+from tests.unit.notification_samples import DOCUMENT, LANGUAGES, MARK, SAMPLES, TITLES, messages
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 JSON = st.recursive(

@@ -15,7 +15,6 @@ from daemon.core.notifications.data import NoticeData
 from daemon.core.notifications.words import Words
 
 Language = Literal["zh", "en"]
-LANGUAGES: Final = ("zh", "en")
 SENDER: Final = "[Stockrelay]"
 LONGEST_TITLE: Final = 120
 LONGEST_BODY: Final = 4_000

@@ -140,7 +140,7 @@ async def test_parking_forgetting_and_waiting_are_explained_beforehand(shop: Sho
         await shop.complete(await shop.claim_one(), outcome)
     assert (await next_step_of(shop, "doubted")).startswith("4 is confirmed ")
     claim = await shop.claim()
-    assert (claim.looked_at, claim.attempts, claim.settled) == (1, [], [])
+    assert (claim.captured, claim.attempts, claim.settled) == (1, [], [])
     row = await shop.row("doubted")
     assert row["due_at"] == row["doubt_until"]
     found = await facts(shop, "doubted")
@@ -232,7 +232,7 @@ async def test_a_discarded_sku_stays_parked_and_is_left_out(shop: Shop) -> None:
     await shop.sells("A", 9)
     await shop.drain()
     await shop.pass_time(3)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     assert await store.count() == (2, 1)
 
 

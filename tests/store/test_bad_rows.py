@@ -232,7 +232,7 @@ async def test_the_cost_of_many_rows_that_fail_is_bounded_and_claims_find_out_th
         await shop.take()
         await shop.resync(NO_QUIET)
         sent = parked = 0
-        while (claim := await shop.claim(400)).looked_at:
+        while (claim := await shop.claim(400)).captured:
             sent, parked = sent + len(claim.attempts), parked + len(claim.parked)
         assert (sent, parked) == (1500, 1500)
         assert (await shop.resync(NO_QUIET)).marked.rows == 0

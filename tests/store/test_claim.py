@@ -49,12 +49,12 @@ async def test_urgent_rows_come_first_then_the_oldest_and_no_more_than_asked_for
 async def test_what_is_not_due_is_not_claimed(shop: Shop) -> None:
     await shop.sells("A", 5)
     await shop.drain()
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     due = (await shop.ledger.next_due(EVERY_SLOT)).change
     assert due is not None
     assert due.total_seconds() == pytest.approx(2, abs=1)
     await shop.pass_time(3)
-    assert (await shop.claim()).looked_at == 1
+    assert (await shop.claim()).captured == 1
     assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
 
 
@@ -64,7 +64,7 @@ async def test_a_row_in_flight_is_not_claimed_again_nor_waited_for(shop: Shop) -
     await shop.claim_one()
     await shop.sells("A", 4)
     await shop.drain(NO_QUIET)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     assert (await shop.ledger.next_due(EVERY_SLOT)).change is None
 
 
@@ -78,7 +78,7 @@ async def test_only_the_owner_claims(shop: Shop, wrong: str) -> None:
         "holder": Owner("another", owner.epochs),
         "slot": owner.of([slot for slot in owner.epochs if slot != await shop.slot("A")]),
     }[wrong]
-    assert (await shop.claim(owner=impostor)).looked_at == 0
+    assert (await shop.claim(owner=impostor)).captured == 0
     assert (await shop.row("A"))["attempt_id"] is None
     assert len((await shop.claim()).attempts) == 1
 
@@ -114,7 +114,7 @@ async def test_identifiers_that_can_never_be_sent_park_and_let_the_others_pass(s
     parked = await Parked(shop.database, shop.ledger.channel).all(10, with_discarded=True)
     assert {one.sku: one.reason for one in parked} == claim.parked
     await shop.resync()
-    assert (await shop.claim()).looked_at == 0, "the same listing does not release them"
+    assert (await shop.claim()).captured == 0, "the same listing does not release them"
 
 
 async def test_a_row_on_which_the_listing_fails_is_parked_and_the_others_flow(shop: Shop) -> None:
@@ -296,7 +296,7 @@ async def test_two_skus_that_swap_identifiers_go_by_zero(shop: Shop) -> None:
             await shop.complete(attempt, "applied")
     assert marketplace == [{("X", 0), ("Y", 0)}, {("Y", 5), ("X", 7)}]
     await shop.pass_time(61)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
 
 
 async def test_a_successor_that_moves_on_before_it_was_sent_leaves_nothing_on_sale(shop: Shop) -> None:

@@ -155,7 +155,7 @@ async def test_attempts_of_an_epoch_that_ended_are_written_by_nobody(shop: Shop)
     stale = shop.owner
     await shop.take("two")
     assert all(shop.owner.epochs[slot] > epoch > Epoch(0) for slot, epoch in stale.epochs.items())
-    assert (await shop.claim(owner=stale)).looked_at == 0
+    assert (await shop.claim(owner=stale)).captured == 0
 
 
 async def test_an_owner_renews_its_lease_while_it_claims(between: Between) -> None:

@@ -131,7 +131,7 @@ async def test_the_newest_number_goes_out_at_once_in_doubt_and_ends_none_of_it(s
     assert (row["acked_quantity"], row["is_wanted"]) == (3, False)
     assert row["doubt_s"] == after(60)
     assert row["due_at"] == row["doubt_until"]
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     await shop.pass_time(61)
     confirmation = await shop.claim_one()
     assert confirmation.push.quantity == 3
@@ -227,7 +227,7 @@ async def test_attempts_in_flight_are_left_alone(shop: Shop) -> None:
 async def test_a_claim_whose_commit_went_unheard_is_recovered(shop: Shop) -> None:
     """The reply to COMMIT was lost: the claimer knows of no attempt, the ledger does."""
     await claimed(shop, 4)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 1
     assert (await shop.claim_one()).push.quantity == 4
 

@@ -14,7 +14,7 @@ async def test_nothing_is_claimed_while_the_channel_is_paused(shop: Shop) -> Non
     pauses = Pauses(shop.database)
     pause, in_flight = await pauses.pause(CHANNEL, "somebody", "stocktaking")
     assert (pause.by, pause.reason, in_flight) == ("somebody", "stocktaking", 0)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     assert (await shop.ledger.next_due(EVERY_SLOT)).change is None, "a dispatcher would ask again and again"
     await shop.sells("A", 7)
     await shop.drain()
@@ -28,7 +28,7 @@ async def test_another_channels_pause_is_not_ours(shop: Shop) -> None:
     await shop.drain()
     await shop.pass_time(3)
     await Pauses(shop.database).pause(YMATOU, "somebody", "")
-    assert (await shop.claim()).looked_at == 1
+    assert (await shop.claim()).captured == 1
 
 
 async def test_what_is_in_flight_ends_normally(shop: Shop) -> None:
@@ -60,7 +60,7 @@ async def test_a_pause_outlasts_claims_that_had_begun_and_holds_up_no_renewal(sh
             assert not pausing.done()
         assert await shop.renews(shop.owner)
         # A claim that begins now sees the pause already.
-        assert (await shop.ledger.claim(shop.owner, 10, SETTLE)).looked_at == 0
+        assert (await shop.ledger.claim(shop.owner, 10, SETTLE)).captured == 0
         assert not pausing.done()
         await transaction.rollback()
         await pausing

@@ -237,7 +237,7 @@ async def test_a_first_filling_that_is_mostly_zero_is_held_whole(
         guard = Guard(shop.database)
         await list_goods(shop, many, zeroes)
         await shop.drain(AT_ONCE)
-        assert (await shop.claim()).looked_at == 0, (
+        assert (await shop.claim()).captured == 0, (
             "nothing is sent before the listing was looked at as a whole"
         )
         await shop.resync(AT_ONCE)
@@ -257,7 +257,7 @@ async def test_a_first_filling_that_is_mostly_zero_is_held_whole(
         await shop.resync(AT_ONCE)
         _, marked = await shop.sync()
         assert marked == many
-        assert (await shop.claim_turn()).looked_at == 0
+        assert (await shop.claim_turn()).captured == 0
         released = await guard.release(CHANNEL, WINDOW)
         assert released is not None
         assert released.numbers == many
@@ -574,7 +574,7 @@ async def test_what_was_marked_without_looking_is_held_when_the_listing_is_read(
         # The next comparison counts them.
         assert (await guarded.resync(AT_ONCE)).marked.held == 19
         await guarded.pass_time(10)
-        assert (await guarded.claim()).looked_at == 0
+        assert (await guarded.claim()).captured == 0
 
 
 async def test_a_few_zeroes_that_no_marking_saw_go_at_once(guarded: Shop) -> None:
@@ -733,10 +733,10 @@ async def test_nothing_slips_out_between_marking_and_holding(guarded: Shop, plac
     marking = asyncio.create_task(guarded.drain(AT_ONCE))
     await blocks_somebody(blocker)
     # Marked, not yet held, not committed: a claim sees nothing of it.
-    assert (await guarded.claim()).looked_at == 0
+    assert (await guarded.claim()).captured == 0
     await blocker.execute("ROLLBACK")
     assert (await marking).marked.held == 20
-    assert (await guarded.claim()).looked_at == 0
+    assert (await guarded.claim()).captured == 0
 
 
 async def test_replicas_that_mark_and_claim_at_once_send_no_more_than_the_limit(guarded: Shop) -> None:

@@ -239,7 +239,7 @@ class History:
         assert await self.shop.ledger.next_due(EVERY_SLOT) == Due()
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
-        assert (await self.shop.claim()).looked_at == 0
+        assert (await self.shop.claim()).captured == 0
 
 
 def is_clean(row: asyncpg.Record) -> bool:

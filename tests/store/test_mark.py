@@ -158,7 +158,7 @@ async def test_a_parked_row_stays_parked_for_other_numbers(shop: Shop, how: str)
         assert (row["due_at"], row["parked_reason"]) == (None, f"because {how}")
         assert row["is_wanted"]
     await shop.pass_time(1000)
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
 
 
 async def test_a_parked_row_is_released_when_its_identifiers_change(shop: Shop) -> None:

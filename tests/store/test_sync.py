@@ -24,7 +24,7 @@ async def test_every_listed_sku_has_a_turn_and_is_sent_whatever_was_acknowledged
     await shop.sells("B", 0)
     run, marked = await shop.sync()
     assert (run.is_new, run.is_marked, marked) == (True, False, 2)
-    assert (await shop.claim()).looked_at == 0, "a turn is not a change"
+    assert (await shop.claim()).captured == 0, "a turn is not a change"
     claim = await shop.claim_turn()
     assert {attempt.push.sku: attempt.push.quantity for attempt in claim.attempts} == {"A": 5, "B": 0}
     assert not any(attempt.is_urgent for attempt in claim.attempts)
@@ -86,7 +86,7 @@ async def test_an_unknown_end_of_a_turn_is_tried_again_in_turn_and_confirmed_in_
     await shop.complete(turn, "unknown", wait_s=5)
     row = await shop.row("A")
     assert (row["due_at"], row["urgent"], row["failures"]) == (None, False, 1), "not even a zero is urgent"
-    assert (await shop.claim_turn()).looked_at == 0
+    assert (await shop.claim_turn()).captured == 0
     await shop.pass_time(6)
     (turn,) = (await shop.claim_turn()).attempts
     assert turn.failures == 1
@@ -125,7 +125,7 @@ async def test_the_turn_of_an_owner_that_died_is_sent_once_more_when_it_cannot_l
     assert await shop.ledger.rescue(shop.owner, [], SETTLE) == 1
     (other,) = (await shop.claim_turn()).attempts
     assert other.push.sku != turn.push.sku
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     await shop.pass_time(61)
     (again,) = (await shop.claim_turn()).attempts
     await shop.complete(again, "applied")
@@ -203,7 +203,7 @@ async def test_a_paused_channel_has_no_turns(shop: Shop) -> None:
     await shop.sql.execute(
         "INSERT INTO stockrelay.pause (channel, paused_by, reason) SELECT channel, 'me', '' FROM stockrelay.ledger"
     )
-    assert (await shop.claim_turn()).looked_at == 0
+    assert (await shop.claim_turn()).captured == 0
     assert await shop.ledger.next_due(EVERY_SLOT) == Due()
     assert (await shop.syncs.progress(run)).trouble == "paused by an operator"
 

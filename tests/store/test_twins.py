@@ -36,7 +36,7 @@ async def settle(shop: Shop, *, whole: bool = False) -> list[tuple[str, str, int
         for attempt in claim.attempts:
             sent.append((attempt.push.sku, attempt.push.identifiers[0], attempt.push.quantity))
             await shop.complete(attempt, "applied")
-        if not claim.looked_at:
+        if not claim.captured:
             break
     return sent
 
@@ -102,7 +102,7 @@ async def by_a_sync(shop: Shop) -> None:
     await shop.sells("B", 0, NAME)
     await shop.sql.execute("UPDATE stockrelay.read_position SET read_until = pg_current_snapshot()")
     await shop.sync()
-    while (claim := await shop.claim_turn()).looked_at:
+    while (claim := await shop.claim_turn()).captured:
         for attempt in claim.attempts:
             await shop.complete(attempt, "applied")
 
@@ -177,7 +177,7 @@ async def test_when_one_goes_the_other_is_sent_and_nothing_overwrites_it(
     assert all(one == ("A", "PN", 5) for one in sent if one[1] == "PN"), sent
     assert await parked(shop) == {}
     assert (await shop.row("A"))["twins"] is None
-    assert (await shop.claim()).looked_at == 0
+    assert (await shop.claim()).captured == 0
     if ends is by_a_name_of_its_own:
         assert ("B", "PN-B", 7) in sent
 
@@ -479,7 +479,7 @@ class Collisions(History):
         assert len(await parked(self.shop)) == sum(len(wanted[name]) for name in parked_names)
         await self.shop.resync(DEBOUNCE)
         await self.shop.pass_time(100)
-        assert (await self.shop.claim()).looked_at == 0
+        assert (await self.shop.claim()).captured == 0
 
 
 @ON_18

@@ -28,7 +28,7 @@ from daemon.services.dispatch.channel import Channel
 from daemon.services.dispatch.owned import Claimed, OwnedSlots
 from daemon.services.dispatch.ports import DeliveryLedger
 from daemon.services.dispatch.sending import Sender
-from daemon.services.dispatch.syncing import SyncClaims
+from daemon.services.dispatch.syncing import BLOCKED_S, SyncClaims
 from daemon.services.dispatch.writing import OutcomeWriter
 from daemon.services.loop import Pace, run_loop
 from daemon.services.throttle import RequestThrottle
@@ -141,12 +141,12 @@ class ClaimLoop:
             is_urgent_only=plan.is_urgent_only,
             take_on=partial(self._take_on, owner, clock.monotonic()),
         )
-        self.throttle.done(is_vain=claim.looked_at == 0)
-        is_more = plan.is_urgent_only or claim.looked_at >= plan.rows
+        self.throttle.done(is_vain=claim.captured == 0)
+        is_more = plan.is_urgent_only or claim.captured >= plan.rows
         await self._choose_batches(owner, is_more=is_more)
         if is_more:
             await self._sync.share_time(owner)
-            return 0.0
+            return BLOCKED_S if claim.is_blocked else 0.0
         return await self._until_due_s(owner)
 
     async def _rescue(self) -> None:

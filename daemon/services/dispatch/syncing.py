@@ -17,7 +17,8 @@ from daemon.store.ledger import Claim, Owner
 
 log = structlog.get_logger(__name__)
 
-_LOCKED_S: Final = 0.02
+BLOCKED_S: Final = 0.1
+"""Another session has locked the rows that are due: each claim reads the listing for them."""
 
 
 @dataclass(eq=False)
@@ -64,8 +65,8 @@ class SyncClaims:
         self._may_be_open = True
         if claim.attempts:
             return self.channel.limits.poll.total_seconds()
-        # All of them were parked: the next are claimed at once. None at all: another session has them locked.
-        return 0.0 if claim.looked_at else _LOCKED_S
+        # Where all of them were parked, the next are claimed at once.
+        return 0.0 if claim.captured and not claim.is_blocked else BLOCKED_S
 
     async def _end(self) -> None:
         if self._may_be_open:

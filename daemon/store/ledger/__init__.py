@@ -61,11 +61,11 @@ class Attempt(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """The result of one claim. `looked_at` counts the due rows, also those that needed no sending. `held`: numbers
+    """The result of one claim. `captured` counts the due rows, also those that needed no sending. `held`: numbers
     that stay held; `deferred`: wrong numbers that the next marking has to count first; `covered`: those in
-    another SKU's sum."""
+    another SKU's sum; `waiting`: those whose doubt has to be over first."""
 
-    looked_at: int = 0
+    captured: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     settled: list[Sku] = field(default_factory=list)
     parked: dict[Sku, str] = field(default_factory=dict)
@@ -73,6 +73,13 @@ class Claim:
     held: list[Sku] = field(default_factory=list)
     deferred: list[Sku] = field(default_factory=list)
     covered: list[Sku] = field(default_factory=list)
+    waiting: list[Sku] = field(default_factory=list)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether rows were captured and none could be written: another session has them locked."""
+        written = (self.attempts, self.settled, self.parked, self.forgotten, self.held, self.deferred)
+        return self.captured > 0 and not any((*written, self.covered, self.waiting))
 
 
 class Written(NamedTuple):

@@ -88,7 +88,7 @@ class ClaimWriter:
             return [sku for sku, decision in decisions.items() if decision is reason]
 
         claim.settled, claim.forgotten = of(NoSend.SETTLED), of(NoSend.FORGET)
-        claim.held, claim.deferred = of(NoSend.HOLD), of(NoSend.DEFER)
+        claim.held, claim.deferred, claim.waiting = of(NoSend.HOLD), of(NoSend.DEFER), of(NoSend.WAIT)
         covered = {sku: one for sku, one in decisions.items() if isinstance(one, CoveredBySum)}
         claim.covered = list(covered)
         claim.parked = {
@@ -97,7 +97,7 @@ class ClaimWriter:
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
-            ("await_settling", of(NoSend.WAIT)),
+            ("await_settling", claim.waiting),
             ("keep_held", claim.held),
             ("defer", claim.deferred),
         ):

@@ -110,7 +110,7 @@ class Claims:
             else:
                 async with transaction_on(connection):
                     await self._writer.write(connection, work, claim, settle)
-            claim.looked_at = len(captured)
+            claim.captured = len(captured)
             if take_on is not None:
                 take_on(claim)
         return claim

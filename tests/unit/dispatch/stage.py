@@ -61,6 +61,7 @@ class FakeLedger:
     errors: list[StockrelayError] = field(default_factory=list)
     write_errors: list[Callable[[Sequence[Completion]], None]] = field(default_factory=list)
     is_backlog: bool = False
+    is_locked: bool = False
     sync_number: int | None = None
     gate: asyncio.Event | None = None
     writing_takes_s: float = 0.0
@@ -107,9 +108,11 @@ class FakeLedger:
         rows = self.sync if is_sync else self.due
         fitting = [one for one in rows if one.slot in owner.epochs and (one.is_urgent or not is_urgent_only)]
         taken = sorted(fitting, key=lambda one: not one.is_urgent)[:limit]
+        if self.is_locked:
+            return Claim(captured=len(taken))
         for one in taken:
             rows.remove(one)
-        claim = Claim(looked_at=len(taken), attempts=taken)
+        claim = Claim(captured=len(taken), attempts=taken)
         if self.extra and not is_sync:
             claim = replace(self.extra.pop(0), attempts=taken)
         if take_on is not None:

@@ -225,10 +225,29 @@ async def test_notifications_without_due_rows_are_followed_at_the_pace_of_pollin
         assert 2 <= len(stage.ledger.claims) - before <= 25
 
 
+@pytest.mark.parametrize(("is_urgent", "is_sync"), [(False, False), (True, False), (False, True)])
+@in_virtual_time
+async def test_rows_that_another_session_has_locked_are_not_claimed_again_and_again(
+    is_urgent: bool, is_sync: bool
+) -> None:
+    async with serving() as stage:
+        stage.client.answers, stage.client.takes_s = APPLIED, 0.01
+        stage.ledger.is_locked = True
+        stage.ledger.add(*EVERY_SLOT * 20, is_urgent=is_urgent, is_sync=is_sync)
+        await stage.wakes()
+        before = len(stage.ledger.claims)
+        await asyncio.sleep(3)
+        assert 3 <= len(stage.ledger.claims) - before <= 70
+        stage.ledger.is_locked = False
+        await asyncio.sleep(60)
+        assert not stage.ledger.due
+        assert not stage.ledger.sync
+
+
 @in_virtual_time
 async def test_what_a_claim_decides_beside_sending_is_counted_and_said() -> None:
     async with serving() as stage:
-        claim = Claim(looked_at=9, parked={Sku("A"): "no number"}, forgotten=[Sku("B")], settled=[Sku("C")])
+        claim = Claim(captured=9, parked={Sku("A"): "no number"}, forgotten=[Sku("B")], settled=[Sku("C")])
         stage.ledger.extra.append(claim)
         with capture_logs() as lines:
             await stage.wakes()
@@ -236,7 +255,7 @@ async def test_what_a_claim_decides_beside_sending_is_counted_and_said() -> None
         assert said == {("dispatch.delivery_parked", "A"), ("dispatch.sku_forgotten", "B")}
         assert (stage.dispatcher.counts["parked"], stage.dispatcher.counts["settled"]) == (1, 1)
         # Many share a line.
-        claim = Claim(looked_at=9, parked={Sku(f"D{number}"): "no number" for number in range(9)})
+        claim = Claim(captured=9, parked={Sku(f"D{number}"): "no number" for number in range(9)})
         stage.ledger.extra.append(claim)
         with capture_logs() as lines:
             await stage.wakes()
@@ -251,7 +270,7 @@ async def test_wrong_numbers_that_stay_deferred_have_the_listing_compared_once_i
         stage.dispatcher.deferrals.compare_all = lambda: asked.append("compare")
         for wait_s in (0, 1, 1, 40):
             await asyncio.sleep(wait_s)
-            stage.ledger.extra.append(Claim(looked_at=1, deferred=[Sku("A")]))
+            stage.ledger.extra.append(Claim(captured=1, deferred=[Sku("A")]))
             await stage.wakes()
         assert asked == ["read", "compare", "compare"]
 

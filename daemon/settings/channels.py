@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr, model_validator
 
@@ -22,6 +23,8 @@ class ChannelSettings(Section):
     """What an enabled channel must have, beside the listing."""
     LIVE: ClassVar[frozenset[str]] = frozenset()
     """The credentials that a running daemon takes over on SIGHUP."""
+    ACCOUNT: ClassVar[tuple[str, ...]] = ()
+    """What tells accounts at one `base_url` apart."""
 
     marketplace: str
     """The marketplace. May be left out where the channel's name is the marketplace's."""
@@ -70,6 +73,12 @@ class ChannelSettings(Section):
             if missing:
                 raise Contradiction(missing)
         return self
+
+    def account_id(self) -> tuple[str, ...]:
+        """The shop or account that the channel sends to, to compare and to hash. It may hold secrets: never show it."""
+        address = urlsplit(self.base_url)
+        url = address._replace(netloc=address.netloc.lower()).geturl()
+        return (self.marketplace, url, *(_text(getattr(self, key)) for key in self.ACCOUNT))
 
 
 Sections = Mapping[str, type[ChannelSettings]]

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
         for name, channel in self.enabled_channels().items():
             what = settle_problem(channel.settle_s, self.run.lease_s, channel.timeout_s)
             problems += [(("channels", name, "settle_s"), what)] if what else []
+        problems += _shared_accounts(self.enabled_channels())
         if problems:
             raise Contradiction(problems)
         return self
@@ -132,6 +133,21 @@ def settle_problem(settle_s: float, lease_s: float, timeout_s: float) -> str | N
     if settle_s > lease_s + timeout_s:
         return None
     return f"must be more than run.lease_s + timeout_s ({lease_s:g} + {timeout_s:g}); raise it"
+
+
+def _shared_accounts(channels: Mapping[ChannelName, ChannelSettings]) -> list[tuple[Place, str]]:
+    """Channels that overwrite each other's numbers, because they send to one account."""
+    first: dict[tuple[str, ...], ChannelName] = {}
+    problems: list[tuple[Place, str]] = []
+    for name, channel in channels.items():
+        account = channel.account_id()
+        other = first.setdefault(account, name)
+        if other != name and not any(map(rules.is_placeholder, account)):
+            keys = ("base_url", *channel.ACCOUNT)
+            what = f"is the account of channels.{other}, which has the same {' and '.join(keys)}"
+            fix = "give each shop one channel; one listing can hold both"
+            problems.append((("channels", name, keys[-1]), f"{what}; {fix}"))
+    return problems
 
 
 def secrets_in(model: BaseModel) -> tuple[str, ...]:

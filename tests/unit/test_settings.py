@@ -410,6 +410,46 @@ def test_a_channels_name_and_marketplace_are_refused_in_words(write: Writer, tex
     assert any(problem in found for found in problems), problems
 
 
+SAME_ACCOUNT = {
+    "sekorm": SMALLEST.partition("[channels.sekorm]")[2],
+    "ymatou": TOKYO.partition("\n")[2].partition("\n")[2],
+    "webhook": """
+base_url = "https://SHOP.example/x"
+secret = "whsec_Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWU="
+listing = "SELECT 1"
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("marketplace", "keys", "of_another"),
+    [
+        ("sekorm", "base_url and account", 'account = "other"'),
+        ("ymatou", "base_url and app_id and auth_code", 'auth_code = "other"'),
+        ("webhook", "base_url", 'base_url = "https://shop.example/y"'),
+    ],
+)
+def test_two_enabled_channels_at_one_account_are_refused(
+    write: Writer, marketplace: str, keys: str, of_another: str
+) -> None:
+    body = SAME_ACCOUNT[marketplace].replace(f'marketplace = "{marketplace}"', "")
+    body += f'\nmarketplace = "{marketplace}"\n'
+    text = SMALLEST.partition("[channels")[0] + f"[channels.one]\n{body}"
+    again = f"[channels.two]\n{body}".replace("SHOP", "shop")
+    (problem,) = refusal(write(text + again))
+    assert problem.startswith(f"channels.two.{keys.rpartition(' ')[2]}")
+    assert f"is the account of channels.one, which has the same {keys}; give each shop one channel" in problem
+    assert "code-of-tokyo" not in problem
+    read(write(text + again + "enabled = false"))
+    key = of_another.partition(" = ")[0]
+    read(write(text + re.sub(rf"(?m)^{key} = .*$", of_another, again)))
+
+
+def test_two_placeholders_are_not_one_account(write: Writer) -> None:
+    text = SMALLEST.replace('"SP-1"', '"change-me"')
+    read(write(text + "[channels.two]\nmarketplace = 'sekorm'" + text.partition("[channels.sekorm]")[2]))
+
+
 def test_a_disabled_channel_needs_no_secrets(write: Writer) -> None:
     found = read(write(SMALLEST + "\n[channels.ymatou]\nenabled = false\n"))
     assert list(found.enabled_channels()) == ["sekorm"]

@@ -16,6 +16,7 @@ class SekormSettings(ChannelSettings):
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("account", "app_secret")
     LIVE: ClassVar[frozenset[str]] = frozenset({"account", "app_secret"})
+    ACCOUNT: ClassVar[tuple[str, ...]] = ("account",)
 
     marketplace: Literal["sekorm"] = "sekorm"
     """The marketplace. May be left out where the channel's name is the marketplace's."""

@@ -15,6 +15,7 @@ class YmatouSettings(ChannelSettings):
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("app_id", "app_secret", "auth_code")
     LIVE: ClassVar[frozenset[str]] = frozenset({"app_secret", "auth_code"})
+    ACCOUNT: ClassVar[tuple[str, ...]] = ("app_id", "auth_code")
 
     marketplace: Literal["ymatou"] = "ymatou"
     """The marketplace. May be left out where the channel's name is the marketplace's."""

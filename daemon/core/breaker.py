@@ -29,7 +29,8 @@ UNLIMITED: Final = 2**31 - 1
 LONGEST_WAIT: Final = timedelta(minutes=5)
 UNKNOWNS_TO_OPEN: Final = 10
 SKUS_TO_OPEN: Final = 2
-"""Unknown outcomes of a single SKU never open the breaker."""
+"""`UNKNOWNS_TO_OPEN` unknown outcomes in a row open a closed breaker if they concern at least this many SKUs. A
+single one opens it if it says when to try again (`retry_after`), or if it is a probe's."""
 PROBE_LOST_AFTER: Final = timedelta(seconds=60)
 """A probe whose result never came, because its sender died, counts as lost after this time."""
 

@@ -9,11 +9,12 @@ class GuardRule:
     """How much is too much at once.
 
     Zeroes of the last `window` are held when they are more than `zero_count` and more than `zero_share` of what was on
-    sale, or when more than `row_share` of the listing's rows are gone. Numbers that moved by `move_factor`, up or down,
-    and those of SKUs that got other identifiers while they were on sale, are held when they and the zeroes are more
-    than `move_share` of what was on sale. Numbers that rise from 0 are held only with these, in the same bulk. Zeroes
-    of the last `drip_window` are held when they are more than `drip_share` of it. A first filling is held when more
-    than `zero_share` of what can be sent of it, and more than `zero_count`, are zero.
+    sale, or when at least 10 rows and more than `row_share` of the listing's rows are gone. Numbers that moved by
+    `move_factor`, up or down, and those of SKUs that got other identifiers while they were on sale, are held when they
+    are more than `zero_count` and more than 5 and, counted with the zeroes, more than `move_share` of what was on sale.
+    Numbers that rise from 0 are held only with these, in the same bulk. Zeroes of the last `drip_window` are held when
+    they are more than 10 and more than `drip_share` of what was on sale. A first filling is held when more than
+    `zero_share` of what can be sent of it, and more than `zero_count`, are zero.
     """
 
     zero_share: float

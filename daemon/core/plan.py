@@ -85,9 +85,10 @@ class NoSend(Enum):
     SETTLED = "settled"
     """The marketplace holds this number already, and nothing is in doubt."""
     WAIT = "wait"
-    """It is acknowledged, but an older attempt may still land: confirm it once none can."""
+    """An attempt with an unknown end may still land: decide again once it can't."""
     FORGET = "forget"
-    """It left the listing, and the marketplace holds zero or never heard of it."""
+    """It left the listing, and the marketplace holds zero or never heard of it, or another SKU took its identifiers
+    over."""
     HOLD = "hold"
     """One of too many wrong numbers at once: held until an operator releases it or the number comes back."""
     DEFER = "defer"

@@ -160,7 +160,7 @@ async def test_an_owner_that_was_stopped_past_its_lease_writes_and_sends_nothing
     takings = _takings(owner, other)
     log = await oracle.attempts(stage18.erp)
     old = [attempt for attempt in log if attempt.epoch == 1 and attempt.quantity == 200]
-    lost = [attempt for attempt in old if attempt.reason.startswith("its owner was lost")]
+    lost = [attempt for attempt in old if attempt.reason.startswith("no process knows")]
     assert len(lost) == in_flight
     assert {attempt.outcome for attempt in lost} == {"unknown"}
     finding = await stage18.judged()

@@ -31,7 +31,7 @@ _JSON: Final = "application/json; charset=utf-8"
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _NO_ANSWER: Final = Outcome(Kind.UNKNOWN, "the reply is not an answer of serviceGate")
 
-# One number for every failure, so that the message decides.
+# Every failure has the code -1; the message says which one it is.
 _TROUBLES: Final[Mapping[str, tuple[Trouble, str]]] = {
     "no permission": (
         Trouble.CREDENTIAL,
@@ -118,7 +118,7 @@ class SekormClient:
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
             return Outcome(Kind.UNKNOWN, words)
         named = named_skus(answer.message, answer.data, pushes)
-        # The code alone decides.
+        # Whether they agree, the code alone says, whatever the message is.
         return Comparison(answer.code == 0, Outcome(Kind.APPLIED, words), named, words)
 
     @contained
@@ -174,7 +174,7 @@ class SekormClient:
         """What an answer says of a push."""
         if isinstance(answer, Outcome):
             return answer
-        # The code alone decides.
+        # Whether it was applied, the code alone says, whatever the message is.
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._words(answer))
 
     @contained

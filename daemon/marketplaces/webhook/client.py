@@ -31,7 +31,7 @@ _WORDS: Final = ("error", "message", "detail", "title")
 _APPLIED: Final = Outcome(Kind.APPLIED)
 _LONGEST_ANSWER: Final = 64 * 1024
 _LONGEST_WORDS: Final = 2_000
-"""Bytes of an answer that are looked at: it is shown to people, and decides nothing."""
+"""Bytes that are shown of an answer whose JSON has no text under one of `_WORDS`; they decide nothing."""
 
 
 class WebhookClient:

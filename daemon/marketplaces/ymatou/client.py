@@ -38,7 +38,7 @@ PAGE_CAP: Final = 8 * 1024 * 1024
 """Bytes of a page of 100 products. By the handbook's example a product takes about 1 kB and each of its SKUs 300
 bytes more, so that with 10 SKUs each a page has 0.4 MB, and 250 each still fit."""
 
-_WHOLE_REPLY: Final = 2_000
+_LOGGED_REPLY: Final = 2_000
 _BEIJING: Final = timedelta(hours=8)
 _SHORT_REPLY: Final = 64 * 1024
 """Bytes that are read within a few milliseconds."""
@@ -61,7 +61,7 @@ _TROUBLES: Final = {
 
 
 _REFUSED_ADVICE: Final = (
-    "the log has the whole reply (marketplace.reply_rejected): the SKU's data or their API"
+    "the SKU's data or their API is wrong: the log shows how the reply begins (marketplace.reply_rejected)"
 )
 _UNREAD_ADVICE: Final = "ask Ymatou to grant this app ymatou.products.list.get, so that numbers can be read"
 
@@ -276,7 +276,7 @@ class YmatouClient:
 
     def _report(self, answer: YmatouAnswer, skus: Sequence[Sku]) -> None:
         reply = foreign_words(
-            answer.body[: 8 * _WHOLE_REPLY].decode(errors="replace"), self.mask, _WHOLE_REPLY
+            answer.body[: 8 * _LOGGED_REPLY].decode(errors="replace"), self.mask, _LOGGED_REPLY
         )
         log.error(
             "marketplace.reply_rejected", channel=self.channel, skus=list(skus), code=answer.code, reply=reply

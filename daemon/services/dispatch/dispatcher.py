@@ -104,7 +104,7 @@ class Dispatcher:
         self._channel.room.set()
 
     def lose(self, slots: Iterable[Slot]) -> None:
-        """Another process owns these slots: cut off their requests."""
+        """These slots are no longer ours (lease expired, taken over, or stopping): cut off their requests."""
         lost = list(slots)
         self._owned.remove(lost)
         self._share_out()

@@ -67,7 +67,8 @@ class OwnedSlots:
         self._slots |= {lease.slot: OwnedSlot(lease) for lease in leases}
 
     def remove(self, slots: Iterable[Slot]) -> None:
-        """Another process owns these slots; it rescues their attempts."""
+        """These slots are no longer ours (lease expired, taken over, or stopping); the next owner rescues their
+        attempts."""
         for slot in slots:
             if (lost := self._slots.pop(slot, None)) is not None:
                 self._sync_call -= lost.in_flight

@@ -79,8 +79,9 @@ class Sender:
             self.writer.give_back(claimed, reason)
 
     def cut_off(self, slots: Sequence[Slot]) -> None:
-        """Another process owns these slots: drop their waiting attempts, and cut off the requests that hold no others.
-        A shared request goes on for the others; the ledger refuses its outcome for these by their epochs."""
+        """These slots are no longer ours (lease expired, or taken over): drop their waiting attempts, and cut off the
+        requests that hold no others. A shared request goes on for the others; the ledger refuses its outcome for these
+        by their epochs."""
         self._take_out(slots)
         for task, call in list(self._under_way.items()):
             if all(claimed.attempt.slot in slots for claimed in call.attempts):

@@ -392,7 +392,7 @@ UPDATE stockrelay.ledger SET
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: await_settling
--- Acknowledged, but in doubt: due again when no older attempt can land any more.
+-- In doubt, and to be decided again when no older attempt can land any more: due then.
 UPDATE stockrelay.ledger SET first_dirty_at = NULL, urgent = false, due_at = doubt_until
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
@@ -572,7 +572,7 @@ WITH owner AS MATERIALIZED (
 ), logged AS (
     SELECT stockrelay.log_attempts($1 || '/' || (SELECT min(k.slot) FROM stockrelay.lease AS k WHERE k.channel = $1 AND k.holder = $4), array_agg(ROW(
         l.attempt_at, l.attempt_id, $1, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch, 'unknown',
-        'its owner was lost before the answer was written', NULL, l.since)::stockrelay.attempt)) AS attempts
+        'no process knows how this attempt ended', NULL, l.since)::stockrelay.attempt)) AS attempts
     FROM lost AS l
 )
 SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;

@@ -17,7 +17,7 @@ CREATE TABLE stockrelay.ledger (
     first_dirty_at       timestamptz,
     unacked_since        timestamptz,
     urgent               boolean     NOT NULL DEFAULT false,
-    -- When to claim it; NULL: nothing to do, in flight, parked, or held.
+    -- When to claim it for a change; NULL: nothing to do, queued for a sync alone, in flight, parked, or held.
     due_at               timestamptz,
     -- What the marketplace has acknowledged, and the identifiers under which it was last sent.
     acked_seq            bigint      NOT NULL DEFAULT 0,
@@ -31,8 +31,8 @@ CREATE TABLE stockrelay.ledger (
     attempt_quantity     integer,
     attempt_at           timestamptz,
     attempt_settles      boolean,
-    -- In doubt: an attempt ended unknown at `doubt_at` and may land until `doubt_until`. Only the acknowledgement of an
-    -- attempt that was claimed after `doubt_until` clears it.
+    -- In doubt: an attempt ended unknown at `doubt_at` and may land until `doubt_until`. What clears it: the acknowledgement
+    -- of an attempt that was claimed after `doubt_until`, a refused delisting (`gone`), and joining a sum.
     doubt_at             timestamptz,
     doubt_until          timestamptz,
     failures             integer     NOT NULL DEFAULT 0,
@@ -44,8 +44,9 @@ CREATE TABLE stockrelay.ledger (
     -- From when on it may be sent for a sync (NULL: not queued for one), behind all that is due and whatever was acknowledged.
     -- An attempt of a row that is due answers the sync, too. While an attempt is open, this is set only if it is the sync's.
     sync_at              timestamptz,
-    -- For the guard: since when its number is known to be zero (NULL: something else, or nothing, was sent last) or is held.
+    -- For the guard: since when its number is known to be zero. NULL: it is not zero, or neither marking nor claim has noted it.
     zero_at              timestamptz,
+    -- Since when the guard holds its number; NULL: it does not.
     held_at              timestamptz,
     -- The first four, by name, of the other listed SKUs with the same identifiers; NULL: none. `duplicates`: the channel's
     -- setting when they were noted.

@@ -159,7 +159,7 @@ class Background:
         rate, settle = confirmed_per_s(self._settings), longest_settle(self._settings)
         has_failed_over = await self._identity.check(rate, settle)
         for dispatcher in self.graph.dispatchers.values():
-            dispatcher.rescue()
+            dispatcher.rescue_before_next_claim()
         self.graph.request_resync("failover" if has_failed_over else "listening anew")
         if has_failed_over:
             for intake in self.graph.intakes.values():

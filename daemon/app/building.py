@@ -162,7 +162,7 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
         concurrency=channel.concurrency,
         timeout=channel.timeout,
         settle=channel.settle,
-        hold=settings.run.lease,
+        max_claim_age=settings.run.lease,
         park_after=channel.park_after,
         poll=settings.run.poll,
         grace=settings.run.grace,

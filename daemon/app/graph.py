@@ -60,7 +60,7 @@ class Graph:
             watchdog=self._liveness.watchdog("slots"),
         )
         self.intakes = {name: self._intake(name, ledger) for name, ledger in self.ledgers.items()}
-        self._connect()
+        self._link_intakes()
         guard = Guard(connections.shared)
         self.guards = {
             name: GuardService(guard, name, rule, settings.run.poll, self._liveness.watchdog(f"guard-{name}"))
@@ -72,7 +72,7 @@ class Graph:
         for intake in self.intakes.values():
             intake.request_resync(reason)
 
-    def _connect(self) -> None:
+    def _link_intakes(self) -> None:
         for name, dispatcher in self.dispatchers.items():
             intake = self.intakes[name]
             dispatcher.on_slots_changed = self.slots.wake.set

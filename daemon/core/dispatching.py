@@ -54,14 +54,16 @@ def rows_for_batches(own: Share, most_per_call: int) -> int:
     )
 
 
-class Plan(NamedTuple):
+class ClaimSize(NamedTuple):
     """A claim: how many rows at most, and whether of urgent ones alone."""
 
     rows: int
     is_urgent_only: bool
 
 
-def next_claim(*, allowance: int, queued: int, batch: int, in_flight: int, is_urgent: bool) -> Plan | None:
+def next_claim(
+    *, allowance: int, queued: int, claim_size: int, in_flight: int, is_urgent: bool
+) -> ClaimSize | None:
     """Return what to claim now; None: there is no room.
 
     `allowance` is the circuit breaker's: 0 while it is open, 1 for a probe, which is the only request under way. A
@@ -69,10 +71,10 @@ def next_claim(*, allowance: int, queued: int, batch: int, in_flight: int, is_ur
     rows (`is_urgent`: there may be some) are claimed beside a full queue.
     """
     if allowance <= 1:
-        return Plan(1, is_urgent_only=False) if allowance == 1 and in_flight == 0 else None
-    if queued <= batch // 2:
-        return Plan(batch - queued, is_urgent_only=False)
-    return Plan(batch, is_urgent_only=True) if is_urgent else None
+        return ClaimSize(1, is_urgent_only=False) if allowance == 1 and in_flight == 0 else None
+    if queued <= claim_size // 2:
+        return ClaimSize(claim_size - queued, is_urgent_only=False)
+    return ClaimSize(claim_size, is_urgent_only=True) if is_urgent else None
 
 
 def until_room_s(poll_s: float, probe_at: float | None, now: float) -> float:
@@ -107,10 +109,10 @@ def should_end_batches(*, is_more: bool, queued: int, concurrency: int) -> bool:
 
 
 def reason_to_give_back(
-    *, now: float, claimed_at: float, hold_s: float, is_trusted: bool, is_allowed: bool
+    *, now: float, claimed_at: float, max_age_s: float, is_trusted: bool, is_allowed: bool
 ) -> str | None:
     """Return why an attempt may not be sent now; None: it may. `is_allowed`: the circuit breaker lets it through."""
-    if now - claimed_at > hold_s:
+    if now - claimed_at > max_age_s:
         return "claimed too long ago"
     if not is_trusted:
         return "the lease is not trusted any more"

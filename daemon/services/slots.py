@@ -18,7 +18,7 @@ from daemon.liveness import Watchdog, unwatched
 from daemon.services.lease import Lease
 from daemon.services.loop import DONE, Pace, Step, run_loop
 from daemon.services.throttle import RequestThrottle
-from daemon.store.leases import Leases, LeaseState, SlotOf
+from daemon.store.leases import Leases, LeaseState, SlotKey
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +62,11 @@ class SlotSharing:
     is_temporary: bool = False
     on_look: Callable[[StockrelayError | None], None] = lambda _error: None
     watchdog: Watchdog = field(default_factory=unwatched)
-    _held: dict[SlotOf, Lease] = field(default_factory=dict)
+    _held: dict[SlotKey, Lease] = field(default_factory=dict)
     _slots: dict[ChannelName, int] = field(default_factory=dict)
     _has_added: bool = False
     _announced: list[ChannelName] | None = None
-    _beat_at: float = -math.inf
+    _next_beat_at: float = -math.inf
     _is_unread: bool = False
     wake: clock.Signal = field(default_factory=clock.Signal)
 
@@ -129,43 +129,43 @@ class SlotSharing:
         await self._beat(served)
         states = [state for state in await self.leases.all() if state.channel in self.servers]
         replicas = {} if self.is_temporary else await self.leases.replicas()
-        wanted: list[SlotOf] = []
+        wanted: list[SlotKey] = []
         for channel in self.servers:
             holders = {one.slot: self._holder_of(one) for one in states if one.channel == channel}
             self._slots[channel] = len(holders)
             others = {name for name, channels in replicas.items() if channel in channels} - {self.holder}
             ours = {self.holder} if channel in served else set()
             next_moves = moves(self.holder, holders, others | ours)
-            self._release(SlotOf(channel, slot) for slot in next_moves.give_up)
-            wanted += [SlotOf(channel, slot) for slot in next_moves.take]
+            self._release(SlotKey(channel, slot) for slot in next_moves.give_up)
+            wanted += [SlotKey(channel, slot) for slot in next_moves.take]
         if wanted:
             await self._take(wanted)
 
     def _holder_of(self, state: LeaseState) -> str | None:
         """The slot's holder. A slot that the database says we hold and that we do not know of is free: the answer to
         the statement that took it was lost."""
-        is_forgotten = state.holder == self.holder and SlotOf(state.channel, state.slot) not in self._held
+        is_forgotten = state.holder == self.holder and SlotKey(state.channel, state.slot) not in self._held
         return None if is_forgotten else state.holder
 
     async def _beat(self, served: list[ChannelName]) -> None:
         now = clock.monotonic()
-        if self.is_temporary or (now < self._beat_at and served == self._announced):
+        if self.is_temporary or (now < self._next_beat_at and served == self._announced):
             return
         await self.leases.beat(self.holder, served, self.lease)
         self._announced = served
-        self._beat_at = now + self.lease.total_seconds() / 4
+        self._next_beat_at = now + self.lease.total_seconds() / 4
 
-    async def _take(self, wanted: Sequence[SlotOf]) -> None:
+    async def _take(self, wanted: Sequence[SlotKey]) -> None:
         asked_at = clock.monotonic()
         taken = await self.leases.take(wanted, self.holder, self.lease)
         for channel, server in self.servers.items():
             leases = [Lease(one, asked_at + self._trusted_s) for one in taken if one.channel == channel]
             if leases:
-                self._held |= {SlotOf(channel, lease.slot): lease for lease in leases}
+                self._held |= {SlotKey(channel, lease.slot): lease for lease in leases}
                 log.info("slots.leases_taken", **_fields(channel, leases), holder=self.holder)
                 server.gain(leases)
 
-    def _release(self, slots: Iterable[SlotOf]) -> None:
+    def _release(self, slots: Iterable[SlotKey]) -> None:
         for of in list(slots):
             self.servers[of.channel].release([of.slot])
 
@@ -200,9 +200,9 @@ class SlotSharing:
             held = {of: lease for of, lease in held.items() if of not in expired}
             if not held:
                 continue
-            pause = quarter if await self._has_renewed(held, now) else min(_LONGEST_RETRY_S, quarter / 2)
+            pause = quarter if await self._renew_once(held, now) else min(_LONGEST_RETRY_S, quarter / 2)
 
-    async def _has_renewed(self, held: Mapping[SlotOf, Lease], now: float) -> bool:
+    async def _renew_once(self, held: Mapping[SlotKey, Lease], now: float) -> bool:
         patience_s = min(lease.trusted_until for lease in held.values()) - now
         try:
             async with asyncio.timeout(patience_s):
@@ -220,7 +220,7 @@ class SlotSharing:
             held[of].trusted_until = now + self._trusted_s
         return True
 
-    def _lose(self, slots: Sequence[SlotOf]) -> list[tuple[ChannelName, list[Lease]]]:
+    def _lose(self, slots: Sequence[SlotKey]) -> list[tuple[ChannelName, list[Lease]]]:
         """Cut off the requests of these slots; return their leases by channel."""
         gone = self._by_channel((of, lease) for of in slots if (lease := self._held.pop(of, None)))
         for channel, leases in gone:
@@ -229,7 +229,7 @@ class SlotSharing:
             self.wake.set()
         return gone
 
-    def _by_channel(self, leases: Iterable[tuple[SlotOf, Lease]]) -> list[tuple[ChannelName, list[Lease]]]:
+    def _by_channel(self, leases: Iterable[tuple[SlotKey, Lease]]) -> list[tuple[ChannelName, list[Lease]]]:
         grouped: dict[ChannelName, list[Lease]] = {}
         for of, lease in leases:
             grouped.setdefault(of.channel, []).append(lease)

@@ -16,7 +16,7 @@ _SQL = queries.load("leases")
 NOTIFY_OWNERS: Final = _SQL["notify_owners"]
 
 
-class SlotOf(NamedTuple):
+class SlotKey(NamedTuple):
     """A slot of a channel."""
 
     channel: ChannelName
@@ -63,18 +63,18 @@ class Leases:
         """Make the leases of channels that have none yet."""
         await self._database.execute("making the leases of the slots", _SQL["add_slots"], list(channels))
 
-    async def take(self, slots: Sequence[SlotOf], holder: str, lease: timedelta) -> list[Taken]:
+    async def take(self, slots: Sequence[SlotKey], holder: str, lease: timedelta) -> list[Taken]:
         """Take those of the slots that have no holder; return which."""
         channels, numbers = [one.channel for one in slots], [one.slot for one in slots]
         rows = await self._database.fetch("taking slots", _SQL["take"], channels, numbers, holder, lease)
         return [Taken(*row) for row in rows]
 
-    async def renew(self, taken: Sequence[Taken], holder: str, lease: timedelta) -> set[SlotOf]:
+    async def renew(self, taken: Sequence[Taken], holder: str, lease: timedelta) -> set[SlotKey]:
         """Keep the slots; return those that are still ours."""
         rows = await self._database.fetch(
             "renewing the leases", _SQL["renew"], *_columns(taken), holder, lease
         )
-        return {SlotOf(*row) for row in rows}
+        return {SlotKey(*row) for row in rows}
 
     async def give_up(self, taken: Sequence[Taken], holder: str) -> None:
         """Let others take the slots at once."""

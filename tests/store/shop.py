@@ -15,7 +15,7 @@ from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.identity import Identity
 from daemon.store.intake import Drained, Intake
-from daemon.store.leases import Leases, SlotOf, Taken
+from daemon.store.leases import Leases, SlotKey, Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Owner
 from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
@@ -109,7 +109,7 @@ class Shop:
 
     async def take_free(self, holder: str, slots: Collection[Slot] = EVERY_SLOT) -> Owner:
         """Take the slots that have no owner."""
-        wanted = [SlotOf(CHANNEL, slot) for slot in slots]
+        wanted = [SlotKey(CHANNEL, slot) for slot in slots]
         taken = await self.leases.take(wanted, holder, LEASE)
         return Owner(holder, {one.slot: one.epoch for one in taken})
 

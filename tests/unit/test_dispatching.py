@@ -6,7 +6,7 @@ import pytest
 
 from daemon.core.breaker import UNLIMITED
 from daemon.core.dispatching import (
-    Plan,
+    ClaimSize,
     Share,
     next_claim,
     reason_to_give_back,
@@ -58,20 +58,22 @@ def test_a_claim_takes_what_is_sent_soon(rate: float, concurrency: int, single: 
 @pytest.mark.parametrize(
     ("allowance", "queued", "in_flight", "is_urgent", "wanted"),
     [
-        (UNLIMITED, 0, 0, False, Plan(10, is_urgent_only=False)),
-        (UNLIMITED, 5, 9, False, Plan(5, is_urgent_only=False)),
+        (UNLIMITED, 0, 0, False, ClaimSize(10, is_urgent_only=False)),
+        (UNLIMITED, 5, 9, False, ClaimSize(5, is_urgent_only=False)),
         (UNLIMITED, 6, 9, False, None),
-        (UNLIMITED, 6, 9, True, Plan(10, is_urgent_only=True)),
-        (UNLIMITED, 2, 9, True, Plan(8, is_urgent_only=False)),
-        (1, 0, 0, True, Plan(1, is_urgent_only=False)),
+        (UNLIMITED, 6, 9, True, ClaimSize(10, is_urgent_only=True)),
+        (UNLIMITED, 2, 9, True, ClaimSize(8, is_urgent_only=False)),
+        (1, 0, 0, True, ClaimSize(1, is_urgent_only=False)),
         (1, 0, 1, True, None),
         (0, 0, 0, True, None),
     ],
 )
 def test_what_is_claimed_next(
-    allowance: int, queued: int, in_flight: int, is_urgent: bool, wanted: Plan | None
+    allowance: int, queued: int, in_flight: int, is_urgent: bool, wanted: ClaimSize | None
 ) -> None:
-    found = next_claim(allowance=allowance, queued=queued, batch=10, in_flight=in_flight, is_urgent=is_urgent)
+    found = next_claim(
+        allowance=allowance, queued=queued, claim_size=10, in_flight=in_flight, is_urgent=is_urgent
+    )
     assert found == wanted
 
 
@@ -136,6 +138,6 @@ def test_batches_end_when_the_backlog_is_sent(is_more: bool, queued: int, wanted
 )
 def test_what_may_be_sent_now(now: float, is_trusted: bool, is_allowed: bool, wanted: str | None) -> None:
     found = reason_to_give_back(
-        now=now, claimed_at=100.0, hold_s=10.0, is_trusted=is_trusted, is_allowed=is_allowed
+        now=now, claimed_at=100.0, max_age_s=10.0, is_trusted=is_trusted, is_allowed=is_allowed
     )
     assert found == wanted

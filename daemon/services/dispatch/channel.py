@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a channel is served. `hold` is how long after its claim an attempt may still be sent; together with
+    """How a channel is served. `max_claim_age` is how long after its claim an attempt may still be sent; together with
     `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
     share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
     `batch_above` are the channel's: a process gets the part that its slots are of all slots."""
@@ -28,7 +28,7 @@ class Limits:
     concurrency: int
     timeout: timedelta
     settle: timedelta
-    hold: timedelta
+    max_claim_age: timedelta
     park_after: int
     poll: timedelta
     grace: timedelta
@@ -92,7 +92,7 @@ class Channel:
         self._rows_in_batches = rows_for_batches(self.share, self.most_per_call)
 
     @property
-    def batch(self) -> int:
+    def claim_size(self) -> int:
         """How many rows a claim takes, and the queue holds."""
         return self._rows_in_batches if self.is_batching else self._rows
 

@@ -13,7 +13,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.dispatching import (
-    Plan,
+    ClaimSize,
     next_claim,
     should_begin_batches,
     should_end_batches,
@@ -25,7 +25,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 from daemon.liveness import Watchdog
 from daemon.services.dispatch.channel import Channel
-from daemon.services.dispatch.owned import Claimed, OwnedSlots
+from daemon.services.dispatch.owned import OwnedSlots, QueuedAttempt
 from daemon.services.dispatch.ports import DeliveryLedger
 from daemon.services.dispatch.sending import Sender
 from daemon.services.dispatch.syncing import BLOCKED_S, SyncClaims
@@ -86,21 +86,21 @@ class ClaimLoop:
 
         async def step() -> Interval:
             self.channel.log_parked()
-            plan = self._next_claim()
-            if plan is None:
+            size = self._next_claim()
+            if size is None:
                 await self._wait_for_room(stop)
                 return AT_ONCE
-            return Interval(await self._claim(plan))
+            return Interval(await self._claim(size))
 
         await run_loop(step, stop, watchdog, _PACE, self._on_failure, self.channel.due)
 
-    def _next_claim(self) -> Plan | None:
+    def _next_claim(self) -> ClaimSize | None:
         if not len(self.owned):
             return None
         return next_claim(
             allowance=self.channel.breaker.allowance(clock.monotonic()),
             queued=len(self.sender.queue),
-            batch=self.channel.batch,
+            claim_size=self.channel.claim_size,
             in_flight=self.owned.in_flight,
             is_urgent=self.channel.urgent.is_set(),
         )
@@ -113,7 +113,7 @@ class ClaimLoop:
         pause_s = until_room_s(poll_s, channel.breaker.next_probe_at, clock.monotonic())
         await clock.wait_any(pause_s, channel.room, channel.urgent, stop)
 
-    async def _claim(self, plan: Plan) -> float:
+    async def _claim(self, size: ClaimSize) -> float:
         """Claim once; return for how many seconds there is nothing to claim."""
         channel = self.channel
         channel.urgent.clear()
@@ -123,7 +123,7 @@ class ClaimLoop:
         if not owner.epochs:
             return channel.limits.poll.total_seconds()
         try:
-            pause_s = await self._claim_from(owner, plan)
+            pause_s = await self._claim_from(owner, size)
         finally:
             self.owned.end_claim()
         self._is_locked = False
@@ -132,17 +132,17 @@ class ClaimLoop:
             await self.keep_trouble()
         return pause_s
 
-    async def _claim_from(self, owner: Owner, plan: Plan) -> float:
+    async def _claim_from(self, owner: Owner, size: ClaimSize) -> float:
         channel = self.channel
         claim = await self.ledger.claim(
             owner,
-            plan.rows,
+            size.rows,
             channel.limits.settle,
-            is_urgent_only=plan.is_urgent_only,
+            is_urgent_only=size.is_urgent_only,
             take_on=partial(self._take_on, owner, clock.monotonic()),
         )
         self.throttle.done(is_vain=claim.captured == 0)
-        is_more = plan.is_urgent_only or claim.captured >= plan.rows
+        is_more = size.is_urgent_only or claim.captured >= size.rows
         await self._choose_batches(owner, is_more=is_more)
         if is_more:
             await self._sync.share_time(owner)
@@ -162,7 +162,7 @@ class ClaimLoop:
         """Have the claimed attempts sent. Those of slots that are being given up go back."""
         self._note(claim)
         taken = self.owned.take_on(owner, claim.attempts, claimed_at)
-        kept: list[Claimed] = []
+        kept: list[QueuedAttempt] = []
         for claimed in taken:
             if self.owned.is_released(claimed.attempt.slot):
                 self.writer.give_back(claimed, "its slot is given up")
@@ -229,7 +229,7 @@ class ClaimLoop:
             return _LOCKED
         # The claim's commit may have happened although the answer was lost: nothing of it is sent, and its open
         # attempts are rescued before the next claim.
-        self.owned.rescue_all()
+        self.owned.rescue_before_next_claim()
         if isinstance(error, StoreUnavailable):
             log.warning("dispatch.claim_delayed", channel=channel.name, reason=str(error))
         else:

@@ -88,10 +88,10 @@ class Dispatcher:
         """Rows may have become due; urgent ones go ahead of all others."""
         self._channel.wake(is_urgent=is_urgent)
 
-    def rescue(self) -> None:
+    def rescue_before_next_claim(self) -> None:
         """The ledger may have other open attempts and another trouble than this process: reconcile both before the next
         claim."""
-        self._owned.rescue_all()
+        self._owned.rescue_before_next_claim()
         self._channel.due.set()
 
     def gain(self, leases: Sequence[Lease]) -> None:
@@ -182,4 +182,4 @@ class Dispatcher:
             await self._note_trouble()
         except StockrelayError as error:
             log.warning("dispatch.state_not_kept", channel=channel.name, reason=str(error))
-            self.rescue()
+            self.rescue_before_next_claim()

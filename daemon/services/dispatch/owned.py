@@ -12,14 +12,14 @@ from daemon.services.lease import Lease
 from daemon.store.ledger import Attempt, Completion, Owner
 
 
-class Claimed(NamedTuple):
+class QueuedAttempt(NamedTuple):
     """An attempt that may be sent. Attempts sort in the order of sending: urgent ones first, then the oldest."""
 
-    is_patient: bool
+    is_not_urgent: bool
     attempt_id: AttemptId
     attempt: Attempt
     lease: Lease
-    at: float
+    claimed_at: float
 
 
 @dataclass(slots=True, eq=False)
@@ -90,8 +90,8 @@ class OwnedSlots:
         one = self._slots.get(slot)
         return one is None or one.is_released
 
-    def rescue_all(self) -> None:
-        """Rescue the attempts that are open in the ledger and not in flight here before the next claim."""
+    def rescue_before_next_claim(self) -> None:
+        """Before the next claim, the attempts are rescued that are open in the ledger and not in flight here."""
         for one in self._slots.values():
             one.is_rescued = False
 
@@ -118,19 +118,21 @@ class OwnedSlots:
         self._claimed_from = set()
         self._drop_released()
 
-    def take_on(self, owner: Owner, attempts: Iterable[Attempt], at: float) -> list[Claimed]:
+    def take_on(self, owner: Owner, attempts: Iterable[Attempt], claimed_at: float) -> list[QueuedAttempt]:
         """Note what was claimed for `owner` as in flight, and return it. Attempts of a slot that was lost meanwhile are
         left to its next owner, which rescues them."""
-        taken: list[Claimed] = []
+        taken: list[QueuedAttempt] = []
         for attempt in attempts:
             one = self._slots.get(attempt.slot)
             if one is not None and one.lease.epoch == owner.epochs[attempt.slot]:
                 one.in_flight.add(attempt.attempt_id)
-                taken.append(Claimed(not attempt.is_urgent, attempt.attempt_id, attempt, one.lease, at))
+                taken.append(
+                    QueuedAttempt(not attempt.is_urgent, attempt.attempt_id, attempt, one.lease, claimed_at)
+                )
         self._note_in_flight()
         return taken
 
-    def begin_sync_call(self, claimed: Sequence[Claimed]) -> None:
+    def begin_sync_call(self, claimed: Sequence[QueuedAttempt]) -> None:
         self._sync_call = {one.attempt_id for one in claimed}
 
     def finish(self, done: Collection[Completion]) -> bool:
@@ -167,13 +169,13 @@ class SendQueue:
     in."""
 
     def __init__(self) -> None:
-        self._heap: list[Claimed] = []
+        self._heap: list[QueuedAttempt] = []
         self._waiting = asyncio.Semaphore(0)
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, claimed: Iterable[Claimed]) -> None:
+    def put(self, claimed: Iterable[QueuedAttempt]) -> None:
         for one in claimed:
             heapq.heappush(self._heap, one)
             self._waiting.release()
@@ -186,13 +188,13 @@ class SendQueue:
         """Wake another worker instead."""
         self._waiting.release()
 
-    def first(self) -> Claimed:
+    def first(self) -> QueuedAttempt:
         return self._heap[0]
 
-    def pop(self) -> Claimed:
+    def pop(self) -> QueuedAttempt:
         return heapq.heappop(self._heap)
 
-    def take_out(self, slots: Collection[Slot]) -> list[Claimed]:
+    def take_out(self, slots: Collection[Slot]) -> list[QueuedAttempt]:
         """Remove and return the attempts of these slots."""
         taken = [one for one in self._heap if one.attempt.slot in slots]
         if taken:

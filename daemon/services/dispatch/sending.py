@@ -14,13 +14,13 @@ from daemon.core.dispatching import may_join, reason_to_give_back
 from daemon.core.outcome import GONE, Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Slot
 from daemon.services.dispatch.channel import Channel
-from daemon.services.dispatch.owned import Claimed, OwnedSlots, SendQueue
+from daemon.services.dispatch.owned import OwnedSlots, QueuedAttempt, SendQueue
 from daemon.services.dispatch.ports import PushClient
 from daemon.services.dispatch.writing import OutcomeWriter
 
 log = structlog.get_logger(__name__)
 
-_NEVER: Final = 2**31
+_NEVER_PARK: Final = 2**31
 _OTHERS_PASS_WITHIN_S: Final = 120.0
 
 
@@ -28,7 +28,7 @@ _OTHERS_PASS_WITHIN_S: Final = 120.0
 class _Call:
     """A request that is under way: the attempts that share it, the breaker's ticket, and when it was sent."""
 
-    attempts: Sequence[Claimed]
+    attempts: Sequence[QueuedAttempt]
     ticket: Ticket
     sent_at: float
 
@@ -44,8 +44,8 @@ class Sender:
     writer: OutcomeWriter
     on_breaker: Callable[[Transition, Outcome], Awaitable[None]]
     queue: SendQueue = field(default_factory=SendQueue)
-    sync_calls: asyncio.Queue[list[Claimed]] = field(default_factory=asyncio.Queue)
-    _sync_rest: list[Claimed] = field(default_factory=list)
+    sync_calls: asyncio.Queue[list[QueuedAttempt]] = field(default_factory=asyncio.Queue)
+    _sync_rest: list[QueuedAttempt] = field(default_factory=list)
     _rate_queue: asyncio.Lock = field(default_factory=asyncio.Lock)
     _under_way: dict[asyncio.Task[None], _Call] = field(default_factory=dict)
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Sender:
                     self._sync_worker = None
         self.resize()
 
-    def _take_out(self, slots: Sequence[Slot]) -> list[Claimed]:
+    def _take_out(self, slots: Sequence[Slot]) -> list[QueuedAttempt]:
         while not self.sync_calls.empty():
             self._sync_rest += self.sync_calls.get_nowait()
         taken = [one for one in self._sync_rest if one.attempt.slot in slots]
@@ -119,27 +119,29 @@ class Sender:
                 if call := await self._cleared(self._next_of_sync):
                     await self._send(call)
 
-    def _next_from_queue(self) -> list[Claimed]:
+    def _next_from_queue(self) -> list[QueuedAttempt]:
         """The next attempt and, while batching, those in the queue that may join its call: none waits for a call to
         fill up."""
-        call: list[Claimed] = [self.queue.pop()] if self.queue else []
+        call: list[QueuedAttempt] = [self.queue.pop()] if self.queue else []
         if call and self.channel.is_batching:
             names = {call[0].attempt.push.identifiers}
             while self.queue and self._may_join(self.queue.first(), call, names, self.channel.most_per_call):
                 call.append(self.queue.pop())
-        if len(self.queue) <= self.channel.batch // 2:
+        if len(self.queue) <= self.channel.claim_size // 2:
             self.channel.room.set()
         return call
 
-    def _next_of_sync(self) -> list[Claimed]:
-        call: list[Claimed] = []
+    def _next_of_sync(self) -> list[QueuedAttempt]:
+        call: list[QueuedAttempt] = []
         names: set[tuple[str, ...]] = set()
         while self._sync_rest and self._may_join(self._sync_rest[0], call, names, self.channel.most_per_call):
             call.append(self._sync_rest.pop(0))
         return call
 
     @staticmethod
-    def _may_join(claimed: Claimed, call: Sequence[Claimed], names: set[tuple[str, ...]], most: int) -> bool:
+    def _may_join(
+        claimed: QueuedAttempt, call: Sequence[QueuedAttempt], names: set[tuple[str, ...]], most: int
+    ) -> bool:
         attempt = claimed.attempt
         identifiers = attempt.push.identifiers
         if call and not may_join(most, names, call[0].attempt.failures, identifiers, attempt.failures):
@@ -147,7 +149,7 @@ class Sender:
         names.add(identifiers)
         return True
 
-    async def _cleared(self, pick: Callable[[], list[Claimed]]) -> _Call | None:
+    async def _cleared(self, pick: Callable[[], list[QueuedAttempt]]) -> _Call | None:
         """Wait for the rate, in the order of arrival, then pick the next call; None: nothing of it may be sent.
         Attempts are picked after the wait, so that a stock-out does not wait behind others for the rate."""
         async with self._rate_queue:
@@ -155,25 +157,25 @@ class Sender:
                 await asyncio.sleep(wait_s)
             # Nothing may be awaited between this check and the sending.
             now = clock.monotonic()
-            sent = self._without_what_may_not_be_sent(pick(), now)
+            sent = self._sendable(pick(), now)
             if not sent:
                 return None
             self.channel.rate = self.channel.rate.take(now)
             self.channel.breaker, ticket = self.channel.breaker.sent(now)
             return _Call(sent, ticket, now)
 
-    def _without_what_may_not_be_sent(self, picked: Sequence[Claimed], now: float) -> list[Claimed]:
+    def _sendable(self, picked: Sequence[QueuedAttempt], now: float) -> list[QueuedAttempt]:
         """Give back what may not be sent now. A probe is one attempt."""
         if not picked:
             return []
         allowance = self.channel.breaker.allowance(now)
-        hold_s = self.channel.limits.hold.total_seconds()
-        cleared: list[Claimed] = []
+        max_age_s = self.channel.limits.max_claim_age.total_seconds()
+        cleared: list[QueuedAttempt] = []
         for claimed in picked:
             reason = reason_to_give_back(
                 now=now,
-                claimed_at=claimed.at,
-                hold_s=hold_s,
+                claimed_at=claimed.claimed_at,
+                max_age_s=max_age_s,
                 is_trusted=claimed.lease.is_trusted(now),
                 is_allowed=len(cleared) < allowance,
             )
@@ -238,7 +240,7 @@ class Sender:
                 is_delisting=claimed.attempt.is_delisting,
                 do_others_pass=last is not None and now - last < _OTHERS_PASS_WITHIN_S,
                 # What failed with others in its call has not failed by itself.
-                park_after=channel.limits.park_after if len(call.attempts) == 1 else _NEVER,
+                park_after=channel.limits.park_after if len(call.attempts) == 1 else _NEVER_PARK,
                 jitter=jitter,
             )
             if self.owned.has(claimed.lease):
@@ -247,7 +249,7 @@ class Sender:
         if change is not None:
             await self.on_breaker(change, answer)
 
-    def _log(self, claimed: Claimed, conclusion: Conclusion, duration: timedelta) -> None:
+    def _log(self, claimed: QueuedAttempt, conclusion: Conclusion, duration: timedelta) -> None:
         counts, push = self.channel.counts, claimed.attempt.push
         counts[conclusion.outcome] += 1
         fields = {
@@ -270,4 +272,4 @@ class Sender:
         elif conclusion.outcome == GONE:
             log.info("dispatch.delisting_refused", reason=reason, **fields)
         else:
-            log.warning("dispatch.delivery_held_up", outcome=conclusion.outcome, reason=reason, **fields)
+            log.warning("dispatch.delivery_not_sent", outcome=conclusion.outcome, reason=reason, **fields)

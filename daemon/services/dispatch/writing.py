@@ -12,7 +12,7 @@ from daemon.core.backoff import backoff
 from daemon.core.errors import BadRow, StockrelayError
 from daemon.core.outcome import Conclusion, Kind
 from daemon.services.dispatch.channel import Channel
-from daemon.services.dispatch.owned import Claimed, OwnedSlots
+from daemon.services.dispatch.owned import OwnedSlots, QueuedAttempt
 from daemon.services.dispatch.ports import DeliveryLedger, Observer
 from daemon.store.ledger import Completion, Written
 
@@ -38,7 +38,7 @@ class OutcomeWriter:
     _done: list[Completion] = field(default_factory=list)
     _has_done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def finish(self, claimed: Claimed, conclusion: Conclusion, duration: timedelta | None) -> None:
+    def finish(self, claimed: QueuedAttempt, conclusion: Conclusion, duration: timedelta | None) -> None:
         """An attempt has ended. `duration` is None when nothing was sent."""
         attempt = claimed.attempt
         self._done.append(
@@ -49,7 +49,7 @@ class OutcomeWriter:
             self.observer.attempted(self.channel.name, conclusion.outcome, seconds)
         self._has_done.set()
 
-    def give_back(self, claimed: Claimed, reason: str) -> None:
+    def give_back(self, claimed: QueuedAttempt, reason: str) -> None:
         """Nothing was sent: the row is due again."""
         self.channel.counts["not_sent"] += 1
         self.finish(claimed, Conclusion(Kind.NOT_SENT, reason), None)
@@ -105,6 +105,6 @@ class OutcomeWriter:
             return await self._written([done._replace(conclusion=done.conclusion._replace(reason=""))])
         log.error("dispatch.outcome_lost", channel=self.channel.name, sku=done.sku, reason=str(error))
         # Nobody waits for the attempt any more: it is turned into doubt before the next claim.
-        self.owned.rescue_all()
+        self.owned.rescue_before_next_claim()
         self.channel.due.set()
         return Written(is_due=False, took_s=())

@@ -27,7 +27,7 @@ LIMITS: Final = Limits(
     concurrency=16,
     timeout=timedelta(seconds=5),
     settle=timedelta(seconds=60),
-    hold=timedelta(seconds=10),
+    max_claim_age=timedelta(seconds=10),
     park_after=5,
     poll=timedelta(seconds=1),
     grace=timedelta(seconds=10),

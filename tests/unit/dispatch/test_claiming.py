@@ -29,7 +29,7 @@ async def test_a_slot_that_was_gained_is_rescued_before_anything_is_claimed_from
         assert stage.ledger.calls[0] == "rescue"
         owner, in_flight = stage.ledger.rescued[-1]
         assert (owner.holder, owner.epochs, in_flight) == ("me", {5: 3}, [])
-        stage.dispatcher.rescue()
+        stage.dispatcher.rescue_before_next_claim()
         await asyncio.sleep(2)
         owner, in_flight = stage.ledger.rescued[-1]
         assert (set(owner.epochs), in_flight) == ({0, 5}, [1]), "what is in flight is not lost"
@@ -347,7 +347,7 @@ async def test_a_syncs_call_of_a_lost_slot_is_cut_off_and_the_rest_goes_on() -> 
 
 @in_virtual_time
 async def test_new_limits_hold_from_the_next_request_on() -> None:
-    async with serving(rate_per_s=1.0, hold=timedelta(seconds=1000)) as stage:
+    async with serving(rate_per_s=1.0, max_claim_age=timedelta(seconds=1000)) as stage:
         stage.client.answers = APPLIED
         stage.ledger.add(*EVERY_SLOT * 10)
         await stage.wakes()

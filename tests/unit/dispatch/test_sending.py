@@ -34,7 +34,7 @@ async def test_what_is_due_is_sent_and_its_outcome_is_written() -> None:
 
 @in_virtual_time
 async def test_a_stock_out_goes_ahead_of_all_that_waits_for_the_rate() -> None:
-    async with serving(rate_per_s=1.0, hold=LONG) as stage:
+    async with serving(rate_per_s=1.0, max_claim_age=LONG) as stage:
         stage.client.answers = APPLIED
         stage.ledger.add(1, 2, 3)
         await stage.wakes()
@@ -145,7 +145,7 @@ async def test_a_shared_call_goes_on_for_the_slots_that_were_not_lost() -> None:
 
 @in_virtual_time
 async def test_nothing_is_sent_under_a_lease_that_is_not_trusted_any_more() -> None:
-    async with serving(rate_per_s=1.0, hold=LONG) as stage:
+    async with serving(rate_per_s=1.0, max_claim_age=LONG) as stage:
         stage.ledger.add(1, 2)
         await stage.wakes()
         stage.leases[Slot(1)].trusted_until = 0.0
@@ -160,7 +160,7 @@ async def test_nothing_is_sent_under_a_lease_that_is_not_trusted_any_more() -> N
 
 @in_virtual_time
 async def test_what_was_claimed_too_long_ago_is_given_back() -> None:
-    async with serving(rate_per_s=16.0, concurrency=1, hold=timedelta(seconds=3)) as stage:
+    async with serving(rate_per_s=16.0, concurrency=1, max_claim_age=timedelta(seconds=3)) as stage:
         stage.ledger.add(1, 1)
         await stage.wakes()
         (first,) = await stage.sends(1)
@@ -258,7 +258,7 @@ async def test_every_kind_of_outcome_has_its_line() -> None:
             "dispatch.delisting_refused",
             "dispatch.delivery_in_doubt",
             "dispatch.delivery_parked",
-            "dispatch.delivery_held_up",
+            "dispatch.delivery_not_sent",
         ]
 
 

@@ -237,7 +237,7 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
 _METHODS: Final = {
     "compare": "compared",
     "read_back": "read back",
-    "assert": "asserted (reading back is refused)",
+    "assert": "asserted (its numbers cannot be read back)",
 }
 
 

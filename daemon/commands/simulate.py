@@ -57,11 +57,15 @@ def simulate(host: str, port: int, shops: tuple[str, ...]) -> None:
 
 
 def _with_shop(settings: "SimulatorSettings", given: str) -> "SimulatorSettings":
+    from daemon.settings.channels import name_problem
+
     name, _, marketplace = given.partition("=")
     known = sorted({shop.marketplace for shop in settings.shops.values()})
     if not name or name in settings.shops or marketplace not in known:
         what = f"{given!r}: write NAME=MARKETPLACE, with a new name and one of {', '.join(known)}"
         raise click.BadParameter(what, param_hint="--shop")
+    if wrong := name_problem(name):
+        raise click.BadParameter(f"{name!r} {wrong}", param_hint="--shop")
     return settings.with_shop(name, marketplace)
 
 

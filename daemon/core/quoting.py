@@ -10,8 +10,12 @@ _LONGEST: Final = 60
 def quoted(value: str) -> str:
     """Return the value in double quotes, cut where it is long; characters that can't be seen are escaped."""
     shown = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return f'"{escaped}"'
+    return f'"{visible(shown)}"'
+
+
+def visible(text: str) -> str:
+    """Return the text with what cannot be seen escaped, a line break too."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def blank_at_an_end(values: Iterable[str | None]) -> str | None:

@@ -94,8 +94,8 @@ CHANNELS: Final = """\
 The channels, by the operator's names of them: each is one shop, or one account, at a marketplace. The name may be the
 marketplace's own; with another name the channel says which one: `marketplace = "..."`. Names: lower-case letters and
 digits, with - or _ between, at most 40 characters. Two enabled channels at one account are refused: they would
-overwrite each other's numbers, and one listing can hold both. In a variable and in a secrets file a
-- is written as _."""
+overwrite each other's numbers, and one listing can hold both. In variables and secrets
+files, - is written as _."""
 
 
 def schema(sections: Sections) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from daemon.settings.model import ENV_PREFIX, Settings
 from daemon.settings.problems import NO_SUCH_KEY, Problems, unknown
 
 DEFAULT_PLACES: Final = (Path("config.toml"), Path("/etc/stockrelay/config.toml"))
-_MARKETPLACE_OF: Final = re.compile(r"channels__(.+)__marketplace")
+_CHANNEL_IN: Final = re.compile(r"channels__((?:(?!__).)+)(__marketplace)?")
+"""A channel as one JSON object, or its marketplace: both declare a channel."""
 
 
 def load(
@@ -70,13 +71,13 @@ def _declared(
     sections: Sections, in_file: Mapping[str, Any], folder: Path | None, environ: Mapping[str, str]
 ) -> dict[str, type[ChannelSettings]]:
     """The channels whose keys may be given, each with its section: those of the file, those that a variable or a
-    secrets file names a marketplace for, and each marketplace's own name."""
+    secrets file gives as JSON or names a marketplace for, and each marketplace's own name."""
     found: dict[str, type[ChannelSettings]] = dict(sections)
     layers: list[object] = [in_file.get("channels")]
     texts: dict[str, str] = {}
     # What cannot be read is reported when its layer is read.
     for file in files_in(folder) if folder is not None else ():
-        if _MARKETPLACE_OF.fullmatch(setting_of(file)):
+        if _CHANNEL_IN.fullmatch(setting_of(file)):
             texts[setting_of(file)] = ""
             with suppress(ValueError):
                 texts[setting_of(file)] = secret_text(file)
@@ -90,10 +91,14 @@ def _declared(
             found[name] = section_of(name, values, sections) or found.get(name, ChannelSettings)
     written = {name.replace("-", "_"): name for name in found}
     for setting, text in texts.items():
-        if (declared := _MARKETPLACE_OF.fullmatch(setting)) is not None:
+        declared = _CHANNEL_IN.fullmatch(setting)
+        if declared is not None and (declared[2] or text.lstrip().startswith("{")):
             name = written.get(declared[1], declared[1])
-            section = section_of(name, {"marketplace": text}, sections)
-            found[name] = section or found.get(name, ChannelSettings)
+            channel: object = {"marketplace": text}
+            if not declared[2]:
+                with suppress(ValueError):
+                    channel = json.loads(text)
+            found[name] = section_of(name, channel, sections) or found.get(name, ChannelSettings)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from daemon.core.quoting import visible
 from daemon.core.secrecy import MASK, Mask
 from daemon.settings.keys import Key, Keys, Path, suggestion
 from daemon.settings.model import settle_problem
@@ -47,6 +48,7 @@ class Problems:
         self._failed = set[Path]()
 
     def add(self, line: str) -> None:
+        line = visible(line)
         if line not in self.lines:
             self.lines.append(line)
 

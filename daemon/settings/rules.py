@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -81,13 +81,21 @@ def _base_url(value: str) -> str:
         raise ValueError("is not a URL; write https://HOST/PATH") from None
     if not host or parts.scheme not in {"http", "https"} or re.search(r"[\s\\]", value):
         raise ValueError("is not a URL; write https://HOST/PATH")
-    if parts.username is not None or "?" in value or "#" in value:
+    if parts.username is not None:
+        raise ValueError("must hold no user name or password; credentials have keys of their own")
+    if "?" in value or "#" in value:
         raise ValueError(
-            "must hold no user name, password, query or fragment; credentials have keys of their own"
+            "must hold no query or fragment: addresses are logged, and a token in one would be, too; "
+            "requests carry a signature or a token, and a path tells a webhook's receivers apart"
+        )
+    if not host.isascii():
+        raise ValueError(
+            "must hold the host's name in ASCII letters (an international name begins with xn--)"
         )
     if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError("must be https: plain http is for the simulator on this machine only")
-    return value.rstrip("/")
+    # What RFC 3986 does not allow in an address is percent-encoded; what is encoded already stays.
+    return quote(value.rstrip("/"), safe=":/[]@!$&'()*+,;=%")
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from daemon import clock
+from daemon.check.findings import Findings
+from daemon.check.marketplace import check
+from daemon.core.finding import Finding, Verdict
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import ChannelName, Push, Sku
 from daemon.marketplaces.webhook.client import WebhookClient
@@ -114,6 +117,40 @@ async def test_w05_the_timestamp_is_the_attempts_and_the_clocks_offset_is_measur
     outcome = await client.push(PUSH, LONG)
     assert (outcome.kind, "too far" in outcome.reason) == (Kind.TROUBLE, True)
     assert (client.authorisation.clock_offset() or timedelta(0)) > timedelta(seconds=390)
+
+
+async def test_w05_a_refusal_by_a_clock_that_is_far_off_names_the_clock_first(
+    make: Make, simulator: Simulator
+) -> None:
+    for offset_s, is_first in ((400, True), (-400, True), (200, False)):
+        simulator.configure(simulator.settings.model_copy(update={"clock_offset_s": offset_s}))
+        simulator.change("webhook", secret=OLD_SECRET)
+        advice = (await make().push(PUSH, LONG)).advice
+        assert advice.startswith("first see that both clocks are right") == is_first, offset_s
+        assert advice.index("clocks") < advice.index("channels.webhook.secret") or not is_first
+        assert "clocks" in advice
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ("200 OK", "not looked at: the answer has no Date"),
+        ("410 Gone", "not looked at: marketplace webhook has to pass first"),
+    ],
+)
+async def test_w05_check_says_why_it_cannot_look_at_the_clock(make: Make, status: str, found: str) -> None:
+    findings = Findings()
+    async with Scripted(reply(b"{}", status)) as server:
+        await check(findings, make(server.url), server.url)
+    assert findings.results[-1] == Finding("clock webhook", "", found, verdict=Verdict.SKIPPED)
+
+
+async def test_the_simulated_receiver_takes_external_ids_up_to_the_limit(
+    make: Make, simulator: Simulator
+) -> None:
+    assert (await make().push(PUSH._replace(identifiers=("x" * 200,)), LONG)).kind is Kind.APPLIED
+    assert (await make().push(PUSH._replace(identifiers=("x" * 201,)), LONG)).kind is Kind.REFUSED
+    assert list(simulator.state.of("webhook")) == ["x" * 200]
 
 
 async def test_w05_whole_seconds_of_now(make: Make) -> None:

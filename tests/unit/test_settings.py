@@ -268,6 +268,11 @@ def test_base_urls_lose_only_their_last_slash(write: Writer, url: str) -> None:
     assert read(write(sekorm(f'base_url = "{url}"'))).channels[SEKORM].base_url == url.rstrip("/")
 
 
+def test_what_an_address_may_not_hold_is_percent_encoded_once(write: Writer) -> None:
+    found = read(write(sekorm('base_url = "https://a.example/käse/库存/%E5%BA%93{x}~"'))).channels[SEKORM]
+    assert found.base_url == "https://a.example/k%C3%A4se/%E5%BA%93%E5%AD%98/%E5%BA%93%7Bx%7D~"
+
+
 @pytest.mark.parametrize(
     "dsn",
     [
@@ -386,9 +391,28 @@ def test_a_channel_can_come_from_the_environment_alone(write: Writer) -> None:
     assert found.channels[ChannelName("kobe")].marketplace == "ymatou"
 
 
+def test_a_named_channel_may_be_one_json_value(write: Writer, secrets: Path) -> None:
+    osaka = {
+        "marketplace": "ymatou",
+        "app_id": "a",
+        "app_secret": "b",
+        "auth_code": "c",
+        "listing": "SELECT 1",
+    }
+    (secrets / "channels__kobe_2").write_text(json.dumps(osaka | {"auth_code": "k"}))
+    found = read(write(SMALLEST), secrets, CHANNELS__OSAKA=json.dumps(osaka), CHANNELS__OSAKA__RATE_PER_S="7")
+    assert list(found.channels) == ["sekorm", "kobe_2", "osaka"]
+    assert found.channels[ChannelName("osaka")].rate_per_s == 7.0
+    (problem,) = refusal(write(SMALLEST), CHANNELS__OSAKA='{"marketplace": ')
+    assert problem.startswith("channels.osaka (from STOCKRELAY_CHANNELS__OSAKA): is not JSON")
+    (problem,) = refusal(write(SMALLEST), CHANNELS__SEKORN="x")
+    assert "it names no setting" in problem
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (TOKYO.replace("tokyo]", '"a\\nb"]'), "channels.a\\nb: is no name for a channel"),
         (TOKYO.replace('"ymatou"', '"ymatuo"'), '"ymatuo": there is no such marketplace; did you mean ymatou?'),
         (TOKYO.replace('"ymatou"', '"x"'), 'channels.tokyo.marketplace = "x": there is no such marketplace; there is'),
         (TOKYO.replace('"ymatou"', "7"), "channels.tokyo.marketplace = 7: must be text, in quotes"),
@@ -515,7 +539,8 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
         ('base_url = "ftp://x"', "is not a URL; write https://HOST/PATH"),
         ('base_url = "https://x:port"', "is not a URL; write https://HOST/PATH"),
         ('base_url = "https:///x"', "is not a URL; write https://HOST/PATH"),
-        ('base_url = "https://x/?a=1"', "must hold no user name, password, query or fragment"),
+        ('base_url = "https://x/?a=1"', "must hold no query or fragment: addresses are logged"),
+        ('base_url = "https://käse.example/"', "must hold the host's name in ASCII letters"),
         (
             'token_key = "short"',
             "channels.sekorm.token_key: is not a Fernet key (32 bytes in url-safe base64)",

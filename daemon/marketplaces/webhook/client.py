@@ -29,6 +29,8 @@ _UNPROCESSABLE: Final = 422
 _READ: Final = frozenset({*_ACCEPTED, 400, *_UNAUTHORISED, 404, 409, _GONE, _UNPROCESSABLE})
 _WORDS: Final = ("error", "message", "detail", "title")
 _APPLIED: Final = Outcome(Kind.APPLIED)
+_TOLERANCE: Final = timedelta(minutes=5)
+"""What the standard's libraries allow between `webhook-timestamp` and the receiver's clock."""
 _LONGEST_ANSWER: Final = 64 * 1024
 _LONGEST_WORDS: Final = 2_000
 """Bytes that are shown of an answer whose JSON has no text under one of `_WORDS`; they decide nothing."""
@@ -134,7 +136,16 @@ class WebhookClient:
         if reply.status == _UNPROCESSABLE:
             return Outcome(Kind.REFUSED, words)
         if reply.status in _UNAUTHORISED:
-            advice = f"check channels.{self.channel}.secret with the receiver"
+            advice = f"check channels.{self.channel}.secret with the receiver, and both clocks"
+            offset = self._clock.offset or timedelta(0)
+            if abs(offset) > _TOLERANCE:
+                ahead = (
+                    f"{abs(offset).total_seconds():.0f} s {'ahead of' if offset > timedelta(0) else 'behind'}"
+                )
+                advice = (
+                    f"first see that both clocks are right: the receiver's is {ahead} this machine's, and receivers "
+                    f"commonly allow 5 minutes; then check channels.{self.channel}.secret with the receiver"
+                )
             return Outcome(Kind.TROUBLE, words, Trouble.CREDENTIAL, advice=advice)
         if reply.status == _GONE:
             advice = (

@@ -29,6 +29,7 @@ BATCH: Final = "stock.batch_updated"
 TEST: Final = "stock.test"
 ENDPOINTS: Final = frozenset({UPDATED, BATCH, TEST})
 TOLERANCE_S: Final = 300
+LONGEST_NAME: Final = 200
 MAX_QUANTITY: Final = 2**31 - 1
 IDS_KEPT: Final = 100_000
 
@@ -215,6 +216,8 @@ def _row(item: object) -> tuple[Key, int]:
     name, quantity = item["external_id"], item["quantity"]
     if not isinstance(name, str) or not name.strip() or not isinstance(item["sku"], str):
         raise _MessageRefusedError(422, "sku and external_id must be texts")
+    if len(name) > LONGEST_NAME:
+        raise _MessageRefusedError(422, f"external_id has more than {LONGEST_NAME} characters")
     if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
         raise _MessageRefusedError(422, "quantity must be an integer of at least 0")
     return name, quantity

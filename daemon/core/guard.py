@@ -56,13 +56,13 @@ def limits_in_short(rule: GuardRule | None, on_sale: int) -> str:
     return f"passes {zeroes} zeroes, {moves} moves of {on_sale}"
 
 
-def is_far(before: int | None, after: int | None, factor: float) -> bool:
+def is_large_change(before: int | None, after: int | None, factor: float) -> bool:
     """Say whether one number is at least `factor` times the other; a zero never is."""
     if not before or not after:
         return False
     return after >= factor * before or before >= factor * after
 
 
-def is_risen(before: int | None, after: int | None) -> bool:
+def rises_from_zero(before: int | None, after: int | None) -> bool:
     """Say whether a number comes after a zero."""
     return before == 0 and after is not None and after > 0

@@ -1,4 +1,4 @@
-"""What a claim decides about one due delivery."""
+"""What a claim decides about one due row."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, NamedTuple
 
-from daemon.core.guard import is_far, is_risen
+from daemon.core.guard import is_large_change, rises_from_zero
 from daemon.core.quoting import quoted
 from daemon.core.types import Sku
 
@@ -18,10 +18,10 @@ Problem = Callable[[Sequence[str | None]], str | None]
 """Says why identifiers can never be sent to a marketplace, or None."""
 
 
-class Delivery(NamedTuple):
+class CapturedRow(NamedTuple):
     """A ledger row as the claim captured it, before the listing was read.
 
-    `identifiers` are those last sent, None if none ever were. `is_settled`: no earlier attempt can still land.
+    `identifiers` are those last sent, None if none ever were. `is_doubt_over`: no earlier attempt can still land.
     `is_acked_since_doubt`: the acknowledged number was sent after the last attempt with an unknown end. `is_held`: the
     guard holds its number. `is_zero_known`: a marking or a claim has seen that it is zero. `listed_quantity` and
     `listed_identifiers` are what the last marking saw. `twins`: some of the other SKUs with the same identifiers, where
@@ -32,7 +32,7 @@ class Delivery(NamedTuple):
     acked_quantity: int | None
     identifiers: tuple[str, ...] | None
     is_doubted: bool = False
-    is_settled: bool = True
+    is_doubt_over: bool = True
     is_acked_since_doubt: bool = False
     failures: int = 0
     is_urgent: bool = False
@@ -47,16 +47,16 @@ class Delivery(NamedTuple):
 class Listed:
     """What the listing says of a SKU now, in `rows` rows.
 
-    `quantity` is None where it can't be sent; `unsendable` is the number then, None for NULL. `identifiers` is empty
+    `quantity` is None where it can't be sent; `raw_quantity` is the number then, None for NULL. `identifiers` is empty
     where their bytes are no text. `fault`: the server's error on the SKU's row. `carrier`: the SKU that has the sum of
-    those with the same identifiers, where they are sold as one. `lacks`: the SKU whose own quantity, `unsendable`, or
-    whose `lacks_rows` rows keep the sum from being sent. Without `lacks`, `unsendable` is a sum that is too large.
+    those with the same identifiers, where they are sold as one. `lacks`: the SKU whose own quantity, `raw_quantity`, or
+    whose `lacks_rows` rows keep the sum from being sent. Without `lacks`, `raw_quantity` is a sum that is too large.
     """
 
     rows: int
     identifiers: tuple[str | None, ...]
     quantity: int | None
-    unsendable: str | None = None
+    raw_quantity: str | None = None
     fault: str | None = None
     carrier: Sku | None = None
     lacks: Sku | None = None
@@ -117,18 +117,18 @@ Anomaly = Literal["gone", "zero", "new", "moved"]
 other identifiers."""
 
 
-def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> Anomaly | None:
+def unseen_anomaly(row: CapturedRow, listed: Listed | None, factor: float) -> Anomaly | None:
     """Return what is wrong with a number that no marking has counted. `factor` is the guard's."""
-    acked = delivery.acked_quantity
+    acked = row.acked_quantity
     if listed is not None and not is_zero(listed):
-        is_new = is_far(acked, listed.quantity, factor) and not is_far(
-            acked, delivery.listed_quantity, factor
+        is_new = is_large_change(acked, listed.quantity, factor) and not is_large_change(
+            acked, row.listed_quantity, factor
         )
-        has_old_name = delivery.listed_identifiers in (None, delivery.identifiers)
-        return "moved" if is_new or (has_old_name and is_renamed(delivery, listed)) else None
-    if delivery.is_zero_known:
+        has_old_name = row.listed_identifiers in (None, row.identifiers)
+        return "moved" if is_new or (has_old_name and is_renamed(row, listed)) else None
+    if row.is_zero_known:
         return None
-    if delivery.identifiers is None:
+    if row.identifiers is None:
         return None if listed is None else "new"
     if acked == 0:
         return None
@@ -136,79 +136,79 @@ def unseen_anomaly(delivery: Delivery, listed: Listed | None, factor: float) -> 
 
 
 def decide(
-    delivery: Delivery,
+    row: CapturedRow,
     listed: Listed | None,
     *,
     has_successor: bool,
     problem: Problem,
     factor: float = math.inf,
 ) -> Decision:
-    """Decide about a due delivery, given what the listing says now (None: not listed).
+    """Decide about a due row, given what the listing says now (None: not listed).
 
     `has_successor`: another SKU has taken over the identifiers this one was last sent with, so a zero for this one
     would overwrite that one's number. Of a held SKU only a wrong number is held: a zero, one by the guard's `factor`
     away from what was sent last, one above a zero that was sent last, or one under other identifiers.
     """
-    decision = _decide(delivery, listed, has_successor=has_successor, problem=problem)
-    if delivery.is_held and isinstance(decision, Send) and _is_held(delivery, listed, factor):
+    decision = _decide(row, listed, has_successor=has_successor, problem=problem)
+    if row.is_held and isinstance(decision, Send) and _is_held(row, listed, factor):
         return NoSend.HOLD
     return decision
 
 
-def _is_held(delivery: Delivery, listed: Listed | None, factor: float) -> bool:
+def _is_held(row: CapturedRow, listed: Listed | None, factor: float) -> bool:
     if listed is None or is_zero(listed):
         return True
-    before, after = delivery.acked_quantity, listed.quantity
-    return is_far(before, after, factor) or is_risen(before, after) or is_renamed(delivery, listed)
+    before, after = row.acked_quantity, listed.quantity
+    return is_large_change(before, after, factor) or rises_from_zero(before, after) or is_renamed(row, listed)
 
 
-def is_renamed(delivery: Delivery, listed: Listed | None) -> bool:
+def is_renamed(row: CapturedRow, listed: Listed | None) -> bool:
     """Say whether what is on sale is listed under other identifiers, so that the old ones fall to zero."""
     return (
         listed is not None
         and listed.rows == 1
         and bool(listed.identifiers)
-        and bool(delivery.acked_quantity)
-        and delivery.identifiers not in (None, listed.identifiers)
+        and bool(row.acked_quantity)
+        and row.identifiers not in (None, listed.identifiers)
     )
 
 
-def _decide(delivery: Delivery, listed: Listed | None, *, has_successor: bool, problem: Problem) -> Decision:
-    is_quiet_zero = delivery.acked_quantity == 0 and not delivery.is_doubted
+def _decide(row: CapturedRow, listed: Listed | None, *, has_successor: bool, problem: Problem) -> Decision:
+    is_quiet_zero = row.acked_quantity == 0 and not row.is_doubted
     if listed is None:
-        if delivery.identifiers is None or is_quiet_zero or has_successor:
+        if row.identifiers is None or is_quiet_zero or has_successor:
             return NoSend.FORGET
-        return _delist(delivery, delivery.identifiers)
-    has_moved = delivery.identifiers is not None and delivery.identifiers != listed.identifiers
-    is_carried = listed.rows == 1 and listed.carrier not in (None, delivery.sku)
+        return _delist(row, row.identifiers)
+    has_moved = row.identifiers is not None and row.identifiers != listed.identifiers
+    is_carried = listed.rows == 1 and listed.carrier not in (None, row.sku)
     if not is_carried and (wrong := _unreadable(listed)) is not None:
         return Park(wrong)
     if has_moved and not is_quiet_zero and not has_successor:
         # The marketplace still offers it under the old identifiers: take it off sale there first.
-        assert delivery.identifiers is not None
-        return _delist(delivery, delivery.identifiers)
+        assert row.identifiers is not None
+        return _delist(row, row.identifiers)
     if is_carried:
-        return _cover_by_sum(delivery, listed, has_successor=has_successor or is_quiet_zero)
+        return _cover_by_sum(row, listed, has_successor=has_successor or is_quiet_zero)
     # The listing can be read, so a number is there.
     assert listed.quantity is not None
     reason = problem(listed.identifiers)
-    if reason is None and delivery.twins:
-        reason = twins_problem(listed.identifiers, delivery.twins)
+    if reason is None and row.twins:
+        reason = twins_problem(listed.identifiers, row.twins)
     if reason is not None:
         return Park(reason)
     identifiers = tuple(part for part in listed.identifiers if part is not None)
-    if not has_moved and delivery.acked_quantity == listed.quantity:
-        if not delivery.is_doubted:
+    if not has_moved and row.acked_quantity == listed.quantity:
+        if not row.is_doubted:
             return NoSend.SETTLED
-        if _must_wait(delivery):
+        if _must_wait(row):
             return NoSend.WAIT
     return Send(identifiers, listed.quantity)
 
 
-def _cover_by_sum(delivery: Delivery, listed: Listed, *, has_successor: bool) -> CoveredBySum | NoSend:
-    keeps_name = delivery.identifiers is not None and not has_successor
+def _cover_by_sum(row: CapturedRow, listed: Listed, *, has_successor: bool) -> CoveredBySum | NoSend:
+    keeps_name = row.identifiers is not None and not has_successor
     # A number that was sent for this SKU may still land after the sum: wait until it can't.
-    if keeps_name and delivery.is_doubted and not delivery.is_settled:
+    if keeps_name and row.is_doubted and not row.is_doubt_over:
         return NoSend.WAIT
     assert listed.carrier is not None
     return CoveredBySum(listed.carrier, keeps_name=keeps_name)
@@ -227,7 +227,7 @@ def _unreadable(listed: Listed) -> str | None:
     if listed.carrier is not None and (wrong := sum_problem(listed)) is not None:
         return wrong
     if listed.quantity is None:
-        return quantity_problem(listed.unsendable)
+        return quantity_problem(listed.raw_quantity)
     if not listed.identifiers:
         return (
             "its identifiers hold bytes that are no text in the database's encoding: correct them in the ERP"
@@ -235,13 +235,13 @@ def _unreadable(listed: Listed) -> str | None:
     return None
 
 
-def quantity_problem(unsendable: str | None, quantity: str = "the listing's quantity") -> str:
-    """Say why a quantity can't be sent; `unsendable` is its text, None for NULL, and `quantity` its name."""
-    if unsendable is None:
+def quantity_problem(raw_quantity: str | None, quantity: str = "the listing's quantity") -> str:
+    """Say why a quantity can't be sent; `raw_quantity` is its text, None for NULL, and `quantity` its name."""
+    if raw_quantity is None:
         return f"{quantity} is NULL: let the query say 0 where nothing may be sold"
-    if unsendable in ("NaN", "Infinity", "-Infinity"):
-        return f"{quantity} is {unsendable}: let the query say how many may be sold"
-    shown = unsendable if len(unsendable) <= _LONGEST_NUMBER else unsendable[:_LONGEST_NUMBER] + "..."
+    if raw_quantity in ("NaN", "Infinity", "-Infinity"):
+        return f"{quantity} is {raw_quantity}: let the query say how many may be sold"
+    shown = raw_quantity if len(raw_quantity) <= _LONGEST_NUMBER else raw_quantity[:_LONGEST_NUMBER] + "..."
     return f"{quantity} is {shown}, which is more than the channel's max_quantity"
 
 
@@ -251,9 +251,9 @@ def sum_problem(listed: Listed) -> str | None:
         part = f"{quoted(listed.lacks)}, which is part of the sum"
         if listed.lacks_rows > 1:
             return f"the listing has {listed.lacks_rows} rows for {part}: make it one row per SKU"
-        return quantity_problem(listed.unsendable, f"the quantity of {part},")
-    if listed.unsendable is not None:
-        return quantity_problem(listed.unsendable, "the sum of all SKUs with these identifiers")
+        return quantity_problem(listed.raw_quantity, f"the quantity of {part},")
+    if listed.raw_quantity is not None:
+        return quantity_problem(listed.raw_quantity, "the sum of all SKUs with these identifiers")
     return None
 
 
@@ -266,11 +266,11 @@ def twins_problem(identifiers: Sequence[str | None], twins: Sequence[Sku]) -> st
     return f"{others} {'has' if len(twins) == 1 else 'have'} the same identifiers ({name}): give each SKU its own"
 
 
-def _delist(delivery: Delivery, identifiers: tuple[str, ...]) -> Send | NoSend:
-    if delivery.acked_quantity == 0 and _must_wait(delivery):
+def _delist(row: CapturedRow, identifiers: tuple[str, ...]) -> Send | NoSend:
+    if row.acked_quantity == 0 and _must_wait(row):
         return NoSend.WAIT
     return Send(identifiers, 0, is_delisting=True)
 
 
-def _must_wait(delivery: Delivery) -> bool:
-    return delivery.is_doubted and delivery.is_acked_since_doubt and not delivery.is_settled
+def _must_wait(row: CapturedRow) -> bool:
+    return row.is_doubted and row.is_acked_since_doubt and not row.is_doubt_over

@@ -107,7 +107,7 @@ class Client(Protocol):
     async def close(self) -> None: ...
 
 
-def check_number(pushes: Sequence[Push], most: int) -> None:
+def check_call_size(pushes: Sequence[Push], most: int) -> None:
     """Raise ValueError for more than `most` pushes: the caller has a bug."""
     if len(pushes) > most:
         raise ValueError(f"{len(pushes)} SKUs in one call, at most {most} are sent")

@@ -99,7 +99,7 @@ class ListingInspector:
             async for record in records:
                 listed = listed_of(record)
                 is_sendable = listed.quantity is not None
-                number = str(listed.quantity) if is_sendable else listed.unsendable
+                number = str(listed.quantity) if is_sendable else listed.raw_quantity
                 yield Row(
                     record["sku"],
                     listed.identifiers,

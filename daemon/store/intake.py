@@ -223,7 +223,7 @@ class Intake:
             return await self._ledger.mark_all(
                 connection,
                 self._debounce,
-                postpones=batch.drained.changes > 0,
+                defers_waiting=batch.drained.changes > 0,
                 timeout=timeout,
                 is_apart=is_apart,
                 read_from=batch.read_from,

@@ -111,7 +111,7 @@ def listed_of(row: asyncpg.Record) -> Listed:
         row["rows"],
         tuple(row["identifiers"] or ()),
         row["quantity"],
-        row["unsendable"],
+        row["raw_quantity"],
         row.get("fault"),
         None if carrier is None else Sku(carrier),
         None if lacks is None else Sku(lacks),

@@ -109,7 +109,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
     _, looked_at = await explained(sql, _SQL["complete"], CHANNEL, owner.holder, SETTLE, json.dumps(done))
     assert looked_at < 4000
     skus = [f"S{number}" for number in range(3, 60, 3)]
-    is_change, is_filling = True, False
+    defers_waiting, is_filling = True, False
     _, looked_at = await explained(
         sql,
         shop.ledger._statements[False, False],
@@ -118,8 +118,8 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         DEBOUNCE.quiet,
         DEBOUNCE.max_wait,
         0,
-        is_change,
-        is_change,
+        defers_waiting,
+        defers_waiting,
         shop.ledger._factor,
         is_filling,
     )

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.core.guard import GuardRule, is_far, is_risen, limits_in_short, threshold
+from daemon.core.guard import GuardRule, is_large_change, limits_in_short, rises_from_zero, threshold
 
 RULE = GuardRule(zero_share=0.3, zero_count=20, row_share=0.5, window=timedelta(minutes=5))
 
@@ -46,4 +46,4 @@ def test_the_limits_are_said_for_what_is_on_sale_and_never_above_it() -> None:
 def test_a_number_is_far_by_the_factor_and_risen_above_a_zero(
     before: int | None, after: int | None, far: bool, risen: bool
 ) -> None:
-    assert (is_far(before, after, 5.0), is_risen(before, after)) == (far, risen)
+    assert (is_large_change(before, after, 5.0), rises_from_zero(before, after)) == (far, risen)

@@ -69,7 +69,9 @@ def _number(facts: Facts) -> str:
     if listed.carrier is not None:
         return _number_of_sum(facts, listed)
     return (
-        f"unknown: {quantity_problem(listed.unsendable)}" if listed.quantity is None else str(listed.quantity)
+        f"unknown: {quantity_problem(listed.raw_quantity)}"
+        if listed.quantity is None
+        else str(listed.quantity)
     )
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.core import plan
-from daemon.core.guard import GuardRule, is_far, is_risen
+from daemon.core.guard import GuardRule, is_large_change, rises_from_zero
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -193,15 +193,15 @@ class Facts:
         """Return when the next claim can take the row, if nothing else prevents it."""
         return max(row.due_at or row.sync_at or self.now, self.now)
 
-    def delivery(self, row: LedgerRow) -> plan.Delivery:
+    def captured_row(self, row: LedgerRow) -> plan.CapturedRow:
         """Return the row as that claim will find it."""
-        return plan.Delivery(
+        return plan.CapturedRow(
             self.sku,
             row.acked_quantity,
             row.identifiers,
             # A sync sends every number, whatever was acknowledged.
             is_doubted=row.doubt_at is not None or row.sync_at is not None,
-            is_settled=row.doubt_until is None or row.doubt_until <= self.claimed_at(row),
+            is_doubt_over=row.doubt_until is None or row.doubt_until <= self.claimed_at(row),
             is_acked_since_doubt=bool(row.acked_at and row.doubt_at and row.acked_at >= row.doubt_at),
             failures=row.failures,
             is_urgent=row.urgent,
@@ -215,7 +215,9 @@ class Facts:
     def decided(self, row: LedgerRow | None, problem: plan.Problem) -> plan.Decision:
         """Return what that claim would decide; None: for a SKU that is not in the ledger yet."""
         return plan.decide(
-            plan.Delivery(self.sku, None, None, twins=self.rivals) if row is None else self.delivery(row),
+            plan.CapturedRow(self.sku, None, None, twins=self.rivals)
+            if row is None
+            else self.captured_row(row),
             self.listed,
             has_successor=self.successor is not None,
             problem=problem,
@@ -279,8 +281,8 @@ def is_still_wrong(facts: Facts, row: LedgerRow) -> bool:
     before, quantity = row.acked_quantity, facts.listed.quantity
     if facts.listed.rows != 1 or (row.zero_at is not None and quantity != row.listed_quantity):
         return False
-    is_renamed = plan.is_renamed(facts.delivery(row), facts.listed)
-    return is_far(before, quantity, facts.factor) or is_risen(before, quantity) or is_renamed
+    is_renamed = plan.is_renamed(facts.captured_row(row), facts.listed)
+    return is_large_change(before, quantity, facts.factor) or rises_from_zero(before, quantity) or is_renamed
 
 
 def named(identifiers: tuple[str | None, ...]) -> str:

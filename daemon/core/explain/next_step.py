@@ -247,7 +247,7 @@ def _sending(facts: Facts, row: LedgerRow, send: plan.Send, when: str, times: Ti
             return sentence + ", and once that is acknowledged the SKU is forgotten."
         return sentence + f", which it has left, and then its number as {named(facts.listed.identifiers)}."
     is_guarded = facts.factor < math.inf
-    if is_guarded and plan.unseen_anomaly(facts.delivery(row), facts.listed, facts.factor) is not None:
+    if is_guarded and plan.unseen_anomaly(facts.captured_row(row), facts.listed, facts.factor) is not None:
         sentence += ", unless too many numbers are wrong at once: then they are counted first"
     if row.doubt_until is not None and row.doubt_until > facts.claimed_at(row):
         return sentence + f", and confirmed {times.at(row.doubt_until)}, when nothing older can land."

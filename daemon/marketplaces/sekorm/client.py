@@ -16,7 +16,7 @@ from daemon.core.readback import Comparison
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push, StoredToken
 from daemon.marketplaces.auth import Grant, TokenSource, TokenStore
-from daemon.marketplaces.client import Compares, UsesToken, check_number
+from daemon.marketplaces.client import Compares, UsesToken, check_call_size
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, write_json
 from daemon.marketplaces.sekorm.answers import LONGEST_TOKEN, SekormAnswer, read_answer, read_grant
@@ -93,7 +93,7 @@ class SekormClient:
 
         A call that fails may have been carried out in part, so that each of its SKUs is in doubt.
         """
-        check_number(pushes, self.most_per_call)
+        check_call_size(pushes, self.most_per_call)
         if not pushes:
             return []
         return [await self._sent(self._batch_url, _rows(pushes), timeout)] * len(pushes)

@@ -13,7 +13,7 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push
-from daemon.marketplaces.client import Neither, SignsRequests, check_number
+from daemon.marketplaces.client import Neither, SignsRequests, check_call_size
 from daemon.marketplaces.clock_offset import MarketplaceClock
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, read_object, write_json
@@ -69,7 +69,7 @@ class WebhookClient:
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """Send many numbers in one request. There is one answer for all of them."""
-        check_number(pushes, self.most_per_call)
+        check_call_size(pushes, self.most_per_call)
         if not pushes:
             return []
         rows = [_row(push) for push in pushes]

@@ -15,7 +15,7 @@ from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.readback import ReadPage
 from daemon.core.secrecy import ForeignMask
 from daemon.core.types import ChannelName, Push, Sku
-from daemon.marketplaces.client import ReadsBack, SignsRequests, check_number
+from daemon.marketplaces.client import ReadsBack, SignsRequests, check_call_size
 from daemon.marketplaces.clock_offset import MarketplaceClock
 from daemon.marketplaces.contained import contained
 from daemon.marketplaces.reply import foreign_words, words, write_json
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 OK: Final = "0000"
 BAD_TIME: Final = "0003"
-BAD_NAME: Final = "0005"
+BAD_METHOD: Final = "0005"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
 PAGE_CAP: Final = 8 * 1024 * 1024
@@ -110,7 +110,7 @@ class YmatouClient:
 
     async def push_many(self, pushes: Sequence[Push], timeout: timedelta) -> list[Outcome]:
         """Send many numbers in one call; each SKU has its own result."""
-        check_number(pushes, self.most_per_call)
+        check_call_size(pushes, self.most_per_call)
         if not pushes:
             return []
         outcomes = await self._push_all(pushes, timeout)
@@ -180,8 +180,8 @@ class YmatouClient:
     ) -> YmatouAnswer | Outcome:
         """One call; a second one when the marketplace refuses the first one's time and its answer has a date."""
         answer = await self._attempt(method, content, deadline, cap)
-        is_late = isinstance(answer, YmatouAnswer) and answer.code == BAD_TIME
-        if is_late and self._clock.apply():
+        is_time_refused = isinstance(answer, YmatouAnswer) and answer.code == BAD_TIME
+        if is_time_refused and self._clock.apply():
             answer = await self._attempt(method, content, deadline, cap)
             if isinstance(answer, YmatouAnswer) and answer.code == BAD_TIME:
                 self._clock.forget()
@@ -267,7 +267,7 @@ class YmatouClient:
     def _unread(self, answer: YmatouAnswer) -> Outcome:
         """Classify a code other than success for a page. Only a refusal of the method is permanent."""
         reason = self._safe(f"{answer.code} {answer.message}")
-        if answer.code == BAD_NAME:
+        if answer.code == BAD_METHOD:
             return Outcome(Kind.REFUSED, reason, advice=_UNREAD_ADVICE)
         if answer.code in REFUSALS:
             self._report(answer, [])

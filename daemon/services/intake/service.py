@@ -53,7 +53,7 @@ class IntakeService:
     """Keeps one channel's ledger up with the change log.
 
     `ring()` wakes it; `request_resync()` has everything compared next. `silence_bell(how_long)` keeps captures from
-    ringing. After every reading, `on_marked` is called, to wake the channel's dispatcher, and `report` with the
+    ringing. After every reading, `on_read` is called, to wake the channel's dispatcher, and `report` with the
     reading's error, or None. Since the start, `changes` were read and `resyncs` made; `read_at` is when the last
     reading succeeded, or the first one began, in unix seconds of this machine.
     """
@@ -62,7 +62,7 @@ class IntakeService:
     silence_bell: Callable[[timedelta], Awaitable[None]]
     poll: timedelta
     resync_every: timedelta
-    on_marked: Callable[[Drained], None]
+    on_read: Callable[[Drained], None]
     owns_all_slots: Callable[[], bool]
     report: Callable[[StockrelayError | None], None] = lambda _error: None
     watchdog: Watchdog = field(default_factory=unwatched)
@@ -133,7 +133,7 @@ class IntakeService:
         self._journal.unlocked()
         self.read_at = clock.now().timestamp()
         self.report(None)
-        self.on_marked(drained)
+        self.on_read(drained)
         now = clock.monotonic()
         return self._pace.pause_after(drained.changes, now - began, now, self._schedule.until_next_s(now))
 

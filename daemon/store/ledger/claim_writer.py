@@ -37,12 +37,12 @@ class ClaimWriter:
         mine = {row["slot"] for row in slots}
         if not mine:
             return
-        ours = {Sku(row["sku"]) for row in work.captured if row["slot"] in mine}
-        work.keep(lambda delivery: delivery.sku in ours)
-        versions = [row["version"] for row in work.captured]
+        ours = {Sku(row["sku"]) for row in work.records if row["slot"] in mine}
+        work.keep(lambda row: row.sku in ours)
+        versions = [row["version"] for row in work.records]
         rows = await connection.fetch(_SQL["lock_unchanged"], self._channel, work.skus, versions)
         unchanged = {row["sku"] for row in rows}
-        work.keep(lambda delivery: delivery.sku in unchanged or work.is_plain_send(delivery))
+        work.keep(lambda row: row.sku in unchanged or work.is_plain_send(row))
         successors = await self._successors(connection, work.moved())
         work.decide(successors)
         work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
@@ -62,18 +62,17 @@ class ClaimWriter:
         if guard is None:
             return
         unseen = [
-            (delivery, kind)
-            for delivery in work.deliveries
-            if isinstance(work.decisions[delivery.sku], Send)
-            and (kind := unseen_anomaly(delivery, work.listed.get(delivery.sku), guard.move_factor))
-            is not None
+            (row, kind)
+            for row in work.rows
+            if isinstance(work.decisions[row.sku], Send)
+            and (kind := unseen_anomaly(row, work.listed.get(row.sku), guard.move_factor)) is not None
         ]
         if not unseen:
             return
         columns = zip(*((one.sku, kind, one.acked_quantity) for one, kind in unseen), strict=True)
         rules = (guard.zero_share, guard.zero_count, guard.window)
         if not await connection.fetchval(_SQL["pass_anomalies"], self._channel, *rules, *columns):
-            work.decisions.update((delivery.sku, NoSend.DEFER) for delivery, _ in unseen)
+            work.decisions.update((row.sku, NoSend.DEFER) for row, _ in unseen)
 
     async def _successors(self, connection: Connection, moved: Sequence[Sku]) -> list[Successor]:
         if not moved:
@@ -97,7 +96,7 @@ class ClaimWriter:
         for name, skus in (
             ("close_settled", claim.settled),
             ("forget", claim.forgotten),
-            ("await_settling", claim.waiting),
+            ("await_doubt_end", claim.waiting),
             ("keep_held", claim.held),
             ("defer", claim.deferred),
         ):
@@ -116,7 +115,7 @@ class ClaimWriter:
         sends = work.sends()
         if not sends:
             return
-        slots = {Sku(row["sku"]): Slot(row["slot"]) for row in work.captured}
+        slots = {Sku(row["sku"]): Slot(row["slot"]) for row in work.records}
         owner = work.owner.of({slots[sku] for sku in sends})
         claimed = [
             {
@@ -129,7 +128,7 @@ class ClaimWriter:
                 "is_delisting": send.is_delisting,
                 "is_zero": is_zero(work.listed.get(row["sku"])),
             }
-            for row in work.captured
+            for row in work.records
             if (send := sends.get(row["sku"])) is not None
         ]
         wanted = (self._channel, *owner.columns, as_json(claimed), work.is_sync)
@@ -137,13 +136,13 @@ class ClaimWriter:
         ids = {row["sku"]: AttemptId(row["attempt_id"]) for row in rows}
         claim.attempts = [
             Attempt(
-                ids[delivery.sku],
-                Push(delivery.sku, send.identifiers, send.quantity),
-                delivery.failures,
+                ids[row.sku],
+                Push(row.sku, send.identifiers, send.quantity),
+                row.failures,
                 send.is_delisting,
-                delivery.is_urgent,
-                slots[delivery.sku],
+                row.is_urgent,
+                slots[row.sku],
             )
-            for delivery in work.deliveries
-            if (send := sends.get(delivery.sku)) is not None and delivery.sku in ids
+            for row in work.rows
+            if (send := sends.get(row.sku)) is not None and row.sku in ids
         ]

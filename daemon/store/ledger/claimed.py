@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from daemon.core.guard import GuardRule
-from daemon.core.plan import Decision, Delivery, Listed, Problem, Send, decide, unseen_anomaly
+from daemon.core.plan import CapturedRow, Decision, Listed, Problem, Send, decide, unseen_anomaly
 from daemon.core.types import Sku, Slot
 from daemon.store.ledger import Owner
 
@@ -32,7 +32,7 @@ class ClaimedRows:
     def __init__(
         self,
         owner: Owner,
-        captured: "Sequence[asyncpg.Record]",
+        records: "Sequence[asyncpg.Record]",
         is_sync: bool,
         problem: Problem,
         guard: GuardRule | None,
@@ -40,102 +40,102 @@ class ClaimedRows:
         self.owner = owner
         self._problem = problem
         self._guard = guard
-        self.captured = captured
+        self.records = records
         self.is_sync = is_sync
-        self.deliveries = [_delivery(row) for row in captured]
+        self.rows = [_captured_row(record) for record in records]
         self.listed: dict[Sku, Listed] = {}
         self.decisions: dict[Sku, Decision] = {}
 
     @property
     def skus(self) -> list[Sku]:
-        return [Sku(row["sku"]) for row in self.captured]
+        return [Sku(record["sku"]) for record in self.records]
 
     @property
     def slots(self) -> set[Slot]:
-        return {Slot(row["slot"]) for row in self.captured}
+        return {Slot(record["slot"]) for record in self.records}
 
     def moved(self) -> list[Sku]:
         """Those for which nothing is sent any more under the identifiers that were last sent."""
         return [
-            delivery.sku
-            for delivery in self.deliveries
-            if delivery.identifiers is not None
+            row.sku
+            for row in self.rows
+            if row.identifiers is not None
             and (
-                (listed := self.listed.get(delivery.sku)) is None
-                or listed.identifiers != delivery.identifiers
-                or listed.carrier not in (None, delivery.sku)
+                (listed := self.listed.get(row.sku)) is None
+                or listed.identifiers != row.identifiers
+                or listed.carrier not in (None, row.sku)
             )
         ]
 
     def sends(self) -> dict[Sku, Send]:
         return {sku: decision for sku, decision in self.decisions.items() if isinstance(decision, Send)}
 
-    def keep(self, should_keep: Callable[[Delivery], bool]) -> None:
+    def keep(self, should_keep: Callable[[CapturedRow], bool]) -> None:
         """Leave the other rows to the next claim."""
-        self.deliveries = [delivery for delivery in self.deliveries if should_keep(delivery)]
-        kept = {delivery.sku for delivery in self.deliveries}
-        self.captured = [row for row in self.captured if row["sku"] in kept]
+        self.rows = [row for row in self.rows if should_keep(row)]
+        kept = {row.sku for row in self.rows}
+        self.records = [record for record in self.records if record["sku"] in kept]
         self.decisions = {sku: decision for sku, decision in self.decisions.items() if sku in kept}
 
     def decide(self, successors: Sequence[Successor] = ()) -> None:
         """Decide what becomes of each row; what `successors` take over is no longer the row's own."""
         # A successor that is claimed here is decided upon with what it has just taken over.
-        self.deliveries = [_after_takeover(delivery, successors) for delivery in self.deliveries]
+        self.rows = [_after_takeover(row, successors) for row in self.rows]
         self.decisions = {
-            delivery.sku: decide(
-                delivery,
-                self.listed.get(delivery.sku),
+            row.sku: decide(
+                row,
+                self.listed.get(row.sku),
                 has_successor=any(
-                    successor.takes_over for successor in successors if successor.of == delivery.sku
+                    successor.takes_over for successor in successors if successor.of == row.sku
                 ),
                 problem=self._problem,
                 factor=math.inf if self._guard is None else self._guard.move_factor,
             )
-            for delivery in self.deliveries
+            for row in self.rows
         }
 
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to do but to send numbers that a marking has seen, under the names they had."""
-        return all(self.is_plain_send(delivery) for delivery in self.deliveries)
+        return all(self.is_plain_send(row) for row in self.rows)
 
-    def is_plain_send(self, delivery: Delivery) -> bool:
+    def is_plain_send(self, row: CapturedRow) -> bool:
         """Whether a number that a marking has seen is sent under the names it had."""
-        listed = self.listed.get(delivery.sku)
+        listed = self.listed.get(row.sku)
         return (
-            isinstance(self.decisions[delivery.sku], Send)
+            isinstance(self.decisions[row.sku], Send)
             and listed is not None
-            and delivery.identifiers in (None, listed.identifiers)
-            and not (self._guard and unseen_anomaly(delivery, listed, self._guard.move_factor))
+            and row.identifiers in (None, listed.identifiers)
+            and not (self._guard and unseen_anomaly(row, listed, self._guard.move_factor))
         )
 
 
-def _delivery(row: asyncpg.Record) -> Delivery:
-    identifiers = row["identifiers"]
-    return Delivery(
-        Sku(row["sku"]),
-        row["acked_quantity"],
+def _captured_row(record: asyncpg.Record) -> CapturedRow:
+    identifiers = record["identifiers"]
+    return CapturedRow(
+        Sku(record["sku"]),
+        record["acked_quantity"],
         None if identifiers is None else tuple(identifiers),
-        row["is_doubted"],
-        row["is_settled"],
-        row["is_acked_since_doubt"],
-        row["failures"],
-        row["urgent"],
-        row["is_held"],
-        row["is_zero_known"],
-        row["listed_quantity"],
-        None if row["listed_identifiers"] is None else tuple(row["listed_identifiers"]),
-        tuple(row["twins"] or ()),
+        record["is_doubted"],
+        record["is_doubt_over"],
+        record["is_acked_since_doubt"],
+        record["failures"],
+        record["urgent"],
+        record["is_held"],
+        record["is_zero_known"],
+        record["listed_quantity"],
+        None if record["listed_identifiers"] is None else tuple(record["listed_identifiers"]),
+        tuple(record["twins"] or ()),
     )
 
 
-def _after_takeover(delivery: Delivery, successors: Sequence[Successor]) -> Delivery:
+def _after_takeover(row: CapturedRow, successors: Sequence[Successor]) -> CapturedRow:
     for successor in successors:
-        if successor.sku == delivery.sku:
-            delivery = delivery._replace(identifiers=successor.identifiers)
+        if successor.sku == row.sku:
+            row = row._replace(identifiers=successor.identifiers)
             if successor.is_doubted:
-                delivery = delivery._replace(is_doubted=True, is_settled=False, is_acked_since_doubt=False)
-    return delivery
+                row = row._replace(is_doubted=True, is_doubt_over=False, is_acked_since_doubt=False)
+    return row
 
 
 def as_json(rows: list[dict[str, Any]]) -> str:

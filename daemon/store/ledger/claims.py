@@ -102,7 +102,7 @@ class Claims:
                     raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
             # A row that fails, and was not found in time, stays due.
             work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")
-            if shared := await self._twins.note_read(connection, work.captured, work.listed):
+            if shared := await self._twins.note_read(connection, work.records, work.listed):
                 work.keep(lambda one: one.sku not in shared)
             work.decide()
             if work.is_plain:

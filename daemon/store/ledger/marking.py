@@ -60,18 +60,18 @@ class Marking:
         connection: Connection,
         debounce: Debounce,
         *,
-        postpones: bool,
+        defers_waiting: bool,
         timeout: timedelta,
         is_apart: bool = False,
         read_from: str | None = None,
     ) -> Marked:
-        """Compare the whole listing with the ledger inside the server, and mark what differs. `postpones`: the
+        """Compare the whole listing with the ledger inside the server, and mark what differs. `defers_waiting`: the
         comparison stands for changes, so it defers rows that wait already. `is_apart` as above."""
         is_filling, was_good = await self._is_filling(connection)
         timeout_s = timeout.total_seconds()
-        row = await self._mark(connection, None, debounce, is_apart, postpones, is_filling, timeout_s)
+        row = await self._mark(connection, None, debounce, is_apart, defers_waiting, is_filling, timeout_s)
         await self._twins.note(connection, None, debounce.quiet, timeout_s)
-        if is_filling and not await self._holds_filling(connection, row) and not was_good:
+        if is_filling and not await self._judge_first_filling(connection, row) and not was_good:
             await connection.execute(NOTIFY_OWNERS, self.channel)
         return await self._guarded(connection, row, read_from, timeout_s)
 
@@ -81,12 +81,12 @@ class Marking:
         skus: Sequence[str] | None,
         debounce: Debounce,
         is_apart: bool,
-        is_change: bool = True,
+        defers_waiting: bool = True,
         is_filling: bool = False,
         timeout_s: float | None = None,
     ) -> asyncpg.Record:
         """Run `mark` for these SKUs, or for the whole listing (None)."""
-        rules = (*astuple(debounce), is_change, self._guard is not None, self._factor, is_filling)
+        rules = (*astuple(debounce), defers_waiting, self._guard is not None, self._factor, is_filling)
         statement = self._statements[skus is None, is_apart]
         row = await connection.fetchrow(statement, self.channel, skus, *rules, timeout=timeout_s)
         assert row is not None
@@ -121,8 +121,9 @@ class Marking:
         assert row is not None
         return not (row["is_good"] and row["has_sent"]), row["is_good"]
 
-    async def _holds_filling(self, connection: Connection, row: asyncpg.Record) -> bool:
-        """Find a first filling good, or hold it: nothing of it is sent before that, however few of it are known yet."""
+    async def _judge_first_filling(self, connection: Connection, row: asyncpg.Record) -> bool:
+        """Find a first filling good, or hold it, and say whether it is held. Nothing of it is sent before that, however
+        few of it are known yet."""
         assert self._guard is not None
         rule = self._guard
         is_held: bool = await connection.fetchval(

@@ -246,7 +246,7 @@ DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
        -- A sync asks for every number, whatever was acknowledged.
        d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
-       coalesce(d.doubt_until <= statement_timestamp(), true) AS is_settled,
+       coalesce(d.doubt_until <= statement_timestamp(), true) AS is_doubt_over,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
        d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
@@ -264,7 +264,7 @@ AND (NOT $5 OR g.filled_at IS NOT NULL);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks, lacks_rows@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS raw_quantity, carrier, lacks, lacks_rows@fault@
 FROM listed WHERE sku = ANY ($1::text[]);
 
 -- name: read_whole_listing
@@ -272,7 +272,7 @@ FROM listed WHERE sku = ANY ($1::text[]);
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
-         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS unsendable, carrier, lacks, lacks_rows@fault@
+         CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS raw_quantity, carrier, lacks, lacks_rows@fault@
 FROM listed ORDER BY sku;
 
 -- name: own_slots
@@ -391,7 +391,7 @@ UPDATE stockrelay.ledger SET
     retry_at = NULL, zero_at = NULL, held_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
 
--- name: await_settling
+-- name: await_doubt_end
 -- In doubt, and to be decided again when no older attempt can land any more: due then.
 UPDATE stockrelay.ledger SET first_dirty_at = NULL, urgent = false, due_at = doubt_until
 WHERE channel = $1 AND sku = ANY ($2::text[]);

@@ -61,9 +61,10 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.anomaly TO :"daemon";
-    GRANT SELECT, INSERT, UPDATE ON stockrelay.guard TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.guard TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.channel_state, stockrelay.token TO :"daemon";
-    GRANT SELECT, INSERT, UPDATE ON stockrelay.lease TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.lease TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE ON stockrelay.channel_account TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.holder_trouble, stockrelay.replica TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.set_trouble TO :"daemon";
     GRANT SELECT ON stockrelay.attempt, stockrelay.attempt_batch, stockrelay.attempt_chain TO :"daemon";

@@ -22,7 +22,9 @@ from daemon.services.notify import DeliveryPolicy, Receiver
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.session import ReconcileLimits
 from daemon.settings import ChannelSettings, Settings
+from daemon.settings.fingerprints import account_hash
 from daemon.store import migrate as migrations
+from daemon.store.accounts import Accounts
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
@@ -97,6 +99,17 @@ async def opened(
         yield database
     finally:
         await database.close()
+
+
+async def take_accounts(settings: Settings, database: Database) -> None:
+    """Note whose stock each enabled channel's rows describe, and log which channels are not configured.
+
+    Raises ConfigError, StoreUnavailable."""
+    accounts, names = Accounts(database), settings.channels.keys()
+    for name, channel in settings.enabled_channels().items():
+        confirmed = (confirmed_per_s(settings), longest_settle(settings))
+        await accounts.take(name, channel.marketplace, account_hash(channel), names, *confirmed)
+    await accounts.warn_of_others(names)
 
 
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:

@@ -18,6 +18,7 @@ from daemon.app.building import (
     new_holder,
     opened_clients,
     pools_of,
+    take_accounts,
 )
 from daemon.app.graph import Graph
 from daemon.app.reloading import Reloading
@@ -110,6 +111,7 @@ async def _wait_for_database(
             await pool.open()
         # A copy of the database is refused before anything is sent.
         await Identity(pools[0]).check(confirmed_per_s(settings), longest_settle(settings))
+        await take_accounts(settings, pools[0])
         readiness.report(DATABASE, None)
         return DONE
 

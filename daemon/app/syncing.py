@@ -15,6 +15,7 @@ from daemon.app.building import (
     new_holder,
     opened,
     opened_clients,
+    take_accounts,
 )
 from daemon.app.graph import Graph
 from daemon.app.running import STOP_S, cut_off, first_error
@@ -46,6 +47,7 @@ async def sync(
         clients = await stack.enter_async_context(opened_clients(settings, database))
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
+        await take_accounts(settings, database)
         syncs = Syncs(database, listings(settings)[name], await direct(settings, stack))
         graph = Graph(settings, Pools(database, lease_database), clients, holder, only=name)
         job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, graph.dispatchers[name].wake)

@@ -103,6 +103,7 @@ async def _check_database(
         await schema.check_identity(findings, inspector)
         await schema.check_change_log(findings, inspector)
         await schema.check_replicas(findings, settings, inspector)
+        await schema.check_channels(findings, settings, inspector)
         await schema.check_doorbell(findings, settings, inspector)
     else:
         findings.skip(blocker, schema.IDENTITY, schema.CHANGE_LOG, schema.DOORBELL)

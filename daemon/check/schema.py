@@ -10,6 +10,7 @@ from daemon.core.dependencies import judge_subscribed
 from daemon.core.doorbell import bell_rings, judge_bell
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing, fingerprints
+from daemon.store.accounts import known_channels
 from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Inspector, ServerInfo
 from daemon.store.migrate import head
@@ -19,6 +20,7 @@ RIGHTS: Final = "rights"
 IDENTITY: Final = "identity"
 CHANGE_LOG: Final = "change log"
 REPLICAS: Final = "replicas"
+CHANNELS: Final = "channels"
 DOORBELL: Final = "doorbell"
 FUNCTIONS: Final = "functions"
 OWNER: Final = "triggers' owner"
@@ -117,6 +119,27 @@ async def check_replicas(findings: Findings, settings: Settings, inspector: Insp
                     REPLICAS,
                     f"{holder} runs with another configuration: {', '.join(differs)}",
                     "give all replicas the same configuration, and restart them",
+                )
+
+
+async def check_channels(findings: Findings, settings: Settings, inspector: Inspector) -> None:
+    """What the ledger has of a channel belongs to one marketplace. Nothing is said where all is as configured."""
+    with findings.guarding(CHANNELS):
+        for one in await known_channels(inspector.look):
+            section = settings.channels.get(one.channel)
+            if section is None:
+                findings.warn(
+                    CHANNELS,
+                    f"the ledger has {one.skus} SKUs of a channel {one.channel}, which is not configured",
+                    "nothing is sent for them any more. A renamed channel takes them along if it has the same account "
+                    "and no daemon serves the old name; for a channel that is gone, nothing needs to be done",
+                )
+            elif one.marketplace not in (None, section.marketplace):
+                findings.failed(
+                    CHANNELS,
+                    f"the ledger has {one.skus} SKUs of channel {one.channel} at {one.marketplace}, and "
+                    f'channels.{one.channel}.marketplace is "{section.marketplace}"',
+                    f"give the channel of {section.marketplace} another name",
                 )
 
 

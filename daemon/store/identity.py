@@ -6,13 +6,14 @@ from typing import Final
 import asyncpg
 
 from daemon.core.errors import ForeignDatabase
+from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.rows import AnyConnection
 
 _SQL = queries.load("intake")
 
-_EVERY_ROW: Final = timedelta(minutes=15)
+EVERY_ROW: Final = timedelta(minutes=15)
 """For a statement that writes every row of the ledger."""
 
 
@@ -27,6 +28,14 @@ async def refuse_copy(connection: AnyConnection) -> asyncpg.Record:
             "nothing is sent. If it takes over for good, run `stockrelay adopt`"
         )
     return row
+
+
+async def doubt_everything(
+    connection: AnyConnection, channel: ChannelName | None, confirmed_per_s: float, settle: timedelta
+) -> None:
+    """Have every number of the channel (None: of all) confirmed, at that rate, and again after `settle`."""
+    timeout_s = EVERY_ROW.total_seconds()
+    await connection.execute(_SQL["doubt_everything"], confirmed_per_s, settle, channel, timeout=timeout_s)
 
 
 class Identity:
@@ -47,9 +56,7 @@ class Identity:
         if not row["is_same_timeline"]:
             async with self._database.transaction("confirming every number after a failover") as connection:
                 if await connection.fetchval(_SQL["note_timeline"]):
-                    await connection.execute(
-                        _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
-                    )
+                    await doubt_everything(connection, None, confirmed_per_s, settle)
         self._timeline = row["timeline"]
         return has_failed_over
 
@@ -57,8 +64,6 @@ class Identity:
         """Make this database the one that is pushed from; return its system identifier. It lacks what was acknowledged
         after the copy was made, so every number is confirmed, as in `check`."""
         async with self._database.transaction("adopting the database") as connection:
-            identifier: int = await connection.fetchval(_SQL["adopt"], timeout=_EVERY_ROW.total_seconds())
-            await connection.execute(
-                _SQL["doubt_everything"], confirmed_per_s, settle, timeout=_EVERY_ROW.total_seconds()
-            )
+            identifier: int = await connection.fetchval(_SQL["adopt"], timeout=EVERY_ROW.total_seconds())
+            await doubt_everything(connection, None, confirmed_per_s, settle)
         return identifier

@@ -16,7 +16,7 @@ from daemon.simulator.marketplaces.webhook import WebhookShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
 from tests.acceptance import oracle
 from tests.acceptance.forked import FAULTS
-from tests.acceptance.harness import SETTINGS, Stage, toml
+from tests.acceptance.harness import SETTINGS, Stage, stopped, toml
 from tests.acceptance.replica import Replica, command
 from tests.acceptance.writers import writing
 from tests.channels import SEKORM, WEBHOOK, YMATOU
@@ -136,6 +136,39 @@ async def test_a_marketplace_that_a_test_adds_passes_check_sync_run_explain_and_
     assert list(explained["channels"]) == ["stub"]
     night = (await _answer(stage.config, str(code), "reconcile", "--channel", "stub"))["channels"]["stub"]
     assert (night["method"], night["incomplete"]) == ("assert", None)
+
+
+async def test_a_renamed_channel_goes_on_with_its_skus_and_a_name_of_another_marketplace_is_refused(
+    stage18: Stage,
+) -> None:
+    stage = stage18
+    replica = await stage.running(5)
+    sent = stage.simulator.stats.count(YMATOU)
+    await stopped(replica)
+    # While nothing runs, one SKU is sold out, one leaves the listing, and the channel gets another name.
+    await stage.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-1'")
+    await stage.erp.execute("DELETE FROM erp.stock WHERE sku = 'SKU-2'")
+    text = stage.config.read_text("utf-8")
+    renamed = text.replace("[channels.ymatou]", '[channels.tokyo]\nmarketplace = "ymatou"')
+    stage.config.write_text(renamed, "utf-8")
+    await replica.start()
+    line = await replica.wait_for("run.channel_renamed")
+    assert (line["channel"], line["was"], line["skus"]) == ("tokyo", "ymatou", 5)
+    held: dict[Key, int] = {"SKU-1": 0, "SKU-2": 0, "SKU-3": 100, "SKU-4": 100, "SKU-5": 100}
+    await stage.simulator.wait_for_state(YMATOU, held)
+    assert stage.simulator.stats.count(YMATOU) == sent + 2, "what the shop had already was sent again"
+    await stopped(replica)
+    stage.config.write_text(
+        text.replace("[channels.ymatou]", '[channels.osaka]\nmarketplace = "ymatou"').replace(
+            "[channels.sekorm]", '[channels.tokyo]\nmarketplace = "sekorm"'
+        ),
+        "utf-8",
+    )
+    done = await stage.stockrelay("check")
+    assert "tokyo" in done.out
+    assert "give the channel of sekorm another name" in done.out.replace("\n", " ")
+    done = await stage.stockrelay("run")
+    assert (done.code, "another name" in done.err) == (78, True), done
 
 
 @pytest.mark.timeout(120)

@@ -49,6 +49,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "lease",
         "replica",
         "channel_state",
+        "channel_account",
         "token",
         "notice",
         "pause",

@@ -68,14 +68,14 @@ SELECT stockrelay.adopt();
 -- name: doubt_everything
 -- Has every number confirmed, since what was acknowledged after the copy was made, or just before the failover, is not known:
 -- $1 of a channel's SKUs a second, so that new changes do not wait behind them. $2 is the settle time: a request that this
--- server has never heard of may land until it has passed.
+-- server has never heard of may land until it has passed. $3: only of this channel; NULL: of all.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = o.now, doubt_until = o.now + $2::interval, unacked_since = coalesce(d.unacked_since, o.now),
     due_at = least(d.due_at, o.now + make_interval(secs => o.place / $1::float8))
 FROM (SELECT x.channel, x.sku, clock_timestamp() AS now, row_number() OVER (PARTITION BY x.channel ORDER BY x.sku) AS place
       -- Locked in the order in which outcomes and markings lock them.
       FROM (SELECT l.channel, l.sku FROM stockrelay.ledger AS l WHERE l.parked_at IS NULL AND l.attempt_id IS NULL
-            ORDER BY l.channel, l.sku FOR UPDATE) AS x) AS o
+            AND ($3::text IS NULL OR l.channel = $3) ORDER BY l.channel, l.sku FOR UPDATE) AS x) AS o
 WHERE d.channel = o.channel AND d.sku = o.sku;
 
 -- name: reading_state

@@ -1,4 +1,4 @@
--- Leases of slots, trouble with channels, pauses, and access tokens.
+-- Leases of slots, the channels' accounts, trouble with channels, pauses, and access tokens.
 
 -- The owner of a slot, a sixteenth of a channel's SKUs. One holder at a time; the epoch rises with each.
 CREATE TABLE stockrelay.lease (
@@ -21,6 +21,15 @@ CREATE TABLE stockrelay.replica (
     until     timestamptz NOT NULL,
     sections  jsonb
 ) WITH (fillfactor = 50);
+
+-- The shop or account at a marketplace whose stock a channel's rows describe. `account` is a hash; NULL: another channel has
+-- the account now.
+CREATE TABLE stockrelay.channel_account (
+    channel     text        PRIMARY KEY,
+    marketplace text        NOT NULL,
+    account     text        UNIQUE,
+    since       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 
 -- What is wrong with a channel, for `status`: the oldest trouble that a process has with it.
 CREATE TABLE stockrelay.channel_state (

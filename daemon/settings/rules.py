@@ -86,7 +86,7 @@ def _base_url(value: str) -> str:
     if "?" in value or "#" in value:
         raise ValueError(
             "must hold no query or fragment: addresses are logged, and a token in one would be, too; "
-            "requests carry a signature or a token, and a path tells a webhook's receivers apart"
+            "requests carry a signature or a token, and a path tells receivers apart"
         )
     if not host.isascii():
         raise ValueError(

@@ -139,12 +139,9 @@ class WebhookClient:
             advice = f"check channels.{self.channel}.secret with the receiver, and both clocks"
             offset = self._clock.offset or timedelta(0)
             if abs(offset) > _TOLERANCE:
-                ahead = (
-                    f"{abs(offset).total_seconds():.0f} s {'ahead of' if offset > timedelta(0) else 'behind'}"
-                )
                 advice = (
-                    f"first see that both clocks are right: the receiver's is {ahead} this machine's, and receivers "
-                    f"commonly allow 5 minutes; then check channels.{self.channel}.secret with the receiver"
+                    f"first see that both clocks are right: the receiver's differs by {offset.total_seconds():+.0f} s, "
+                    f"and most allow 5 minutes; then check channels.{self.channel}.secret with the receiver"
                 )
             return Outcome(Kind.TROUBLE, words, Trouble.CREDENTIAL, advice=advice)
         if reply.status == _GONE:

@@ -17,7 +17,7 @@ from daemon.services.slots import SlotSharing
 from daemon.settings import Settings
 from daemon.store.changelog import ChangeLog
 from daemon.store.guard import Guard
-from daemon.store.intake import Drained, Intake
+from daemon.store.intake import Intake, IntakeReading
 from daemon.store.leases import Leases
 from daemon.store.ledger import Debounce
 from daemon.store.ledger.ledger import Ledger
@@ -113,10 +113,10 @@ class Graph:
         return (lambda _error: None) if self._watch is None else partial(self._watch.readiness.report, what)
 
 
-def _wake(dispatcher: Dispatcher, drained: Drained) -> None:
+def _wake(dispatcher: Dispatcher, reading: IntakeReading) -> None:
     """Wake the dispatcher only after a reading that marked rows: a claim of no rows costs the database a commit."""
-    if drained.failed is not None:
+    if reading.failed is not None:
         # The reading does not know which rows were marked without the listing.
         dispatcher.wake()
-    elif drained.marked.rows:
-        dispatcher.wake(is_urgent=drained.marked.urgent > 0)
+    elif reading.marked.rows:
+        dispatcher.wake(is_urgent=reading.marked.urgent > 0)

@@ -38,7 +38,7 @@ looking."""
 
 
 @dataclass(slots=True)
-class Drained:
+class IntakeReading:
     """The result of one reading of the change log for a channel. `is_read`: the listing was read, and works;
     `is_compared`: all of it; `failed`: why it does not work; `rows_failed`: why some of its rows can't be read;
     `refused`: SKUs that the ledger can't hold, of which a resync counted `refused_in_listing`; `fan_outs_failed`:
@@ -65,14 +65,14 @@ class _ChangeBatch:
     """A channel's changes in the change log. `skus`: those it names, None when they are too many to name; `read_from`:
     the snapshot from which on it was read."""
 
-    drained: Drained
+    reading: IntakeReading
     skus: Sequence[str] | None
     pid: int
     read_from: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _ReadingOptions:
     """The arguments of one reading; see `Intake.drain` and `Intake.resync`."""
 
     notify_replicas: bool
@@ -115,25 +115,25 @@ class Intake:
         timeout: timedelta,
         may_compare: bool = True,
         on_comparison: Callable[[], None] = lambda: None,
-    ) -> Drained:
+    ) -> IntakeReading:
         """Mark what has changed since any replica's last reading. When anything may have changed, everything is
         compared; without `may_compare`, only what is named is marked and the comparison stays due. `on_comparison` is
         called before one begins, also anew. SKUs of a listing that does not work are marked without reading it. Raises
         TableLocked, StoreUnavailable, StoreRefused, SchemaMismatch; nothing is read then."""
-        return await self._read(_Reading(notify_replicas, timeout, may_compare, on_comparison))
+        return await self._read(_ReadingOptions(notify_replicas, timeout, may_compare, on_comparison))
 
-    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> IntakeReading:
         """Compare the listing with the ledger as a whole, whatever the change log says. Raises as `drain`."""
-        return await self._read(_Reading(notify_replicas, timeout, is_resync=True))
+        return await self._read(_ReadingOptions(notify_replicas, timeout, is_resync=True))
 
-    async def _read(self, reading: _Reading) -> Drained:
+    async def _read(self, options: _ReadingOptions) -> IntakeReading:
         """Read, and once more without the listing if it turns out not to work."""
         failed = _SLOW if clock.monotonic() < self._aside_until else None
         rows_failed: str | None = None
         aside_s = 0.0
         while True:
             try:
-                drained = await self._drain(reading, failed, is_apart=rows_failed is not None)
+                reading = await self._drain(options, failed, is_apart=rows_failed is not None)
             except _RowsFailed as error:
                 rows_failed = str(error)
                 continue
@@ -145,41 +145,43 @@ class Intake:
             # Only now is it known that the listing was slow, and not the whole server.
             if aside_s:
                 self._aside_until = clock.monotonic() + aside_s
-            if drained is not None:
-                drained.rows_failed = rows_failed if drained.is_read else None
-                return drained
+            if reading is not None:
+                reading.rows_failed = rows_failed if reading.is_read else None
+                return reading
             await self._database.execute(
                 "beginning to read the change log", _SQL["begin_reading"], self.channel
             )
-            reading = replace(reading, is_resync=reading.may_compare)
+            options = replace(options, is_resync=options.may_compare)
 
-    async def _drain(self, reading: _Reading, failed: str | None, *, is_apart: bool) -> Drained | None:
+    async def _drain(
+        self, options: _ReadingOptions, failed: str | None, *, is_apart: bool
+    ) -> IntakeReading | None:
         """Read once; None: the channel has no position in the change log yet."""
         async with self._database.transaction("reading the change log") as connection:
-            batch = await self._take(connection, reading.timeout)
+            batch = await self._take(connection, options.timeout)
             if batch is None:
                 return None
             batch = await self._resolve(connection, batch)
-            drained = batch.drained
-            is_whole = reading.is_resync or (drained.is_everything and reading.may_compare)
-            if not (is_whole or drained.changes or drained.is_everything):
-                return drained
+            reading = batch.reading
+            is_whole = options.is_resync or (reading.is_everything and options.may_compare)
+            if not (is_whole or reading.changes or reading.is_everything):
+                return reading
             if failed is not None:
-                drained.failed = failed
+                reading.failed = failed
                 await self._mark_blind(connection, batch.skus)
             elif is_whole:
-                reading.on_comparison()
-                drained.marked = await self._compare(connection, batch, reading.timeout, is_apart=is_apart)
-                if reading.is_resync:
-                    await self._count_refused(connection, batch, reading.timeout)
-                drained.is_read = drained.is_compared = True
+                options.on_comparison()
+                reading.marked = await self._compare(connection, batch, options.timeout, is_apart=is_apart)
+                if options.is_resync:
+                    await self._count_refused(connection, batch, options.timeout)
+                reading.is_read = reading.is_compared = True
             elif batch.skus:
-                drained.marked = await self._mark(connection, batch, is_apart=is_apart)
-                drained.is_read = True
-            await self._note_comparison(connection, drained, is_whole=is_whole)
-            if reading.notify_replicas and drained.marked.rows:
+                reading.marked = await self._mark(connection, batch, is_apart=is_apart)
+                reading.is_read = True
+            await self._note_comparison(connection, reading, is_whole=is_whole)
+            if options.notify_replicas and reading.marked.rows:
                 await connection.execute(NOTIFY_OWNERS, self.channel)
-        return drained
+        return reading
 
     async def _take(self, connection: Connection, timeout: timedelta) -> _ChangeBatch | None:
         row = await connection.fetchrow(
@@ -188,24 +190,24 @@ class Intake:
         assert row is not None
         if not row["is_known"]:
             return None
-        drained = row_as(Drained, row)
+        reading = row_as(IntakeReading, row)
         skus = row["skus"] if row["skus"] is not None or row["is_everything"] else ()
-        drained.refused = [
+        reading.refused = [
             RefusedSku(cut(sku), TOO_LONG)
             for named in skus or ()
             if (sku := spelled(named)) is not None and is_too_long(sku)
         ]
-        drained.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
-        return _ChangeBatch(drained, skus, row["pid"], row["read_from"])
+        reading.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
+        return _ChangeBatch(reading, skus, row["pid"], row["read_from"])
 
     async def _resolve(self, connection: Connection, batch: _ChangeBatch) -> _ChangeBatch:
         """Find the SKUs that changed rows of templates, price lists and the like stand for."""
         if not batch.skus:
             return batch
         resolved = await resolve(connection, batch.skus, MANY)
-        batch.drained.fan_outs_failed = resolved.failed
-        batch.drained.fan_outs_worked = resolved.worked
-        batch.drained.is_everything |= resolved.is_everything
+        batch.reading.fan_outs_failed = resolved.failed
+        batch.reading.fan_outs_worked = resolved.worked
+        batch.reading.is_everything |= resolved.is_everything
         return replace(batch, skus=resolved.skus)
 
     async def _mark(self, connection: Connection, batch: _ChangeBatch, *, is_apart: bool) -> Marked:
@@ -223,7 +225,7 @@ class Intake:
             return await self._ledger.mark_all(
                 connection,
                 self._debounce,
-                defers_waiting=batch.drained.changes > 0,
+                defers_waiting=batch.reading.changes > 0,
                 timeout=timeout,
                 is_apart=is_apart,
                 read_from=batch.read_from,
@@ -234,8 +236,8 @@ class Intake:
         async with self._reading_listing(batch.pid, is_apart=True):
             refused = await self._ledger.refused_skus(connection, timeout)
         if refused is not None:
-            batch.drained.refused += refused.some
-            batch.drained.refused_in_listing = refused.many
+            batch.reading.refused += refused.some
+            batch.reading.refused_in_listing = refused.many
 
     @asynccontextmanager
     async def _reading_listing(self, pid: int, *, is_apart: bool) -> "AsyncIterator[None]":
@@ -257,13 +259,15 @@ class Intake:
                     raise _ListingFailed(_SLOW, clock.monotonic() - began) from error
                 raise
 
-    async def _note_comparison(self, connection: Connection, drained: Drained, *, is_whole: bool) -> None:
+    async def _note_comparison(
+        self, connection: Connection, reading: IntakeReading, *, is_whole: bool
+    ) -> None:
         """Keep what was compared, and what still has to be: a listing that works again is compared as a whole."""
-        if drained.is_compared:
-            drained.wants_resync = False
-            await connection.execute(_SQL["resynced"], self.channel, drained.refused_in_listing)
-        elif is_whole or drained.is_everything:
-            drained.wants_resync = True
+        if reading.is_compared:
+            reading.wants_resync = False
+            await connection.execute(_SQL["resynced"], self.channel, reading.refused_in_listing)
+        elif is_whole or reading.is_everything:
+            reading.wants_resync = True
             await connection.execute(_SQL["want_resync"], self.channel)
 
     async def _mark_blind(self, connection: Connection, skus: Sequence[str] | None) -> None:

@@ -14,7 +14,7 @@ from daemon.core.types import SLOTS, Duplicates, Slot
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
 from daemon.store.identity import Identity
-from daemon.store.intake import Drained, Intake
+from daemon.store.intake import Intake, IntakeReading
 from daemon.store.leases import Leases, SlotKey, Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Owner
 from daemon.store.ledger.ledger import Ledger
@@ -89,10 +89,10 @@ class Shop:
     async def delists(self, sku: str) -> None:
         await self.sql.execute("DELETE FROM shop.goods WHERE sku = $1", sku)
 
-    async def drain(self, debounce: Debounce = DEBOUNCE) -> Drained:
+    async def drain(self, debounce: Debounce = DEBOUNCE) -> IntakeReading:
         return await self.reader(debounce).drain(notify_replicas=False, timeout=TIMEOUT)
 
-    async def resync(self, debounce: Debounce = DEBOUNCE) -> Drained:
+    async def resync(self, debounce: Debounce = DEBOUNCE) -> IntakeReading:
         return await self.reader(debounce).resync(notify_replicas=False, timeout=TIMEOUT)
 
     async def rows(self) -> int:

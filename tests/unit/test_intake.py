@@ -12,7 +12,7 @@ from daemon import clock
 from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable, TableLocked
 from daemon.core.types import ChannelName
 from daemon.services.intake.service import IntakeService
-from daemon.store.intake import Drained
+from daemon.store.intake import IntakeReading
 from daemon.store.ledger import Marked
 from daemon.store.refused import TOO_LONG, RefusedSku
 from tests.channels import SEKORM
@@ -23,7 +23,7 @@ POLL = timedelta(seconds=1)
 RESYNC = timedelta(minutes=5)
 DOWN = StoreUnavailable("the database does not answer")
 
-Answer = Drained | Exception
+Answer = IntakeReading | Exception
 
 
 class Log:
@@ -45,22 +45,22 @@ class Log:
         timeout: timedelta,
         may_compare: bool,
         on_comparison: Callable[[], None],
-    ) -> Drained:
+    ) -> IntakeReading:
         self._signals.note("drain", at=clock.monotonic(), notified=notify_replicas, may_compare=may_compare)
         if self.hangs:
             await asyncio.sleep(timeout.total_seconds())
-        answer = self.drains.pop(0) if self.drains else Drained()
+        answer = self.drains.pop(0) if self.drains else IntakeReading()
         if isinstance(answer, Exception):
             raise answer
         if answer.is_compared:
             on_comparison()
         return answer
 
-    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained:
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> IntakeReading:
         self._signals.note("resync", at=clock.monotonic(), notified=notify_replicas)
         if self.hangs:
             await asyncio.sleep(timeout.total_seconds())
-        answer = self.resyncs.pop(0) if self.resyncs else Drained(is_read=True, is_compared=True)
+        answer = self.resyncs.pop(0) if self.resyncs else IntakeReading(is_read=True, is_compared=True)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -115,8 +115,8 @@ async def intake(*drains: Answer, resyncs: tuple[Answer, ...] = ()) -> AsyncIter
             await running
 
 
-def _changes(number: int, **more: object) -> Drained:
-    found = Drained(changes=number, marked=Marked(number, 0), is_read=True)
+def _changes(number: int, **more: object) -> IntakeReading:
+    found = IntakeReading(changes=number, marked=Marked(number, 0), is_read=True)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -272,7 +272,7 @@ async def test_a_channel_that_has_never_read_counts_from_when_it_began() -> None
 
 @in_virtual_time
 async def test_a_listing_that_fails_is_logged_once_and_compared_when_it_works_again() -> None:
-    broken = Drained(changes=1, failed="division by zero", wants_resync=True)
+    broken = IntakeReading(changes=1, failed="division by zero", wants_resync=True)
     async with intake() as room:
         await room.signals.next("resync")
         room.log.drains += [broken, broken, _changes(1, wants_resync=True)]

@@ -16,7 +16,7 @@ from daemon.liveness import Watchdog, unwatched
 from daemon.services.intake.journal import IntakeJournal
 from daemon.services.loop import Pace, run_loop
 from daemon.services.throttle import RequestThrottle
-from daemon.store.intake import Drained
+from daemon.store.intake import IntakeReading
 
 _TIMEOUT: Final = timedelta(minutes=15)
 _LONGEST_STEP_S: Final = 3 * _TIMEOUT.total_seconds()
@@ -43,9 +43,9 @@ class ChangeReader(Protocol):
         timeout: timedelta,
         may_compare: bool,
         on_comparison: Callable[[], None],
-    ) -> Drained: ...
+    ) -> IntakeReading: ...
 
-    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> Drained: ...
+    async def resync(self, *, notify_replicas: bool, timeout: timedelta) -> IntakeReading: ...
 
 
 @dataclass(eq=False)
@@ -62,7 +62,7 @@ class IntakeService:
     silence_bell: Callable[[timedelta], Awaitable[None]]
     poll: timedelta
     resync_every: timedelta
-    on_read: Callable[[Drained], None]
+    on_read: Callable[[IntakeReading], None]
     owns_all_slots: Callable[[], bool]
     report: Callable[[StockrelayError | None], None] = lambda _error: None
     watchdog: Watchdog = field(default_factory=unwatched)
@@ -118,7 +118,7 @@ class IntakeService:
         began = clock.monotonic()
         try:
             async with asyncio.timeout(None) as self._reading:
-                drained = await self._read(began)
+                reading = await self._read(began)
         except TimeoutError:
             self._journal.restarted(clock.monotonic() - began)
             return AT_ONCE
@@ -133,65 +133,65 @@ class IntakeService:
         self._journal.unlocked()
         self.read_at = clock.now().timestamp()
         self.report(None)
-        self.on_read(drained)
+        self.on_read(reading)
         now = clock.monotonic()
-        return self._pace.pause_after(drained.changes, now - began, now, self._schedule.until_next_s(now))
+        return self._pace.pause_after(reading.changes, now - began, now, self._schedule.until_next_s(now))
 
     def _on_failure(self, error: StockrelayError) -> None:
         self._silence.reset()
         self._journal.failed(error)
         self.report(error)
 
-    async def _read(self, now: float) -> Drained:
+    async def _read(self, now: float) -> IntakeReading:
         notify_replicas = not self.owns_all_slots()
         if self._schedule.is_due(now):
-            drained = await self._compare(now, notify_replicas=notify_replicas)
+            reading = await self._compare(now, notify_replicas=notify_replicas)
         else:
-            drained = await self._drain(now, notify_replicas=notify_replicas)
-        self.changes += drained.changes
+            reading = await self._drain(now, notify_replicas=notify_replicas)
+        self.changes += reading.changes
         was_failing = self.failure is not None
-        self._journal.read(drained, now)
-        self._plan_comparison(drained, has_recovered=was_failing and self.failure is None)
-        silence = self._silence.after(drained.changes, now)
+        self._journal.read(reading, now)
+        self._plan_comparison(reading, has_recovered=was_failing and self.failure is None)
+        silence = self._silence.after(reading.changes, now)
         if silence is not None:
             await self.silence_bell(silence)
-        return drained
+        return reading
 
-    async def _compare(self, now: float, *, notify_replicas: bool) -> Drained:
+    async def _compare(self, now: float, *, notify_replicas: bool) -> IntakeReading:
         reason = self._schedule.begin(now)
         self._journal.comparison_started(reason)
         try:
-            drained = await self.reader.resync(notify_replicas=notify_replicas, timeout=_TIMEOUT)
+            reading = await self.reader.resync(notify_replicas=notify_replicas, timeout=_TIMEOUT)
         except BaseException:
             self.request_resync(reason)
             raise
-        self._note_comparison(drained, reason, clock.monotonic() - now)
-        return drained
+        self._note_comparison(reading, reason, clock.monotonic() - now)
+        return reading
 
-    async def _drain(self, now: float, *, notify_replicas: bool) -> Drained:
-        drained = await self.reader.drain(
+    async def _drain(self, now: float, *, notify_replicas: bool) -> IntakeReading:
+        reading = await self.reader.drain(
             notify_replicas=notify_replicas,
             timeout=_TIMEOUT,
             may_compare=self._schedule.may_compare(now),
             on_comparison=lambda: self._journal.comparison_started("bulk change"),
         )
-        if drained.is_compared:
-            self._note_comparison(drained, "bulk change", clock.monotonic() - now)
-        elif drained.is_everything and drained.failed is None:
+        if reading.is_compared:
+            self._note_comparison(reading, "bulk change", clock.monotonic() - now)
+        elif reading.is_everything and reading.failed is None:
             self._schedule.request(now, "bulk change")
-        return drained
+        return reading
 
-    def _note_comparison(self, drained: Drained, reason: str, took_s: float) -> None:
+    def _note_comparison(self, reading: IntakeReading, reason: str, took_s: float) -> None:
         self.resyncs += 1
         gap_s = self._schedule.finish(clock.monotonic(), took_s)
-        if drained.is_compared:
-            self.throttle.done(is_vain=not drained.marked.rows, shortest_gap_s=gap_s)
-            self._journal.comparison_finished(drained, reason, took_s)
+        if reading.is_compared:
+            self.throttle.done(is_vain=not reading.marked.rows, shortest_gap_s=gap_s)
+            self._journal.comparison_finished(reading, reason, took_s)
 
-    def _plan_comparison(self, drained: Drained, *, has_recovered: bool) -> None:
-        if has_recovered and drained.wants_resync:
+    def _plan_comparison(self, reading: IntakeReading, *, has_recovered: bool) -> None:
+        if has_recovered and reading.wants_resync:
             self.request_resync("the listing works again")
-        if self.failure is None and not drained.wants_resync:
+        if self.failure is None and not reading.wants_resync:
             self._schedule.recover()
         else:
             self._schedule.retry(clock.monotonic())

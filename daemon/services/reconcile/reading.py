@@ -100,14 +100,7 @@ class ReadRun:
         if number == 0:
             self._total, self._is_shifted = None, False
         while True:
-            page, took = await self._page(number + 1)
-            if self._total is not None and page.total != self._total:
-                # A count that changes: the page is read once more before that is believed.
-                page, took = await self._page(number + 1)
-            if page.total != self._total:
-                self._is_shifted = self._total is not None
-                self._total = page.total
-                await session.runs.set_total(run, page.total, is_shifted=self._is_shifted)
+            page, took = await self._page_with_total(number + 1)
             if page.products == 0:
                 break
             if problem := limit.problem(page):
@@ -116,20 +109,32 @@ class ReadRun:
             products += page.products
             self._tell_set_aside(number, page)
             await session.comparisons.keep_page(run, look, number, page, took)
-            session.report("read", products, self._total)
-            if products >= self._total:
+            session.report("read", products, page.total)
+            if products >= page.total:
                 break
         await session.comparisons.drop_pages_after(run, number)
         if problem is not None:
             return f"page {number + 1} of the marketplace's products is not read: {problem}"
-        if self._total == 0:
+        if page.total == 0:
             return "the marketplace shows no products at all"
         counts = await session.comparisons.count_read(run, look)
-        if counts.products < self._total:
-            return f"{counts.products} of the marketplace's {self._total} products could be read"
+        if counts.products < page.total:
+            return f"{counts.products} of the marketplace's {page.total} products could be read"
         if not counts.numbers and await self._set_aside():
-            return f"none of the marketplace's {self._total} products could be read"
+            return f"none of the marketplace's {page.total} products could be read"
         return None
+
+    async def _page_with_total(self, number: int) -> tuple[ReadPage, timedelta]:
+        """Read one page, and note how many products it says there are. If that differs from the page before, it is
+        read once more, and the second reading counts."""
+        page, took = await self._page(number)
+        if self._total is not None and page.total != self._total:
+            page, took = await self._page(number)
+        if page.total != self._total:
+            self._is_shifted = self._total is not None
+            self._total = page.total
+            await self.session.runs.set_total(self.session.run, page.total, is_shifted=self._is_shifted)
+        return page, took
 
     async def _set_aside(self) -> int:
         """Count the malformed products and SKUs: any SKU that was not seen may be one of them."""

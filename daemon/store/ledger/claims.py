@@ -93,13 +93,7 @@ class Claims:
                 return claim
             work = ClaimedRows(owner, captured, is_sync, self._problem, self._guard)
             # Read in a statement of its own, after the want was captured: never older than what it answers.
-            async with self._locks.over(connection.get_server_pid()) as waiting:
-                try:
-                    work.listed = await self._listed(connection, work.skus, is_apart=is_careful)
-                except asyncpg.LockNotAvailableError as error:
-                    if may_be_of_a_row(error):
-                        raise
-                    raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
+            work.listed = await self._listed_unless_locked(connection, work.skus, is_apart=is_careful)
             # A row that fails, and was not found in time, stays due.
             work.keep(lambda one: one.sku not in work.listed or work.listed[one.sku].fault != "")
             if shared := await self._twins.note_read(connection, work.records, work.listed):
@@ -114,6 +108,17 @@ class Claims:
             if take_on is not None:
                 take_on(claim)
         return claim
+
+    async def _listed_unless_locked(
+        self, connection: Connection, skus: Sequence[Sku], *, is_apart: bool
+    ) -> dict[Sku, Listed]:
+        async with self._locks.over(connection.get_server_pid()) as waiting:
+            try:
+                return await self._listed(connection, skus, is_apart=is_apart)
+            except asyncpg.LockNotAvailableError as error:
+                if may_be_of_a_row(error):
+                    raise
+                raise TableLocked(f"{self.channel}: reading the listing: {waiting}") from error
 
     async def _listed(
         self, connection: Connection, skus: Sequence[Sku], *, is_apart: bool

@@ -35,7 +35,7 @@ def problem(identifiers: Sequence[str | None]) -> str | None:
 def captured(
     acked: int | None = 5, identifiers: tuple[str, ...] | None = OLD, doubt: str = ""
 ) -> CapturedRow:
-    """`doubt` is empty, `open` (nothing acknowledged since), `acked` (but not settled) or `settled`."""
+    """`doubt` is empty, `open` (nothing acknowledged since), `acked` (but not over) or `over`."""
     return CapturedRow(
         Sku("A"), acked, identifiers, bool(doubt), doubt in ("", "over"), doubt in ("acked", "over"), 0
     )

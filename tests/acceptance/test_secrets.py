@@ -536,7 +536,8 @@ def test_a_secrets_file_that_is_wrong_is_told_without_secrets(told: Told, name: 
 BROKEN: Final = """
 import asyncio, sys
 from daemon.app import configuration as module
-from daemon.store import ledger, outbox
+from daemon.store import outbox
+from daemon.store.ledger import ledger
 from daemon.__main__ import main
 
 load = module.load

@@ -123,9 +123,9 @@ LANGUAGE sql IMMUTABLE RETURN greatest(3, least(bulk / 3, 50));
 -- A transaction with more than a few of them is a bulk. So are more than a few in the window that one session has written to
 -- one table: an import that commits each row. A sale goes from a small number to zero, so those are not counted to such an
 -- import. The rest comes from many sessions, few at a time: if even that is too much, all of it is a bulk, but for the sales,
--- unless more than `most_sales` of those fell. `has_shrunk`: so many rows have left the listing, also of SKUs that were not on
--- sale, that all which left it belong together. Risen numbers make no bulk; they belong to one in the same transaction, and
--- to an import that moves numbers. What rises again after zeroes that were sent is sent.
+-- unless more than `most_sales` of those fell. `has_shrunk`: the listing has lost more than the row share, also rows of SKUs
+-- that were not on sale: all SKUs that left it belong together. Risen numbers make no bulk; they belong to one in the same
+-- transaction, and to an import that moves numbers. What rises again after zeroes that were sent is sent.
 CREATE FUNCTION stockrelay.in_bulk(channel text, since timestamptz, most float8, most_sales float8, has_shrunk boolean)
 RETURNS TABLE (sku text, kind text, was integer)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -76,8 +76,8 @@ class LogLine(NamedTuple):
 
 
 def line_of(level: str, fields: Mapping[str, object]) -> LogLine | None:
-    """Return what a line repeats if it comes again; None: it is always written. A warning is the same whatever its
-    reason is. Errors with other words are other errors, as each may need another operator."""
+    """Return what a line repeats if it comes again; None: it is always written. Warnings of one event are the same
+    even if their reasons differ. Errors with other words are other errors, as each may need its own remedy."""
     event = str(fields["event"])
     state = _STATES.get((level, event))
     if state is None and (level in ("debug", "info") or event.startswith("log.")):

@@ -209,7 +209,7 @@ class Demo:
         return True
 
     def _look(self) -> list[ChannelSnapshot]:
-        """Return the channels' snapshots; new ones only so often that taking them costs a fifth of the time."""
+        """Return the channels' snapshots; taking new ones costs a fifth of the time at most."""
         start = clock.monotonic()
         if start >= self._look_again_at:
             self._snapshots = [

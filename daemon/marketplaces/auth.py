@@ -202,7 +202,7 @@ class TokenSource:
         grant = await self._fetch(self._fetch_timeout.total_seconds())
         if isinstance(grant, Outcome):
             if grant.kind is Kind.UNKNOWN:
-                # Whatever became of the token call, the push itself was not sent.
+                # The push itself was not sent, even if the token call may have arrived.
                 grant = not_sent(f"no token: {grant.reason}", grant.advice)
             self._failed(grant)
             retry_in = timedelta(seconds=self._retry_at - clock.monotonic())

@@ -1,4 +1,4 @@
-"""Whose stock a channel's rows describe: one account at one marketplace, whatever the channel is called."""
+"""Whose stock a channel's rows describe: one account at one marketplace. A channel's name may change."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -199,7 +199,7 @@ class Facts:
             self.sku,
             row.acked_quantity,
             row.identifiers,
-            # A sync sends every number, whatever was acknowledged.
+            # A sync sends every number, also one that was acknowledged.
             is_doubted=row.doubt_at is not None or row.sync_at is not None,
             is_doubt_over=row.doubt_until is None or row.doubt_until <= self.claimed_at(row),
             is_acked_since_doubt=bool(row.acked_at and row.doubt_at and row.acked_at >= row.doubt_at),

@@ -118,7 +118,7 @@ class SekormClient:
         if answer.code == -1 and answer.message.strip().casefold() == _SYSTEM_ERROR:
             return Outcome(Kind.UNKNOWN, words)
         named = named_skus(answer.message, answer.data, pushes)
-        # Whether they agree, the code alone says, whatever the message is.
+        # Only the code says whether they agree, not the message.
         return Comparison(answer.code == 0, Outcome(Kind.APPLIED, words), named, words)
 
     @contained
@@ -174,7 +174,7 @@ class SekormClient:
         """What an answer says of a push."""
         if isinstance(answer, Outcome):
             return answer
-        # Whether it was applied, the code alone says, whatever the message is.
+        # Only the code says whether it was applied, not the message.
         return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._words(answer))
 
     @contained

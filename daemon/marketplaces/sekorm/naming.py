@@ -11,7 +11,7 @@ from daemon.core.types import Push, Sku
 _NAME_KEYS: Final = frozenset({"pncode", "pn", "partno", "partnumber"})
 _BRAND_KEYS: Final = frozenset({"brandname", "brand"})
 _JOINS: Final = frozenset("-_/.+#")
-"""What part numbers hold besides letters and digits. A name that continues after one of these is another name."""
+"""The other characters of part numbers. A name that goes on after one of these is another name."""
 _TAILS: Final = frozenset("+#")
 """Those of them that end a part number, and no sentence."""
 _LONGEST_JOIN: Final = 8

@@ -244,7 +244,7 @@ DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- locked: however long the listing takes, no other session waits for these rows. The last step takes those that have not
 -- changed. $5: nothing is captured before the channel's first filling is found good.
 SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
-       -- A sync asks for every number, whatever was acknowledged.
+       -- A sync asks for every number, also one that was acknowledged.
        d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_doubt_over,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,

@@ -338,7 +338,7 @@ ON CONFLICT (channel, sku, class) DO UPDATE SET
     last_run = excluded.last_run, last_status = excluded.last_status;
 
 -- name: reassert
--- Sends these numbers again, whatever was acknowledged: $3 a second, beginning with the $4-th, so that new changes do not
+-- Sends these numbers again, also acknowledged ones: $3 a second, beginning with the $4-th, so that new changes do not
 -- wait behind them; zeroes at once. What is parked or in flight is left alone.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),

@@ -19,6 +19,7 @@ from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CO
 from daemon.commands.health import health
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
+from daemon.commands.push import push
 from daemon.commands.reconcile import reconcile
 from daemon.commands.settings_source import SettingsSource, print_json
 from daemon.commands.simulate import simulate
@@ -222,5 +223,5 @@ cli.add_section("Begin here", demo, simulate)
 cli.add_section("Set up", config, migrate, check, sync, adopt, uninstall)
 cli.add_section("Run", run)
 cli.add_section("Look", status, health, explain, attempts, parked, audit)
-cli.add_section("Act", pause, resume, release, reconcile, notify)
+cli.add_section("Act", push, pause, resume, release, reconcile, notify)
 cli.add_section("Shell", completion)

@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
+from daemon.core.types import Sku
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.parked import Parked
+from daemon.store.pushes import Pushes
 from daemon.store.reconcile import Reconciles
 from tests.store.ledger_states import RULE, Spec
 from tests.store.playbook import AT_ONCE
@@ -198,6 +200,11 @@ async def parked_is_retried(spec: Spec, _: Sequence[str]) -> None:
     await Parked(spec.shop.database, CHANNEL).retry(None, 1000.0)
 
 
+async def pushed_by_an_operator(spec: Spec, skus: Sequence[str]) -> None:
+    for sku in skus:
+        await Pushes(spec.shop.database, CHANNEL).ask(Sku(sku))
+
+
 async def parked_is_discarded(spec: Spec, skus: Sequence[str]) -> None:
     await Parked(spec.shop.database, CHANNEL).discard(skus)  # type: ignore[arg-type]
 
@@ -260,5 +267,6 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "is confirmed after a reconcile": confirmed_by_the_night,
     "is confirmed after a failover": confirmed_after_a_failover,
     "parked is retried": parked_is_retried,
+    "is pushed by an operator": pushed_by_an_operator,
     "parked is discarded": parked_is_discarded,
 }

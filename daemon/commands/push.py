@@ -1,0 +1,136 @@
+"""`stockrelay push`: one SKU, now."""
+
+import asyncio
+import signal
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from daemon import clock
+from daemon.commands.explain import explained
+from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
+from daemon.commands.settings_source import (
+    SettingsSource,
+    in_database,
+    known_channel,
+    local_time,
+    print_json,
+    print_line,
+)
+from daemon.core.errors import StockrelayError
+from daemon.core.explain.facts import SkuState
+from daemon.core.outcome import Kind
+from daemon.core.types import ChannelName, Sku
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from daemon.settings import Settings
+    from daemon.store.database import Database
+    from daemon.store.pushes import PushState
+
+_SENT: Final = frozenset({SkuState.IN_SYNC, SkuState.DELISTED, SkuState.NOT_LISTED, SkuState.SUMMED})
+_MOST_ATTEMPTS: Final = 20
+_LOOK_S: Final = 0.2
+
+
+@click.command(
+    cls=Command,
+    examples=["push tokyo SKU-1", "push tokyo SKU-1 --json"],
+    exits={
+        FAILED: "the marketplace has not acknowledged it (the answer says why), or nothing can be sent",
+        INTERRUPTED: "interrupted; the daemon sends the SKU all the same",
+    },
+)
+@click.argument("channel", shell_complete=channels)
+@click.argument("sku")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> int:
+    """Have a running daemon send SKU to CHANNEL now, and wait for the marketplace's answer.
+
+    The number of this moment is sent, whatever was acknowledged before, and a parked SKU is tried again. Rate limit,
+    circuit breaker and guard hold for it as for any other.
+    """
+    settings = source.read(log_to=sys.stderr)
+    name = known_channel(settings, channel)
+    before = asyncio.run(explained(settings, Sku(sku), name, 0))
+    ((facts, explanation),) = before.explained
+    if facts.paused is not None:
+        raise StockrelayError(
+            f"{name} is paused ({facts.paused.words}): nothing is sent; `stockrelay resume {name}` ends that"
+        )
+    if not facts.has_owner:
+        raise StockrelayError(
+            f"no daemon serves {name} at the moment, so nothing is sent; start one: stockrelay run"
+        )
+    if facts.row is None:
+        raise StockrelayError(f"{before.sku} is not followed yet: {explanation.next}")
+    asked_at, is_over = in_database(
+        settings, lambda database: _push(database, name, before.sku, _teller(settings))
+    )
+    after = asyncio.run(explained(settings, before.sku, name, _MOST_ATTEMPTS))
+    ((facts, explanation),) = after.explained
+    mine = [one for one in facts.attempts if asked_at is not None and one.at >= asked_at]
+    if as_json:
+        print_json({
+            "channel": name,
+            "sku": before.sku,
+            "asked_at": asked_at,
+            "is_over": is_over,
+            "state": explanation.state,
+            "next": explanation.next,
+            "attempts": [asdict(one) for one in mine],
+        })  # fmt: skip
+    else:
+        for line in after.lines():
+            print_line(line)
+    if not is_over:
+        return INTERRUPTED
+    is_acknowledged = explanation.state in _SENT or any(one.outcome == Kind.APPLIED for one in mine)
+    return 0 if asked_at is not None and is_acknowledged else FAILED
+
+
+def _teller(settings: "Settings") -> "Callable[[PushState], None]":
+    """Say on standard error why it takes longer, each reason once."""
+    said: set[str] = set()
+
+    def tell(state: "PushState") -> None:
+        if not state.has_owner:
+            line = "waiting for a daemon that serves the SKU's slot"
+        elif state.trouble is not None:
+            line = f"nothing is sent: {state.trouble}"
+        elif state.confirmed_at is not None:
+            line = f"no clear answer: it is sent once more at {local_time(settings, state.confirmed_at)}"
+        else:
+            return
+        if line not in said:
+            said.add(line)
+            click.echo(line, err=True)
+
+    return tell
+
+
+async def _push(
+    database: "Database", name: ChannelName, sku: Sku, tell: "Callable[[PushState], None]"
+) -> "tuple[datetime | None, bool]":
+    """Return since when the SKU is due (None: the guard holds it), and whether it was waited for to the end."""
+    from daemon.store.pushes import Pushes
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    pushes = Pushes(database, name)
+    asked_at = None
+    while not stop.is_set():
+        # Not while an attempt is in flight: its answer would be of an older number.
+        asked_at = asked_at or await pushes.ask(sku)
+        state = await pushes.state(sku)
+        if state.is_over and (asked_at is not None or state.is_held):
+            return asked_at, True
+        tell(state)
+        await clock.wait_any(_LOOK_S, stop)
+    return asked_at, False

@@ -1,0 +1,46 @@
+"""One SKU that is sent now, because an operator asked for it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.core.types import ChannelName, Sku
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.leases import NOTIFY_OWNERS
+
+_SQL = queries.load("control")
+
+
+@dataclass(frozen=True, slots=True)
+class PushState:
+    """How far a push is. `is_over`: nothing is due or in flight any more; `is_held`: by the guard; `confirmed_at`: an
+    attempt had no clear answer, and the number is sent once more then; `has_owner`: a daemon serves the SKU's slot;
+    `trouble`: why nothing is sent just now."""
+
+    is_over: bool
+    is_held: bool
+    confirmed_at: datetime | None
+    has_owner: bool
+    trouble: str | None
+
+
+class Pushes:
+    """One channel's. Raises StoreUnavailable."""
+
+    def __init__(self, database: Database, channel: ChannelName) -> None:
+        self._database = database
+        self._channel = channel
+
+    async def ask(self, sku: Sku) -> datetime | None:
+        """Make the SKU due, whatever was acknowledged, parked or not; return when. None: its row is in flight, or the
+        guard holds it."""
+        async with self._database.transaction(f"{self._channel}: pushing {sku}") as connection:
+            asked_at: datetime | None = await connection.fetchval(_SQL["push"], self._channel, sku)
+            await connection.execute(NOTIFY_OWNERS, self._channel)
+        return asked_at
+
+    async def state(self, sku: Sku) -> PushState:
+        """How far it is."""
+        return await self._database.fetch_one(
+            PushState, f"{self._channel}: looking at {sku}", _SQL["push_state"], self._channel, sku
+        )

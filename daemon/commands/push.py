@@ -50,7 +50,7 @@ _LOOK_S: Final = 0.2
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> int:
-    """Have a running daemon send SKU to CHANNEL now, and wait for the marketplace's answer.
+    """Send SKU to CHANNEL now, by a running daemon, and wait for the answer.
 
     The number of this moment is sent, whatever was acknowledged before, and a parked SKU is tried again. Rate limit,
     circuit breaker and guard hold for it as for any other.

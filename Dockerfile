@@ -13,7 +13,7 @@ RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r 
 RUN python -m venv --without-pip /opt/stockrelay \
  && /opt/build/bin/pip --python /opt/stockrelay/bin/python install --no-compile --require-hashes --only-binary :all: \
     -r requirements/run.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.toml ./
 COPY migrations/ migrations/
 COPY deploy/roles.sql deploy/
 COPY daemon/ daemon/

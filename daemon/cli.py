@@ -17,6 +17,7 @@ from daemon.commands.database import adopt, migrate, uninstall
 from daemon.commands.explain import explain
 from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
 from daemon.commands.health import health
+from daemon.commands.init import init
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
 from daemon.commands.push import push
@@ -85,7 +86,8 @@ def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None) -
 
     \b
     New here:       stockrelay demo
-    Setting it up:  stockrelay migrate, stockrelay check, stockrelay run
+    Setting it up:  stockrelay init, stockrelay migrate, stockrelay check
+    Running it:     stockrelay run
     One command:    stockrelay COMMAND --help
 
     Every setting can also come from the environment (STOCKRELAY_CHANNELS__TOKYO__APP_SECRET) or from a
@@ -220,7 +222,7 @@ def status(source: SettingsSource, *, as_json: bool) -> None:
 
 
 cli.add_section("Begin here", demo, simulate)
-cli.add_section("Set up", config, migrate, check, sync, adopt, uninstall)
+cli.add_section("Set up", init, config, migrate, check, sync, adopt, uninstall)
 cli.add_section("Run", run)
 cli.add_section("Look", status, health, explain, attempts, parked, audit)
 cli.add_section("Act", push, pause, resume, release, reconcile, notify)

@@ -1,4 +1,4 @@
-"""`stockrelay config show` and `schema`."""
+"""`stockrelay config show`, `schema` and `example`."""
 
 import sys
 
@@ -41,3 +41,14 @@ def schema() -> None:
     from daemon.app import configuration
 
     print_json(configuration.settings_schema())
+
+
+@config.command(examples=["config example > config.toml"], exits={FAILED: None, WRONG_CONFIGURATION: None})
+def example() -> None:
+    """Print the complete configuration file, with comments.
+
+    It has an example's values; `stockrelay init` writes one that fits a database. Needs no configuration.
+    """
+    from daemon.settings.example import example as example_file
+
+    click.echo(example_file(), nl=False)

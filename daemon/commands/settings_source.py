@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -46,6 +46,15 @@ class SettingsSource:
         """Remember what the command line says, before the command or after it."""
         self._config = config or self._config
         self._secrets_dir = secrets_dir or self._secrets_dir
+
+    @property
+    def secrets_dir(self) -> Path | None:
+        """The secrets folder that the command line names."""
+        return self._secrets_dir
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Keep these out of errors' words, for a command that reads no settings."""
+        self._mask = Mask(secrets)
 
     def read(self, log_to: TextIO | None = None, *, takes_placeholders: bool = False) -> "Settings":
         """The settings, with logging set up by them: on standard output, or for people on `log_to`.

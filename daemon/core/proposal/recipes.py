@@ -1,0 +1,78 @@
+"""ERPs whose tables are known: their recipes are TOML files in the package, which docs/recipes.md shows."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from daemon.core.proposal.values import CatalogTable, Proposal, Watched
+
+_SCHEMA: Final = "public."
+_IDENTIFIER: Final = re.compile(r"^ +(?P<code>(?P<alias>\w+)\.\S+) AS \w+,\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe. `name` is the ERP's, `key` that of its file and of the query for its warehouses."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A warehouse: its label, and what replaces which words of the recipe."""
+
+    label: str
+    replacements: tuple[tuple[str, str], ...]
+
+
+RECIPES: Final = (Recipe("Odoo", "odoo"), Recipe("ERPNext", "erpnext"), Recipe("Tryton", "tryton"))
+
+
+def schema_of(text: str, tables: Sequence[CatalogTable]) -> str | None:
+    """The schema (quoted) that has all tables of a recipe, public before others; None where there is none."""
+    wanted = {name.removeprefix(_SCHEMA) for name in _tables(tomllib.loads(text))}
+    schemas: dict[str, set[str]] = {}
+    for table in tables:
+        if table.is_readable and not table.is_view:
+            schemas.setdefault(table.schema, set()).add(table.quoted.removeprefix(f"{table.schema}."))
+    found = sorted((schema != "public", schema) for schema, names in schemas.items() if wanted <= names)
+    return found[0][1] if found else None
+
+
+def _tables(recipe: Mapping[str, Any]) -> list[str]:
+    return [*(watch["table"] for watch in recipe["watch"]), *recipe.get("run", {}).get("compared_only", [])]
+
+
+def adapt(recipe: Recipe, text: str, schema: str, choice: Choice, tables: Sequence[CatalogTable]) -> Proposal:
+    """The recipe for this schema and warehouse."""
+
+    def here(sql: str) -> str:
+        return sql.replace(_SCHEMA, f"{schema}.")
+
+    values = tomllib.loads(text)
+    (channel,) = values["channels"].values()
+    listing = here(channel["listing"]).rstrip()
+    for old, new in choice.replacements:
+        assert old in listing, old
+        listing = listing.replace(old, new)
+    found = _IDENTIFIER.search(listing)
+    assert found is not None, "a recipe's listing has a marketplace's name of the SKU in a line of its own"
+    return Proposal(
+        title=f"{recipe.name}, warehouse {choice.label}",
+        watches=tuple(
+            Watched(here(watch["table"]), setting, here(watch[setting]))
+            for watch in values["watch"]
+            for setting in ("sku", "skus")
+            if setting in watch
+        ),
+        listing=(listing[: found.start()], listing[found.end() :]),
+        code=found["code"],
+        source=next((t for t in tables if f"FROM {t.quoted} AS {found['alias']} " in listing), None),
+        alias=found["alias"],
+        tables=tuple(map(here, _tables(values))),
+        compared_only=tuple(map(here, values.get("run", {}).get("compared_only", []))),
+        notes=(f"The recipe for {recipe.name}, for one warehouse: docs/recipes.md says what else to set.",),
+    )

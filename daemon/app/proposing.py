@@ -10,8 +10,10 @@ from typing import Final
 from pydantic import SecretStr
 
 from daemon.core.errors import StoreRefused
-from daemon.core.proposal import RECIPES, CatalogTable, Channel, Proposal, adapt, rank, write_document
-from daemon.core.proposal.recipes import schema_of
+from daemon.core.proposal.candidates import rank
+from daemon.core.proposal.document import Channel, write_document
+from daemon.core.proposal.recipes import RECIPES, adapt, schema_of
+from daemon.core.proposal.values import CatalogTable, Proposal
 from daemon.marketplaces import registry
 from daemon.settings import database_address
 from daemon.settings.example import example

@@ -17,7 +17,7 @@ from daemon.core.errors import StockrelayError
 
 if TYPE_CHECKING:
     from daemon.app.proposing import Survey, Tried
-    from daemon.core.proposal import Proposal
+    from daemon.core.proposal.values import Proposal
 
 
 def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -76,8 +76,8 @@ def init(
     by a recipe, otherwise from tables with a SKU and a quantity. What is ambiguous is asked. Each listing is run once
     for its first five rows; one that fails is written as a comment.
 
-    Only reads the database. The file has every setting with its comment, placeholders for credentials, and no
-    password.
+    Only reads the database; run it as the role that the daemon will have. The file has every setting with its comment,
+    placeholders for credentials, and no password.
     """
     _refuse(output)
     if not is_confirmed and not sys.stdin.isatty():

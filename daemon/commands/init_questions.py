@@ -8,7 +8,7 @@ import click
 from daemon.commands.settings_source import SettingsSource, print_line
 
 if TYPE_CHECKING:
-    from daemon.core.proposal import Proposal
+    from daemon.core.proposal.values import Proposal
 
 _PROMPT = "The database's address (postgresql://USER@HOST:PORT/DATABASE, without the password)"
 

@@ -106,7 +106,7 @@ class SettingsSource:
     def log_unexpected(self, error: Exception) -> None:
         """Log an error with its traceback, secrets masked. Before the settings are read the secrets are not known: the
         message, which may quote one, is left out then."""
-        if self._mask is None:
+        if self._log is None:
             trace = "".join(traceback.format_tb(error.__traceback__))
             click.echo(f"{trace}{type(error).__name__} (message not shown: it may hold a secret)", err=True)
             return

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from daemon.core.proposal import CatalogTable, Choice, Column, ForeignKey, Recipe
+from daemon.core.proposal.recipes import Choice, Recipe
+from daemon.core.proposal.values import CatalogTable, Column, ForeignKey
 from daemon.store import one_message, queries
 from daemon.store.inspect import Inspector
 from daemon.store.rows import looked_up, row_as

@@ -32,8 +32,9 @@ _HEAD: Final = """# Configuration
 
 <!-- Made from the settings model: STOCKRELAY_WRITE_DOCS=1 python -m pytest tests/docs/test_configuration.py -->
 
-All settings. `config.example.toml`, a file to start from, has them all; only `[database]`, one `[[watch]]` and one
-channel are required. `stockrelay check` finds what is wrong, `stockrelay config show` prints the settings in force,
+All settings. `stockrelay init` writes a file that fits the ERP's database; `stockrelay config example` prints
+`config.example.toml`, which has them all. Only `[database]`, one `[[watch]]` and one channel are required.
+`stockrelay check` finds what is wrong, `stockrelay config show` prints the settings in force,
 `stockrelay config schema` the JSON Schema for editors.
 
 A value comes from the first of these that has it:

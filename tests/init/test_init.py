@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from daemon.app import load
 from daemon.app.administration import migrate
+from daemon.app.configuration import load
 from daemon.check import run_checks
 from daemon.cli import invoke
 from daemon.core.finding import Verdict

@@ -6,21 +6,10 @@ from typing import Final
 
 import pytest
 
-from daemon.core.proposal import (
-    RECIPES,
-    CatalogTable,
-    Channel,
-    Choice,
-    Column,
-    ForeignKey,
-    Proposal,
-    Recipe,
-    Watched,
-    adapt,
-    rank,
-    write_document,
-)
-from daemon.core.proposal.recipes import schema_of
+from daemon.core.proposal.candidates import rank
+from daemon.core.proposal.document import Channel, write_document
+from daemon.core.proposal.recipes import RECIPES, Choice, Recipe, adapt, schema_of
+from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, Watched
 from daemon.settings.example import example
 from tests.docs.pages import ROOT
 from tests.recipes.recipe import recipe

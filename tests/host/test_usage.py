@@ -24,7 +24,7 @@ from tests.example import VARIABLES
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
 WIDTH = 80
-TAKES_NO_CONFIGURATION = {"completion", "config schema", "demo", "simulate"}
+TAKES_NO_CONFIGURATION = {"completion", "config example", "config schema", "demo", "simulate"}
 
 
 def walk(command: click.Command, above: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -67,11 +67,11 @@ async def survey(dsn: str) -> Survey:
         server = await inspector.server()
         tables = await catalogue.tables(inspector)
         proposals: list[Proposal] = []
-        for recipe in RECIPES:
-            text = files("daemon").joinpath("recipes", f"{recipe.key}.toml").read_text("utf-8")
+        for erp in RECIPES:
+            text = files("daemon").joinpath("recipes", f"{erp.lower()}.toml").read_text("utf-8")
             if (schema := schema_of(text, tables)) is not None:
-                found = await catalogue.choices(inspector, recipe, schema)
-                proposals += [adapt(recipe, text, schema, choice, tables) for choice in found]
+                found = await catalogue.choices(inspector, erp, schema)
+                proposals += [adapt(erp, text, schema, choice, tables) for choice in found]
         can_migrate = await catalogue.can_migrate(inspector)
     ranked = proposals or rank(tables)
     return Survey(server.database, server.role, tuple(tables), tuple(ranked), can_migrate)

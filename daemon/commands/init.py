@@ -110,7 +110,7 @@ def init(
     if not is_confirmed:
         click.confirm(f"Write {output}?", default=True, abort=True)
     _write(output, proposing.configuration(found, proposal, address, tried, notes))
-    return _what_next(output, found, proposal, tried, has_password=database_address.has_password(address))
+    return _what_next(output, found, proposal, tried, has_password=bool(database_address.secrets(address)))
 
 
 def _refuse(output: Path) -> None:

@@ -20,27 +20,23 @@ def address(source: SettingsSource, dsn: str | None, *, is_asking: bool) -> str:
     """
     from daemon.settings import database_address
 
-    if dsn is not None and database_address.has_password(dsn):
+    given = dsn or database_address.given_address(source.secrets_dir)
+    if given is None and not is_asking:
+        raise click.UsageError(
+            "which database? give its address as STOCKRELAY_DATABASE__DSN", click.get_current_context()
+        )
+    found: str = given or click.prompt(_PROMPT)
+    database_address.usable_address(found)
+    if dsn is not None and database_address.secrets(dsn):
         raise click.UsageError(
             "--dsn has a password, which other users of this machine can see: give the whole address as "
             "STOCKRELAY_DATABASE__DSN, or let a password file (passfile=, ~/.pgpass) have the password",
             click.get_current_context(),
         )
-    found = dsn or database_address.given_address(source.secrets_dir)
-    if found is None and not is_asking:
-        raise click.UsageError(
-            "which database? give its address as STOCKRELAY_DATABASE__DSN", click.get_current_context()
-        )
-    if found is None:
-        found = click.prompt(_PROMPT)
-        if not database_address.has_password(found):
-            password = click.prompt(
-                "Its password (Enter: none, or a password file has it)",
-                default="",
-                show_default=False,
-                hide_input=True,
-            )
-            found = database_address.with_password(found, password) if password else found
+    if given is None and not database_address.secrets(found):
+        question = "Its password (Enter: none, or a password file has it)"
+        if password := click.prompt(question, default="", show_default=False, hide_input=True):
+            found = database_address.with_password(found, password)
     source.hide(database_address.secrets(found))
     return found
 

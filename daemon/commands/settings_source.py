@@ -55,6 +55,7 @@ class SettingsSource:
     def hide(self, secrets: Iterable[str]) -> None:
         """Keep these out of errors' words, for a command that reads no settings."""
         self._mask = Mask(secrets)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # as below
 
     def read(self, log_to: TextIO | None = None, *, takes_placeholders: bool = False) -> "Settings":
         """The settings, with logging set up by them: on standard output, or for people on `log_to`.

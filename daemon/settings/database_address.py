@@ -40,13 +40,8 @@ def usable_address(dsn: str, environ: Mapping[str, str] | None = None) -> str:
     return full
 
 
-def has_password(dsn: str) -> bool:
-    """Whether the address has a password in it."""
-    return bool(secrets(dsn))
-
-
 def secrets(dsn: str) -> tuple[str, ...]:
-    """What must never be shown of the address."""
+    """What must never be shown of the address; nothing where it has no password."""
     return rules.dsn_secrets(dsn)
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from daemon.core.proposal.recipes import Choice, Recipe
+from daemon.core.proposal.recipes import Choice
 from daemon.core.proposal.values import CatalogTable, Column, ForeignKey
 from daemon.store import one_message, queries
 from daemon.store.inspect import Inspector
@@ -36,10 +36,10 @@ async def can_migrate(inspector: Inspector) -> bool:
     return bool(row["can_migrate"])
 
 
-async def choices(inspector: Inspector, recipe: Recipe, schema: str) -> list[Choice]:
+async def choices(inspector: Inspector, erp: str, schema: str) -> list[Choice]:
     """Return the warehouses of an ERP whose tables are in this schema (quoted), the likeliest first."""
-    query = _SQL[recipe.key].replace("@schema@", schema)
-    async with inspector.look(f"reading the warehouses of {recipe.name}") as connection:
+    query = _SQL[erp.lower()].replace("@schema@", schema)
+    async with inspector.look(f"reading the warehouses of {erp}") as connection:
         rows = await one_message.fetch(connection, query)
     return [Choice(row["label"], tuple((old, new) for old, new in row["replacements"])) for row in rows]
 

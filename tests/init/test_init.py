@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from daemon.app.administration import migrate
 from daemon.app.configuration import load
 from daemon.check import run_checks
-from daemon.cli import invoke
+from daemon.cli import cli, invoke
 from daemon.core.finding import Verdict
 from daemon.settings.example import example
 from daemon.simulator import Simulator, SimulatorSettings
@@ -291,6 +292,7 @@ def test_a_database_with_nothing_to_propose_leaves_no_file(
         ("init --yes", "postgresql://u:hunter2@127.0.0.1:1/erp", 1, "nothing listens there"),
         ("init --yes", "mysql://u:hunter2@127.0.0.1:1/erp", 78, "is not a PostgreSQL URI"),
         ("init --yes --dsn postgresql://u:hunter2@h/erp", "", 2, "--dsn has a password"),
+        ("init --yes --dsn postgresql://[u@h/erp", "", 78, "the database's address has a host"),
         ("init --yes --marketplace ebay", "", 2, "there is no marketplace 'ebay'; there is: sekorm"),
         ("init --yes --output no/config.toml", "", 1, "the folder of no/config.toml is not there"),
     ],
@@ -366,6 +368,25 @@ def test_ctrl_c_writes_nothing(database18: Database, tmp_path: Path) -> None:
         terminal.interrupt("Write config.toml?")
         assert terminal.end() == 130, terminal.text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_role_may_not_do_is_among_the_next_steps(
+    database18: Database, stockrelay: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grant = "GRANT USAGE ON SCHEMA erp TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA erp TO reader"
+    database18.run_sql(f"CREATE ROLE reader LOGIN; {grant}")
+    try:
+        dsn = database18.dsn.replace("postgres@", "reader@")
+        assert stockrelay("init", "--yes", DATABASE__DSN=dsn) == 0
+    finally:
+        database18.run_sql("DROP OWNED BY reader; DROP ROLE reader")
+    found = "reader may not put triggers on erp.products, erp.stock: let a DBA run deploy/roles.sql"
+    assert found in capsys.readouterr().out
+
+
+def test_marketplaces_are_completed() -> None:
+    found = ShellComplete(cli, {}, "stockrelay", "_COMPLETE").get_completions(["init", "--marketplace"], "y")
+    assert [each.value for each in found] == ["ymatou"]
 
 
 # `config example`, and what else an installed wheel has of the repository

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.core.proposal.candidates import rank
 from daemon.core.proposal.document import Channel, write_document
-from daemon.core.proposal.recipes import RECIPES, Choice, Recipe, adapt, schema_of
+from daemon.core.proposal.recipes import RECIPES, Choice, adapt, schema_of
 from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, Watched
 from daemon.settings.example import example
 from tests.docs.pages import ROOT
@@ -130,10 +130,10 @@ def test_reservations_in_a_table_of_their_own_are_pointed_out() -> None:
 # Recipes
 
 
-@pytest.mark.parametrize("which", RECIPES, ids=lambda which: which.name)
-def test_a_recipe_in_the_package_is_the_documents(which: Recipe) -> None:
-    text = (ROOT / "daemon" / "recipes" / f"{which.key}.toml").read_text("utf-8")
-    assert text == recipe(which.name).configuration
+@pytest.mark.parametrize("erp", RECIPES)
+def test_a_recipe_in_the_package_is_the_documents(erp: str) -> None:
+    text = (ROOT / "daemon" / "recipes" / f"{erp.lower()}.toml").read_text("utf-8")
+    assert text == recipe(erp).configuration
 
 
 RECIPE: Final = """
@@ -158,7 +158,7 @@ def test_a_recipe_is_for_the_schema_that_has_all_its_tables_and_the_warehouse_th
     assert schema_of(RECIPE, [bins]) is None
     assert schema_of(RECIPE, [bins, place]) == '"My ERP"'
     choice = Choice("North", (("b.place IN ('x')", "b.place IN ('it''s')"),))
-    found = adapt(Recipe("An ERP", "x"), RECIPE, '"My ERP"', choice, [bins, place])
+    found = adapt("An ERP", RECIPE, '"My ERP"', choice, [bins, place])
     assert found.watches == (Watched('"My ERP"."Bin"', "sku", "id"),)
     assert found.compared_only == ('"My ERP".place',)
     assert listing(found, "pn_code", "brand_name") == (

@@ -41,7 +41,7 @@ def _of_table(table: CatalogTable, by_name: Mapping[str, CatalogTable]) -> Itera
     parents = {key.column: key for key in table.foreign_keys}
     if table.is_view:
         if sku is not None and (watches := _watches_below(table, sku[1], by_name)):
-            yield _alone(table, sku[1], quantity[1], watches, by_name, score + 30)
+            yield _alone(table, sku[1], quantity[1], watches, score + 30)
         return
     if sku is not None:
         score_of_key = score + _key_score(table, sku[1])
@@ -53,7 +53,7 @@ def _of_table(table: CatalogTable, by_name: Mapping[str, CatalogTable]) -> Itera
             yield _joined(table, parent, products, sku[1], quantity[1], score_of_key + 50)
         else:
             watches = (Watched(table.quoted, "sku", sku[1].quoted),)
-            yield _alone(table, sku[1], quantity[1], watches, by_name, score_of_key + 40)
+            yield _alone(table, sku[1], quantity[1], watches, score_of_key + 40)
     for parent in table.foreign_keys:
         products = by_name.get(parent.table)
         column = table.column(parent.column)
@@ -85,7 +85,6 @@ def _alone(
     sku: Column,
     quantity: Column,
     watches: tuple[Watched, ...],
-    by_name: Mapping[str, CatalogTable],
     score: int,
 ) -> Proposal:
     """A table or view that has everything."""
@@ -106,7 +105,6 @@ def _alone(
         code=f"s.{sku.quoted}",
         source=table,
         alias="s",
-        tables=(table.quoted, *(base for base in table.bases if base in by_name)),
         compared_only=tuple(base for base in table.bases if base not in watched),
         notes=notes,
         is_grouped=is_grouped,
@@ -148,7 +146,6 @@ def _joined(
         code=f"p.{name.quoted}",
         source=products,
         alias="p",
-        tables=(table.quoted, products.quoted),
         notes=notes,
         score=score,
     )

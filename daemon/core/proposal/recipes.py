@@ -2,9 +2,9 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from daemon.core.proposal.values import CatalogTable, Proposal, Watched
 
@@ -12,12 +12,8 @@ _SCHEMA: Final = "public."
 _IDENTIFIER: Final = re.compile(r"^ +(?P<code>(?P<alias>\w+)\.\S+) AS \w+,\n", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A recipe. `name` is the ERP's, `key` that of its file and of the query for its warehouses."""
-
-    name: str
-    key: str
+RECIPES: Final = ("Odoo", "ERPNext", "Tryton")
+"""The ERPs; a recipe's file, and the query for its warehouses, are called the same in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +24,11 @@ class Choice:
     replacements: tuple[tuple[str, str], ...]
 
 
-RECIPES: Final = (Recipe("Odoo", "odoo"), Recipe("ERPNext", "erpnext"), Recipe("Tryton", "tryton"))
-
-
 def schema_of(text: str, tables: Sequence[CatalogTable]) -> str | None:
     """The schema (quoted) that has all tables of a recipe, public before others; None where there is none."""
-    wanted = {name.removeprefix(_SCHEMA) for name in _tables(tomllib.loads(text))}
+    recipe = tomllib.loads(text)
+    read = [*(watch["table"] for watch in recipe["watch"]), *recipe.get("run", {}).get("compared_only", [])]
+    wanted = {name.removeprefix(_SCHEMA) for name in read}
     schemas: dict[str, set[str]] = {}
     for table in tables:
         if table.is_readable and not table.is_view:
@@ -42,12 +37,8 @@ def schema_of(text: str, tables: Sequence[CatalogTable]) -> str | None:
     return found[0][1] if found else None
 
 
-def _tables(recipe: Mapping[str, Any]) -> list[str]:
-    return [*(watch["table"] for watch in recipe["watch"]), *recipe.get("run", {}).get("compared_only", [])]
-
-
-def adapt(recipe: Recipe, text: str, schema: str, choice: Choice, tables: Sequence[CatalogTable]) -> Proposal:
-    """The recipe for this schema and warehouse."""
+def adapt(erp: str, text: str, schema: str, choice: Choice, tables: Sequence[CatalogTable]) -> Proposal:
+    """The ERP's recipe for this schema and warehouse."""
 
     def here(sql: str) -> str:
         return sql.replace(_SCHEMA, f"{schema}.")
@@ -61,7 +52,7 @@ def adapt(recipe: Recipe, text: str, schema: str, choice: Choice, tables: Sequen
     found = _IDENTIFIER.search(listing)
     assert found is not None, "a recipe's listing has a marketplace's name of the SKU in a line of its own"
     return Proposal(
-        title=f"{recipe.name}, warehouse {choice.label}",
+        title=f"{erp}, warehouse {choice.label}",
         watches=tuple(
             Watched(here(watch["table"]), setting, here(watch[setting]))
             for watch in values["watch"]
@@ -72,7 +63,6 @@ def adapt(recipe: Recipe, text: str, schema: str, choice: Choice, tables: Sequen
         code=found["code"],
         source=next((t for t in tables if f"FROM {t.quoted} AS {found['alias']} " in listing), None),
         alias=found["alias"],
-        tables=tuple(map(here, _tables(values))),
         compared_only=tuple(map(here, values.get("run", {}).get("compared_only", []))),
-        notes=(f"The recipe for {recipe.name}, for one warehouse: docs/recipes.md says what else to set.",),
+        notes=(f"The recipe for {erp}, for one warehouse: docs/recipes.md says what else to set.",),
     )

@@ -72,8 +72,8 @@ class Proposal:
     """Which tables to watch, and what the listing is.
 
     `listing` lacks the marketplace's identifiers, which `listing_for` puts in. `code` is the expression for what people
-    call the product; other identifiers are columns of `source`, which the listing calls `alias`. `tables` are all that
-    it reads. `notes` are sentences for the operator.
+    call the product; other identifiers are columns of `source`, which the listing calls `alias`. `notes` are sentences
+    for the operator.
     """
 
     title: str
@@ -82,7 +82,6 @@ class Proposal:
     code: str
     source: CatalogTable | None
     alias: str
-    tables: tuple[str, ...]
     compared_only: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_grouped: bool = False

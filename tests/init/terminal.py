@@ -1,5 +1,6 @@
 """A command on a terminal of its own, and somebody who types."""
 
+import contextlib
 import os
 import pty
 import select
@@ -47,9 +48,13 @@ class Terminal:
         os.write(self._screen, f"{line}\n".encode())
 
     def interrupt(self, question: str) -> None:
-        """Wait until something is asked, and send what Ctrl-C does."""
+        """Wait until something is asked, and send what Ctrl-C does: again where the first came before the read."""
         self._read_until(question)
-        self.process.send_signal(signal.SIGINT)
+        for _ in range(5):
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=5)
+                return
 
     def end(self) -> int:
         """Wait for the end; return the exit code."""

@@ -116,9 +116,7 @@ def init(
 def _refuse(output: Path) -> None:
     """Before anything is asked."""
     if os.path.lexists(output):
-        raise StockrelayError(
-            f"{output} is there already, and is not overwritten: --output names another file"
-        )
+        raise StockrelayError(f"{output} is there already, and is not overwritten: --output names another")
     if not output.absolute().parent.is_dir():
         raise StockrelayError(f"the folder of {output} is not there: make it, or name another with --output")
 
@@ -126,9 +124,8 @@ def _refuse(output: Path) -> None:
 def _known(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
     for name in names:
         if name not in known:
-            raise click.UsageError(
-                f"there is no marketplace {name!r}; there is: {', '.join(known)}", click.get_current_context()
-            )
+            what = f"there is no marketplace {name!r}; there is: {', '.join(known)}"
+            raise click.UsageError(what, click.get_current_context())
     return list(dict.fromkeys(names))
 
 
@@ -141,12 +138,11 @@ def _nothing(found: "Survey", output: Path) -> str:
         what = f"{found.role} may read no table of the database {found.database}"
     elif hidden:
         what += f" ({hidden} of {len(found.tables)} may not be read)"
-    grant = (
-        "let its owner GRANT USAGE ON SCHEMA and SELECT ON the tables of stock and products, and try again; "
-    )
+    if hidden:
+        what += "; let their owner GRANT USAGE ON SCHEMA and SELECT ON the tables of stock and products"
     return (
-        f"{what}; nothing was written; {grant if hidden else ''}"
-        f"to fill the file in by hand: `stockrelay config example > {output}`, docs/listings.md says how"
+        f"{what}; nothing was written; to write the file by hand: `stockrelay config example > {output}`, and "
+        "docs/listings.md"
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -361,12 +362,21 @@ async def test_answers_at_a_terminal_lead_to_a_channel_that_the_check_passes(
         await simulator.stop()
 
 
-def test_ctrl_c_writes_nothing(database18: Database, tmp_path: Path) -> None:
+def test_what_is_ambiguous_is_asked_and_ctrl_c_writes_nothing(database18: Database, tmp_path: Path) -> None:
+    database18.run_sql(
+        EMPTY
+        + """CREATE TABLE stock (sku text PRIMARY KEY, quantity integer, producer text);
+        CREATE TABLE inventory (sku text PRIMARY KEY, quantity integer, producer text);
+        INSERT INTO stock VALUES ('A', 1, 'TI');"""
+    )
     with Terminal(tmp_path, "init", STOCKRELAY_DATABASE__DSN=database18.dsn) as terminal:
+        terminal.answer("2. public.stock: sku, quantity", "2")
         terminal.answer("Which marketplaces", "nonsense")
-        terminal.answer("Which marketplaces", "2")
+        terminal.answer("Which marketplaces", "1")
+        terminal.answer("Which column is brand_name of sekorm?", "2")
         terminal.interrupt("Write config.toml?")
         assert terminal.end() == 130, terminal.text
+    assert re.search(r"A +. A +. TI +. 1", terminal.text), terminal.text
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,6 @@
 """A database's catalogue, and a proposal made from it. Names that are `quoted` are as the server writes them in SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key of one column: the column's name, the table it refers to (quoted) and the column there."""
+    """A foreign key of one column: the column, the table it refers to and the column there, all quoted."""
 
     column: str
     table: str
@@ -28,8 +28,8 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class CatalogTable:
-    """A table or view. `schema` is quoted. `bases`: the tables below a view. `is_empty`: the server has counted its
-    rows, and there are none."""
+    """A table or view; `name` alone is not quoted. `bases`: the tables below a view. `is_empty`: the server has counted
+    its rows, and there are none."""
 
     schema: str
     name: str
@@ -43,19 +43,14 @@ class CatalogTable:
     is_readable: bool = True
     can_be_watched: bool = True
 
-    def column(self, name: str) -> Column | None:
-        """The column of that name."""
-        return next((column for column in self.columns if column.name == name), None)
-
-    def best(self, known: Sequence[str], kinds: Iterable[str]) -> tuple[int, Column] | None:
-        """The column whose name comes first in `known`, with its place there."""
-        places = {word: place for place, word in reversed(list(enumerate(known)))}
+    def best(self, known: Sequence[str], *kinds: str) -> Column | None:
+        """The column whose name comes first in `known`; of text or numbers where no kind is asked for."""
         found = [
-            (places[word], column)
-            for column in self.columns
-            if (word := words.plain(column.name)) in places and column.kind in kinds
+            c
+            for c in self.columns
+            if words.plain(c.name) in known and c.kind in (kinds or ("text", "number"))
         ]
-        return min(found, key=lambda each: each[0], default=None)
+        return min(found, key=lambda column: known.index(words.plain(column.name)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +92,8 @@ class Proposal:
             known = (words.plain(name), *words.IDENTIFIERS.get(words.plain(name), ()))
             if place == 0:
                 known += tuple(f"{words.plain(marketplace)}{end}" for end in ("sku", "code", "id"))
-            best = self.source.best(known, ("text",)) if self.source is not None else None
-            if best is not None:
-                found[name] = self.expression(best[1])
-            else:
-                found[name] = self.code if place == 0 else None
+            best = self.source.best(known, "text") if self.source is not None else None
+            found[name] = self.expression(best) if best is not None else self.code if place == 0 else None
         return found
 
     def expression(self, column: Column) -> str:

@@ -23,13 +23,13 @@ SELECT quote_ident(r.nspname) AS schema, r.relname AS name, format('%I.%I', r.ns
         ) ORDER BY a.attnum), '[]')
         FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
         WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
-       (SELECT coalesce(json_agg(ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+       (SELECT coalesce(json_agg(ARRAY(SELECT quote_ident(a.attname) FROM pg_attribute AS a
                                        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))
                                  ORDER BY i.indisprimary DESC, i.indexrelid), '[]')
         FROM pg_index AS i
         WHERE i.indrelid = r.oid AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL)::text AS unique_keys,
        (SELECT coalesce(json_agg(json_build_object(
-            'column', a.attname, 'table', format('%I.%I', n.nspname, t.relname), 'target', f.attname) ORDER BY k.oid), '[]')
+            'column', quote_ident(a.attname), 'table', format('%I.%I', n.nspname, t.relname), 'target', quote_ident(f.attname)) ORDER BY k.oid), '[]')
         FROM pg_constraint AS k
         JOIN pg_class AS t ON t.oid = k.confrelid JOIN pg_namespace AS n ON n.oid = t.relnamespace
         JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]

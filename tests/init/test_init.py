@@ -115,6 +115,10 @@ LAYOUTS: Final = {
 }
 
 
+CHECKED: Final = ("stock beside products", "several rows for a SKU", "mixed case", "a view")
+"""Each kind of proposal once."""
+
+
 @pytest.fixture
 def stockrelay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """A command in an empty folder, in this process; settings by keyword come from the environment."""
@@ -173,7 +177,7 @@ def test_a_plain_schema_is_understood(
         f"FROM ({values['channels']['ymatou']['listing']}) AS l"
     ).split()
     assert sorted(rows) == sorted(f"{sku}={number}" for sku, number in layout.numbers.items())
-    if database.server.major == 18:
+    if database.server.major == 18 and name in CHECKED:
         assert checked(tmp_path, dsn) == {}
 
 
@@ -184,7 +188,8 @@ def test_an_erp_with_a_recipe_is_recognised(
     schema = "CREATE SCHEMA odoo; SET search_path = odoo;" if erp == "Odoo" else ""
     database.run_sql(EMPTY + schema + file(erp))
     assert stockrelay("init", "--yes", "--marketplace", "ymatou", DATABASE__DSN=database.dsn) == 0
-    if database.server.major == 18:
+    # tests/recipes has the recipes as they stand in the document checked.
+    if database.server.major == 18 and erp == "Odoo":
         assert checked(tmp_path, database.dsn) == {}
     text = (tmp_path / "config.toml").read_text("utf-8")
     assert f"# The recipe for {erp}, for one warehouse" in text

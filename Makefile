@@ -1,5 +1,6 @@
 # What a developer types. `make setup` needs Python 3.11 or newer and nothing else; the others do it first.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench lock audit sbom clean image-test
@@ -10,6 +11,11 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 READY := .venv/ready
+# What pip says of each package, counted: redrawn on a terminal, a line for every twenty packages elsewhere.
+PROGRESS = awk -v all="$$(grep -c == requirements/dev.txt)" -v tty="$$(test -t 1 && echo 1)" ' \
+	/^Collecting/ { n++; if (tty) printf "\rsetup: package %d of %d", n, all; \
+	                else if (n % 20 == 0) printf "setup: package %d of %d\n", n, all; fflush() } \
+	/^Installing/ { if (tty) printf "\r"; print "setup: installing " n " packages"; fflush() }'
 COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 LOCK_ARGS ?=
@@ -26,7 +32,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	  echo "       On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "setup: making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements/dev.txt
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input install --root-user-action=ignore --progress-bar off \
+	  --require-hashes --only-binary :all: -r requirements/dev.txt | $(PROGRESS)
 	@$(PIP) install --root-user-action=ignore --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "setup: done; $$($(BIN)/stockrelay --version) is at $(BIN)/stockrelay"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from daemon import __version__
 from daemon.app.running import STOP_S
@@ -15,6 +16,7 @@ from daemon.settings import Settings
 from tests.deploy.manifests import DEPLOY, Document, documents, is_understood, loaded
 
 FOLDER: Final = DEPLOY / "kubernetes"
+OVERLAY: Final = DEPLOY / "kubernetes-overlay"
 VERSIONS: Final = ("1.31", "1.37")
 KUSTOMIZATION: Final = documents((FOLDER / "kustomization.yaml").read_text("utf-8"))[0]
 EXAMPLES: Final = documents((FOLDER / "secrets.example.yaml").read_text("utf-8"))
@@ -68,14 +70,14 @@ def test_every_manifest_is_valid(document: Document, version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_kustomize_makes_of_them_is_valid(version: str) -> None:
-    rendered = documents(kustomized())
+    rendered = documents(kustomized(FOLDER))
     assert {d["kind"] for d in rendered} == {d["kind"] for d in RESOURCES} | {"ConfigMap"}
     for document in rendered:
         assert kubernetes_validate.validate(document, version, strict=True) == version
 
 
 def test_kustomize_puts_the_image_and_the_hashed_configuration_in() -> None:
-    rendered = {document["kind"]: document for document in documents(kustomized())}
+    rendered = {document["kind"]: document for document in documents(kustomized(FOLDER))}
     spec = rendered["Deployment"]["spec"]["template"]["spec"]
     configured = KUSTOMIZATION["images"][0]
     images = {container["image"] for container in (*spec["initContainers"], *spec["containers"])}
@@ -85,18 +87,69 @@ def test_kustomize_puts_the_image_and_the_hashed_configuration_in() -> None:
     assert rendered["ConfigMap"]["data"]["config.toml"] == (FOLDER / "config.toml").read_text("utf-8")
 
 
-def kustomized() -> str:
+def kustomized(folder: Path) -> str:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl on this machine: what kustomize makes of the manifests is not looked at")
-    command = [kubectl, "kustomize", str(FOLDER)]
+    command = [kubectl, "kustomize", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_overlay_with_its_components_is_valid(version: str, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    overlay = tmp_path / "deploy" / OVERLAY.name / "kustomization.yaml"
+    written = overlay.read_text("utf-8")
+    # With those that it names in a comment.
+    overlay.write_text(written.replace("# - ../", "- ../"), "utf-8")
+    rendered = documents(kustomized(overlay.parent))
+    for document in rendered:
+        if document["kind"] != "PodMonitor":
+            assert kubernetes_validate.validate(document, version, strict=True) == version
+    found = {document["kind"]: document for document in rendered}
+    assert found["Deployment"]["spec"]["replicas"] == 1
+    pod = found["Deployment"]["spec"]["template"]
+    assert "annotations" not in pod["metadata"]
+    (page,) = found["Service"]["spec"]["ports"]
+    ports = pod["spec"]["containers"][0]["ports"]
+    assert page["targetPort"] in {port["name"] for port in ports}
+    assert found["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == page["targetPort"]
+    for selecting in (
+        found["Service"]["spec"]["selector"],
+        found["PodMonitor"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selecting.items() <= pod["metadata"]["labels"].items()
+    sources = {source["secret"]["name"] for source in volume(pod, "secrets")["projected"]["sources"]}
+    assert sources == {"stockrelay-database", "stockrelay-marketplaces", "stockrelay-page"}
+    callers = [rule["from"] for rule in found["NetworkPolicy"]["spec"]["ingress"]]
+    assert len(callers) == 2
+    assert found["ConfigMap"]["data"]["config.toml"] == (OVERLAY / "config.toml").read_text("utf-8")
+
+
+def test_settings_of_the_page_and_of_the_overlay_load(tmp_path: Path) -> None:
+    component = documents((FOLDER / "components" / "page" / "kustomization.yaml").read_text("utf-8"))[0]
+    (added,) = (
+        operation["value"]
+        for patch in component["patches"]
+        for operation in yaml.safe_load(patch["patch"])
+        if operation["path"].endswith("/env/-")
+    )
+    variables = environment(DAEMON) | {added["name"]: added["value"]}
+    settings = loaded(OVERLAY / "config.toml", secrets_of(DAEMON), variables, tmp_path / "secrets")
+    assert list(settings.ops.allowed_hosts) == ["stockrelay.example.com"]
+    assert list(settings.enabled_channels()) == ["sekorm"]
+
+
+def volume(pod: Document, name: str) -> Document:
+    (found,) = (one for one in pod["spec"]["volumes"] if one["name"] == name)
+    return dict(found)
 
 
 def test_every_file_is_used() -> None:
     generated = {name for generator in KUSTOMIZATION["configMapGenerator"] for name in generator["files"]}
     apart = {"kustomization.yaml", "secrets.example.yaml"}
-    assert {file.name for file in FOLDER.iterdir()} == {*KUSTOMIZATION["resources"], *generated, *apart}
+    files = {file.name for file in FOLDER.iterdir() if file.is_file()}
+    assert files == {*KUSTOMIZATION["resources"], *generated, *apart}
 
 
 def test_secrets_are_placeholders_and_never_applied_with_the_rest() -> None:

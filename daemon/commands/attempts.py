@@ -104,8 +104,8 @@ def attempts(
         click.echo(f"the newest {limit}; --limit shows more")
 
 
-def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
-    """What `--since` means. Raises BadParameter (exit code 2)."""
+def moment(text: str, now: datetime, zone: tzinfo, option: str = "--since") -> datetime:
+    """What a time on the command line means. Raises BadParameter (exit code 2)."""
     try:
         if match := _AGO.fullmatch(text.strip()):
             time = now - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
@@ -116,12 +116,12 @@ def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is no time; write 90s, 30m, 2h, 7d, 2026-11-21 or 2026-11-21T08:30",
-            param_hint="--since",
+            param_hint=option,
         ) from None
     if time is None or not EARLIEST <= time.date() <= LATEST:
         raise click.BadParameter(
             f"{text!r} is not between {EARLIEST} and {LATEST}",
-            param_hint="--since",
+            param_hint=option,
         )
     return time if time.tzinfo else time.replace(tzinfo=zone)
 

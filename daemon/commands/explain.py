@@ -1,21 +1,20 @@
 """`stockrelay explain`."""
 
 import asyncio
-import re
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.commands.explain_lines import part_lines
+from daemon.commands.explain_past import PastExplained, moment_of, past_explained
 from daemon.commands.framework import FAILED, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
-from daemon.core.errors import StockrelayError
+from daemon.commands.sku_names import namesake
 from daemon.core.explain.explanation import Explanation, explain_sku
 from daemon.core.explain.facts import ExplainSettings, Facts
-from daemon.core.quoting import nearest
 from daemon.core.times import TimeFormat
 from daemon.core.types import ChannelName, Sku
 
@@ -24,13 +23,15 @@ if TYPE_CHECKING:
     from daemon.store.answers import Answers
     from daemon.store.listing import ChannelListing
 
-_LABEL: Final = 11
-_WIDTH: Final = 105
-
 
 @click.command(
     cls=Command,
-    examples=["explain SKU-1", "explain SKU-1 --channel tokyo --attempts 20", "explain SKU-1 --json"],
+    examples=[
+        "explain SKU-1",
+        "explain SKU-1 --channel tokyo --attempts 20",
+        "explain SKU-1 --at '2026-11-21 14:30:05'",
+        "explain SKU-1 --json",
+    ],
     exits={FAILED: "the SKU is unknown (similar ones are named), or it could not be read"},
 )
 @click.argument("sku")
@@ -48,21 +49,36 @@ _WIDTH: Final = 105
     show_default=True,
     help="How many of the last attempts to show.",
 )
+@click.option(
+    "--at",
+    "at",
+    metavar="TIME",
+    help="What was so then, from what was recorded: 30m or 2h ago, or a time such as 2026-11-21T14:30:05 "
+    "(in the zone of reconcile.timezone unless it says another).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def explain(source: SettingsSource, sku: str, *, channel: str | None, attempts: int, as_json: bool) -> None:
+def explain(
+    source: SettingsSource, sku: str, *, channel: str | None, attempts: int, at: str | None, as_json: bool
+) -> None:
     """Tell why a marketplace shows what it shows for SKU.
 
     For each channel, in order: the ERP's number now, the listing's row and what is made of it, what the ledger
     knows (acknowledged, waiting, in flight, in doubt, parked, held), the last attempts with the marketplace's words,
     what reconcile saw, and what happens next, by the rules that the daemon goes by.
 
+    With --at: which number the ERP had when it was read last before that time, what the marketplace held by what was
+    sent and answered, what was in doubt, and where the record is silent. It reaches back history.keep_days days.
+
     SKU is the ERP's name. A marketplace's own name of it is taken, too. Reads only, and
     works whether a daemon runs or not.
     """
     settings = source.read(log_to=sys.stderr)
     wanted = None if channel is None else known_channel(settings, channel)
-    answer = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
+    if at is None:
+        answer: Explained | PastExplained = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
+    else:
+        answer = asyncio.run(past_explained(settings, Sku(sku), wanted, attempts, moment_of(settings, at)))
     if as_json:
         print_json(answer.as_json())
         return
@@ -90,11 +106,7 @@ class Explained:
         for facts, explanation in self.explained:
             yield ""
             yield f"{bold(facts.channel)}: {explanation.state}"
-            for part in explanation.parts:
-                lines = [part for line in part.lines for part in _folded(visible(line))]
-                for place, line in enumerate(lines):
-                    label = part.about if place == 0 else ""
-                    yield f"  {label:<{_LABEL}}{line}"
+            yield from part_lines(explanation.parts)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,16 +118,6 @@ class Explained:
                 facts.channel: _as_json(facts, explanation) for facts, explanation in self.explained
             },
         }
-
-
-def _folded(line: str) -> list[str]:
-    """A line as several that are not too wide to read; what belongs to it is set in, and a command stays whole."""
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
-    parts = textwrap.wrap(
-        whole, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return [part.replace("\0", " ") for part in parts]
 
 
 def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
@@ -159,7 +161,7 @@ async def explained(
         sku, meaning = asked, None
         found = await _facts(settings, answers, listings, sku, attempts)
         if not any(_is_known(facts) for facts in found):
-            sku, meaning = await _namesake(answers, listings, asked)
+            sku, meaning = await namesake(answers, listings, asked)
             found = await _facts(settings, answers, listings, sku, attempts)
         times = TimeFormat(found[-1].now, building.operators_zone(settings))
         explained = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
@@ -192,28 +194,3 @@ async def _facts(
 def _is_known(facts: Facts) -> bool:
     # A listing that fails may know it; the explanation says so.
     return bool(facts.row or facts.listed or facts.attempts or facts.differences or facts.listing_problem)
-
-
-async def _namesake(
-    answers: "Answers", listings: "dict[ChannelName, ChannelListing]", asked: Sku
-) -> tuple[Sku, str]:
-    """The SKU that a marketplace knows by that name. Raises StockrelayError with what may have been meant."""
-    from daemon.store.refused import TOO_LONG, cut, is_too_long
-
-    if is_too_long(asked):
-        raise StockrelayError(
-            f"{cut(asked)} is {TOO_LONG}: such a SKU is not followed, and nothing is sent for it"
-        )
-    for name, listing in listings.items():
-        skus = await answers.sold_as(listing, asked)
-        meaning = f"{asked} is {name}'s {listing.identifier_columns[0]} of"
-        if len(skus) == 1:
-            return skus[0], f"{meaning} {skus[0]}"
-        if skus:
-            raise StockrelayError(f"{meaning} several SKUs; ask for one of them: {', '.join(skus)}")
-    candidates = [sku for listing in listings.values() for sku in await answers.candidates(listing, asked)]
-    near = nearest(asked, candidates)
-    raise StockrelayError(
-        f"no SKU {asked!r}: neither the listing nor the ledger of {' or '.join(listings)} knows it. "
-        + (f"Did you mean: {', '.join(near)}?" if near else "Nothing there is like it.")
-    )

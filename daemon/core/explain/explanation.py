@@ -11,7 +11,7 @@ from daemon.core.outcome import GONE, Kind
 from daemon.core.plan import Listed, Problem, quantity_problem, sum_problem
 from daemon.core.times import TimeFormat
 
-_OUTCOMES: Final[dict[str, str]] = {
+OUTCOMES: Final[dict[str, str]] = {
     Kind.APPLIED: "acknowledged",
     Kind.REFUSED: "refused",
     Kind.NOT_SENT: "not sent",
@@ -240,7 +240,7 @@ def _channel(facts: Facts, times: TimeFormat) -> Iterator[str]:
 def _attempt(one: PastAttempt, times: TimeFormat) -> str:
     took = "" if one.duration_ms is None else f" after {one.duration_ms:.0f} ms"
     words = f': "{one.reason}"' if one.reason else ""
-    outcome = _OUTCOMES.get(one.outcome, one.outcome)
+    outcome = OUTCOMES.get(one.outcome, one.outcome)
     return f"{times.at(one.at)}  {one.quantity} as {named(one.identifiers)}  {outcome}{took}{words}"
 
 

@@ -167,7 +167,7 @@ WITH listed AS (
                  THEN excluded.first_dirty_at
                  ELSE stockrelay.debounced(coalesce(d.first_dirty_at, excluded.first_dirty_at),
                                            excluded.first_dirty_at, $3, $4) END) END
-    RETURNING d.sku, d.urgent, d.listed_rows, d.identifiers IS NULL AS is_new,
+    RETURNING d.sku, d.urgent, d.listed_rows, d.listed_quantity, d.identifiers IS NULL AS is_new,
               greatest(d.acked_quantity, d.attempt_quantity) AS shown, stockrelay.last_sent(d) AS last_sent,
               coalesce(d.zero_at >= statement_timestamp(), false) AS is_zero,
               $7 AND d.listed_rows = 1 AND d.parked_at IS NULL AND d.held_at IS NULL
@@ -186,6 +186,12 @@ WITH listed AS (
     -- A number that moves again before it is sent is the same anomaly.
     WHERE a.kind <> 'moved' OR excluded.kind <> 'moved' OR a.was <> excluded.was
     RETURNING a.sku
+), kept AS (
+    -- In portions, as a value has a largest size.
+    INSERT INTO stockrelay.reading (channel, at, skus, quantities, listed_rows)
+    SELECT $1, clock_timestamp(), array_agg(k.sku), array_agg(k.listed_quantity), array_agg(k.listed_rows)
+    FROM (SELECT m.sku, m.listed_quantity, m.listed_rows, (row_number() OVER () - 1) / 1000 AS portion FROM marked AS m) AS k
+    GROUP BY k.portion
 ), counted AS (
     -- For a first filling: how many SKUs can be sent, and how many of those are 0.
     SELECT count(*) AS listed, count(*) FILTER (WHERE l.quantity = 0) AS zeroes
@@ -377,11 +383,16 @@ WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM 
 RETURNING d.sku, d.attempt_id;
 
 -- name: close_settled
--- Claimed, but the marketplace holds that number already; so a held one is no longer wrong.
-UPDATE stockrelay.ledger SET
-    acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
-    held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
-WHERE channel = $1 AND sku = ANY ($2::text[]);
+-- Claimed, but the marketplace holds that number already; so a held one is no longer wrong. It may differ from the number that
+-- was marked, and no marking will see that.
+WITH settled AS (
+    UPDATE stockrelay.ledger SET
+        acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
+        held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
+    WHERE channel = $1 AND sku = ANY ($2::text[]) RETURNING sku, acked_quantity
+)
+INSERT INTO stockrelay.reading (channel, at, skus, quantities, listed_rows)
+SELECT $1, clock_timestamp(), array_agg(s.sku), array_agg(s.acked_quantity), array_agg(1) FROM settled AS s HAVING count(*) > 0;
 
 -- name: settle_into_sum
 -- Claimed, and sold as one with another SKU that sends the sum. $3: those whose identifiers no successor has taken over.

@@ -1,4 +1,4 @@
--- The attempt log and its proof.
+-- The attempt log and its proof, and what was read of the ERP.
 
 -- One line per attempt, appended when its outcome is known; a partition a day (UTC).
 CREATE TABLE stockrelay.attempt (
@@ -101,6 +101,22 @@ BEGIN
     RETURN coalesce(cardinality(entries), 0);
 END $$;
 
+-- One row for each marking, or several for a large one, and one for the rows of a claim that found their numbers sent already:
+-- element n of each array is of the n-th SKU. A row per SKU would cost the marking many times as much. `quantities` are what
+-- may be sent, NULL where the listing had none; `listed_rows` is 0 for a SKU that had left the listing. A number is as old as
+-- the statement that read it; `at` is when that had read. Deleted with the attempts of its day.
+CREATE TABLE stockrelay.reading (
+    channel      text        NOT NULL,
+    at           timestamptz NOT NULL,
+    skus         text[]      NOT NULL,
+    quantities   integer[]   NOT NULL,
+    listed_rows  integer[]   NOT NULL
+);
+CREATE INDEX reading_at ON stockrelay.reading (channel, at);
+
+-- Rows are deleted from it, which a publication of all tables refuses without a replica identity (or a primary key).
+ALTER TABLE stockrelay.reading REPLICA IDENTITY FULL;
+
 -- Locks of our own, a row each: an advisory lock could be taken by any role that may connect.
 CREATE TABLE stockrelay.mutex (
     name  text PRIMARY KEY
@@ -151,6 +167,7 @@ BEGIN
     END LOOP;
     DELETE FROM stockrelay.attempt_rest AS r WHERE r.at < oldest::timestamp AT TIME ZONE 'UTC';
     DELETE FROM stockrelay.attempt_batch AS b WHERE b.day < oldest;
+    DELETE FROM stockrelay.reading AS r WHERE r.at < oldest::timestamp AT TIME ZONE 'UTC';
     DELETE FROM stockrelay.attempt_chain AS c WHERE c.day < oldest;
     RETURN dropped;
 END $$;

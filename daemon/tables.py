@@ -127,7 +127,7 @@ def _channel_rows(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, st
         "owned since": _since(owners, times),
         "paused": "no",
         "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
-        "SKUs": str(channel["skus"]),
+        "SKUs": str(channel["skus"]) + _chosen(channel.get("only")),
         "backlog": str(channel["backlog"]),
         "oldest change": "-" if oldest is None else f"{span(timedelta(seconds=oldest))} old",
         "in flight": str(channel["in_flight"]),
@@ -152,6 +152,15 @@ def _channel_rows(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, st
         how = (last["method"] or "").replace("_", " ")
         rows["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
     return rows
+
+
+def _chosen(only: Mapping[str, Any] | None) -> str:
+    """Say that a channel sends a part of its listing."""
+    if only is None:
+        return ""
+    named = "" if only["skus"] is None else f" {only['skus']} named"
+    where = "" if only["where"] is None else f" where {visible(' '.join(only['where'].split()))}"
+    return f", only{named}{where}"
 
 
 def _owner(owners: Sequence[Mapping[str, Any]], free: int) -> str:

@@ -83,7 +83,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.as_numeric(numeric), stockrelay.as_numeric(bigint), stockrelay.as_numeric(integer),
         stockrelay.as_numeric(anyelement), stockrelay.is_readable, stockrelay.can_hold,
         stockrelay.known_skus, stockrelay.listed, stockrelay.listed_whole, stockrelay.resolved,
-        stockrelay.listed_apart, stockrelay.is_class_of_server, stockrelay.may_be_of_a_row,
+        stockrelay.listed_apart, stockrelay.is_left_out, stockrelay.is_class_of_server, stockrelay.may_be_of_a_row,
         stockrelay.is_another_readable TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";

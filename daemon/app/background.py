@@ -29,6 +29,7 @@ from daemon.services.maintenance import Maintenance
 from daemon.services.notify import Notifier, Receiver
 from daemon.services.pauses import PauseWatch
 from daemon.services.readiness import DATABASE
+from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.service import ReconcileService
 from daemon.settings import Settings
 from daemon.store.answers import Answers
@@ -54,6 +55,7 @@ class Background:
     holder: str
     watch: Watching
     services: dict[str, Run] = field(default_factory=dict)
+    _reconcilers: Mapping[ChannelName, Reconciler] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._settings = settings = self.reloading.settings
@@ -79,7 +81,8 @@ class Background:
         self._add_figures(pauses)
         if settings.reconcile.enabled:
             post = Outbox(database).post
-            for channel, one in reconcilers(settings, database, self.clients).items():
+            self._reconcilers = reconcilers(settings, database, self.clients)
+            for channel, one in self._reconcilers.items():
                 service = ReconcileService(one, self.holder, post, self.watch.liveness)
                 self.services[f"reconcile-{channel}"] = service.run
 
@@ -132,7 +135,12 @@ class Background:
         )
 
     def _take(self, settings: Settings, receivers: Sequence[Receiver]) -> None:
-        """Take over new secrets, rates, addresses and receivers."""
+        """Take over new secrets, rates, addresses, receivers and choices of SKUs."""
+        self.graph.use(settings)
+        by_name = listings(settings)
+        self._health.use(tuple(by_name.values()))
+        for name, reconciler in self._reconcilers.items():
+            reconciler.comparisons.use(by_name[name])
         for name, channel in settings.enabled_channels().items():
             self.clients[name].use(channel)
             self.graph.dispatchers[name].use(limits(settings, channel))

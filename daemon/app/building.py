@@ -29,7 +29,7 @@ from daemon.store.comparing import ComparedNumbers
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
 from daemon.store.identity import refuse_copy
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, Only
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -120,6 +120,7 @@ def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
             spec_of(channel).identifier_columns,
             channel.max_quantity,
             channel.duplicates,
+            Only(frozenset(channel.only) or None, channel.only_where),
         )
         for name, channel in settings.enabled_channels().items()
     }

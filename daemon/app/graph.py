@@ -72,6 +72,14 @@ class Graph:
         for intake in self.intakes.values():
             intake.request_resync(reason)
 
+    def use(self, settings: Settings) -> None:
+        """Take over which SKUs of the listings are sent."""
+        for name, listing in listings(settings).items():
+            ledger = self.ledgers.get(name)
+            if ledger is not None and ledger.listing != listing:
+                ledger.use(listing)
+                self.intakes[name].request_resync("other SKUs are chosen")
+
     def _link_intakes(self) -> None:
         for name, dispatcher in self.dispatchers.items():
             intake = self.intakes[name]

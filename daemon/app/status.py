@@ -17,7 +17,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger.ledger import Ledger
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
 
@@ -36,6 +36,7 @@ async def status(settings: Settings) -> dict[str, Any]:
             channels[name] = {
                 "owners": _owners(own),
                 "slots_without_owner": sum(lease.holder is None for lease in own),
+                "only": _only(listing),
                 "paused": pause and {"since": pause.since, "by": pause.by, "reason": pause.reason},
                 "trouble": _trouble(troubles.get(name)),
                 **_reading(reading.get(name)),
@@ -78,6 +79,14 @@ async def _ledger(database: Database, listing: ChannelListing, rule: GuardRule |
             {"sku": one.sku, "reason": one.reason} for one in await parked.all(20, with_discarded=False)
         ],
     }
+
+
+def _only(listing: ChannelListing) -> dict[str, Any] | None:
+    """Which SKUs of the listing the channel sends; None: all."""
+    only = listing.only
+    if only == EVERYTHING:
+        return None
+    return {"skus": None if only.skus is None else len(only.skus), "where": only.where}
 
 
 def _trouble(trouble: TroubleState | None) -> dict[str, Any] | None:

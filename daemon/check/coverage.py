@@ -17,7 +17,7 @@ from daemon.settings import Settings, Watch
 from daemon.store.dependencies import Dependencies
 from daemon.store.inspect import Denied, Inspector, Table
 from daemon.store.inspect_listing import ListingInspector
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 
 _SAMPLE: Final = 200
 """SKUs of a watched table that are looked for in the listings."""
@@ -127,7 +127,8 @@ async def _spelling(
     all_known: set[str],
 ) -> Spelling:
     """What the table calls SKUs, by these listings together. `all_known` gets those that they know."""
-    looks = [ListingInspector(inspector, each) for each in listings]
+    # Also the SKUs that a channel leaves out: their names say how the listing spells them.
+    looks = [ListingInspector(inspector, replace(each, only=EVERYTHING)) for each in listings]
     known = {sku for look in looks for sku in await look.known(skus)} if skus else set[str]()
     all_known |= known
     unknown = [sku for sku in skus if sku not in known]

@@ -45,7 +45,7 @@ class CapturedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the listing says of a SKU now, in `rows` rows.
+    """What the listing says of a SKU now, in `rows` rows. 0: the channel's `only` leaves out all rows of it.
 
     `quantity` is None where it can't be sent; `raw_quantity` is the number then, None for NULL. `identifiers` is empty
     where their bytes are no text. `fault`: the server's error on the SKU's row. `carrier`: the SKU that has the sum of
@@ -61,6 +61,15 @@ class Listed:
     carrier: Sku | None = None
     lacks: Sku | None = None
     lacks_rows: int = 1
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the channel's `only` leaves the SKU out."""
+        return self.rows == 0
+
+
+LEFT_OUT: Final = Listed(0, (), None)
+"""A SKU that the channel's `only` leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ class NoSend(Enum):
     """An attempt with an unknown end may still land: decide again once it can't."""
     FORGET = "forget"
     """It left the listing, and the marketplace holds zero or never heard of it, or another SKU took its identifiers
-    over."""
+    over; or the channel's `only` leaves it out."""
     HOLD = "hold"
     """One of too many wrong numbers at once: held until an operator releases it or the number comes back."""
     DEFER = "defer"
@@ -179,6 +188,9 @@ def _decide(row: CapturedRow, listed: Listed | None, *, has_successor: bool, pro
         if row.identifiers is None or is_quiet_zero or has_successor:
             return NoSend.FORGET
         return _delist(row, row.identifiers)
+    if listed.is_left_out:
+        # Nothing is sent, but until an earlier attempt can no longer land, the SKU must not begin anew.
+        return NoSend.WAIT if row.is_doubted and not row.is_doubt_over else NoSend.FORGET
     has_moved = row.identifiers is not None and row.identifiers != listed.identifiers
     is_carried = listed.rows == 1 and listed.carrier not in (None, row.sku)
     if not is_carried and (wrong := _unreadable(listed)) is not None:

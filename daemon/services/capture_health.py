@@ -6,7 +6,7 @@ stopped replica blocks no other: who checks next depends on the time of the last
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,14 +26,14 @@ from daemon.core.dependencies import (
 )
 from daemon.core.errors import BadRow, StockrelayError, StoreRefused, StoreUnavailable
 from daemon.core.finding import Finding
-from daemon.core.spelling import judge_spellings, subject
+from daemon.core.spelling import Spelling, judge_spellings, subject
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.ops.metrics import Metrics
 from daemon.services.loop import Pace, run_loop
 from daemon.store.capture_health import CaptureHealthStore, Capturing
 from daemon.store.dependencies import Dependencies
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +79,11 @@ class CaptureHealth:
     _unheard: int = 0
     _since: datetime | None = None
     _known: dict[tuple[str, str, str], OpenFinding] = field(default_factory=dict)
+
+    def use(self, listings: Sequence[ChannelListing]) -> None:
+        """Check these listings from now on."""
+        if self.listings is not None:
+            self.listings = replace(self.listings, listings=listings)
 
     def heard(self) -> None:
         """The listener has received a notification, of any session."""
@@ -228,9 +233,19 @@ async def listing_findings(
     findings += judge_fan_outs(await of.dependencies.broken_fan_outs())
     findings += judge_subscribed(await of.dependencies.subscribed(), of.resync_s)
     channels = [listing.channel for listing in of.listings]
-    spellings = await of.dependencies.spellings(channels, all_reads)
+    spellings = await _spellings(of, all_reads)
     watched = [table.name for table in await capturing.tables()]
     return findings + judge_spellings(spellings, _judged(watched, channels, all_reads), before)
+
+
+async def _spellings(of: Listings, all_reads: Sequence[Reads]) -> list[Spelling]:
+    """How changes spell SKUs. The ledger of a channel that sends a part of its listing does not know the other SKUs."""
+    whole = [listing.channel for listing in of.listings if listing.only == EVERYTHING]
+    if not whole:
+        return []
+    in_part = {table for reads in all_reads if reads.channel not in whole for table in reads.watches}
+    spellings = await of.dependencies.spellings(whole, [one for one in all_reads if one.channel in whole])
+    return [one for one in spellings if one.channel is not None or one.table not in in_part]
 
 
 def _judged(watched: Sequence[str], channels: Sequence[ChannelName], all_reads: Sequence[Reads]) -> set[str]:

@@ -34,6 +34,13 @@ class ChannelSettings(Section):
     """The marketplace's address."""
     listing: rules.Query = ""
     """One SQL query with a row for each SKU that is sold there."""
+    only: rules.Skus = ()
+    """Send these SKUs of the listing and no others, such as a single one on the first day. What happens to the others
+    is not this daemon's business: see `only_where`."""
+    only_where: rules.Condition | None = None
+    """Send only the SKUs of the listing for which this SQL condition over its columns is true, beside `only`. A SKU
+    that stops being chosen is forgotten and nothing is sent for it: the marketplace keeps its number. A chosen SKU that
+    leaves the listing is sent as 0."""
     max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
     """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
     a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""

@@ -11,7 +11,9 @@ from daemon.settings.channels import ChannelSettings
 from daemon.settings.model import Settings
 
 _LIVE: Final = re.compile(r"log\.level|notify\.\w+")
-_LIVE_OF_A_CHANNEL: Final = frozenset({"rate_per_s", "batch", "batch_above", "park_after"})
+_LIVE_OF_A_CHANNEL: Final = frozenset({
+    "rate_per_s", "batch", "batch_above", "park_after", "only", "only_where"
+})  # fmt: skip
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

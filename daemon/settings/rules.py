@@ -115,6 +115,24 @@ def _query(value: str) -> str:
     return query
 
 
+def _condition(value: str) -> str:
+    """One SQL condition, ready to stand in parentheses: without the word before it and the semicolon after it."""
+    condition = value.strip().rstrip(";").rstrip()
+    if not condition:
+        raise ValueError("is empty; write a condition over the listing's columns, or leave the key out")
+    if re.match(r"where\b", condition, re.IGNORECASE):
+        raise ValueError("begins with WHERE; write only the condition that follows it")
+    return condition
+
+
+def _skus(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("is empty; name SKUs, or leave the key out to send the whole listing")
+    if any(not sku or "\0" in sku for sku in value):
+        raise ValueError("has an empty SKU, or one with a NUL; write each SKU as the listing spells it")
+    return tuple(dict.fromkeys(value))
+
+
 def _expression(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty; name the column that holds the SKU, or an SQL expression over the row")
@@ -231,6 +249,8 @@ Dsn = Annotated[Secret, on_secret(lambda dsn: _refuse(addresses.problem(dsn)))]
 Receiver = Annotated[Secret, on_secret(lambda url: _refuse(receivers.problem(url)))]
 BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
 Query = Annotated[str, AfterValidator(_query)]
+Condition = Annotated[str, AfterValidator(_condition)]
+Skus = Annotated[tuple[str, ...], Field(max_length=10_000), AfterValidator(_skus)]
 Expression = Annotated[str, AfterValidator(_expression)]
 Table = Annotated[str, AfterValidator(_plain), AfterValidator(_table)]
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]

@@ -22,7 +22,7 @@ from daemon.core.explain.facts import (
     Twin,
 )
 from daemon.core.guard import threshold
-from daemon.core.plan import Listed
+from daemon.core.plan import LEFT_OUT, Listed
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
 from daemon.store.answer_rows import ChannelState, LoggedAttempt, Reconciled, Sync
@@ -135,6 +135,8 @@ class Answers:
             return None, (), str(error)
         # Numbers stay as the server writes them.
         shown = tuple(json.loads(row["row"], parse_float=str) for row in rows)
+        if shown and listing.only.leaves_out(sku):
+            return LEFT_OUT, shown, None
         return None if made is None else listed_of(made), shown, None
 
     async def _listing_rows(

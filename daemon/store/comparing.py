@@ -12,7 +12,7 @@ from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.foreign_text import storable
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 from daemon.store.reconcile import LONG_S, Reconciles
 from daemon.store.reconcile_rows import Chunk, ReconcileRun
 from daemon.store.rows import row_as
@@ -65,6 +65,10 @@ class ComparedNumbers:
         self._database = database
         self.channel = listing.channel
         self._runs = Reconciles(database)
+        self.use(listing)
+
+    def use(self, listing: ChannelListing) -> None:
+        """Compare with this listing from now on."""
         self._twins = Twins(listing)
         settled = _SQL["settled"].partition("\n")[2]
         now = "statement_timestamp()"
@@ -72,8 +76,13 @@ class ComparedNumbers:
         self._rows_apart = _filled("rows", listing.as_sent(is_whole=False, is_apart=True), settled, now)
         # A missing number may have been sent after its page was read.
         asked_at = "coalesce(h.asked_at, (SELECT b.at FROM begun AS b))"
-        self._judge = _filled("judge", listing.as_sent(is_whole=True, is_apart=False), settled, asked_at)
-        self._judge_apart = _filled("judge", listing.as_sent(is_whole=True, is_apart=True), settled, asked_at)
+        judge, judge_apart = (
+            _filled("judge", listing.as_sent(is_whole=True, is_apart=is_apart), settled, asked_at)
+            for is_apart in (False, True)
+        )
+        is_whole = "true" if listing.only == EVERYTHING else "false"
+        self._judge = judge.replace("@is_whole@", is_whole)
+        self._judge_apart = judge_apart.replace("@is_whole@", is_whole)
 
     # What changed on a day
 

@@ -182,7 +182,7 @@ class ListingInspector:
     async def unreadable(self) -> list[str]:
         """Return the GRANTs for tables and schemas that the listing names and this role may not read."""
         doing = "looking at the rights on the ERP's tables"
-        rows = await looked_up(self.inspector.look, doing, _SQL["unreadable"], self._listing.query())
+        rows = await looked_up(self.inspector.look, doing, _SQL["unreadable"], self._listing.chosen())
         return [row["command"] for row in rows]
 
     async def cost(self, skus: Sequence[str]) -> Reading:

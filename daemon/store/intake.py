@@ -271,5 +271,5 @@ class Intake:
             await connection.execute(_SQL["want_resync"], self.channel)
 
     async def _mark_blind(self, connection: Connection, skus: Sequence[str] | None) -> None:
-        if skus:
-            await connection.execute(_SQL["mark_blind"], self.channel, skus, self._debounce.quiet)
+        if named := self._ledger.named(skus or ()):
+            await connection.execute(_SQL["mark_blind"], self.channel, named, self._debounce.quiet)

@@ -85,7 +85,7 @@ class Syncs:
         self._listing = listing
         self._twins = Twins(listing)
         self._read_whole = listing.statement("read_whole_listing", is_whole=True)
-        self._alike = _INSPECT["listing_alike"].replace("@listing@", listing.query())
+        self._alike = _INSPECT["listing_alike"].replace("@listing@", listing.chosen())
         self._read_whole_apart = listing.statement("read_whole_listing", is_whole=True, is_apart=True)
 
     async def begin(self) -> SyncRun:

@@ -57,8 +57,8 @@ class Twins:
 
 
 def _is_renamed(row: asyncpg.Record, listed: Listed | None) -> bool:
-    """Whether the listing says other identifiers of a captured row than the last marking saw, or that it has left."""
-    if listed is None:
+    """Whether the listing says other identifiers of a captured row than the last marking saw, or that it has gone."""
+    if listed is None or listed.is_left_out:
         return bool(row["listed_rows"])
     if not listed.identifiers:
         # It can't be read, and is parked for that.

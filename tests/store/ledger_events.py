@@ -44,6 +44,24 @@ async def leaves_the_listing(spec: Spec, skus: Sequence[str]) -> None:
     await spec.driver.marks(DEBOUNCE)
 
 
+async def is_left_out(spec: Spec, skus: Sequence[str]) -> None:
+    spec.shop.send_only(where=without(skus))
+    await spec.shop.resync(DEBOUNCE)
+    spec.shop.send_only()
+
+
+async def claimed_and_left_out(spec: Spec, skus: Sequence[str]) -> None:
+    spec.shop.send_only(where=without(skus))
+    await spec.driver.claims()
+    spec.shop.send_only()
+
+
+def without(skus: Sequence[str]) -> str:
+    """Return the condition that leaves out these SKUs."""
+    names = ", ".join(f"'{sku}'" for sku in skus)
+    return f"sku NOT IN ({names})"
+
+
 async def identifiers_change(spec: Spec, skus: Sequence[str]) -> None:
     await spec.sql.execute("UPDATE shop.goods SET pn = 'new ' || pn WHERE sku = ANY ($1)", skus)
     await spec.driver.marks(DEBOUNCE)
@@ -233,6 +251,7 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "number falls to zero": number_falls_to_zero,
     "number cannot be sent": number_cannot_be_sent,
     "leaves the listing": leaves_the_listing,
+    "is left out": is_left_out,
     "identifiers change": identifiers_change,
     "changes while the listing fails": changes_unread,
     "is compared and nothing differs": is_compared,
@@ -247,6 +266,7 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "claimed and cannot be sent": claimed_and_cannot_be_sent,
     "claimed and no longer listed": claimed_and_not_listed,
     "claimed, off sale and no longer listed": claimed_and_off_sale_and_not_listed,
+    "claimed and left out": claimed_and_left_out,
     "claimed with a zero that no marking has counted": claimed_with_an_uncounted_zero,
     "claimed with another SKU's identifiers": claimed_with_identifiers_of_another,
     "claimed as part of a sum": claimed_as_part_of_a_sum,

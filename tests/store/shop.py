@@ -18,7 +18,7 @@ from daemon.store.intake import Intake, IntakeReading
 from daemon.store.leases import Leases, SlotKey, Taken
 from daemon.store.ledger import Attempt, Claim, Completion, Debounce, Owner
 from daemon.store.ledger.ledger import Ledger
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import ChannelListing, Only
 from daemon.store.sync import SyncRun, Syncs
 from tests.channels import CHANNELS
 from tests.store.place import Connection, Place
@@ -67,6 +67,13 @@ class Shop:
         self.changelog = ChangeLog(database)
         self.identity = Identity(database)
         self.owner = Owner("nobody", {})
+
+    def send_only(self, *skus: str, where: str | None = None) -> None:
+        """Send these SKUs alone (without any: all), and of these the ones for which the condition is true."""
+        only = Only(frozenset(skus) if skus else None, where)
+        self.listing = replace(self.listing, only=only)
+        self.ledger.use(self.listing)
+        self.syncs = Syncs(self.database, self.listing)
 
     def reader(self, debounce: Debounce) -> Intake:
         """The intake, with that debounce."""

@@ -62,6 +62,9 @@ def _number(facts: Facts) -> str:
         return "unknown: the listing fails"
     if listed is None:
         return "not listed, so 0"
+    if listed.is_left_out:
+        own = _value(facts.listing[0].get("quantity")) if facts.listing else "unknown"
+        return f"{own}, and not to be sent"
     if listed.fault is not None:
         return "unknown: its row in the listing can't be read"
     if listed.rows > 1:
@@ -94,14 +97,16 @@ def _listing(facts: Facts) -> Iterator[str]:
     if listed is not None and listed.fault is not None:
         yield f"{query} fails on this SKU: {listed.fault}"
         return
-    count = 0 if listed is None else listed.rows
+    count = len(facts.listing) if facts.is_left_out else 0 if listed is None else listed.rows
     rows = {0: "no row", 1: "one row"}.get(count, f"{count} rows")
     yield f"{query} gives {rows} for this SKU" + (":" if count else "")
     for row in facts.listing:
         yield "  " + ", ".join(f"{column}={_value(value)}" for column, value in row.items())
     if count > len(facts.listing):
         yield f"  and {count - len(facts.listing)} more"
-    if listed is None or listed.rows > 1:
+    if facts.is_left_out:
+        yield f"channels.{facts.channel}.only or only_where leaves it out: the marketplace keeps its number of it"
+    if listed is None or listed.rows != 1:
         return
     if not listed.identifiers:
         yield "its identifiers hold bytes that are no text in the database's encoding"

@@ -26,6 +26,7 @@ class SkuState(StrEnum):
     DELISTED = "delisted"
     NEW = "new"
     NOT_LISTED = "not listed"
+    LEFT_OUT = "not chosen"
     UNREADABLE = "listing fails"
     DIFFERS = "differs at the marketplace"
     SUMMED = "part of a sum"
@@ -185,6 +186,11 @@ class Facts:
     is_first_reading: bool = False
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether the channel's `only` leaves the SKU out."""
+        return self.listed is not None and self.listed.is_left_out
+
+    @property
     def rivals(self) -> tuple[Sku, ...]:
         """The SKUs that keep this one from being sent, as they have its identifiers."""
         return tuple(twin.sku for twin in self.twins) if self.duplicates == "park" else ()
@@ -228,10 +234,16 @@ class Facts:
 def state(facts: Facts, problem: plan.Problem) -> SkuState:
     """Return the SKU's state."""
     row = facts.row
+    if facts.is_left_out and (row is None or row.attempt_id is None):
+        return SkuState.LEFT_OUT
     if row is None:
         if facts.listing_problem is not None:
             return SkuState.UNREADABLE
         return SkuState.NOT_LISTED if facts.listed is None else SkuState.NEW
+    return _state_of_row(facts, row, problem)
+
+
+def _state_of_row(facts: Facts, row: LedgerRow, problem: plan.Problem) -> SkuState:
     if row.parked_at is not None:
         return SkuState.PARKED
     if row.held_at is not None or (facts.filling is Filling.HELD and row.is_waiting):

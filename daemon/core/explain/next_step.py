@@ -38,7 +38,9 @@ def next_step(facts: Facts, problem: plan.Problem) -> Step:
     if facts.listing_problem is not None:
         return Step.LISTING
     if row is None:
-        return Step.NOBODY if facts.listed is None else Step.READING
+        return Step.NOBODY if facts.listed is None or facts.is_left_out else Step.READING
+    if facts.is_left_out:
+        return Step.CLAIM if row.is_waiting and row.held_at is None else Step.READING
     if row.parked_at is not None:
         return Step.READING if is_unparked(facts, row) else Step.NOBODY
     if row.held_at is not None:
@@ -72,6 +74,10 @@ def describe_next_step(facts: Facts, problem: plan.Problem, times: TimeFormat) -
 
 
 def _nothing(facts: Facts, row: LedgerRow | None, problem: plan.Problem) -> str:
+    if row is None and facts.is_left_out:
+        return (
+            f"Nothing: channels.{facts.channel}.only or only_where leaves it out, so nothing is sent for it."
+        )
     if row is None:
         return "Nothing: it is neither listed here nor known from before."
     if row.parked_at is None:
@@ -145,6 +151,8 @@ def _released(facts: Facts) -> str:
 
 def _read(facts: Facts, row: LedgerRow | None, problem: plan.Problem, times: TimeFormat) -> str:
     """Say what a reading finds, and what a claim does then."""
+    if facts.is_left_out:
+        return "The next comparison of everything forgets it, and nothing is sent: `only` leaves it out."
     found = f"{_reading(facts, times)} {_obstacle(facts)}".rstrip()
     if row is not None and row.parked_at is None:
         return found
@@ -225,9 +233,15 @@ def _claim(facts: Facts, row: LedgerRow, decision: plan.Decision, times: TimeFor
         case plan.NoSend.WAIT:
             assert row.doubt_until is not None
             at_last = times.at(row.doubt_until)
+            if facts.is_left_out:
+                return f"it is forgotten {at_last}, when nothing older can land: `only` leaves it out."
             return f"{row.acked_quantity} is confirmed {at_last}, when nothing older can land."
         case plan.Park(reason):
             return f"{when}, it is parked: {reason}."
+        case plan.NoSend.FORGET if facts.is_left_out:
+            return (
+                f"{when}, it is forgotten, and nothing is sent: channels.{facts.channel}.only leaves it out."
+            )
         case plan.NoSend.FORGET:
             if facts.successor is not None:
                 return f"{when}, it is forgotten: {facts.successor} is sold under its identifiers now."

@@ -8,7 +8,7 @@ import asyncpg
 
 from daemon.core.errors import BadRow, TableLocked
 from daemon.core.guard import GuardRule
-from daemon.core.plan import Listed, Problem
+from daemon.core.plan import LEFT_OUT, Listed, Problem
 from daemon.core.types import Sku
 from daemon.store import queries
 from daemon.store.database import Database, transaction_on
@@ -47,6 +47,10 @@ class Claims:
         self._problem = problem
         self._guard = guard
         self._writer = ClaimWriter(listing.channel, guard)
+        self._claim_with(listing)
+
+    def _claim_with(self, listing: ChannelListing) -> None:
+        self._only = listing.only
         self._twins = Twins(listing)
         self._read_listing = listing.statement("read_listing", is_whole=False)
         self._read_listing_apart = listing.statement("read_listing", is_whole=False, is_apart=True)
@@ -131,4 +135,5 @@ class Claims:
             async with self._reader.reading(connection):
                 rows = await connection.fetch(statement, portion, wanted)
             listed |= {Sku(row["sku"]): listed_of(row) for row in rows}
+            listed |= {sku: LEFT_OUT for sku in portion if self._only.leaves_out(sku)}
         return listed

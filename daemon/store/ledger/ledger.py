@@ -26,3 +26,12 @@ class Ledger(Marking, Claims, Outcomes):
         Marking.__init__(self, listing, guard)
         Claims.__init__(self, reader or database, LockWatch(database), listing, problem, guard)
         Outcomes.__init__(self, database, listing.channel, is_guarded=guard is not None)
+
+    @property
+    def listing(self) -> ChannelListing:
+        return self._listing
+
+    def use(self, listing: ChannelListing) -> None:
+        """Mark and claim by this listing from now on."""
+        self._mark_with(listing)
+        self._claim_with(listing)

@@ -27,15 +27,22 @@ class Marking:
 
     def __init__(self, listing: ChannelListing, guard: GuardRule | None) -> None:
         self.channel = listing.channel
-        self._listing = listing
         self._guard = guard
         self._factor = math.inf if guard is None else guard.move_factor
+        self._mark_with(listing)
+
+    def _mark_with(self, listing: ChannelListing) -> None:
+        self._listing = listing
         self._twins = Twins(listing)
         self._statements = {
             (is_whole, is_apart): listing.statement("mark", is_whole=is_whole, is_apart=is_apart)
             for is_whole in (False, True)
             for is_apart in (False, True)
         }
+
+    def named(self, skus: Sequence[str]) -> Sequence[str]:
+        """Return those of the SKUs that may be sent, as far as that can be said without reading the listing."""
+        return [sku for sku in skus if not self._listing.only.leaves_out(sku)]
 
     async def mark(
         self,

@@ -6,20 +6,38 @@
            CASE WHEN x.number > '-Infinity' AND x.number < @max_quantity@::numeric + 1
                 THEN greatest(floor(x.number), 0)::integer END AS quantity
     FROM (
-        SELECT l.sku::text AS sku, count(*)::integer AS rows,
-               min(CASE WHEN @are_identifiers_readable@ THEN ARRAY[@identifiers@]::text[] END) AS identifiers,
-               min(@number@) AS number
+        SELECT l.sku::text AS sku, (count(*)@chosen@)::integer AS rows,
+               min(CASE WHEN @are_identifiers_readable@ THEN ARRAY[@identifiers@]::text[] END)@chosen@ AS identifiers,
+               min(@number@)@chosen@ AS number
         FROM (
 @listing@
         ) AS l
         -- Longer ones do not fit an index; see `refused_skus`.
-        WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@
+        WHERE octet_length(l.sku::text) <= 1000 AND @is_sku_readable@@only@@named@
         GROUP BY l.sku::text
     ) AS x
 
 -- name: only_some
 -- Restricts the listing to the SKUs asked for; the planner carries it down into the operator's query.
  AND l.sku::text = ANY ($2::text[])
+
+-- name: named
+-- Whether a SKU is one of those that the channel's `only` names.
+@sku@ = ANY (@skus@::text[])
+
+-- name: if_chosen
+-- Restricts an aggregate to the rows for which the channel's `only_where` is true.
+FILTER (WHERE (
+@where@
+) IS TRUE)
+
+-- name: chosen
+-- The rows of the listing that the channel's `only` and `only_where` do not leave out.
+SELECT l.* FROM (
+@listing@
+) AS l WHERE @named@ AND (
+@where@
+) IS TRUE;
 
 -- name: listed_some
 -- The same, run by the server when the statement is run (see stockrelay.listed).
@@ -34,7 +52,15 @@
 -- name: listed_apart
 -- The same for a listing that fails on some rows: those SKUs have one row, with a `fault` and no identifiers or quantity.
     SELECT a.sku, a.rows, a.identifiers, a.number, NULL::text AS carrier, NULL::text AS lacks, NULL::integer AS lacks_rows, a.quantity, a.fault
-    FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path')) AS a
+    FROM stockrelay.listed_apart(@channel@, @portion@, @names@, @wanted@, current_setting('search_path'), @membership@) AS a
+
+-- name: membership
+-- The same columns for some SKUs, with nothing in them but how many rows of a SKU are chosen.
+SELECT l.sku::text AS sku, (count(*)@chosen@)::integer AS rows, NULL::text[] AS identifiers, NULL::numeric AS number,
+       NULL::integer AS quantity
+FROM (
+@listing@
+) AS l WHERE l.sku::text = ANY ($2::text[]) GROUP BY l.sku::text;
 
 -- name: summed
 -- The listing where SKUs with the same identifiers are sold as one. The first of them by name, their `carrier`, has the sum,
@@ -87,6 +113,37 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 -- Whether the daemon can read this text: any, in a UTF-8 database.
 ((SELECT getdatabaseencoding() = 'UTF8') OR stockrelay.is_readable(@text@))
 
+-- name: left_out
+-- Rows of SKUs that the channel's `only` leaves out are forgotten, whatever they wait for; the marketplace keeps its number.
+-- One that is in flight, or of which an attempt may still land, is forgotten when that is over: it becomes due, and a claim
+-- decides. The guard's counts of the channel begin anew.
+, left_out AS MATERIALIZED (
+    SELECT e.sku, e.listed_identifiers AS identifiers FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
+    JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = d.sku
+    WHERE @is_left_out@ ORDER BY e.sku FOR UPDATE OF e
+), forgotten AS (
+    DELETE FROM stockrelay.ledger AS e USING left_out AS o
+    WHERE e.channel = $1 AND e.sku = o.sku AND e.attempt_id IS NULL AND coalesce(e.doubt_until <= clock_timestamp(), true)
+), ending AS (
+    UPDATE stockrelay.ledger AS e SET
+        want_seq = nextval('stockrelay.want_seq'), listed_rows = 0, listed_identifiers = NULL, listed_quantity = NULL,
+        twins = NULL, duplicates = NULL, first_dirty_at = NULL, urgent = false, sync_at = NULL, zero_at = NULL, held_at = NULL,
+        parked_at = NULL, parked_reason = NULL, unacked_since = coalesce(e.unacked_since, clock_timestamp()),
+        due_at = greatest(e.doubt_until, clock_timestamp())
+    FROM left_out AS o
+    WHERE e.channel = $1 AND e.sku = o.sku AND NOT (e.attempt_id IS NULL AND coalesce(e.doubt_until <= clock_timestamp(), true))
+), uncounted AS (
+    DELETE FROM stockrelay.anomaly AS a USING left_out AS o WHERE a.channel = $1 AND a.sku = o.sku
+), recounted AS (
+    UPDATE stockrelay.guard AS g SET on_sale = NULL, listed = NULL, counted_at = NULL
+    WHERE g.channel = $1 AND EXISTS (SELECT FROM left_out)
+)
+
+-- name: left_out_names
+-- The identifiers that they give up.
+            UNION
+            SELECT o.identifiers FROM left_out AS o WHERE $2::text[] IS NOT NULL AND o.identifiers IS NOT NULL
+
 -- name: dirty_some
 -- The SKUs that the change log names.
     SELECT DISTINCT s.sku FROM unnest($2::text[]) AS s (sku) WHERE octet_length(s.sku) <= 1000
@@ -107,6 +164,7 @@ WITH listed AS (
 ), target AS (
     SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity, l.carrier
     FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
+    WHERE NOT (@is_left_out@)
 ), moved AS (
     SELECT t.*, clock_timestamp() AS now, coalesce(e.listed_rows, 0) AS rows_before, e.listed_identifiers AS identifiers_before
     FROM target AS t LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = t.sku
@@ -198,7 +256,7 @@ WITH listed AS (
     FROM (SELECT a.*, count(*) OVER (PARTITION BY a.identifiers) AS alike FROM listed AS a WHERE $9 AND $2::text[] IS NULL) AS l
     WHERE l.rows = 1 AND l.quantity IS NOT NULL AND (l.alike = 1 OR l.carrier = l.sku)
     AND array_position(l.identifiers, NULL) IS NULL AND array_position(l.identifiers, '') IS NULL
-)
+)@left_out@
 SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT count(*) FROM noted) AS anomalies,
        (SELECT c.listed FROM counted AS c) AS listed, (SELECT c.zeroes FROM counted AS c) AS zeroes,
        -- The identifiers that SKUs gained or gave up; not collected when everything is compared.
@@ -208,7 +266,8 @@ SELECT count(*) AS marked, count(*) FILTER (WHERE urgent) AS urgent, (SELECT cou
             UNION
             SELECT m.identifiers_before FROM moved AS m
             WHERE $2::text[] IS NOT NULL AND m.rows_before > 0 AND m.identifiers_before IS NOT NULL
-            AND (m.rows = 0 OR m.identifiers_before IS DISTINCT FROM m.identifiers)) AS n)::text AS names
+            AND (m.rows = 0 OR m.identifiers_before IS DISTINCT FROM m.identifiers)
+            @left_out_names@) AS n)::text AS names
 FROM marked;
 
 -- name: hold_anomalies
@@ -274,12 +333,12 @@ WITH listed AS (
 FROM listed WHERE sku = ANY ($1::text[]);
 
 -- name: read_whole_listing
--- The whole listing as it is now, ordered by SKU.
+-- The whole listing as it is now, ordered by SKU, without the SKUs that the channel's `only` leaves out.
 WITH listed AS (
 @listed@
 ) SELECT sku, rows, identifiers, CASE WHEN rows = 1 THEN quantity END AS quantity,
          CASE WHEN quantity IS NULL THEN left(number::text, 32) END AS raw_quantity, carrier, lacks, lacks_rows@fault@
-FROM listed ORDER BY sku;
+FROM listed WHERE rows > 0 ORDER BY sku;
 
 -- name: own_slots
 -- The last step of a claim that writes more than attempts: those of the slots $2 that are still ours; none while the channel

@@ -229,7 +229,7 @@ WITH listed AS (
 ), o AS (
     SELECT l.sku, l.identifiers, l.identifiers[1] AS identifier, l.rows, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity,
            count(*) OVER (PARTITION BY l.identifiers[1]) AS twins
-    FROM listed AS l WHERE coalesce(l.carrier = l.sku, true)
+    FROM listed AS l WHERE l.rows > 0 AND coalesce(l.carrier = l.sku, true)
 ), asked AS (
     SELECT c.chunk AS page, max(c.at) AS at FROM stockrelay.reconcile_chunk AS c WHERE c.run_id = $2 GROUP BY c.chunk
 ), begun AS (
@@ -251,10 +251,11 @@ WITH listed AS (
     FROM o LEFT JOIN read_back AS h ON h.identifier = o.identifier
     LEFT JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = o.sku
 ), unlisted AS MATERIALIZED (
-    -- Sold there, and neither listed here nor on its way out.
+    -- Sold there, and neither listed here nor on its way out. Where the channel's `only` leaves SKUs out, nothing is known of
+    -- what else is sold there.
     SELECT h.identifier AS sku, h.quantity AS theirs, h.page
     FROM read_back AS h
-    WHERE h.is_sold AND NOT EXISTS (SELECT FROM o WHERE o.identifier = h.identifier)
+    WHERE @is_whole@ AND h.is_sold AND NOT EXISTS (SELECT FROM o WHERE o.identifier = h.identifier)
     AND NOT EXISTS (SELECT FROM stockrelay.ledger AS e WHERE e.channel = $1 AND e.identifiers[1] = h.identifier)
 ), found AS (
     INSERT INTO stockrelay.reconcile_finding (run_id, look, class, sku, differs, ours, theirs, page)
@@ -268,7 +269,7 @@ WITH listed AS (
     FROM stockrelay.difference AS d
     LEFT JOIN judged AS j ON j.sku = d.sku AND d.class <> 'missing_in_listing'
     WHERE d.channel = $1 AND d.state = 'open' AND CASE
-        WHEN d.class = 'missing_in_listing' THEN NOT EXISTS (SELECT FROM unlisted AS s WHERE s.sku = d.sku)
+        WHEN d.class = 'missing_in_listing' THEN @is_whole@ AND NOT EXISTS (SELECT FROM unlisted AS s WHERE s.sku = d.sku)
             AND ($5 OR EXISTS (SELECT FROM read_back AS h WHERE h.identifier = d.sku) OR EXISTS (SELECT FROM o WHERE o.identifier = d.sku))
         WHEN j.sku IS NULL THEN true
         ELSE j.is_settled AND NOT j.is_parked AND j.class IS DISTINCT FROM d.class AND j.class IS DISTINCT FROM 'unread' END

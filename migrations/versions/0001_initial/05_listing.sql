@@ -120,13 +120,28 @@ BEGIN
     RETURN false;
 END $$;
 
+-- Whether the channel's `only` leaves out a SKU whose row fails, if that can be told without what fails. `chosen_query` gives
+-- 0 rows for it then.
+CREATE FUNCTION stockrelay.is_left_out(chosen_query text, sku text, path text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_left_out boolean;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', path, true);
+    is_left_out := EXISTS (SELECT FROM stockrelay.listed(chosen_query, ARRAY[sku]) AS q WHERE q.rows = 0);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    RETURN is_left_out;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    RETURN false;
+END $$;
+
 -- Reads a listing of which some rows fail: a portion that fails is halved until the SKU is alone. `portion_query` gives
 -- what the listing says of the SKUs $2; `names_query` gives all SKUs, for `wanted` NULL. The listing runs with the
--- caller's rights and on the caller's `path`, all else on the server's own. Each portion has its own locks and snapshot.
+-- caller's rights and on the caller's `path`, all else on the server's own. `chosen_query`: see `is_left_out`; or NULL. Each portion has its own locks and snapshot.
 -- After a thousand failures or ten seconds of them, portions that fail are returned as not read: claims, which read few SKUs,
 -- find out. A listing that fails for every SKU raises its error, and so does one of which no SKU can be read, if the error
 -- may be the server's or the query's, such as a missing right.
-CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text)
+CREATE FUNCTION stockrelay.listed_apart(channel text, portion_query text, names_query text, wanted text[], path text, chosen_query text DEFAULT NULL)
 RETURNS SETOF stockrelay.listed_row
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -209,7 +224,10 @@ BEGIN
             END IF;
             failures := failures + 1;
             lost := lost + (clock_timestamp() - began);
-            IF cardinality(part) = 1 OR failures > 1000 OR lost > '10 s' THEN
+            IF cardinality(part) = 1 AND chosen_query IS NOT NULL AND stockrelay.is_left_out(chosen_query, part[1], path) THEN
+                RETURN QUERY SELECT part[1], 0, NULL::text[], NULL::numeric, NULL::integer, NULL::text;
+                place := place + 1;
+            ELSIF cardinality(part) = 1 OR failures > 1000 OR lost > '10 s' THEN
                 RETURN QUERY SELECT s.sku, 1, NULL::text[], NULL::numeric, NULL::integer,
                                     CASE WHEN cardinality(part) = 1 THEN fault ELSE '' END
                              FROM unnest(part) AS s (sku);

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from daemon.app.building import guard_rule
@@ -9,18 +10,20 @@ from daemon.check.findings import CheckFailed, Findings
 from daemon.check.listing_rows import CLAIMED, judge_rows, read_all
 from daemon.core.errors import StoreRefused
 from daemon.core.listing_cost import ADVICE, costliest, judge_cost
+from daemon.core.quoting import quoted
 from daemon.core.types import ChannelName
 from daemon.marketplaces.registry import spec_of
 from daemon.settings import Settings
 from daemon.store.inspect import Denied, Inspector, TookTooLong
 from daemon.store.inspect_listing import ListingInspector
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 
 _ROW_SECURITY: Final = (
     "the daemon refuses to read where a policy may hide rows: what is hidden would be sent as sold out. Let the "
     "listing read a view whose owner no policy applies to, such as the table's owner (without security_invoker; "
     "not where the table has FORCE ROW LEVEL SECURITY)."
 )
+_SHOWN: Final = 3
 _NUMBERS: Final = frozenset({"int2", "int4", "int8", "numeric", "float4", "float8", "money"})
 
 
@@ -35,13 +38,13 @@ async def check_listing(
     query, rows, cost = names(listing.channel)
     look = ListingInspector(inspector, listing)
     try:
-        quantity_type = await _check_query(look, listing)
+        quantity_type = await _check_query(inspector, listing)
     except (CheckFailed, StoreRefused) as error:
         failed = error if isinstance(error, CheckFailed) else await _explained(look, listing, error)
         findings.failed(query, str(failed), failed.advice)
         findings.skip(query, rows, cost)
         return
-    findings.passed(query, f"has {', '.join(_wanted(listing))}")
+    await _check_named(findings, query, inspector, listing)
     channel = settings.channels[listing.channel]
     try:
         problem = spec_of(channel).problem
@@ -68,9 +71,12 @@ def _parameter(key: str) -> CheckFailed:
     return CheckFailed("it has a parameter ($1)", f"{key} is run as it stands: write a value in its place")
 
 
-async def _check_query(look: ListingInspector, listing: ChannelListing) -> str:
-    """Try the query itself; return the type of its quantity. Raises CheckFailed, StoreRefused."""
-    key = f"channels.{listing.channel}.listing"
+async def _check_query(inspector: Inspector, chosen: ChannelListing) -> str:
+    """Try the query itself, and then what is chosen of it; return the type of its quantity. Raises CheckFailed,
+    StoreRefused."""
+    key = f"channels.{chosen.channel}.listing"
+    listing = replace(chosen, only=EVERYTHING)
+    look = ListingInspector(inspector, listing)
     if not await look.is_one_statement():
         raise CheckFailed("it holds several statements", f"{key} is one SELECT: put the others elsewhere")
     shape = await look.shape()
@@ -87,7 +93,35 @@ async def _check_query(look: ListingInspector, listing: ChannelListing) -> str:
         found = f"its column quantity is of type {quantity_type}, not a number"
         raise CheckFailed(found, f"make it a number in {key}: (...)::integer AS quantity")
     await look.try_listing()
+    if chosen.only.where is not None:
+        await _check_condition(ListingInspector(inspector, chosen), chosen.channel, present)
     return quantity_type
+
+
+async def _check_condition(look: ListingInspector, channel: ChannelName, columns: Sequence[str]) -> None:
+    """Try the condition that chooses SKUs of a listing with these columns. Raises CheckFailed."""
+    try:
+        await look.try_choice()
+    except StoreRefused as error:
+        raise CheckFailed(
+            f"channels.{channel}.only_where fails: {error}",
+            f"write an SQL condition over the columns of channels.{channel}.listing: {', '.join(columns)}",
+        ) from error
+
+
+async def _check_named(findings: Findings, name: str, inspector: Inspector, listing: ChannelListing) -> None:
+    """The query works: name the SKUs that the configuration chooses and it does not have."""
+    named, key = sorted(listing.only.skus or ()), f"channels.{listing.channel}.only"
+    with findings.guarding(name):
+        look = ListingInspector(inspector, replace(listing, only=EVERYTHING))
+        known = await look.known(named) if named else set[str]()
+        if unknown := [quoted(sku) for sku in named if sku not in known]:
+            some = ", ".join(unknown[:_SHOWN])
+            found = f"{len(unknown)} of the {len(named)} SKUs of {key} are not in it, such as {some}"
+            advice = f"spell them in {key} as the listing does; one that it gets later is sent then"
+            findings.warn(name, found, advice)
+        else:
+            findings.passed(name, f"has {', '.join(_wanted(listing))}")
 
 
 async def _explained(look: ListingInspector, listing: ChannelListing, error: StoreRefused) -> CheckFailed:

@@ -13,7 +13,7 @@ from daemon.core.guard import GuardRule
 from daemon.core.quoting import blank_at_an_end, quoted
 from daemon.store.inspect import TookTooLong
 from daemon.store.inspect_listing import Examples, ListingInspector, Row
-from daemon.store.listing import ChannelListing
+from daemon.store.listing import EVERYTHING, ChannelListing
 from daemon.store.refused import LONGEST_SKU
 
 CLAIMED: Final = 10
@@ -211,8 +211,12 @@ async def judge_rows(
             advice = "the rest is not known: make the listing faster, or raise database.statement_timeout_s"
             findings.failed(name, cuts, advice)
         elif not tally.rows:
-            advice = "check the conditions of the listing"
-            findings.warn(name, "the listing is empty: nothing is sold", advice)
+            if listing.only == EVERYTHING:
+                found, advice = "the listing is empty: nothing is sold", "check the conditions of the listing"
+            else:
+                found = "no SKU of the listing is chosen: nothing is sent"
+                advice = f"correct channels.{listing.channel}.only or only_where"
+            findings.warn(name, found, advice)
         elif len(findings.results) == before:
             zeroes = f"; {zeroes}" if tally.zeroes else ""
             found = f"{tally.rows} rows, each with one SKU, a quantity and valid identifiers{zeroes}"

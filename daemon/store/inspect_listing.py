@@ -77,6 +77,10 @@ class ListingInspector:
         columns = await self.inspector.columns(self._filled("listing_shape"))
         return Shape(columns, has_parameters=False)
 
+    async def try_choice(self) -> None:
+        """Have the server plan the query for the rows that may be sent."""
+        await self._plan(self._listing.chosen())
+
     async def try_listing(self) -> None:
         """Have the server plan the listing where the daemon puts it, which takes the rights that running it takes."""
         async with self.inspector.look("planning the listing") as connection:

@@ -3,6 +3,7 @@
 import pytest
 
 from daemon.core.finding import Verdict
+from daemon.settings import Settings
 from tests.check.conftest import Office
 
 LISTING = "SELECT sku, ymatou_code AS outer_sku_id, 7 AS quantity FROM erp.products"
@@ -40,6 +41,32 @@ async def test_a_query_that_cannot_be_a_listing_is_explained(office18: Office) -
         assert advice in failed.advice, sql
         assert answers.of("rows ymatou").verdict is Verdict.SKIPPED
         assert set(answers.bad()) == {"listing ymatou", "rows ymatou", "cost ymatou", "reads ymatou"}
+
+
+def chosen(office: Office, **only: object) -> Settings:
+    """The settings with a choice of Ymatou's SKUs."""
+    return office.settings(channels={"sekorm": {"enabled": False}, "ymatou": {"listing": LISTING, **only}})
+
+
+async def test_a_choice_of_skus_that_cannot_work_is_explained(office18: Office) -> None:
+    for condition, found in (
+        (
+            "colour = 'red'",
+            'channels.ymatou.only_where fails: preparing the listing: column "colour" does not exist',
+        ),
+        ("quantity >", "channels.ymatou.only_where fails"),
+        ("count(*) > 1", "aggregate functions are not allowed"),
+        ("sku = $1", "channels.ymatou.only_where fails"),
+        ("true) OR (true; DROP TABLE erp.stock", "syntax error"),
+    ):
+        answers = await office18.check(chosen(office18, only_where=condition))
+        failed = answers.failed("listing ymatou")
+        assert found in failed.found, condition
+        assert "columns of channels.ymatou.listing: sku, outer_sku_id, quantity" in failed.advice
+    answers = await office18.check(chosen(office18, only=["nothing like it"], only_where="quantity = 7"))
+    named, rows = (answers.warned(name) for name in ("listing ymatou", "rows ymatou"))
+    assert named.found.startswith("1 of the 1 SKUs of channels.ymatou.only are not in it")
+    assert rows.found == "no SKU of the listing is chosen: nothing is sent"
 
 
 async def test_a_policy_that_may_hide_rows_is_named(office18: Office) -> None:

@@ -9,6 +9,9 @@ from typing import Final, assert_never
 
 import structlog
 
+from daemon import clock
+from daemon.app.building import operators_zone
+from daemon.app.page_source import PageSource
 from daemon.app.reloading import Reloading
 from daemon.app.status import status
 from daemon.app.supervising import Run, Supervisor
@@ -16,8 +19,11 @@ from daemon.core.types import ChannelName
 from daemon.liveness import Liveness
 from daemon.logs import Log
 from daemon.marketplaces.client import Client, SignsRequests, UsesToken
-from daemon.ops.http import Page, listening
+from daemon.ops.http import listening
+from daemon.ops.messages import Page
 from daemon.ops.metrics import Metrics
+from daemon.ops.page.rendering import Renderer
+from daemon.ops.page.site import Site
 from daemon.ops.pages import StatusPage, alive, measured, ready
 from daemon.services.doorbell import Doorbell
 from daemon.services.heartbeat import Watched
@@ -163,10 +169,16 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
         "/metrics": measured(parts.metrics),
         "/status": status_page,
     }
+    source = PageSource(lambda: reloading.settings, status_page)
+    site = Site(source, Renderer(lambda: operators_zone(reloading.settings), clock.now))
     host = settings.ops.host
     try:
         async with listening(
-            host, settings.ops.port, pages, allowed_hosts=settings.ops.allowed_hosts
+            host,
+            settings.ops.port,
+            pages,
+            allowed_hosts=settings.ops.allowed_hosts,
+            routes=site.routes(),
         ) as port:
             log.info("ops.port_opened", host=host, port=port)
             yield

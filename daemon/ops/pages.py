@@ -8,9 +8,9 @@ from typing import Any, Final
 import structlog
 
 from daemon import clock
-from daemon.core.errors import StockrelayError
+from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.liveness import Liveness
-from daemon.ops.http import HttpReply, Page, as_json
+from daemon.ops.messages import HttpReply, Page, as_json
 from daemon.ops.metrics import CONTENT_TYPE, Metrics
 
 log = structlog.get_logger(__name__)
@@ -69,6 +69,7 @@ class StatusPage:
     now: Callable[[], float] = clock.monotonic
     _until: float = 0.0
     _reading: asyncio.Task[HttpReply] | None = None
+    _facts: Mapping[str, Any] | None = None
 
     async def __call__(self) -> HttpReply:
         """200 with the status; 503 when it could not be read, which is cached as well."""
@@ -77,6 +78,13 @@ class StatusPage:
             reading = self._reading = asyncio.create_task(self._fresh(), name="ops-status")
         # A client that disconnects does not end it for the others.
         return await asyncio.shield(reading)
+
+    async def facts(self) -> Mapping[str, Any]:
+        """Return the status itself, cached in the same way. Raises StoreUnavailable when it could not be read."""
+        await self()
+        if self._facts is None:
+            raise StoreUnavailable("the status could not be read; see ops.status_unavailable in the log")
+        return self._facts
 
     async def close(self) -> None:
         """Cancel a reading that is under way."""
@@ -88,10 +96,12 @@ class StatusPage:
         began = self.now()
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
-                reply = as_json(200, await self.read())
+                self._facts = await self.read()
+            reply = as_json(200, self._facts)
         except (StockrelayError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_STATUS_TIMEOUT_S:g} s"
             log.warning("ops.status_unavailable", reason=reason)
+            self._facts = None
             reply = as_json(
                 503, {"error": "the database does not answer; see ops.status_unavailable in the log"}
             )

@@ -12,7 +12,8 @@ import pytest
 from daemon.core.errors import StockrelayError
 from daemon.liveness import Liveness
 from daemon.ops.asking import ask
-from daemon.ops.http import HttpReply, Page, as_json, listening
+from daemon.ops.http import listening
+from daemon.ops.messages import HttpReply, Page, as_json
 from daemon.ops.pages import alive, ready
 from tests.acceptance.replica import Done, environment
 

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.errors import ConfigError
-from daemon.ops.http import LONGEST_LINE, MOST_CONNECTIONS, MOST_HEADERS, HttpReply, Page, as_json, listening
+from daemon.ops.http import LONGEST_LINE, MOST_CONNECTIONS, MOST_HEADERS, listening
+from daemon.ops.messages import HttpReply, Page, as_json
 from tests.ops.wire import asked, parsed, said
 
 HEAD = b"GET /page HTTP/1.1\r\nHost: localhost\r\n"

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from daemon.core.errors import StoreUnavailable
 from daemon.liveness import Liveness
-from daemon.ops.http import HttpReply
+from daemon.ops.messages import HttpReply
 from daemon.ops.pages import StatusPage, alive, ready
 from daemon.services.looplag import LoopWatch
 

@@ -86,6 +86,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.listed_apart, stockrelay.is_left_out, stockrelay.is_class_of_server, stockrelay.may_be_of_a_row,
         stockrelay.is_another_readable TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
+    GRANT SELECT, INSERT, DELETE ON stockrelay.sync_sku TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.capture_finding TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.capture_health TO :"daemon";

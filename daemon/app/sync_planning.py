@@ -1,13 +1,15 @@
 """What a sync would send, for `stockrelay sync --dry-run`."""
 
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
 from daemon.app.building import connect_options, guard_rule, listings, opened, opened_clients, problems_of
 from daemon.core.quoting import quoted
-from daemon.core.sync_plan import SHOWN, SyncPlan
-from daemon.core.types import ChannelName
+from daemon.core.sync_filter import WHOLE_LISTING, SyncFilter
+from daemon.core.sync_plan import SHOWN, PlannedRow, SyncPlan
+from daemon.core.types import ChannelName, Sku
 from daemon.settings import Settings
 from daemon.store.database import Database
 from daemon.store.sync import Syncs
@@ -23,8 +25,13 @@ async def direct(settings: Settings, stack: AsyncExitStack) -> Database:
     return database
 
 
-async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
-    """Return what a sync would send; change nothing."""
+async def plan_sync(
+    settings: Settings,
+    name: ChannelName,
+    wanted: SyncFilter = WHOLE_LISTING,
+    on_row: Callable[[PlannedRow], object] = lambda _row: None,
+) -> dict[str, Any]:
+    """Return what a sync of the SKUs that `wanted` chooses would send; change nothing. `on_row` is given each row."""
     channel, listing = settings.enabled_channels()[name], listings(settings)[name]
     plan = SyncPlan(problems_of(settings)[name], listing.duplicates, listing.identifier_columns)
     async with AsyncExitStack() as stack:
@@ -34,10 +41,12 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
         # Read as if it were summed: that shows which SKUs share identifiers.
         syncs = Syncs(database, replace(listing, duplicates="sum"), await direct(settings, stack))
         parked, open_since = await syncs.before()
-        await _count(plan, syncs)
+        chosen = None if wanted.is_everything else await syncs.chosen(wanted)
+        await _count(plan, syncs, chosen, on_row)
     rule = guard_rule(settings)
     return {
         "channel": name,
+        **({} if wanted.skus is None else {"not_in_listing": sorted(wanted.skus - (chosen or set()))}),
         "rows": plan.rows,
         "sendable": plan.sendable,
         "zeroes": plan.zeroes,
@@ -55,15 +64,27 @@ async def plan_sync(settings: Settings, name: ChannelName) -> dict[str, Any]:
     }
 
 
-async def _count(plan: SyncPlan, syncs: Syncs) -> None:
+async def _count(
+    plan: SyncPlan, syncs: Syncs, chosen: Collection[Sku] | None, on_row: Callable[[PlannedRow], object]
+) -> None:
+    """Count the whole listing, or the chosen SKUs of it."""
+    if chosen is None:
+        await _count_whole(plan, syncs, on_row)
+    async with aclosing(syncs.portions(_PORTION)) as portions:
+        async for portion in portions:
+            for sku, listed in portion:
+                if chosen is None or sku in chosen:
+                    on_row(plan.add(sku, listed))
+
+
+async def _count_whole(plan: SyncPlan, syncs: Syncs, on_row: Callable[[PlannedRow], object]) -> None:
+    """Look for what only the listing as a whole shows."""
     refused = await syncs.refused()
     plan.rows = plan.wrong = refused.many
     plan.problems += [{"sku": one.sku, "reason": one.reason} for one in refused.some[:SHOWN]]
+    for one in refused.some:
+        on_row(PlannedRow(Sku(one.sku), (), None, "not sent", one.reason))
     plan.doubtful += [
         {"sku": one, "reason": f"differs from {quoted(other)} only by blanks or capitals"}
         for one, other in await syncs.alike(SHOWN)
     ]
-    async with aclosing(syncs.portions(_PORTION)) as portions:
-        async for portion in portions:
-            for sku, listed in portion:
-                plan.add(sku, listed)

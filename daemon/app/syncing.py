@@ -1,8 +1,9 @@
-"""A channel's first initialisation: the whole listing is sent."""
+"""A channel's first initialisation, or a part of it: the listing is sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from typing import Final
 
 from daemon import clock
@@ -20,23 +21,43 @@ from daemon.app.building import (
 from daemon.app.graph import Graph
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.app.sync_planning import direct
+from daemon.core.errors import StockrelayError
+from daemon.core.sync_filter import SyncFilter
 from daemon.core.types import ChannelName
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
 from daemon.store.identity import Identity
-from daemon.store.sync import Syncs, SyncSummary
+from daemon.store.leases import Leases
+from daemon.store.sync import SyncRow, Syncs, SyncSummary
 
+_ROWS: Final = 5_000
 _SYNC_POOL: Final = 4
 """Connections that a sync needs: the listing is read through one while others claim, mark and write."""
 
 
-async def sync(
-    settings: Settings, name: ChannelName, on_stage: Callable[[Stage], None], stop: asyncio.Event
-) -> tuple[SyncSummary, bool]:
-    """Send a channel's whole listing, until that is done or `stop` is set; return its result, and whether
-    it continued an earlier sync.
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """The result of a sync. `missing`: SKUs that its filter names and the listing does not have."""
 
-    The owners of the slots send. This process serves the slots that nobody owns meanwhile.
+    summary: SyncSummary
+    is_resumed: bool
+    filter: str | None
+    missing: Sequence[str]
+
+
+async def sync(
+    settings: Settings,
+    name: ChannelName,
+    wanted: SyncFilter | None,
+    on_stage: Callable[[Stage], None],
+    on_rows: Callable[[Sequence[SyncRow]], None] | None,
+    stop: asyncio.Event,
+) -> SyncResult:
+    """Send what `wanted` chooses of a channel's listing (None: go on with the sync that is open), until that is done or
+    `stop` is set; return its result. `on_rows` is given what has become of each SKU, at the end.
+
+    The owners of the slots send. This process serves the slots that nobody owns meanwhile, but not for a part of the
+    listing: it would send what else has changed, all of a new channel. Raises StockrelayError then.
     """
     holder = new_holder()
     async with AsyncExitStack() as stack:
@@ -49,17 +70,37 @@ async def sync(
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         await take_accounts(settings, database)
         syncs = Syncs(database, listings(settings)[name], await direct(settings, stack))
+        is_part = (await syncs.open()).filter is not None if wanted is None else not wanted.is_everything
+        if is_part and not any(one.channel == name and one.holder for one in await Leases(database).all()):
+            raise StockrelayError(
+                f"no daemon serves {name} at the moment, and a part of the listing is sent by one: stockrelay run"
+            )
         graph = Graph(settings, Pools(database, lease_database), clients, holder, only=name)
-        job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, graph.dispatchers[name].wake)
+        job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, graph.dispatchers[name].wake, wanted)
         with first_error():
-            await _send(graph, name, job, settings.run.grace.total_seconds(), stop)
+            await _send(graph, name, job, settings.run.grace.total_seconds(), stop, serves=not is_part)
         if job.sync is None:
             raise asyncio.CancelledError  # stopped before it began
-        return await syncs.summary(job.sync), not job.sync.is_new
+        if on_rows is not None:
+            async with aclosing(syncs.rows(job.sync, _ROWS)) as portions:
+                async for rows in portions:
+                    on_rows(rows)
+        return SyncResult(
+            await syncs.summary(job.sync),
+            not job.sync.is_new,
+            job.sync.filter,
+            await syncs.missing(job.sync),
+        )
 
 
-async def _send(graph: Graph, name: ChannelName, job: SyncJob, grace_s: float, stop: asyncio.Event) -> None:
-    """Run the job, and what sends meanwhile, until the job has ended or `stop` is set."""
+async def _send(
+    graph: Graph, name: ChannelName, job: SyncJob, grace_s: float, stop: asyncio.Event, *, serves: bool
+) -> None:
+    """Run the job, and what sends meanwhile (where this process `serves`), until the job has ended or `stop` is
+    set."""
+    if not serves:
+        await _watch(name, job, stop)
+        return
     done = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         working = group.create_task(job.run(stop), name=f"sync-{name}")
@@ -79,6 +120,14 @@ async def _send(graph: Graph, name: ChannelName, job: SyncJob, grace_s: float, s
         await asyncio.wait([working])
         cutting.cancel()
         done.set()
+
+
+async def _watch(name: ChannelName, job: SyncJob, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(job.run(stop), name=f"sync-{name}")
+        cutting = group.create_task(cut_off([working], stop, STOP_S), name="cut-off-sync")
+        await asyncio.wait([working])
+        cutting.cancel()
 
 
 async def _run_after(

@@ -1,7 +1,6 @@
 """`stockrelay reconcile`: the nightly comparison by hand."""
 
 import asyncio
-import csv
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from daemon.commands.csv_file import CsvFile
 from daemon.commands.framework import DONE, EARLIEST, FAILED, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
 from daemon.core.errors import LeaseLost, StockrelayError
@@ -252,11 +252,7 @@ def _rows(channel: ChannelName, answer: Mapping[str, Any]) -> Iterator[tuple[Any
 
 
 def _write_csv(file: Path, answers: Mapping[ChannelName, Mapping[str, Any]]) -> None:
-    try:
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(_COLUMNS)
-            for channel, answer in answers.items():
-                writer.writerows(_rows(channel, answer))
-    except OSError as error:
-        raise StockrelayError(f"cannot write {file}: {error.strerror}") from error
+    with CsvFile(file, _COLUMNS) as stream:
+        for channel, answer in answers.items():
+            for row in _rows(channel, answer):
+                stream.write(row)

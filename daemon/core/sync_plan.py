@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from daemon.core.plan import Listed, Problem, twins_problem, unsendable
 from daemon.core.quoting import blank_at_an_end, quoted
@@ -10,6 +10,16 @@ from daemon.core.types import Duplicates, Sku
 
 SHOWN: Final = 10
 """Examples of a kind."""
+
+
+class PlannedRow(NamedTuple):
+    """What would become of one SKU, and why it would not be sent, or is doubtful."""
+
+    sku: Sku
+    identifiers: tuple[str | None, ...]
+    quantity: int | None
+    result: Literal["sent", "in another SKU's sum", "not sent"]
+    reason: str
 
 
 @dataclass(slots=True)
@@ -37,21 +47,25 @@ class SyncPlan:
         """Return how many requests it takes, with `together` SKUs in each."""
         return -(-self.sendable // together)
 
-    def add(self, sku: Sku, listed: Listed) -> None:
-        """Count one row."""
+    def add(self, sku: Sku, listed: Listed) -> PlannedRow:
+        """Count one row, and say what would become of it."""
         self.rows += 1
         if self.duplicates == "sum" and listed.carrier not in (None, sku):
             self.summed += 1
-        elif (reason := self._unsent(sku, listed)) is not None:
+            reason = f"{quoted(listed.carrier or '')} has the sum"
+            return PlannedRow(sku, listed.identifiers, None, "in another SKU's sum", reason)
+        if (wrong := self._unsent(sku, listed)) is not None:
             self.wrong += 1
-            _example(self.problems, SHOWN, {"sku": sku, "reason": reason})
-        else:
-            self.zeroes += listed.quantity == 0
-            if blank := blank_at_an_end((sku, *listed.identifiers)):
-                reason = f"{quoted(blank)} has blanks at its ends"
-                _example(self.doubtful, 2 * SHOWN, {"sku": sku, "reason": reason})
-            names = dict(zip(self.columns, listed.identifiers, strict=True))
-            _example(self.first, SHOWN, {"sku": sku, **names, "quantity": listed.quantity})
+            _example(self.problems, SHOWN, {"sku": sku, "reason": wrong})
+            return PlannedRow(sku, listed.identifiers, listed.quantity, "not sent", wrong)
+        doubt = ""
+        self.zeroes += listed.quantity == 0
+        if blank := blank_at_an_end((sku, *listed.identifiers)):
+            doubt = f"{quoted(blank)} has blanks at its ends"
+            _example(self.doubtful, 2 * SHOWN, {"sku": sku, "reason": doubt})
+        names = dict(zip(self.columns, listed.identifiers, strict=True))
+        _example(self.first, SHOWN, {"sku": sku, **names, "quantity": listed.quantity})
+        return PlannedRow(sku, listed.identifiers, listed.quantity, "sent", doubt)
 
     def _unsent(self, sku: Sku, listed: Listed) -> str | None:
         """Say why a SKU would be parked; None: it would not."""

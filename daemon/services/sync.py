@@ -12,6 +12,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import Interval
 from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.sync_filter import WHOLE_LISTING, SyncFilter, described
 from daemon.liveness import unwatched
 from daemon.services.loop import DONE, Pace, run_loop
 from daemon.store.ledger.ledger import Ledger
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _PORTION: Final = 2_000
 """SKUs marked in one statement: a change waits that long for its row."""
+_CHOSEN_PORTION: Final = 400
+"""SKUs that are read by name in one statement, as in a claim."""
 _LOOK_S: Final = 0.5
 _COST: Final = 20
 """Reading the state of a large sync takes time: the pause before the next look is this many times as long."""
@@ -40,7 +43,7 @@ class SyncJob:
     """One `stockrelay sync`. What it leaves undone, the next one does, or the slots' owners.
 
     `holder` is this process; `on_stage` hears how far it is, `on_marked` that there are SKUs in the queue;
-    `is_marked` is set when all of them have one.
+    `wanted`: for which SKUs; None: for those of the sync that is open. `is_marked` is set when all of them are queued.
     """
 
     syncs: Syncs
@@ -48,6 +51,7 @@ class SyncJob:
     holder: str
     on_stage: Callable[[Stage], None]
     on_marked: Callable[[], None]
+    wanted: SyncFilter | None = WHOLE_LISTING
     _read: int = 0
     _logged_at: float = 0.0
     sync: SyncRun | None = None
@@ -55,8 +59,15 @@ class SyncJob:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open a sync or go on with the one that is open, until it has ended or `stop` is set."""
-        sync = self.sync = await self.syncs.begin()
-        log.info("sync.started", channel=self.syncs.channel, sync=sync.number, is_resumed=not sync.is_new)
+        wanted = self.wanted
+        sync = self.sync = await (self.syncs.open() if wanted is None else self.syncs.begin(wanted))
+        log.info(
+            "sync.started",
+            channel=self.syncs.channel,
+            sync=sync.number,
+            is_resumed=not sync.is_new,
+            filter=None if sync.filter is None else described(sync.filter),
+        )
         if not sync.is_marked and not await self._mark(sync, stop):
             return
         self.is_marked.set()
@@ -90,10 +101,16 @@ class SyncJob:
         log.warning("sync.database_awaited", channel=self.syncs.channel, reason=str(error))
 
     async def _mark(self, sync: SyncRun, stop: asyncio.Event) -> bool:
-        """Queue every SKU of the listing; those queued before an interruption stay where they are."""
+        """Queue every SKU of the listing, or the chosen ones; those queued before an interruption stay where they
+        are."""
         began = clock.monotonic()
         marked = 0
-        async with aclosing(self.syncs.portions(_PORTION)) as portions:
+        reading = (
+            self.syncs.portions(_PORTION)
+            if sync.filter is None
+            else self.syncs.chosen_portions(sync, _CHOSEN_PORTION)
+        )
+        async with aclosing(reading) as portions:
             async for portion in portions:
                 marked += await self.syncs.mark(sync, portion)
                 self._read += len(portion)

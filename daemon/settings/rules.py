@@ -115,14 +115,14 @@ def _query(value: str) -> str:
     return query
 
 
-def _condition(value: str) -> str:
+def condition(value: str) -> str:
     """One SQL condition, ready to stand in parentheses: without the word before it and the semicolon after it."""
-    condition = value.strip().rstrip(";").rstrip()
-    if not condition:
-        raise ValueError("is empty; write a condition over the listing's columns, or leave the key out")
-    if re.match(r"where\b", condition, re.IGNORECASE):
+    text = value.strip().rstrip(";").rstrip()
+    if not text:
+        raise ValueError("is empty; write a condition over the listing's columns, or leave it out")
+    if re.match(r"where\b", text, re.IGNORECASE):
         raise ValueError("begins with WHERE; write only the condition that follows it")
-    return condition
+    return text
 
 
 def _skus(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ Dsn = Annotated[Secret, on_secret(lambda dsn: _refuse(addresses.problem(dsn)))]
 Receiver = Annotated[Secret, on_secret(lambda url: _refuse(receivers.problem(url)))]
 BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
 Query = Annotated[str, AfterValidator(_query)]
-Condition = Annotated[str, AfterValidator(_condition)]
+Condition = Annotated[str, AfterValidator(condition)]
 Skus = Annotated[tuple[str, ...], Field(max_length=10_000), AfterValidator(_skus)]
 Expression = Annotated[str, AfterValidator(_expression)]
 Table = Annotated[str, AfterValidator(_plain), AfterValidator(_table)]

@@ -1,6 +1,7 @@
 """`stockrelay sync`: a channel's whole listing in calls of many SKUs (S08, Y05), resumable, behind what changes."""
 
 import asyncio
+import csv
 import json
 import os
 import signal
@@ -48,10 +49,10 @@ class Syncing:
 
 
 @asynccontextmanager
-async def syncing(config: Path, channel: str) -> AsyncIterator[Syncing]:
+async def syncing(config: Path, channel: str, *words: str) -> AsyncIterator[Syncing]:
     """Start `stockrelay sync`; it is killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *arguments(config, "sync", channel, "--json"),
+        *arguments(config, "sync", channel, *words, "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -355,3 +356,72 @@ async def test_a_sync_goes_on_while_changes_come_faster_than_they_are_sent(stage
     async with writing(stage18.database.dsn, 60, stage18.random, per_s=200):
         done = await asyncio.wait_for(stage18.stockrelay("sync", "ymatou"), 90)
     assert done.code == 0, done
+
+
+async def test_a_part_of_the_listing_is_planned_and_sent_alone_and_each_sku_is_in_a_file(
+    stage18: Stage,
+) -> None:
+    await stage18.running(4)
+    await stage18.erp.execute("INSERT INTO erp.stock VALUES ('=1+1', $1, 'AMS', 8)", "P" * 51)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7 WHERE sku = 'SKU-3'")
+    await stage18.converged(spared=[(SEKORM, ("P" * 51, "AMS"))])
+    before = len(stage18.simulator.journal)
+    file = stage18.config.parent / "plan.csv"
+    named = ("--sku", "SKU-1", "--sku", "SKU-3", "--sku", "=1+1")
+    planned = await stage18.stockrelay("sync", SEKORM, *named, "--dry-run", "--json", "--csv", str(file))
+    plan = json.loads(planned.out)
+    assert (planned.code, plan["rows"], plan["sendable"], plan["not_in_listing"]) == (0, 3, 2, [])
+    rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    assert [(row["sku"], row["quantity"], row["result"]) for row in rows] == [
+        ("'=1+1", "8", "not sent"), ("SKU-1", "100", "sent"), ("SKU-3", "7", "sent"),
+    ]  # fmt: skip
+    assert "at most 50" in rows[0]["reason"]
+    assert len(stage18.simulator.journal) == before, "nothing is sent"
+    names = stage18.config.parent / "skus.txt"
+    names.write_text("SKU-1\r\nSKU-3\nSKU-99\n", "utf-8")
+    chosen = ("--skus-from", str(names), "--where", "quantity < 100;")
+    done = await stage18.stockrelay("sync", SEKORM, *chosen, "--json", "--csv", str(file))
+    answer = json.loads(done.out)
+    assert (done.code, answer["total"], answer["accepted"], answer["not_in_listing"]) == (
+        1,
+        1,
+        1,
+        ["SKU-1", "SKU-99"],
+    )
+    entries = list(stage18.simulator.journal)[before:]
+    assert [(entry.shop, entry.key, entry.quantity) for entry in entries] == [(SEKORM, ("PN-3", "AMS"), 7)]
+    assert [row["result"] for row in csv.DictReader(file.read_text("utf-8").splitlines())] == ["accepted"]
+    for words, problem in (
+        (("--where", "colour = 1"), 'column "colour" does not exist'),
+        (("--where", "WHERE a"), "begins with WHERE"),
+        (("--since", "400d"), "history.keep_days"),
+        (("--resume",), "no sync of sekorm is open"),
+        (("--resume", "--sku", "A"), "give it alone"),
+        (("--csv", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
+    ):
+        done = await stage18.stockrelay("sync", SEKORM, *words)
+        assert (done.code in (1, 2), problem in done.err) == (True, True), done
+
+
+async def test_a_killed_sync_of_a_part_is_resumed_with_its_own_skus_and_by_a_daemon_alone(
+    stage18: Stage,
+) -> None:
+    replica = await stage18.running(5)
+    before = len(stage18.simulator.journal)
+    held = stage18.simulator.faults.add(HoldRequest(shop="sekorm", endpoint=SINGLE, times=1))
+    batched = stage18.simulator.faults.add(HoldRequest(shop="sekorm", endpoint=BATCH, times=1))
+    async with syncing(stage18.config, SEKORM, "--sku", "SKU-2") as one:
+        await stage18.simulator.wait_until(lambda: held.held + batched.held == 1, timeout=30)
+        await one.kill()
+    done = await stage18.stockrelay("sync", SEKORM)
+    assert (done.code, "sync sekorm --resume" in done.err, "--sku SKU-2" in done.err) == (1, True, True), done
+    await stopped(replica)
+    done = await stage18.stockrelay("sync", SEKORM, "--resume")
+    assert (done.code, "no daemon serves sekorm" in done.err) == (1, True), done
+    held.release()
+    batched.release()
+    await stage18.started("again")
+    async with syncing(stage18.config, SEKORM, "--resume") as one:
+        answer = await one.answer()
+    assert (answer["is_resumed"], answer["filter"], answer["total"]) == (True, "--sku SKU-2", 1)
+    assert {entry.key[0] for entry in list(stage18.simulator.journal)[before:]} == {"PN-2"}

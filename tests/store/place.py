@@ -54,6 +54,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "token",
         "notice",
         "pause",
+        "sync_sku",
         "sync_run",
         "reconcile_read",
         "reconcile_finding",

@@ -10,6 +10,7 @@ import asyncpg
 
 from daemon.core.guard import GuardRule
 from daemon.core.outcome import Conclusion, Outcome
+from daemon.core.sync_filter import WHOLE_LISTING, SyncFilter
 from daemon.core.types import SLOTS, Duplicates, Slot
 from daemon.store.changelog import ChangeLog
 from daemon.store.database import Database
@@ -134,11 +135,13 @@ class Shop:
     async def claim(self, limit: int = 100, owner: Owner | None = None) -> Claim:
         return await self.ledger.claim(owner or self.owner, limit, SETTLE)
 
-    async def sync(self) -> tuple[SyncRun, int]:
+    async def sync(self, wanted: SyncFilter = WHOLE_LISTING) -> tuple[SyncRun, int]:
         """Queue the listing for a sync, as `stockrelay sync` does; return how many were marked."""
-        run = await self.syncs.begin()
+        run = await self.syncs.begin(wanted)
         listed = marked = 0
-        async with aclosing(self.syncs.portions(2)) as portions:
+        whole = run.filter is None
+        reading = self.syncs.portions(2) if whole else self.syncs.chosen_portions(run, 2)
+        async with aclosing(reading) as portions:
             async for portion in portions:
                 listed += len(portion)
                 marked += await self.syncs.mark(run, portion)

@@ -1,14 +1,17 @@
 """A sync's turns: what has one, what answers it, and what an interruption leaves."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daemon.core.errors import StockrelayError
 from daemon.core.plan import Listed
+from daemon.core.sync_filter import WHOLE_LISTING, SyncFilter
 from daemon.core.types import Sku
 from daemon.store.ledger import Debounce, Due
-from tests.store.place import forget_statistics
-from tests.store.shop import DEBOUNCE, EVERY_SLOT, SETTLE, Shop
+from tests.store.place import Place, forget_statistics
+from tests.store.shop import DEBOUNCE, EVERY_SLOT, SETTLE, Shop, opened
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 3)
 
@@ -247,3 +250,84 @@ async def test_skus_that_differ_only_by_blanks_or_capitals_are_found(shop: Shop)
     for sku in ("Ab-1", "aB-1 ", "ab-2"):
         await shop.sells(sku, 1)
     assert await shop.syncs.alike(10) == [("Ab-1", "aB-1 ")]
+
+
+# A part of the listing
+
+ON_18 = pytest.mark.parametrize("server", ["pg18"], indirect=True)
+
+
+async def sent_of(shop: Shop, wanted: SyncFilter) -> set[str]:
+    """Carry out a sync for these SKUs; return those that were sent. It counts no others."""
+    chosen = await shop.syncs.chosen(wanted)
+    run, _ = await shop.sync(wanted)
+    claim = await shop.claim_turn()
+    for attempt in claim.attempts:
+        await shop.complete(attempt, "applied")
+    await shop.ledger.end_sync()
+    summary = await shop.syncs.summary(run)
+    assert (summary.is_finished, summary.total, summary.accepted) == (
+        True,
+        len(claim.attempts),
+        len(claim.attempts),
+    )
+    rows = [row async for portion in shop.syncs.rows(run, 2) for row in portion]
+    assert [(row.sku, row.result) for row in rows] == [(one, "accepted") for one in sorted(chosen)]
+    return {attempt.push.sku for attempt in claim.attempts}
+
+
+@ON_18
+async def test_a_filter_chooses_by_name_condition_and_time_together(shop: Shop) -> None:
+    for sku, quantity in (("A", 5), ("B", 6), ("C", 7), ("D", 8)):
+        await shop.deliver(sku, quantity)
+    await shop.sql.execute("UPDATE stockrelay.attempt SET at = at - interval '2 h'")
+    await shop.sql.execute("UPDATE stockrelay.reading SET at = at - interval '2 h'")
+    await shop.deliver("B", 9)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    named = frozenset({"A", "B", "unknown"})
+    assert await sent_of(shop, SyncFilter(named)) == {"A", "B"}
+    await shop.sql.execute("UPDATE stockrelay.attempt SET at = at - interval '2 h' WHERE sku <> 'B'")
+    assert await sent_of(shop, SyncFilter(where="quantity > 6 -- a comment")) == {"B", "C", "D"}
+    await shop.sql.execute("UPDATE stockrelay.attempt SET at = at - interval '2 h' WHERE sku <> 'B'")
+    assert await sent_of(shop, SyncFilter(since=hour_ago)) == {"B"}
+    assert await sent_of(shop, SyncFilter(named, "quantity > 5", hour_ago)) == {"B"}
+    shop.send_only("A", "D")
+    assert await shop.syncs.chosen(SyncFilter(where="quantity > 5")) == {"D"}, (
+        "what `only` leaves out stays out"
+    )
+
+
+@ON_18
+async def test_an_interrupted_filter_goes_on_with_its_own_skus_and_no_other_sync_takes_its_place(
+    shop: Shop,
+) -> None:
+    for sku in "ABC":
+        await shop.deliver(sku, 5)
+    wanted = SyncFilter(frozenset({"A", "unknown"}), "quantity = 5")
+    run = await shop.syncs.begin(wanted)
+    await shop.sells("A", 6)
+    for other in (WHOLE_LISTING, SyncFilter(frozenset({"B"}))):
+        with pytest.raises(
+            StockrelayError, match=r"for --sku A --sku unknown --where 'quantity = 5': .*--resume"
+        ):
+            await shop.syncs.begin(other)
+    assert replace(await shop.syncs.open(), is_new=True) == run
+    again, marked = await shop.sync(wanted)
+    assert (again.number, again.is_new, marked) == (run.number, False, 1), "chosen when it began"
+    assert await shop.syncs.missing(run) == ["unknown"]
+    assert await turns(shop) == ["A"]
+
+
+@ON_18
+async def test_a_filter_for_one_of_several_skus_that_are_sold_as_one_sends_their_sum(place: Place) -> None:
+    async with opened(place, duplicates="sum") as shop:
+        await shop.take()
+        for sku in "AB":
+            await shop.sells(sku, 5, ("PN", "brand"))
+        await shop.drain(NO_QUIET)
+        while (claim := await shop.claim()).captured:
+            for attempt in claim.attempts:
+                await shop.complete(attempt, "applied")
+        await shop.sync(SyncFilter(frozenset({"B"})))
+        (turn,) = (await shop.claim_turn()).attempts
+        assert (turn.push.sku, turn.push.quantity) == ("A", 10)

@@ -1,5 +1,6 @@
 -- The sync of a channel: its whole listing is sent, many SKUs a call. One at a time. `total`: the SKUs that were queued, in
--- flight, acknowledged or parked since it was opened; `listed`: the listing's SKUs.
+-- flight, acknowledged or parked since it was opened; `listed`: the listing's SKUs. `filter`: what chose the SKUs, as JSON;
+-- NULL: it is for the whole listing.
 CREATE TABLE stockrelay.sync_run (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel      text        NOT NULL,
@@ -8,9 +9,17 @@ CREATE TABLE stockrelay.sync_run (
     finished_at  timestamptz,
     listed       bigint      NOT NULL DEFAULT 0,
     total        bigint      NOT NULL DEFAULT 0,
+    filter       text,
     CHECK ((state = 'finished') = (finished_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX sync_run_open ON stockrelay.sync_run (channel) WHERE state <> 'finished';
+
+-- The SKUs that a sync with a filter is for.
+CREATE TABLE stockrelay.sync_sku (
+    run_id  bigint  NOT NULL REFERENCES stockrelay.sync_run (id) ON DELETE CASCADE,
+    sku     text    NOT NULL,
+    PRIMARY KEY (run_id, sku)
+);
 
 -- The rows of these slots that may be sent for the sync now, one slot after the other, each read no further than wanted.
 CREATE FUNCTION stockrelay.due_sync(channel text, slots smallint[], most integer)

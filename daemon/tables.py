@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.core.finding import Finding, Verdict
+from daemon.core.operations import Operation
 from daemon.core.times import TimeFormat, span
 from daemon.logs import in_colour, visible
 
@@ -76,6 +77,16 @@ def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
     _print_channels(answer["channels"], times)
     for name, channel in answer["channels"].items():
         _print_tasks(name, channel)
+    _print_operations(answer.get("operations", ()), times)
+
+
+def _print_operations(operations: Sequence[Mapping[str, Any]], times: TimeFormat) -> None:
+    """What operators did last."""
+    if operations:
+        click.echo("\nlast done by operators:")
+    for one in operations:
+        channel = f"{one['channel']}: " if one["channel"] else ""
+        click.echo(f"  {times.at(one['at'])}  {channel}{visible(Operation(**one).words())}")
 
 
 def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat) -> None:

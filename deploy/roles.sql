@@ -70,6 +70,8 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT ON stockrelay.attempt, stockrelay.attempt_batch, stockrelay.attempt_chain TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.log_attempts, stockrelay.attempt_digest, stockrelay.batch_hash TO :"daemon";
     GRANT SELECT, INSERT ON stockrelay.reading TO :"daemon";
+    GRANT SELECT ON stockrelay.operation TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.log_operation, stockrelay.trim_operations TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.mutex TO :"daemon";
     GRANT SELECT, INSERT ON stockrelay.reconcile_since TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.reconcile_run, stockrelay.reconcile_finding TO :"daemon";

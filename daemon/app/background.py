@@ -41,6 +41,7 @@ from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
+from daemon.store.operations import OperationLog
 from daemon.store.outbox import Outbox
 
 
@@ -70,7 +71,8 @@ class Background:
         report = partial(self.watch.readiness.report, DATABASE)
         pauses = PauseWatch(Pauses(database), settings.run.poll, report, watchdog("pauses"))
         keep, heads = settings.history.keep, Audit(database).heads
-        maintenance = Maintenance(ChangeLog(database), keep, watchdog("maintenance"), heads)
+        operations = OperationLog(database)
+        maintenance = Maintenance(ChangeLog(database), keep, watchdog("maintenance"), heads, operations)
         self.services |= {
             "doorbell": self._doorbell.run,
             "capture-health": self._health.run,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from daemon.app.building import guard_rule, listings, opened
 from daemon.core.guard import GuardRule, limits_in_short
@@ -18,8 +18,11 @@ from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import EVERYTHING, ChannelListing
+from daemon.store.operations import OperationLog
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
+
+_OPERATIONS: Final = 5
 
 
 async def status(settings: Settings) -> dict[str, Any]:
@@ -51,6 +54,7 @@ async def status(settings: Settings) -> dict[str, Any]:
             "capture": await _capture(CaptureHealthStore(database)),
             "channels": channels,
             "replicas": _replicas(await Leases(database).configurations()),
+            "operations": [asdict(one) for one in await OperationLog(database).recent(_OPERATIONS)],
             "notices": {
                 "receivers": len(settings.notify.urls),
                 **_notices(await Outbox(database).backlog()),

@@ -1,26 +1,18 @@
 """`stockrelay pause`, `resume` and `release`."""
 
-import getpass
-import socket
 import sys
-from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
+from daemon.commands.operator import operating
 from daemon.commands.settings_source import (
     SettingsSource,
-    in_database,
     known_channel,
     local_time,
     print_json,
     print_line,
 )
-
-if TYPE_CHECKING:
-    from daemon.store.database import Database
-    from daemon.store.guard import Released
 
 
 @click.command(
@@ -42,11 +34,7 @@ def pause(source: SettingsSource, channel: str, *, reason: str, by: str | None, 
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    from daemon.store.control import Pauses
-
-    pause, in_flight = in_database(
-        settings, lambda database: Pauses(database).pause(name, by or _whoami(), reason)
-    )
+    pause, in_flight = operating(settings, lambda operator: operator.pause(name, reason), by)
     if as_json:
         print_json({
             "channel": name,
@@ -78,9 +66,7 @@ def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    from daemon.store.control import Pauses
-
-    pause = in_database(settings, lambda database: Pauses(database).resume(name))
+    pause = operating(settings, lambda operator: operator.resume(name))
     if as_json:
         print_json({
             "channel": name,
@@ -110,14 +96,7 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    from daemon.store.guard import Guard
-
-    async def work(database: "Database") -> "tuple[Released | None, datetime | None]":
-        guard = Guard(database)
-        released = await guard.release(name, settings.guard.window)
-        return released, (await guard.state(name)).passes_until
-
-    released, passes_until = in_database(settings, work)
+    released, passes_until = operating(settings, lambda operator: operator.release(name))
     numbers, held_since = (released.numbers, released.held_since) if released else (0, None)
     if as_json:
         print_json({
@@ -133,11 +112,3 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
             f"{name}: {numbers} numbers that were held since {local_time(settings, held_since)} are sent now; "
             f"further ones pass until {local_time(settings, passes_until)}"
         )
-
-
-def _whoami() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -137,6 +137,7 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
         "ledger": known["row"],
         "attempts": known["attempts"],
         "differences": known["differences"],
+        "operations": known["operations"],
         "guard": known["guard"],
         "paused": known["paused"],
         "trouble": known["trouble"],

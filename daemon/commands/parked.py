@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.framework import DONE, FAILED, Group, channels
+from daemon.commands.operator import operating
 from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
@@ -111,11 +112,8 @@ def retry(source: SettingsSource, channel: str, skus: tuple[str, ...], *, is_all
         raise click.UsageError("name the SKUs, or give --all", click.get_current_context())
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    from daemon.store.parked import Parked
-
     named = None if is_all else [Sku(sku) for sku in skus]
-    rate = settings.enabled_channels()[name].rate_per_s / 2
-    done = in_database(settings, lambda database: Parked(database, name).retry(named, rate))
+    done = operating(settings, lambda operator: operator.retry(name, named))
     return _say(name, "retried", done, skus, as_json=as_json)
 
 
@@ -136,10 +134,8 @@ def discard(source: SettingsSource, channel: str, skus: tuple[str, ...], *, as_j
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    from daemon.store.parked import Parked
-
     named = [Sku(sku) for sku in skus]
-    done = in_database(settings, lambda database: Parked(database, name).discard(named))
+    done = operating(settings, lambda operator: operator.discard(name, named))
     return _say(name, "discarded", done, skus, as_json=as_json)
 
 

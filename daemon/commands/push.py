@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from daemon import clock
 from daemon.commands.explain import explained
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
+from daemon.commands.operator import operating
 from daemon.commands.settings_source import (
     SettingsSource,
-    in_database,
     known_channel,
     local_time,
     print_json,
@@ -28,13 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from daemon.app.operating import Operating
     from daemon.settings import Settings
-    from daemon.store.database import Database
     from daemon.store.pushes import PushState
 
 _SENT: Final = frozenset({SkuState.IN_SYNC, SkuState.DELISTED, SkuState.NOT_LISTED, SkuState.SUMMED})
 _MOST_ATTEMPTS: Final = 20
-_LOOK_S: Final = 0.2
 
 
 @click.command(
@@ -69,8 +67,8 @@ def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> in
         )
     if facts.row is None:
         raise StockrelayError(f"{before.sku} is not followed yet: {explanation.next}")
-    asked_at, is_over = in_database(
-        settings, lambda database: _push(database, name, before.sku, _teller(settings))
+    asked_at, is_over = operating(
+        settings, lambda operator: _push(operator, name, before.sku, _teller(settings))
     )
     after = asyncio.run(explained(settings, before.sku, name, _MOST_ATTEMPTS))
     ((facts, explanation),) = after.explained
@@ -115,22 +113,10 @@ def _teller(settings: "Settings") -> "Callable[[PushState], None]":
 
 
 async def _push(
-    database: "Database", name: ChannelName, sku: Sku, tell: "Callable[[PushState], None]"
+    operator: "Operating", name: ChannelName, sku: Sku, tell: "Callable[[PushState], None]"
 ) -> "tuple[datetime | None, bool]":
     """Return since when the SKU is due (None: the guard holds it), and whether it was waited for to the end."""
-    from daemon.store.pushes import Pushes
-
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    pushes = Pushes(database, name)
-    asked_at = None
-    while not stop.is_set():
-        # Not while an attempt is in flight: its answer would be of an older number.
-        asked_at = asked_at or await pushes.ask(sku)
-        state = await pushes.state(sku)
-        if state.is_over and (asked_at is not None or state.is_held):
-            return asked_at, True
-        tell(state)
-        await clock.wait_any(_LOOK_S, stop)
-    return asked_at, False
+    return await operator.push(name, sku, tell, stop)

@@ -13,8 +13,10 @@ import click
 
 from daemon.commands.csv_file import CsvFile
 from daemon.commands.framework import DONE, EARLIEST, FAILED, Command, channels
+from daemon.commands.operator import this_operator
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
 from daemon.core.errors import LeaseLost, StockrelayError
+from daemon.core.operations import Action
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ async def _reconcile(
     is_dry: bool,
 ) -> dict[ChannelName, dict[str, Any]]:
     from daemon.app import building
+    from daemon.app.operating import Operating
 
     holder = building.new_holder()
     answers: dict[ChannelName, dict[str, Any]] = {}
@@ -121,12 +124,17 @@ async def _reconcile(
         building.opened_clients(settings, database) as clients,
     ):
         built = building.reconcilers(settings, database, clients)
+        operator = Operating(settings, database, this_operator())
         for name in names:
+            operation = None if is_dry else await operator.begin(Action.RECONCILE, name, f"{day}")
             try:
                 answers[name] = await _one(built[name], day, holder, show, is_dry=is_dry)
             except StockrelayError as error:
                 # The other channels are reconciled all the same.
                 answers[name] = {"day": day.isoformat(), "incomplete": str(error)}
+            if operation is not None:
+                why = answers[name]["incomplete"]
+                await operator.end(operation, Action.RECONCILE, name, why or "completed")
     return answers
 
 

@@ -15,6 +15,7 @@ from daemon.core.errors import StockrelayError
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
 from daemon.store.changelog import ChangeLog
+from daemon.store.operations import OperationLog
 
 ReadHeads = Callable[[], Awaitable[Sequence[Head]]]
 
@@ -37,6 +38,7 @@ class Maintenance:
     keep: timedelta
     watchdog: Watchdog = field(default_factory=unwatched)
     heads: ReadHeads | None = None
+    operations: OperationLog | None = None
     _recorded_on: date | None = None
     _roll_at: float = -math.inf
 
@@ -47,6 +49,8 @@ class Maintenance:
         if clock.monotonic() >= self._roll_at:
             if dropped := await self.changelog.roll_attempts(self.keep):
                 log.info("maintenance.attempts_dropped", partitions=dropped)
+            if self.operations is not None and (trimmed := await self.operations.trim(self.keep)):
+                log.info("maintenance.operations_dropped", operations=trimmed)
             await self.record_heads()
             self._roll_at = clock.monotonic() + _ROLL_EVERY_S
         step = await self.changelog.rotate(_MIN_AGE)

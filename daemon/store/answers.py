@@ -31,6 +31,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.leases import Leases
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.operations import OperationLog
 from daemon.store.rows import Connection, row_as
 from daemon.store.twins import Twins
 
@@ -40,6 +41,7 @@ _MOST_ROWS: Final = 5
 _MOST_CANDIDATES: Final = 200
 _MOST_NAMESAKES: Final = 20
 _MOST_TWINS: Final = 20
+_OPERATIONS: Final = 5
 
 
 class Answers:
@@ -89,6 +91,7 @@ class Answers:
             settings=settings,
             factor=math.inf if settings.guard is None else settings.guard.move_factor,
             twins=await self._twins(listing, sku, row, listed),
+            operations=tuple(await OperationLog(self._database).recent(_OPERATIONS, channel, sku)),
             duplicates=listing.duplicates,
             is_first_reading=intake["is_first_reading"],
         )

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Final
 
 from daemon.core.errors import StoreUnavailable
+from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.leases import NOTIFY_OWNERS
+from daemon.store.operations import log_operation
 from daemon.store.rows import row_as
 
 _SQL = queries.load("control")
@@ -34,7 +36,9 @@ class Pauses:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pause(self, channel: ChannelName, by: str, reason: str) -> tuple[Pause, int]:
+    async def pause(
+        self, channel: ChannelName, by: str, reason: str, operator: Operator | None = None
+    ) -> tuple[Pause, int]:
         """Pause the channel; return the pause, and how many requests are still in flight. By then no claim can begin,
         and those that had begun are committed. Raises StoreUnavailable, with the channel paused, when one takes very
         long."""
@@ -42,6 +46,7 @@ class Pauses:
         async with self._database.transaction(doing) as connection:
             row = await connection.fetchrow(_SQL["pause"], channel, by, reason)
             assert row is not None
+            await log_operation(connection, operator, Action.PAUSE, channel, "paused", reason=reason)
         async with self._database.connection(doing) as connection:
             try:
                 async with asyncio.timeout(_LONGEST_CLAIM_S):
@@ -55,11 +60,12 @@ class Pauses:
             in_flight: int = await connection.fetchval(_SQL["in_flight"], channel)
         return row_as(Pause, row), in_flight
 
-    async def resume(self, channel: ChannelName) -> Pause | None:
+    async def resume(self, channel: ChannelName, operator: Operator | None = None) -> Pause | None:
         """End the channel's pause and wake its owner; return the pause that was, None if there was none."""
         async with self._database.transaction(f"{channel}: resuming") as connection:
             row = await connection.fetchrow(_SQL["resume"], channel)
             if row is not None:
+                await log_operation(connection, operator, Action.RESUME, channel, "resumed")
                 await connection.execute(NOTIFY_OWNERS, channel)
         return None if row is None else row_as(Pause, row)
 

@@ -8,10 +8,12 @@ import asyncpg
 
 from daemon.core.guard import GuardRule
 from daemon.core.notice import GUARD_QUESTION, GUARD_RELEASED, Notice
+from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.leases import NOTIFY_OWNERS
+from daemon.store.operations import log_operation
 from daemon.store.outbox import post_within
 from daemon.store.rows import Connection, row_as
 
@@ -97,7 +99,9 @@ class Guard:
         known = {} if row is None else {name: value for name, value in row.items() if value is not None}
         return row_as(GuardState, {"channel": channel} | known)
 
-    async def release(self, channel: ChannelName, window: timedelta | None) -> Released | None:
+    async def release(
+        self, channel: ChannelName, window: timedelta | None, operator: Operator | None = None
+    ) -> Released | None:
         """Release what is held; None: nothing is. What falls within `window` from now passes too, as the rest of the
         same import. Waits for a marking that is under way."""
         held = (await self.state(channel)).held
@@ -106,6 +110,7 @@ class Guard:
             if row is None or row["held_since"] is None:
                 return None
             released = await self._close(connection, channel, row, COMMAND, held, window)
+            await log_operation(connection, operator, Action.RELEASE, channel, "released", sku_count=held)
             await connection.execute(NOTIFY_OWNERS, channel)
         await self.release_held(channel)
         return released

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.leases import NOTIFY_OWNERS
+from daemon.store.operations import log_operation
+from daemon.store.rows import Connection
 
 _SQL = queries.load("answers")
 
@@ -42,15 +45,27 @@ class Parked:
         (row,) = await self._database.fetch(doing, _SQL["count_parked"], self.channel)
         return row["parked"], row["discarded"]
 
-    async def retry(self, skus: Sequence[Sku] | None, per_s: float) -> list[Sku]:
+    async def retry(
+        self, skus: Sequence[Sku] | None, per_s: float, operator: Operator | None = None
+    ) -> list[Sku]:
         """Try these again now, or all of them (None), `per_s` a second; return those that were parked."""
         async with self._database.transaction(f"{self.channel}: retrying parked SKUs") as connection:
             rows = await connection.fetch(_SQL["retry_parked"], self.channel, skus and list(skus), per_s)
+            retried = [Sku(row["sku"]) for row in rows]
+            await self._log(connection, operator, Action.RETRY, retried)
             await connection.execute(NOTIFY_OWNERS, self.channel)
-        return [row["sku"] for row in rows]
+        return retried
 
-    async def discard(self, skus: Sequence[Sku]) -> list[Sku]:
+    async def discard(self, skus: Sequence[Sku], operator: Operator | None = None) -> list[Sku]:
         """Leave these parked, and no longer report them; return those that were parked."""
-        doing = f"{self.channel}: discarding parked SKUs"
-        rows = await self._database.fetch(doing, _SQL["discard_parked"], self.channel, list(skus))
-        return [row["sku"] for row in rows]
+        async with self._database.transaction(f"{self.channel}: discarding parked SKUs") as connection:
+            rows = await connection.fetch(_SQL["discard_parked"], self.channel, list(skus))
+            discarded = [Sku(row["sku"]) for row in rows]
+            await self._log(connection, operator, Action.DISCARD, discarded)
+        return discarded
+
+    async def _log(
+        self, connection: Connection, operator: Operator | None, action: Action, skus: Sequence[Sku]
+    ) -> None:
+        if skus:
+            await log_operation(connection, operator, action, self.channel, "done", skus=skus)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.leases import NOTIFY_OWNERS
+from daemon.store.operations import log_operation
 
 _SQL = queries.load("control")
 
@@ -24,6 +26,14 @@ class PushState:
     trouble: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class AskedPush:
+    """Since when the SKU is due, and the row of the operation in the log."""
+
+    at: datetime
+    operation: int | None
+
+
 class Pushes:
     """One channel's. Raises StoreUnavailable."""
 
@@ -31,13 +41,17 @@ class Pushes:
         self._database = database
         self._channel = channel
 
-    async def ask(self, sku: Sku) -> datetime | None:
-        """Make the SKU due, whatever was acknowledged, parked or not; return when. None: its row is in flight, or the
-        guard holds it."""
+    async def ask(self, sku: Sku, operator: Operator | None = None) -> AskedPush | None:
+        """Make the SKU due, whatever was acknowledged, parked or not. None: its row is in flight, or the guard holds
+        it."""
         async with self._database.transaction(f"{self._channel}: pushing {sku}") as connection:
             asked_at: datetime | None = await connection.fetchval(_SQL["push"], self._channel, sku)
-            await connection.execute(NOTIFY_OWNERS, self._channel)
-        return asked_at
+            if asked_at is None:
+                return None
+            channel = self._channel
+            row = await log_operation(connection, operator, Action.PUSH, channel, None, skus=[sku])
+            await connection.execute(NOTIFY_OWNERS, channel)
+        return AskedPush(asked_at, row)
 
     async def state(self, sku: Sku) -> PushState:
         """How far it is."""

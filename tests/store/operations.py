@@ -8,6 +8,7 @@ from daemon.core.explain.facts import ExplainSettings
 from daemon.core.finding import Finding
 from daemon.core.guard import GuardRule
 from daemon.core.notice import Notice
+from daemon.core.operations import Operator
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.readback import ReadPage, ReadSku
 from daemon.core.reconcile import seen
@@ -19,6 +20,7 @@ from daemon.store.comparing import ComparedNumbers
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
 from daemon.store.listing import ChannelListing
+from daemon.store.operations import OperationLog
 from daemon.store.outbox import DeliveryReport, Outbox
 from daemon.store.parked import Parked
 from daemon.store.reconcile import Reconciles
@@ -177,6 +179,7 @@ async def work(shop: Shop) -> None:
     tomorrow = "SELECT 'attempt_' || to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')"
     await shop.sql.execute(f"DROP TABLE stockrelay.{await shop.sql.fetchval(tomorrow)}")
     await shop.changelog.roll_attempts(timedelta(days=30))
+    assert await OperationLog(shop.database).trim(timedelta(0)) == 0
     await shop.changelog.states([CHANNEL])
     await shop.identity.adopt(10, SETTLE)
     assert await shop.renews(shop.owner)
@@ -208,5 +211,6 @@ async def ask(shop: Shop) -> None:
     assert await parked.all(5, with_discarded=True)
     assert await parked.discard([Sku("B")]) == ["B"]
     assert await parked.count() == (1, 1)
-    assert await parked.retry(None, 10) == ["B"]
+    assert await parked.retry(None, 10, Operator("ann", "ann@here")) == ["B"]
+    assert [one.action for one in await OperationLog(shop.database).recent(5, CHANNEL, Sku("B"))] == ["retry"]
     assert (await shop.claim()).parked

@@ -45,6 +45,7 @@ _TABLES: Final = "shop.goods " + " ".join(
         "attempt",
         "attempt_batch",
         "attempt_chain",
+        "operation",
         "reading",
         "holder_trouble",
         "lease",

@@ -50,6 +50,7 @@ def explain_sku(facts: Facts, problem: Problem, times: TimeFormat) -> Explanatio
         Part("shared", tuple(_shared(facts, times))),
         Part("channel", tuple(_channel(facts, times))),
         Part("attempts", tuple(_attempt(one, times) for one in facts.attempts)),
+        Part("operators", tuple(f"{times.at(one.at)}  {one.words()}" for one in facts.operations)),
         Part("reconcile", tuple(_reconcile(facts, times))),
         Part("next", (after,)),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from daemon.core import plan
 from daemon.core.guard import GuardRule, is_large_change, rises_from_zero
+from daemon.core.operations import Operation
 from daemon.core.types import ChannelName, Duplicates, Sku
 
 
@@ -182,6 +183,7 @@ class Facts:
     threshold: str = ""
     factor: float = math.inf
     twins: tuple[Twin, ...] = ()
+    operations: tuple[Operation, ...] = ()
     duplicates: Duplicates = "park"
     is_first_reading: bool = False
 

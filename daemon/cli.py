@@ -194,23 +194,44 @@ def check(source: SettingsSource, *, as_json: bool) -> int:
 
 
 @cli.command(
-    examples=["status", "status --json | jq '.channels[].backlog'"],
+    examples=["status", "status --watch", "status --json | jq '.channels[].backlog'"],
     exits={DONE: "it was read, whatever it says", FAILED: "the database cannot be reached"},
+)
+@click.option("--watch", "is_watched", is_flag=True, help="Redraw it in place until q or Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    metavar="SECONDS",
+    type=click.FloatRange(1, 3600),
+    help="With --watch: how often to read.  [default: 5]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def status(source: SettingsSource, *, as_json: bool) -> None:
+def status(source: SettingsSource, *, is_watched: bool, interval_s: float | None, as_json: bool) -> None:
     """Show the state of every channel.
 
     Its owner, whether it is paused or in trouble, backlog and the age of its oldest change, what is in flight,
     in doubt, held and parked, a running sync, the last reconcile and the differences that are open.
 
     Reads the database, so it answers from any machine that has the configuration, running daemon or not.
+
+    With --watch, space pauses, s sorts the channels, and q ends. A database that is lost is shown, and read again when
+    it is back. Where nothing can be redrawn (a pipe, a file), one status follows the other.
     """
+    if is_watched and as_json:
+        raise click.UsageError("--watch shows no JSON; give one of the two", click.get_current_context())
+    if interval_s is not None and not is_watched:
+        raise click.UsageError("--interval goes with --watch", click.get_current_context())
     settings = source.read(log_to=sys.stderr)
     from daemon import clock
     from daemon.app import building, status
 
+    if is_watched:
+        from daemon.commands.watch import watch
+
+        zone = building.operators_zone(settings)
+        asyncio.run(watch(lambda: status.status(settings), zone, interval_s or 5.0))
+        return
     answer = asyncio.run(status.status(settings))
     if as_json:
         print_json(answer)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -51,46 +51,54 @@ def print_answer(answer: Mapping[str, Any]) -> None:
 
 def print_status(answer: Mapping[str, Any], times: TimeFormat) -> None:
     """The status: a column for each channel, a row for each fact; then what an operator has to do."""
+    for line in status_heading(answer, times):
+        click.echo(f"{line}\n")
+    _print_channels(answer["channels"], times)
+    for name, channel in answer["channels"].items():
+        for line in channel_tasks(name, channel):
+            click.echo(f"\n{line}")
+        _print_parked(name, channel)
+    operations = list(operation_lines(answer.get("operations", ()), times))
+    if operations:
+        click.echo("\n" + "\n".join(operations))
+
+
+def status_heading(answer: Mapping[str, Any], times: TimeFormat) -> Iterator[str]:
+    """What concerns all channels, a paragraph each."""
     compared, looked = answer["resynced_at"], answer["capture"]["checked_at"]
-    click.echo(
+    yield (
         f"{times.full(times.now)}; everything compared last: "
         + ("not yet" if compared is None else times.at(compared))
-        + f"; changes not read yet: {answer['unread_changes']}"
-    )
-    click.echo(
-        ("capture: something is wrong" if answer["capture"]["findings"] else "capture: nothing wrong")
+        + f"; changes not read yet: {answer['unread_changes']}\n"
+        + ("capture: something is wrong" if answer["capture"]["findings"] else "capture: nothing wrong")
         + "; looked at last: "
-        + ("not yet\n" if looked is None else f"{times.at(looked)}\n")
+        + ("not yet" if looked is None else times.at(looked))
     )
     for found in answer["capture"]["findings"]:
         where = f" ({visible(found['subject'])})" if found["subject"] else ""
-        click.echo(
+        yield (
             f"capture, {found['check']}{where} since {times.at(found['since'])}: "
-            f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}\n"
+            f"{visible(found['found'])}\n  what to do: {visible(found['advice'])}"
         )
     if different := answer["replicas"]["differ_in"]:
-        click.echo(
+        yield (
             f"replicas are configured differently in {', '.join(different)}: "
             f"{', '.join(map(visible, answer['replicas']['holders']))}\n"
-            "  what to do: give all of them the same configuration, then restart them or send SIGHUP\n"
+            "  what to do: give all of them the same configuration, then restart them or send SIGHUP"
         )
-    _print_channels(answer["channels"], times)
-    for name, channel in answer["channels"].items():
-        _print_tasks(name, channel)
-    _print_operations(answer.get("operations", ()), times)
 
 
-def _print_operations(operations: Sequence[Mapping[str, Any]], times: TimeFormat) -> None:
+def operation_lines(operations: Sequence[Mapping[str, Any]], times: TimeFormat) -> Iterator[str]:
     """What operators did last."""
     if operations:
-        click.echo("\nlast done by operators:")
+        yield "last done by operators:"
     for one in operations:
         channel = f"{one['channel']}: " if one["channel"] else ""
-        click.echo(f"  {times.at(one['at'])}  {channel}{visible(Operation(**one).words())}")
+        yield f"  {times.at(one['at'])}  {channel}{visible(Operation(**one).words())}"
 
 
 def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat) -> None:
-    rows = {name: _channel_rows(channel, times) for name, channel in channels.items()}
+    rows = {name: channel_facts(channel, times) for name, channel in channels.items()}
     names = list(dict.fromkeys(name for facts in rows.values() for name in facts))
     print_rows(
         [{"": name, **{channel: facts.get(name) for channel, facts in rows.items()}} for name in names]
@@ -110,24 +118,30 @@ def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat
         )
 
 
-def _print_tasks(name: str, channel: Mapping[str, Any]) -> None:
-    """What an operator has to do."""
+def channel_tasks(name: str, channel: Mapping[str, Any]) -> Iterator[str]:
+    """What an operator has to do, beside the parked SKUs."""
     if trouble := channel["trouble"]:
-        click.echo(f"\n{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}")
+        yield f"{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}"
     if channel["held_since"] is not None:
-        click.echo(
-            f"\n{name}: {channel['held']} numbers are held: {channel['held_because']}\n"
+        yield (
+            f"{name}: {channel['held']} numbers are held: {channel['held_because']}\n"
             f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
         )
+
+
+def _print_parked(name: str, channel: Mapping[str, Any]) -> None:
     if channel["parked_skus"]:
-        more = channel["parked"] - len(channel["parked_skus"])
-        click.echo(
-            f"\n{name}, parked" + (f" (and {more} more: `stockrelay parked list`):" if more > 0 else ":")
-        )
+        click.echo(f"\n{parked_heading(name, channel)}")
         print_rows(channel["parked_skus"])
 
 
-def _channel_rows(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
+def parked_heading(name: str, channel: Mapping[str, Any]) -> str:
+    """Say how many more are parked than the status lists."""
+    more = channel["parked"] - len(channel["parked_skus"])
+    return f"{name}, parked" + (f" (and {more} more: `stockrelay parked list`):" if more > 0 else ":")
+
+
+def channel_facts(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, str]:
     """One channel's facts by their names, in the order in which they are shown."""
     at = times.at
     paused, trouble, sync, last = (channel[name] for name in ("paused", "trouble", "sync", "reconciled"))

@@ -16,10 +16,10 @@ from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
 from daemon.demo.binaries import embedded_bin
-from daemon.demo.board import Board, ChannelSnapshot
 from daemon.demo.catalogue import make_catalogue
 from daemon.demo.postgres import PostgresServer
 from daemon.demo.process import DaemonProcess, configuration
+from daemon.demo.progress import ChannelSnapshot, Progress
 from daemon.demo.records import Holdings, Key, Write
 from daemon.demo.report import report
 from daemon.demo.verdict import ChannelVerdict, differences, judge
@@ -82,8 +82,8 @@ async def _play(skus: int, seed: int, stop: asyncio.Event | None) -> int:
         stack.callback(connection.terminate)
         demo = Demo(console, connection, simulator, DaemonProcess(folder, _log_file()), seed)
         stack.push_async_callback(demo.process.close)
-        async with demo.board.open():
-            demo.board.stage(
+        async with demo.progress.open():
+            demo.progress.stage(
                 f"PostgreSQL {server.major} runs on port {server.port}, both marketplaces at {url}"
             )
             await demo.prepare(
@@ -117,34 +117,34 @@ class Demo:
         self._snapshots: list[ChannelSnapshot] = []
         self._look_again_at = 0.0
         self.process = process
-        self.board = Board(console, self._look)
+        self.progress = Progress(console, self._look)
 
     async def prepare(self, config: str, skus: int) -> None:
         """Fill the ERP, migrate, start the daemon and wait until both marketplaces know everything."""
-        self.board.stage(f"an ERP with {skus} products in {len(erp.WAREHOUSES)} warehouses")
+        self.progress.stage(f"an ERP with {skus} products in {len(erp.WAREHOUSES)} warehouses")
         await self._connection.execute(erp.schema_sql())
         await erp.fill(self._connection, make_catalogue(skus, self._seed), self._seed)
-        self.board.stage("stockrelay migrate: schema and triggers")
+        self.progress.stage("stockrelay migrate: schema and triggers")
         self.process.configure(config)
         await self.process.migrate()
         await self._shop.open()
-        self.board.stage(
+        self.progress.stage(
             f"stockrelay run: every number is sent to the marketplaces (log: {self.process.log})"
         )
         await self.process.start()
         if not await self._catch_up(skus):
-            self.board.say("Not every number reached the marketplaces in time; going on nevertheless.")
+            self.progress.say("Not every number reached the marketplaces in time; going on nevertheless.")
 
     async def run(self, stop: asyncio.Event | None) -> Holdings:
         """Play one day, or days until `stop` is set; return the numbers before the last day."""
         while True:
             initial = self._start_day()
             await self._day(stop)
-            self.board.stage("the shop has closed; the marketplaces catch up")
+            self.progress.stage("the shop has closed; the marketplaces catch up")
             is_quiet = await self._catch_up(len(initial[erp.CHANNELS[0]]))
             if stop is None or stop.is_set() or not is_quiet:
                 return initial
-            self.board.stage("a quiet moment: all agree; the next day begins")
+            self.progress.stage("a quiet moment: all agree; the next day begins")
 
     async def conclude(self, initial: Holdings) -> int:
         """Stop the daemon, compare both ends, print the verdict; return the exit code."""
@@ -152,16 +152,16 @@ class Demo:
         code = await self.process.stop()
         verdicts = await self._judge(initial)
         for line in report(self._shop.activity, verdicts):
-            self.board.say(line)
-        self.board.say(f"The daemon's log has {self.process.summary()}: {self.process.log}")
+            self.progress.say(line)
+        self.progress.say(f"The daemon's log has {self.process.summary()}: {self.process.log}")
         if code:
-            self.board.say(f"The daemon did not stop as it should: exit code {code}.")
+            self.progress.say(f"The daemon did not stop as it should: exit code {code}.")
         return 0 if code == 0 and all(verdict.agrees for verdict in verdicts) else 1
 
     async def _day(self, stop: asyncio.Event | None) -> None:
         """Everything at once, as in a real shop, for about ten seconds."""
-        shop, board = self._shop, self.board
-        board.stage("the shop opens: single sales, sell-outs, deliveries")
+        shop, progress = self._shop, self.progress
+        progress.stage("the shop opens: single sales, sell-outs, deliveries")
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._close_early(stop)) if stop is not None else None
             async with asyncio.TaskGroup() as day:
@@ -178,13 +178,13 @@ class Demo:
         self._shop.close()
 
     async def _events(self) -> None:
-        shop, board = self._shop, self.board
-        board.stage("a burst: 300 sales of one SKU in 3 s")
+        shop, progress = self._shop, self.progress
+        progress.stage("a burst: 300 sales of one SKU in 3 s")
         await shop.burst(300, DAY * 0.3)
-        board.stage("a bulk import: one warehouse, every SKU, one transaction")
+        progress.stage("a bulk import: one warehouse, every SKU, one transaction")
         await shop.import_stock(2)
         await asyncio.sleep(DAY.total_seconds() * 0.2)
-        board.stage("a part gets another number, one is delisted, one is new, one change is rolled back")
+        progress.stage("a part gets another number, one is delisted, one is new, one change is rolled back")
         await shop.rename()
         await shop.delist()
         await shop.launch()

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 STATUS_KEPT_S: Final = 5.0
 _STATUS_TIMEOUT_S: Final = 8.0
 """Less than a connection lives."""
-_DUTY: Final = 20.0
+STATUS_DUTY: Final = 20.0
 """A status that takes long is kept for this many times as long."""
 
 
@@ -106,5 +106,5 @@ class StatusPage:
                 503, {"error": "the database does not answer; see ops.status_unavailable in the log"}
             )
         ended = self.now()
-        self._until = ended + max(self.keep_s, _DUTY * (ended - began))
+        self._until = ended + max(self.keep_s, STATUS_DUTY * (ended - began))
         return reply

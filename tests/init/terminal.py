@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +19,20 @@ from tests.acceptance.replica import environment
 class Terminal:
     """`stockrelay WORDS` in a folder. What it writes is in `text`."""
 
-    def __init__(self, folder: Path, *words: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *words: str, size: tuple[int, int] = (200, 50), **variables: str
+    ) -> None:
         self.text = ""
         self._screen, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, size[::-1])
+        self._mode = termios.tcgetattr(terminal)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "daemon", *words],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
             cwd=folder,
-            env=environment(TERM="dumb", COLUMNS="200", NO_COLOR="1", **variables),
+            env=environment(**({"TERM": "dumb", "COLUMNS": "200", "NO_COLOR": "1"} | variables)),
             start_new_session=True,
         )
         os.close(terminal)
@@ -41,6 +46,24 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self._screen)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the window that size."""
+        termios.tcsetwinsize(self._screen, (lines, columns))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def press(self, keys: str, after: str) -> None:
+        """Wait until something is shown, and press keys."""
+        self.wait_for(after)
+        os.write(self._screen, keys.encode())
+
+    def is_as_before(self) -> bool:
+        """Whether the terminal works as it did at the beginning: lines, echo, signals."""
+        return termios.tcgetattr(self._screen) == self._mode
+
+    def wait_for(self, words: str) -> None:
+        """Wait until something is shown that was not shown before the last wait."""
+        self._read_until(words)
 
     def answer(self, question: str, line: str) -> None:
         """Wait until something is asked, and type a line."""

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""What the demo shows while it runs: a live board on a terminal, plain lines elsewhere."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,10 +8,10 @@ from typing import Final
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from daemon import clock
+from daemon.board import Block, Board
 from daemon.core.types import ChannelName
 
 _REFRESH_S: Final = 0.25
@@ -29,7 +29,7 @@ class ChannelSnapshot:
     last: Sequence[str]
 
 
-class Board:
+class Progress:
     """Prints stages, and between them the snapshots that `look` returns."""
 
     def __init__(self, console: Console, look: Callable[[], Sequence[ChannelSnapshot]]) -> None:
@@ -49,7 +49,9 @@ class Board:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Show what goes on for as long as the context lasts."""
-        show = asyncio.create_task(self._show_table() if self.is_live else self._print_lines(), name="board")
+        show = asyncio.create_task(
+            self._show_board() if self.is_live else self._print_lines(), name="progress"
+        )
         try:
             yield
         finally:
@@ -58,10 +60,10 @@ class Board:
         if not show.cancelled():
             show.result()
 
-    async def _show_table(self) -> None:
+    async def _show_board(self) -> None:
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(self._table(), refresh=True)
+                live.update(self._board(), refresh=True)
                 await asyncio.sleep(_REFRESH_S)
 
     async def _print_lines(self) -> None:
@@ -71,18 +73,18 @@ class Board:
             if parts:
                 self.say(f"{self._elapsed()}    {'; '.join(parts)}")
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        table.add_column(self._elapsed(), min_width=7)
-        for heading in ("SKUs", "behind", "requests"):
-            table.add_column(heading, justify="right", min_width=len(heading))
-        table.add_column("sent last", no_wrap=True, overflow="ellipsis")
-        for g in self._look():
-            style = "green" if g.behind == 0 else "yellow"
-            behind = Text(str(g.behind), style=style)
-            last = Text("   ".join(g.last), style="dim")
-            table.add_row(g.channel, str(g.products), behind, str(g.requests), last)
-        return table
+    def _board(self) -> Board:
+        return Board([Block(snapshot.channel, _facts(snapshot)) for snapshot in self._look()])
 
     def _elapsed(self) -> str:
         return f"{clock.monotonic() - self._start:5.1f} s"
+
+
+def _facts(snapshot: ChannelSnapshot) -> dict[str, str | Text]:
+    style = "green" if snapshot.behind == 0 else "yellow"
+    return {
+        "SKUs": str(snapshot.products),
+        "behind": Text(str(snapshot.behind), style=style),
+        "requests": str(snapshot.requests),
+        "sent last": Text("\n".join(snapshot.last), style="dim"),
+    }

@@ -38,8 +38,9 @@ class LogSummary:
         return f"{counts} ({named})" if named else counts
 
 
-def configuration(dsn: str, url: str, marketplaces: SimulatorSettings, rate_per_s: int) -> str:
-    """Return the daemon's TOML file for the sample ERP at `dsn` and the simulator at `url`."""
+def configuration(dsn: str, url: str, marketplaces: SimulatorSettings, rate_per_s: int, receiver: str) -> str:
+    """Return the daemon's TOML file for the sample ERP at `dsn` and the simulator at `url`; notifications go to
+    `receiver`."""
     watches = "\n".join(f'[[watch]]\ntable = "{table}"\nsku = "{sku}"\n' for table, sku in erp.WATCHES)
     return f"""\
 [database]
@@ -73,6 +74,9 @@ settle_s = 15
 listing = '''
 {erp.YMATOU_LISTING}
 '''
+
+[notify]
+urls = ["{receiver}"]
 
 [ops]
 port = 0

@@ -15,8 +15,10 @@ from rich.console import Console
 from daemon import clock
 from daemon.core.types import ChannelName
 from daemon.demo import erp
+from daemon.demo.after import next_steps
 from daemon.demo.binaries import embedded_bin
 from daemon.demo.catalogue import make_catalogue
+from daemon.demo.inbox import Inbox
 from daemon.demo.postgres import PostgresServer
 from daemon.demo.process import DaemonProcess, configuration
 from daemon.demo.progress import ChannelSnapshot, Progress
@@ -78,6 +80,7 @@ async def _play(skus: int, seed: int, stop: asyncio.Event | None) -> int:
         simulator = Simulator()
         url = await simulator.start()
         stack.push_async_callback(simulator.stop)
+        inbox = await stack.enter_async_context(Inbox())
         connection = await asyncpg.connect(server.dsn())
         stack.callback(connection.terminate)
         demo = Demo(console, connection, simulator, DaemonProcess(folder, _log_file()), seed)
@@ -86,8 +89,9 @@ async def _play(skus: int, seed: int, stop: asyncio.Event | None) -> int:
             demo.progress.stage(
                 f"PostgreSQL {server.major} runs on port {server.port}, both marketplaces at {url}"
             )
+            rate_per_s = max(200, skus // 10)
             await demo.prepare(
-                configuration(server.dsn(), url, simulator.settings, max(200, skus // 10)), skus
+                configuration(server.dsn(), url, simulator.settings, rate_per_s, inbox.url), skus
             )
             initial = await demo.run(stop)
         return await demo.conclude(initial)
@@ -156,6 +160,8 @@ class Demo:
         self.progress.say(f"The daemon's log has {self.process.summary()}: {self.process.log}")
         if code:
             self.progress.say(f"The daemon did not stop as it should: exit code {code}.")
+        for line in ("", *next_steps()):
+            self.progress.say(line)
         return 0 if code == 0 and all(verdict.agrees for verdict in verdicts) else 1
 
     async def _day(self, stop: asyncio.Event | None) -> None:

@@ -64,6 +64,8 @@ def test_the_demo_ends_by_itself_with_erp_and_marketplaces_in_agreement(folder: 
     assert time.monotonic() - started < 60
     for channel in ("sekorm", "ymatou"):
         assert any(line.startswith(f"{channel}: ") and "coalesced" in line for line in lines), lines
+    assert any("0 warnings, 0 errors" in line for line in lines), lines
+    assert [line.split()[1] for line in lines[-3:]] == ["init", "check", "simulate"], lines
     assert leftovers(folder) == []
 
 

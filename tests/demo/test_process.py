@@ -26,7 +26,10 @@ async def process(tmp_path: Path) -> AsyncIterator[DaemonProcess]:
 
 def test_the_daemon_takes_the_demos_configuration(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(configuration(DSN, "http://127.0.0.1:5998", SimulatorSettings(), 200), "utf-8")
+    file.write_text(
+        configuration(DSN, "http://127.0.0.1:5998", SimulatorSettings(), 200, "json://127.0.0.1:5997"),
+        "utf-8",
+    )
     settings = load(file, None, {})
     assert set(settings.enabled_channels()) == set(CHANNELS)
     assert [(watch.table, watch.sku) for watch in settings.watch] == list(erp.WATCHES)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from daemon.commands.explain import explained
+from daemon.commands.explain import Explained, explained
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
 from daemon.commands.operator import operating
 from daemon.commands.settings_source import (
@@ -20,6 +20,7 @@ from daemon.commands.settings_source import (
 )
 from daemon.core.errors import StockrelayError
 from daemon.core.explain.facts import SkuState
+from daemon.core.explain.pushing import planned_push, refusal
 from daemon.core.outcome import Kind
 from daemon.core.types import ChannelName, Sku
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from daemon.app.operating import Operating
+    from daemon.core.explain.facts import Facts
     from daemon.settings import Settings
     from daemon.store.pushes import PushState
 
@@ -37,7 +39,7 @@ _MOST_ATTEMPTS: Final = 20
 
 @click.command(
     cls=Command,
-    examples=["push tokyo SKU-1", "push tokyo SKU-1 --json"],
+    examples=["push tokyo SKU-1", "push tokyo SKU-1 --dry-run", "push tokyo SKU-1 --json"],
     exits={
         FAILED: "the marketplace has not acknowledged it (the answer says why), or nothing can be sent",
         INTERRUPTED: "interrupted; the daemon sends the SKU all the same",
@@ -45,9 +47,10 @@ _MOST_ATTEMPTS: Final = 20
 )
 @click.argument("channel", shell_complete=channels)
 @click.argument("sku")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, or why nothing would be, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> int:
+def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_json: bool) -> int:
     """Send SKU to CHANNEL now, by a running daemon, and wait for the answer.
 
     The number of this moment is sent, whatever was acknowledged before, and a parked SKU is tried again. Rate limit,
@@ -57,14 +60,10 @@ def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> in
     name = known_channel(settings, channel)
     before = asyncio.run(explained(settings, Sku(sku), name, 0))
     ((facts, explanation),) = before.explained
-    if facts.paused is not None:
-        raise StockrelayError(
-            f"{name} is paused ({facts.paused.words}): nothing is sent; `stockrelay resume {name}` ends that"
-        )
-    if not facts.has_owner:
-        raise StockrelayError(
-            f"no daemon serves {name} at the moment, so nothing is sent; start one: stockrelay run"
-        )
+    if dry_run:
+        return _plan(settings, facts, before, as_json=as_json)
+    if (reason := refusal(facts)) is not None:
+        raise StockrelayError(reason if facts.paused or not facts.has_owner else f"{before.sku}: {reason}")
     if facts.row is None:
         raise StockrelayError(f"{before.sku} is not followed yet: {explanation.next}")
     asked_at, is_over = operating(
@@ -90,6 +89,26 @@ def push(source: SettingsSource, channel: str, sku: str, *, as_json: bool) -> in
         return INTERRUPTED
     is_acknowledged = explanation.state in _SENT or any(one.outcome == Kind.APPLIED for one in mine)
     return 0 if asked_at is not None and is_acknowledged else FAILED
+
+
+def _plan(settings: "Settings", facts: "Facts", found: Explained, *, as_json: bool) -> int:
+    from daemon.app import building
+
+    planned = planned_push(facts, building.problems_of(settings)[facts.channel], found.times)
+    if as_json:
+        print_json(
+            {
+                "channel": facts.channel,
+                "sku": found.sku,
+                "would_send": planned.would_send,
+                **asdict(planned),
+            }
+        )
+    else:
+        if found.meaning:
+            print_line(found.meaning)
+        print_line(f"{facts.channel}, {found.sku}: {planned.why}")
+    return 0 if planned.would_send else FAILED
 
 
 def _teller(settings: "Settings") -> "Callable[[PushState], None]":

@@ -9,7 +9,7 @@ import pytest
 from daemon.simulator import RefuseSku, ResetAfter
 from tests.acceptance.harness import Stage, stopped
 from tests.acceptance.replica import Done
-from tests.channels import SEKORM
+from tests.channels import SEKORM, YMATOU
 
 PRODUCT = ("PN-1", "AMS")
 
@@ -79,3 +79,42 @@ async def test_many_pushes_of_one_sku_at_once_never_overlap(stage18: Stage) -> N
     assert [done.code for done, _ in ends] == [0, 0, 0, 0]
     assert stage18.simulator.stats.overlaps == []
     await stage18.converged()
+
+
+@pytest.mark.settings(guard={"zero_count": 2}, channel={"settle_s": 60.0})
+async def test_a_dry_run_says_what_would_be_sent_or_why_not_and_changes_nothing(stage18: Stage) -> None:
+    await stage18.fill(30)
+    await stage18.erp.execute("INSERT INTO erp.stock VALUES ('A', 'TWIN', 'AMS', 3), ('B', 'TWIN', 'AMS', 4)")
+    await stage18.migrate()
+    replica = await stage18.started()
+    await stage18.converged(channels=[YMATOU])
+    await replica.wait_for("dispatch.delivery_parked", channel=SEKORM, sku="B")
+
+    async def plan(sku: str) -> tuple[int, int | None, str]:
+        done, answer = await pushed(stage18, SEKORM, sku, "--dry-run")
+        return done.code, answer["quantity"], answer["why"]
+
+    assert await plan("SKU-1") == (0, 100, "100 would be sent as PN-1 / AMS")
+    code, quantity, why = await plan("A")
+    assert (code, quantity, '"B" has the same identifiers' in why) == (1, None, True), why
+    done = await stage18.stockrelay("push", SEKORM, "A")
+    assert (done.code, '"B" has the same identifiers' in done.out) == (1, True), done
+    stage18.simulator.faults.add(ResetAfter(shop="sekorm", key=("PN-2", "AMS"), times=1))
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 7 WHERE sku = 'SKU-2'")
+    await replica.wait_for("dispatch.delivery_acknowledged", channel=SEKORM, sku="SKU-2", quantity=7)
+    code, quantity, why = await plan("SKU-2")
+    assert (code, quantity, "when no earlier attempt can land" in why) == (0, 7, True), why
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku NOT IN ('SKU-1', 'SKU-2')")
+    await replica.wait_for("guard.numbers_held", channel=SEKORM)
+    assert await plan("SKU-5") == (
+        1,
+        None,
+        "the guard holds its number; `stockrelay release sekorm` sends it",
+    )
+    done = await stage18.stockrelay("push", SEKORM, "SKU-5")
+    assert (done.code, "held by the guard" in done.out) == (1, True), done
+    assert numbers(stage18) == [100]
+    await stage18.stockrelay("pause", SEKORM)
+    assert "sekorm is paused" in (await plan("SKU-1"))[2]
+    done = await stage18.stockrelay("push", SEKORM, "SKU-1", "--dry-run")
+    assert done.out.startswith("sekorm, SKU-1: sekorm is paused"), done

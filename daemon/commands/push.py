@@ -47,7 +47,9 @@ _MOST_ATTEMPTS: Final = 20
 )
 @click.argument("channel", shell_complete=channels)
 @click.argument("sku")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, or why nothing would be, and change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be sent, or why nothing would be, and change nothing."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from daemon.app.building import (
     limits,
     listings,
     longest_settle,
+    operators_zone,
     receivers,
     reconcilers,
 )
@@ -23,6 +24,7 @@ from daemon.marketplaces.client import Client
 from daemon.services.capture_health import CaptureHealth, Listings
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.doorbell import Doorbell
+from daemon.services.exposure import ExposureService
 from daemon.services.gauges import GaugeReader
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.maintenance import Maintenance
@@ -39,6 +41,7 @@ from daemon.store.changelog import ChangeLog
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
+from daemon.store.exposure import Exposure
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
 from daemon.store.operations import OperationLog
@@ -102,7 +105,18 @@ class Background:
             every,
             watchdog("configurations"),
         )
-        self.services |= {"gauges": gauges.run, "configurations": configurations.run}
+        exposure = ExposureService(
+            Exposure(database, operators_zone(self._settings)),
+            channels,
+            self._settings.history.keep,
+            metrics,
+            watchdog("exposure"),
+        )
+        self.services |= {
+            "gauges": gauges.run,
+            "configurations": configurations.run,
+            "exposure": exposure.run,
+        }
         watched = [self._watched(channel, pauses) for channel in channels]
         for one in watched:
             name = f"heartbeat-{one.ledger.channel}"

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from daemon import __version__
+from daemon.core.exposure import REASONS, Reason
 from daemon.core.outcome import GONE, Kind
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -127,6 +128,18 @@ class Metrics:
             "stockrelay_event_loop_lag_seconds", "How late the event loop wakes a task.", LAG_S
         )
         self._declare_deliveries(channels)
+        exposure = Counter(
+            "stockrelay_exposure_unit_seconds_total",
+            "Units times seconds in which the marketplace could sell too many (over) or too few (lost).",
+            ["channel", "kind", "reason"],
+            registry=self.registry,
+        )
+        self._exposure = {
+            (channel, kind, reason): exposure.labels(channel, kind, reason)
+            for channel in channels
+            for kind in ("over", "lost")
+            for reason in REASONS
+        }
 
     def _declare_deliveries(self, channels: Collection[str]) -> None:
         attempts = Counter(
@@ -166,6 +179,11 @@ class Metrics:
     def delivered(self, channel: str, latency_s: float) -> None:
         """The marketplace has acknowledged a number, `latency_s` seconds after the oldest change that it answers."""
         self._latencies[channel].observe(latency_s)
+
+    def exposed(self, channel: str, reason: Reason, over: float, lost: float) -> None:
+        """Unit-seconds of exposure were added up."""
+        self._exposure[channel, "over", reason].inc(over)
+        self._exposure[channel, "lost", reason].inc(lost)
 
     def loop_lagged(self, lag_s: float) -> None:
         """The event loop woke a task `lag_s` late."""

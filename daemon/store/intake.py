@@ -1,9 +1,9 @@
 """Reading the change log into one channel's part of the ledger, in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -63,12 +63,16 @@ class IntakeReading:
 @dataclass(slots=True)
 class _ChangeBatch:
     """A channel's changes in the change log. `skus`: those it names, None when they are too many to name; `read_from`:
-    the snapshot from which on it was read."""
+    the snapshot from which on it was read, at `read_at`. `changed_at`: when each SKU changed first; `oldest_at`: when
+    the first of all changed."""
 
     reading: IntakeReading
     skus: Sequence[str] | None
     pid: int
     read_from: str | None
+    read_at: datetime
+    changed_at: Mapping[str, datetime]
+    oldest_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ class Intake:
         self._ledger = ledger
         self._debounce = debounce
         self._locks = locks or LockWatch(database)
+        self._read_at: datetime | None = None
+        """When the last reading began, by the database's clock: what is new since was committed after it."""
         self._aside_until = 0.0
         """Until when (monotonic) a listing that takes too long is not read."""
         self.channel = ledger.channel
@@ -165,6 +171,7 @@ class Intake:
             reading = batch.reading
             is_whole = options.is_resync or (reading.is_everything and options.may_compare)
             if not (is_whole or reading.changes or reading.is_everything):
+                self._read_at = batch.read_at
                 return reading
             if failed is not None:
                 reading.failed = failed
@@ -181,6 +188,7 @@ class Intake:
             await self._note_comparison(connection, reading, is_whole=is_whole)
             if options.notify_replicas and reading.marked.rows:
                 await connection.execute(NOTIFY_OWNERS, self.channel)
+        self._read_at = batch.read_at
         return reading
 
     async def _take(self, connection: Connection, timeout: timedelta) -> _ChangeBatch | None:
@@ -198,7 +206,20 @@ class Intake:
             if (sku := spelled(named)) is not None and is_too_long(sku)
         ]
         reading.refused += [RefusedSku(sku, NO_TEXT) for sku in row["unreadable"] or ()]
-        return _ChangeBatch(reading, skus, row["pid"], row["read_from"])
+        changed_at = {
+            sku: self._committed_at(at)
+            for named, at in zip(row["skus"] or (), row["times"] or (), strict=True)
+            if (sku := spelled(named)) is not None
+        }
+        oldest_at = None if row["oldest_at"] is None else self._committed_at(row["oldest_at"])
+        return _ChangeBatch(
+            reading, skus, row["pid"], row["read_from"], row["read_at"], changed_at, oldest_at
+        )
+
+    def _committed_at(self, captured_at: datetime) -> datetime:
+        """Return the best guess at a change's commit: not before its capture, nor before the last reading, which
+        did not see it."""
+        return captured_at if self._read_at is None else max(captured_at, self._read_at)
 
     async def _resolve(self, connection: Connection, batch: _ChangeBatch) -> _ChangeBatch:
         """Find the SKUs that changed rows of templates, price lists and the like stand for."""
@@ -214,7 +235,13 @@ class Intake:
         """Mark what the change log names."""
         async with self._reading_listing(batch.pid, is_apart=is_apart):
             return await self._ledger.mark(
-                connection, batch.skus or (), self._debounce, is_apart=is_apart, read_from=batch.read_from
+                connection,
+                batch.skus or (),
+                self._debounce,
+                is_apart=is_apart,
+                read_from=batch.read_from,
+                changed_at=batch.changed_at,
+                oldest_at=batch.oldest_at,
             )
 
     async def _compare(
@@ -229,6 +256,7 @@ class Intake:
                 timeout=timeout,
                 is_apart=is_apart,
                 read_from=batch.read_from,
+                oldest_at=batch.oldest_at,
             )
 
     async def _count_refused(self, connection: Connection, batch: _ChangeBatch, timeout: timedelta) -> None:

@@ -41,6 +41,9 @@ END $$;
 _TABLES: Final = "shop.goods " + " ".join(
     f"stockrelay.{name}"
     for name in (
+        "exposure",
+        "exposure_log",
+        "exposure_condition",
         "ledger",
         "attempt",
         "attempt_batch",

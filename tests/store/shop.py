@@ -224,6 +224,8 @@ class Shop:
             "retry_at",
             "parked_at",
             "sync_at",
+            "exposed_at",
+            "exposed_due",
         )
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
         await self.sql.execute(f"UPDATE stockrelay.ledger SET {moved}, zero_at = zero_at - $1::interval", ago)

@@ -122,6 +122,7 @@ async def test_claiming_and_marking_look_at_what_they_need(long_ledger: Shop) ->
         defers_waiting,
         shop.ledger._factor,
         is_filling,
+        [],
     )
     assert looked_at < 1500
     assert await names_cost(sql) < 1500

@@ -1,9 +1,10 @@
 """Marking: what has changed is compared with what was sent, and becomes due or is held."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import asyncpg
 
@@ -52,12 +53,17 @@ class Marking:
         *,
         is_apart: bool = False,
         read_from: str | None = None,
+        changed_at: Mapping[str, datetime] = MappingProxyType({}),
+        oldest_at: datetime | None = None,
     ) -> Marked:
         """Mark those of `skus` whose number differs from what was sent, inside the caller's transaction. `is_apart`:
         after BadRow; SKUs whose rows can't be read are marked, and their claim parks them. `read_from`: the snapshot
-        from which on the change log was read for them, which shows who wrote them."""
+        from which on the change log was read for them, which shows who wrote them. `changed_at`: when each of them
+        changed; `oldest_at`: the others (None: now)."""
         skus = await self._twins.complete(connection, skus)
-        row = await self._mark(connection, skus, debounce, is_apart)
+        row = await self._mark(
+            connection, skus, debounce, is_apart, changed_at=[changed_at.get(sku, oldest_at) for sku in skus]
+        )
         if row["names"] is not None:
             await self._twins.note(connection, row["names"], debounce.quiet)
         return await self._guarded(connection, row, read_from, None)
@@ -71,12 +77,15 @@ class Marking:
         timeout: timedelta,
         is_apart: bool = False,
         read_from: str | None = None,
+        oldest_at: datetime | None = None,
     ) -> Marked:
         """Compare the whole listing with the ledger inside the server, and mark what differs. `defers_waiting`: the
-        comparison stands for changes, so it defers rows that wait already. `is_apart` as above."""
+        comparison stands for changes, so it defers rows that wait already. `is_apart` and `oldest_at` as above."""
         is_filling, was_good = await self._is_filling(connection)
         timeout_s = timeout.total_seconds()
-        row = await self._mark(connection, None, debounce, is_apart, defers_waiting, is_filling, timeout_s)
+        row = await self._mark(
+            connection, None, debounce, is_apart, defers_waiting, is_filling, timeout_s, [oldest_at]
+        )
         await self._twins.note(connection, None, debounce.quiet, timeout_s)
         if is_filling and not await self._judge_first_filling(connection, row) and not was_good:
             await connection.execute(NOTIFY_OWNERS, self.channel)
@@ -91,9 +100,17 @@ class Marking:
         defers_waiting: bool = True,
         is_filling: bool = False,
         timeout_s: float | None = None,
+        changed_at: Sequence[datetime | None] = (),
     ) -> asyncpg.Record:
         """Run `mark` for these SKUs, or for the whole listing (None)."""
-        rules = (*astuple(debounce), defers_waiting, self._guard is not None, self._factor, is_filling)
+        rules = (
+            *astuple(debounce),
+            defers_waiting,
+            self._guard is not None,
+            self._factor,
+            is_filling,
+            changed_at,
+        )
         statement = self._statements[skus is None, is_apart]
         row = await connection.fetchrow(statement, self.channel, skus, *rules, timeout=timeout_s)
         assert row is not None

@@ -107,6 +107,7 @@ FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL;
 -- Tries parked rows again: the SKUs $2, or all of them (NULL), $3 a second, so that new changes do not wait behind them.
 UPDATE stockrelay.ledger AS d SET
     parked_at = NULL, parked_reason = NULL, discarded_at = NULL, failures = 0, retry_at = NULL,
+    exposed_at = stockrelay.log_exposure(d, o.now),
     urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0),
     unacked_since = coalesce(d.unacked_since, o.now),
     due_at = o.now + make_interval(secs => CASE WHEN $2::text[] IS NULL THEN o.place / $3::float8 ELSE 0 END)

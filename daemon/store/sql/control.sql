@@ -28,7 +28,7 @@ SELECT channel, paused_at AS since, paused_by AS by, reason FROM stockrelay.paus
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),
     unacked_since = coalesce(d.unacked_since, n.now), due_at = n.now, urgent = true, failures = 0, retry_at = NULL,
-    parked_at = NULL, parked_reason = NULL, discarded_at = NULL
+    parked_at = NULL, parked_reason = NULL, discarded_at = NULL, exposed_at = stockrelay.log_exposure(d, n.now)
 FROM (SELECT clock_timestamp() AS now) AS n
 WHERE d.channel = $1 AND d.sku = $2 AND d.attempt_id IS NULL AND d.held_at IS NULL
 RETURNING n.now;

@@ -66,6 +66,7 @@ WITH few AS (
 )
 UPDATE stockrelay.ledger AS l SET
     held_at = NULL,
+    exposed_at = stockrelay.log_exposure(l, clock_timestamp()),
     due_at = CASE WHEN l.parked_at IS NULL THEN greatest(l.retry_at, clock_timestamp()) END,
     urgent = l.parked_at IS NULL AND l.zero_at IS NOT NULL
 FROM few AS f WHERE l.channel = $1 AND l.sku = f.sku;
@@ -81,7 +82,8 @@ WITH answered AS (
 ), forgotten AS (
     DELETE FROM stockrelay.anomaly AS a USING answered AS w WHERE a.channel = $1 AND a.sku = w.sku
 )
-UPDATE stockrelay.ledger AS l SET held_at = NULL, due_at = clock_timestamp()
+UPDATE stockrelay.ledger AS l SET
+    held_at = NULL, due_at = clock_timestamp(), exposed_at = stockrelay.log_exposure(l, clock_timestamp())
 FROM answered AS a WHERE l.channel = $1 AND l.sku = a.sku;
 
 -- name: without_nested_loops

@@ -7,7 +7,8 @@ INSERT INTO stockrelay.read_position (channel) VALUES ($1) ON CONFLICT DO NOTHIN
 -- What is new to a channel. The limits, which are set after the reading, see to it that a stalled process keeps no locks from
 -- other replicas or the ERP, and that we wait for a locked table for less than `deadlock_timeout` (a second), after which the
 -- server might end the ERP's transaction.
-SELECT is_known, changes, clock_timestamp() - oldest AS oldest, is_everything, skus, unreadable,
+SELECT is_known, changes, clock_timestamp() - oldest AS oldest, is_everything, skus, times, unreadable,
+       oldest AS oldest_at, statement_timestamp() AS read_at,
        read_from::text AS read_from, (SELECT p.resynced_at IS NULL FROM stockrelay.read_position AS p WHERE p.channel = $1) AS wants_resync,
        pg_backend_pid() AS pid,
        set_config('idle_in_transaction_session_timeout', '700ms', true), set_config('lock_timeout', '500ms', true)

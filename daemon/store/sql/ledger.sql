@@ -128,6 +128,7 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     UPDATE stockrelay.ledger AS e SET
         want_seq = nextval('stockrelay.want_seq'), listed_rows = 0, listed_identifiers = NULL, listed_quantity = NULL,
         twins = NULL, duplicates = NULL, first_dirty_at = NULL, urgent = false, sync_at = NULL, zero_at = NULL, held_at = NULL,
+        exposed_at = NULL,
         parked_at = NULL, parked_reason = NULL, unacked_since = coalesce(e.unacked_since, clock_timestamp()),
         due_at = greatest(e.doubt_until, clock_timestamp())
     FROM left_out AS o
@@ -146,23 +147,27 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 
 -- name: dirty_some
 -- The SKUs that the change log names.
-    SELECT DISTINCT s.sku FROM unnest($2::text[]) AS s (sku) WHERE octet_length(s.sku) <= 1000
+    SELECT s.sku, min(s.at) AS at FROM unnest($2::text[], $10::timestamptz[]) AS s (sku, at) WHERE octet_length(s.sku) <= 1000
+    GROUP BY s.sku
 
 -- name: dirty_all
 -- A resync: every SKU that the listing or the ledger knows.
-    SELECT l.sku FROM listed AS l UNION SELECT e.sku FROM stockrelay.ledger AS e WHERE e.channel = $1 AND $2::text[] IS NULL
+    SELECT a.sku, ($10::timestamptz[])[1] AS at FROM (
+        SELECT l.sku FROM listed AS l UNION SELECT e.sku FROM stockrelay.ledger AS e WHERE e.channel = $1 AND $2::text[] IS NULL
+    ) AS a
 
 -- name: mark
 -- Marks the SKUs whose number or identifiers differ from what was sent. $3: the debounce's quiet time; $4: its longest wait;
 -- $5: urgent below. $6: a change, which defers rows that wait already, and no resync. $7: whether numbers are guarded: those
 -- that fall to zero, rise from zero, or move by the factor $8 are noted, and `anomalies` counts them. $9: whether this may be
--- the channel's first filling. A row that is acknowledged meanwhile is marked in vain: its claim finds it settled.
+-- the channel's first filling. $10: when each of the SKUs $2 changed first, as far as that is known; for a comparison of
+-- everything, when the first of all changes was made. A row that is acknowledged meanwhile is marked in vain: its claim finds it settled.
 WITH listed AS (
 @listed@
 ), dirty AS (
 @dirty@
 ), target AS (
-    SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity, l.carrier
+    SELECT d.sku, coalesce(l.rows, 0) AS rows, l.identifiers, CASE WHEN l.rows = 1 THEN l.quantity END AS quantity, l.carrier, d.at
     FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
     WHERE NOT (@is_left_out@)
 ), moved AS (
@@ -194,9 +199,11 @@ WITH listed AS (
     ORDER BY t.sku
 ), marked AS (
     INSERT INTO stockrelay.ledger AS d (
-        channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at, zero_at)
+        channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, first_dirty_at, unacked_since, due_at, zero_at,
+        exposed_at)
     SELECT $1, m.sku, nextval('stockrelay.want_seq'), m.rows, m.identifiers, m.quantity, m.now, m.now,
-           stockrelay.debounced(m.now, m.now, $3, $4), CASE WHEN $7 AND m.quantity = 0 THEN m.now END
+           stockrelay.debounced(m.now, m.now, $3, $4), CASE WHEN $7 AND m.quantity = 0 THEN m.now END,
+           least(m.at, m.now)
     FROM moved AS m
     ON CONFLICT (channel, sku) DO UPDATE SET
         want_seq = excluded.want_seq,
@@ -209,6 +216,10 @@ WITH listed AS (
         first_dirty_at = CASE WHEN d.held_at IS NULL THEN coalesce(d.first_dirty_at, excluded.first_dirty_at)
                               ELSE excluded.first_dirty_at END,
         unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
+        exposed_at = CASE WHEN d.exposed_at IS NULL THEN excluded.exposed_at
+                          WHEN d.held_at IS NULL AND d.parked_at IS NULL AND d.listed_rows = excluded.listed_rows
+                               AND d.listed_quantity = excluded.listed_quantity THEN d.exposed_at
+                          ELSE stockrelay.log_exposure(d, excluded.exposed_at) END,
         zero_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN
             coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
                                      THEN excluded.first_dirty_at END) END,
@@ -433,6 +444,7 @@ UPDATE stockrelay.ledger AS d SET
     zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp())
                    WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.zero_at END,
     held_at = NULL,
+    exposed_due = d.due_at,
     first_dirty_at = CASE WHEN d.want_seq > c.want_seq THEN d.first_dirty_at END,
     urgent = d.urgent AND d.want_seq > c.want_seq,
     due_at = CASE WHEN d.want_seq > c.want_seq THEN d.due_at END,
@@ -445,9 +457,10 @@ RETURNING d.sku, d.attempt_id;
 -- Claimed, but the marketplace holds that number already; so a held one is no longer wrong. It may differ from the number that
 -- was marked, and no marking will see that.
 WITH settled AS (
-    UPDATE stockrelay.ledger SET
+    UPDATE stockrelay.ledger AS d SET
         acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
-        held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END
+        held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END,
+        exposed_at = CASE WHEN stockrelay.log_exposure(d, clock_timestamp()) IS NULL THEN NULL::timestamptz END
     WHERE channel = $1 AND sku = ANY ($2::text[]) RETURNING sku, acked_quantity
 )
 INSERT INTO stockrelay.reading (channel, at, skus, quantities, listed_rows)
@@ -455,8 +468,9 @@ SELECT $1, clock_timestamp(), array_agg(s.sku), array_agg(s.acked_quantity), arr
 
 -- name: settle_into_sum
 -- Claimed, and sold as one with another SKU that sends the sum. $3: those whose identifiers no successor has taken over.
-UPDATE stockrelay.ledger SET
+UPDATE stockrelay.ledger AS d SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
+    exposed_at = CASE WHEN stockrelay.log_exposure(d, clock_timestamp()) IS NULL THEN NULL::timestamptz END, doubt_high = NULL, doubt_low = NULL,
     identifiers = CASE WHEN sku = ANY ($3::text[]) THEN identifiers END, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
     retry_at = NULL, zero_at = NULL, held_at = NULL
 WHERE channel = $1 AND sku = ANY ($2::text[]);
@@ -470,14 +484,17 @@ WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- Can't be sent: not due until what is wrong changes.
 UPDATE stockrelay.ledger AS d SET
     parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
-    sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
+    exposed_at = stockrelay.log_exposure(d, clock_timestamp()), sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
 FROM jsonb_to_recordset($2::jsonb)
      AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
 WHERE d.channel = $1 AND d.sku = c.sku;
 
 -- name: forget
 -- Left the listing, and the marketplace no longer offers it.
-DELETE FROM stockrelay.ledger WHERE channel = $1 AND sku = ANY ($2::text[]) AND attempt_id IS NULL;
+WITH forgotten AS (
+    DELETE FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.attempt_id IS NULL RETURNING d
+)
+SELECT count(stockrelay.log_exposure(f.d, clock_timestamp())) FROM forgotten AS f;
 
 -- name: next_due
 -- How long until the next row of the slots $2 is due, and until the next is to be sent for a sync. NULL: there is none, the
@@ -538,7 +555,8 @@ WITH result AS (
     ORDER BY l.slot FOR KEY SHARE
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
-           d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since, r.outcome, r.reason, r.duration_ms, n.now,
+           d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since,
+           CASE WHEN d.exposed_at IS NOT NULL THEN stockrelay.segment(d, n.now) END AS segment, r.outcome, r.reason, r.duration_ms, n.now,
            n.now + make_interval(secs => r.wait_s) AS retry_at,
            -- A sync's attempt that no change has overtaken: what is left to do is done in the sync.
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
@@ -599,7 +617,16 @@ WITH result AS (
             WHEN e.outcome = 'unknown' THEN greatest(d.due_at, e.retry_at)
             WHEN e.outcome = 'applied' AND NOT e.is_overtaken THEN d.doubt_until
             WHEN e.outcome IN ('applied', 'gone') THEN coalesce(d.due_at, e.now)
-            ELSE greatest(coalesce(d.due_at, e.now), d.retry_at) END END
+            ELSE greatest(coalesce(d.due_at, e.now), d.retry_at) END END,
+        -- What was sent is what the listing said when it was claimed: no marking has to have read it.
+        listed_quantity = CASE WHEN e.outcome <> 'applied' AND d.listed_rows = 1 AND d.want_seq <= e.attempt_seq
+                               THEN e.attempt_quantity ELSE d.listed_quantity END,
+        exposed_at = CASE WHEN e.state <> 'clean' THEN e.now END,
+        exposed_due = NULL,
+        doubt_high = CASE WHEN e.ends_doubt THEN NULL WHEN e.outcome = 'unknown' THEN greatest(d.doubt_high, e.attempt_quantity)
+                          ELSE d.doubt_high END,
+        doubt_low = CASE WHEN e.ends_doubt THEN NULL WHEN e.outcome = 'unknown' THEN least(d.doubt_low, e.attempt_quantity)
+                         ELSE d.doubt_low END
     FROM ended AS e WHERE d.channel = $1 AND d.sku = e.sku
     RETURNING d.due_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_due,
               CASE WHEN e.outcome = 'applied' THEN extract(epoch FROM e.now - e.unacked_since)::float8 END AS took_s
@@ -608,6 +635,9 @@ WITH result AS (
         o.attempt_at, o.attempt_id, $1, o.sku, o.identifiers, o.attempt_quantity, o.attempt_seq, o.attempt_epoch, o.outcome,
         o.reason, o.duration_ms, o.since)::stockrelay.attempt)) AS attempts
     FROM open AS o
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(o.segment) FROM open AS o WHERE (o.segment).over > 0 OR (o.segment).lost > 0 HAVING count(*) > 0
 )
 SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
@@ -622,7 +652,8 @@ WITH owner AS MATERIALIZED (
 ), lost AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
-           coalesce(d.unacked_since, d.attempt_at) AS since
+           coalesce(d.unacked_since, d.attempt_at) AS since,
+           CASE WHEN d.exposed_at IS NOT NULL THEN stockrelay.segment(d, clock_timestamp()) END AS segment
     FROM stockrelay.ledger AS d
     WHERE d.channel = $1 AND d.slot = ANY (ARRAY(SELECT w.slot FROM owner AS w))
     AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[])
@@ -633,6 +664,11 @@ WITH owner AS MATERIALIZED (
         attempt_settles = NULL,
         doubt_at = clock_timestamp(),
         doubt_until = greatest(d.doubt_until, l.attempt_at + $5::interval),
+        listed_quantity = CASE WHEN d.listed_rows = 1 AND d.want_seq <= l.attempt_seq THEN l.attempt_quantity ELSE d.listed_quantity END,
+        exposed_at = coalesce((l.segment).ended_at, clock_timestamp()),
+        exposed_due = NULL,
+        doubt_high = greatest(d.doubt_high, l.attempt_quantity),
+        doubt_low = least(d.doubt_low, l.attempt_quantity),
         unacked_since = coalesce(d.unacked_since, l.attempt_at),
         urgent = d.urgent OR (l.attempt_quantity = 0 AND NOT l.is_sync),
         sync_at = CASE WHEN l.is_sync THEN greatest(d.doubt_until, l.attempt_at + $5::interval) ELSE d.sync_at END,
@@ -644,6 +680,9 @@ WITH owner AS MATERIALIZED (
         l.attempt_at, l.attempt_id, $1, l.sku, l.identifiers, l.attempt_quantity, l.attempt_seq, l.attempt_epoch, 'unknown',
         'no process knows how this attempt ended', NULL, l.since)::stockrelay.attempt)) AS attempts
     FROM lost AS l
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(l.segment) FROM lost AS l WHERE (l.segment).over > 0 OR (l.segment).lost > 0 HAVING count(*) > 0
 )
 SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;
 

@@ -67,11 +67,12 @@ END $$;
 -- Reads what is new to a channel and remembers how far; beyond `max_skus` SKUs, `is_everything` is true, as it is after a
 -- TRUNCATE. One reader of a channel at a time. `is_known` is false for a channel without a position (`begin_reading` in
 -- store/sql/intake.sql). The commit need not be durable: what the caller marks in the same transaction would be lost with it,
--- and be read again. Canaries are never returned. `read_from`: how far it had been read before.
+-- and be read again. Canaries are never returned. `read_from`: how far it had been read before. `times`: when each of the
+-- `skus` changed first.
 CREATE FUNCTION stockrelay.take_changes(
     channel text, max_skus integer,
     OUT is_known boolean, OUT changes bigint, OUT oldest timestamptz, OUT is_everything boolean, OUT skus text[],
-    OUT unreadable text[], OUT read_from pg_snapshot
+    OUT unreadable text[], OUT read_from pg_snapshot, OUT times timestamptz[]
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mark CONSTANT text := E'\x01stockrelay canary';
@@ -107,23 +108,27 @@ BEGIN
                    SELECT FROM stockrelay.watch AS w WHERE w.relation = u.relation AND w.skus IS NOT NULL) AS is_odd
         FROM stockrelay.unread(reader.read_until) AS u
     ), dirty AS (
-        SELECT DISTINCT CASE WHEN f.is_odd THEN E'\x02=' ELSE '' END || f.sku AS sku FROM fresh AS f
-        WHERE f.sku IS NOT NULL AND NOT f.is_canary LIMIT max_skus + 1
+        SELECT CASE WHEN f.is_odd THEN E'\x02=' ELSE '' END || f.sku AS sku, min(f.at) AS at FROM fresh AS f
+        WHERE f.sku IS NOT NULL AND NOT f.is_canary GROUP BY 1 LIMIT max_skus + 1
+    ), named AS (
+        SELECT array_agg(d.sku) AS skus, array_agg(d.at) AS times FROM dirty AS d
     )
     SELECT (SELECT count(*) FROM fresh AS f WHERE NOT f.is_canary), (SELECT min(f.at) FROM fresh AS f WHERE NOT f.is_canary),
            (SELECT EXISTS (SELECT FROM fresh AS f WHERE f.sku IS NULL
                            OR (f.is_odd AND starts_with(f.sku, format(E'\x02%s {', f.relation))))),
-           (SELECT array_agg(d.sku) FROM dirty AS d), pg_current_snapshot(), (SELECT EXISTS (SELECT FROM fresh))
-    INTO changes, oldest, is_everything, skus, now_snapshot, has_rows;
+           (SELECT n.skus FROM named AS n), (SELECT n.times FROM named AS n), pg_current_snapshot(),
+           (SELECT EXISTS (SELECT FROM fresh))
+    INTO changes, oldest, is_everything, skus, times, now_snapshot, has_rows;
     IF stockrelay.is_asked(reader.read_until) THEN
         is_everything := true;
         has_rows := true;
     END IF;
     IF getdatabaseencoding() <> 'UTF8' THEN
         SELECT array_agg(s.sku) FILTER (WHERE stockrelay.is_readable(s.sku)),
+               array_agg(s.at) FILTER (WHERE stockrelay.is_readable(s.sku)),
                array_agg(encode(convert_to(s.sku, getdatabaseencoding()), 'escape'))
                    FILTER (WHERE NOT stockrelay.is_readable(s.sku))
-        INTO skus, unreadable FROM unnest(skus) AS s (sku);
+        INTO skus, times, unreadable FROM unnest(skus, times) AS s (sku, at);
     END IF;
     IF has_rows OR reader.seen_at < clock_timestamp() - interval '1 minute' THEN
         UPDATE stockrelay.read_position AS p SET read_until = now_snapshot, seen_at = clock_timestamp()

@@ -52,6 +52,12 @@ CREATE TABLE stockrelay.ledger (
     -- setting when they were noted.
     twins                text[],
     duplicates           text        CHECK (duplicates IN ('park', 'sum')),
+    -- The exposure clock (19_exposure.sql): since when the two numbers differ, or the last segment ended; NULL: they agree.
+    -- `exposed_due`: when the row in flight was due. `doubt_high`, `doubt_low`: of the attempts that may still land.
+    exposed_at           timestamptz,
+    exposed_due          timestamptz,
+    doubt_high           integer,
+    doubt_low            integer,
     PRIMARY KEY (channel, sku),
     CHECK ((twins IS NULL) = (duplicates IS NULL)),
     CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
@@ -198,6 +204,7 @@ BEGIN
         unacked_since = coalesce(l.unacked_since, now),
         parked_at = NULL,
         parked_reason = NULL,
+        exposed_at = CASE WHEN l.parked_at IS NULL THEN l.exposed_at ELSE stockrelay.log_exposure(l, now) END,
         doubt_at = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN now ELSE l.doubt_at END,
         doubt_until = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN greatest(l.doubt_until, now)
                            ELSE l.doubt_until END,

@@ -1,0 +1,137 @@
+"""The exposure clock against scripts whose sums are known: each step's time passes on command, to the tick."""
+
+from datetime import UTC, date, timedelta
+
+import pytest
+
+from daemon import clock
+from daemon.core.exposure import Reason, Sums, by_sku
+from daemon.core.types import Sku
+from daemon.store.exposure import Exposure
+from daemon.store.ledger import Attempt
+from daemon.store.parked import Parked
+from tests.store.shop import CHANNEL, Shop
+
+FIRST = date(2026, 1, 1)
+Expected = dict[Reason, float]
+
+SCRIPTS: dict[str, tuple[str, Expected, Expected]] = {
+    "two falls in one debounce": (
+        "sells 9, wait 3, sells 5, wait 2, claim, applied",
+        {Reason.DEBOUNCE: 1 * 3 + 5 * 2},
+        {},
+    ),
+    "a rise": (
+        "sells 15, wait 4, claim, wait 3, applied",
+        {},
+        {Reason.DEBOUNCE: 10, Reason.QUEUE: 10, Reason.MARKETPLACE: 15},
+    ),
+    "a number that comes back before it was sent": (
+        "sells 7, wait 2, sells 10, wait 2, claim",
+        {Reason.DEBOUNCE: 6},
+        {},
+    ),
+    "a fall in doubt": (
+        "sells 5, wait 2, claim, wait 1, unknown, wait 60, claim, applied",
+        {Reason.DEBOUNCE: 10, Reason.MARKETPLACE: 5, Reason.DOUBT: 300},
+        {},
+    ),
+    "a rise in doubt": (
+        "sells 15, wait 2, claim, unknown, wait 10, claim, applied, wait 60, claim, applied",
+        {},
+        {Reason.DEBOUNCE: 10, Reason.DOUBT: 50},
+    ),
+    "a higher number that may still land": (
+        "sells 20, wait 2, claim, unknown, sells 15, wait 10, claim, applied, wait 80, claim, applied",
+        {Reason.DOUBT: 5 * 90},
+        {Reason.DEBOUNCE: 20, Reason.DOUBT: 50},
+    ),
+    "a lost process": (
+        "sells 5, wait 2, claim, wait 4, rescue, wait 61, claim, applied",
+        {Reason.DEBOUNCE: 10, Reason.MARKETPLACE: 20, Reason.DOUBT: 305},
+        {},
+    ),
+    "a fall that was refused": (
+        "sells 5, wait 2, claim, refused, wait 100",
+        {Reason.DEBOUNCE: 10, Reason.PARKED: 500},
+        {},
+    ),
+    "another number while it is parked": (
+        "sells 5, wait 2, claim, refused, wait 10, sells 8, wait 10",
+        {Reason.DEBOUNCE: 10, Reason.PARKED: 50 + 20},
+        {},
+    ),
+    "an operator's retry": (
+        "sells 5, wait 2, claim, refused, wait 10, retry, wait 3, claim, applied",
+        {Reason.DEBOUNCE: 10, Reason.PARKED: 50, Reason.QUEUE: 15},
+        {},
+    ),
+    "a fall while a request is in flight": (
+        "sells 8, wait 2, claim, wait 1, sells 2, wait 3, applied, wait 4, claim, applied",
+        {Reason.DEBOUNCE: 2 * 2, Reason.MARKETPLACE: 2 + 8 * 3, Reason.QUEUE: 6 * 4},
+        {},
+    ),
+    "a request that was not sent": (
+        "sells 5, wait 2, claim, wait 1, not_sent, wait 5, claim, applied",
+        {Reason.DEBOUNCE: 10, Reason.MARKETPLACE: 5, Reason.QUEUE: 25},
+        {},
+    ),
+    "a SKU that left the listing": (
+        "delists, wait 3, claim, wait 2, applied",
+        {Reason.QUEUE: 30, Reason.MARKETPLACE: 20},
+        {},
+    ),
+    "a number that was never acknowledged": ("new 5, wait 20, claim, applied", {}, {}),
+}
+"""What happens to a SKU of which 10 were acknowledged, and what that comes to: over, and lost."""
+
+
+async def play(shop: Shop, script: str) -> None:
+    attempt: Attempt | None = None
+    for step in script.split(", "):
+        match step.split():
+            case ["sells", quantity]:
+                await shop.sells("A", int(quantity))
+                await shop.drain()
+            case ["new", quantity]:
+                await shop.sells("B", int(quantity))
+                await shop.drain()
+            case ["delists"]:
+                await shop.delists("A")
+                await shop.drain()
+            case ["wait", seconds]:
+                await shop.pass_time(float(seconds))
+            case ["claim"]:
+                attempt = next(iter((await shop.claim()).attempts), None)
+            case ["rescue"]:
+                await shop.ledger.rescue(shop.owner, [], timedelta(seconds=60))
+            case ["retry"]:
+                await Parked(shop.database, CHANNEL).retry([Sku("A")], 1)
+            case [outcome]:
+                assert attempt is not None, step
+                await shop.complete(attempt, outcome)
+
+
+def assert_agrees(found: list[float], expected: Expected, elapsed_s: float) -> None:
+    """Assert that no sum is off by more than the time that the script has really taken, for the most units."""
+    for place, reason in enumerate(Reason):
+        assert found[place] == pytest.approx(expected.get(reason, 0), abs=10 * elapsed_s), (reason, found)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_sums_are_exact_for_scripts_of_every_kind(shop: Shop, name: str) -> None:
+    script, over, lost = SCRIPTS[name]
+    exposure = Exposure(shop.database, UTC)
+    began = clock.monotonic()
+    await shop.deliver("A", 10)
+    await play(shop, script)
+    pending = by_sku(await exposure.since(CHANNEL, FIRST))
+    while await exposure.add_up(CHANNEL) is not None:
+        pass
+    added_up = by_sku(await exposure.since(CHANNEL, FIRST))
+    elapsed_s = clock.monotonic() - began
+    for sums in (pending, added_up):
+        found = sums.pop("A", Sums())
+        assert not sums, "a number of which nothing is known counts"
+        assert_agrees(found.over, over, elapsed_s)
+        assert_agrees(found.lost, lost, elapsed_s)

@@ -61,6 +61,7 @@ def _sections(url: str) -> Mapping[str, Mapping[str, Any]]:
         "app_secret": account.app_secret,
         "auth_code": account.auth_code,
         "listing": _OTHER,
+        "first_start": "live",
         "rate_per_s": 1_000,
     }
     return {"channels.ymatou": other, "guard": {"enabled": False}, "reconcile": {"enabled": False}}

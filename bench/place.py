@@ -111,6 +111,7 @@ def daemon_setup(
             "account": account.account,
             "app_secret": account.app_secret,
             "listing": listing,
+            "first_start": "live",
             **channel,
         },
         "ops": {"port": 0},

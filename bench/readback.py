@@ -144,6 +144,7 @@ base_url = "http://127.0.0.1:{port}"
 app_id = "bench"
 app_secret = "bench-secret"
 auth_code = "bench-code"
+first_start = "live"
 listing = "SELECT sku, sku AS outer_sku_id, on_hand AS quantity FROM erp.stock"
 """
     config.write_text(text, "utf-8")

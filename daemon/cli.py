@@ -17,6 +17,7 @@ from daemon.commands.database import adopt, migrate, uninstall
 from daemon.commands.explain import explain
 from daemon.commands.exposure import exposure
 from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
+from daemon.commands.go_live import go_live
 from daemon.commands.health import health
 from daemon.commands.init import init
 from daemon.commands.notify import notify
@@ -244,7 +245,7 @@ def status(source: SettingsSource, *, is_watched: bool, interval_s: float | None
 
 
 cli.add_section("Begin here", demo, simulate)
-cli.add_section("Set up", init, config, migrate, check, sync, adopt, uninstall)
+cli.add_section("Set up", init, config, migrate, check, go_live, sync, adopt, uninstall)
 cli.add_section("Run", run)
 cli.add_section("Look", status, health, explain, attempts, exposure, parked, audit)
 cli.add_section("Act", push, pause, resume, release, reconcile, notify)

@@ -120,6 +120,11 @@ def _print_channels(channels: Mapping[str, Mapping[str, Any]], times: TimeFormat
 
 def channel_tasks(name: str, channel: Mapping[str, Any]) -> Iterator[str]:
     """What an operator has to do, beside the parked SKUs."""
+    if channel["live"] is None:
+        yield (
+            f"{name} is new to this database, and nothing is sent to it yet\n"
+            f"  what to do: look at `stockrelay go-live {name} --dry-run`, then run `stockrelay go-live {name}`"
+        )
     if trouble := channel["trouble"]:
         yield f"{name}: {visible(trouble['reason'])}\n  what to do: {visible(trouble['advice'])}"
     if channel["held_since"] is not None:
@@ -150,11 +155,13 @@ def channel_facts(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, st
     rows = {
         "owner": _owner(owners, channel["slots_without_owner"]),
         "owned since": _since(owners, times),
+        "sending": _sending(channel, times),
         "paused": "no",
         "trouble": "no" if trouble is None else f"{trouble['what']} since {at(trouble['since'])}",
         "SKUs": str(channel["skus"]) + _chosen(channel.get("only")),
         "backlog": str(channel["backlog"]),
         "oldest change": "-" if oldest is None else f"{span(timedelta(seconds=oldest))} old",
+        "in shadow": str(channel["shadowed"]),
         "in flight": str(channel["in_flight"]),
         "in doubt": str(channel["doubt"]),
         "held": str(channel["held"]),
@@ -186,6 +193,14 @@ def _chosen(only: Mapping[str, Any] | None) -> str:
     named = "" if only["skus"] is None else f" {only['skus']} named"
     where = "" if only["where"] is None else f" where {visible(' '.join(only['where'].split()))}"
     return f", only{named}{where}"
+
+
+def _sending(channel: Mapping[str, Any], times: TimeFormat) -> str:
+    if channel["live"] is None:
+        return "not yet: waits for go-live"
+    if channel["mode"] == "shadow":
+        return 'no: mode = "shadow"'
+    return f"since {times.at(channel['live']['since'])}"
 
 
 def _owner(owners: Sequence[Mapping[str, Any]], free: int) -> str:

@@ -59,6 +59,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
     GRANT SELECT, INSERT, UPDATE ON stockrelay.read_position TO :"daemon";
     GRANT SELECT, UPDATE ON stockrelay.intake TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.ledger, stockrelay.notice TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.live TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.pause TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.anomaly TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.guard TO :"daemon";

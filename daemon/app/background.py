@@ -1,5 +1,6 @@
 """The daemon's services beside those that deliver: listening, health, figures, notifications, the nightly reconcile."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from daemon.app.building import (
     delivery_policy,
     limits,
     listings,
+    live_from_the_start,
     longest_settle,
     operators_zone,
     receivers,
@@ -25,6 +27,7 @@ from daemon.services.capture_health import CaptureHealth, Listings
 from daemon.services.configurations import ConfigurationWatch
 from daemon.services.doorbell import Doorbell
 from daemon.services.exposure import ExposureService
+from daemon.services.first_start import FirstStart
 from daemon.services.gauges import GaugeReader
 from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.maintenance import Maintenance
@@ -44,6 +47,7 @@ from daemon.store.dependencies import Dependencies
 from daemon.store.exposure import Exposure
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
+from daemon.store.live import Lives
 from daemon.store.operations import OperationLog
 from daemon.store.outbox import Outbox
 
@@ -84,6 +88,15 @@ class Background:
             "maintenance": maintenance.run,
         }
         self._add_figures(pauses)
+        first_start = FirstStart(
+            Lives(database),
+            channels,
+            lambda: live_from_the_start(self.reloading.settings),
+            socket.gethostname(),
+            settings.run.poll,
+            watchdog("first-start"),
+        )
+        self.services["first-start"] = first_start.run
         if settings.reconcile.enabled:
             post = Outbox(database).post
             self._reconcilers = reconcilers(settings, database, self.clients)

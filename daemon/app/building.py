@@ -30,6 +30,7 @@ from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
 from daemon.store.identity import refuse_copy
 from daemon.store.listing import ChannelListing, Only
+from daemon.store.live import BY_CONFIGURATION, Lives
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -106,10 +107,22 @@ async def take_accounts(settings: Settings, database: Database) -> None:
 
     Raises ConfigError, StoreUnavailable."""
     accounts, names = Accounts(database), settings.channels.keys()
+    begins = live_from_the_start(settings)
     for name, channel in settings.enabled_channels().items():
         confirmed = (confirmed_per_s(settings), longest_settle(settings))
         await accounts.take(name, channel.marketplace, account_hash(channel), names, *confirmed)
+        if name in begins:
+            await Lives(database).begin(name, BY_CONFIGURATION, socket.gethostname())
     await accounts.warn_of_others(names)
+
+
+def live_from_the_start(settings: Settings) -> set[ChannelName]:
+    """Return the channels that are sent to without being asked about where they are new to the database."""
+    return {
+        name
+        for name, channel in settings.enabled_channels().items()
+        if (channel.mode, channel.first_start) == ("live", "live")
+    }
 
 
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
@@ -182,6 +195,7 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
         grace=settings.run.grace,
         batch=channel.batch,
         batch_above=channel.batch_above,
+        is_shadow=channel.mode == "shadow",
     )
 
 

@@ -14,6 +14,7 @@ from daemon.store.answers import Answers
 from daemon.store.control import Pause, Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, Released
+from daemon.store.live import LiveChannel, Lives
 from daemon.store.operations import OperationLog
 from daemon.store.parked import Parked
 from daemon.store.pushes import Pushes, PushState
@@ -42,6 +43,13 @@ class Operating:
     async def resume(self, channel: ChannelName) -> Pause | None:
         """Resume the channel; return the pause that was."""
         return await Pauses(self.database).resume(channel, self.operator)
+
+    async def go_live(self, channel: ChannelName) -> LiveChannel:
+        """Let the channel be sent to; return since when it is, and by whose word."""
+        lives = Lives(self.database)
+        operator = self.operator
+        begun = await lives.begin(channel, operator.name, operator.origin, operator)
+        return begun or (await lives.all())[channel]
 
     async def retry(self, channel: ChannelName, skus: Sequence[Sku] | None) -> list[Sku]:
         """Try parked SKUs again, or all of them (None) at half the channel's rate; return those that were parked."""

@@ -18,6 +18,7 @@ from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import EVERYTHING, ChannelListing
+from daemon.store.live import Lives
 from daemon.store.operations import OperationLog
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
@@ -33,6 +34,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         leases = await Leases(database).all()
         troubles = {trouble.channel: trouble for trouble in await Leases(database).troubles()}
         pauses = await Pauses(database).all()
+        live = await Lives(database).all()
         channels = {}
         for name, listing in enabled.items():
             own, pause = [lease for lease in leases if lease.channel == name], pauses.get(name)
@@ -40,6 +42,8 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "owners": _owners(own),
                 "slots_without_owner": sum(lease.holder is None for lease in own),
                 "only": _only(listing),
+                "mode": settings.enabled_channels()[name].mode,
+                "live": live.get(name) and {"since": live[name].since, "by": live[name].by},
                 "paused": pause and {"since": pause.since, "by": pause.by, "reason": pause.reason},
                 "trouble": _trouble(troubles.get(name)),
                 **_reading(reading.get(name)),
@@ -75,6 +79,7 @@ async def _ledger(database: Database, listing: ChannelListing, rule: GuardRule |
         "doubt": backlog.doubt,
         "parked": backlog.parked,
         "discarded": (await parked.count())[1],
+        "shadowed": backlog.shadowed,
         "held": guard.held if guard.held_since else backlog.held,
         "held_since": guard.held_since,
         "held_because": guard.why if guard.held_since else None,

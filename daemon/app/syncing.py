@@ -28,6 +28,7 @@ from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
+from daemon.store.live import why_shadow
 from daemon.store.sync import SyncRow, Syncs, SyncSummary
 
 _ROWS: Final = 5_000
@@ -69,6 +70,9 @@ async def sync(
         # A copy of the database is refused before anything is sent.
         await Identity(database).check(confirmed_per_s(settings), longest_settle(settings))
         await take_accounts(settings, database)
+        is_shadow = settings.enabled_channels()[name].mode == "shadow"
+        if (shadow := await why_shadow(database, name, is_shadow=is_shadow)) is not None:
+            raise StockrelayError(f"{name} is in shadow, so nothing is sent: {shadow}")
         syncs = Syncs(database, listings(settings)[name], await direct(settings, stack))
         is_part = (await syncs.open()).filter is not None if wanted is None else not wanted.is_everything
         if is_part and not any(one.channel == name and one.holder for one in await Leases(database).all()):

@@ -11,13 +11,13 @@ from daemon import clock
 from daemon.commands.framework import DONE, EARLIEST, FAILED, LATEST, Command, channels
 from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json
 from daemon.core.explain.facts import named
-from daemon.core.outcome import GONE, Kind
+from daemon.core.outcome import GONE, SHADOW, Kind
 from daemon.core.types import Sku
 
 if TYPE_CHECKING:
     from daemon.store.answer_rows import LoggedAttempt
 
-_OUTCOMES: Final = (*(kind.value for kind in Kind), GONE)
+_OUTCOMES: Final = (*(kind.value for kind in Kind), GONE, SHADOW)
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _A_DAY: Final = timedelta(days=1)

@@ -187,6 +187,7 @@ async def _facts(
             channel.settle,
             settings.run.resync,
             building.guard_rule(settings),
+            is_shadow=channel.mode == "shadow",
         )
         found.append(await answers.facts(listing, sku, explain_settings, attempts))
     return found

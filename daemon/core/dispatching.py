@@ -11,8 +11,11 @@ _MOST_CLAIMED: Final = 400
 """Rows of one claim: enough to share a commit, few enough for a newer stock-out to be next soon."""
 _MOST_CLAIMED_IN_BATCHES: Final = 1000
 """The same while SKUs share calls."""
+ROWS_IN_SHADOW: Final = _MOST_CLAIMED
+"""Rows of one claim in shadow, where nothing waits to be sent."""
 _ROUNDS: Final = 16
 """A claim is at most this many rounds of requests: what waits in memory is aging."""
+IN_SHADOW: Final = "the channel is in shadow"
 _SHORTEST_WAIT_S: Final = 0.02
 _SHORTEST_PROBE_WAIT_S: Final = 0.01
 _CALLS_BESIDE_A_SYNC: Final = 10
@@ -109,9 +112,17 @@ def should_end_batches(*, is_more: bool, queued: int, concurrency: int) -> bool:
 
 
 def reason_to_give_back(
-    *, now: float, claimed_at: float, max_age_s: float, is_trusted: bool, is_allowed: bool
+    *,
+    now: float,
+    claimed_at: float,
+    max_age_s: float,
+    is_trusted: bool,
+    is_allowed: bool,
+    is_shadow: bool = False,
 ) -> str | None:
     """Return why an attempt may not be sent now; None: it may. `is_allowed`: the circuit breaker lets it through."""
+    if is_shadow:
+        return IN_SHADOW
     if now - claimed_at > max_age_s:
         return "claimed too long ago"
     if not is_trusted:

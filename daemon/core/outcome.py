@@ -12,6 +12,9 @@ RETRY_CAP: Final = timedelta(seconds=60)
 GONE: Final = "gone"
 """A zero for identifiers that are no longer listed was refused: the marketplace does not offer them."""
 
+SHADOW: Final = "shadow"
+"""Nothing was sent, because the channel was in shadow."""
+
 
 class Kind(StrEnum):
     """What is known of the marketplace's number after an attempt."""

@@ -50,7 +50,6 @@ dsn = "{dsn}"
 [debounce]
 quiet_s = 0.5
 max_wait_s = 2.0
-
 [run]
 lease_s = 5
 
@@ -58,6 +57,7 @@ lease_s = 5
 base_url = "{url}/serviceGate"
 account = "{marketplaces.of(SekormShop).account}"
 app_secret = "{marketplaces.of(SekormShop).app_secret}"
+first_start = "live"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''
@@ -69,6 +69,7 @@ base_url = "{url}"
 app_id = "{marketplaces.of(YmatouShop).app_id}"
 app_secret = "{marketplaces.of(YmatouShop).app_secret}"
 auth_code = "{marketplaces.of(YmatouShop).auth_code}"
+first_start = "live"
 rate_per_s = {rate_per_s}
 settle_s = 15
 listing = '''
@@ -80,7 +81,6 @@ urls = ["{receiver}"]
 
 [ops]
 port = 0
-
 [log]
 format = "json"
 """

@@ -41,6 +41,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "stockrelay_in_flight_attempts": ("Requests that are under way.", _CHANNEL),
     "stockrelay_doubt_skus": ("SKUs of which the marketplace may hold an older number.", _CHANNEL),
     "stockrelay_parked_skus": ("SKUs that wait for a person.", _CHANNEL),
+    "stockrelay_shadowed_skus": ("Numbers that would be sent if the channel were not in shadow.", _CHANNEL),
     "stockrelay_held_skus": ("Numbers that the guard holds.", _CHANNEL),
     "stockrelay_oldest_change_age_seconds": ("Age of the oldest change not acknowledged.", _CHANNEL),
     "stockrelay_counted_timestamp_seconds": ("When the ledger was counted, unix time.", _CHANNEL),

@@ -84,6 +84,7 @@ class Heartbeat:
             doubt=backlog.doubt,
             parked=backlog.parked,
             held=backlog.held,
+            shadowed=backlog.shadowed,
             in_flight=backlog.in_flight,
             rate_per_s=round(fresh["applied"] / seconds, 2) if seconds > 0 else 0.0,
             outcomes=dict(fresh),
@@ -98,6 +99,7 @@ class Heartbeat:
             ("stockrelay_doubt_skus", backlog.doubt),
             ("stockrelay_parked_skus", backlog.parked),
             ("stockrelay_held_skus", backlog.held),
+            ("stockrelay_shadowed_skus", backlog.shadowed),
             ("stockrelay_oldest_change_age_seconds", (backlog.oldest or timedelta(0)).total_seconds()),
             ("stockrelay_counted_timestamp_seconds", clock.now().timestamp()),
         ):

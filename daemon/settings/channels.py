@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, model_validator
@@ -30,6 +30,12 @@ class ChannelSettings(Section):
     """The marketplace. May be left out where the channel's name is the marketplace's."""
     enabled: bool = True
     """Send to this channel. `false`: nothing is sent, and no credentials are needed."""
+    mode: Literal["live", "shadow"] = "live"
+    """`"shadow"`: everything is captured, gathered and decided, and nothing is sent. `status`, `attempts` and `explain`
+    show what would have been sent."""
+    first_start: Literal["ask", "live"] = "ask"
+    """What a channel does that is new to the database. `"ask"`: it waits in shadow until `stockrelay go-live CHANNEL`.
+    `"live"`: it begins to send."""
     base_url: rules.BaseUrl = ""
     """The marketplace's address."""
     listing: rules.Query = ""

@@ -12,7 +12,7 @@ from daemon.settings.model import Settings
 
 _LIVE: Final = re.compile(r"log\.level|notify\.\w+")
 _LIVE_OF_A_CHANNEL: Final = frozenset({
-    "rate_per_s", "batch", "batch_above", "park_after", "only", "only_where"
+    "mode", "first_start", "rate_per_s", "batch", "batch_above", "park_after", "only", "only_where"
 })  # fmt: skip
 
 _Model = TypeVar("_Model", bound=BaseModel)

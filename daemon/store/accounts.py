@@ -16,7 +16,7 @@ from daemon.store.rows import Connection, Look, looked_up, row_as
 log = structlog.get_logger(__name__)
 
 _SQL = queries.load("accounts")
-_OWNED = ("ledger", "guard", "lease", "pause")
+_OWNED = ("ledger", "guard", "lease", "live", "pause")
 """The tables whose rows go to the new channel. A lease keeps its epoch: attempts that are open name it."""
 
 
@@ -77,6 +77,8 @@ class Accounts:
                 await self._rename(connection, channel, known)
             elif known.has_rows and known.account != account and known.marketplace is not None:
                 await doubt_everything(connection, channel, confirmed_per_s, settle)
+                # Another shop: it is asked about as a new channel is.
+                await connection.execute(_SQL["drop_live"], channel)
                 log.warning("run.account_changed", channel=channel)
             if known.other is not None:
                 await connection.execute(_SQL["leave"], known.other)

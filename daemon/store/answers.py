@@ -11,16 +11,8 @@ import asyncpg
 
 from daemon import clock
 from daemon.core.errors import BadRow, SchemaMismatch, StockrelayError
-from daemon.core.explain.facts import (
-    ExplainSettings,
-    Facts,
-    Filling,
-    LedgerRow,
-    PastAttempt,
-    PastDifference,
-    Stop,
-    Twin,
-)
+from daemon.core.explain.facts import ExplainSettings, Facts, Filling, PastAttempt, PastDifference, Stop, Twin
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.guard import threshold
 from daemon.core.plan import LEFT_OUT, Listed
 from daemon.core.types import ChannelName, Sku
@@ -31,6 +23,7 @@ from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
 from daemon.store.leases import Leases
 from daemon.store.listing import ChannelListing, listed_of
+from daemon.store.live import why_shadow
 from daemon.store.operations import OperationLog
 from daemon.store.rows import Connection, row_as
 from daemon.store.twins import Twins
@@ -55,8 +48,7 @@ class Answers:
     ) -> Facts:
         """Return all that is known of the SKU at that channel's marketplace, with its last few `attempts`."""
         channel = listing.channel
-        doing = f"{channel}: looking {sku} up"
-        async with self._database.connection(doing) as connection:
+        async with self._database.connection(f"{channel}: looking {sku} up") as connection:
             intake = await connection.fetchrow(_SQL["intake"], sku, channel)
             record = await connection.fetchrow(_SQL["ledger_row"], channel, sku)
             past = await connection.fetch(_SQL["last_attempts"], channel, sku, attempts)
@@ -67,7 +59,6 @@ class Answers:
         listed, rows, problem = await self._listed(listing, sku)
         has_moved = row is not None and problem is None and _has_moved(row, listed, sku)
         guard = await Guard(self._database).state(channel)
-        resynced_at = intake["resynced_at"]
         return Facts(
             channel=channel,
             sku=sku,
@@ -85,9 +76,10 @@ class Answers:
             threshold=threshold(settings.guard, guard.on_sale) if settings.guard else "",
             paused=await self._paused(channel),
             trouble=await self._trouble(channel),
+            shadow=await why_shadow(self._database, channel, is_shadow=settings.is_shadow),
             has_owner=await self._has_owner(channel, None if record is None else record["slot"]),
             is_unread=intake["is_unread"],
-            resync_at=None if resynced_at is None else resynced_at + settings.resync,
+            resync_at=intake["resynced_at"] and intake["resynced_at"] + settings.resync,
             settings=settings,
             factor=math.inf if settings.guard is None else settings.guard.move_factor,
             twins=await self._twins(listing, sku, row, listed),

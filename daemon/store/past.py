@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from daemon.core.explain.facts import LedgerRow, PastDifference
+from daemon.core.explain.facts import PastDifference
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.explain.past import LoggedSend, ReadNumber, SkuHistory
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries

@@ -48,7 +48,13 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     # Replicas share this machine.
     "ops": {"port": 0},
     "log": {"level": "info", "format": "json"},
-    "channel": {"rate_per_s": 2000, "concurrency": 16, "timeout_s": 2.0, "settle_s": 5.0},
+    "channel": {
+        "first_start": "live",
+        "rate_per_s": 2000,
+        "concurrency": 16,
+        "timeout_s": 2.0,
+        "settle_s": 5.0,
+    },
     "sekorm": {"listing": LISTINGS[SEKORM]},
     "ymatou": {"listing": LISTINGS[YMATOU]},
 }

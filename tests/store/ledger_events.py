@@ -12,7 +12,7 @@ from daemon.store.pushes import Pushes
 from daemon.store.reconcile import Reconciles
 from tests.store.ledger_states import RULE, Spec
 from tests.store.playbook import AT_ONCE
-from tests.store.shop import CHANNEL, DEBOUNCE, LEASE, opened
+from tests.store.shop import CHANNEL, DEBOUNCE, EVERY_SLOT, LEASE, opened
 
 
 async def number_changes(spec: Spec, skus: Sequence[str]) -> None:
@@ -227,6 +227,14 @@ async def parked_is_discarded(spec: Spec, skus: Sequence[str]) -> None:
     await Parked(spec.shop.database, CHANNEL).discard(skus)  # type: ignore[arg-type]
 
 
+async def claimed_in_shadow(spec: Spec, _: Sequence[str]) -> None:
+    await spec.driver.claims_in_shadow()
+
+
+async def shadow_ends(spec: Spec, _: Sequence[str]) -> None:
+    await spec.shop.ledger.end_shadow(EVERY_SLOT, 100)
+
+
 async def claimed_while_paused(spec: Spec, _: Sequence[str]) -> None:
     await Pauses(spec.shop.database).pause(CHANNEL, "somebody", "")
     await spec.driver.claims()
@@ -270,6 +278,8 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "claimed with a zero that no marking has counted": claimed_with_an_uncounted_zero,
     "claimed with another SKU's identifiers": claimed_with_identifiers_of_another,
     "claimed as part of a sum": claimed_as_part_of_a_sum,
+    "claimed in shadow": claimed_in_shadow,
+    "shadow ends": shadow_ends,
     "claimed while paused": claimed_while_paused,
     "claimed for sync": claimed_for_sync,
     "claimed for sync and cannot be sent": claimed_for_sync_and_cannot_be_sent,

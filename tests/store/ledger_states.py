@@ -16,6 +16,7 @@ from tests.store.playbook import (
     change,
     change_unread,
     claim,
+    claim_in_shadow,
     claim_sync,
     ends,
     hold,
@@ -62,6 +63,7 @@ def lives() -> Mapping[State, Life]:
         parked = flying >> (ends("refused") if doubt == "none" else ends("given up"))
         found |= {
             ("waiting", doubt): waiting,
+            ("shadowed", doubt): waiting >> claim_in_shadow(),
             ("queued for sync", doubt): sync,
             ("held", doubt): waiting >> hold(),
             ("held and due", doubt): waiting >> hold() >> change_unread(),

@@ -14,7 +14,7 @@ from daemon.core.outcome import Conclusion
 from daemon.core.types import AttemptId, Sku, Slot
 from daemon.store.identity import Identity
 from daemon.store.intake import Intake
-from daemon.store.ledger import Attempt, Completion, Debounce
+from daemon.store.ledger import Attempt, Completion, Debounce, Shadowed
 from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import ChannelListing
 from tests.store.ledger_document import State, state_query
@@ -65,6 +65,11 @@ class Driver:
 
     async def claims(self, limit: int = 100) -> list[Attempt]:
         return (await self.shop.claim(limit)).attempts
+
+    async def claims_in_shadow(self) -> list[Shadowed]:
+        claim = await self.shop.claim(is_shadow=True)
+        assert claim.attempts == []
+        return claim.shadowed
 
     async def claims_sync(self) -> list[Attempt]:
         return (await self.shop.claim_turn()).attempts
@@ -230,6 +235,16 @@ def claim() -> Step:
         scene.sent = await scene.driver.claims()
 
     return Step("claim()", run)
+
+
+def claim_in_shadow() -> Step:
+    """What is due is claimed, and nothing is sent."""
+
+    async def run(scene: Scene) -> None:
+        assert len(await scene.driver.claims_in_shadow()) == 1
+        scene.sent = []
+
+    return Step("claim_in_shadow()", run)
 
 
 def claim_sync() -> Step:

@@ -108,8 +108,12 @@ class Shop:
         return (await self.drain()).marked.rows
 
     async def take(self, holder: str = "one") -> Owner:
-        """Own every slot, also those of other owners."""
+        """Own every slot, also those of other owners, of a channel that is live."""
         await self.leases.add_slots([CHANNEL])
+        await self.sql.execute(
+            "INSERT INTO stockrelay.live (channel, by, from_where) VALUES ($1, 'test', 'test') ON CONFLICT DO NOTHING",
+            CHANNEL,
+        )
         await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE channel = $1", CHANNEL)
         self.owner = await self.take_free(holder)
         assert len(self.owner.epochs) == SLOTS
@@ -132,8 +136,8 @@ class Shop:
         """Keep what is wrong with the channel."""
         await self.leases.set_trouble(CHANNEL, self.owner.holder, cause)
 
-    async def claim(self, limit: int = 100, owner: Owner | None = None) -> Claim:
-        return await self.ledger.claim(owner or self.owner, limit, SETTLE)
+    async def claim(self, limit: int = 100, owner: Owner | None = None, *, is_shadow: bool = False) -> Claim:
+        return await self.ledger.claim(owner or self.owner, limit, SETTLE, is_shadow=is_shadow)
 
     async def sync(self, wanted: SyncFilter = WHOLE_LISTING) -> tuple[SyncRun, int]:
         """Queue the listing for a sync, as `stockrelay sync` does; return how many were marked."""

@@ -282,6 +282,7 @@ _time = datetime.fromisoformat
 ANSWER: dict[str, object] = {"resynced_at": None, "replicas": {"differ_in": [], "holders": []}}
 QUIET: dict[str, object] = {
     "owners": [], "slots_without_owner": 16,
+    "mode": "live", "live": {"since": datetime(2026, 11, 22, tzinfo=UTC), "by": "ann"}, "shadowed": 0,
     "paused": None, "trouble": None, "skus": 0, "backlog": 0,
     "oldest_s": None, "in_flight": 0, "doubt": 0, "held": 0, "held_since": None, "guard": "off",
     "parked": 0, "discarded": 0, "refused": 0,

@@ -11,13 +11,13 @@ from daemon.core.explain.facts import (
     ExplainSettings,
     Facts,
     Filling,
-    LedgerRow,
     PastAttempt,
     PastDifference,
     SkuState,
     Stop,
     Twin,
 )
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.plan import Listed
 from daemon.core.quoting import nearest
 from daemon.core.times import TimeFormat, span

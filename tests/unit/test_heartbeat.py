@@ -19,7 +19,7 @@ from tests.unit.virtual_time import START, in_virtual_time
 
 EVERY = timedelta(minutes=1)
 BACKLOG = Backlog(
-    skus=100, backlog=7, doubt=2, parked=1, in_flight=4, oldest=timedelta(seconds=12.34), held=3
+    skus=100, backlog=7, doubt=2, parked=1, in_flight=4, oldest=timedelta(seconds=12.34), held=3, shadowed=6
 )
 COUNTED = {
     "skus": 100,
@@ -28,6 +28,7 @@ COUNTED = {
     "parked_skus": 1,
     "in_flight_attempts": 4,
     "held_skus": 3,
+    "shadowed_skus": 6,
     "oldest_change_age_seconds": 12.34,
     "counted_timestamp_seconds": (START + EVERY).timestamp(),
 }
@@ -97,6 +98,7 @@ async def test_the_line_has_the_backlog_the_slots_and_the_trouble() -> None:
             "doubt": BACKLOG.doubt,
             "parked": BACKLOG.parked,
             "held": BACKLOG.held,
+            "shadowed": BACKLOG.shadowed,
             "in_flight": BACKLOG.in_flight,
             "rate_per_s": 0.0,
             "outcomes": {},

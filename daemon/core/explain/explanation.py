@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from daemon.core.explain.facts import Facts, Filling, LedgerRow, PastAttempt, SkuState, Twin, named, state
+from daemon.core.explain.facts import Facts, Filling, PastAttempt, SkuState, Twin, named, state
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.explain.next_step import describe_next_step
-from daemon.core.outcome import GONE, Kind
+from daemon.core.outcome import GONE, SHADOW, Kind
 from daemon.core.plan import Listed, Problem, quantity_problem, sum_problem
 from daemon.core.times import TimeFormat
 
@@ -17,6 +18,7 @@ OUTCOMES: Final[dict[str, str]] = {
     Kind.NOT_SENT: "not sent",
     Kind.TROUBLE: "the channel was refused",
     Kind.UNKNOWN: "no clear answer",
+    SHADOW: "in shadow, not sent",
     GONE: "refused, as the marketplace does not offer it",
 }
 
@@ -215,6 +217,9 @@ def _waiting(facts: Facts, row: LedgerRow, times: TimeFormat) -> Iterator[str]:
         if (row.sync_at, row.attempt_id, row.parked_at, row.held_at, row.doubt_at) == (None,) * 5:
             yield "nothing waits, and nothing is in doubt"
         return
+    if row.is_shadowed:
+        yield f"would be sent: {row.shadow_quantity} as {named(row.shadow_identifiers or ())}"
+        return
     if row.is_debouncing(facts.now):
         assert row.first_dirty_at is not None
         yield (
@@ -233,6 +238,8 @@ def _waiting(facts: Facts, row: LedgerRow, times: TimeFormat) -> Iterator[str]:
 def _channel(facts: Facts, times: TimeFormat) -> Iterator[str]:
     if facts.paused is not None:
         yield f"paused since {times.at(facts.paused.since)} {facts.paused.words}"
+    if facts.shadow is not None:
+        yield f"in shadow, so nothing is sent: {facts.shadow}"
     if facts.filling is Filling.HELD and facts.guard is not None:
         yield f"held by the guard since {times.at(facts.guard.since)}: {facts.guard.words}"
     if facts.guard is not None and facts.threshold:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.core import plan
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.guard import GuardRule, is_large_change, rises_from_zero
 from daemon.core.operations import Operation
 from daemon.core.types import ChannelName, Duplicates, Sku
@@ -31,55 +32,7 @@ class SkuState(StrEnum):
     UNREADABLE = "listing fails"
     DIFFERS = "differs at the marketplace"
     SUMMED = "part of a sum"
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """A row of the ledger; the columns are explained at its table."""
-
-    want_seq: int
-    acked_seq: int
-    first_dirty_at: datetime | None
-    urgent: bool
-    due_at: datetime | None
-    acked_quantity: int | None
-    acked_at: datetime | None
-    identifiers: tuple[str, ...] | None
-    attempt_id: int | None
-    attempt_seq: int | None
-    attempt_quantity: int | None
-    attempt_at: datetime | None
-    doubt_at: datetime | None
-    doubt_until: datetime | None
-    failures: int
-    retry_at: datetime | None
-    parked_reason: str | None
-    parked_at: datetime | None
-    discarded_at: datetime | None
-    sync_at: datetime | None = None
-    held_at: datetime | None = None
-    zero_at: datetime | None = None
-    listed_rows: int = 0
-    listed_identifiers: tuple[str | None, ...] | None = None
-    listed_quantity: int | None = None
-    twins: tuple[Sku, ...] | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a claim will look at the row."""
-        return self.due_at is not None or self.sync_at is not None
-
-    def is_debouncing(self, now: datetime) -> bool:
-        """Whether the row waits for its changes to end, and not for another try."""
-        if self.due_at is None or self.first_dirty_at is None or self.due_at <= now:
-            return False
-        return self.retry_at is None or self.due_at > self.retry_at
-
-    @property
-    def is_discarded(self) -> bool:
-        """Whether it was discarded after it was parked last."""
-        parked, discarded = self.parked_at, self.discarded_at
-        return parked is not None and discarded is not None and discarded >= parked
+    SHADOWED = "in shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +101,7 @@ class ExplainSettings:
     settle: timedelta
     resync: timedelta
     guard: GuardRule | None = None
+    is_shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +113,7 @@ class Facts:
     change log has a change of the SKU that was not read yet; `is_first_reading`: the channel has read none at all.
     `resync_at` is when everything is compared next. `threshold` says what the guard lets pass, `factor` by how much a
     number has to change to be held. `twins` are the other SKUs that the ledger has with the listing's identifiers.
+    `shadow`: why nothing is sent to the channel; None: it is live.
     """
 
     channel: ChannelName
@@ -186,6 +141,7 @@ class Facts:
     operations: tuple[Operation, ...] = ()
     duplicates: Duplicates = "park"
     is_first_reading: bool = False
+    shadow: str | None = None
 
     @property
     def is_left_out(self) -> bool:
@@ -199,7 +155,8 @@ class Facts:
 
     def claimed_at(self, row: LedgerRow) -> datetime:
         """Return when the next claim can take the row, if nothing else prevents it."""
-        return max(row.due_at or row.sync_at or self.now, self.now)
+        due_at = None if row.is_shadowed else row.due_at or row.sync_at
+        return max(due_at or self.now, self.now)
 
     def captured_row(self, row: LedgerRow) -> plan.CapturedRow:
         """Return the row as that claim will find it."""
@@ -254,15 +211,26 @@ def _state_of_row(facts: Facts, row: LedgerRow, problem: plan.Problem) -> SkuSta
         return SkuState.UNREADABLE
     if facts.listed is None:
         return SkuState.DELISTED
+    return _state_of_pending(row, facts.now) or _state_of_quiet(facts, row, facts.listed, problem)
+
+
+def _state_of_pending(row: LedgerRow, now: datetime) -> SkuState | None:
+    """Return the state of a row that a claim or an answer goes on with; None: it is another."""
     if row.attempt_id is not None:
         return SkuState.IN_FLIGHT
+    if row.is_shadowed:
+        return SkuState.SHADOWED
     if row.doubt_at is not None:
         return SkuState.IN_DOUBT
     if row.is_waiting:
-        return SkuState.DEBOUNCING if row.is_debouncing(facts.now) else SkuState.WAITING
+        return SkuState.DEBOUNCING if row.is_debouncing(now) else SkuState.WAITING
+    return None
+
+
+def _state_of_quiet(facts: Facts, row: LedgerRow, listed: plan.Listed, problem: plan.Problem) -> SkuState:
     if not is_quiet(facts, row, problem):
         return SkuState.BEHIND
-    if facts.listed.carrier not in (None, facts.sku):
+    if listed.carrier not in (None, facts.sku):
         return SkuState.SUMMED
     return SkuState.DIFFERS if any(seen.is_open for seen in facts.differences) else SkuState.IN_SYNC
 

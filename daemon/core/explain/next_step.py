@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from daemon.core import plan
-from daemon.core.explain.facts import Facts, Filling, LedgerRow, is_quiet, is_still_wrong, is_unparked, named
+from daemon.core.explain.facts import Facts, Filling, is_quiet, is_still_wrong, is_unparked, named
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 
@@ -28,6 +29,8 @@ class Step(StrEnum):
     """The guard releases the number, or the ERP's number is right again."""
     CLAIM = "claim"
     """A claim decides, when the row is due."""
+    LIVE = "live"
+    """An operator lets the channel be sent to."""
 
 
 def next_step(facts: Facts, problem: plan.Problem) -> Step:
@@ -45,6 +48,8 @@ def next_step(facts: Facts, problem: plan.Problem) -> Step:
         return Step.READING if is_unparked(facts, row) else Step.NOBODY
     if row.held_at is not None:
         return Step.RELEASE if is_still_wrong(facts, row) else Step.READING
+    if row.is_shadowed:
+        return Step.CLAIM if facts.shadow is None else Step.LIVE
     if row.is_waiting:
         return Step.RELEASE if facts.filling is Filling.HELD else Step.CLAIM
     return Step.NOBODY if is_quiet(facts, row, problem) else Step.READING
@@ -63,6 +68,8 @@ def describe_next_step(facts: Facts, problem: plan.Problem, times: TimeFormat) -
             return _read(facts, row, problem, times)
         case Step.RELEASE:
             return _released(facts)
+        case Step.LIVE:
+            return f"Nothing is sent: {facts.shadow}. When that is over, the number of that moment is sent."
         case Step.CLAIM:
             assert row is not None
             return _after_obstacle(facts, _claim(facts, row, facts.decided(row, problem), times))
@@ -211,6 +218,8 @@ def _obstacle(facts: Facts) -> str:
     """Say what keeps the channel from claiming."""
     if facts.paused is not None:
         return f"Not while the channel is paused: `stockrelay resume {facts.channel}` ends that."
+    if facts.shadow is not None:
+        return f"It is decided and not sent: {facts.shadow}."
     if facts.filling is Filling.AWAITED:
         return "Not before the whole listing has been compared for the first time."
     if not facts.has_owner:

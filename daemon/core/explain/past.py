@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from daemon.core.explain.facts import LedgerRow, PastAttempt, PastDifference
+from daemon.core.explain.facts import PastAttempt, PastDifference
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.outcome import GONE, Kind
 from daemon.core.types import ChannelName, Sku
 

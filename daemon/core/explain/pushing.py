@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from daemon.core import plan
-from daemon.core.explain.facts import Facts, Filling, LedgerRow, named
+from daemon.core.explain.facts import Facts, Filling, named
+from daemon.core.explain.ledger_row import LedgerRow
 from daemon.core.times import TimeFormat
 from daemon.core.types import Sku
 
@@ -29,6 +30,8 @@ def refusal(facts: Facts) -> str | None:
         return (
             f"{name} is paused ({facts.paused.words}): nothing is sent; `stockrelay resume {name}` ends that"
         )
+    if facts.shadow is not None:
+        return f"{name} is in shadow, so nothing is sent: {facts.shadow}"
     if not facts.has_owner:
         return f"no daemon serves {name} at the moment, so nothing is sent; start one: stockrelay run"
     if facts.is_left_out:

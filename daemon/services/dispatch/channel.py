@@ -22,7 +22,8 @@ class Limits:
     """How a channel is served. `max_claim_age` is how long after its claim an attempt may still be sent; together with
     `timeout` it is less than `settle`, so that what is sent can't land after doubt about it has ended. `batch` SKUs
     share a call, in a sync and while more than `batch_above` rows are due (0: never then). Rate, concurrency and
-    `batch_above` are the channel's: a process gets the part that its slots are of all slots."""
+    `batch_above` are the channel's: a process gets the part that its slots are of all slots. `is_shadow`: everything is
+    decided, and nothing is sent."""
 
     rate_per_s: float
     concurrency: int
@@ -34,6 +35,7 @@ class Limits:
     grace: timedelta
     batch: int = 1
     batch_above: int = 0
+    is_shadow: bool = False
 
 
 class Channel:
@@ -47,6 +49,8 @@ class Channel:
         self.failing: Outcome | None = None
         """Why claims fail; None: they work."""
         self.is_batching = False
+        self.is_live = True
+        """Whether the database says that the channel may be sent to; the first claim finds out."""
         self.parked_lines = ParkedLines()
         self.due = clock.Signal()
         """Rows may have become due."""
@@ -90,6 +94,11 @@ class Channel:
         )
         self._rows = rows_for_single_calls(self.share)
         self._rows_in_batches = rows_for_batches(self.share, self.most_per_call)
+
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether nothing is sent: as configured, or because the channel is not live yet."""
+        return self.limits.is_shadow or not self.is_live
 
     @property
     def claim_size(self) -> int:

@@ -13,6 +13,7 @@ import structlog
 from daemon import clock
 from daemon.core.backoff import AT_ONCE, Interval
 from daemon.core.dispatching import (
+    ROWS_IN_SHADOW,
     ClaimSize,
     next_claim,
     should_begin_batches,
@@ -40,6 +41,10 @@ _BACKLOG_LOOK_S: Final = 0.25
 _LOCKED: Final = Interval(0.1, is_wakeable=False)
 _PACE: Final = Pace(0.0, longest_step_s=30.0, base=timedelta(seconds=0.2), cap=timedelta(seconds=30))
 _COMPARE_AGAIN_S: Final = 30.0
+_SHADOW_PAUSE_S: Final = 0.1
+"""Between claims in shadow, which no marketplace's rate slows down."""
+_PORTION: Final = 1000
+"""Rows that become due in one statement when a channel is live again."""
 
 
 @dataclass(eq=False)
@@ -77,6 +82,8 @@ class ClaimLoop:
     keep_trouble: Callable[[], Awaitable[None]]
     _is_locked: bool = False
     _look_at: float = -math.inf
+    _has_shadow: bool = True
+    _was_shadowed: bool = False
 
     def __post_init__(self) -> None:
         self._sync = SyncClaims(self.channel, self.owned, self.ledger, partial(self._take_on, is_sync=True))
@@ -97,6 +104,8 @@ class ClaimLoop:
     def _next_claim(self) -> ClaimSize | None:
         if not len(self.owned):
             return None
+        if self.channel.is_shadowed:
+            return ClaimSize(ROWS_IN_SHADOW, is_urgent_only=False)
         return next_claim(
             allowance=self.channel.breaker.allowance(clock.monotonic()),
             queued=len(self.sender.queue),
@@ -123,6 +132,7 @@ class ClaimLoop:
         if not owner.epochs:
             return channel.limits.poll.total_seconds()
         try:
+            await self._end_shadow(owner)
             pause_s = await self._claim_from(owner, size)
         finally:
             self.owned.end_claim()
@@ -139,10 +149,15 @@ class ClaimLoop:
             size.rows,
             channel.limits.settle,
             is_urgent_only=size.is_urgent_only,
+            is_shadow=channel.limits.is_shadow,
             take_on=partial(self._take_on, owner, clock.monotonic()),
         )
         self.throttle.done(is_vain=claim.captured == 0)
+        if claim.is_live is not None:
+            self._note_live(is_live=claim.is_live)
         is_more = size.is_urgent_only or claim.captured >= size.rows
+        if channel.is_shadowed and claim.captured:
+            return BLOCKED_S if claim.is_blocked else _SHADOW_PAUSE_S
         await self._choose_batches(owner, is_more=is_more)
         if is_more:
             await self._sync.share_time(owner)
@@ -153,10 +168,30 @@ class ClaimLoop:
         owner, in_flight = self.owned.take_unrescued()
         if not owner.epochs:
             return
+        self._has_shadow = True
         rescued = await self.ledger.rescue(owner, in_flight, self.channel.limits.settle)
         await self.keep_trouble()
         if rescued:
             log.warning("dispatch.attempts_rescued", channel=self.channel.name, attempts=rescued)
+
+    async def _end_shadow(self, owner: Owner) -> None:
+        """Make what was claimed in shadow due, a portion before each claim."""
+        if self._has_shadow and not self.channel.limits.is_shadow:
+            self._has_shadow = await self.ledger.end_shadow(owner.epochs, _PORTION) == _PORTION
+
+    def _note_live(self, *, is_live: bool) -> None:
+        channel = self.channel
+        if is_live and not channel.is_live:
+            self._has_shadow = True
+            channel.due.set()
+        channel.is_live = is_live
+        if channel.is_shadowed != self._was_shadowed:
+            self._was_shadowed = channel.is_shadowed
+            if channel.is_shadowed:
+                why = "mode" if channel.limits.is_shadow else "not live"
+                log.warning("dispatch.shadow_begun", channel=channel.name, why=why)
+            else:
+                log.info("dispatch.shadow_ended", channel=channel.name)
 
     def _take_on(self, owner: Owner, claimed_at: float, claim: Claim, *, is_sync: bool = False) -> None:
         """Have the claimed attempts sent. Those of slots that are being given up go back."""
@@ -183,13 +218,22 @@ class ClaimLoop:
         for sku in claim.forgotten:
             log.info("dispatch.sku_forgotten", channel=channel.name, sku=sku)
         channel.counts["settled"] += len(claim.settled)
+        for push, is_new in claim.shadowed:
+            channel.counts["shadowed"] += is_new
+            if is_new:
+                log.info(
+                    "dispatch.delivery_shadowed", channel=channel.name, sku=push.sku, quantity=push.quantity
+                )
         if claim.deferred:
             self.deferrals.note(claim.deferred, clock.monotonic())
 
     async def _until_due_s(self, owner: Owner) -> float:
         """Nothing is due now: serve a sync, and return for how many seconds there is nothing to claim."""
         due = await self.ledger.next_due(owner.epochs)
+        self._note_live(is_live=due.is_live)
         pause_s = until_due_s(self.channel.limits.poll.total_seconds(), due.change)
+        if self.channel.is_shadowed:
+            return pause_s
         return min(pause_s, await self._sync.serve(owner, due.sync))
 
     async def _choose_batches(self, owner: Owner, *, is_more: bool) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from daemon import clock
 from daemon.core.breaker import Transition
+from daemon.core.dispatching import IN_SHADOW
 from daemon.core.errors import StockrelayError
 from daemon.core.outcome import Outcome
 from daemon.core.types import Slot
@@ -81,8 +82,13 @@ class Dispatcher:
 
     def use(self, limits: Limits) -> None:
         """Serve the channel within these limits from now on."""
+        was_shadow = self._channel.limits.is_shadow
         self._channel.use(limits)
         self._sender.resize()
+        if limits.is_shadow != was_shadow:
+            self._sender.give_back(self._owned.slots, IN_SHADOW)
+            # What was claimed in shadow is made due before the next claim.
+            self.rescue_before_next_claim()
 
     def wake(self, *, is_urgent: bool = False) -> None:
         """Rows may have become due; urgent ones go ahead of all others."""

@@ -178,6 +178,7 @@ class Sender:
                 max_age_s=max_age_s,
                 is_trusted=claimed.lease.is_trusted(now),
                 is_allowed=len(cleared) < allowance,
+                is_shadow=self.channel.limits.is_shadow,
             )
             if reason is None:
                 cleared.append(claimed)

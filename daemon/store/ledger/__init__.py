@@ -59,11 +59,19 @@ class Attempt(NamedTuple):
     slot: Slot
 
 
+class Shadowed(NamedTuple):
+    """What a claim in shadow would have sent. `is_new`: it is not what the row said before."""
+
+    push: Push
+    is_new: bool
+
+
 @dataclass(slots=True)
 class Claim:
     """The result of one claim. `captured` counts the due rows, also those that needed no sending. `held`: numbers
     that stay held; `deferred`: wrong numbers that the next marking has to count first; `covered`: those in
-    another SKU's sum; `waiting`: those whose doubt has to be over first."""
+    another SKU's sum; `waiting`: those whose doubt has to be over first; `shadowed`: what was not sent, in shadow.
+    `is_live`: the channel may be sent to; None: nothing was captured."""
 
     captured: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -74,12 +82,14 @@ class Claim:
     deferred: list[Sku] = field(default_factory=list)
     covered: list[Sku] = field(default_factory=list)
     waiting: list[Sku] = field(default_factory=list)
+    shadowed: list[Shadowed] = field(default_factory=list)
+    is_live: bool | None = None
 
     @property
     def is_blocked(self) -> bool:
         """Whether rows were captured and none could be written: another session has them locked."""
         written = (self.attempts, self.settled, self.parked, self.forgotten, self.held, self.deferred)
-        return self.captured > 0 and not any((*written, self.covered, self.waiting))
+        return self.captured > 0 and not any((*written, self.covered, self.waiting, self.shadowed))
 
 
 class Written(NamedTuple):
@@ -103,17 +113,18 @@ class Completion(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Due:
     """How long until the next row is due (negative: since when it is), and until the next of a sync; None:
-    there is none, or the channel is paused."""
+    there is none, or the channel is paused. `is_live`: the channel may be sent to."""
 
     change: timedelta | None = None
     sync: timedelta | None = None
+    is_live: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """One channel's ledger in numbers; `oldest` is the age of the oldest change without an acknowledgement. What is
-    parked or `held` (by the guard, for a person) counts neither as backlog nor for `oldest`. `on_sale` counts the
-    SKUs of which the marketplace has acknowledged more than zero."""
+    parked, `held` (by the guard, for a person) or `shadowed` (would be sent, in shadow) counts neither as backlog nor
+    for `oldest`. `on_sale` counts the SKUs of which the marketplace has acknowledged more than zero."""
 
     skus: int
     backlog: int
@@ -123,3 +134,4 @@ class Backlog:
     oldest: timedelta | None
     held: int = 0
     on_sale: int = 0
+    shadowed: int = 0

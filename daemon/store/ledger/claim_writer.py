@@ -15,7 +15,7 @@ from daemon.core.plan import (
 )
 from daemon.core.types import AttemptId, ChannelName, Push, Sku, Slot
 from daemon.store import queries
-from daemon.store.ledger import Attempt, Claim
+from daemon.store.ledger import Attempt, Claim, Shadowed
 from daemon.store.ledger.claimed import ClaimedRows, Successor, as_json
 from daemon.store.listing import as_row
 from daemon.store.rows import Connection, row_as
@@ -30,8 +30,11 @@ class ClaimWriter:
         self._channel = channel
         self._guard = guard
 
-    async def write(self, connection: Connection, work: ClaimedRows, claim: Claim, settle: timedelta) -> None:
-        """Write all that is decided, of rows that are as they were captured; others wait for the next claim."""
+    async def write(
+        self, connection: Connection, work: ClaimedRows, claim: Claim, settle: timedelta, *, is_shadow: bool
+    ) -> None:
+        """Write all that is decided, of rows that are as they were captured; others wait for the next claim.
+        `is_shadow`: what would be sent is kept, and not sent."""
         owner = work.owner.of(work.slots)
         slots = await connection.fetch(_SQL["own_slots"], self._channel, *owner.columns)
         mine = {row["slot"] for row in slots}
@@ -42,10 +45,11 @@ class ClaimWriter:
         versions = [row["version"] for row in work.records]
         rows = await connection.fetch(_SQL["lock_unchanged"], self._channel, work.skus, versions)
         unchanged = {row["sku"] for row in rows}
-        work.keep(lambda row: row.sku in unchanged or work.is_plain_send(row))
+        work.keep(lambda row: row.sku in unchanged or (not is_shadow and work.is_plain_send(row)))
         successors = await self._successors(connection, work.moved())
         work.decide(successors)
-        work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
+        if not is_shadow:
+            work.keep(lambda one: one.sku in unchanged or isinstance(work.decisions[one.sku], Send))
         await self._defer_unseen(connection, work)
         await self._write_decisions(connection, work, claim)
         if successors:
@@ -54,7 +58,10 @@ class ClaimWriter:
             await connection.execute(_SQL["forget_anomalies"], self._channel, list(passed_on))
             handed_over = as_json([asdict(successor) for successor in successors])
             await connection.execute(_SQL["hand_over_identifiers"], self._channel, handed_over, settle)
-        await self.open(connection, work, claim)
+        if is_shadow:
+            await self._withhold(connection, work, claim)
+        else:
+            await self.open(connection, work, claim)
 
     async def _defer_unseen(self, connection: Connection, work: ClaimedRows) -> None:
         """Wrong numbers that no marking has counted (it looked before, or without looking) go only if few."""
@@ -110,6 +117,29 @@ class ClaimWriter:
                 as_row(sku, work.listed.get(sku)) | {"reason": reason} for sku, reason in claim.parked.items()
             ]
             await connection.execute(_SQL["park"], self._channel, as_json(parked))
+
+    async def _withhold(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:
+        sends = work.sends()
+        if not sends:
+            return
+        owner = work.owner.of(work.slots)
+        claimed = []
+        for sku, send in sends.items():
+            listed = as_row(sku, work.listed.get(sku))
+            claimed.append({
+                "sku": sku,
+                "quantity": send.quantity,
+                "identifiers": send.identifiers,
+                "rows": listed["rows"],
+                "listed_identifiers": listed["identifiers"],
+                "listed_quantity": listed["quantity"],
+                "is_zero": is_zero(work.listed.get(sku)),
+            })  # fmt: skip
+        rows = await connection.fetch(_SQL["shadow"], self._channel, *owner.columns, as_json(claimed))
+        for row in rows:
+            send = sends[Sku(row["sku"])]
+            push = Push(Sku(row["sku"]), send.identifiers, send.quantity)
+            claim.shadowed.append(Shadowed(push, row["is_new"]))
 
     async def open(self, connection: Connection, work: ClaimedRows, claim: Claim) -> None:
         sends = work.sends()

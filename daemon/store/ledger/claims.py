@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -28,6 +28,17 @@ _CAPTURE_SYNC: Final = _SQL["capture"].replace("@due@", "due_sync").replace("@mo
 _PORTION: Final = 400
 """SKUs of the listing read in one statement: the answer fits into the socket's buffers, so that the server ends the
 statement, and its snapshot, even while this process stalls."""
+
+
+class _Wanted(NamedTuple):
+    """What a claim is asked for."""
+
+    owner: Owner
+    limit: int
+    settle: timedelta
+    is_urgent_only: bool
+    is_sync: bool
+    is_shadow: bool
 
 
 class Claims:
@@ -63,39 +74,32 @@ class Claims:
         *,
         is_urgent_only: bool = False,
         is_sync: bool = False,
+        is_shadow: bool = False,
         take_on: Callable[[Claim], None] | None = None,
     ) -> Claim:
         """Claim up to `limit` due rows, urgent ones first, or rows that are queued for a sync; the claim is committed
-        when this returns. `take_on` gets it as soon as it is. Raises TableLocked when the ERP has a table of the
+        when this returns. `take_on` gets it as soon as it is. `is_shadow`, or a channel that is not live: what would be
+        sent is kept in the rows, and no attempt is opened. Raises TableLocked when the ERP has a table of the
         listing locked, and StoreUnavailable, also when the commit's fate is unknown: nothing of the claim may be sent
         then."""
+        wanted = _Wanted(owner, limit, settle, is_urgent_only, is_sync, is_shadow)
         try:
-            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=False)
+            return await self._claim(wanted, take_on, is_careful=False)
         except BadRow:
-            return await self._claim(owner, limit, settle, is_urgent_only, is_sync, take_on, is_careful=True)
+            return await self._claim(wanted, take_on, is_careful=True)
 
     async def _claim(
-        self,
-        owner: Owner,
-        limit: int,
-        settle: timedelta,
-        is_urgent_only: bool,
-        is_sync: bool,
-        take_on: Callable[[Claim], None] | None,
-        *,
-        is_careful: bool,
+        self, wanted: _Wanted, take_on: Callable[[Claim], None] | None, *, is_careful: bool
     ) -> Claim:
         """Capture what is due, read the listing, write the attempts: three statements, each committed by itself, so
         that nothing but this claim waits for the listing. The last is a transaction where more is written."""
         claim = Claim()
         async with self._reader.connection(f"{self.channel}: claiming") as connection:
-            wanted: tuple[object, ...] = (self.channel, *owner.columns, self._guard is not None, limit)
-            if not is_sync:
-                wanted = (*wanted, 0 if is_urgent_only else limit)
-            captured = await connection.fetch(_CAPTURE_SYNC if is_sync else CAPTURE_DUE, *wanted)
+            captured = await self._captured(connection, wanted)
             if not captured:
                 return claim
-            work = ClaimedRows(owner, captured, is_sync, self._problem, self._guard)
+            claim.is_live = captured[0]["is_live"]
+            work = ClaimedRows(wanted.owner, captured, wanted.is_sync, self._problem, self._guard)
             # Read in a statement of its own, after the want was captured: never older than what it answers.
             work.listed = await self._listed_unless_locked(connection, work.skus, is_apart=is_careful)
             # A row that fails, and was not found in time, stays due.
@@ -103,15 +107,22 @@ class Claims:
             if shared := await self._twins.note_read(connection, work.records, work.listed):
                 work.keep(lambda one: one.sku not in shared)
             work.decide()
-            if work.is_plain:
+            is_shadow = wanted.is_shadow or not claim.is_live
+            if work.is_plain and not is_shadow:
                 await self._writer.open(connection, work, claim)
             else:
                 async with transaction_on(connection):
-                    await self._writer.write(connection, work, claim, settle)
+                    await self._writer.write(connection, work, claim, wanted.settle, is_shadow=is_shadow)
             claim.captured = len(captured)
             if take_on is not None:
                 take_on(claim)
         return claim
+
+    async def _captured(self, connection: Connection, wanted: _Wanted) -> Sequence[asyncpg.Record]:
+        common = (self.channel, *wanted.owner.columns, self._guard is not None, wanted.limit)
+        if wanted.is_sync:
+            return await connection.fetch(_CAPTURE_SYNC, *common)
+        return await connection.fetch(CAPTURE_DUE, *common, 0 if wanted.is_urgent_only else wanted.limit)
 
     async def _listed_unless_locked(
         self, connection: Connection, skus: Sequence[Sku], *, is_apart: bool

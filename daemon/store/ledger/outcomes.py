@@ -61,6 +61,15 @@ class Outcomes:
             Due, doing, _SQL["next_due"], self.channel, list(slots), self._is_guarded
         )
 
+    async def end_shadow(self, slots: Collection[Slot], most: int) -> int:
+        """Make up to `most` rows of these slots due that were claimed in shadow, if the channel is live; return how
+        many."""
+        doing = f"{self.channel}: ending the shadow"
+        count: int = await self._database.fetch_value(
+            doing, _SQL["end_shadow"], self.channel, list(slots), most
+        )
+        return count
+
     async def is_backlog_above(self, rows: int, slots: Collection[Slot]) -> bool:
         """Whether more than that many rows are due in these slots."""
         doing = f"{self.channel}: looking at the backlog"

@@ -31,6 +31,9 @@ DELETE FROM stockrelay.guard WHERE channel = $1;
 -- name: drop_lease
 DELETE FROM stockrelay.lease WHERE channel = $1;
 
+-- name: drop_live
+DELETE FROM stockrelay.live WHERE channel = $1;
+
 -- name: drop_pause
 DELETE FROM stockrelay.pause WHERE channel = $1;
 
@@ -42,6 +45,9 @@ UPDATE stockrelay.guard SET channel = $2 WHERE channel = $1;
 
 -- name: move_lease
 UPDATE stockrelay.lease SET channel = $2 WHERE channel = $1;
+
+-- name: move_live
+UPDATE stockrelay.live SET channel = $2 WHERE channel = $1;
 
 -- name: move_pause
 UPDATE stockrelay.pause SET channel = $2 WHERE channel = $1;

@@ -4,7 +4,7 @@ SELECT clock_timestamp();
 
 -- name: ledger_row
 -- What the ledger holds of one SKU.
-SELECT d.* FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;
+SELECT d.*, coalesce(d.due_at = 'infinity', false) AS is_shadowed FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = $2;
 
 -- name: listing_rows
 -- The rows of the operator's query for one SKU, at most $2.

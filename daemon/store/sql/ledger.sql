@@ -177,6 +177,9 @@ WITH listed AS (
         WHEN e.sku IS NULL THEN t.rows > 0
         WHEN e.parked_at IS NOT NULL THEN
             (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
+        -- In shadow: what would be sent is known, and stays so until the listing says something else.
+        WHEN e.due_at = 'infinity' THEN
+            (t.rows, t.identifiers, t.quantity) IS DISTINCT FROM (e.listed_rows, e.listed_identifiers, e.listed_quantity)
         -- Waiting already, for its number or for the end of a doubt. A claim may be reading an older number at this moment,
         -- so that a number that is equal here is not the one that is sent. (A comparison of everything leaves a row in the
         -- queue of a sync: its number is read when it is claimed.)
@@ -318,14 +321,15 @@ DELETE FROM stockrelay.anomaly WHERE channel = $1 AND sku = ANY ($2::text[]);
 -- @due@ finds them: rows that are due, up to $6 urgent and $7 other ones, or up to $6 that are queued for a sync. The listing
 -- is read after this, in a statement of its own: a number read before would be older than the want it answers. Nothing is
 -- locked: however long the listing takes, no other session waits for these rows. The last step takes those that have not
--- changed. $5: nothing is captured before the channel's first filling is found good.
+-- changed. $5: nothing is captured before the channel's first filling is found good. `is_live`: the channel may be sent to.
 SELECT d.sku, d.slot, u.version::text AS version, d.want_seq, d.acked_quantity, d.identifiers,
        -- A sync asks for every number, also one that was acknowledged.
        d.doubt_at IS NOT NULL OR d.sync_at IS NOT NULL AS is_doubted,
        coalesce(d.doubt_until <= statement_timestamp(), true) AS is_doubt_over,
        coalesce(d.acked_at >= d.doubt_at, false) AS is_acked_since_doubt, d.failures, d.urgent,
        g.held_since IS NOT NULL AND d.held_at IS NOT NULL AS is_held, d.zero_at IS NOT NULL AS is_zero_known,
-       d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins
+       d.listed_quantity, d.listed_rows, d.listed_identifiers, CASE WHEN d.duplicates = 'park' THEN d.twins END AS twins,
+       EXISTS (SELECT FROM stockrelay.live AS v WHERE v.channel = $1) AS is_live
 FROM stockrelay.@due@($1, ARRAY(
     SELECT l.slot FROM stockrelay.lease AS l
     JOIN unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch) ON o.slot = l.slot AND o.epoch = l.epoch
@@ -404,7 +408,7 @@ WHERE d.channel = $1 AND d.sku = h.sku;
 
 -- name: open_attempts
 -- The last step of a claim: the attempts, committed before the first byte is sent. They are written while their slot is ours
--- and the channel is not paused, for rows without an attempt that have not changed since they were captured, or are still to
+-- and the channel is live and not paused, for rows without an attempt that have not changed since they were captured, or are still to
 -- be sent under the same identifiers. A change that was marked since stays due: the attempt answers the captured want. Rows
 -- that another session is writing are skipped. The array of SKUs makes the planner look rows up one by one, whatever the
 -- statistics. $6: for a sync (any other attempt answers the sync, too).
@@ -426,6 +430,7 @@ WITH owner AS MATERIALIZED (
          OR (CASE WHEN $6 THEN d.sync_at IS NOT NULL ELSE d.due_at IS NOT NULL END
              AND d.parked_at IS NULL AND d.held_at IS NULL AND d.identifiers IS NOT DISTINCT FROM c.was))
     AND d.slot = ANY (ARRAY(SELECT o.slot FROM owner AS o))
+    AND EXISTS (SELECT FROM stockrelay.live AS v WHERE v.channel = $1)
     AND NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
     ORDER BY d.sku FOR UPDATE OF d SKIP LOCKED
 )
@@ -448,10 +453,63 @@ UPDATE stockrelay.ledger AS d SET
     first_dirty_at = CASE WHEN d.want_seq > c.want_seq THEN d.first_dirty_at END,
     urgent = d.urgent AND d.want_seq > c.want_seq,
     due_at = CASE WHEN d.want_seq > c.want_seq THEN d.due_at END,
+    shadow_quantity = NULL,
+    shadow_identifiers = NULL,
     sync_at = CASE WHEN $6 AND NOT c.is_delisting AND d.want_seq = c.want_seq THEN d.sync_at END
 FROM claimed AS c
 WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT f.sku FROM free AS f))
 RETURNING d.sku, d.attempt_id;
+
+-- name: shadow
+-- The last step of a claim in shadow, for rows that this claim has locked: what would have been sent is kept, and logged as an
+-- attempt unless it is what the row says already. The row is due again when its number or its identifiers change.
+WITH claimed AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($5::jsonb) AS c (
+        sku text, quantity integer, identifiers text[], rows integer, listed_identifiers text[], listed_quantity integer,
+        is_zero boolean)
+), owner AS MATERIALIZED (
+    SELECT o.slot, o.epoch FROM unnest($2::smallint[], $3::bigint[]) AS o (slot, epoch)
+), before AS MATERIALIZED (
+    SELECT d.sku, d.want_seq, d.unacked_since, o.epoch, c.quantity, c.identifiers
+    FROM claimed AS c JOIN stockrelay.ledger AS d ON d.channel = $1 AND d.sku = c.sku JOIN owner AS o ON o.slot = d.slot
+    WHERE d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k)) AND d.attempt_id IS NULL
+    AND (d.shadow_quantity, d.shadow_identifiers) IS DISTINCT FROM (c.quantity, c.identifiers)
+), kept AS (
+    UPDATE stockrelay.ledger AS d SET
+        shadow_quantity = c.quantity, shadow_identifiers = c.identifiers, due_at = 'infinity', first_dirty_at = NULL,
+        urgent = false, held_at = NULL, listed_rows = c.rows, listed_identifiers = c.listed_identifiers,
+        listed_quantity = c.listed_quantity, zero_at = CASE WHEN c.is_zero THEN coalesce(d.zero_at, clock_timestamp()) END
+    FROM claimed AS c
+    WHERE d.channel = $1 AND d.sku = c.sku AND d.sku = ANY (ARRAY(SELECT k.sku FROM claimed AS k)) AND d.attempt_id IS NULL
+    RETURNING d.sku
+), logged AS (
+    SELECT stockrelay.log_attempts($1 || '/' || (SELECT min(l.slot) FROM stockrelay.lease AS l WHERE l.channel = $1 AND l.holder = $4), array_agg(ROW(
+        clock_timestamp(), nextval('stockrelay.attempt_id'), $1, b.sku, b.identifiers, b.quantity, b.want_seq, b.epoch, 'shadow',
+        'in shadow: nothing was sent', NULL, b.unacked_since)::stockrelay.attempt)) AS attempts
+    FROM before AS b
+)
+SELECT k.sku, b.sku IS NOT NULL AS is_new FROM kept AS k LEFT JOIN before AS b ON b.sku = k.sku CROSS JOIN logged AS l;
+
+-- name: end_shadow
+-- A channel that is live again: makes up to $3 of the rows that were claimed in shadow due, in the slots $2; stock-outs first.
+-- Returns how many. From now on they count as late.
+WITH shadowed AS (
+    SELECT d.sku FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
+        SELECT l.sku FROM stockrelay.ledger AS l
+        WHERE l.channel = $1 AND l.slot = s.slot AND NOT l.urgent AND l.due_at = 'infinity' AND l.attempt_id IS NULL LIMIT $3) AS d
+    WHERE EXISTS (SELECT FROM stockrelay.live AS v WHERE v.channel = $1) LIMIT $3
+), due AS (
+    SELECT l.sku FROM stockrelay.ledger AS l
+    WHERE l.channel = $1 AND l.sku = ANY (ARRAY(SELECT d.sku FROM shadowed AS d)) AND l.due_at = 'infinity'
+    ORDER BY l.sku FOR UPDATE SKIP LOCKED
+), made AS (
+    UPDATE stockrelay.ledger AS d SET
+        due_at = n.now, unacked_since = n.now, shadow_quantity = NULL, shadow_identifiers = NULL,
+        urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0)
+    FROM (SELECT clock_timestamp() AS now) AS n
+    WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT u.sku FROM due AS u)) RETURNING 1
+)
+SELECT count(*) FROM made;
 
 -- name: close_settled
 -- Claimed, but the marketplace holds that number already; so a held one is no longer wrong. It may differ from the number that
@@ -498,15 +556,16 @@ SELECT count(stockrelay.log_exposure(f.d, clock_timestamp())) FROM forgotten AS 
 
 -- name: next_due
 -- How long until the next row of the slots $2 is due, and until the next is to be sent for a sync. NULL: there is none, the
--- channel is paused, or ($3) its first filling was not found good.
-SELECT min(n.due_at) - clock_timestamp() AS change, min(n.sync_at) - clock_timestamp() AS sync
+-- channel is paused, or ($3) its first filling was not found good. `is_live`: the channel may be sent to.
+SELECT min(n.due_at) - clock_timestamp() AS change, min(n.sync_at) - clock_timestamp() AS sync,
+       EXISTS (SELECT FROM stockrelay.live AS v WHERE v.channel = $1) AS is_live
 FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
     SELECT least(
         (SELECT d.due_at FROM stockrelay.ledger AS d
-         WHERE d.channel = $1 AND d.slot = s.slot AND d.urgent AND d.due_at IS NOT NULL AND d.attempt_id IS NULL
+         WHERE d.channel = $1 AND d.slot = s.slot AND d.urgent AND d.due_at < 'infinity' AND d.attempt_id IS NULL
          ORDER BY d.due_at LIMIT 1),
         (SELECT d.due_at FROM stockrelay.ledger AS d
-         WHERE d.channel = $1 AND d.slot = s.slot AND NOT d.urgent AND d.due_at IS NOT NULL AND d.attempt_id IS NULL
+         WHERE d.channel = $1 AND d.slot = s.slot AND NOT d.urgent AND d.due_at < 'infinity' AND d.attempt_id IS NULL
          ORDER BY d.due_at LIMIT 1)) AS due_at,
         (SELECT d.sync_at FROM stockrelay.ledger AS d
          WHERE d.channel = $1 AND d.slot = s.slot AND d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.attempt_id IS NULL
@@ -689,15 +748,16 @@ SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NUL
 -- name: backlog
 -- One channel's rows in numbers: a pass over them. Discarded rows are not counted as parked.
 SELECT count(*) AS skus,
-       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND NOT is_held) AS backlog,
+       count(*) FILTER (WHERE want_seq > acked_seq AND parked_at IS NULL AND NOT is_held AND NOT is_shadowed) AS backlog,
        count(*) FILTER (WHERE doubt_at IS NOT NULL) AS doubt,
        count(*) FILTER (WHERE parked_at IS NOT NULL AND NOT coalesce(discarded_at >= parked_at, false)) AS parked,
        count(*) FILTER (WHERE is_held AND parked_at IS NULL) AS held,
+       count(*) FILTER (WHERE is_shadowed) AS shadowed,
        count(*) FILTER (WHERE attempt_id IS NOT NULL) AS in_flight,
        count(*) FILTER (WHERE acked_quantity > 0) AS on_sale,
-       clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held) AS oldest
+       clock_timestamp() - min(unacked_since) FILTER (WHERE parked_at IS NULL AND NOT is_held AND NOT is_shadowed) AS oldest
 FROM (
-    SELECT l.*, l.held_at IS NOT NULL
+    SELECT l.*, coalesce(l.due_at = 'infinity', false) AS is_shadowed, l.held_at IS NOT NULL
                OR (l.want_seq > l.acked_seq
                    AND EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.cause = 'first')) AS is_held
     FROM stockrelay.ledger AS l WHERE l.channel = $1

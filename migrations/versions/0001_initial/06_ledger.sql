@@ -17,8 +17,11 @@ CREATE TABLE stockrelay.ledger (
     first_dirty_at       timestamptz,
     unacked_since        timestamptz,
     urgent               boolean     NOT NULL DEFAULT false,
-    -- When to claim it for a change; NULL: nothing to do, queued for a sync alone, in flight, parked, or held.
+    -- When to claim it for a change; NULL: nothing to do, queued for a sync alone, in flight, parked, or held. Infinity: it was
+    -- claimed in shadow, and `shadow_*` are the number and the identifiers that would have been sent.
     due_at               timestamptz,
+    shadow_quantity      integer,
+    shadow_identifiers   text[],
     -- What the marketplace has acknowledged, and the identifiers under which it was last sent.
     acked_seq            bigint      NOT NULL DEFAULT 0,
     acked_quantity       integer,
@@ -62,7 +65,8 @@ CREATE TABLE stockrelay.ledger (
     CHECK ((twins IS NULL) = (duplicates IS NULL)),
     CHECK (attempt_id IS NULL OR (attempt_epoch IS NOT NULL AND attempt_seq IS NOT NULL
            AND attempt_quantity IS NOT NULL AND attempt_at IS NOT NULL AND attempt_settles IS NOT NULL)),
-    CHECK ((doubt_at IS NULL) = (doubt_until IS NULL))
+    CHECK ((doubt_at IS NULL) = (doubt_until IS NULL)),
+    CHECK (due_at <> 'infinity' OR shadow_quantity IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX ledger_due ON stockrelay.ledger (channel, slot, urgent, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ledger_parked ON stockrelay.ledger (channel, parked_at) WHERE parked_at IS NOT NULL;

@@ -55,7 +55,7 @@ RETURN CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END;
 -- sent counts.
 CREATE FUNCTION stockrelay.segment(d stockrelay.ledger, until timestamptz)
 RETURNS stockrelay.exposure_segment LANGUAGE sql IMMUTABLE
-RETURN ROW(d.sku, d.exposed_at, until, d.unacked_since, coalesce(d.due_at, d.exposed_due), d.attempt_at, d.held_at, d.parked_at,
+RETURN ROW(d.sku, d.exposed_at, until, d.unacked_since, coalesce(nullif(d.due_at, 'infinity'), d.exposed_due), d.attempt_at, d.held_at, d.parked_at,
            d.doubt_at IS NOT NULL,
            coalesce(greatest(greatest(d.acked_quantity, d.attempt_quantity, d.doubt_high) - stockrelay.listed_number(d), 0), 0),
            CASE WHEN d.acked_quantity IS NULL THEN 0 ELSE coalesce(greatest(

@@ -42,6 +42,7 @@ class ClaimCall:
     limit: int
     is_urgent_only: bool
     is_sync: bool
+    is_shadow: bool = False
 
 
 @dataclass
@@ -65,6 +66,7 @@ class FakeLedger:
     sync_number: int | None = None
     gate: asyncio.Event | None = None
     writing_takes_s: float = 0.0
+    shadow_ended: list[tuple[list[Slot], int]] = field(default_factory=list)
     _last: int = 0
 
     def add(
@@ -96,10 +98,11 @@ class FakeLedger:
         *,
         is_urgent_only: bool = False,
         is_sync: bool = False,
+        is_shadow: bool = False,
         take_on: Callable[[Claim], None] | None = None,
     ) -> Claim:
         assert settle == LIMITS.settle
-        self.claims.append(ClaimCall(list(owner.epochs), limit, is_urgent_only, is_sync))
+        self.claims.append(ClaimCall(list(owner.epochs), limit, is_urgent_only, is_sync, is_shadow))
         self.calls.append("claim")
         if self.gate is not None:
             await self.gate.wait()
@@ -130,6 +133,10 @@ class FakeLedger:
             return timedelta(0) if any(one.slot in slots for one in rows) else None
 
         return Due(first(self.due), first(self.sync))
+
+    async def end_shadow(self, slots: Collection[Slot], most: int) -> int:
+        self.shadow_ended.append((list(slots), most))
+        return 0
 
     async def is_backlog_above(self, rows: int, slots: Collection[Slot]) -> bool:
         return self.is_backlog and rows > 0 and bool(slots)

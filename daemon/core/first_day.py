@@ -1,0 +1,64 @@
+"""What is known of a channel before anything is sent to it: what would be sent, and what the marketplace holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from daemon.core.types import Sku
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSku:
+    """A SKU as the listing had it when it was compared last."""
+
+    sku: Sku
+    identifiers: tuple[str | None, ...]
+    quantity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedName:
+    """A SKU that is listed under identifiers that other SKUs have as well; `twins` are some of them."""
+
+    sku: Sku
+    twins: tuple[Sku, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDay:
+    """A channel's listing in numbers, from the ledger. `compared_at`: when all of it was read last; None: not yet.
+    `shadowed`: the numbers that were decided in shadow and are sent once the channel is live; `sharing`: the SKUs with
+    identifiers that others have; `largest` and `first` are a few of the listing's SKUs, `shared` of the sharing ones.
+    """
+
+    compared_at: datetime | None
+    listed: int
+    zeroes: int
+    parked: int
+    sharing: int
+    held: int
+    shadowed: int
+    largest: Sequence[ListedSku] = ()
+    first: Sequence[ListedSku] = ()
+    shared: Sequence[SharedName] = ()
+
+    def as_answer(self) -> dict[str, Any]:
+        """Return it in plain values, for a table, JSON or the log."""
+        return {
+            "compared_at": self.compared_at and self.compared_at.isoformat(),
+            "listed": self.listed,
+            "zeroes": self.zeroes,
+            "parked": self.parked,
+            "sharing_identifiers": self.sharing,
+            "held": self.held,
+            "shadowed": self.shadowed,
+            "largest": [_shown(one) for one in self.largest],
+            "first": [_shown(one) for one in self.first],
+            "shared": [{"sku": one.sku, "same_identifiers": list(one.twins)} for one in self.shared],
+        }
+
+
+def _shown(one: ListedSku) -> dict[str, Any]:
+    name = " / ".join(part or "(none)" for part in one.identifiers)
+    return {"sku": one.sku, "as": name, "quantity": one.quantity}

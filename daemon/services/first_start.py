@@ -1,0 +1,92 @@
+"""Follows which channels may be sent to: says once what a new one would be sent, and lets those begin that may."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from daemon.core.backoff import Interval
+from daemon.core.errors import StockrelayError
+from daemon.core.first_day import FirstDay
+from daemon.core.types import ChannelName
+from daemon.liveness import Watchdog, unwatched
+from daemon.services.loop import Pace, run_loop
+from daemon.store.live import BY_CONFIGURATION, LiveChannel
+
+log = structlog.get_logger(__name__)
+
+_CALM_S: Final = 60.0
+_LONGEST_LOOK_S: Final = 300.0
+
+
+class LiveChannels(Protocol):
+    """What the database knows of the channels that may be sent to."""
+
+    async def all(self) -> dict[ChannelName, LiveChannel]: ...
+
+    async def begin(self, channel: ChannelName, by: str, from_where: str) -> LiveChannel | None: ...
+
+    async def first_day(self, channel: ChannelName) -> FirstDay: ...
+
+
+@dataclass(eq=False)
+class FirstStart:
+    """Runs in every replica. Nothing depends on it: each claim looks for itself whether the channel is live.
+
+    `begins`: the channels that begin without being asked about, by the settings as they are now.
+    """
+
+    lives: LiveChannels
+    channels: Collection[ChannelName]
+    begins: Callable[[], Collection[ChannelName]]
+    from_where: str
+    every: timedelta
+    watchdog: Watchdog = field(default_factory=unwatched)
+    _waiting: set[ChannelName] = field(default_factory=set)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        pace = Pace(self.every.total_seconds(), _LONGEST_LOOK_S)
+        await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
+
+    async def _look(self) -> Interval:
+        live = await self.lives.all()
+        begins = self.begins()
+        for channel in self.channels:
+            if channel in live:
+                self._note_live(live[channel])
+            elif channel in begins:
+                await self.lives.begin(channel, BY_CONFIGURATION, self.from_where)
+            elif channel not in self._waiting:
+                await self._say_what_waits(channel)
+        is_calm = all(channel in live for channel in self.channels)
+        return Interval(_CALM_S if is_calm else self.every.total_seconds())
+
+    def _note_live(self, live: LiveChannel) -> None:
+        if live.channel in self._waiting:
+            self._waiting.discard(live.channel)
+            log.info(
+                "run.channel_live",
+                channel=live.channel,
+                by=live.by,
+                from_where=live.from_where,
+                since=live.since.isoformat(),
+            )
+
+    async def _say_what_waits(self, channel: ChannelName) -> None:
+        """Say once what a channel would be sent, as soon as its whole listing has been read."""
+        facts = await self.lives.first_day(channel)
+        if facts.compared_at is None:
+            return
+        self._waiting.add(channel)
+        log.error(
+            "run.first_start_waits",
+            channel=channel,
+            advice=f"nothing is sent until `stockrelay go-live {channel}`; --dry-run shows more",
+            **facts.as_answer(),
+        )
+
+    def _on_failure(self, error: StockrelayError) -> None:
+        log.warning("run.first_start_delayed", reason=str(error))

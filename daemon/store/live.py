@@ -1,0 +1,78 @@
+"""Which channels may be sent to, and by whose word."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from daemon.core.first_day import FirstDay, ListedSku, SharedName
+from daemon.core.operations import Action, Operator
+from daemon.core.types import ChannelName
+from daemon.store import queries
+from daemon.store.database import Database
+from daemon.store.operations import log_operation
+from daemon.store.rows import row_as
+
+_SQL = queries.load("live")
+
+BY_CONFIGURATION: Final = 'first_start = "live"'
+_SHOWN: Final = 5
+_COUNT_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChannel:
+    """A channel that may be sent to, since when, by whose word and from where."""
+
+    channel: ChannelName
+    since: datetime
+    by: str
+    from_where: str
+
+
+class Lives:
+    """The channels that are live. Every claim looks for itself (`open_attempts` in ledger.sql)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(
+        self, channel: ChannelName, by: str, from_where: str, operator: Operator | None = None
+    ) -> LiveChannel | None:
+        """Let the channel be sent to; None: it was already. `operator`: who did it, for the log."""
+        async with self._database.transaction(f"{channel}: going live") as connection:
+            row = await connection.fetchrow(_SQL["begin"], channel, by, from_where)
+            if row is None:
+                return None
+            await log_operation(connection, operator, Action.GO_LIVE, channel, "live")
+        return row_as(LiveChannel, row)
+
+    async def all(self) -> dict[ChannelName, LiveChannel]:
+        """Return the channels that are live."""
+        found = await self._database.fetch_all(LiveChannel, "reading which channels are live", _SQL["all"])
+        return {one.channel: one for one in found}
+
+    async def first_day(self, channel: ChannelName) -> FirstDay:
+        """Return the channel's listing in numbers, as it was compared last: a few passes over its rows."""
+        async with self._database.connection(f"{channel}: counting what would be sent") as connection:
+            counts = await connection.fetchrow(_SQL["first_day"], channel, timeout=_COUNT_TIMEOUT_S)
+            some = {
+                name: await connection.fetch(_SQL[name], channel, _SHOWN, timeout=_COUNT_TIMEOUT_S)
+                for name in ("largest", "first", "shared")
+            }
+        assert counts is not None
+        return row_as(
+            FirstDay,
+            counts,
+            largest=tuple(row_as(ListedSku, row) for row in some["largest"]),
+            first=tuple(row_as(ListedSku, row) for row in some["first"]),
+            shared=tuple(row_as(SharedName, row) for row in some["shared"]),
+        )
+
+
+async def why_shadow(database: Database, channel: ChannelName, *, is_shadow: bool) -> str | None:
+    """Say why nothing is sent to the channel; None: it is live. `is_shadow`: its mode, as configured."""
+    if is_shadow:
+        return f'channels.{channel}.mode is "shadow"'
+    if channel in await Lives(database).all():
+        return None
+    return f"{channel} is new to this database and waits for `stockrelay go-live {channel}`"

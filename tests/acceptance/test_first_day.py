@@ -1,0 +1,146 @@
+"""The first day: what a channel that is new to the database is told, which is nothing until `stockrelay go-live`."""
+
+import asyncio
+import json
+import signal
+from typing import Any, Final
+
+import pytest
+
+from tests.acceptance.harness import Stage
+from tests.acceptance.replica import Done, Replica
+from tests.channels import CHANNELS, SEKORM, YMATOU
+
+ASKS: Final = pytest.mark.settings(channel={"first_start": "ask"})
+
+
+async def waiting(stage: Stage) -> tuple[Replica, dict[str, dict[str, Any]]]:
+    """A daemon that has said of both channels what it would send."""
+    await stage.migrate()
+    replica = await stage.started()
+    return replica, {name: await replica.wait_for("run.first_start_waits", channel=name) for name in CHANNELS}
+
+
+async def go_live(stage: Stage, *words: str) -> tuple[Done, dict[str, Any]]:
+    done = await stage.stockrelay("go-live", *words, "--json")
+    return done, json.loads(done.out) if done.out else {}
+
+
+def sent(stage: Stage, *channels: str) -> int:
+    """How many numbers have reached the marketplaces."""
+    return sum(entry.shop in (channels or CHANNELS) for entry in stage.simulator.journal)
+
+
+async def shadowed(stage: Stage, numbers: int) -> None:
+    """Wait until this many numbers are decided in shadow."""
+    sql = "SELECT count(*) FROM stockrelay.ledger WHERE due_at = 'infinity'"
+    async with asyncio.timeout(30):
+        while await stage.erp.fetchval(sql) < numbers:  # noqa: ASYNC110 - the ledger tells nobody
+            await asyncio.sleep(0.1)
+
+
+@ASKS
+async def test_nothing_is_sent_before_somebody_lets_the_channel_go_live(stage18: Stage) -> None:
+    await stage18.fill(6)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-1'")
+    replica, said = await waiting(stage18)
+    line = said[SEKORM]
+    assert (line["listed"], line["zeroes"], line["level"]) == (6, 1, "error")
+    assert "stockrelay go-live sekorm" in line["advice"]
+    await shadowed(stage18, 12)
+    # A change is decided and shown, and not sent.
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 42 WHERE sku = 'SKU-2'")
+    await replica.wait_for("dispatch.delivery_shadowed", channel=SEKORM, sku="SKU-2", quantity=42)
+    done = await stage18.stockrelay("attempts", "--sku", "SKU-2", "--channel", SEKORM, "--json")
+    assert [(one["quantity"], one["outcome"]) for one in json.loads(done.out)] == [
+        (42, "shadow"),
+        (100, "shadow"),
+    ]
+    explained = await stage18.stockrelay("explain", "SKU-2", "--channel", SEKORM)
+    assert "in shadow" in explained.out
+    assert "would be sent: 42 as PN-2 / AMS" in explained.out
+    assert "stockrelay go-live sekorm" in explained.out
+    channel = (await stage18.status())["channels"][SEKORM]
+    assert (channel["live"], channel["backlog"], channel["shadowed"], channel["oldest_s"]) == (
+        None,
+        0,
+        6,
+        None,
+    )
+    for refused in (("push", SEKORM, "SKU-2"), ("sync", SEKORM)):
+        done = await stage18.stockrelay(*refused)
+        assert done.code == 1
+        assert "go-live sekorm" in done.err
+    assert sent(stage18) == 0
+    # One channel goes live; the other waits.
+    done, answer = await go_live(stage18, SEKORM, "--dry-run")
+    assert (done.code, answer["live"], answer["listed"], answer["zeroes"]) == (0, None, 6, 1)
+    assert sent(stage18) == 0
+    done, answer = await go_live(stage18, SEKORM, "--yes", "--by", "ann")
+    assert (done.code, answer["live"]["by"]) == (0, "ann"), done
+    await replica.wait_for("run.channel_live", channel=SEKORM, by="ann")
+    await stage18.converged(channels=[SEKORM])
+    assert sent(stage18, YMATOU) == 0
+    done, answer = await go_live(stage18, SEKORM, "--yes", "--by", "bob")
+    assert (done.code, answer["live"]["by"]) == (0, "ann"), "it is live already"
+    assert sent(stage18, SEKORM) == 6, "each number once"
+
+
+@pytest.mark.settings(channel={"first_start": "ask"}, ymatou={"enabled": False})
+async def test_go_live_says_clearly_what_it_cannot_do(stage18: Stage) -> None:
+    await stage18.fill(3)
+    await stage18.migrate()
+    done, _ = await go_live(stage18, "nowhere", "--yes")
+    assert (done.code, "there is no enabled channel" in done.err) == (2, True)
+    done, _ = await go_live(stage18, YMATOU, "--yes")
+    assert done.code == 2, "it is switched off"
+    done, _ = await go_live(stage18, SEKORM)
+    assert (done.code, "--yes" in done.err) == (2, True)
+    done, _ = await go_live(stage18, SEKORM, "--yes")
+    assert (done.code, "has not been compared yet" in done.err) == (1, True), "no daemon has run"
+
+
+@ASKS
+async def test_what_is_all_zero_on_the_first_day_is_not_even_decided(stage18: Stage) -> None:
+    await stage18.fill(40, on_hand=0)
+    replica, said = await waiting(stage18)
+    assert (said[SEKORM]["listed"], said[SEKORM]["zeroes"]) == (40, 40)
+    await replica.wait_for("guard.numbers_held", channel=SEKORM)
+    done, answer = await go_live(stage18, SEKORM, "--yes")
+    assert done.code == 0
+    assert "quantities are 0 at the first filling" in answer["guard"]
+    await replica.wait_for("run.channel_live", channel=SEKORM)
+    held = await stage18.status()
+    assert held["channels"][SEKORM]["held"] == 40
+    assert sent(stage18) == 0
+
+
+async def test_shadow_by_sighup_stops_sending_and_live_goes_on(stage18: Stage) -> None:
+    replica = await stage18.running(5)
+    stage18.configure(channel={"mode": "shadow"})
+    replica.signal(signal.SIGHUP)
+    await replica.wait_for("run.configuration_reloaded")
+    before = sent(stage18)
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+    await shadowed(stage18, 10)
+    assert sent(stage18) == before
+    stage18.configure(channel={"mode": "live"})
+    since = replica.mark()
+    replica.signal(signal.SIGHUP)
+    await replica.wait_for("run.configuration_reloaded", since=since)
+    await stage18.converged()
+    assert sent(stage18) == before + 10, "each number once"
+
+
+async def test_the_slots_of_a_replica_in_shadow_are_sent_by_one_that_is_live(stage18: Stage) -> None:
+    await stage18.fill(20)
+    await stage18.migrate()
+    stage18.configure(channel={"mode": "shadow"})
+    shadow = await stage18.started("shadow")
+    await shadowed(stage18, 40)
+    assert sent(stage18) == 0
+    stage18.configure(channel={"mode": "live"})
+    await stage18.started("live")
+    await shadow.stop()
+    await stage18.converged()
+    assert sent(stage18) == 40, "each number once"

@@ -172,6 +172,7 @@ def channel_facts(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, st
         "sync": "no"
         if sync is None
         else f"{sync['left']} of {sync['total']} left, since {at(sync['since'])}",
+        "exposure today": _exposure(channel.get("exposure_today")),
         "last reconcile": "none yet",
         "open differences": str(channel["open_differences"]),
     }
@@ -184,6 +185,14 @@ def channel_facts(channel: Mapping[str, Any], times: TimeFormat) -> dict[str, st
         how = (last["method"] or "").replace("_", " ")
         rows["last reconcile"] = f"{last['day']} ({how}), {last['state']} {at(last['ended_at'])}"
     return rows
+
+
+def _exposure(exposure: Mapping[str, Mapping[str, float]] | None) -> str:
+    """Say today's unit-seconds; see docs/exposure.md."""
+    if exposure is None:
+        return "-"
+    over, lost = (sum(exposure[kind].values()) for kind in ("over", "lost"))
+    return f"over {over:,.1f}, lost {lost:,.1f}"
 
 
 def _chosen(only: Mapping[str, Any] | None) -> str:

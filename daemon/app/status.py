@@ -5,7 +5,9 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, Final
 
-from daemon.app.building import guard_rule, listings, opened
+from daemon import clock
+from daemon.app.building import guard_rule, listings, opened, operators_zone
+from daemon.core.exposure import by_reason, kinds, total
 from daemon.core.guard import GuardRule, limits_in_short
 from daemon.settings import Settings
 from daemon.settings.fingerprints import differing
@@ -14,6 +16,7 @@ from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.changelog import ChangeLog, ReadingState
 from daemon.store.control import Pauses
 from daemon.store.database import Database
+from daemon.store.exposure import Exposure
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger.ledger import Ledger
@@ -48,6 +51,7 @@ async def status(settings: Settings) -> dict[str, Any]:
                 "trouble": _trouble(troubles.get(name)),
                 **_reading(reading.get(name)),
                 **await _ledger(database, listing, guard_rule(settings)),
+                "exposure_today": await _exposure(database, settings, listing),
                 **asdict(await Answers(database).channel_state(name)),
             }
         read_at = [channel["resynced_at"] for channel in channels.values()]
@@ -96,6 +100,20 @@ def _only(listing: ChannelListing) -> dict[str, Any] | None:
     if only == EVERYTHING:
         return None
     return {"skus": None if only.skus is None else len(only.skus), "where": only.where}
+
+
+async def _exposure(
+    database: Database, settings: Settings, listing: ChannelListing
+) -> dict[str, dict[str, float]]:
+    """Today's unit-seconds by kind and reason."""
+    zone = operators_zone(settings)
+    today = clock.now().astimezone(zone).date()
+    days = await Exposure(database, zone).by_day(listing.channel, today)
+    over, lost = (by_reason(sums) for sums in kinds(total(days.values())))
+    return {
+        "over": {reason: round(value, 3) for reason, value in over.items()},
+        "lost": {reason: round(value, 3) for reason, value in lost.items()},
+    }
 
 
 def _trouble(trouble: TroubleState | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The exposure clock: unit-seconds in which a marketplace could sell what the ERP did not have (over), or could not
 sell what it had (lost), divided among reasons and business days. docs/exposure.md has the definition."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -235,7 +235,7 @@ def in_words(sums: Sequence[float], most: int = 3) -> str:
     return ", ".join(f"{reason} {value / whole:.0%}".replace("%", " %") for reason, value in named)
 
 
-def total(sums: Collection[Sums]) -> Sums:
+def total(sums: Iterable[Sums]) -> Sums:
     """Return the sum of sums."""
     added = Sums()
     for one in sums:

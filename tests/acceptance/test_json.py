@@ -21,6 +21,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "config show": ((), {"database", "watch", "channels", "run", "log"}),
     "explain": (("SKU-1",), {"asked", "sku", "meaning", "now", "channels"}),
     "go-live": (("sekorm", "--dry-run"), {"channel", "live", "listed", "zeroes", "first", "guard"}),
+    "exposure": ((), {"sekorm", "ymatou"}),
     "migrate": ((), {"done"}),
     "parked discard": (("sekorm", "SKU-2"), {"channel", "discarded", "not_parked"}),
     "parked list": (("--all",), {"sekorm", "ymatou"}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,6 +22,7 @@ from daemon.core.exposure import (
     split,
     worst,
 )
+from daemon.core.exposure_plot import exposure_plot
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -116,3 +118,19 @@ def test_the_worst_are_those_that_could_be_oversold() -> None:
         return Sums([value], [lost])
 
     assert worst({"A": over(1, 9), "B": over(5), "C": over(1, 10), "D": over(0, 99)}, 3) == ["B", "C", "A"]
+
+
+def test_the_plot_has_a_bar_for_each_day_and_shows_apart_what_waits_for_an_operator() -> None:
+    today = NOON.date()
+    sums = reckon([segment(held=5)], NO_CONDITIONS, BusinessDays(UTC))[today, "A"]
+    plot = exposure_plot({today: sums, today - timedelta(days=40): sums}, today, "<A & B>")
+    root = ET.fromstring(plot)
+    rectangles = [one.attrib for one in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert [one["class"] for one in rectangles] == ["over", "over-apart"]
+    assert [float(one["height"]) for one in rectangles] == [39, 39]
+    titles = [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == ["<A & B>", f"{today}: over 10 and 10 held or parked, lost 0 and 0 held or parked"]
+
+
+def test_a_plot_of_nothing_is_an_empty_one() -> None:
+    assert "<rect" not in exposure_plot({}, NOON.date(), "none")

@@ -1,0 +1,57 @@
+"""The exposure of the last days as a picture: an SVG with a bar for each day, over above the line and lost below it."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Final
+
+from daemon.core.exposure import Split, Sums, split
+
+DAYS: Final = 30
+_WIDTH: Final = 600
+_HEIGHT: Final = 160
+_BAR: Final = _WIDTH / DAYS
+
+
+def exposure_plot(by_day: Mapping[date, Sums], today: date, title: str) -> str:
+    """Return the plot as SVG. `title` is plain text, and is escaped. The classes `over`, `lost`, `over-apart` and
+    `lost-apart` (what was held or parked) are for the page's style sheet; a bar's title says the day and its sums."""
+    days = [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+    splits = {day: tuple(map(split, (by_day[day].over, by_day[day].lost))) for day in days if day in by_day}
+    most = max((sum(one) for both in splits.values() for one in both), default=0.0)
+    bars = [
+        _bar(place, day, over, lost, most)
+        for place, day in enumerate(days)
+        if day in splits
+        for over, lost in [splits[day]]
+    ]
+    middle = _HEIGHT / 2
+    return (
+        f'<svg class="exposure" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>{_escaped(title)}</title>{''.join(bars)}"
+        f'<line class="axis" x1="0" x2="{_WIDTH}" y1="{middle:g}" y2="{middle:g}"/></svg>'
+    )
+
+
+def _bar(place: int, day: date, over: Split, lost: Split, most: float) -> str:
+    middle, x = _HEIGHT / 2, place * _BAR + 1
+    scale = (middle - 2) / most if most > 0 else 0.0
+    words = (
+        f"{day}: over {over.running:,.0f} and {over.apart:,.0f} held or parked, "
+        f"lost {lost.running:,.0f} and {lost.apart:,.0f} held or parked"
+    )
+    parts = [
+        ("over", middle - over.running * scale, over.running),
+        ("over-apart", middle - sum(over) * scale, over.apart),
+        ("lost", middle, lost.running),
+        ("lost-apart", middle + lost.running * scale, lost.apart),
+    ]
+    rectangles = "".join(
+        f'<rect class="{name}" x="{x:.1f}" y="{y:.1f}" width="{_BAR - 2:.1f}" height="{value * scale:.1f}"/>'
+        for name, y, value in parts
+        if value > 0
+    )
+    return f"<g><title>{words}</title>{rectangles}</g>"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

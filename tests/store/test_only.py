@@ -1,17 +1,24 @@
 """`only` and `only_where`: a part of the listing is sent, and what happens to the rest sends nothing."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from daemon.core.guard import GuardRule
+from daemon.core.reconcile import Difference
 from daemon.core.types import Sku
 from daemon.store.answers import Answers
+from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
 from daemon.store.ledger import Debounce
+from daemon.store.listing import ChannelListing, Only
+from tests.channels import YMATOU
 from tests.store.place import Place
 from tests.store.shop import CHANNEL, LISTING, Shop, opened
 from tests.store.test_answers import KEPT
+from tests.store.test_reconcile import READ_LISTING, Night
+from tests.store.test_reconcile import sku as read_sku
 from tests.store.test_twins import settle
 
 NO_QUIET = Debounce(timedelta(0), timedelta(0), 0)
@@ -229,3 +236,27 @@ async def test_the_tables_that_a_condition_reads_are_known(shop: Shop) -> None:
     reads = await Dependencies(shop.database.transaction).reads(shop.listing)
     assert "shop.canary" in {relation.name for relation in reads.relations}
     assert reads.channel == CHANNEL
+
+
+@pytest.mark.parametrize("only", [Only(frozenset({"same", "other"})), Only(where="quantity > 4")])
+@ON_18
+async def test_the_night_compares_what_is_chosen_and_reports_nothing_of_the_rest(
+    place: Place, only: Only
+) -> None:
+    database = Database(place.options(), 4)
+    await database.open()
+    try:
+        night = Night(database, await place.connect())
+        await night.holds("same", "other")
+        await night.holds("left out", quantity=3)
+        await night.sql.execute("DELETE FROM stockrelay.ledger WHERE sku = 'left out'")
+        await night.knows(Difference.MISSING_IN_LISTING, "stranger")
+        night.reading.use(replace(ChannelListing(YMATOU, READ_LISTING, ("outer_sku_id",)), only=only))
+        run = await night.begun(is_reading=True)
+        pages = (read_sku("same"), read_sku("other", 9), read_sku("left out", 70), read_sku("stranger", 2))
+        await night.reads(run, 1, *pages)
+        judged = await night.judges(run)
+        assert await night.found(run) == {("marketplace_differs", "other", True)}
+        assert (judged.checked, judged.unsettled) == (2, 0)
+    finally:
+        await database.close()

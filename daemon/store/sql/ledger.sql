@@ -504,7 +504,7 @@ WITH shadowed AS (
     ORDER BY l.sku FOR UPDATE SKIP LOCKED
 ), made AS (
     UPDATE stockrelay.ledger AS d SET
-        due_at = n.now, unacked_since = n.now, shadow_quantity = NULL, shadow_identifiers = NULL,
+        due_at = n.now, unacked_since = n.now, exposed_at = CASE WHEN d.exposed_at IS NOT NULL THEN n.now END, shadow_quantity = NULL, shadow_identifiers = NULL,
         urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0)
     FROM (SELECT clock_timestamp() AS now) AS n
     WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT u.sku FROM due AS u)) RETURNING 1

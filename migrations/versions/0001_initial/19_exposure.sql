@@ -52,13 +52,14 @@ RETURN CASE d.listed_rows WHEN 0 THEN 0 WHEN 1 THEN d.listed_quantity END;
 
 -- The segment of a row that ends at `until`. While something may still land, the marketplace may hold the highest and the
 -- lowest of what was acknowledged and sent. Before the first acknowledgement what it holds is not known, and only what was
--- sent counts.
+-- sent counts. What was claimed in shadow does not count.
 CREATE FUNCTION stockrelay.segment(d stockrelay.ledger, until timestamptz)
 RETURNS stockrelay.exposure_segment LANGUAGE sql IMMUTABLE
 RETURN ROW(d.sku, d.exposed_at, until, d.unacked_since, coalesce(nullif(d.due_at, 'infinity'), d.exposed_due), d.attempt_at, d.held_at, d.parked_at,
            d.doubt_at IS NOT NULL,
-           coalesce(greatest(greatest(d.acked_quantity, d.attempt_quantity, d.doubt_high) - stockrelay.listed_number(d), 0), 0),
-           CASE WHEN d.acked_quantity IS NULL THEN 0 ELSE coalesce(greatest(
+           CASE WHEN d.due_at = 'infinity' THEN 0 ELSE coalesce(greatest(
+               greatest(d.acked_quantity, d.attempt_quantity, d.doubt_high) - stockrelay.listed_number(d), 0), 0) END,
+           CASE WHEN d.acked_quantity IS NULL OR d.due_at = 'infinity' THEN 0 ELSE coalesce(greatest(
                stockrelay.listed_number(d) - least(d.acked_quantity, d.attempt_quantity, d.doubt_low), 0), 0) END
        )::stockrelay.exposure_segment;
 

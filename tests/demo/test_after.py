@@ -15,8 +15,8 @@ def test_the_program_is_called_as_it_was_installed(tmp_path: Path) -> None:
     assert program_name(python, str(tmp_path), None).endswith("bin/python' -m daemon"), "there is no script"
     script.write_text("")
     script.chmod(0o755)
-    assert program_name(python, "/", str(script)) == "stockrelay", "it is what the shell finds"
-    assert program_name(python, "/", "/usr/bin/stockrelay") == f"'{script}'", "the shell finds another"
+    assert program_name(python, "/nowhere", str(script)) == "stockrelay", "it is what the shell finds"
+    assert program_name(python, "/nowhere", "/usr/bin/stockrelay") == f"'{script}'", "the shell finds another"
     assert program_name(python, str(tmp_path), None) == "'a folder/bin/stockrelay'"
 
 

@@ -14,12 +14,14 @@ from daemon.commands.completion import completion
 from daemon.commands.config import config
 from daemon.commands.control import pause, release, resume
 from daemon.commands.database import adopt, migrate, uninstall
+from daemon.commands.differences import differences
 from daemon.commands.explain import explain
 from daemon.commands.exposure import exposure
 from daemon.commands.framework import DONE, FAILED, INTERRUPTED, USAGE, WRONG_CONFIGURATION, Group, usage_line
 from daemon.commands.go_live import go_live
 from daemon.commands.health import health
 from daemon.commands.init import init
+from daemon.commands.mcp import mcp
 from daemon.commands.notify import notify
 from daemon.commands.parked import parked
 from daemon.commands.push import push
@@ -81,9 +83,10 @@ def invoke(args: list[str]) -> int:
     help="A folder with one file for each secret, such as channels__tokyo__app_secret. "
     "Default: $STOCKRELAY_SECRETS_DIR.",
 )
+@click.option("--read-only", "is_read_only", is_flag=True, hidden=True)
 @click.version_option(__version__, prog_name="stockrelay", message="%(prog)s %(version)s")
 @click.pass_obj
-def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None) -> None:
+def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None, *, is_read_only: bool) -> None:
     """Keep marketplaces' stock in step with an ERP's PostgreSQL database.
 
     \b
@@ -103,6 +106,8 @@ def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None) -
     cannot help), 130 interrupted.
     """
     source.set_paths(config, secrets_dir)
+    if is_read_only:
+        source.make_read_only()
 
 
 @cli.command(
@@ -247,6 +252,6 @@ def status(source: SettingsSource, *, is_watched: bool, interval_s: float | None
 cli.add_section("Begin here", demo, simulate)
 cli.add_section("Set up", init, config, migrate, check, go_live, sync, adopt, uninstall)
 cli.add_section("Run", run)
-cli.add_section("Look", status, health, explain, attempts, exposure, parked, audit)
+cli.add_section("Look", status, health, explain, attempts, exposure, parked, audit, differences, mcp)
 cli.add_section("Act", push, pause, resume, release, reconcile, notify)
 cli.add_section("Shell", completion)

@@ -46,6 +46,7 @@ def connect_options(settings: Settings, *, is_direct: bool) -> ConnectOptions:
         database.statement_timeout,
         is_pooled=not is_direct and database.listen_dsn is not None,
         prepared_statements=is_direct or database.prepared_statements,
+        is_read_only=database.is_read_only,
     )
 
 

@@ -33,6 +33,7 @@ class SettingsSource:
     def __init__(self) -> None:
         self._config: Path | None = None
         self._secrets_dir: Path | None = None
+        self._is_read_only = False
         self._mask: Mask | None = None
         self._log: Log | None = None
         self._settings: Settings | None = None
@@ -46,6 +47,15 @@ class SettingsSource:
         """Remember what the command line says, before the command or after it."""
         self._config = config or self._config
         self._secrets_dir = secrets_dir or self._secrets_dir
+
+    def make_read_only(self) -> None:
+        """Have the server refuse every write of a command's sessions."""
+        self._is_read_only = True
+
+    def arguments(self) -> list[str]:
+        """The options that lead another process of this program to the same settings."""
+        named = {"--config": self._config, "--secrets-dir": self._secrets_dir}
+        return [word for name, path in named.items() if path is not None for word in (name, str(path))]
 
     @property
     def secrets_dir(self) -> Path | None:
@@ -67,6 +77,8 @@ class SettingsSource:
 
         settings = configuration.load(self._config, self._secrets_dir)
         self._settings = settings
+        if self._is_read_only:
+            settings.database.make_read_only()
         self._mask = Mask(settings.secrets())
         if not takes_placeholders:
             _refuse_placeholders(settings)

@@ -126,7 +126,7 @@ async def watch(read: Read, zone: tzinfo, interval_s: float) -> None:
     console = Console()
     view = View(await read(), zone, clock.now())
     if console.is_terminal and not console.is_dumb_terminal:
-        await Watch(console, view, read, interval_s).run()
+        await WatchScreen(console, view, read, interval_s).run()
     else:
         await _repeat(view, read, interval_s)
 
@@ -159,7 +159,7 @@ async def _reread(view: View, read: Read, interval_s: float) -> float:
     return max(interval_s, STATUS_DUTY * (clock.monotonic() - began))
 
 
-class Watch:
+class WatchScreen:
     """The alternate screen of a terminal, and its keys."""
 
     def __init__(self, console: Console, view: View, read: Read, interval_s: float) -> None:

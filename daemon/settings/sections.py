@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import SecretStr, model_validator
+from pydantic import PrivateAttr, SecretStr, model_validator
 
 from daemon.core.schedule import Schedule
 from daemon.settings import rules
@@ -33,7 +33,17 @@ class DatabaseSettings(Section):
     prepared_statements: bool = True
     """Set to `false` for a pooler in transaction mode that cannot keep prepared statements."""
 
+    _is_read_only: bool = PrivateAttr(default=False)
+
     statement_timeout = Duration()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether sessions are read-only: no setting, but what a command asks for."""
+        return self._is_read_only
+
+    def make_read_only(self) -> None:
+        self._is_read_only = True
 
     @property
     def doorbell_dsn(self) -> SecretStr:

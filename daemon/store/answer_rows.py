@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from daemon.core.explain.facts import PastAttempt
+from daemon.core.explain.facts import PastAttempt, PastDifference
 from daemon.core.types import ChannelName, Sku
 
 
@@ -14,6 +14,15 @@ class LoggedAttempt:
     channel: ChannelName
     sku: Sku
     attempt: PastAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDifference:
+    """A difference that is open, with whose it is."""
+
+    channel: ChannelName
+    sku: Sku
+    difference: PastDifference
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from daemon.core.guard import threshold
 from daemon.core.plan import LEFT_OUT, Listed
 from daemon.core.types import ChannelName, Sku
 from daemon.store import one_message, queries
-from daemon.store.answer_rows import ChannelState, LoggedAttempt, Reconciled, Sync
+from daemon.store.answer_rows import ChannelState, LoggedAttempt, OpenDifference, Reconciled, Sync
 from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, GuardState
@@ -222,6 +222,12 @@ class Answers:
         sync = None if row["since"] is None else row_as(Sync, row)
         reconciled = None if row["day"] is None else row_as(Reconciled, row)
         return ChannelState(sync, reconciled, row["differences"])
+
+    async def open_differences(self, channels: Collection[ChannelName], limit: int) -> list[OpenDifference]:
+        """Return the open differences of these channels, the last seen first."""
+        doing = "reading the differences"
+        rows = await self._database.fetch(doing, _SQL["open_differences"], list(channels), limit)
+        return [row_as(OpenDifference, row, difference=row_as(PastDifference, row)) for row in rows]
 
     async def attempts(
         self,

@@ -44,13 +44,15 @@ def connecting() -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
     """How to reach the database. `dsn` holds a password: it is not shown. `is_for_listings`: the sessions read the
-    ERP's tables (see `Database.reading`)."""
+    ERP's tables (see `Database.reading`). `is_read_only`: the server
+    refuses their writes; not behind a pooler."""
 
     dsn: str
     statement_timeout: timedelta
     is_pooled: bool = False
     prepared_statements: bool = True
     is_for_listings: bool = False
+    is_read_only: bool = False
 
     def __repr__(self) -> str:
         return "ConnectOptions(...)"
@@ -60,6 +62,8 @@ class ConnectOptions:
         # A transaction-mode pooler refuses start-up parameters: there, each transaction pins them.
         if not self.is_pooled:
             settings |= PINS
+            if self.is_read_only:
+                settings["default_transaction_read_only"] = "on"
             if self.is_for_listings:
                 settings["lock_timeout"] = _LOCK_TIMEOUT
         address = addresses.for_driver(self.dsn)

@@ -134,7 +134,11 @@ class Database:
     def _is_spoiled(self, connection: Connection) -> bool:
         """Whether the next user of the connection would not find it as it was made. A pooler's settings are its own."""
         with contextlib.suppress(asyncpg.InterfaceError):  # it is closed, and not used again anyway
-            return not self._options.is_pooled and not connection.is_closed() and pins.is_spoiled(connection)
+            return (
+                not self._options.is_pooled
+                and not connection.is_closed()
+                and pins.is_spoiled(connection, is_read_only=self._options.is_read_only)
+            )
         return False
 
     async def fetch(

@@ -80,9 +80,11 @@ async def pin_transaction(connection: Connection) -> None:
     await connection.execute(_SQL["pin"], list(pins), list(pins.values()))
 
 
-def is_spoiled(connection: Connection) -> bool:
+def is_spoiled(connection: Connection, *, is_read_only: bool = False) -> bool:
     """Whether a session was left with a transaction open, or with settings that the next user does not expect."""
     settings = connection.get_settings()
     return connection.is_in_transaction() or any(
-        getattr(settings, name, value) != value for name, value in _REPORTED.items()
+        getattr(settings, name, value) != value
+        for name, value in _REPORTED.items()
+        if not (is_read_only and name == "default_transaction_read_only")
     )

@@ -22,6 +22,13 @@ FROM stockrelay.attempt AS a WHERE a.channel = $1 AND a.sku = $2 ORDER BY a.at D
 SELECT d.class AS kind, d.last_status AS status, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen, d.state = 'open' AS is_open
 FROM stockrelay.difference AS d WHERE d.channel = $1 AND d.sku = $2 ORDER BY d.last_seen DESC;
 
+-- name: open_differences
+-- The open reconcile differences of some channels, the last seen first.
+SELECT d.channel, d.sku, d.class AS kind, d.last_status AS status, d.ours, d.theirs, d.first_seen, d.last_seen, d.times_seen,
+       true AS is_open
+FROM stockrelay.difference AS d WHERE d.channel = ANY ($1::text[]) AND d.state = 'open'
+ORDER BY d.last_seen DESC, d.channel, d.sku LIMIT $2;
+
 -- name: twins
 -- Other listed SKUs with identifiers $3, the first by name, and what was sent for them under these.
 SELECT d.sku, d.listed_quantity AS quantity, CASE WHEN d.identifiers = $3 THEN d.acked_quantity END AS acked_quantity,

@@ -37,6 +37,7 @@ async def run_checks(settings: Settings, exposed: Sequence[Path] = ()) -> list[F
     """
     findings = Findings()
     privacy.check_files(findings, exposed)
+    privacy.check_page(findings, settings.ops)
     is_ready = False
     async with AsyncExitStack() as stack:
         tokens: _Tokens = marketplace.DiscardedTokens

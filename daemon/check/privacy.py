@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from daemon.check.findings import Findings
+from daemon.settings import rules
+from daemon.settings.sections import Ops
 from daemon.store.inspect import Inspector, Line, ServerInfo
 
 ENCRYPTION: Final = "database encryption"
@@ -14,6 +16,7 @@ LISTENING: Final = "listening encryption"
 SEARCH_PATH: Final = "search path"
 FILES: Final = "secrets files"
 ROW_SECURITY: Final = "row security"
+PAGE: Final = "page's sign-in"
 
 
 def check_files(findings: Findings, exposed: Sequence[Path]) -> None:
@@ -26,6 +29,21 @@ def check_files(findings: Findings, exposed: Sequence[Path]) -> None:
         )
     else:
         findings.passed(FILES, "no other user may read them")
+
+
+def check_page(findings: Findings, ops: Ops) -> None:
+    """Warn where the page's token would cross a network in the clear."""
+    if not ops.enabled or ops.admin_token is None:
+        findings.passed(PAGE, "off: ops.admin_token is not set, the page is read-only")
+    elif rules.is_loopback(ops.host):
+        findings.passed(PAGE, "this machine alone can reach it")
+    else:
+        findings.warn(
+            PAGE,
+            f"ops.admin_token is set, and ops.host = {ops.host} can be reached from a network: the daemon speaks plain "
+            "HTTP, so the token can be read on its way",
+            "let the port be reached through a proxy with TLS alone, or set ops.host to 127.0.0.1",
+        )
 
 
 def check_encryption(findings: Findings, inspector: Inspector, name: str, key: str) -> None:

@@ -26,6 +26,7 @@ _PLACEHOLDER = re.compile(
     r"(?:change|replace|edit|fill)[-_ ]?(?:me|this|it|in)\b.*|<.*>|your[-_ ].*|x{3,}|\.{3,}|todo|placeholder|dummy",
     re.IGNORECASE | re.DOTALL,
 )
+_SHORTEST_TOKEN = 20
 _SHOWN_IN_DSN = frozenset({
     "application_name", "connect_timeout", "dbname", "host", "options", "port", "service", "sslcert", "sslcrl",
     "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user",
@@ -92,13 +93,14 @@ def _base_url(value: str) -> str:
         raise ValueError(
             "must hold the host's name in ASCII letters (an international name begins with xn--)"
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("must be https: plain http is for the simulator on this machine only")
     # What RFC 3986 does not allow in an address is percent-encoded; what is encoded already stays.
     return quote(value.rstrip("/"), safe=":/[]@!$&'()*+,;=%")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine alone."""
     if host == "localhost":
         return True
     try:
@@ -209,6 +211,13 @@ def dsn_secrets(dsn: str) -> tuple[str, ...]:
     return (dsn, *passwords) if passwords else ()
 
 
+def _admin_token(value: str) -> None:
+    if is_placeholder(value):
+        raise ValueError("is still an example's words; make one with `openssl rand -hex 32`")
+    if len(value) < _SHORTEST_TOKEN:
+        raise ValueError(f"has fewer than {_SHORTEST_TOKEN} characters; make one with `openssl rand -hex 32`")
+
+
 def on_secret(check: Callable[[str], object]) -> AfterValidator:
     """A check of a secret's text, which raises ValueError."""
 
@@ -244,6 +253,7 @@ Cron = Annotated[str, AfterValidator(_plain), AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_plain), AfterValidator(_zone)]
 Plain = Annotated[str, AfterValidator(_plain)]
 Secret = Annotated[SecretStr, on_secret(_plain)]
+AdminToken = Annotated[Secret, on_secret(_admin_token)]
 FernetKey = Annotated[Secret, on_secret(_fernet_key)]
 Dsn = Annotated[Secret, on_secret(lambda dsn: _refuse(addresses.problem(dsn)))]
 Receiver = Annotated[Secret, on_secret(lambda url: _refuse(receivers.problem(url)))]

@@ -245,13 +245,16 @@ class Ops(Section):
     enabled: bool = True
     """`false`: the port is not opened, and `stockrelay health` cannot answer."""
     host: rules.Host = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all of this machine's. There is no password: restrict access to it."""
+    """The address to listen on; 0.0.0.0 for all of this machine's. Reading needs no password: restrict access to it."""
     port: rules.Port = 9464
     """The TCP port. 0: any free one, named in the log."""
     allowed_hosts: tuple[rules.Host, ...] = ()
     """Host names that requests may use, such as a Kubernetes Service's. A request whose `Host` is another name is
     refused, so that no web page can read the port through a browser on this machine; IP addresses, `localhost`
     and `host` itself always work."""
+    admin_token: rules.AdminToken | None = None
+    """Who knows it may act on the page: release, pause, resume, retry, discard, push, reconcile. 20 characters or more.
+    Left out: the page is read-only, and nobody can sign in."""
 
 
 class LogSettings(Section):

@@ -56,8 +56,8 @@ class Operating:
         rate = self.settings.enabled_channels()[channel].rate_per_s / 2
         return await Parked(self.database, channel).retry(skus, rate, self.operator)
 
-    async def discard(self, channel: ChannelName, skus: Sequence[Sku]) -> list[Sku]:
-        """Leave parked SKUs as they are; return those that were parked."""
+    async def discard(self, channel: ChannelName, skus: Sequence[Sku] | None) -> list[Sku]:
+        """Leave parked SKUs, or all of them (None), as they are; return those that were parked."""
         return await Parked(self.database, channel).discard(skus, self.operator)
 
     async def push(
@@ -72,14 +72,15 @@ class Operating:
             state = await pushes.state(sku)
             if state.is_over and (asked is not None or state.is_held):
                 if asked is not None and asked.operation is not None:
-                    outcome = await self._push_outcome(channel, sku, asked.at)
+                    outcome = await self.push_outcome(channel, sku, asked.at)
                     await self.end(asked.operation, Action.PUSH, channel, outcome)
                 return asked.at if asked else None, True
             tell(state)
             await clock.wait_any(_LOOK_S, stop)
         return asked.at if asked else None, False
 
-    async def _push_outcome(self, channel: ChannelName, sku: Sku, since: datetime) -> str:
+    async def push_outcome(self, channel: ChannelName, sku: Sku, since: datetime) -> str:
+        """Return how the last attempt since then ended, with the marketplace's words."""
         last = await Answers(self.database).attempts([channel], sku=sku, since=since, outcomes=(), limit=1)
         if not last:
             return "nothing was sent"

@@ -3,9 +3,9 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,20 +15,15 @@ from daemon.commands.csv_file import CsvFile
 from daemon.commands.framework import DONE, EARLIEST, FAILED, Command, channels
 from daemon.commands.operator import this_operator
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json, print_line
-from daemon.core.errors import LeaseLost, StockrelayError
-from daemon.core.operations import Action
 from daemon.core.types import ChannelName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.services.reconcile.engine import Reconciler
     from daemon.services.reconcile.session import RunProgress
-    from daemon.settings import Settings
 
 _LISTED: Final = ("opened", "still_open", "contested", "resolved")
 _LINE_S: Final = 5.0
-_MOST_SHOWN: Final = 10_000
 _COLUMNS: Final = (
     "channel", "day", "what", "class", "sku", "ours", "theirs", "first_seen", "times_seen", "heals",
 )  # fmt: skip
@@ -84,6 +79,7 @@ def reconcile(
     settings = source.read(log_to=sys.stderr)
     names = [known_channel(settings, channel)] if channel else sorted(settings.enabled_channels())
     from daemon import clock
+    from daemon.app.reconciling import reconcile_by_hand
 
     today = settings.reconcile.schedule.today(clock.now())
     wanted = settings.reconcile.schedule.last_over(clock.now()) if day is None else day.date()
@@ -95,7 +91,9 @@ def reconcile(
         # Fail now, and not after an hour.
         _write_csv(file, {})
     with _progress() as show:
-        answers = asyncio.run(_reconcile(settings, names, wanted, show, is_dry=dry_run))
+        answers = asyncio.run(
+            reconcile_by_hand(settings, this_operator(), names, wanted, show, is_dry=dry_run)
+        )
     if file is not None:
         _write_csv(file, answers)
     if as_json:
@@ -104,72 +102,6 @@ def reconcile(
         for name, answer in answers.items():
             _print(name, answer)
     return 1 if any(answer["incomplete"] for answer in answers.values()) else 0
-
-
-async def _reconcile(
-    settings: "Settings",
-    names: Sequence[ChannelName],
-    day: date,
-    show: "Callable[[ChannelName, RunProgress], None]",
-    *,
-    is_dry: bool,
-) -> dict[ChannelName, dict[str, Any]]:
-    from daemon.app import building
-    from daemon.app.operating import Operating
-
-    holder = building.new_holder()
-    answers: dict[ChannelName, dict[str, Any]] = {}
-    async with (
-        building.opened(settings, 3) as database,
-        building.opened_clients(settings, database) as clients,
-    ):
-        built = building.reconcilers(settings, database, clients)
-        operator = Operating(settings, database, this_operator())
-        for name in names:
-            operation = None if is_dry else await operator.begin(Action.RECONCILE, name, f"{day}")
-            try:
-                answers[name] = await _one(built[name], day, holder, show, is_dry=is_dry)
-            except StockrelayError as error:
-                # The other channels are reconciled all the same.
-                answers[name] = {"day": day.isoformat(), "incomplete": str(error)}
-            if operation is not None:
-                why = answers[name]["incomplete"]
-                await operator.end(operation, Action.RECONCILE, name, why or "completed")
-    return answers
-
-
-async def _one(
-    reconciler: "Reconciler",
-    day: date,
-    holder: str,
-    show: "Callable[[ChannelName, RunProgress], None]",
-    *,
-    is_dry: bool,
-) -> dict[str, Any]:
-    from daemon.services.reconcile.session import MarketplaceUnavailable
-
-    runs, lease = reconciler.runs, reconciler.limits.lease
-    run = await runs.begin_by_hand(reconciler.channel, day, holder, lease, is_dry=is_dry)
-    try:
-        report = await reconciler.carry_out(
-            run,
-            lambda progress: show(reconciler.channel, progress),
-            is_last_try=run.kind != "scheduled",
-            shown=_MOST_SHOWN,
-        )
-    except LeaseLost:
-        raise
-    except BaseException as error:
-        if not is_dry:
-            await runs.release(run)
-        if isinstance(error, MarketplaceUnavailable):
-            later = "the daemon goes on with this run by itself"
-            raise StockrelayError(f"the marketplace gave no answer: {error}; {later}") from error
-        raise
-    finally:
-        if is_dry:
-            await runs.drop(run)
-    return {"run": run.run_id, "is_dry": is_dry, **report}
 
 
 @contextmanager

@@ -115,6 +115,12 @@ class Guard:
         await self.release_held(channel)
         return released
 
+    async def held_numbers(self, channel: ChannelName) -> tuple[int, int]:
+        """Return how many numbers a release sends, and how many of them are zero."""
+        doing = f"{channel}: counting held numbers"
+        (row,) = await self._database.fetch(doing, _SQL["held_numbers"], channel, timeout=_LONG)
+        return row["held"], row["zeroes"]
+
     async def release_held(self, channel: ChannelName) -> int:
         """Make due whatever is marked as held although nothing is held any more; return how many that were."""
         gone = 0

@@ -45,6 +45,15 @@ class Parked:
         (row,) = await self._database.fetch(doing, _SQL["count_parked"], self.channel)
         return row["parked"], row["discarded"]
 
+    async def count_named(self, skus: Sequence[Sku] | None, *, with_discarded: bool) -> int:
+        """Return how many of these are parked, or of all of them (None)."""
+        doing = f"{self.channel}: counting parked SKUs"
+        named = None if skus is None else list(skus)
+        found = await self._database.fetch_value(
+            doing, _SQL["count_named_parked"], self.channel, named, with_discarded
+        )
+        return int(found)
+
     async def retry(
         self, skus: Sequence[Sku] | None, per_s: float, operator: Operator | None = None
     ) -> list[Sku]:
@@ -56,10 +65,10 @@ class Parked:
             await connection.execute(NOTIFY_OWNERS, self.channel)
         return retried
 
-    async def discard(self, skus: Sequence[Sku], operator: Operator | None = None) -> list[Sku]:
-        """Leave these parked, and no longer report them; return those that were parked."""
+    async def discard(self, skus: Sequence[Sku] | None, operator: Operator | None = None) -> list[Sku]:
+        """Leave these parked, or all of them (None), and no longer report them; return those that were parked."""
         async with self._database.transaction(f"{self.channel}: discarding parked SKUs") as connection:
-            rows = await connection.fetch(_SQL["discard_parked"], self.channel, list(skus))
+            rows = await connection.fetch(_SQL["discard_parked"], self.channel, skus and list(skus))
             discarded = [Sku(row["sku"]) for row in rows]
             await self._log(connection, operator, Action.DISCARD, discarded)
         return discarded

@@ -17,13 +17,14 @@ _SQL = queries.load("control")
 class PushState:
     """How far a push is. `is_over`: nothing is due or in flight any more; `is_held`: by the guard; `confirmed_at`: an
     attempt had no clear answer, and the number is sent once more then; `has_owner`: a daemon serves the SKU's slot;
-    `trouble`: why nothing is sent just now."""
+    `trouble`: why nothing is sent just now; `is_followed`: the ledger has the SKU."""
 
     is_over: bool
     is_held: bool
     confirmed_at: datetime | None
     has_owner: bool
     trouble: str | None
+    is_followed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

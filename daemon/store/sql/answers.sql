@@ -110,6 +110,12 @@ ORDER BY d.parked_at DESC, d.sku LIMIT $2;
 SELECT count(*) AS parked, count(*) FILTER (WHERE d.discarded_at >= d.parked_at) AS discarded
 FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL;
 
+-- name: count_named_parked
+-- How many of the SKUs $2 are parked, or of all of them (NULL) those that were not discarded; $3: discarded ones too.
+SELECT count(*) FROM stockrelay.ledger AS d
+WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND ($2::text[] IS NULL OR d.sku = ANY ($2))
+AND ($2::text[] IS NOT NULL OR $3 OR NOT coalesce(d.discarded_at >= d.parked_at, false));
+
 -- name: retry_parked
 -- Tries parked rows again: the SKUs $2, or all of them (NULL), $3 a second, so that new changes do not wait behind them.
 UPDATE stockrelay.ledger AS d SET
@@ -125,9 +131,10 @@ WHERE d.channel = $1 AND d.sku = o.sku AND d.parked_at IS NOT NULL AND d.attempt
 RETURNING d.sku;
 
 -- name: discard_parked
--- Parked rows that an operator knows of: they stay parked, and are no longer reported.
+-- Parked rows that an operator knows of, the SKUs $2 or all of them (NULL): they stay parked, and are no longer reported.
 UPDATE stockrelay.ledger AS d SET discarded_at = clock_timestamp()
-WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.parked_at IS NOT NULL
+WHERE d.channel = $1 AND d.parked_at IS NOT NULL
+AND CASE WHEN $2::text[] IS NULL THEN NOT coalesce(d.discarded_at >= d.parked_at, false) ELSE d.sku = ANY ($2) END
 RETURNING d.sku;
 
 -- name: channel_state

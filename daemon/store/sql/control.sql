@@ -35,7 +35,8 @@ RETURNING n.now;
 
 -- name: push_state
 -- How far a push is. A SKU that left the listing is forgotten once its zero is acknowledged.
-SELECT d.sku IS NULL OR (d.attempt_id IS NULL AND d.due_at IS NULL) AS is_over, d.held_at IS NOT NULL AS is_held,
+SELECT d.sku IS NOT NULL AS is_followed,
+       d.sku IS NULL OR (d.attempt_id IS NULL AND d.due_at IS NULL) AS is_over, d.held_at IS NOT NULL AS is_held,
        CASE WHEN d.doubt_until > clock_timestamp() THEN d.doubt_until END AS confirmed_at,
        EXISTS (SELECT FROM stockrelay.lease AS l
                WHERE l.channel = s.channel AND l.slot = d.slot AND l.until >= clock_timestamp()) AS has_owner,

@@ -9,6 +9,13 @@ SELECT g.*, nullif(g.pass_until, '-infinity') AS passes_until, g.filled_at IS NO
              AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)))) AS held
 FROM stockrelay.guard AS g WHERE g.channel = $1;
 
+-- name: held_numbers
+-- What a release sends: how many numbers, and how many of them are zero.
+SELECT count(*) AS held, count(*) FILTER (WHERE stockrelay.is_zero(l.listed_rows, l.listed_quantity)) AS zeroes
+FROM stockrelay.guard AS g JOIN stockrelay.ledger AS l ON l.channel = g.channel
+WHERE g.channel = $1 AND g.held_since IS NOT NULL AND l.parked_at IS NULL
+AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)));
+
 -- name: still_anomalous
 -- How many of a hold's anomalies are still wrong, sent or not: the numbers that fell, or moved by the factor $2, and are not
 -- back. (Numbers that rose from 0 are held and released with them.) For a first filling: its rows, and how many are zero.

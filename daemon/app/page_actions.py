@@ -1,0 +1,130 @@
+"""What an operator does on the page: what each action would touch now, and doing it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon import clock
+from daemon.app.building import opened
+from daemon.app.operating import Operating
+from daemon.app.reconciling import reconcile_by_hand
+from daemon.core.errors import StockrelayError
+from daemon.core.operations import Action, Operation, Operator
+from daemon.core.page_actions import Refused, Told
+from daemon.core.types import ChannelName, Sku
+from daemon.settings import Settings
+from daemon.store.control import Pauses
+from daemon.store.database import Database
+from daemon.store.guard import Guard
+from daemon.store.operations import OperationLog
+from daemon.store.parked import Parked
+from daemon.store.pushes import Pushes
+
+_SHOWN: int = 20
+_PUSH_S: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PageActions:
+    """`settings` returns those of now. Each method raises StockrelayError, and Refused with words for the form."""
+
+    settings: Callable[[], Settings]
+
+    def channels(self) -> list[ChannelName]:
+        """Return the enabled channels."""
+        return list(self.settings().enabled_channels())
+
+    async def recent(self) -> list[Operation]:
+        """Return what operators did last."""
+        async with opened(self.settings()) as database:
+            return await OperationLog(database).recent(_SHOWN)
+
+    async def preview(
+        self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
+    ) -> tuple[int, ...]:
+        """Return the numbers that the action would touch now."""
+        async with opened(self.settings()) as database:
+            match action:
+                case Action.RELEASE:
+                    return _any(await Guard(database).held_numbers(channel), "nothing_held")
+                case Action.RETRY | Action.DISCARD:
+                    is_retry = action is Action.RETRY
+                    count = await Parked(database, channel).count_named(skus, with_discarded=is_retry)
+                    return _any((count,), "nothing_parked")
+                case Action.PUSH:
+                    return await _pushable(database, channel, skus)
+                case Action.PAUSE:
+                    return ()
+                case Action.RESUME if channel not in await Pauses(database).all():
+                    raise Refused("not_paused")
+                case _:
+                    return ()
+
+    async def act(
+        self,
+        operator: Operator,
+        action: Action,
+        channel: ChannelName,
+        skus: Sequence[Sku] | None,
+        reason: str,
+    ) -> Told:
+        """Do it; return how it ended."""
+        settings = self.settings()
+        if action is Action.RECONCILE:
+            day = settings.reconcile.schedule.last_over(clock.now())
+            answers = await reconcile_by_hand(
+                settings, operator, [channel], day, lambda _name, _progress: None
+            )
+            why = answers[channel]["incomplete"]
+            return Told("done.reconcile", (day, answers[channel].get("checked", 0), why or ""))
+        async with opened(settings) as database:
+            operating = Operating(settings, database, operator)
+            match action:
+                case Action.RELEASE:
+                    released, _ = await operating.release(channel)
+                    return Told("done.release", (released.numbers if released else 0,))
+                case Action.PAUSE:
+                    return Told("done.pause", ((await operating.pause(channel, reason))[1],))
+                case Action.RESUME:
+                    await operating.resume(channel)
+                    return Told("done.resume")
+                case Action.RETRY:
+                    return Told("done.retry", (len(await operating.retry(channel, skus)),))
+                case Action.DISCARD:
+                    return Told("done.discard", (len(await operating.discard(channel, skus)),))
+                case _:
+                    assert skus
+                    return await _push(operating, channel, skus[0])
+
+
+def _any(counts: tuple[int, ...], otherwise: str) -> tuple[int, ...]:
+    if not counts[0]:
+        raise Refused(otherwise)
+    return counts
+
+
+async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku] | None) -> tuple[int, ...]:
+    if not skus or len(skus) != 1:
+        raise Refused("one_sku")
+    state = await Pushes(database, channel).state(skus[0])
+    if not state.is_followed:
+        raise Refused("not_followed")
+    if channel in await Pauses(database).all():
+        raise Refused("paused")
+    if not state.has_owner:
+        raise Refused("no_owner")
+    return ()
+
+
+async def _push(operating: Operating, channel: ChannelName, sku: Sku) -> Told:
+    """Push, and wait for a few minutes: the page tells how far it is meanwhile."""
+    try:
+        async with asyncio.timeout(_PUSH_S):
+            asked_at, _ = await operating.push(channel, sku, lambda _state: None, asyncio.Event())
+    except TimeoutError as error:
+        raise StockrelayError(
+            f"{sku} has not been sent within {_PUSH_S:g} s; the daemon goes on with it by itself"
+        ) from error
+    if asked_at is None:
+        return Told("done.push_held")
+    return Told("done.push", (await operating.push_outcome(channel, sku, asked_at),))

@@ -1,0 +1,38 @@
+"""What the page's forms pass on: names of texts in each language, with their values."""
+
+from dataclasses import dataclass
+
+from daemon.core.errors import StockrelayError
+from daemon.core.operations import Action
+from daemon.core.types import Sku
+
+ON_THE_PAGE = (
+    Action.RELEASE, Action.PAUSE, Action.RESUME, Action.RETRY, Action.DISCARD, Action.PUSH, Action.RECONCILE
+)  # fmt: skip
+
+
+class Refused(StockrelayError):
+    """An action makes no sense now; `text` names the words for the form."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = f"refused.{text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How an action ended: the name of a text, and its values."""
+
+    text: str
+    values: tuple[object, ...] = ()
+
+
+def skus_of(text: str) -> tuple[Sku, ...] | None:
+    """Return the SKUs of a form's field, one on a line; None: it is empty, and stands for all."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return tuple(dict.fromkeys(Sku(line) for line in lines if line.strip())) or None
+
+
+def seen(numbers: tuple[int, ...]) -> str:
+    """Return the numbers of a confirmation as the form carries them."""
+    return "/".join(map(str, numbers))

@@ -11,6 +11,7 @@ import structlog
 
 from daemon import clock
 from daemon.app.building import operators_zone
+from daemon.app.page_actions import PageActions
 from daemon.app.page_source import PageSource
 from daemon.app.reloading import Reloading
 from daemon.app.status import status
@@ -22,6 +23,8 @@ from daemon.marketplaces.client import Client, SignsRequests, UsesToken
 from daemon.ops.http import listening
 from daemon.ops.messages import Page
 from daemon.ops.metrics import Metrics
+from daemon.ops.page.access import Access
+from daemon.ops.page.hands import Hands
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
 from daemon.ops.pages import StatusPage, alive, measured, ready
@@ -171,6 +174,8 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
     }
     source = PageSource(lambda: reloading.settings, status_page)
     site = Site(source, Renderer(lambda: operators_zone(reloading.settings), clock.now))
+    hands = _hands(site, reloading)
+    routes = site.routes() if hands is None else [*site.routes(), *hands.routes()]
     host = settings.ops.host
     try:
         async with listening(
@@ -178,9 +183,22 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
             settings.ops.port,
             pages,
             allowed_hosts=settings.ops.allowed_hosts,
-            routes=site.routes(),
+            routes=routes,
         ) as port:
             log.info("ops.port_opened", host=host, port=port)
             yield
     finally:
         await status_page.close()
+        if hands is not None:
+            await hands.running.close()
+
+
+def _hands(site: Site, reloading: Reloading) -> Hands | None:
+    """The page's forms, where there is a token to sign in with."""
+    token = reloading.settings.ops.admin_token
+    if token is None:
+        return None
+    access = Access(token.get_secret_value)
+    hands = Hands(site, access, PageActions(lambda: reloading.settings))
+    site.account = hands.account
+    return hands

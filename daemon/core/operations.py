@@ -49,11 +49,15 @@ class Operation:
     outcome: str | None
 
     def words(self) -> str:
-        """Return `retry 3 SKUs (A, B, C): retried 3; by ann, from ann@host`, on one line."""
+        """Return `retry 3 SKUs (A, B, C): done; by ann, from ann@host`, on one line."""
+        return f"{self.what()}; by {self.operator}, from {self.origin}"
+
+    def what(self) -> str:
+        """Return what was done, and how it ended."""
         what = self.action
         if self.sku_count is not None:
             what += f" {self.sku_count} SKU{'' if self.sku_count == 1 else 's'}"
         if self.skus:
             what += f" ({', '.join(self.skus[:5])}{', ...' if len(self.skus) > 5 else ''})"
         reason = f' "{self.reason}"' if self.reason else ""
-        return f"{what}{reason}: {self.outcome or 'not ended yet'}; by {self.operator}, from {self.origin}"
+        return f"{what}{reason}: {self.outcome or 'not ended yet'}"

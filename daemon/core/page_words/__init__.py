@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from daemon.core.page_words import en, zh
+from daemon.core.page_words import actions_en, actions_zh, en, zh
 
 Language = Literal["en", "zh"]
 LANGUAGES: Final[Mapping[Language, str]] = {"en": "English", "zh": "中文"}
 """Each by its own name."""
-TABLES: Final[Mapping[Language, Mapping[str, str]]] = {"en": en.WORDS, "zh": zh.WORDS}
+TABLES: Final[Mapping[Language, Mapping[str, str]]] = {
+    "en": en.WORDS | actions_en.WORDS,
+    "zh": zh.WORDS | actions_zh.WORDS,
+}
 HTML_CODES: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-Hans"}
 
 

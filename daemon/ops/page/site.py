@@ -23,6 +23,11 @@ _A_YEAR_S: Final = 31_536_000
 _LONGEST_NAME: Final = 1000
 
 
+Made = tuple[int, str, Mapping[str, Any]]
+"""A status, a template and its facts."""
+Make = Callable[[HttpRequest], Awaitable[Made | HttpReply]]
+
+
 class Source(Protocol):
     """Where the facts come from. Each method raises StockrelayError where they cannot be read."""
 
@@ -34,10 +39,11 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Site:
-    """Answers with pages; all of them are read-only."""
+    """Answers with pages; all of them are read-only. `account` says what each page shows of who is signed in."""
 
     source: Source
     renderer: Renderer
+    account: Callable[[HttpRequest], Mapping[str, Any]] = lambda _request: {}
     _files: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,16 +69,19 @@ class Site:
     async def _unknown(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
         return 404, "message.html", {"message": "not_found"}
 
-    async def _page(
-        self,
-        make: Callable[[HttpRequest], Awaitable[tuple[int, str, Mapping[str, Any]]]],
-        request: HttpRequest,
-    ) -> HttpReply:
+    async def page(self, make: Make, request: HttpRequest) -> HttpReply:
+        """Answer with a page that is made elsewhere."""
+        return await self._page(make, request)
+
+    async def _page(self, make: Make, request: HttpRequest) -> HttpReply:
         """Render one page, in the language of the request."""
         chosen = known_language(request.query.get("lang"))
         language = chosen or _remembered(request)
         try:
-            status, template, facts = await make(request)
+            made = await make(request)
+            if isinstance(made, HttpReply):
+                return made
+            status, template, facts = made
         except StockrelayError as error:
             log.warning("ops.page_unavailable", path=request.path, reason=str(error))
             status, template, facts = 503, "message.html", {"message": "unavailable"}
@@ -89,6 +98,7 @@ class Site:
             "language_link": lambda code: f"{quote(request.path)}?{urlencode(query | {'lang': code})}",
             "asked": request.query.get("q", "")[:_LONGEST_NAME],
             "asked_channel": request.query.get("channel", ""),
+            **self.account(request),
         }
 
 

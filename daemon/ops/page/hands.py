@@ -1,0 +1,199 @@
+"""The page's forms: signing in, and the actions. Each asks with the numbers of now before it does anything."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from daemon.core.operations import Action, Operation, Operator
+from daemon.core.page_actions import ON_THE_PAGE, Refused, Told, seen, skus_of
+from daemon.core.page_sessions import PageSession, is_same
+from daemon.core.types import ChannelName, Sku
+from daemon.ops.messages import HttpReply, HttpRequest, Route
+from daemon.ops.page.access import LONGEST_OPERATOR, Access
+from daemon.ops.page.running import RunningActions
+from daemon.ops.page.site import Made, Site
+
+_BOTH: Final = ("GET", "HEAD", "POST")
+_LONGEST_REASON: Final = 500
+
+
+class Acting(Protocol):
+    """Does what is asked. Each method raises StockrelayError, and Refused with words for the form."""
+
+    def channels(self) -> list[ChannelName]: ...
+
+    async def recent(self) -> list[Operation]: ...
+
+    async def preview(
+        self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
+    ) -> tuple[int, ...]: ...
+
+    async def act(
+        self,
+        operator: Operator,
+        action: Action,
+        channel: ChannelName,
+        skus: Sequence[Sku] | None,
+        reason: str,
+    ) -> Told: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a form, or the link to it, asks for. `skus_text` is the field as it was filled in."""
+
+    action: Action
+    channel: ChannelName
+    skus_text: str
+    reason: str
+
+    @property
+    def skus(self) -> tuple[Sku, ...] | None:
+        return skus_of(self.skus_text)
+
+
+@dataclass(eq=False)
+class Hands:
+    """Answers the addresses of the forms. Without a token there are none of them."""
+
+    site: Site
+    access: Access
+    acting: Acting
+    running: RunningActions = field(default_factory=RunningActions)
+
+    def routes(self) -> list[Route]:
+        """Return what the ops port has to answer."""
+        return [
+            Route("/sign-in", self._sign_in, _BOTH),
+            Route("/sign-out", self._sign_out, ("POST",)),
+            Route("/operate", partial(self._signed_in, self._operate)),
+            Route("/do/*", self._do, _BOTH),
+            Route("/operation/*", partial(self._signed_in, self._operation)),
+        ]
+
+    def account(self, request: HttpRequest) -> Mapping[str, Any]:
+        """Return what every page says of who is signed in."""
+        session = self.access.session(request)
+        return {"account": {"name": session and session.name, "csrf": session and session.csrf}}
+
+    async def _sign_in(self, request: HttpRequest) -> HttpReply:
+        if request.method != "POST":
+            # A token in an address would stand in histories and in logs of proxies.
+            problem = "sign_in.in_address" if request.query.keys() & {"token", "name"} else None
+            return await self._form(request, 400 if problem else 200, problem)
+        form = _form_of(request)
+        if form is None or request.query:
+            return await self._form(request, 400, "refused.form")
+        name = form.get("name", "").strip()[:LONGEST_OPERATOR]
+        if not name:
+            return await self._form(request, 400, "sign_in.no_name")
+        if self.access.failures.wait_s(self.access.now()) > 0:
+            return await self._form(request, 429, "sign_in.too_often", name)
+        cookie = self.access.sign_in(request, name, form.get("token", ""))
+        if cookie is None:
+            return await self._form(request, 403, "sign_in.wrong", name)
+        return _see("/operate", cookie)
+
+    async def _form(
+        self, request: HttpRequest, status: int, problem: str | None, name: str = ""
+    ) -> HttpReply:
+        return await self._page(request, status, "sign_in.html", {"problem": problem, "name": name})
+
+    async def _sign_out(self, request: HttpRequest) -> HttpReply:
+        form, session = _form_of(request), self.access.session(request)
+        if session is not None and not (form and is_same(form.get("csrf", ""), session.csrf)):
+            return await self._page(request, 403, "refused.html", {"problem": "refused.csrf"})
+        return _see("/", self.access.sign_out(request))
+
+    async def _signed_in(
+        self, answer: Callable[[HttpRequest, PageSession], Awaitable[HttpReply]], request: HttpRequest
+    ) -> HttpReply:
+        session = self.access.session(request)
+        return _see("/sign-in") if session is None else await answer(request, session)
+
+    async def _operate(self, request: HttpRequest, _session: PageSession) -> HttpReply:
+        async def make(_request: HttpRequest) -> Made:
+            facts = {"operations": await self.acting.recent(), "actions": ON_THE_PAGE}
+            return 200, "operate.html", facts
+
+        return await self.site.page(make, request)
+
+    async def _operation(self, request: HttpRequest, _session: PageSession) -> HttpReply:
+        running = self.running.find(request.parameter)
+        if running is None:
+            return await self._page(request, 404, "message.html", {"message": "not_found"})
+        return await self._page(request, 200, "operation.html", {"running": running})
+
+    async def _do(self, request: HttpRequest) -> HttpReply:
+        """A GET asks; only a POST with the session's own mark, and the numbers as they are, acts."""
+        session = self.access.session(request)
+        is_post = request.method == "POST"
+        if session is None:
+            if not is_post:
+                return _see("/sign-in")
+            return await self._page(request, 403, "refused.html", {"problem": "refused.signed_out"})
+        fields = _form_of(request) if is_post else request.query
+        if is_post and (fields is None or not is_same(fields.get("csrf", ""), session.csrf)):
+            return await self._page(request, 403, "refused.html", {"problem": "refused.csrf"})
+        asked = self._asked(request.parameter, fields or {})
+        if asked is None:
+            return await self._page(request, 404, "message.html", {"message": "not_found"})
+        return await self.site.page(partial(self._confirm, asked, fields or {}, session), request)
+
+    def _asked(self, action: str, fields: Mapping[str, str]) -> _Asked | None:
+        known = next((one for one in ON_THE_PAGE if one == action), None)
+        channel = next((one for one in self.acting.channels() if one == fields.get("channel")), None)
+        if known is None or channel is None:
+            return None
+        skus = fields.get("skus", fields.get("sku", ""))
+        return _Asked(known, channel, skus, fields.get("reason", "")[:_LONGEST_REASON])
+
+    async def _confirm(
+        self, asked: _Asked, fields: Mapping[str, str], session: PageSession, request: HttpRequest
+    ) -> Made | HttpReply:
+        """Ask with the numbers of now, or act where these are the ones that were confirmed."""
+        numbers: tuple[int, ...] = ()
+        problem, status = None, 200
+        try:
+            if asked.action is not Action.PUSH or asked.skus is not None or request.method == "POST":
+                numbers = await self.acting.preview(asked.action, asked.channel, asked.skus)
+        except Refused as error:
+            problem, status = error.text, 409 if request.method == "POST" else 200
+        if request.method == "POST" and problem is None:
+            if self.running.is_full:
+                problem, status = "refused.busy", 429
+            elif fields.get("seen") != seen(numbers):
+                problem, status = "refused.changed", 409
+            else:
+                return _see(f"/operation/{self._begin(asked, session, request)}")
+        facts = {"asked_for": asked, "numbers": numbers, "seen": seen(numbers), "problem": problem}
+        return status, "confirm.html", facts
+
+    def _begin(self, asked: _Asked, session: PageSession, request: HttpRequest) -> str:
+        operator = Operator(session.name, f"the page, at {request.peer}")
+        work = self.acting.act(operator, asked.action, asked.channel, asked.skus, asked.reason)
+        return self.running.begin(asked.action, asked.channel, work)
+
+    async def _page(
+        self, request: HttpRequest, status: int, template: str, facts: Mapping[str, Any]
+    ) -> HttpReply:
+        async def make(_request: HttpRequest) -> Made:
+            return status, template, facts
+
+        return await self.site.page(make, request)
+
+
+def _form_of(request: HttpRequest) -> Mapping[str, str] | None:
+    """The fields of a form; None: it cannot be read."""
+    try:
+        return request.form
+    except ValueError:
+        return None
+
+
+def _see(path: str, cookie: str | None = None) -> HttpReply:
+    """Send the browser to another page, which it gets."""
+    reply = HttpReply(303, b"", "text/plain; charset=utf-8", {"Location": quote(path)})
+    return reply if cookie is None else replace(reply, cookies=(cookie,))

@@ -28,6 +28,7 @@ from daemon.store.accounts import Accounts
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
+from daemon.store.exposure import Exposure
 from daemon.store.identity import refuse_copy
 from daemon.store.listing import ChannelListing, Only
 from daemon.store.live import BY_CONFIGURATION, Lives
@@ -216,6 +217,7 @@ def reconcilers(
             ReconcileLimits(
                 settings.reconcile, settings.run.lease, channels[name].timeout, channels[name].rate_per_s / 2
             ),
+            partial(Exposure(database, operators_zone(settings)).worst_of, name),
         )
         for name, listing in listings(settings).items()
     }

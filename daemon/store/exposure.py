@@ -4,11 +4,25 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Final
+from operator import add
+from typing import Any, Final
 
 import asyncpg
 
-from daemon.core.exposure import NO_CONDITIONS, BusinessDays, Conditions, Segment, Span, Sums, away, reckon
+from daemon.core.exposure import (
+    NO_CONDITIONS,
+    BusinessDays,
+    Conditions,
+    Segment,
+    Span,
+    Sums,
+    away,
+    by_reason,
+    by_sku,
+    kinds,
+    reckon,
+    worst,
+)
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
@@ -82,6 +96,19 @@ class Exposure:
             if day >= first:
                 found[day].add(sums.over, sums.lost)
         return dict(found)
+
+    async def worst_of(self, channel: ChannelName, day: date) -> list[dict[str, Any]]:
+        """Return a day's ten worst SKUs for the digest, each with its sums and its largest reasons."""
+        sums = by_sku(await self.since(channel, day, day))
+        return [
+            {
+                "sku": sku,
+                "over": round(sum(sums[sku].over)),
+                "lost": round(sum(sums[sku].lost)),
+                "reasons": list(by_reason([*map(add, *kinds(sums[sku]))]))[:3],
+            }
+            for sku in worst(sums, 10)
+        ]
 
     async def drop_before(self, day: date) -> None:
         """Delete sums and conditions of earlier days."""

@@ -23,6 +23,8 @@ from daemon.core.exposure import (
     worst,
 )
 from daemon.core.exposure_plot import exposure_plot
+from daemon.core.notice import RECONCILE_DIGEST
+from daemon.core.notifications import Language, render
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -134,3 +136,17 @@ def test_the_plot_has_a_bar_for_each_day_and_shows_apart_what_waits_for_an_opera
 
 def test_a_plot_of_nothing_is_an_empty_one() -> None:
     assert "<rect" not in exposure_plot({}, NOON.date(), "none")
+
+
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [
+        ("en", "- A: over 12, lost 3 (debounce, in doubt)"),
+        ("zh", "- A：可超卖 12，少卖 3（合并等待、结果未知）"),
+    ],
+)
+def test_the_digest_names_the_worst_skus_with_their_reasons(language: Language, line: str) -> None:
+    row = {"sku": "A", "over": 12, "lost": 3, "reasons": ["debounce", "doubt", "of a later version"]}
+    data = {"day": "2026-11-28", "method": "compare", "checked": 1, "agreed": 1, "exposure": [row]}
+    body = render(RECONCILE_DIGEST, "sekorm", data, language, UTC).body
+    assert line in body.splitlines()

@@ -21,6 +21,7 @@ def reconcile_digest(words: Words, facts: NoticeData) -> tuple[str, list[str]]:
         *_unnamed(words, facts),
         _resolved(words, facts),
         *_treated(words, facts),
+        *_exposure(words, facts),
         words("do"),
         *_advice(words, facts),
     ]
@@ -100,6 +101,17 @@ def _treated(words: Words, facts: NoticeData) -> Iterable[str]:
     if not facts.number("healed") and facts.data.get("heal") is False and verdict(facts) == "bad":
         yield words("digest.reported")
     yield words.about("digest.took", words.duration(facts.number("took_s")) if facts.number("took_s") else "")
+
+
+def _exposure(words: Words, facts: NoticeData) -> list[str]:
+    """Name the SKUs with the most unit-seconds of the day."""
+    shown = []
+    for item in facts.rows("exposure")[:EXAMPLES]:
+        reasons = item.data.get("reasons")
+        named = [words.known(f"exposure.{one}", "") for one in reasons] if isinstance(reasons, list) else []
+        sku, over, lost = item.text("sku", LONGEST_NAME), item.number("over"), item.number("lost")
+        shown.append(words("digest.exposure.item", sku, over, lost, words.listed(list(filter(None, named)))))
+    return [words("digest.exposure"), *words.examples(shown, len(shown))] if shown else []
 
 
 def _advice(words: Words, facts: NoticeData) -> Iterable[str]:

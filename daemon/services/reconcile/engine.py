@@ -1,9 +1,9 @@
 """Carries out one channel's runs: compares, records differences, heals, posts the digest."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Final, assert_never
 
 import structlog
@@ -31,15 +31,21 @@ _SHOWN: Final = 50
 _PRODUCTS_SHOWN: Final = 10
 
 
+async def _nothing(_day: date) -> list[dict[str, Any]]:
+    return []
+
+
 @dataclass(eq=False)
 class Reconciler:
-    """Reconciles one channel in the way that its marketplace allows."""
+    """Reconciles one channel in the way that its marketplace allows. `worst_exposure`: a day's worst SKUs, for the
+    digest."""
 
     channel: ChannelName
     client: Client
     runs: Reconciles
     comparisons: ComparedNumbers
     limits: ReconcileLimits
+    worst_exposure: Callable[[date], Awaitable[list[dict[str, Any]]]] = _nothing
 
     @property
     def reads_back(self) -> bool:
@@ -164,7 +170,9 @@ class Reconciler:
         }
         if not run.is_dry:
             digest = shortened(report, _SHOWN)
-            notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, digest)
+            worst = await self.worst_exposure(run.day)
+            data = digest | {"exposure": worst}
+            notice = Notice(RECONCILE_DIGEST, f"digest:{run.channel}:{run.run_id}", run.channel, data)
             await self.runs.finish(run, why=why, report=digest, notice=notice)
             log_end(run, report)
         return report

@@ -90,6 +90,8 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.is_another_readable TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.exposure_log, stockrelay.exposure, stockrelay.exposure_condition TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.listed_number, stockrelay.segment, stockrelay.log_exposure, stockrelay.added TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.push_minute, stockrelay.slot_change TO :"daemon";
+    GRANT EXECUTE ON FUNCTION stockrelay.newest_attempts TO :"daemon";
     GRANT SELECT, INSERT, UPDATE ON stockrelay.sync_run TO :"daemon";
     GRANT SELECT, INSERT, DELETE ON stockrelay.sync_sku TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.due_sync TO :"daemon";

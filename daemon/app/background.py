@@ -33,6 +33,7 @@ from daemon.services.heartbeat import Heartbeat, Watched
 from daemon.services.maintenance import Maintenance
 from daemon.services.notify import Notifier, Receiver
 from daemon.services.pauses import PauseWatch
+from daemon.services.push_history import PushHistory
 from daemon.services.readiness import DATABASE
 from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.service import ReconcileService
@@ -45,6 +46,7 @@ from daemon.store.control import Pauses
 from daemon.store.database import Database
 from daemon.store.dependencies import Dependencies
 from daemon.store.exposure import Exposure
+from daemon.store.history import PageHistory
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
 from daemon.store.live import Lives
@@ -125,10 +127,15 @@ class Background:
             metrics,
             watchdog("exposure"),
         )
+        counts = {name: one.counts for name, one in self.graph.dispatchers.items()}
+        history = PushHistory(
+            PageHistory(database), self.holder, counts, metrics.latencies, watchdog("push-history")
+        )
         self.services |= {
             "gauges": gauges.run,
             "configurations": configurations.run,
             "exposure": exposure.run,
+            "push-history": history.run,
         }
         watched = [self._watched(channel, pauses) for channel in channels]
         for one in watched:

@@ -25,6 +25,7 @@ from daemon.ops.messages import Page
 from daemon.ops.metrics import Metrics
 from daemon.ops.page.access import Access
 from daemon.ops.page.hands import Hands
+from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
 from daemon.ops.pages import StatusPage, alive, measured, ready
@@ -173,7 +174,9 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
         "/status": status_page,
     }
     source = PageSource(lambda: reloading.settings, status_page)
-    site = Site(source, Renderer(lambda: operators_zone(reloading.settings), clock.now))
+    renderer = Renderer(lambda: operators_zone(reloading.settings), clock.now)
+    live = LiveUpdates(source.overview, source.channels, renderer)
+    site = Site(source, renderer, live)
     hands = _hands(site, reloading)
     routes = site.routes() if hands is None else [*site.routes(), *hands.routes()]
     host = settings.ops.host
@@ -186,8 +189,13 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
             routes=routes,
         ) as port:
             log.info("ops.port_opened", host=host, port=port)
-            yield
+            try:
+                yield
+            finally:
+                # The streams end before the port waits for its connections.
+                await live.close()
     finally:
+        await source.close()
         await status_page.close()
         if hands is not None:
             await hands.running.close()

@@ -2,26 +2,23 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.commands.explain_lines import part_lines
-from daemon.commands.explain_past import PastExplained, moment_of, past_explained
+from daemon.commands.explain_past import moment_of, past_explained
 from daemon.commands.framework import FAILED, Command, channels
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
-from daemon.commands.sku_names import namesake
-from daemon.core.explain.explanation import Explanation, explain_sku
-from daemon.core.explain.facts import ExplainSettings, Facts
-from daemon.core.times import TimeFormat
-from daemon.core.types import ChannelName, Sku
+from daemon.core.explain.explanation import Explanation
+from daemon.core.explain.facts import Facts
+from daemon.core.types import Sku
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
-    from daemon.store.answers import Answers
-    from daemon.store.listing import ChannelListing
+    from daemon.app.explaining import ExplainedSku
 
 
 @click.command(
@@ -75,49 +72,42 @@ def explain(
     """
     settings = source.read(log_to=sys.stderr)
     wanted = None if channel is None else known_channel(settings, channel)
-    if at is None:
-        answer: Explained | PastExplained = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
+    if at is not None:
+        past = asyncio.run(past_explained(settings, Sku(sku), wanted, attempts, moment_of(settings, at)))
+        as_object, lines = past.as_json, past.lines
     else:
-        answer = asyncio.run(past_explained(settings, Sku(sku), wanted, attempts, moment_of(settings, at)))
+        from daemon.app.explaining import explained
+
+        found = asyncio.run(explained(settings, Sku(sku), wanted, attempts))
+        as_object, lines = partial(_answer_json, found), partial(explained_lines, found)
     if as_json:
-        print_json(answer.as_json())
+        print_json(as_object())
         return
-    for line in answer.lines():
+    for line in lines():
         click.echo(line)
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """What is printed. `asked` is what stood on the command line; `meaning` says how it led to the SKU."""
+def explained_lines(answer: "ExplainedSku") -> Iterator[str]:
+    from daemon.logs import visible
+    from daemon.tables import bold
 
-    asked: str
-    sku: Sku
-    meaning: str | None
-    times: TimeFormat
-    explained: Sequence[tuple[Facts, Explanation]]
+    yield f"{bold(visible(answer.sku))}, {answer.times.full(answer.times.now)}"
+    if answer.meaning:
+        yield visible(answer.meaning)
+    for facts, explanation in answer.explained:
+        yield ""
+        yield f"{bold(facts.channel)}: {explanation.state}"
+        yield from part_lines(explanation.parts)
 
-    def lines(self) -> Iterator[str]:
-        from daemon.logs import visible
-        from daemon.tables import bold
 
-        yield f"{bold(visible(self.sku))}, {self.times.full(self.times.now)}"
-        if self.meaning:
-            yield visible(self.meaning)
-        for facts, explanation in self.explained:
-            yield ""
-            yield f"{bold(facts.channel)}: {explanation.state}"
-            yield from part_lines(explanation.parts)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "asked": self.asked,
-            "sku": self.sku,
-            "meaning": self.meaning,
-            "now": self.times.now,
-            "channels": {
-                facts.channel: _as_json(facts, explanation) for facts, explanation in self.explained
-            },
-        }
+def _answer_json(answer: "ExplainedSku") -> dict[str, Any]:
+    return {
+        "asked": answer.asked,
+        "sku": answer.sku,
+        "meaning": answer.meaning,
+        "now": answer.times.now,
+        "channels": {facts.channel: _as_json(facts, explanation) for facts, explanation in answer.explained},
+    }
 
 
 def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
@@ -145,54 +135,3 @@ def _as_json(facts: Facts, explanation: Explanation) -> dict[str, Any]:
         "successor": facts.successor,
         "twins": known["twins"],
     }  # fmt: skip
-
-
-async def explained(
-    settings: "Settings", asked: Sku, channel: ChannelName | None, attempts: int
-) -> Explained:
-    from daemon.app import building
-    from daemon.store.answers import Answers
-
-    listings = {
-        name: listing for name, listing in building.listings(settings).items() if channel in (None, name)
-    }
-    problems = building.problems_of(settings)
-    async with building.opened(settings) as database:
-        answers = Answers(database)
-        sku, meaning = asked, None
-        found = await _facts(settings, answers, listings, sku, attempts)
-        if not any(_is_known(facts) for facts in found):
-            sku, meaning = await namesake(answers, listings, asked)
-            found = await _facts(settings, answers, listings, sku, attempts)
-        times = TimeFormat(found[-1].now, building.operators_zone(settings))
-        explained = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]
-    return Explained(asked, sku, meaning, times, explained)
-
-
-async def _facts(
-    settings: "Settings",
-    answers: "Answers",
-    listings: "dict[ChannelName, ChannelListing]",
-    sku: Sku,
-    attempts: int,
-) -> list[Facts]:
-    from daemon.app import building
-
-    found = []
-    for name, listing in listings.items():
-        channel = settings.enabled_channels()[name]
-        explain_settings = ExplainSettings(
-            settings.debounce.max_wait,
-            channel.timeout,
-            channel.settle,
-            settings.run.resync,
-            building.guard_rule(settings),
-            is_shadow=channel.mode == "shadow",
-        )
-        found.append(await answers.facts(listing, sku, explain_settings, attempts))
-    return found
-
-
-def _is_known(facts: Facts) -> bool:
-    # A listing that fails may know it; the explanation says so.
-    return bool(facts.row or facts.listed or facts.attempts or facts.differences or facts.listing_problem)

@@ -12,7 +12,6 @@ from daemon import clock
 from daemon.commands.attempts import moment
 from daemon.commands.explain_lines import part_lines
 from daemon.commands.settings_source import local_time
-from daemon.commands.sku_names import namesake
 from daemon.core.explain.explanation import Part
 from daemon.core.explain.past import Past, SkuHistory, reckon
 from daemon.core.explain.past_words import explain_past
@@ -107,6 +106,7 @@ async def past_explained(
 ) -> PastExplained:
     """Look up what is recorded of a SKU around a moment. Raises StockrelayError where nothing is known of it."""
     from daemon.app import building
+    from daemon.app.sku_names import namesake
     from daemon.store.answers import Answers
     from daemon.store.past import PastAnswers
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from daemon.commands.explain import Explained, explained
+from daemon.commands.explain import explained_lines
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
 from daemon.commands.operator import operating
 from daemon.commands.settings_source import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from daemon.app.explaining import ExplainedSku
     from daemon.app.operating import Operating
     from daemon.core.explain.facts import Facts
     from daemon.settings import Settings
@@ -60,6 +61,8 @@ def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_js
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
+    from daemon.app.explaining import explained
+
     before = asyncio.run(explained(settings, Sku(sku), name, 0))
     ((facts, explanation),) = before.explained
     if dry_run:
@@ -85,7 +88,7 @@ def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_js
             "attempts": [asdict(one) for one in mine],
         })  # fmt: skip
     else:
-        for line in after.lines():
+        for line in explained_lines(after):
             print_line(line)
     if not is_over:
         return INTERRUPTED
@@ -93,7 +96,7 @@ def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_js
     return 0 if asked_at is not None and is_acknowledged else FAILED
 
 
-def _plan(settings: "Settings", facts: "Facts", found: Explained, *, as_json: bool) -> int:
+def _plan(settings: "Settings", facts: "Facts", found: "ExplainedSku", *, as_json: bool) -> int:
     from daemon.app import building
 
     planned = planned_push(facts, building.problems_of(settings)[facts.channel], found.times)

@@ -186,6 +186,15 @@ class Metrics:
         self._exposure[channel, "over", reason].inc(over)
         self._exposure[channel, "lost", reason].inc(lost)
 
+    def latencies(self, channel: str) -> tuple[int, float]:
+        """Return how many numbers were acknowledged since the start, and the sum of their latencies in seconds."""
+        (family,) = self._latencies[channel].collect()
+        count, total = (
+            sum(sample.value for sample in family.samples if sample.name.endswith(end))
+            for end in ("_count", "_sum")
+        )
+        return int(count), total
+
     def loop_lagged(self, lag_s: float) -> None:
         """The event loop woke a task `lag_s` late."""
         self._lag.observe(lag_s)

@@ -17,6 +17,7 @@ from daemon.core.types import ChannelName, Sku
 from daemon.ops.http import LARGEST_BODY, listening
 from daemon.ops.page.access import Access
 from daemon.ops.page.hands import Hands
+from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
 from tests.ops.wire import Answer, parsed, said
@@ -101,7 +102,8 @@ def acts() -> Acts:
 @pytest.fixture
 async def browser(acts: Acts) -> AsyncIterator[Browser]:
     time = [100.0]
-    site = Site(Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW))
+    facts, renderer = Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
+    site = Site(facts, renderer, LiveUpdates(facts.overview, facts.channels, renderer))
     hands = Hands(site, Access(lambda: TOKEN, lambda: time[0]), acts)
     site.account = hands.account
     async with listening("127.0.0.1", 0, {}, 2.0, routes=[*site.routes(), *hands.routes()]) as port:
@@ -250,7 +252,8 @@ async def test_a_body_that_is_huge_slow_or_no_form_does_nothing(browser: Browser
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/do/release", "/operate", "/operation/1"])
 async def test_without_a_token_there_are_no_forms(path: str) -> None:
-    site = Site(Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW))
+    facts, renderer = Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
+    site = Site(facts, renderer, LiveUpdates(facts.overview, facts.channels, renderer))
     async with listening("127.0.0.1", 0, {}, routes=site.routes()) as port:
         browser = Browser(port, [0.0])
         assert (await browser.post(path, {})).status == 404

@@ -1,5 +1,8 @@
 """What the page's addresses answer, with facts of a test."""
 
+import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,12 +10,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.core.errors import StoreUnavailable
+from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.explain.facts import PastAttempt
 from daemon.core.page_states import channel_views
 from daemon.core.page_words import Language
-from daemon.ops.http import listening
+from daemon.core.types import ChannelName, Sku, Slot
+from daemon.ops.http import MOST_CONNECTIONS, MOST_STREAMS, listening
+from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
+from daemon.store.answer_rows import LoggedAttempt
+from daemon.store.history import HeldNumber, ParkedRow, SlotChange
 from tests.ops.wire import asked, parsed, said
 
 NOW = datetime(2026, 11, 29, 4, 0, tzinfo=UTC)
@@ -33,7 +41,10 @@ def channel(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - of any kind
 class Facts:
     """The source of a test."""
 
+    list_size = 50
+
     def __init__(self) -> None:
+        self.reads = 0
         self.channels_now = {"tokyo": channel(), "osaka": channel(parked=3)}
         self.is_away = False
 
@@ -43,6 +54,7 @@ class Facts:
     async def overview(self) -> Mapping[str, Any]:
         if self.is_away:
             raise StoreUnavailable("at db.internal")
+        self.reads += 1
         status = {
             "channels": self.channels_now,
             "capture": {"checked_at": NOW, "findings": []},
@@ -53,7 +65,37 @@ class Facts:
             },
         }  # fmt: skip
         views = channel_views(self.channels_now)
-        return {"status": status, "states": views, "rates": dict.fromkeys(self.channels_now, 10.0)}
+        hour = {"pushes": [None, 0, 3], "failures": 1, "latencies": [None, None, 2.5], "rate": 0.05}
+        attempt = PastAttempt(NOW, 1, ("A",), 7, "applied", HOSTILE, 12.0)
+        return {
+            "status": status,
+            "states": views,
+            "rates": dict.fromkeys(self.channels_now, 10.0),
+            "hours": dict.fromkeys(self.channels_now, hour),
+            "successes": {"tokyo": NOW},
+            "attempts": [LoggedAttempt(ChannelName("tokyo"), Sku(HOSTILE), attempt)],
+        }
+
+    async def channel(
+        self,
+        name: ChannelName,
+        held: tuple[int, str] | None,
+        parked: tuple[datetime, str] | None,
+        differences: tuple[str, str] | None,
+    ) -> Mapping[str, Any]:
+        self.asked = (name, held, parked, differences)
+        rows = [ParkedRow(Sku(f"{HOSTILE}{n}"), HOSTILE, NOW, (), n) for n in range(51)]
+        return {
+            "held": [HeldNumber(Sku("A"), 5, None)],
+            "parked": rows,
+            "differences": [],
+            "runs": [],
+            "slots": [],
+            "slot_changes": [SlotChange(NOW, "b", "a", (Slot(1), Slot(2)))],
+        }
+
+    async def sku(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]:
+        raise StockrelayError(f"no SKU {asked!r} at {channel}. Did you mean: {HOSTILE}?")
 
 
 @pytest.fixture
@@ -63,9 +105,12 @@ def facts() -> Facts:
 
 @pytest.fixture
 async def port(facts: Facts) -> AsyncIterator[int]:
-    site = Site(facts, Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW))
+    renderer = Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
+    live = LiveUpdates(facts.overview, facts.channels, renderer, every_s=0.01)
+    site = Site(facts, renderer, live)
     async with listening("127.0.0.1", 0, {}, routes=site.routes()) as found:
         yield found
+        await live.close()
 
 
 async def test_the_overview_says_what_each_channel_needs_and_allows_nothing_from_elsewhere(port: int) -> None:
@@ -132,3 +177,88 @@ async def test_a_database_that_is_away_is_said_without_its_address(facts: Facts,
 @pytest.mark.parametrize("query", ["a=1&" * 100, "q=%00", "q=a%00b"])
 async def test_a_query_that_no_page_takes_is_refused(port: int, query: str) -> None:
     assert (await asked(port, f"/?{query}")).status == 400
+
+
+async def test_a_list_is_turned_over_by_links_that_name_its_last_row(facts: Facts, port: int) -> None:
+    facts.channels_now["tokyo"] = channel(held_since=NOW, held=1, held_because="why")
+    first = await asked(port, "/channel/tokyo")
+    assert first.status == 200
+    (link,) = re.findall(r'href="(/channel/tokyo\?parked=[^"#]+)', first.body.decode())
+    assert (await asked(port, link)).status == 200
+    assert facts.asked == ("tokyo", None, (NOW, f"{HOSTILE}49"), None)
+    for cursor in ("x", "WzFd", "W10", "WyJhIiwgImIiXQ", "%ff", "WzEsIDJd"):
+        assert (await asked(port, f"/channel/tokyo?parked={cursor}")).status == 400, cursor
+
+
+@pytest.mark.parametrize(
+    "path", ["/channel/kyoto", "/channel/tokyo%2fx", "/sku?channel=kyoto&q=A", "/events?channel=x"]
+)
+async def test_a_channel_that_there_is_not_is_not_found(port: int, path: str) -> None:
+    assert (await asked(port, path)).status == 404
+
+
+async def test_an_unknown_sku_is_said_with_what_may_have_been_meant(port: int) -> None:
+    answer = await asked(port, "/sku?q=A%20%3Cb%3E&channel=tokyo")
+    text = answer.body.decode()
+    assert answer.status == 200
+    assert "Did you mean" in text
+    assert "<b>" not in text
+    assert "<script>alert" not in text
+
+
+async def section(reader: asyncio.StreamReader, wanted: str) -> str:
+    """The next text of a section that a stream brings."""
+    async with asyncio.timeout(20):
+        while line := await reader.readline():
+            if line.startswith(b"data: ") and (found := json.loads(line[6:]))["id"] == wanted:
+                return str(found["html"])
+    raise AssertionError("the stream has ended")
+
+
+async def streaming(port: int, path: str = "/events") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_an_open_page_is_sent_what_changes_and_ten_cost_one_reading(facts: Facts, port: int) -> None:
+    streams = [await streaming(port) for _ in range(10)]
+    assert all(["12,345" in await section(reader, "channels") for reader, _ in streams])
+    facts.channels_now["tokyo"] = channel(skus=54321)
+    before = facts.reads
+    assert all(["54,321" in await section(reader, "channels") for reader, _ in streams])
+    assert facts.reads - before < 10
+    for _, writer in streams:
+        writer.close()
+    # With the last page, the reading ends.
+    async with asyncio.timeout(20):
+        while True:
+            before = facts.reads
+            await asyncio.sleep(0.05)
+            if facts.reads == before:
+                break
+
+
+async def test_one_stream_too_many_is_refused_and_streams_keep_no_probe_out(port: int) -> None:
+    streams = [await streaming(port) for _ in range(MOST_STREAMS)]
+    for reader, _ in streams:
+        await section(reader, "summary")
+    assert (await asked(port, "/events")).status == 503
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+    assert (await asked(port, "/")).status == 200
+    for _, writer in [*streams, *idle]:
+        writer.close()
+    assert MOST_CONNECTIONS < 100
+
+
+async def test_a_stream_ends_with_the_port(facts: Facts) -> None:
+    renderer = Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
+    live = LiveUpdates(facts.overview, facts.channels, renderer)
+    site = Site(facts, renderer, live)
+    async with listening("127.0.0.1", 0, {}, routes=site.routes()) as port:
+        reader, writer = await streaming(port, "/events?channel=tokyo&lang=zh")
+        assert "发送" in await section(reader, "attempts")
+        await live.close()
+        async with asyncio.timeout(20):
+            await reader.read()
+    writer.close()

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from daemon.commands.explain import explained
+from daemon.app.explaining import explained
+from daemon.commands.explain import explained_lines
 from daemon.core.guard import GuardRule
 from daemon.core.outcome import Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Sku
@@ -167,7 +168,7 @@ def shown(state: str) -> re.Match[str]:
 async def test_the_document_shows_what_the_command_prints(goods: Shop, state: str) -> None:
     await STATES[state](goods)
     answer = await explained(settings(goods.place), Sku(SKU), CHANNEL, 3)
-    text = click.unstyle("\n".join(answer.lines())) + "\n"
+    text = click.unstyle("\n".join(explained_lines(answer))) + "\n"
     assert f"sekorm: {state}\n" in text
     if os.environ.get("STOCKRELAY_WRITE_DOCS") == "1":
         place = shown(state)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -11,16 +12,27 @@ import structlog
 
 from daemon.core.errors import StockrelayError
 from daemon.core.page_words import Language, accepted_language, known_language
-from daemon.ops.messages import HttpReply, HttpRequest, Route
+from daemon.core.types import ChannelName
+from daemon.ops.messages import HttpReply, HttpRequest, HttpStream, Route, as_json
+from daemon.ops.page.cursors import decode_cursor, list_page
+from daemon.ops.page.live import OVERVIEW, LiveUpdates, View
 from daemon.ops.page.rendering import Renderer
 
 log = structlog.get_logger(__name__)
 
-STATIC: Final = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
-SECTIONS: Final = {"overview": ("summary", "channels", "replicas", "notices", "capture")}
-"""The parts of a page that change by themselves; each is a template and the id of an element."""
+STATIC: Final = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 _A_YEAR_S: Final = 31_536_000
 _LONGEST_NAME: Final = 1000
+_KEYS: Final[Mapping[str, Callable[[Any], tuple[object, ...]]]] = {
+    "held": lambda row: (-1 if row.was is None else row.was, row.sku),
+    "parked": lambda row: (row.since, row.sku),
+    "differences": lambda row: (row.sku, row.kind),
+}
+"""What a channel's lists are in the order of, from a row."""
 
 
 Made = tuple[int, str, Mapping[str, Any]]
@@ -34,7 +46,21 @@ class Source(Protocol):
     def channels(self, language: Language) -> Mapping[str, str]:
         """Return the enabled channels, with their names for people."""
 
+    @property
+    def list_size(self) -> int:
+        """How many rows of a list a page has."""
+
     async def overview(self) -> Mapping[str, Any]: ...
+
+    async def channel(
+        self,
+        name: ChannelName,
+        held: tuple[int, str] | None,
+        parked: tuple[datetime, str] | None,
+        differences: tuple[str, str] | None,
+    ) -> Mapping[str, Any]: ...
+
+    async def sku(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]: ...
 
 
 @dataclass(eq=False)
@@ -43,6 +69,7 @@ class Site:
 
     source: Source
     renderer: Renderer
+    live: LiveUpdates
     account: Callable[[HttpRequest], Mapping[str, Any]] = lambda _request: {}
     _files: dict[str, bytes] = field(default_factory=dict)
 
@@ -54,6 +81,9 @@ class Site:
         """Return what the ops port has to answer."""
         return [
             Route("/", partial(self._page, self._overview)),
+            Route("/channel/*", partial(self._page, self._channel)),
+            Route("/sku", partial(self._page, self._sku)),
+            Route("/events", self._events),
             Route("/static/*", self._static),
         ]
 
@@ -64,7 +94,48 @@ class Site:
         return HttpReply(200, self._files[request.parameter], kind)
 
     async def _overview(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
-        return 200, "overview.html", {"sections": SECTIONS["overview"], **await self.source.overview()}
+        facts = await self.source.overview()
+        return 200, "overview.html", {"sections": OVERVIEW, "only": None, **facts}
+
+    async def _channel(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+        name = ChannelName(request.parameter)
+        if name not in self.source.channels("en"):
+            return await self._unknown(request)
+        query = request.query
+        try:
+            held = decode_cursor(query.get("held", ""), int)
+            parked = decode_cursor(query.get("parked", ""), datetime)
+            differences = decode_cursor(query.get("differences", ""), str)
+        except ValueError:
+            return 400, "message.html", {"message": "bad_request"}
+        facts = {**await self.source.overview(), "only": name}
+        lists = dict(await self.source.channel(name, held, parked, differences))
+        for kind, key in _KEYS.items():
+            lists[kind] = list_page(lists[kind], self.source.list_size, key, query.get(kind, ""))
+        return 200, "channel.html", facts | lists
+
+    async def _sku(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+        asked, channel = request.query.get("q", "").strip(), request.query.get("channel") or None
+        if channel is not None and channel not in self.source.channels("en"):
+            return await self._unknown(request)
+        nothing: dict[str, Any] = {"found": None, "problem": None, "lives": {}}
+        if not asked:
+            return 200, "sku.html", nothing
+        try:
+            found, lives = await self.source.sku(asked, channel)
+        except StockrelayError as error:
+            # Only an unknown SKU is said to the reader: other errors may name the database's address.
+            if type(error) is not StockrelayError:
+                raise
+            return 200, "sku.html", nothing | {"problem": str(error)}
+        return 200, "sku.html", {"found": found, "problem": None, "lives": lives}
+
+    async def _events(self, request: HttpRequest) -> HttpReply | HttpStream:
+        channel = request.query.get("channel")
+        if channel is not None and channel not in self.source.channels("en"):
+            return as_json(404, {"error": "there is no such channel"})
+        view = View(_language(request), channel)
+        return HttpStream(self.live.events(view), "text/event-stream; charset=utf-8")
 
     async def _unknown(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
         return 404, "message.html", {"message": "not_found"}
@@ -76,7 +147,7 @@ class Site:
     async def _page(self, make: Make, request: HttpRequest) -> HttpReply:
         """Render one page, in the language of the request."""
         chosen = known_language(request.query.get("lang"))
-        language = chosen or _remembered(request)
+        language = _language(request)
         try:
             made = await make(request)
             if isinstance(made, HttpReply):
@@ -102,10 +173,9 @@ class Site:
         }
 
 
-def _remembered(request: HttpRequest) -> Language:
-    return known_language(request.cookies.get("lang")) or accepted_language(
-        request.headers.get("accept-language", "")
-    )
+def _language(request: HttpRequest) -> Language:
+    chosen = known_language(request.query.get("lang")) or known_language(request.cookies.get("lang"))
+    return chosen or accepted_language(request.headers.get("accept-language", ""))
 
 
 def _language_cookie(language: Language) -> str:

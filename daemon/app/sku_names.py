@@ -1,22 +1,17 @@
-"""What a SKU on the command line means: the ERP's name of it, or a marketplace's."""
-
-from typing import TYPE_CHECKING
+"""What a name that a person gives means: the ERP's name of a SKU, or a marketplace's."""
 
 from daemon.core.errors import StockrelayError
 from daemon.core.quoting import nearest
 from daemon.core.types import ChannelName, Sku
-
-if TYPE_CHECKING:
-    from daemon.store.answers import Answers
-    from daemon.store.listing import ChannelListing
+from daemon.store.answers import Answers
+from daemon.store.listing import ChannelListing
+from daemon.store.refused import TOO_LONG, cut, is_too_long
 
 
 async def namesake(
-    answers: "Answers", listings: "dict[ChannelName, ChannelListing]", asked: Sku
+    answers: Answers, listings: dict[ChannelName, ChannelListing], asked: Sku
 ) -> tuple[Sku, str]:
     """The SKU that a marketplace knows by that name. Raises StockrelayError with what may have been meant."""
-    from daemon.store.refused import TOO_LONG, cut, is_too_long
-
     if is_too_long(asked):
         raise StockrelayError(
             f"{cut(asked)} is {TOO_LONG}: such a SKU is not followed, and nothing is sent for it"

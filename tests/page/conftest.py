@@ -1,0 +1,26 @@
+"""A real daemon, and a real browser where there is one."""
+
+import shutil
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from tests.acceptance.conftest import stage18
+
+__all__ = ["stage18"]
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_ARGUMENTS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium that is installed, without a window."""
+    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        yield started
+        await started.close()

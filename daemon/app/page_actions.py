@@ -10,7 +10,7 @@ from daemon.app.operating import Operating
 from daemon.app.reconciling import reconcile_by_hand
 from daemon.core.errors import StockrelayError
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import Refused, Told
+from daemon.core.page_actions import ActionRefused, ActionResult
 from daemon.core.types import ChannelName, Sku
 from daemon.settings import Settings
 from daemon.store.control import Pauses
@@ -26,7 +26,7 @@ _PUSH_S: float = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PageActions:
-    """`settings` returns those of now. Each method raises StockrelayError, and Refused with words for the form."""
+    """`settings` returns those of now. Each method raises StockrelayError, ActionRefused with words for the form."""
 
     settings: Callable[[], Settings]
 
@@ -56,7 +56,7 @@ class PageActions:
                 case Action.PAUSE:
                     return ()
                 case Action.RESUME if channel not in await Pauses(database).all():
-                    raise Refused("not_paused")
+                    raise ActionRefused("not_paused")
                 case _:
                     return ()
 
@@ -67,7 +67,7 @@ class PageActions:
         channel: ChannelName,
         skus: Sequence[Sku] | None,
         reason: str,
-    ) -> Told:
+    ) -> ActionResult:
         """Do it; return how it ended."""
         settings = self.settings()
         if action is Action.RECONCILE:
@@ -76,22 +76,22 @@ class PageActions:
                 settings, operator, [channel], day, lambda _name, _progress: None
             )
             why = answers[channel]["incomplete"]
-            return Told("done.reconcile", (day, answers[channel].get("checked", 0), why or ""))
+            return ActionResult("done.reconcile", (day, answers[channel].get("checked", 0), why or ""))
         async with opened(settings) as database:
             operating = Operating(settings, database, operator)
             match action:
                 case Action.RELEASE:
                     released, _ = await operating.release(channel)
-                    return Told("done.release", (released.numbers if released else 0,))
+                    return ActionResult("done.release", (released.numbers if released else 0,))
                 case Action.PAUSE:
-                    return Told("done.pause", ((await operating.pause(channel, reason))[1],))
+                    return ActionResult("done.pause", ((await operating.pause(channel, reason))[1],))
                 case Action.RESUME:
                     await operating.resume(channel)
-                    return Told("done.resume")
+                    return ActionResult("done.resume")
                 case Action.RETRY:
-                    return Told("done.retry", (len(await operating.retry(channel, skus)),))
+                    return ActionResult("done.retry", (len(await operating.retry(channel, skus)),))
                 case Action.DISCARD:
-                    return Told("done.discard", (len(await operating.discard(channel, skus)),))
+                    return ActionResult("done.discard", (len(await operating.discard(channel, skus)),))
                 case _:
                     assert skus
                     return await _push(operating, channel, skus[0])
@@ -99,24 +99,24 @@ class PageActions:
 
 def _any(counts: tuple[int, ...], otherwise: str) -> tuple[int, ...]:
     if not counts[0]:
-        raise Refused(otherwise)
+        raise ActionRefused(otherwise)
     return counts
 
 
 async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku] | None) -> tuple[int, ...]:
     if not skus or len(skus) != 1:
-        raise Refused("one_sku")
+        raise ActionRefused("one_sku")
     state = await Pushes(database, channel).state(skus[0])
     if not state.is_followed:
-        raise Refused("not_followed")
+        raise ActionRefused("not_followed")
     if channel in await Pauses(database).all():
-        raise Refused("paused")
+        raise ActionRefused("paused")
     if not state.has_owner:
-        raise Refused("no_owner")
+        raise ActionRefused("no_owner")
     return ()
 
 
-async def _push(operating: Operating, channel: ChannelName, sku: Sku) -> Told:
+async def _push(operating: Operating, channel: ChannelName, sku: Sku) -> ActionResult:
     """Push, and wait for a few minutes: the page tells how far it is meanwhile."""
     try:
         async with asyncio.timeout(_PUSH_S):
@@ -126,5 +126,5 @@ async def _push(operating: Operating, channel: ChannelName, sku: Sku) -> Told:
             f"{sku} has not been sent within {_PUSH_S:g} s; the daemon goes on with it by itself"
         ) from error
     if asked_at is None:
-        return Told("done.push_held")
-    return Told("done.push", (await operating.push_outcome(channel, sku, asked_at),))
+        return ActionResult("done.push_held")
+    return ActionResult("done.push", (await operating.push_outcome(channel, sku, asked_at),))

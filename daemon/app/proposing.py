@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from daemon.core.errors import StoreRefused
 from daemon.core.proposal.candidates import rank
-from daemon.core.proposal.document import Channel, write_document
+from daemon.core.proposal.document import ProposedChannel, write_document
 from daemon.core.proposal.recipes import RECIPES, adapt, schema_of
 from daemon.core.proposal.values import CatalogTable, Proposal
 from daemon.marketplaces import registry
@@ -120,7 +120,7 @@ def configuration(
 ) -> str:
     """The file that says it."""
     channels = {
-        name: Channel(each.listing, (*proposal.notes, *notes), each.fault, _without_default(name))
+        name: ProposedChannel(each.listing, (*proposal.notes, *notes), each.fault, _without_default(name))
         for name, each in tried.items()
     }
     return write_document(
@@ -138,5 +138,6 @@ def _without_default(marketplace: str) -> frozenset[str]:
     return frozenset(
         name
         for name, field in section.model_fields.items()
-        if field.default is None or (isinstance(field.default, SecretStr) and name not in section.REQUIRED)
+        if field.default in (None, ())
+        or (isinstance(field.default, SecretStr) and name not in section.REQUIRED)
     )

@@ -27,7 +27,7 @@ _COLUMNS: Final = ("day", "channel", "sku", "kind", "reason", "unit_seconds")
     cls=Command,
     examples=[
         "exposure",
-        "exposure sekorm --since 30d --csv",
+        "exposure tokyo --since 30d --csv",
         "exposure --sku SKU-1 --since 2026-11-21 --json",
     ],
     exits={DONE: "it was read, whether or not there was exposure", FAILED: "the database cannot be reached"},
@@ -47,7 +47,7 @@ _COLUMNS: Final = ("day", "channel", "sku", "kind", "reason", "unit_seconds")
 def exposure(
     source: SettingsSource, *, channel: str | None, since: str, sku: str | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Show how much could be sold that was not there, and how much could not be sold.
+    """Show how much could be sold that was gone, and how much could not be sold.
 
     In unit-seconds: units times the seconds for which they were wrong. `over`: the marketplace could sell more than
     the ERP had, from the commit of the change to the acknowledgement of the new number. `lost`: it could sell less.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         "sync tokyo --dry-run",
         "sync tokyo",
         "sync tokyo --sku SKU-1 --sku SKU-2",
-        "sync tokyo --where \"brand_name = 'AMS'\" --since 2h --dry-run --csv plan.csv",
+        "sync tokyo --where \"brand_name = 'AMS'\" --since 2h --csv plan.csv",
         "sync tokyo --json 2>sync.log",
     ],
     exits={

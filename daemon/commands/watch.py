@@ -64,7 +64,7 @@ class Order(StrEnum):
 
 
 @dataclass(slots=True)
-class View:
+class StatusView:
     """What is shown: the last status that could be read, and since when none could be."""
 
     status: Status
@@ -124,14 +124,14 @@ def _facts(channel: Status, times: TimeFormat) -> dict[str, str | Text]:
 async def watch(read: Read, zone: tzinfo, interval_s: float) -> None:
     """Show the status until the operator ends it. Raises StockrelayError where it can't be read at first."""
     console = Console()
-    view = View(await read(), zone, clock.now())
+    view = StatusView(await read(), zone, clock.now())
     if console.is_terminal and not console.is_dumb_terminal:
         await WatchScreen(console, view, read, interval_s).run()
     else:
         await _repeat(view, read, interval_s)
 
 
-async def _repeat(view: View, read: Read, interval_s: float) -> None:
+async def _repeat(view: StatusView, read: Read, interval_s: float) -> None:
     """Where nothing can be redrawn: one block after the other."""
     pause_s = interval_s
     while True:
@@ -145,7 +145,7 @@ async def _repeat(view: View, read: Read, interval_s: float) -> None:
         pause_s = await _reread(view, read, interval_s)
 
 
-async def _reread(view: View, read: Read, interval_s: float) -> float:
+async def _reread(view: StatusView, read: Read, interval_s: float) -> float:
     """Read the status, or note why it can't be read; return how long to wait before the next reading. As for the status
     page, the database is read a twentieth of the time at most."""
     began = clock.monotonic()
@@ -162,7 +162,7 @@ async def _reread(view: View, read: Read, interval_s: float) -> float:
 class WatchScreen:
     """The alternate screen of a terminal, and its keys."""
 
-    def __init__(self, console: Console, view: View, read: Read, interval_s: float) -> None:
+    def __init__(self, console: Console, view: StatusView, read: Read, interval_s: float) -> None:
         self._console = console
         self._view = view
         self._read = read

@@ -183,7 +183,7 @@ class BusinessDays:
             self._day = local.date()
             self._begin = local.replace(hour=0, minute=0, second=0, microsecond=0)
             tomorrow = self._day + timedelta(days=1)
-            # Compared and subtracted as moments: a day may have 23 or 25 hours.
+            # Compared and subtracted in UTC: a day may have 23 or 25 hours.
             self._end = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=self.zone)
             utc = moment.tzinfo
             self._begin, self._end = self._begin.astimezone(utc), self._end.astimezone(utc)

@@ -11,7 +11,7 @@ ON_THE_PAGE = (
 )  # fmt: skip
 
 
-class Refused(StockrelayError):
+class ActionRefused(StockrelayError):
     """An action makes no sense now; `text` names the words for the form."""
 
     def __init__(self, text: str) -> None:
@@ -20,7 +20,7 @@ class Refused(StockrelayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ActionResult:
     """How an action ended: the name of a text, and its values."""
 
     text: str

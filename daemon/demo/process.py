@@ -63,7 +63,6 @@ settle_s = 15
 listing = '''
 {erp.SEKORM_LISTING}
 '''
-
 [channels.ymatou]
 base_url = "{url}"
 app_id = "{marketplaces.of(YmatouShop).app_id}"
@@ -75,10 +74,8 @@ settle_s = 15
 listing = '''
 {erp.YMATOU_LISTING}
 '''
-
 [notify]
 urls = ["{receiver}"]
-
 [ops]
 port = 0
 [log]

@@ -55,7 +55,6 @@ class Answers:
             differences = await connection.fetch(_SQL["differences"], channel, sku)
         assert intake is not None
         row = None if record is None else row_as(LedgerRow, record)
-        # As a claim does: what the listing says is read after the ledger.
         listed, rows, problem = await self._listed(listing, sku)
         has_moved = row is not None and problem is None and _has_moved(row, listed, sku)
         guard = await Guard(self._database).state(channel)

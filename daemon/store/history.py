@@ -60,7 +60,7 @@ class PastRun:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenDifference:
+class DifferenceRow:
     """A difference that no run has found resolved."""
 
     sku: Sku
@@ -133,11 +133,11 @@ class PageHistory:
         doing = f"{channel}: reading its reconciles"
         return await self._database.fetch_all(PastRun, doing, _SQL["runs"], channel, _MOST_RUNS)
 
-    async def differences(self, channel: ChannelName, after: tuple[str, str] | None) -> list[OpenDifference]:
+    async def differences(self, channel: ChannelName, after: tuple[str, str] | None) -> list[DifferenceRow]:
         """Return a page of the open differences, and one more where there are more."""
         doing, begin = f"{channel}: reading differences", after or ("", "")
         return await self._database.fetch_all(
-            OpenDifference, doing, _SQL["open_differences"], channel, *begin, PAGE + 1
+            DifferenceRow, doing, _SQL["open_differences"], channel, *begin, PAGE + 1
         )
 
     async def held(self, channel: ChannelName, after: tuple[int, str] | None) -> Sequence[HeldNumber]:

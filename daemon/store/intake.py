@@ -23,10 +23,7 @@ from daemon.store.rows import Connection, row_as
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-
 _SQL = queries.load("intake")
-
 MANY: Final = 5_000
 """More changed SKUs than this are not listed one by one: the whole listing is compared instead, in the server."""
 

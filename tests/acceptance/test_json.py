@@ -35,6 +35,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
 }
 ELSEWHERE = {
     "health": "tests of the ops port",
+    "differences": "tests/acceptance/test_mcp.py: there are none here",
+    "push": "tests/acceptance/test_push.py: it waits for a marketplace",
     "notify test": "tests/acceptance/test_notify.py: it needs somebody to tell",
     "uninstall": "tests/acceptance/test_uninstall.py: nothing is left for the others",
 }

@@ -16,6 +16,7 @@ _VARIES: Final = (
     (r"\b\d+ free\b", "(n) free"),
     (r"\b[\d,]+ (pages|numbers a second)\b", r"(n) \1"),
     (r"[\w.-]+/\d+/[0-9a-f]{8}", "(holder)"),
+    (r"\b(over|lost) [\d,.]+\b", r"\1 (n)"),
     (r"\bversion \d{4}\b", "version (n)"),
     (r"\bPostgreSQL \d+(\.\d+)*", "PostgreSQL (version)"),
 )

@@ -104,7 +104,7 @@ def test_the_main_help_has_a_place_for_every_command(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
     assert "\nCommands:" not in out, "a command is in none of the sections: daemon/cli.py"
-    listed = re.findall(r"^  ([a-z]+)  +[A-Z]", out.partition("Begin here:")[2], re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  +[A-Z]", out.partition("Begin here:")[2], re.MULTILINE)
     assert sorted(listed) == sorted(cli.commands)
     assert "..." not in out.partition("Begin here:")[2], "a summary is cut off"
     assert "STOCKRELAY_CONFIG" in out

@@ -10,7 +10,7 @@ from tests.channels import CHANNELS
 from tests.ops.scrape import Scrape, parse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
-ROW = re.compile(r"\| `(\w+)` \| (\w+) \| ([\w, ]*) ?\| ([\w ]*) ?\| ([\w, ]+) \| (.+) \|")
+ROW = re.compile(r"\| `(\w+)` \| (\w+) \| ([\w, ]*) ?\| ([\w ×]*) ?\| ([\w, ]+) \| (.+) \|")
 
 
 def scraped(metrics: Metrics) -> Scrape:
@@ -52,12 +52,8 @@ def test_every_metric_can_have_a_sample() -> None:
 
 def test_nothing_grows_with_the_skus() -> None:
     scrape = scraped(with_every_sample())
-    assert set().union(*(scrape.labels(name) for name in scrape.types)) == {
-        "channel",
-        "check",
-        "outcome",
-        "version",
-    }
+    labels = {"channel", "check", "kind", "outcome", "reason", "version"}
+    assert set().union(*(scrape.labels(name) for name in scrape.types)) == labels
 
 
 def test_what_is_counted_begins_at_zero_for_every_channel_and_outcome() -> None:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import Refused, Told
+from daemon.core.page_actions import ActionRefused, ActionResult
 from daemon.core.page_sessions import LASTS_S, MOST_FAILURES
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.http import LARGEST_BODY, listening
@@ -45,7 +45,7 @@ class Acts:
         self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
     ) -> tuple[int, ...]:
         if action is Action.RESUME:
-            raise Refused("not_paused")
+            raise ActionRefused("not_paused")
         if action is Action.RELEASE:
             return self.held if channel == TOKYO else (0, 0)
         return (len(skus or "1234567"),) if action in (Action.RETRY, Action.DISCARD) else ()
@@ -57,9 +57,11 @@ class Acts:
         channel: ChannelName,
         skus: Sequence[Sku] | None,
         reason: str,
-    ) -> Told:
+    ) -> ActionResult:
         self.done.append((operator.name, operator.origin, action, channel, skus, reason))
-        return Told("done.release", (1204,)) if action is Action.RELEASE else Told("done.resume")
+        return (
+            ActionResult("done.release", (1204,)) if action is Action.RELEASE else ActionResult("done.resume")
+        )
 
 
 class Browser:

@@ -64,7 +64,7 @@ async def test_an_action_that_is_rolled_back_leaves_no_row(shop: Shop) -> None:
 async def test_only_what_is_older_than_its_keeping_and_than_90_days_is_deleted(shop: Shop) -> None:
     log = OperationLog(shop.database)
     for days in (30, 89, 91, 400):
-        row = await log.log(ANN, Action.SYNC, None, "done")
+        row = await log.log(ANN, Action.GO_LIVE, None, "done")
         await shop.sql.execute(
             "UPDATE stockrelay.operation SET at = at - make_interval(days => $2) WHERE id = $1", row, days
         )

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from daemon.board import Block, Board
-from daemon.commands.watch import Order, View
+from daemon.commands.watch import Order, StatusView
 from tests.unit.test_cli import ANSWER, BUSY, QUIET
 
 NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
@@ -22,10 +22,10 @@ def drawn(what: RenderableType, width: int, height: int = 200) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def view(**channels: object) -> View:
+def view(**channels: object) -> StatusView:
     capture: dict[str, object] = {"checked_at": None, "findings": []}
     answer = {**ANSWER, "unread_changes": 0, "capture": capture, "channels": channels}
-    return View(answer, UTC, NOW)
+    return StatusView(answer, UTC, NOW)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

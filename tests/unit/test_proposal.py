@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 
 from daemon.core.proposal.candidates import rank
-from daemon.core.proposal.document import Channel, write_document
+from daemon.core.proposal.document import ProposedChannel, write_document
 from daemon.core.proposal.recipes import RECIPES, Choice, adapt, schema_of
-from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, Watched
+from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, ProposedWatch
 from daemon.settings.example import example
 from tests.docs.pages import ROOT
 from tests.recipes.recipe import recipe
@@ -159,7 +159,7 @@ def test_a_recipe_is_for_the_schema_that_has_all_its_tables_and_the_warehouse_th
     assert schema_of(RECIPE, [bins, place]) == '"My ERP"'
     choice = Choice("North", (("b.place IN ('x')", "b.place IN ('it''s')"),))
     found = adapt("An ERP", RECIPE, '"My ERP"', choice, [bins, place])
-    assert found.watches == (Watched('"My ERP"."Bin"', "sku", "id"),)
+    assert found.watches == (ProposedWatch('"My ERP"."Bin"', "sku", "id"),)
     assert found.compared_only == ('"My ERP".place',)
     assert listing(found, "pn_code", "brand_name") == (
         "SELECT b.id AS sku, b.code AS pn_code, b.brand AS brand_name, b.n AS quantity "
@@ -172,8 +172,8 @@ def test_a_recipe_is_for_the_schema_that_has_all_its_tables_and_the_warehouse_th
 
 def test_a_hostile_name_or_message_stays_in_its_place() -> None:
     hostile = "x\n[log]\nlevel = \"debug\"\n'''\x07"
-    watch = Watched(hostile, "sku", hostile)
-    channel = Channel(hostile, (hostile,), None, ())
+    watch = ProposedWatch(hostile, "sku", hostile)
+    channel = ProposedChannel(hostile, (hostile,), None, ())
     text = write_document(example().decode(), hostile, hostile, [watch], [hostile], {"webhook": channel})
     values = tomllib.loads(text)
     assert values["database"]["dsn"] == hostile
@@ -185,7 +185,7 @@ def test_a_hostile_name_or_message_stays_in_its_place() -> None:
 
 
 def test_every_comment_of_the_example_is_kept() -> None:
-    channel = Channel("SELECT 1", (), None, ("ca_file", "old_secret"))
+    channel = ProposedChannel("SELECT 1", (), None, ("ca_file", "old_secret"))
     text = write_document(example().decode(), "x", "d", [], [], {"webhook": channel, "sekorm": channel})
     lines = set(text.splitlines())
     lost = [line for line in example().decode().splitlines() if line.startswith("# ") and line not in lines]

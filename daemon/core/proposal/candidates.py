@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from daemon.core.proposal import words
-from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, Watched
+from daemon.core.proposal.values import CatalogTable, Column, ForeignKey, Proposal, ProposedWatch
 
 _LEAST: Final = 40
 """A score below this is a table that only looks like stock, such as the lines of orders."""
@@ -50,7 +50,7 @@ def _of_table(table: CatalogTable, by_name: Tables) -> Iterator[Proposal]:
         points += 50 if is_sku else 42 if is_product else 22
         yield _joined(table, parent, products, code, quantity, score + points)
     if sku is not None and is_alone:
-        own = (Watched(table.quoted, "sku", sku.quoted),)
+        own = (ProposedWatch(table.quoted, "sku", sku.quoted),)
         score += 30 if table.is_view else 40 + _key_score(table, sku.quoted)
         if watches := _watches_below(table, sku, by_name) if table.is_view else own:
             yield _alone(table, sku, quantity, watches, score)
@@ -64,7 +64,7 @@ def _key_score(table: CatalogTable, column: str) -> int:
 
 
 def _alone(
-    table: CatalogTable, sku: Column, quantity: Column, watches: tuple[Watched, ...], score: int
+    table: CatalogTable, sku: Column, quantity: Column, watches: tuple[ProposedWatch, ...], score: int
 ) -> Proposal:
     """A table or view that has everything."""
     written, notes = _quantity(table, quantity, sku.quoted)
@@ -106,8 +106,8 @@ def _joined(
     return Proposal(
         title=f"{table.quoted}: {quantity.quoted}, with {products.quoted}: {code.quoted}",
         watches=(
-            Watched(table.quoted, "sku", parent.column),
-            Watched(products.quoted, "sku", parent.target),
+            ProposedWatch(table.quoted, "sku", parent.column),
+            ProposedWatch(products.quoted, "sku", parent.target),
         ),
         listing=(
             f"SELECT p.{parent.target} AS sku,\n",
@@ -139,19 +139,19 @@ def _quantity(table: CatalogTable, quantity: Column, sku: str) -> tuple[str, tup
     return " - ".join(written), tuple(notes)
 
 
-def _watches_below(view: CatalogTable, sku: Column, by_name: Tables) -> tuple[Watched, ...]:
+def _watches_below(view: CatalogTable, sku: Column, by_name: Tables) -> tuple[ProposedWatch, ...]:
     """A view takes no triggers. Of the tables below it, those are watched whose rows tell the SKU, by themselves or by
     a foreign key to a table below it that does."""
     bases = [by_name[name] for name in view.bases if name in by_name]
-    found: dict[str, Watched] = {}
+    found: dict[str, ProposedWatch] = {}
     for base in bases:
         if (own := base.best((words.plain(sku.name), *words.SKU))) is not None:
-            found[base.quoted] = Watched(base.quoted, "sku", own.quoted)
+            found[base.quoted] = ProposedWatch(base.quoted, "sku", own.quoted)
     for base in bases:
         for key in base.foreign_keys:
             parent = found.get(key.table)
             if base.quoted not in found and parent is not None and parent.setting == "sku":
                 query = f"SELECT b.{parent.sql} FROM {key.table} AS b "  # noqa: S608 - text of a file
                 query += f"WHERE b.{key.target} = changed.{key.column}"
-                found[base.quoted] = Watched(base.quoted, "skus", query)
+                found[base.quoted] = ProposedWatch(base.quoted, "skus", query)
     return tuple(found.values())

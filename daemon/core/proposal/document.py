@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from daemon.core.proposal.values import Watched
+from daemon.core.proposal.values import ProposedWatch
 
 _WIDTH: Final = 118
 _ABOUT_DSN: Final = (
@@ -22,7 +22,7 @@ _LISTING: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class ProposedChannel:
     """A channel of the file. `fault`: why its listing does not work; then the channel is off and its listing a comment.
 
     `without_default` are the keys that stay comments, even where the example's section is one.
@@ -38,9 +38,9 @@ def write_document(
     example: str,
     head: str,
     dsn: str,
-    watches: Sequence[Watched],
+    watches: Sequence[ProposedWatch],
     compared_only: Sequence[str],
-    channels: Mapping[str, Channel],
+    channels: Mapping[str, ProposedChannel],
 ) -> str:
     """The example with the proposal in place of its own values; sections of other marketplaces become comments.
 
@@ -66,7 +66,7 @@ def _replaced(pattern: str, line: str, text: str) -> str:
     return re.sub(pattern, lambda _: line, text, flags=re.MULTILINE)
 
 
-def _watches(paragraph: str, watches: Sequence[Watched]) -> str:
+def _watches(paragraph: str, watches: Sequence[ProposedWatch]) -> str:
     comment = paragraph[: paragraph.index("\n[[watch]]") + 1]
     blocks = (
         f"[[watch]]\ntable = {_string(watch.table)}\n{watch.setting} = {_string(watch.sql)}"
@@ -75,7 +75,7 @@ def _watches(paragraph: str, watches: Sequence[Watched]) -> str:
     return comment + "\n\n".join(blocks)
 
 
-def _channel(paragraph: str, channel: Channel) -> str:
+def _channel(paragraph: str, channel: ProposedChannel) -> str:
     lines = [
         line[1:] if (key := re.match(r"#(\w+) = |#\[", line)) and key[1] not in channel.without_default else line
         for line in paragraph.split("\n")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from daemon.core.proposal.values import CatalogTable, Proposal, Watched
+from daemon.core.proposal.values import CatalogTable, Proposal, ProposedWatch
 
 _SCHEMA: Final = "public."
 _IDENTIFIER: Final = re.compile(r"^ +(?P<code>(?P<alias>\w+)\.\S+) AS \w+,\n", re.MULTILINE)
@@ -54,7 +54,7 @@ def adapt(erp: str, text: str, schema: str, choice: Choice, tables: Sequence[Cat
     return Proposal(
         title=f"{erp}, warehouse {choice.label}",
         watches=tuple(
-            Watched(here(watch["table"]), setting, here(watch[setting]))
+            ProposedWatch(here(watch["table"]), setting, here(watch[setting]))
             for watch in values["watch"]
             for setting in ("sku", "skus")
             if setting in watch

@@ -54,7 +54,7 @@ class CatalogTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ProposedWatch:
     """A [[watch]]: a table, and the SKU expression or the query for SKUs under the setting's name (`sku`, `skus`)."""
 
     table: str
@@ -72,7 +72,7 @@ class Proposal:
     """
 
     title: str
-    watches: tuple[Watched, ...]
+    watches: tuple[ProposedWatch, ...]
     listing: tuple[str, str]
     code: str
     source: CatalogTable | None

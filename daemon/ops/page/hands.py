@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import ON_THE_PAGE, Refused, Told, seen, skus_of
+from daemon.core.page_actions import ON_THE_PAGE, ActionRefused, ActionResult, seen, skus_of
 from daemon.core.page_sessions import PageSession, is_same
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.messages import HttpReply, HttpRequest, Route
@@ -20,7 +20,7 @@ _LONGEST_REASON: Final = 500
 
 
 class Acting(Protocol):
-    """Does what is asked. Each method raises StockrelayError, and Refused with words for the form."""
+    """Does what is asked. Each method raises StockrelayError, and ActionRefused with words for the form."""
 
     def channels(self) -> list[ChannelName]: ...
 
@@ -37,7 +37,7 @@ class Acting(Protocol):
         channel: ChannelName,
         skus: Sequence[Sku] | None,
         reason: str,
-    ) -> Told: ...
+    ) -> ActionResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Hands:
         try:
             if asked.action is not Action.PUSH or asked.skus is not None or request.method == "POST":
                 numbers = await self.acting.preview(asked.action, asked.channel, asked.skus)
-        except Refused as error:
+        except ActionRefused as error:
             problem, status = error.text, 409 if request.method == "POST" else 200
         if request.method == "POST" and problem is None:
             if self.running.is_full:

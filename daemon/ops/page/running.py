@@ -10,7 +10,7 @@ import structlog
 
 from daemon.core.errors import StockrelayError
 from daemon.core.operations import Action
-from daemon.core.page_actions import Told
+from daemon.core.page_actions import ActionResult
 
 log = structlog.get_logger(__name__)
 
@@ -20,11 +20,11 @@ MOST_RUNNING: Final = 8
 
 @dataclass(eq=False)
 class RunningAction:
-    """`told` is None while it runs; `error` has the words of one that failed."""
+    """`result` is None while it runs; `error` has the words of one that failed."""
 
     action: Action
     channel: str
-    told: Told | None = None
+    result: ActionResult | None = None
     error: str | None = None
 
 
@@ -35,7 +35,7 @@ class RunningActions:
     _actions: dict[str, RunningAction] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def begin(self, action: Action, channel: str, work: Awaitable[Told]) -> str:
+    def begin(self, action: Action, channel: str, work: Awaitable[ActionResult]) -> str:
         """Begin to work; return the number by which it is found."""
         number = secrets.token_urlsafe(12)
         while len(self._actions) >= MOST_KEPT:
@@ -61,9 +61,9 @@ class RunningActions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _follow(self, running: RunningAction, work: Awaitable[Told]) -> None:
+    async def _follow(self, running: RunningAction, work: Awaitable[ActionResult]) -> None:
         try:
-            running.told = await work
+            running.result = await work
         except StockrelayError as error:
             running.error = str(error)
         except Exception:

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock audit sbom clean image-test
+.PHONY: help setup demo test lint bench screenshots lock audit sbom clean image-test
 
 # The newest Python that the project is tested with; some names are shims that fail, so each is tried.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -53,6 +53,9 @@ test: lint ## The gate: lint, then every test
 
 bench: $(READY) ## Measure, with the bare loops beside it
 	@$(BIN)/python -m bench
+
+screenshots: $(READY) ## Take the pictures of docs/screenshots again; needs Chromium
+	@$(BIN)/python -m tests.page.screenshots
 
 # An image that buildah knows, in root's storage: `buildah bud -t localhost/stockrelay .` makes it.
 IMAGE ?= localhost/stockrelay

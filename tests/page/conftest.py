@@ -11,16 +11,21 @@ from tests.acceptance.conftest import stage18
 
 __all__ = ["stage18"]
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_ARGUMENTS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+ARGUMENTS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def chromium() -> str | None:
+    """Where a Chromium is installed."""
+    return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """A Chromium that is installed, without a window."""
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    program = chromium()
     if program is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        started = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield started
         await started.close()

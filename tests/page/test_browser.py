@@ -3,14 +3,16 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Replica
+from tests.channels import SEKORM
 
+TOKEN: Final = "a-token-of-this-test-only"
 PARKED = """
 INSERT INTO stockrelay.ledger (channel, sku, want_seq, acked_seq, listed_rows, parked_at, parked_reason)
 SELECT 'sekorm', 'PARKED-' || lpad(i::text, 5, '0') || CASE WHEN i = 1 THEN '<b>"x"</b>' ELSE '' END, 1, 0, 1,
@@ -120,3 +122,37 @@ async def test_ten_thousand_parked_skus_are_turned_over_quickly_without_scripts(
         assert time.monotonic() - began < 10
         await expect(page.locator("meta[http-equiv=refresh]")).to_have_count(1)
         await expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+
+
+async def test_an_operator_signs_in_and_releases_the_guard_by_keyboard(
+    browser: Browser, stage18: Stage
+) -> None:
+    stage18.configure(ops={"admin_token": TOKEN}, guard={"window_s": 600})
+    replica = await stage18.running(200)
+    since = replica.mark()
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
+    await replica.wait_for("guard.numbers_held", since=since, channel=SEKORM)
+    url = await address(replica)
+    async with opened(browser, locale="en-GB") as page:
+        await page.goto(f"{url}/sign-in")
+        await is_accessible(page)
+        await page.get_by_label("Your name").focus()
+        await page.keyboard.type("ann")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type(TOKEN)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Operate", level=1)).to_be_visible()
+        await is_accessible(page)
+        await page.goto(f"{url}/channel/sekorm")
+        await is_accessible(page)
+        guard = page.get_by_role("region", name="The guard's question").first
+        await guard.get_by_role("link", name="Release held numbers").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("This sends 200 SKUs, 200 of them 0.")).to_be_visible()
+        await is_accessible(page)
+        await page.get_by_role("button", name="Release held numbers").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_have_text("200 numbers are sent now.", timeout=20_000)
+        await is_accessible(page)
+    await stage18.simulator.wait_for_state(SEKORM, {("PN-1", "AMS"): 0})
+    assert TOKEN not in replica.text()

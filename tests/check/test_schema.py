@@ -20,7 +20,8 @@ def commands(answers: Answers) -> list[str]:
 async def test_the_advised_grants_are_all_that_the_daemon_needs(office: Office) -> None:
     office.make_role()
     database = {"dsn": office.dsn_of_role()}
-    settings = office.settings(database=database)
+    channels = {name: {"first_start": "live"} for name in (SEKORM, YMATOU)}
+    settings = office.settings(database=database, channels=channels)
     while (answers := await office.check(settings)).bad():
         assert commands(answers), answers.bad()
         office.database.run_sql("\n".join(commands(answers)))

@@ -25,7 +25,7 @@ CREATE TABLE stockrelay.slot_change (
 );
 
 CREATE FUNCTION stockrelay.note_slot_change() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     INSERT INTO stockrelay.slot_change (at, channel, slot, epoch, holder, previous)
     VALUES (now(), NEW.channel, NEW.slot, NEW.epoch, NEW.holder, OLD.holder)

@@ -23,7 +23,7 @@ from tests.page.conftest import ARGUMENTS, chromium
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "screenshots"
 LARGEST: Final = 150_000
 TOKEN: Final = "a-token-for-pictures-only"
-DESKTOP: Final = {"width": 1200, "height": 820}
+DESKTOP: Final = {"width": 1200, "height": 720}
 PHONE: Final = {"width": 390, "height": 844}
 FILL: Final = """
 INSERT INTO erp.stock

@@ -18,6 +18,7 @@ from daemon.store.live import LiveChannel, Lives
 from daemon.store.operations import OperationLog
 from daemon.store.parked import Parked
 from daemon.store.pushes import Pushes, PushState
+from daemon.store.reconcile_rows import ReconcileRun
 
 _LOOK_S: Final = 0.2
 
@@ -44,11 +45,11 @@ class Operating:
         """Resume the channel; return the pause that was."""
         return await Pauses(self.database).resume(channel, self.operator)
 
-    async def go_live(self, channel: ChannelName) -> LiveChannel:
-        """Let the channel be sent to; return since when it is, and by whose word."""
+    async def go_live(self, channel: ChannelName, reading: ReconcileRun | None = None) -> LiveChannel:
+        """Let the channel be sent to; return since when it is, and by whose word. `reading`: as for `Lives.begin`."""
         lives = Lives(self.database)
         operator = self.operator
-        begun = await lives.begin(channel, operator.name, operator.origin, operator)
+        begun = await lives.begin(channel, operator.name, operator.origin, operator, reading)
         return begun or (await lives.all())[channel]
 
     async def retry(self, channel: ChannelName, skus: Sequence[Sku] | None) -> list[Sku]:

@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
 from daemon.commands.operator import operating
+from daemon.commands.reconcile import progress_shown
 from daemon.commands.settings_source import (
     SettingsSource,
     known_channel,
@@ -18,6 +21,7 @@ from daemon.commands.settings_source import (
 from daemon.core.errors import StockrelayError
 
 if TYPE_CHECKING:
+    from daemon.app.going_live import Compared, Found
     from daemon.core.types import ChannelName
     from daemon.settings import Settings
     from daemon.store.live import LiveChannel
@@ -28,23 +32,36 @@ if TYPE_CHECKING:
     examples=["go-live tokyo --dry-run", "go-live tokyo", "go-live tokyo --yes --by ann"],
     exits={
         DONE: "it is live, and was perhaps before",
-        FAILED: "not confirmed, not compared yet, or in shadow by its settings",
+        FAILED: "not confirmed, not compared yet, the marketplace could not be read, or in shadow by its settings",
     },
 )
 @click.argument("channel", shell_complete=channels)
 @click.option("--by", metavar="NAME", help="Who lets it go live. Default: this user.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and change nothing.")
+@click.option(
+    "--without-comparison",
+    is_flag=True,
+    help="Do not read what the marketplace holds: every number is sent.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; needs --yes or --dry-run.")
 @click.pass_obj
 def go_live(
-    source: SettingsSource, channel: str, *, by: str | None, yes: bool, dry_run: bool, as_json: bool
+    source: SettingsSource,
+    channel: str,
+    *,
+    by: str | None,
+    yes: bool,
+    dry_run: bool,
+    without_comparison: bool,
+    as_json: bool,
 ) -> None:
     """Let CHANNEL be sent to, which is new to this database.
 
     Until then it is in shadow: everything is captured and decided, and nothing is sent. Shows what would be sent and
-    asks. Every daemon begins to send at once, without a restart; the guard judges the first numbers as it does all
-    others. It is asked once for a channel: afterwards, `mode = "shadow"` and `stockrelay pause` stop it.
+    asks. A marketplace that can be read is read first, and only what differs is sent. Every daemon begins to send at
+    once, without a restart; the guard judges the first numbers as it does all others. It is asked once for a channel:
+    afterwards, `mode = "shadow"` and `stockrelay pause` stop it.
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
@@ -54,9 +71,32 @@ def go_live(
     from daemon.app import going_live
 
     found = asyncio.run(going_live.look(settings, name))
-    if dry_run or found.live is not None:
+    if found.live is not None:
         _print(settings, name, found.answer, found.live, as_json=as_json)
         return
+    if not dry_run:
+        _refuse(settings, name, found)
+    with _compared(settings, name, found, is_wanted=not without_comparison) as compared:
+        answer = found.answer | compared.as_answer()
+        if dry_run:
+            _print(settings, name, answer, None, as_json=as_json)
+            return
+        if compared.has_failed:
+            raise StockrelayError(
+                f"what {name} holds is not known: {compared.why}; `stockrelay go-live {name} --without-comparison` "
+                "goes live all the same, and sends every number"
+            )
+        if is_asked:
+            _print(settings, name, answer, None, as_json=False)
+            click.confirm(_question(name, found, compared), abort=True)
+        live = operating(settings, lambda operator: operator.go_live(name, compared.reading), by)
+    _print(settings, name, answer, live, as_json=as_json)
+    if not as_json and not found.has_owner:
+        click.echo("no daemon serves it at the moment: it begins when one runs (stockrelay run)")
+
+
+def _refuse(settings: "Settings", name: "ChannelName", found: "Found") -> None:
+    """Raise StockrelayError where going live would mean nothing."""
     if settings.enabled_channels()[name].mode == "shadow":
         raise StockrelayError(
             f'channels.{name}.mode is "shadow": nothing would be sent; set it to "live" first'
@@ -66,16 +106,30 @@ def go_live(
             f"the listing of {name} has not been compared yet, so that what would be sent is not known; "
             "start a daemon: stockrelay run"
         )
-    if is_asked:
-        _print(settings, name, found.answer, None, as_json=False)
-        question = (
-            f"\n{found.facts.listed} SKUs, {found.facts.zeroes} of them with 0: send to {name} from now on?"
-        )
-        click.confirm(question, abort=True)
-    live = operating(settings, lambda operator: operator.go_live(name), by)
-    _print(settings, name, found.answer, live, as_json=as_json)
-    if not as_json and not found.has_owner:
-        click.echo("no daemon serves it at the moment: it begins when one runs (stockrelay run)")
+
+
+@contextmanager
+def _compared(
+    settings: "Settings", name: "ChannelName", found: "Found", *, is_wanted: bool
+) -> "Iterator[Compared]":
+    """Compare with what the marketplace holds, and delete what was read at the end."""
+    from daemon.app import going_live
+
+    if not is_wanted or found.facts.compared_at is None:
+        yield going_live.Compared()
+        return
+    with progress_shown() as show:
+        compared = asyncio.run(going_live.compare(settings, name, show))
+    try:
+        yield compared
+    finally:
+        asyncio.run(going_live.forget(settings, compared))
+
+
+def _question(name: "ChannelName", found: "Found", compared: "Compared") -> str:
+    facts, held = found.facts, compared.held
+    known = "" if held is None else f" ({held.equal} of them are there already)"
+    return f"\n{facts.listed} SKUs{known}, {facts.zeroes} with 0: send to {name} from now on?"
 
 
 def _print(

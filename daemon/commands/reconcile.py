@@ -90,7 +90,7 @@ def reconcile(
     if file is not None:
         # Fail now, and not after an hour.
         _write_csv(file, {})
-    with _progress() as show:
+    with progress_shown() as show:
         answers = asyncio.run(
             reconcile_by_hand(settings, this_operator(), names, wanted, show, is_dry=dry_run)
         )
@@ -105,7 +105,7 @@ def reconcile(
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[ChannelName, RunProgress], None]]":
+def progress_shown() -> "Iterator[Callable[[ChannelName, RunProgress], None]]":
     """A bar on a terminal, a line now and then elsewhere; both on standard error."""
     if not sys.stderr.isatty():
         yield _lines()

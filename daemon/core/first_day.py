@@ -59,6 +59,35 @@ class FirstDay:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class DifferingSku:
+    """A SKU that was never sent, and is listed with another number than the marketplace holds."""
+
+    sku: Sku
+    ours: int
+    theirs: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldThere:
+    """What the marketplace holds of the SKUs that were never sent: the listed number, another one, or nothing under
+    their identifiers. `first` are a few of the differing ones."""
+
+    equal: int
+    differing: int
+    missing: int
+    first: Sequence[DifferingSku] = ()
+
+    def as_answer(self) -> dict[str, Any]:
+        """Return it in plain values, for a table, JSON or the log."""
+        return {
+            "equal": self.equal,
+            "differing": self.differing,
+            "missing": self.missing,
+            "first": [{"sku": one.sku, "listed": one.ours, "holds": one.theirs} for one in self.first],
+        }
+
+
 def _shown(one: ListedSku) -> dict[str, Any]:
     name = " / ".join(part or "(none)" for part in one.identifiers)
     return {"sku": one.sku, "as": name, "quantity": one.quantity}

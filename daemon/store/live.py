@@ -4,19 +4,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from daemon.core.first_day import FirstDay, ListedSku, SharedName
+from daemon.core.first_day import DifferingSku, FirstDay, HeldThere, ListedSku, SharedName
 from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
 from daemon.store.operations import log_operation
-from daemon.store.rows import row_as
+from daemon.store.reconcile import LONG_S, Reconciles
+from daemon.store.reconcile_rows import ReconcileRun
+from daemon.store.rows import Connection, row_as
 
 _SQL = queries.load("live")
 
 BY_CONFIGURATION: Final = 'first_start = "live"'
 _SHOWN: Final = 5
 _COUNT_TIMEOUT_S: Final = 60.0
+_COMPARE, _DIFFERING, _ACKNOWLEDGE = (
+    _SQL[name].replace("@never_sent@", _SQL["never_sent"].partition("\n")[2])
+    for name in ("compare", "differing", "acknowledge_read")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +42,39 @@ class Lives:
         self._database = database
 
     async def begin(
-        self, channel: ChannelName, by: str, from_where: str, operator: Operator | None = None
+        self,
+        channel: ChannelName,
+        by: str,
+        from_where: str,
+        operator: Operator | None = None,
+        reading: ReconcileRun | None = None,
     ) -> LiveChannel | None:
-        """Let the channel be sent to; None: it was already. `operator`: who did it, for the log."""
+        """Let the channel be sent to; None: it was already. `operator`: who did it, for the log. `reading`: a complete
+        reading of what the marketplace holds, so that only what differs is sent. Raises LeaseLost where the reading is
+        gone."""
         async with self._database.transaction(f"{channel}: going live") as connection:
             row = await connection.fetchrow(_SQL["begin"], channel, by, from_where)
             if row is None:
                 return None
+            if reading is not None:
+                await self._acknowledge(connection, reading)
             await log_operation(connection, operator, Action.GO_LIVE, channel, "live")
         return row_as(LiveChannel, row)
+
+    async def _acknowledge(self, connection: Connection, reading: ReconcileRun) -> None:
+        # The position first, as an intake locks it before it writes rows.
+        await connection.execute(_SQL["want_resync"], reading.channel)
+        await Reconciles.check_held(connection, reading)
+        await connection.execute(_ACKNOWLEDGE, reading.channel, reading.run_id, timeout=LONG_S)
+
+    async def held_there(self, reading: ReconcileRun) -> HeldThere:
+        """Compare what a complete reading found at the marketplace with what is listed and was never sent."""
+        channel, run_id = reading.channel, reading.run_id
+        async with self._database.connection(f"{channel}: comparing with the marketplace") as connection:
+            counts = await connection.fetchrow(_COMPARE, channel, run_id, timeout=LONG_S)
+            rows = await connection.fetch(_DIFFERING, channel, run_id, _SHOWN, timeout=LONG_S)
+        assert counts is not None
+        return row_as(HeldThere, counts, first=tuple(row_as(DifferingSku, row) for row in rows))
 
     async def all(self) -> dict[ChannelName, LiveChannel]:
         """Return the channels that are live."""

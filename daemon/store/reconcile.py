@@ -92,6 +92,12 @@ class Reconciles:
         held = await connection.fetchval(_SQL["hold"], run.run_id, run.holder, run.epoch, run.lease)
         return held is not None
 
+    @classmethod
+    async def check_held(cls, connection: Connection, run: ReconcileRun) -> None:
+        """Keep a run, in the caller's transaction. Raises LeaseLost."""
+        if not await cls._is_held(connection, run):
+            raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+
     async def release(self, run: ReconcileRun) -> None:
         """Let another replica resume it at once."""
         await self._database.execute(
@@ -114,8 +120,7 @@ class Reconciles:
         async with self._database.transaction(f"{run.channel}: writing the reconcile") as connection:
             yield connection
             # At the end, so that the run's row is not locked while its lease is to be renewed.
-            if not await self._is_held(connection, run):
-                raise LeaseLost(f"{run.channel}: another carries out the reconcile of {run.day}")
+            await self.check_held(connection, run)
 
     async def finish(
         self, run: ReconcileRun, *, why: str | None, report: Mapping[str, Any], notice: Notice | None

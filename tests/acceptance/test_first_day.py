@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import pytest
 
+from daemon.simulator import Message
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Done, Replica
 from tests.channels import CHANNELS, SEKORM, YMATOU
 
+READ: Final = "ymatou.products.list.get"
 ASKS: Final = pytest.mark.settings(channel={"first_start": "ask"})
 
 
@@ -98,6 +100,81 @@ async def test_go_live_says_clearly_what_it_cannot_do(stage18: Stage) -> None:
     assert (done.code, "--yes" in done.err) == (2, True)
     done, _ = await go_live(stage18, SEKORM, "--yes")
     assert (done.code, "has not been compared yet" in done.err) == (1, True), "no daemon has run"
+
+
+def holds(stage: Stage, numbers: dict[int, int]) -> None:
+    """The second marketplace holds these numbers already."""
+    for n, quantity in numbers.items():
+        stage.simulator.state.put(YMATOU, f"SKU-{n}", quantity)
+
+
+@ASKS
+async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_read(stage18: Stage) -> None:
+    await stage18.fill(12)
+    holds(stage18, dict.fromkeys(range(1, 11), 100) | {4: 7, 5: 0})
+    replica, _ = await waiting(stage18)
+    await shadowed(stage18, 24)
+    _, answer = await go_live(stage18, YMATOU, "--dry-run")
+    there = answer["at_marketplace"]
+    assert (there["equal"], there["differing"], there["missing"]) == (8, 2, 2)
+    assert there["first"] == [
+        {"sku": "SKU-4", "listed": 100, "holds": 7},
+        {"sku": "SKU-5", "listed": 100, "holds": 0},
+    ]
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.reconcile_read") == 0
+    done, answer = await go_live(stage18, YMATOU, "--yes")
+    assert (done.code, answer["at_marketplace"]["equal"]) == (0, 8), done
+    await stage18.converged(channels=[YMATOU])
+    names = sorted(entry.key for entry in stage18.simulator.journal if entry.shop == YMATOU)
+    assert names == ["SKU-11", "SKU-12", "SKU-4", "SKU-5"]
+    explained = await stage18.stockrelay("explain", "SKU-1", "--channel", YMATOU)
+    assert "held 100 as SKU-1 when the channel went live" in explained.out
+    # A later change of such a number is sent as any other.
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 99 WHERE sku = 'SKU-1'")
+    await stage18.converged(channels=[YMATOU])
+    assert sent(stage18, YMATOU) == 5
+    # One that compares can't be read: that is said, and every number is sent.
+    _, answer = await go_live(stage18, SEKORM, "--yes")
+    assert (answer["at_marketplace"], "can't be read" in answer["not_compared"]) == (None, True)
+    await replica.wait_for("run.channel_live", channel=SEKORM)
+
+
+@ASKS
+async def test_a_listing_ten_times_too_high_is_held_when_the_channel_goes_live(stage18: Stage) -> None:
+    await stage18.fill(40, on_hand=1000)
+    holds(stage18, dict.fromkeys(range(1, 41), 100))
+    replica, said = await waiting(stage18)
+    assert said[YMATOU]["largest"][0]["quantity"] == 1000
+    done, answer = await go_live(stage18, YMATOU, "--yes")
+    assert (done.code, answer["at_marketplace"]["differing"]) == (0, 40)
+    await replica.wait_for("guard.numbers_held", channel=YMATOU)
+    assert (await stage18.status())["channels"][YMATOU]["held"] == 40
+    assert sent(stage18) == 0
+    # The unit is corrected: nothing is left to send.
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 100")
+    await stage18.converged(channels=[YMATOU])
+    assert sent(stage18, YMATOU) == 0
+
+
+@ASKS
+async def test_a_marketplace_that_cannot_be_read_is_gone_live_with_only_when_that_is_said(
+    stage18: Stage,
+) -> None:
+    await stage18.fill(3)
+    holds(stage18, dict.fromkeys(range(1, 4), 100))
+    await waiting(stage18)
+    stage18.simulator.faults.add(Message(shop="ymatou", endpoint=READ, code="0005", message="非法api名称"))
+    done, _ = await go_live(stage18, YMATOU, "--yes")
+    assert (done.code, "--without-comparison" in done.err) == (1, True), done
+    assert "0005" in done.err
+    _, answer = await go_live(stage18, YMATOU, "--dry-run")
+    assert (answer["at_marketplace"], "0005" in answer["not_compared"]) == (None, True)
+    assert sent(stage18) == 0
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.live") == 0
+    done, _ = await go_live(stage18, YMATOU, "--yes", "--without-comparison")
+    assert done.code == 0
+    await stage18.converged(channels=[YMATOU])
+    assert sent(stage18, YMATOU) == 3
 
 
 @ASKS

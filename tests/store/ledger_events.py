@@ -7,6 +7,7 @@ from typing import Final
 from daemon.core.types import Sku
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
+from daemon.store.live import Lives
 from daemon.store.parked import Parked
 from daemon.store.pushes import Pushes
 from daemon.store.reconcile import Reconciles
@@ -235,6 +236,20 @@ async def shadow_ends(spec: Spec, _: Sequence[str]) -> None:
     await spec.shop.ledger.end_shadow(EVERY_SLOT, 100)
 
 
+async def read_from_the_marketplace(spec: Spec, skus: Sequence[str]) -> None:
+    """Each SKU is read back with another number, and the channel goes live."""
+    runs = Reconciles(spec.shop.database)
+    run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=True)
+    await spec.sql.execute(
+        "INSERT INTO stockrelay.reconcile_read SELECT $1, 1, l.sku, l.listed_identifiers[1], 9, true "
+        "FROM stockrelay.ledger AS l WHERE l.sku = ANY ($2)",
+        run.run_id,
+        skus,
+    )
+    await spec.sql.execute("DELETE FROM stockrelay.live")
+    await Lives(spec.shop.database).begin(CHANNEL, "ann", "here", reading=run)
+
+
 async def claimed_while_paused(spec: Spec, _: Sequence[str]) -> None:
     await Pauses(spec.shop.database).pause(CHANNEL, "somebody", "")
     await spec.driver.claims()
@@ -280,6 +295,7 @@ EVENTS: Final[Mapping[str, Callable[[Spec, Sequence[str]], Awaitable[None]]]] = 
     "claimed as part of a sum": claimed_as_part_of_a_sum,
     "claimed in shadow": claimed_in_shadow,
     "shadow ends": shadow_ends,
+    "is read from the marketplace": read_from_the_marketplace,
     "claimed while paused": claimed_while_paused,
     "claimed for sync": claimed_for_sync,
     "claimed for sync and cannot be sent": claimed_for_sync_and_cannot_be_sent,

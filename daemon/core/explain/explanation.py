@@ -191,6 +191,8 @@ def _acknowledged(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
             return "nothing that was sent for it counts any more"
         if row.identifiers is None:
             return "nothing is acknowledged for it"
+        if row.acked_quantity is not None:
+            return f"the marketplace held {row.acked_quantity} as {named(row.identifiers)} when the channel went live"
         return f"sent as {named(row.identifiers)}; nothing is acknowledged under that yet"
     return f"acknowledged: {row.acked_quantity} as {named(row.identifiers or ())}, {times.at(row.acked_at)}"
 

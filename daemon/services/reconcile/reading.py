@@ -74,6 +74,12 @@ class ReadRun:
             await runs.set_stage(run, 2, counts, why)
         return why
 
+    async def read_all(self) -> str | None:
+        """Read every page once and judge nothing; return why that is not all there is. A shop without any products is
+        all there is: nothing follows from what is missing. Raises as `look`."""
+        why = await self._read_all(1)
+        return None if self._total == 0 else why
+
     async def _stage_after_a_crash(self) -> int:
         """Return the stage to go on from. A crash of the database's server loses what was read: it is read again."""
         session = self.session

@@ -37,3 +37,58 @@ WHERE d.channel = $1 AND d.listed_rows > 0 ORDER BY d.sku LIMIT $2;
 -- The first SKUs by name that share their identifiers, at most $2.
 SELECT d.sku, d.twins FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.listed_rows > 0 AND d.twins IS NOT NULL ORDER BY d.sku LIMIT $2;
+
+-- name: never_sent
+-- The SKUs of a channel that were never sent and can be, with the number under the same identifier that the reading $2 found
+-- at the marketplace (`theirs`, NULL: it is not there). Left out are numbers that say nothing for sure: of an identifier that
+-- several products have, that are unreadable, or that changed while they were read.
+SELECT e.sku, e.listed_quantity AS ours, b.quantity AS theirs, b.identifier IS NOT NULL AS is_found
+FROM stockrelay.ledger AS e LEFT JOIN (
+    SELECT r.identifier, min(r.quantity) AS quantity,
+           count(r.quantity) = count(*) AND min(r.quantity) = max(r.quantity)
+           AND (count(*) = 1 OR (min(r.product_id) = max(r.product_id) AND min(r.page) <> max(r.page))) AS is_sure
+    FROM stockrelay.reconcile_read AS r WHERE r.run_id = $2 AND r.identifier IS NOT NULL GROUP BY r.identifier
+) AS b ON b.identifier = e.listed_identifiers[1]
+WHERE e.channel = $1 AND e.identifiers IS NULL AND e.attempt_id IS NULL AND e.doubt_at IS NULL AND e.parked_at IS NULL
+AND e.listed_rows = 1 AND e.listed_quantity IS NOT NULL AND e.twins IS NULL AND coalesce(b.is_sure, true)
+
+-- name: compare
+-- How many of the never sent SKUs have at the marketplace the number that is listed, another one, or none.
+SELECT count(*) FILTER (WHERE n.ours = n.theirs) AS equal, count(*) FILTER (WHERE n.ours <> n.theirs) AS differing,
+       count(*) FILTER (WHERE NOT n.is_found) AS missing
+FROM (
+@never_sent@
+) AS n;
+
+-- name: differing
+-- The first of those SKUs, by name, whose numbers differ, at most $3.
+SELECT n.sku, n.ours, n.theirs FROM (
+@never_sent@
+) AS n WHERE n.ours <> n.theirs ORDER BY n.sku LIMIT $3;
+
+-- name: acknowledge_read
+-- Numbers that were read back from the marketplace count as acknowledged, for SKUs that were never sent. A comparison of
+-- everything has to follow in which the guard judges what differs. Nothing changes while the channel's first filling is held.
+WITH found AS MATERIALIZED (
+@never_sent@
+), known AS (
+    UPDATE stockrelay.ledger AS d SET
+        acked_seq = d.want_seq, acked_quantity = f.theirs, identifiers = d.listed_identifiers, first_dirty_at = NULL,
+        unacked_since = NULL, urgent = false, due_at = NULL, shadow_quantity = NULL, shadow_identifiers = NULL, held_at = NULL,
+        zero_at = CASE WHEN f.theirs = 0 AND d.listed_quantity = 0 THEN d.zero_at END, exposed_at = NULL
+    FROM found AS f
+    WHERE d.channel = $1 AND d.sku = f.sku AND f.is_found AND d.identifiers IS NULL AND d.attempt_id IS NULL
+    AND d.parked_at IS NULL AND d.listed_rows = 1 AND d.twins IS NULL
+    AND NOT EXISTS (SELECT FROM stockrelay.guard AS g
+                    WHERE g.channel = $1 AND g.held_since IS NOT NULL AND g.filled_at IS NULL)
+    RETURNING d.sku
+)
+-- What the guard noted of them before anything was known of the marketplace's numbers.
+DELETE FROM stockrelay.anomaly AS a USING known AS k WHERE a.channel = $1 AND a.sku = k.sku;
+
+-- name: want_resync
+-- The next reading of any replica compares everything, and their intakes are rung for it.
+WITH wanted AS (
+    UPDATE stockrelay.read_position SET resynced_at = NULL WHERE channel = $1
+)
+SELECT pg_notify('stockrelay', 'resync');

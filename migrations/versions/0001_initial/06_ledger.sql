@@ -22,7 +22,8 @@ CREATE TABLE stockrelay.ledger (
     due_at               timestamptz,
     shadow_quantity      integer,
     shadow_identifiers   text[],
-    -- What the marketplace has acknowledged, and the identifiers under which it was last sent.
+    -- What the marketplace has acknowledged, and the identifiers under which it was last sent. A number without `acked_at` was
+    -- never sent: it was read from the marketplace when the channel went live.
     acked_seq            bigint      NOT NULL DEFAULT 0,
     acked_quantity       integer,
     acked_at             timestamptz,

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from daemon.simulator import Message
+from daemon.simulator import HoldRequest, Message
 from tests.acceptance.harness import Stage
-from tests.acceptance.replica import Done, Replica
+from tests.acceptance.replica import Done, Replica, unheard
 from tests.channels import CHANNELS, SEKORM, YMATOU
 
 READ: Final = "ymatou.products.list.get"
@@ -221,3 +221,76 @@ async def test_the_slots_of_a_replica_in_shadow_are_sent_by_one_that_is_live(sta
     await shadow.stop()
     await stage18.converged()
     assert sent(stage18) == 40, "each number once"
+
+
+@ASKS
+async def test_a_go_live_that_is_killed_or_runs_twice_changes_all_or_nothing(stage18: Stage) -> None:
+    await stage18.fill(6)
+    holds(stage18, dict.fromkeys(range(1, 5), 100))
+    # One name for two SKUs: they are parked in shadow, and go-live does not change that.
+    stage18.configure(
+        ymatou={
+            "listing": "SELECT sku, CASE sku WHEN 'SKU-6' THEN 'SKU-5' ELSE sku END AS outer_sku_id, "
+            "on_hand AS quantity FROM erp.stock"
+        }
+    )
+    replica, said = await waiting(stage18)
+    assert (said[YMATOU]["sharing_identifiers"], said[YMATOU]["shared"][0]["sku"]) == (2, "SKU-5")
+    await shadowed(stage18, 10)
+    # Killed while it reads: nothing has changed.
+    hold = stage18.simulator.faults.add(HoldRequest(shop="ymatou", endpoint=READ, times=1))
+    process = await unheard(stage18.config, "go-live", YMATOU, "--yes")
+    await stage18.simulator.wait_until(lambda: hold.triggered > 0, timeout=30)
+    process.kill()
+    await process.wait()
+    stage18.simulator.faults.clear()
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.live") == 0
+    # Killed while it writes, behind a lock that keeps its last statement waiting: nothing has changed.
+    async with stage18.erp.transaction():
+        await stage18.erp.execute("LOCK TABLE stockrelay.ledger IN EXCLUSIVE MODE")
+        process = await unheard(stage18.config, "go-live", YMATOU, "--yes")
+        await waits_for_the_ledger(stage18)
+        process.kill()
+        await process.wait()
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.live") == 0
+    known = "SELECT count(*) FROM stockrelay.ledger WHERE channel = 'ymatou' AND acked_quantity IS NOT NULL"
+    assert (await stage18.erp.fetchval(known), sent(stage18)) == (0, 0)
+    # Two at once: one of them lets it go live, and both say so.
+    answers = await asyncio.gather(
+        *(go_live(stage18, YMATOU, "--yes", "--by", name) for name in ("ann", "bob"))
+    )
+    assert [done.code for done, _ in answers] == [0, 0], answers
+    assert len({answer["live"]["by"] for _, answer in answers}) == 1
+    await replica.wait_for("run.channel_live", channel=YMATOU)
+    async with asyncio.timeout(30):
+        while await stage18.erp.fetchval(known) < 4:  # noqa: ASYNC110 - the ledger tells nobody
+            await asyncio.sleep(0.1)
+    status = await stage18.status()
+    assert (status["channels"][YMATOU]["parked"], sent(stage18)) == (2, 0)
+
+
+async def waits_for_the_ledger(stage: Stage) -> None:
+    """Wait until the transaction that makes the channel live waits for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%reconcile_read AS r%'"
+    async with asyncio.timeout(30):
+        while not await stage.erp.fetchval(sql):
+            # A transaction sees the same activity until this.
+            await stage.erp.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.05)
+
+
+@ASKS
+async def test_a_channel_that_no_daemon_serves_goes_live_and_is_sent_to_when_one_starts(
+    stage18: Stage,
+) -> None:
+    await stage18.fill(4)
+    holds(stage18, {1: 100, 2: 100})
+    replica, _ = await waiting(stage18)
+    await shadowed(stage18, 8)
+    await replica.stop()
+    done = await stage18.stockrelay("go-live", YMATOU, "--yes")
+    assert (done.code, "no daemon serves it" in done.out) == (0, True), done
+    assert sent(stage18) == 0
+    await stage18.started("two")
+    await stage18.converged(channels=[YMATOU])
+    assert sent(stage18, YMATOU) == 2

@@ -31,7 +31,7 @@ from daemon.store.database import Database
 from daemon.store.exposure import Exposure
 from daemon.store.identity import refuse_copy
 from daemon.store.listing import ChannelListing, Only
-from daemon.store.live import BY_CONFIGURATION, Lives
+from daemon.store.live import BY_CONFIGURATION, Lives, why_shadow
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -218,6 +218,7 @@ def reconcilers(
                 settings.reconcile, settings.run.lease, channels[name].timeout, channels[name].rate_per_s / 2
             ),
             partial(Exposure(database, operators_zone(settings)).worst_of, name),
+            partial(why_shadow, database, name, is_shadow=False),
         )
         for name, listing in listings(settings).items()
     }

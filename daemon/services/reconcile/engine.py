@@ -35,10 +35,15 @@ async def _nothing(_day: date) -> list[dict[str, Any]]:
     return []
 
 
+async def _is_live() -> str | None:
+    return None
+
+
 @dataclass(eq=False)
 class Reconciler:
     """Reconciles one channel in the way that its marketplace allows. `worst_exposure`: a day's worst SKUs, for the
-    digest."""
+    digest. `why_not_live`: why nothing was ever sent to the channel, so that there is nothing to compare; None: it is
+    live."""
 
     channel: ChannelName
     client: Client
@@ -46,6 +51,7 @@ class Reconciler:
     comparisons: ComparedNumbers
     limits: ReconcileLimits
     worst_exposure: Callable[[date], Awaitable[list[dict[str, Any]]]] = _nothing
+    why_not_live: Callable[[], Awaitable[str | None]] = _is_live
 
     @property
     def reads_back(self) -> bool:
@@ -124,6 +130,8 @@ class Reconciler:
 
     async def _looked(self, session: Session) -> tuple[str, str | None]:
         run = session.run
+        if (why := await self.why_not_live()) is not None:
+            return self._first_method(), why
         if run.method is None:
             await self.runs.set_method(run, self._first_method())
         match self.client.verification:

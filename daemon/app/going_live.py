@@ -50,8 +50,8 @@ class Compared:
 
 
 async def look(settings: Settings, name: ChannelName) -> Found:
-    """Return what would be sent; change nothing."""
-    async with opened(settings) as database:
+    """Return what would be sent; change nothing. Raises ForeignDatabase in a copy of the database."""
+    async with opened(settings, refuses_copy=True) as database:
         lives = Lives(database)
         live = (await lives.all()).get(name)
         facts = await lives.first_day(name)

@@ -105,6 +105,9 @@ async def test_go_live_says_clearly_what_it_cannot_do(stage18: Stage) -> None:
     assert (done.code, "--yes" in done.err) == (2, True)
     done, _ = await go_live(stage18, SEKORM, "--yes")
     assert (done.code, "has not been compared yet" in done.err) == (1, True), "no daemon has run"
+    await stage18.erp.execute("UPDATE stockrelay.intake SET system_identifier = 42")
+    done, _ = await go_live(stage18, SEKORM, "--yes")
+    assert (done.code, "stockrelay adopt" in done.err) == (1, True), "nothing is sent from a copy"
 
 
 def holds(stage: Stage, numbers: dict[int, int]) -> None:

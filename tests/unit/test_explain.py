@@ -595,7 +595,16 @@ COVERED = Listed(1, NAME, None, carrier=Sku("SKU-0"))
         (replace(FACTS, listed=Listed(7, NAME, None)), "listing", "and 6 more"),
         (replace(FACTS, listed=Listed(1, NAME, 6)), "listing", "; 5 is sent as 6"),
         (replace(FACTS, row=replace(ROW, failures=3)), "ledger", "without a clear answer 3 times in a row"),
-        (replace(FACTS, row=replace(ROW, acked_at=None)), "ledger", "nothing is acknowledged under that yet"),
+        (
+            replace(FACTS, row=replace(ROW, acked_quantity=None, acked_at=None)),
+            "ledger",
+            "nothing is acknowledged under that yet",
+        ),
+        (
+            replace(FACTS, row=replace(ROW, acked_at=None)),
+            "ledger",
+            "the marketplace held 5 as PN-1 / AMS when the channel went live",
+        ),
         (replace(FACTS, trouble=GUARDED), "channel", "in trouble since 06:55:00"),
         (
             replace(FACTS, guard=GUARDED, filling=Filling.HELD, threshold="t"),

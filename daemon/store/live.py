@@ -65,12 +65,14 @@ class Lives:
         # The position first, as an intake locks it before it writes rows.
         await connection.execute(_SQL["want_resync"], reading.channel)
         await Reconciles.check_held(connection, reading)
+        await connection.execute(_SQL["without_nested_loops"])
         await connection.execute(_ACKNOWLEDGE, reading.channel, reading.run_id, timeout=LONG_S)
 
     async def held_there(self, reading: ReconcileRun) -> HeldThere:
         """Compare what a complete reading found at the marketplace with what is listed and was never sent."""
         channel, run_id = reading.channel, reading.run_id
-        async with self._database.connection(f"{channel}: comparing with the marketplace") as connection:
+        async with self._database.transaction(f"{channel}: comparing with the marketplace") as connection:
+            await connection.execute(_SQL["without_nested_loops"])
             counts = await connection.fetchrow(_COMPARE, channel, run_id, timeout=LONG_S)
             rows = await connection.fetch(_DIFFERING, channel, run_id, _SHOWN, timeout=LONG_S)
         assert counts is not None

@@ -1,15 +1,17 @@
 """Channels in shadow: what is claimed there, and how they become live."""
 
 from collections.abc import AsyncIterator
+from datetime import date
 
 import pytest
 
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
 from daemon.store.live import Lives, why_shadow
+from daemon.store.reconcile import Reconciles
 from tests.store.place import Place
 from tests.store.playbook import AT_ONCE
-from tests.store.shop import CHANNEL, EVERY_SLOT, Shop, opened
+from tests.store.shop import CHANNEL, EVERY_SLOT, LEASE, Shop, opened
 
 
 @pytest.fixture
@@ -132,3 +134,29 @@ async def test_the_first_day_is_counted_from_the_ledger(shop: Shop) -> None:
     assert [one.sku for one in facts.first] == ["A", "B", "C", "D"]
     assert facts.shared[0].twins == ("D",)
     assert facts.as_answer()["first"][0] == {"sku": "A", "as": "PN-A / brand", "quantity": 5}
+
+
+@pytest.mark.timeout(30)
+async def test_a_large_channel_goes_live_in_seconds_whatever_the_statistics_say(shop: Shop) -> None:
+    many = 20_000
+    await shop.sql.execute(
+        "INSERT INTO stockrelay.ledger (channel, sku, want_seq, listed_rows, listed_identifiers, listed_quantity, "
+        "unacked_since, due_at, shadow_quantity, shadow_identifiers) "
+        "SELECT $1, 'S' || i, i, 1, ARRAY['S' || i], 5, now(), 'infinity', 5, ARRAY['S' || i] "
+        "FROM generate_series(1, $2::integer) AS i",
+        CHANNEL,
+        many,
+    )
+    runs = Reconciles(shop.database)
+    run = await runs.begin_by_hand(CHANNEL, date(2026, 3, 7), "one", LEASE, is_dry=True)
+    await shop.sql.execute(
+        "INSERT INTO stockrelay.reconcile_read SELECT $1, i / 100 + 1, 'P' || i, 'S' || i, 5, true "
+        "FROM generate_series(1, $2::integer) AS i",
+        run.run_id,
+        many,
+    )
+    lives = Lives(shop.database)
+    assert (await lives.held_there(run)).equal == many
+    assert await lives.begin(CHANNEL, "ann", "here", reading=run) is not None
+    clean = "SELECT count(*) FROM stockrelay.ledger WHERE acked_quantity = 5 AND acked_seq = want_seq"
+    assert await shop.sql.fetchval(clean) == many

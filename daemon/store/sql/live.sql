@@ -38,6 +38,10 @@ WHERE d.channel = $1 AND d.listed_rows > 0 ORDER BY d.sku LIMIT $2;
 SELECT d.sku, d.twins FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.listed_rows > 0 AND d.twins IS NOT NULL ORDER BY d.sku LIMIT $2;
 
+-- name: without_nested_loops
+-- For this transaction: what was just read has no statistics, and the planner would compare each SKU with each number.
+SELECT set_config('enable_nestloop', 'off', true);
+
 -- name: never_sent
 -- The SKUs of a channel that were never sent and can be, with the number under the same identifier that the reading $2 found
 -- at the marketplace (`theirs`, NULL: it is not there). Left out are numbers that say nothing for sure: of an identifier that

@@ -45,8 +45,9 @@ _NO_GAP: Final = timedelta(seconds=20)
 
 
 class Segment(NamedTuple):
-    """A stretch of time in which neither number of a SKU changed; times are None where there was none. `over` and
-    `lost` are units. See `stockrelay.exposure_segment`."""
+    """A time that has ended; its times are None where there was none. `over` and `lost` are units. If the ERP's number
+    changed meanwhile, for the last time at `counted_until`, they are those from then on, and `counted_over` and
+    `counted_lost` are the unit-seconds before. See `stockrelay.exposure_segment`."""
 
     sku: str
     began_at: datetime
@@ -57,8 +58,11 @@ class Segment(NamedTuple):
     held_at: datetime | None
     parked_at: datetime | None
     is_doubted: bool
-    over: int
-    lost: int
+    over: float
+    lost: float
+    counted_until: datetime | None = None
+    counted_over: float | None = None
+    counted_lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def reckon(
 ) -> dict[tuple[date, str], Sums]:
     """Add segments up by day and SKU. `day_of` tells a moment's business day and when that ends."""
     found: dict[tuple[date, str], Sums] = {}
-    for segment in segments:
+    for segment in (part for one in segments for part in _parts(one)):
         if not (segment.over or segment.lost):
             continue
         for begin, end in _pieces(segment, conditions, day_of):
@@ -148,11 +152,25 @@ def reckon(
     return found
 
 
+def _parts(segment: Segment) -> Iterator[Segment]:
+    """Divide a segment where the number changed last. What was before has the mean of its units."""
+    counted_until = segment.counted_until
+    if counted_until is None:
+        yield segment
+        return
+    seconds = (counted_until - segment.began_at).total_seconds()
+    if seconds > 0:
+        over, lost = (segment.counted_over or 0) / seconds, (segment.counted_lost or 0) / seconds
+        yield segment._replace(ended_at=counted_until, over=over, lost=lost)
+    yield segment._replace(began_at=counted_until)
+
+
 def _pieces(
     segment: Segment, conditions: Conditions, day_of: Callable[[datetime], tuple[date, datetime]]
 ) -> Iterator[Span]:
     """Cut a segment where its reason or the day may change."""
-    _sku, began, ended, *marks, _is_doubted, _over, _lost = segment
+    began, ended = segment.began_at, segment.ended_at
+    marks = (segment.marked_at, segment.due_at, segment.sent_at, segment.held_at, segment.parked_at)
     cuts = {mark for mark in marks if mark is not None and began < mark < ended}
     if conditions is not NO_CONDITIONS:
         cuts.update(cut for cut in conditions.cuts() if began < cut < ended)

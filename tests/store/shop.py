@@ -229,6 +229,7 @@ class Shop:
             "parked_at",
             "sync_at",
             "exposed_at",
+            "counted_until",
             "exposed_due",
         )
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)

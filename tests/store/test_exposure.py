@@ -7,10 +7,13 @@ import pytest
 from daemon import clock
 from daemon.core.exposure import Reason, Sums, by_sku
 from daemon.core.types import Sku
+from daemon.store import queries
 from daemon.store.exposure import Exposure
 from daemon.store.ledger import Attempt
 from daemon.store.parked import Parked
-from tests.store.shop import CHANNEL, Shop
+from daemon.store.rows import Connection
+from tests.store.place import begun
+from tests.store.shop import CHANNEL, DEBOUNCE, Shop
 
 FIRST = date(2026, 1, 1)
 Expected = dict[Reason, float]
@@ -20,6 +23,11 @@ SCRIPTS: dict[str, tuple[str, Expected, Expected]] = {
         "sells 9, wait 3, sells 5, wait 2, claim, applied",
         {Reason.DEBOUNCE: 1 * 3 + 5 * 2},
         {},
+    ),
+    "a fall, a rise and another fall in one debounce": (
+        "sells 4, wait 2, sells 13, wait 1, sells 8, wait 3, claim, wait 2, applied",
+        {Reason.DEBOUNCE: 6 * 2 + 2 * 2, Reason.QUEUE: 2 * 1, Reason.MARKETPLACE: 2 * 2},
+        {Reason.DEBOUNCE: 3},
     ),
     "a rise": (
         "sells 15, wait 4, claim, wait 3, applied",
@@ -135,3 +143,61 @@ async def test_sums_are_exact_for_scripts_of_every_kind(shop: Shop, name: str) -
         assert not sums, "a number of which nothing is known counts"
         assert_agrees(found.over, over, elapsed_s)
         assert_agrees(found.lost, lost, elapsed_s)
+
+
+async def test_a_number_that_changes_while_it_waits_is_counted_in_its_row(shop: Shop) -> None:
+    await shop.deliver("A", 10)
+    began = clock.monotonic()
+    for quantity in (9, 12, 7):
+        await shop.sells("A", quantity)
+        await shop.drain()
+        await shop.pass_time(1)
+    [sums] = (await Exposure(shop.database, UTC).since(CHANNEL, FIRST)).values()
+    elapsed_s = clock.monotonic() - began
+    assert sum(sums.over) == pytest.approx(1 + 3, abs=10 * elapsed_s)
+    assert sum(sums.lost) == pytest.approx(2, abs=10 * elapsed_s)
+    assert await shop.sql.fetchval("SELECT count(*) FROM stockrelay.exposure_log") == 0
+
+
+PARKED = '[{"sku": "A", "reason": "x", "rows": 1, "identifiers": ["PN-A", "brand"], "quantity": 5}]'
+RACES: dict[str, tuple[str, list[object]]] = {
+    "retry_parked": ("answers", [["A"], 1.0]),
+    "push": ("control", ["A"]),
+    "close_settled": ("ledger", [["A"]]),
+    "settle_into_sum": ("ledger", [["A"], ["A"]]),
+    "park": ("ledger", [PARKED]),
+    "mark": ("ledger", []),
+    "note_twins": ("ledger", []),
+}
+"""The statements that end the segment of a row, with their parameters after the channel."""
+
+
+@pytest.mark.parametrize("name", RACES)
+async def test_a_segment_is_logged_once_though_another_session_changes_its_row(shop: Shop, name: str) -> None:
+    await shop.deliver("A", 10)
+    await play(shop, "sells 5, wait 2, claim, refused, wait 100")
+    await shop.sql.execute("DELETE FROM stockrelay.exposure_log")
+    await shop.sells("A", 4, ("PN-2", "brand"))
+    if name == "note_twins":
+        await shop.sql.execute("UPDATE stockrelay.ledger SET twins = ARRAY['B'], duplicates = 'park'")
+    other = await shop.place.connect()
+    async with shop.database.connection("ending a segment") as mine:
+        async with other.transaction():
+            await other.execute("UPDATE stockrelay.ledger SET failures = failures + 1")
+            running = await begun(end_segment(shop, mine, name), shop.sql, mine.get_server_pid())
+        await running
+    segments = await shop.sql.fetch("SELECT unnest(segments) FROM stockrelay.exposure_log")
+    assert len(segments) == 1, segments
+
+
+async def end_segment(shop: Shop, connection: Connection, name: str) -> None:
+    async with connection.transaction():
+        match name:
+            case "mark":
+                await shop.ledger.mark(connection, ["A"], DEBOUNCE)
+            case "note_twins":
+                note = "SELECT stockrelay.note_twins($1, '[[\"PN-A\", \"brand\"]]', 'park', '0')"
+                await connection.execute(note, CHANNEL)
+            case _:
+                file, parameters = RACES[name]
+                await connection.execute(queries.load(file)[name], CHANNEL, *parameters)

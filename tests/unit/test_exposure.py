@@ -76,6 +76,14 @@ def test_each_second_has_one_reason(one: Segment, conditions: Conditions, second
     assert by_reason(sums[NOON.date(), "A"].over) == {reason: 2 * value for reason, value in seconds.items()}
 
 
+def test_what_was_counted_before_the_number_changed_last_is_spread_over_its_time() -> None:
+    # 8 unit-seconds too many and 4 too few in the first 4 seconds, then 2 units too many.
+    changed = segment()._replace(counted_until=at(4), counted_over=8.0, counted_lost=4.0)
+    sums = reckon([changed], NO_CONDITIONS, BusinessDays(UTC))[NOON.date(), "A"]
+    assert by_reason(sums.over) == {"queue": 1 * 2 + 6 * 2, "debounce": 2 * 2, "reading": 1 * 2}
+    assert by_reason(sums.lost) == {"debounce": 2, "reading": 1, "queue": 1}
+
+
 def test_a_segment_is_divided_at_midnight_of_the_business_day() -> None:
     # Clocks go back on that night: the day has 25 hours.
     zone = ZoneInfo("Europe/Berlin")

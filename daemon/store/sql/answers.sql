@@ -118,16 +118,23 @@ AND ($2::text[] IS NOT NULL OR $3 OR NOT coalesce(d.discarded_at >= d.parked_at,
 
 -- name: retry_parked
 -- Tries parked rows again: the SKUs $2, or all of them (NULL), $3 a second, so that new changes do not wait behind them.
+WITH wanted AS MATERIALIZED (
+    SELECT l.sku, l.parked_at, n.now, stockrelay.segment(l, n.now) AS segment
+    FROM stockrelay.ledger AS l CROSS JOIN (SELECT clock_timestamp() AS now) AS n
+    WHERE l.channel = $1 AND l.parked_at IS NOT NULL AND l.attempt_id IS NULL AND ($2::text[] IS NULL OR l.sku = ANY ($2))
+    ORDER BY l.sku FOR UPDATE OF l
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(w.segment) FROM wanted AS w WHERE stockrelay.has_exposure(w.segment) HAVING count(*) > 0
+)
 UPDATE stockrelay.ledger AS d SET
     parked_at = NULL, parked_reason = NULL, discarded_at = NULL, failures = 0, retry_at = NULL,
-    exposed_at = stockrelay.log_exposure(d, o.now),
+    exposed_at = (o.segment).ended_at, counted_until = NULL, counted_over = NULL, counted_lost = NULL,
     urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0),
     unacked_since = coalesce(d.unacked_since, o.now),
     due_at = o.now + make_interval(secs => CASE WHEN $2::text[] IS NULL THEN o.place / $3::float8 ELSE 0 END)
-FROM (SELECT l.sku, clock_timestamp() AS now, row_number() OVER (ORDER BY l.parked_at, l.sku) - 1 AS place
-      FROM stockrelay.ledger AS l
-      WHERE l.channel = $1 AND l.parked_at IS NOT NULL AND ($2::text[] IS NULL OR l.sku = ANY ($2))) AS o
-WHERE d.channel = $1 AND d.sku = o.sku AND d.parked_at IS NOT NULL AND d.attempt_id IS NULL
+FROM (SELECT w.*, row_number() OVER (ORDER BY w.parked_at, w.sku) - 1 AS place FROM wanted AS w) AS o
+WHERE d.channel = $1 AND d.sku = o.sku
 RETURNING d.sku;
 
 -- name: discard_parked

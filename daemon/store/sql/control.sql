@@ -25,12 +25,20 @@ SELECT channel, paused_at AS since, paused_by AS by, reason FROM stockrelay.paus
 -- name: push
 -- An operator has a SKU sent now, whatever was acknowledged: as for a doubt that is over, the next acknowledgement ends it.
 -- What is parked is tried again. No row: an attempt is in flight, or the guard holds the number.
+WITH wanted AS MATERIALIZED (
+    SELECT d.sku, n.now, stockrelay.segment(d, n.now) AS segment
+    FROM stockrelay.ledger AS d CROSS JOIN (SELECT clock_timestamp() AS now) AS n
+    WHERE d.channel = $1 AND d.sku = $2 AND d.attempt_id IS NULL AND d.held_at IS NULL FOR UPDATE OF d
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(n.segment) FROM wanted AS n WHERE stockrelay.has_exposure(n.segment) HAVING count(*) > 0
+)
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),
     unacked_since = coalesce(d.unacked_since, n.now), due_at = n.now, urgent = true, failures = 0, retry_at = NULL,
-    parked_at = NULL, parked_reason = NULL, discarded_at = NULL, exposed_at = stockrelay.log_exposure(d, n.now)
-FROM (SELECT clock_timestamp() AS now) AS n
-WHERE d.channel = $1 AND d.sku = $2 AND d.attempt_id IS NULL AND d.held_at IS NULL
+    parked_at = NULL, parked_reason = NULL, discarded_at = NULL,
+    exposed_at = (n.segment).ended_at, counted_until = NULL, counted_over = NULL, counted_lost = NULL
+FROM wanted AS n WHERE d.channel = $1 AND d.sku = n.sku
 RETURNING n.now;
 
 -- name: push_state

@@ -48,7 +48,7 @@ WITH pending AS (
     SELECT s FROM stockrelay.exposure_log AS e CROSS JOIN LATERAL unnest(e.segments) AS s WHERE e.channel = $1
     UNION ALL
     SELECT s FROM stockrelay.ledger AS d CROSS JOIN LATERAL stockrelay.segment(d, clock_timestamp()) AS s
-    WHERE d.channel = $1 AND d.exposed_at IS NOT NULL AND (s.over > 0 OR s.lost > 0)
+    WHERE d.channel = $1 AND d.exposed_at IS NOT NULL AND stockrelay.has_exposure(s)
 )
 SELECT e.day, e.sku, e.over, e.lost, NULL::stockrelay.exposure_segment AS segment FROM stockrelay.exposure AS e
 WHERE e.channel = $1 AND e.day >= $2 AND e.day <= $3 AND ($4::text IS NULL OR e.sku = $4)
@@ -61,7 +61,7 @@ WITH pending AS (
     SELECT s FROM stockrelay.exposure_log AS e CROSS JOIN LATERAL unnest(e.segments) AS s WHERE e.channel = $1
     UNION ALL
     SELECT s FROM stockrelay.ledger AS d CROSS JOIN LATERAL stockrelay.segment(d, clock_timestamp()) AS s
-    WHERE d.channel = $1 AND d.exposed_at IS NOT NULL AND (s.over > 0 OR s.lost > 0)
+    WHERE d.channel = $1 AND d.exposed_at IS NOT NULL AND stockrelay.has_exposure(s)
 ), days AS (
     SELECT x.day, array_agg(x.over ORDER BY x.place) AS over, array_agg(x.lost ORDER BY x.place) AS lost FROM (
         SELECT e.day, u.place, sum(u.over) AS over, sum(u.lost) AS lost

@@ -65,32 +65,39 @@ WHERE channel = $1;
 
 -- name: release_held
 -- Rows whose hold has ended are due at once, $2 at a time; zeroes go ahead of others.
-WITH few AS (
-    SELECT l.sku FROM stockrelay.ledger AS l
+WITH few AS MATERIALIZED (
+    SELECT l.sku, n.now, stockrelay.segment(l, n.now) AS segment
+    FROM stockrelay.ledger AS l CROSS JOIN (SELECT clock_timestamp() AS now) AS n
     WHERE l.channel = $1 AND l.held_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.held_since IS NOT NULL)
     ORDER BY l.held_at LIMIT $2 FOR UPDATE OF l SKIP LOCKED
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(f.segment) FROM few AS f WHERE stockrelay.has_exposure(f.segment) HAVING count(*) > 0
 )
 UPDATE stockrelay.ledger AS l SET
     held_at = NULL,
-    exposed_at = stockrelay.log_exposure(l, clock_timestamp()),
-    due_at = CASE WHEN l.parked_at IS NULL THEN greatest(l.retry_at, clock_timestamp()) END,
+    exposed_at = (f.segment).ended_at, counted_until = NULL, counted_over = NULL, counted_lost = NULL,
+    due_at = CASE WHEN l.parked_at IS NULL THEN greatest(l.retry_at, f.now) END,
     urgent = l.parked_at IS NULL AND l.zero_at IS NOT NULL
 FROM few AS f WHERE l.channel = $1 AND l.sku = f.sku;
 
 -- name: release_renamed
 -- A held SKU whose identifiers another listed SKU has now is no stock-out: it becomes due, and its claim forgets it.
-WITH answered AS (
-    SELECT d.sku FROM stockrelay.ledger AS d JOIN stockrelay.ledger AS h
+WITH answered AS MATERIALIZED (
+    SELECT d.sku, stockrelay.segment(d, clock_timestamp()) AS segment FROM stockrelay.ledger AS d JOIN stockrelay.ledger AS h
         ON h.channel = d.channel AND h.listed_identifiers = d.identifiers AND h.sku <> d.sku AND h.listed_rows > 0
         AND (h.identifiers = d.identifiers OR (h.identifiers IS NULL AND h.parked_at IS NULL))
     WHERE d.channel = $1 AND d.held_at IS NOT NULL AND d.parked_at IS NULL AND d.listed_rows = 0
     FOR UPDATE OF d SKIP LOCKED
 ), forgotten AS (
     DELETE FROM stockrelay.anomaly AS a USING answered AS w WHERE a.channel = $1 AND a.sku = w.sku
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(a.segment) FROM answered AS a WHERE stockrelay.has_exposure(a.segment) HAVING count(*) > 0
 )
 UPDATE stockrelay.ledger AS l SET
-    held_at = NULL, due_at = clock_timestamp(), exposed_at = stockrelay.log_exposure(l, clock_timestamp())
+    held_at = NULL, due_at = clock_timestamp(), exposed_at = (a.segment).ended_at, counted_until = NULL, counted_over = NULL, counted_lost = NULL
 FROM answered AS a WHERE l.channel = $1 AND l.sku = a.sku;
 
 -- name: without_nested_loops

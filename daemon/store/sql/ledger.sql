@@ -118,7 +118,7 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
 -- One that is in flight, or of which an attempt may still land, is forgotten when that is over: it becomes due, and a claim
 -- decides. The guard's counts of the channel begin anew.
 , left_out AS MATERIALIZED (
-    SELECT e.sku, e.listed_identifiers AS identifiers FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
+    SELECT e.sku, e.listed_identifiers AS identifiers, stockrelay.segment(e, clock_timestamp()) AS segment FROM dirty AS d LEFT JOIN listed AS l ON l.sku = d.sku
     JOIN stockrelay.ledger AS e ON e.channel = $1 AND e.sku = d.sku
     WHERE @is_left_out@ ORDER BY e.sku FOR UPDATE OF e
 ), forgotten AS (
@@ -128,11 +128,14 @@ SELECT left(x.sku, 60) AS sku, x.is_readable, count(*) OVER () AS many FROM (
     UPDATE stockrelay.ledger AS e SET
         want_seq = nextval('stockrelay.want_seq'), listed_rows = 0, listed_identifiers = NULL, listed_quantity = NULL,
         twins = NULL, duplicates = NULL, first_dirty_at = NULL, urgent = false, sync_at = NULL, zero_at = NULL, held_at = NULL,
-        exposed_at = NULL,
+        exposed_at = NULL, counted_until = NULL, counted_over = NULL, counted_lost = NULL,
         parked_at = NULL, parked_reason = NULL, unacked_since = coalesce(e.unacked_since, clock_timestamp()),
         due_at = greatest(e.doubt_until, clock_timestamp())
     FROM left_out AS o
     WHERE e.channel = $1 AND e.sku = o.sku AND NOT (e.attempt_id IS NULL AND coalesce(e.doubt_until <= clock_timestamp(), true))
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(o.segment) FROM left_out AS o WHERE stockrelay.has_exposure(o.segment) HAVING count(*) > 0
 ), uncounted AS (
     DELETE FROM stockrelay.anomaly AS a USING left_out AS o WHERE a.channel = $1 AND a.sku = o.sku
 ), recounted AS (
@@ -220,9 +223,14 @@ WITH listed AS (
                               ELSE excluded.first_dirty_at END,
         unacked_since = coalesce(d.unacked_since, excluded.unacked_since),
         exposed_at = CASE WHEN d.exposed_at IS NULL THEN excluded.exposed_at
-                          WHEN d.held_at IS NULL AND d.parked_at IS NULL AND d.listed_rows = excluded.listed_rows
-                               AND d.listed_quantity = excluded.listed_quantity THEN d.exposed_at
+                          WHEN d.held_at IS NULL AND d.parked_at IS NULL THEN d.exposed_at
                           ELSE stockrelay.log_exposure(d, excluded.exposed_at) END,
+        counted_until = CASE WHEN d.exposed_at IS NOT NULL AND d.held_at IS NULL AND d.parked_at IS NULL
+                             THEN greatest(d.counted_until, d.exposed_at, excluded.exposed_at) END,
+        counted_over = CASE WHEN d.held_at IS NULL AND d.parked_at IS NULL
+                            THEN stockrelay.counted(d.counted_over, stockrelay.units_over(d), d, excluded.exposed_at) END,
+        counted_lost = CASE WHEN d.held_at IS NULL AND d.parked_at IS NULL
+                            THEN stockrelay.counted(d.counted_lost, stockrelay.units_lost(d), d, excluded.exposed_at) END,
         zero_at = CASE WHEN stockrelay.is_zero(excluded.listed_rows, excluded.listed_quantity) THEN
             coalesce(d.zero_at, CASE WHEN $7 AND stockrelay.falls(d) AND NOT stockrelay.stays_parked(d, excluded)
                                      THEN excluded.first_dirty_at END) END,
@@ -504,7 +512,8 @@ WITH shadowed AS (
     ORDER BY l.sku FOR UPDATE SKIP LOCKED
 ), made AS (
     UPDATE stockrelay.ledger AS d SET
-        due_at = n.now, unacked_since = n.now, exposed_at = CASE WHEN d.exposed_at IS NOT NULL THEN n.now END, shadow_quantity = NULL, shadow_identifiers = NULL,
+        due_at = n.now, unacked_since = n.now, shadow_quantity = NULL, shadow_identifiers = NULL,
+        exposed_at = CASE WHEN d.exposed_at IS NOT NULL THEN n.now END, counted_until = NULL, counted_over = NULL, counted_lost = NULL,
         urgent = stockrelay.is_urgent(d, d.listed_rows, d.listed_quantity, 0)
     FROM (SELECT clock_timestamp() AS now) AS n
     WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT u.sku FROM due AS u)) RETURNING 1
@@ -514,24 +523,37 @@ SELECT count(*) FROM made;
 -- name: close_settled
 -- Claimed, but the marketplace holds that number already; so a held one is no longer wrong. It may differ from the number that
 -- was marked, and no marking will see that.
-WITH settled AS (
+WITH before AS MATERIALIZED (
+    SELECT d.sku, stockrelay.segment(d, clock_timestamp()) AS segment FROM stockrelay.ledger AS d
+    WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) ORDER BY d.sku FOR UPDATE
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(b.segment) FROM before AS b WHERE stockrelay.has_exposure(b.segment) HAVING count(*) > 0
+), settled AS (
     UPDATE stockrelay.ledger AS d SET
         acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
         held_at = NULL, zero_at = CASE WHEN acked_quantity = 0 THEN zero_at END,
-        exposed_at = CASE WHEN stockrelay.log_exposure(d, clock_timestamp()) IS NULL THEN NULL::timestamptz END
-    WHERE channel = $1 AND sku = ANY ($2::text[]) RETURNING sku, acked_quantity
+        exposed_at = NULL, counted_until = NULL, counted_over = NULL, counted_lost = NULL
+    FROM before AS b WHERE d.channel = $1 AND d.sku = b.sku RETURNING d.sku, d.acked_quantity
 )
 INSERT INTO stockrelay.reading (channel, at, skus, quantities, listed_rows)
 SELECT $1, clock_timestamp(), array_agg(s.sku), array_agg(s.acked_quantity), array_agg(1) FROM settled AS s HAVING count(*) > 0;
 
 -- name: settle_into_sum
 -- Claimed, and sold as one with another SKU that sends the sum. $3: those whose identifiers no successor has taken over.
+WITH before AS MATERIALIZED (
+    SELECT d.sku, stockrelay.segment(d, clock_timestamp()) AS segment FROM stockrelay.ledger AS d
+    WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) ORDER BY d.sku FOR UPDATE
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(b.segment) FROM before AS b WHERE stockrelay.has_exposure(b.segment) HAVING count(*) > 0
+)
 UPDATE stockrelay.ledger AS d SET
     acked_seq = want_seq, first_dirty_at = NULL, unacked_since = NULL, urgent = false, due_at = NULL, sync_at = NULL,
-    exposed_at = CASE WHEN stockrelay.log_exposure(d, clock_timestamp()) IS NULL THEN NULL::timestamptz END, doubt_high = NULL, doubt_low = NULL,
-    identifiers = CASE WHEN sku = ANY ($3::text[]) THEN identifiers END, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
+    exposed_at = NULL, counted_until = NULL, counted_over = NULL, counted_lost = NULL, doubt_high = NULL, doubt_low = NULL,
+    identifiers = CASE WHEN d.sku = ANY ($3::text[]) THEN identifiers END, acked_quantity = NULL, acked_at = NULL, doubt_at = NULL, doubt_until = NULL, failures = 0,
     retry_at = NULL, zero_at = NULL, held_at = NULL
-WHERE channel = $1 AND sku = ANY ($2::text[]);
+FROM before AS b WHERE d.channel = $1 AND d.sku = b.sku;
 
 -- name: await_doubt_end
 -- In doubt, and to be decided again when no older attempt can land any more: due then.
@@ -540,19 +562,31 @@ WHERE channel = $1 AND sku = ANY ($2::text[]);
 
 -- name: park
 -- Can't be sent: not due until what is wrong changes.
+WITH parked AS (
+    SELECT * FROM jsonb_to_recordset($2::jsonb)
+        AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
+), before AS MATERIALIZED (
+    SELECT d.sku, n.now, stockrelay.segment(d, n.now) AS segment
+    FROM stockrelay.ledger AS d CROSS JOIN (SELECT clock_timestamp() AS now) AS n
+    WHERE d.channel = $1 AND d.sku = ANY (ARRAY(SELECT c.sku FROM parked AS c)) ORDER BY d.sku FOR UPDATE OF d
+), exposed AS (
+    INSERT INTO stockrelay.exposure_log (channel, segments)
+    SELECT $1, array_agg(b.segment) FROM before AS b WHERE stockrelay.has_exposure(b.segment) HAVING count(*) > 0
+)
 UPDATE stockrelay.ledger AS d SET
-    parked_reason = c.reason, parked_at = clock_timestamp(), first_dirty_at = NULL, urgent = false, due_at = NULL,
-    exposed_at = stockrelay.log_exposure(d, clock_timestamp()), sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
-FROM jsonb_to_recordset($2::jsonb)
-     AS c (sku text, reason text, rows integer, identifiers text[], quantity integer)
-WHERE d.channel = $1 AND d.sku = c.sku;
+    parked_reason = c.reason, parked_at = b.now, first_dirty_at = NULL, urgent = false, due_at = NULL,
+    exposed_at = (b.segment).ended_at, counted_until = NULL, counted_over = NULL, counted_lost = NULL,
+    sync_at = NULL, listed_rows = c.rows, listed_identifiers = c.identifiers, listed_quantity = c.quantity, held_at = NULL
+FROM before AS b JOIN parked AS c ON c.sku = b.sku WHERE d.channel = $1 AND d.sku = b.sku;
 
 -- name: forget
 -- Left the listing, and the marketplace no longer offers it.
 WITH forgotten AS (
-    DELETE FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.attempt_id IS NULL RETURNING d
+    DELETE FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.sku = ANY ($2::text[]) AND d.attempt_id IS NULL
+    RETURNING stockrelay.segment(d, clock_timestamp()) AS segment
 )
-SELECT count(stockrelay.log_exposure(f.d, clock_timestamp())) FROM forgotten AS f;
+INSERT INTO stockrelay.exposure_log (channel, segments)
+SELECT $1, array_agg(f.segment) FROM forgotten AS f WHERE stockrelay.has_exposure(f.segment) HAVING count(*) > 0;
 
 -- name: next_due
 -- How long until the next row of the slots $2 is due, and until the next is to be sent for a sync. NULL: there is none, the
@@ -615,7 +649,7 @@ WITH result AS (
 ), open AS (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.unacked_since, coalesce(d.unacked_since, d.attempt_at) AS since,
-           CASE WHEN d.exposed_at IS NOT NULL THEN stockrelay.segment(d, n.now) END AS segment, r.outcome, r.reason, r.duration_ms, n.now,
+           stockrelay.segment(d, n.now) AS segment, r.outcome, r.reason, r.duration_ms, n.now,
            n.now + make_interval(secs => r.wait_s) AS retry_at,
            -- A sync's attempt that no change has overtaken: what is left to do is done in the sync.
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
@@ -681,6 +715,7 @@ WITH result AS (
         listed_quantity = CASE WHEN e.outcome <> 'applied' AND d.listed_rows = 1 AND d.want_seq <= e.attempt_seq
                                THEN e.attempt_quantity ELSE d.listed_quantity END,
         exposed_at = CASE WHEN e.state <> 'clean' THEN e.now END,
+        counted_until = NULL, counted_over = NULL, counted_lost = NULL,
         exposed_due = NULL,
         doubt_high = CASE WHEN e.ends_doubt THEN NULL WHEN e.outcome = 'unknown' THEN greatest(d.doubt_high, e.attempt_quantity)
                           ELSE d.doubt_high END,
@@ -696,7 +731,7 @@ WITH result AS (
     FROM open AS o
 ), exposed AS (
     INSERT INTO stockrelay.exposure_log (channel, segments)
-    SELECT $1, array_agg(o.segment) FROM open AS o WHERE (o.segment).over > 0 OR (o.segment).lost > 0 HAVING count(*) > 0
+    SELECT $1, array_agg(o.segment) FROM open AS o WHERE stockrelay.has_exposure(o.segment) HAVING count(*) > 0
 )
 SELECT d.is_due, d.took_s FROM done AS d, logged AS l WHERE l.attempts IS NOT NULL;
 
@@ -712,7 +747,7 @@ WITH owner AS MATERIALIZED (
     SELECT d.sku, d.identifiers, d.attempt_id, d.attempt_epoch, d.attempt_seq, d.attempt_quantity, d.attempt_at,
            d.sync_at IS NOT NULL AND d.due_at IS NULL AND d.want_seq <= d.attempt_seq AS is_sync,
            coalesce(d.unacked_since, d.attempt_at) AS since,
-           CASE WHEN d.exposed_at IS NOT NULL THEN stockrelay.segment(d, clock_timestamp()) END AS segment
+           stockrelay.segment(d, clock_timestamp()) AS segment
     FROM stockrelay.ledger AS d
     WHERE d.channel = $1 AND d.slot = ANY (ARRAY(SELECT w.slot FROM owner AS w))
     AND d.attempt_id IS NOT NULL AND d.attempt_id <> ALL ($6::bigint[])
@@ -725,6 +760,7 @@ WITH owner AS MATERIALIZED (
         doubt_until = greatest(d.doubt_until, l.attempt_at + $5::interval),
         listed_quantity = CASE WHEN d.listed_rows = 1 AND d.want_seq <= l.attempt_seq THEN l.attempt_quantity ELSE d.listed_quantity END,
         exposed_at = coalesce((l.segment).ended_at, clock_timestamp()),
+        counted_until = NULL, counted_over = NULL, counted_lost = NULL,
         exposed_due = NULL,
         doubt_high = greatest(d.doubt_high, l.attempt_quantity),
         doubt_low = least(d.doubt_low, l.attempt_quantity),
@@ -741,7 +777,7 @@ WITH owner AS MATERIALIZED (
     FROM lost AS l
 ), exposed AS (
     INSERT INTO stockrelay.exposure_log (channel, segments)
-    SELECT $1, array_agg(l.segment) FROM lost AS l WHERE (l.segment).over > 0 OR (l.segment).lost > 0 HAVING count(*) > 0
+    SELECT $1, array_agg(l.segment) FROM lost AS l WHERE stockrelay.has_exposure(l.segment) HAVING count(*) > 0
 )
 SELECT (SELECT count(*) FROM freed) FROM logged AS l WHERE l.attempts IS NOT NULL;
 

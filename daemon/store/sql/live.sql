@@ -79,7 +79,8 @@ WITH found AS MATERIALIZED (
     UPDATE stockrelay.ledger AS d SET
         acked_seq = d.want_seq, acked_quantity = f.theirs, identifiers = d.listed_identifiers, first_dirty_at = NULL,
         unacked_since = NULL, urgent = false, due_at = NULL, shadow_quantity = NULL, shadow_identifiers = NULL, held_at = NULL,
-        zero_at = CASE WHEN f.theirs = 0 AND d.listed_quantity = 0 THEN d.zero_at END, exposed_at = NULL
+        zero_at = CASE WHEN f.theirs = 0 AND d.listed_quantity = 0 THEN d.zero_at END,
+        exposed_at = NULL, counted_until = NULL, counted_over = NULL, counted_lost = NULL
     FROM found AS f
     WHERE d.channel = $1 AND d.sku = f.sku AND f.is_found AND d.identifiers IS NULL AND d.attempt_id IS NULL
     AND d.parked_at IS NULL AND d.listed_rows = 1 AND d.twins IS NULL

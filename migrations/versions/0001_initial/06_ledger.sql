@@ -57,8 +57,12 @@ CREATE TABLE stockrelay.ledger (
     twins                text[],
     duplicates           text        CHECK (duplicates IN ('park', 'sum')),
     -- The exposure clock (19_exposure.sql): since when the two numbers differ, or the last segment ended; NULL: they agree.
+    -- `counted_*`: the unit-seconds from then until the number changed last, while the row waited; NULL: it did not change.
     -- `exposed_due`: when the row in flight was due. `doubt_high`, `doubt_low`: of the attempts that may still land.
     exposed_at           timestamptz,
+    counted_until        timestamptz,
+    counted_over         float8,
+    counted_lost         float8,
     exposed_due          timestamptz,
     doubt_high           integer,
     doubt_low            integer,
@@ -196,10 +200,14 @@ BEGIN
         FROM found AS f CROSS JOIN LATERAL unnest(f.skus) AS u (sku)
         CROSS JOIN LATERAL (SELECT nullif((array_remove(f.first, u.sku))[1:4], '{}') AS twins) AS n
     ), changed AS MATERIALIZED (
-        SELECT l.sku, w.twins, w.duplicates
+        SELECT l.sku, w.twins, w.duplicates, l.parked_at IS NOT NULL AS was_parked, stockrelay.segment(l, now) AS segment
         FROM wanted AS w JOIN stockrelay.ledger AS l ON l.channel = note_twins.channel AND l.sku = w.sku
         WHERE (l.twins, l.duplicates) IS DISTINCT FROM (w.twins, w.duplicates)
         ORDER BY l.sku FOR UPDATE OF l
+    ), exposed AS (
+        INSERT INTO stockrelay.exposure_log (channel, segments)
+        SELECT note_twins.channel, array_agg(c.segment) FROM changed AS c
+        WHERE c.was_parked AND stockrelay.has_exposure(c.segment) HAVING count(*) > 0
     )
     UPDATE stockrelay.ledger AS l SET
         twins = c.twins,
@@ -209,7 +217,10 @@ BEGIN
         unacked_since = coalesce(l.unacked_since, now),
         parked_at = NULL,
         parked_reason = NULL,
-        exposed_at = CASE WHEN l.parked_at IS NULL THEN l.exposed_at ELSE stockrelay.log_exposure(l, now) END,
+        exposed_at = CASE WHEN c.was_parked THEN (c.segment).ended_at ELSE l.exposed_at END,
+        counted_until = CASE WHEN NOT c.was_parked THEN l.counted_until END,
+        counted_over = CASE WHEN NOT c.was_parked THEN l.counted_over END,
+        counted_lost = CASE WHEN NOT c.was_parked THEN l.counted_lost END,
         doubt_at = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN now ELSE l.doubt_at END,
         doubt_until = CASE WHEN c.twins IS NULL AND l.identifiers IS NOT NULL THEN greatest(l.doubt_until, now)
                            ELSE l.doubt_until END,

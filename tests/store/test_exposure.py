@@ -79,6 +79,16 @@ SCRIPTS: dict[str, tuple[str, Expected, Expected]] = {
         {Reason.DEBOUNCE: 2 * 2, Reason.MARKETPLACE: 2 + 8 * 3, Reason.QUEUE: 6 * 4},
         {},
     ),
+    "a claim that reads a newer number than the marking": (
+        "sells 8, wait 4, unread 15, claim, applied",
+        {Reason.DEBOUNCE: 2 * 2, Reason.QUEUE: 2 * 2},
+        {},
+    ),
+    "a claim under other identifiers": (
+        "sells 8, wait 4, renames 8, wait 4, claim, applied",
+        {Reason.DEBOUNCE: 2 * 6, Reason.QUEUE: 2 * 2},
+        {},
+    ),
     "a request that was not sent": (
         "sells 5, wait 2, claim, wait 1, not_sent, wait 5, claim, applied",
         {Reason.DEBOUNCE: 10, Reason.MARKETPLACE: 5, Reason.QUEUE: 25},
@@ -100,6 +110,11 @@ async def play(shop: Shop, script: str) -> None:
         match step.split():
             case ["sells", quantity]:
                 await shop.sells("A", int(quantity))
+                await shop.drain()
+            case ["unread", quantity]:
+                await shop.sells("A", int(quantity))
+            case ["renames", quantity]:
+                await shop.sells("A", int(quantity), ("PN-2", "brand"))
                 await shop.drain()
             case ["new", quantity]:
                 await shop.sells("B", int(quantity))

@@ -458,6 +458,12 @@ UPDATE stockrelay.ledger AS d SET
                    WHEN c.is_delisting OR d.want_seq > c.want_seq THEN d.zero_at END,
     held_at = NULL,
     exposed_due = d.due_at,
+    -- What is sent may be newer than what was marked, or go to other identifiers: how long it waited is counted as it was.
+    counted_until = CASE WHEN d.exposed_at IS NOT NULL AND (c.quantity, c.identifiers) IS DISTINCT FROM (stockrelay.listed_number(d), d.identifiers) THEN clock_timestamp() ELSE d.counted_until END,
+    counted_over = CASE WHEN (c.quantity, c.identifiers) IS DISTINCT FROM (stockrelay.listed_number(d), d.identifiers) THEN stockrelay.counted(d.counted_over, stockrelay.units_over(d), d, clock_timestamp())
+                        ELSE d.counted_over END,
+    counted_lost = CASE WHEN (c.quantity, c.identifiers) IS DISTINCT FROM (stockrelay.listed_number(d), d.identifiers) THEN stockrelay.counted(d.counted_lost, stockrelay.units_lost(d), d, clock_timestamp())
+                        ELSE d.counted_lost END,
     first_dirty_at = CASE WHEN d.want_seq > c.want_seq THEN d.first_dirty_at END,
     urgent = d.urgent AND d.want_seq > c.want_seq,
     due_at = CASE WHEN d.want_seq > c.want_seq THEN d.due_at END,

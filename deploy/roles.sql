@@ -88,7 +88,7 @@ SELECT pg_catalog.to_regclass('stockrelay.alembic_version') IS NOT NULL AS is_mi
         stockrelay.known_skus, stockrelay.listed, stockrelay.listed_whole, stockrelay.resolved,
         stockrelay.listed_apart, stockrelay.is_left_out, stockrelay.is_class_of_server, stockrelay.may_be_of_a_row,
         stockrelay.is_another_readable TO :"daemon";
-    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.exposure_log, stockrelay.exposure, stockrelay.exposure_condition TO :"daemon";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.exposure_log, stockrelay.exposure, stockrelay.exposure_day, stockrelay.exposure_condition TO :"daemon";
     GRANT EXECUTE ON FUNCTION stockrelay.listed_number, stockrelay.units_over, stockrelay.units_lost, stockrelay.counted,
         stockrelay.segment, stockrelay.has_exposure, stockrelay.log_exposure, stockrelay.added TO :"daemon";
     GRANT SELECT, INSERT, UPDATE, DELETE ON stockrelay.push_minute, stockrelay.slot_change TO :"daemon";

@@ -240,6 +240,14 @@ def by_sku(by_day: Mapping[tuple[date, str], Sums]) -> dict[str, Sums]:
     return found
 
 
+def by_day(by_day_and_sku: Mapping[tuple[date, str], Sums]) -> dict[date, Sums]:
+    """Return the sums of each day over all SKUs."""
+    found: dict[date, Sums] = {}
+    for (day, _sku), one in by_day_and_sku.items():
+        found.setdefault(day, Sums()).add(one.over, one.lost)
+    return found
+
+
 def worst(sums: Mapping[str, Sums], most: int) -> list[str]:
     """Return the SKUs with the most unit-seconds, those that could be oversold first."""
     ordered = sorted(sums, key=lambda sku: (-sum(sums[sku].over), -sum(sums[sku].lost), sku))

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime, timedelta, tzinfo
 from operator import add
 from typing import Any, Final
@@ -17,10 +18,12 @@ from daemon.core.exposure import (
     Span,
     Sums,
     away,
+    by_day,
     by_reason,
     by_sku,
     kinds,
     reckon,
+    total,
     worst,
 )
 from daemon.core.types import ChannelName, Sku
@@ -59,17 +62,13 @@ class Exposure:
                 return None
             segments = [Segment(*one) for row in rows for one in row["segments"]]
             sums = await self._reckoned(connection, channel, segments)
-            text = json.dumps(
-                [
-                    {"day": day.isoformat(), "sku": sku, "over": one.over, "lost": one.lost}
-                    for (day, sku), one in sums.items()
-                ]
-            )
-            await connection.execute(_SQL["add"], channel, text)
-        added = Sums()
-        for one in sums.values():
-            added.add(one.over, one.lost)
-        return added
+            days = by_day(sums)
+            of_skus = [
+                {"day": day.isoformat(), "sku": sku, **asdict(one)} for (day, sku), one in sums.items()
+            ]
+            of_days = [{"day": day.isoformat(), **asdict(one)} for day, one in days.items()]
+            await connection.execute(_SQL["add"], channel, json.dumps(of_skus), json.dumps(of_days))
+        return total(days.values())
 
     async def since(
         self, channel: ChannelName, first: date, last: date = date.max, sku: Sku | None = None
@@ -92,7 +91,7 @@ class Exposure:
         for row in rows:
             if row["segment"] is None:
                 found[row["day"]].add(row["over"], row["lost"])
-        for (day, _sku), sums in pending.items():
+        for day, sums in by_day(pending).items():
             if day >= first:
                 found[day].add(sums.over, sums.lost)
         return dict(found)

@@ -42,6 +42,7 @@ _TABLES: Final = "shop.goods " + " ".join(
     f"stockrelay.{name}"
     for name in (
         "exposure",
+        "exposure_day",
         "exposure_log",
         "exposure_condition",
         "ledger",

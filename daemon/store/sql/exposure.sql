@@ -33,7 +33,14 @@ DELETE FROM stockrelay.exposure_log AS e USING (
 ) AS few WHERE e.ctid = few.ctid RETURNING e.segments;
 
 -- name: add
--- Adds sums to those of their days.
+-- Adds sums to those of their days: $2 by SKU, $3 of all SKUs.
+WITH days AS (
+    INSERT INTO stockrelay.exposure_day AS e (channel, day, over, lost)
+    SELECT $1, s.day, s.over, s.lost FROM jsonb_to_recordset($3::text::jsonb) AS s (day date, over float8[], lost float8[])
+    ORDER BY s.day
+    ON CONFLICT (channel, day) DO UPDATE SET
+        over = stockrelay.added(e.over, excluded.over), lost = stockrelay.added(e.lost, excluded.lost)
+)
 INSERT INTO stockrelay.exposure AS e (day, channel, sku, over, lost)
 SELECT s.day, $1, s.sku, s.over, s.lost
 FROM jsonb_to_recordset($2::text::jsonb) AS s (day date, sku text, over float8[], lost float8[])
@@ -62,14 +69,9 @@ WITH pending AS (
     UNION ALL
     SELECT s FROM stockrelay.ledger AS d CROSS JOIN LATERAL stockrelay.segment(d, clock_timestamp()) AS s
     WHERE d.channel = $1 AND d.exposed_at IS NOT NULL AND stockrelay.has_exposure(s)
-), days AS (
-    SELECT x.day, array_agg(x.over ORDER BY x.place) AS over, array_agg(x.lost ORDER BY x.place) AS lost FROM (
-        SELECT e.day, u.place, sum(u.over) AS over, sum(u.lost) AS lost
-        FROM stockrelay.exposure AS e CROSS JOIN LATERAL unnest(e.over, e.lost) WITH ORDINALITY AS u (over, lost, place)
-        WHERE e.channel = $1 AND e.day >= $2 GROUP BY e.day, u.place) AS x
-    GROUP BY x.day
 )
-SELECT d.day, d.over, d.lost, NULL::stockrelay.exposure_segment AS segment FROM days AS d
+SELECT e.day, e.over, e.lost, NULL::stockrelay.exposure_segment AS segment FROM stockrelay.exposure_day AS e
+WHERE e.channel = $1 AND e.day >= $2
 UNION ALL
 SELECT NULL, NULL, NULL, p.s FROM pending AS p;
 
@@ -77,6 +79,8 @@ SELECT NULL, NULL, NULL, p.s FROM pending AS p;
 -- Deletes what is older than the day $1; some of it, so that no transaction gets long.
 WITH old AS (
     DELETE FROM stockrelay.exposure_condition WHERE until < $1::date
+), old_days AS (
+    DELETE FROM stockrelay.exposure_day WHERE day < $1
 )
 DELETE FROM stockrelay.exposure AS e USING (
     SELECT x.ctid FROM stockrelay.exposure AS x WHERE x.day < $1 LIMIT 10000

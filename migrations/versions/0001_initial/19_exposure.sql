@@ -40,6 +40,15 @@ CREATE TABLE stockrelay.exposure (
     PRIMARY KEY (day, channel, sku)
 );
 
+-- The same of all SKUs, so that the days can be shown without reading a row per SKU.
+CREATE TABLE stockrelay.exposure_day (
+    channel  text     NOT NULL,
+    day      date     NOT NULL,
+    over     float8[] NOT NULL,
+    lost     float8[] NOT NULL,
+    PRIMARY KEY (channel, day)
+);
+
 -- When a process was serving a channel (`alive`), and when the channel was paused or in trouble meanwhile. A row is extended
 -- every few seconds, so that no row has to be ended: a time without a row that is `alive` is one without a daemon.
 CREATE TABLE stockrelay.exposure_condition (

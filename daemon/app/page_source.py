@@ -1,14 +1,17 @@
 """Reads what the operator's page shows."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
-from daemon.app.building import connect_options
+from daemon import clock
+from daemon.app.building import connect_options, operators_zone
 from daemon.app.configuration import titles
 from daemon.app.explaining import ExplainedSku, explained
+from daemon.core.exposure import Sums
+from daemon.core.exposure_plot import first_day
 from daemon.core.page_states import channel_views
 from daemon.core.page_words import Language
 from daemon.core.sku_timeline import timeline
@@ -18,6 +21,7 @@ from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.connecting import ConnectOptions
 from daemon.store.database import Database
+from daemon.store.exposure import Exposure
 from daemon.store.history import PAGE, PageHistory, PushMinute
 from daemon.store.leases import Leases
 
@@ -84,6 +88,13 @@ class PageSource:
         name = None if channel is None else ChannelName(channel)
         found = await explained(self.settings(), Sku(asked), name, _ATTEMPTS)
         return found, {facts.channel: timeline(facts) for facts, _ in found.explained}
+
+    async def exposure(self, channels: Collection[ChannelName]) -> Mapping[str, Mapping[date, Sums]]:
+        """Return the exposure of the last days, by channel and day. Raises StockrelayError."""
+        zone = operators_zone(self.settings())
+        first = first_day(clock.now().astimezone(zone).date())
+        exposure = Exposure(await self._opened(), zone)
+        return {name: await exposure.by_day(name, first) for name in channels}
 
     async def close(self) -> None:
         """Close the connections."""

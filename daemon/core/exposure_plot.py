@@ -1,6 +1,6 @@
 """The exposure of the last days as a picture: an SVG with a bar for each day, over above the line and lost below it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Final
 
@@ -12,14 +12,23 @@ _HEIGHT: Final = 160
 _BAR: Final = _WIDTH / DAYS
 
 
-def exposure_plot(by_day: Mapping[date, Sums], today: date, title: str) -> str:
-    """Return the plot as SVG. `title` is plain text, and is escaped. The classes `over`, `lost`, `over-apart` and
-    `lost-apart` (what was held or parked) are for the page's style sheet; a bar's title says the day and its sums."""
-    days = [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+Words = Callable[[date, Split, Split], str]
+"""What a bar's title says of a day's over and lost."""
+
+
+def first_day(today: date) -> date:
+    """Return the first day that is shown."""
+    return today - timedelta(days=DAYS - 1)
+
+
+def exposure_plot(by_day: Mapping[date, Sums], today: date, title: str, words: Words) -> str:
+    """Return the plot as SVG. `title` and what `words` returns are plain text, and are escaped. The classes `over`,
+    `lost`, `over-apart` and `lost-apart` (what was held or parked) are for the page's style sheet."""
+    days = [first_day(today) + timedelta(days=n) for n in range(DAYS)]
     splits = {day: tuple(map(split, (by_day[day].over, by_day[day].lost))) for day in days if day in by_day}
     most = max((sum(one) for both in splits.values() for one in both), default=0.0)
     bars = [
-        _bar(place, day, over, lost, most)
+        _bar(place, words(day, over, lost), over, lost, most)
         for place, day in enumerate(days)
         if day in splits
         for over, lost in [splits[day]]
@@ -32,13 +41,9 @@ def exposure_plot(by_day: Mapping[date, Sums], today: date, title: str) -> str:
     )
 
 
-def _bar(place: int, day: date, over: Split, lost: Split, most: float) -> str:
+def _bar(place: int, title: str, over: Split, lost: Split, most: float) -> str:
     middle, x = _HEIGHT / 2, place * _BAR + 1
     scale = (middle - 2) / most if most > 0 else 0.0
-    words = (
-        f"{day}: over {over.running:,.0f} and {over.apart:,.0f} held or parked, "
-        f"lost {lost.running:,.0f} and {lost.apart:,.0f} held or parked"
-    )
     parts = [
         ("over", middle - over.running * scale, over.running),
         ("over-apart", middle - sum(over) * scale, over.apart),
@@ -50,7 +55,7 @@ def _bar(place: int, day: date, over: Split, lost: Split, most: float) -> str:
         for name, y, value in parts
         if value > 0
     )
-    return f"<g><title>{words}</title>{rectangles}</g>"
+    return f"<g><title>{_escaped(title)}</title>{rectangles}</g>"
 
 
 def _escaped(text: str) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ import pytest
 
 from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.explain.facts import PastAttempt
+from daemon.core.exposure import Sums
 from daemon.core.page_states import channel_views
 from daemon.core.page_words import Language
 from daemon.core.types import ChannelName, Sku, Slot
@@ -94,6 +95,9 @@ class Facts:
             "slot_changes": [SlotChange(NOW, "b", "a", (Slot(1), Slot(2)))],
         }
 
+    async def exposure(self, channels: Collection[ChannelName]) -> Mapping[str, Mapping[date, Sums]]:
+        return {name: {NOW.date(): Sums([1234.4], [0.0])} for name in channels}
+
     async def sku(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]:
         raise StockrelayError(f"no SKU {asked!r} at {channel}. Did you mean: {HOSTILE}?")
 
@@ -126,6 +130,16 @@ async def test_the_overview_says_what_each_channel_needs_and_allows_nothing_from
     assert "unsafe" not in policy
     assert " style=" not in text
     assert "<style" not in text
+
+
+@pytest.mark.parametrize(("path", "plots"), [("/", 2), ("/channel/tokyo", 1), ("/channel/tokyo?lang=zh", 1)])
+async def test_the_exposure_of_a_month_is_shown_by_channel(port: int, path: str, plots: int) -> None:
+    text = (await asked(port, path)).body.decode()
+    words = "over 1,234 and 0 held or parked" if "lang" not in path else "可超卖 1,234（"
+    assert text.count('<svg class="exposure" role="img"') == plots
+    assert text.count('<rect class="over"') == plots
+    assert text.count(f"<title>2026-11-29: {words}") == plots
+    assert text.count(f"<title>{words}") == plots
 
 
 async def test_foreign_text_is_escaped_and_its_control_characters_are_shown(facts: Facts, port: int) -> None:

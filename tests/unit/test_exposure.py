@@ -14,6 +14,7 @@ from daemon.core.exposure import (
     Reason,
     Segment,
     Span,
+    Split,
     Sums,
     away,
     by_reason,
@@ -133,17 +134,22 @@ def test_the_worst_are_those_that_could_be_oversold() -> None:
 def test_the_plot_has_a_bar_for_each_day_and_shows_apart_what_waits_for_an_operator() -> None:
     today = NOON.date()
     sums = reckon([segment(held=5)], NO_CONDITIONS, BusinessDays(UTC))[today, "A"]
-    plot = exposure_plot({today: sums, today - timedelta(days=40): sums}, today, "<A & B>")
+    plot = exposure_plot(
+        {today: sums, today - timedelta(days=40): sums},
+        today,
+        "<A & B>",
+        "<{} {} {}>".format,
+    )
     root = ET.fromstring(plot)
     rectangles = [one.attrib for one in root.iter("{http://www.w3.org/2000/svg}rect")]
     assert [one["class"] for one in rectangles] == ["over", "over-apart"]
     assert [float(one["height"]) for one in rectangles] == [39, 39]
     titles = [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")]
-    assert titles == ["<A & B>", f"{today}: over 10 and 10 held or parked, lost 0 and 0 held or parked"]
+    assert titles == ["<A & B>", f"<{today} {Split(10.0, 10.0)} {Split(0.0, 0.0)}>"]
 
 
 def test_a_plot_of_nothing_is_an_empty_one() -> None:
-    assert "<rect" not in exposure_plot({}, NOON.date(), "none")
+    assert "<rect" not in exposure_plot({}, NOON.date(), "none", lambda *_: "")
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,10 @@ WORDS: Final = {
     "figure.success": "Last success",
     "spark.pushes": "Last hour: {} pushes, {} failures",
     "spark.latency": "Last hour: average latency of a minute, at most {}",
+    "exposure": "Exposure of the last 30 days",
+    "exposure.meaning": "In unit-seconds, a bar for each day. Above the line: what could be sold that was gone. "
+    "Below: what could not be sold although it was there. Pale: what the guard held or was parked.",
+    "exposure.sums": "over {} and {} held or parked, lost {} and {} held or parked",
     "live.on": "Live.",
     "live.off": "Paused.",
     "live.lost": "Not live; trying again.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from daemon import __version__
+from daemon.core.exposure import Split, Sums, kinds, split, total
+from daemon.core.exposure_plot import exposure_plot
 from daemon.core.page_words import HTML_CODES, LANGUAGES, TABLES, Language
 from daemon.core.sparkline import polylines
 from daemon.logs import visible
@@ -85,6 +87,7 @@ class Renderer:
             clock=partial(_clock, now, zone),
             full=partial(_full, zone),
             ago=partial(_ago, words, now),
+            exposure_plot=partial(_exposure_plot, words, now.astimezone(zone).date()),
             **facts,
         )
 
@@ -109,6 +112,20 @@ def _span(words: PageWords, seconds: float) -> str:
         return f"{seconds:.1f} {words('unit.s')}"
     size, unit = next((size, unit) for limit, size, unit in _UNITS if seconds < limit)
     return f"{seconds / size:.0f} {words(f'unit.{unit}')}"
+
+
+def _exposure_plot(words: PageWords, today: date, by_day: Mapping[date, Sums]) -> tuple[str, Markup]:
+    """What the days come to in words, and their plot."""
+
+    def numbers(over: Split, lost: Split) -> tuple[int, int, int, int]:
+        return round(over.running), round(over.apart), round(lost.running), round(lost.apart)
+
+    over, lost = map(split, kinds(total(by_day.values())))
+    title = words("exposure.sums", *numbers(over, lost))
+    plot = exposure_plot(
+        by_day, today, title, lambda day, *both: f"{day}: {words('exposure.sums', *numbers(*both))}"
+    )
+    return title, Markup(plot)  # noqa: S704 - its texts are escaped where they are put in
 
 
 def _clock(now: datetime, zone: tzinfo, time: datetime) -> str:

@@ -1,8 +1,8 @@
 """The page's addresses, and what answers each."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import structlog
 
 from daemon.core.errors import StockrelayError
+from daemon.core.exposure import Sums
 from daemon.core.page_words import Language, accepted_language, known_language
 from daemon.core.types import ChannelName
 from daemon.ops.messages import HttpReply, HttpRequest, HttpStream, Route, as_json
@@ -62,6 +63,9 @@ class Source(Protocol):
 
     async def sku(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]: ...
 
+    async def exposure(self, channels: Collection[ChannelName]) -> Mapping[str, Mapping[date, Sums]]:
+        """Return the exposure of the last days, by channel and day."""
+
 
 @dataclass(eq=False)
 class Site:
@@ -94,7 +98,8 @@ class Site:
         return HttpReply(200, self._files[request.parameter], kind)
 
     async def _overview(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
-        facts = await self.source.overview()
+        facts = dict(await self.source.overview())
+        facts["exposure"] = await self.source.exposure([*map(ChannelName, self.source.channels("en"))])
         return 200, "overview.html", {"sections": OVERVIEW, "only": None, **facts}
 
     async def _channel(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
@@ -108,7 +113,7 @@ class Site:
             differences = decode_cursor(query.get("differences", ""), str)
         except ValueError:
             return 400, "message.html", {"message": "bad_request"}
-        facts = {**await self.source.overview(), "only": name}
+        facts = {**await self.source.overview(), "only": name, "exposure": await self.source.exposure([name])}
         lists = dict(await self.source.channel(name, held, parked, differences))
         for kind, key in _KEYS.items():
             lists[kind] = list_page(lists[kind], self.source.list_size, key, query.get(kind, ""))

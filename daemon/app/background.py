@@ -15,6 +15,7 @@ from daemon.app.building import (
     longest_settle,
     operators_zone,
     receivers,
+    reconcile_limits,
     reconcilers,
 )
 from daemon.app.graph import Graph
@@ -171,12 +172,13 @@ class Background:
         )
 
     def _take(self, settings: Settings, receivers: Sequence[Receiver]) -> None:
-        """Take over new secrets, rates, addresses, receivers and choices of SKUs."""
+        """Take over new modes, secrets, rates, addresses, receivers and choices of SKUs."""
         self.graph.use(settings)
         by_name = listings(settings)
         self._health.use(tuple(by_name.values()))
         for name, reconciler in self._reconcilers.items():
             reconciler.comparisons.use(by_name[name])
+            reconciler.limits = reconcile_limits(settings, settings.enabled_channels()[name])
         for name, channel in settings.enabled_channels().items():
             self.clients[name].use(channel)
             self.graph.dispatchers[name].use(limits(settings, channel))
@@ -200,7 +202,8 @@ class Background:
             self._health.heard()
 
     async def _on_connected(self) -> None:
-        rate, settle = confirmed_per_s(self._settings), longest_settle(self._settings)
+        settings = self.reloading.settings
+        rate, settle = confirmed_per_s(settings), longest_settle(settings)
         has_failed_over = await self._identity.check(rate, settle)
         for dispatcher in self.graph.dispatchers.values():
             dispatcher.rescue_before_next_claim()

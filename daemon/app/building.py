@@ -201,6 +201,17 @@ def limits(settings: Settings, channel: ChannelSettings) -> Limits:
     )
 
 
+def reconcile_limits(settings: Settings, channel: ChannelSettings) -> ReconcileLimits:
+    return ReconcileLimits(
+        settings.reconcile,
+        settings.run.lease,
+        channel.timeout,
+        # The other half of the rate is for new changes.
+        channel.rate_per_s / 2,
+        is_shadow=channel.mode == "shadow",
+    )
+
+
 def reconcilers(
     settings: Settings, database: Database, clients: Mapping[ChannelName, Client]
 ) -> dict[ChannelName, Reconciler]:
@@ -213,10 +224,7 @@ def reconcilers(
             clients[name],
             runs,
             ComparedNumbers(database, listing),
-            # The other half of the rate is for new changes.
-            ReconcileLimits(
-                settings.reconcile, settings.run.lease, channels[name].timeout, channels[name].rate_per_s / 2
-            ),
+            reconcile_limits(settings, channels[name]),
             partial(Exposure(database, operators_zone(settings)).worst_of, name),
             partial(why_shadow, database, name, is_shadow=False),
         )

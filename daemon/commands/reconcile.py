@@ -156,7 +156,7 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
             *([f"{answer['parked']} are parked"] if answer["parked"] else []),
             *([f"{n} malformed products or SKUs" for n in [answer.get("set_aside")] if n]),
             *([f"{n} on sale without an identifier" for n in [answer.get("without_identifier")] if n]),
-            f"{answer['healed']} are sent again" if answer["heal"] else "nothing is sent again",
+            _sent_again(answer),
             f"{answer['took_s']:g} s",
         ]
         click.echo("; ".join(counts))
@@ -172,6 +172,14 @@ def _print(channel: ChannelName, answer: Mapping[str, Any]) -> None:
             click.echo(f"and {many} more {name.replace('_', ' ')}")
     if answer["incomplete"]:
         print_line(f"not completed: {answer['incomplete']}")
+
+
+def _sent_again(answer: Mapping[str, Any]) -> str:
+    if answer["heal"]:
+        return f"{answer['healed']} are sent again"
+    if answer["is_shadow"]:
+        return f'nothing is sent (mode = "shadow"); {answer["would_heal"]} would be sent again'
+    return f"nothing is sent again{f', {n} would be' if (n := answer['would_heal']) else ''}"
 
 
 _METHODS: Final = {

@@ -56,6 +56,8 @@ class PastRun:
     unsettled: int
     parked: int
     healed: int
+    would_heal: int
+    is_shadow: bool
     why: str | None
 
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from daemon.core.errors import LeaseLost
 from daemon.core.notice import Notice
-from daemon.core.reconcile import Difference, DifferenceHistory, DifferenceStatus, Seen
+from daemon.core.reconcile import HEALED, Difference, DifferenceHistory, DifferenceStatus, Seen
 from daemon.core.types import ChannelName
 from daemon.store import queries
 from daemon.store.database import Database
@@ -261,11 +261,13 @@ class Reconciles:
             await connection.execute(_SQL["age"], run.channel, after, run.run_id)
 
     async def count_by_status(
-        self, run: ReconcileRun, limit: int
+        self, run: ReconcileRun, limit: int, contested_after: int
     ) -> dict[DifferenceStatus, "DifferenceCounts"]:
         """Return the run's differences by their status: how many, and the first `limit` of each."""
         async with self._database.connection(f"{run.channel}: reading differences") as connection:
-            counts = await connection.fetch(_SQL["count_by_status"], run.run_id, run.channel)
+            counts = await connection.fetch(
+                _SQL["count_by_status"], run.run_id, run.channel, list(HEALED), contested_after
+            )
             by_status: dict[DifferenceStatus, DifferenceCounts] = {}
             for count in counts:
                 rows = await connection.fetch(
@@ -273,7 +275,7 @@ class Reconciles:
                 )
                 items = [dict(row) | {"first_seen": row["first_seen"].isoformat()} for row in rows]
                 by_status[DifferenceStatus(count["status"])] = DifferenceCounts(
-                    count["many"], count["listed"], items
+                    count["many"], count["listed"], count["healable"], items
                 )
         return by_status
 

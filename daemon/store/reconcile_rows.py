@@ -128,8 +128,10 @@ class Counts:
 
 @dataclass(slots=True)
 class DifferenceCounts:
-    """A run's differences of one status: how many, how many of them are listed, and the first ones."""
+    """A run's differences of one status: how many, how many of them are listed, how many could be sent again, and the
+    first ones."""
 
     many: int = 0
     listed: int = 0
+    healable: int = 0
     items: list[dict[str, Any]] = field(default_factory=list)

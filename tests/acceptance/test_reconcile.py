@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import signal
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,10 @@ QUICK: dict[str, Any] = {
 
 def today() -> date:
     return datetime.now(ZoneInfo(ZONE)).date()
+
+
+def yesterday() -> date:
+    return today() - timedelta(days=1)
 
 
 async def reconciled(stage: Stage, *words: str, code: int = 0) -> dict[str, Any]:
@@ -160,6 +165,37 @@ async def test_with_heal_off_differences_are_told_and_left(stage18: Stage) -> No
             == {("marketplace_differs", "SKU-3")}
         )
         assert (second[channel]["heal"], second[channel]["healed"]) == (False, 0)
+    assert stage18.simulator.state.quantity(YMATOU, "SKU-3") == 7
+
+
+@pytest.mark.settings(reconcile={**QUICK, "enabled": True, "settle_s": 0})
+async def test_a_channel_set_back_to_shadow_is_told_what_would_be_sent_again_and_sends_nothing(
+    stage18: Stage,
+) -> None:
+    replica = await stage18.running(8)
+    await stage18.erp.execute(
+        "UPDATE stockrelay.attempt SET at = at - interval '1 day', since = since - interval '1 day'"
+    )
+    tamper(stage18, [3, 4])
+    stage18.configure(channel={"mode": "shadow"})
+    replica.signal(signal.SIGHUP)
+    await replica.wait_for("run.configuration_reloaded")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 42 WHERE sku = 'SKU-5'")
+    await replica.wait_for("dispatch.delivery_shadowed", channel=YMATOU, sku="SKU-5")
+    before = stage18.simulator.journal.last
+    # The night's run of the daemon that was told by SIGHUP.
+    await _missed(stage18, 1)
+    for channel in (SEKORM, YMATOU):
+        line = await replica.wait_for("reconcile.run_finished", channel=channel)
+        assert (line["opened"], line["unsettled"], line["healed"], line["would_heal"]) == (2, 1, 0, 2)
+    kept = "SELECT healed, (report->>'is_shadow')::boolean, (report->>'would_heal')::int FROM stockrelay.reconcile_run"
+    assert await rows(stage18, f"{kept} WHERE report IS NOT NULL") == [(0, True, 2), (0, True, 2)]
+    assert await rows(stage18, "SELECT sum(heals) FROM stockrelay.difference") == [(0,)]
+    # One whose numbers can't be read says what it would send without looking.
+    stage18.simulator.configure(stage18.marketplaces.changed("ymatou", read_back=False))
+    answer = (await reconciled(stage18, "--channel", "ymatou", "--date", yesterday().isoformat()))[YMATOU]
+    assert (answer["method"], answer["healed"], answer["would_heal"]) == ("assert", 0, 7)
+    assert stage18.simulator.journal.last == before
     assert stage18.simulator.state.quantity(YMATOU, "SKU-3") == 7
 
 

@@ -82,7 +82,7 @@ async def reconcile(shop: Shop) -> None:
         await runs.keep(run, [(found, life)], 10.0)
     await runs.reassert(run, ["B"], 10.0)
     await runs.age(run, HOUR)
-    await runs.count_by_status(run, 9)
+    await runs.count_by_status(run, 9, 3)
     await runs.counts(run)
     await runs.set_stage(run, 2, (1, 0, 0), None)
     await runs.postpone(run, timedelta(0), "why")

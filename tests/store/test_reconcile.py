@@ -418,7 +418,7 @@ async def test_a_difference_is_told_again_through_the_ledger_once_a_run(shop: Sh
     for attempt in (*claim.attempts, again):
         await shop.complete(attempt, "applied")
     assert (await shop.row("A"))["doubt_at"] is None
-    counts = await runs.count_by_status(run, 1)
+    counts = await runs.count_by_status(run, 1, 3)
     assert (
         counts[DifferenceStatus.OPENED].many,
         [item["sku"] for item in counts[DifferenceStatus.OPENED].items],

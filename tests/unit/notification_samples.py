@@ -83,6 +83,16 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         {"day": DAY, "method": "assert", "checked": 640, "agreed": 0, "healed": 640, "heal": True, "took_s": 31},
     ),
     (
+        "Reconcile: a channel in shadow",
+        notice.RECONCILE_DIGEST,
+        "ymatou",
+        {
+            "day": DAY, "method": "read_back", "checked": 4980, "agreed": 4979, "unsettled": 20, "heal": False,
+            "is_shadow": True, "would_heal": 1, "healed": 0, "took_s": 96,
+            "opened": [{"sku": "A-0001", "class": "marketplace_differs", "ours": 7, "theirs": 3}],
+        },
+    ),
+    (
         "Reconcile: incomplete",
         notice.RECONCILE_DIGEST,
         "ymatou",

@@ -37,7 +37,13 @@ def verdict(facts: NoticeData) -> str:
         return "incomplete"
     if facts.number("without_identifier"):
         return "without_identifier"
-    return "asserted" if facts.text("method") == "assert" else "good"
+    if facts.text("method") != "assert":
+        return "good"
+    return "shadow" if _is_shadow(facts) else "asserted"
+
+
+def _is_shadow(facts: NoticeData) -> bool:
+    return facts.data.get("is_shadow") is True
 
 
 def _counted(words: Words, facts: NoticeData) -> Iterable[str]:
@@ -49,7 +55,8 @@ def _counted(words: Words, facts: NoticeData) -> Iterable[str]:
         yield words("digest.counts.unnamed", checked, suspects)
     else:
         yield words("digest.counts", checked, facts.number("agreed"))
-    yield words.known(f"digest.method.{method}", "")
+    way = ".shadow" if method == "assert" and _is_shadow(facts) else ""
+    yield words.known(f"digest.method.{method}{way}", "")
     yield words.about("digest.incomplete", facts.text("incomplete"))
     yield words.about("digest.set_aside", facts.number("set_aside"))
     if without := facts.number("without_identifier"):
@@ -94,11 +101,15 @@ def _resolved(words: Words, facts: NoticeData) -> str:
 
 
 def _treated(words: Words, facts: NoticeData) -> Iterable[str]:
-    yield words.about("digest.unsettled", facts.number("unsettled"))
+    if _is_shadow(facts):
+        yield words("digest.shadow", facts.number("would_heal"), facts.number("unsettled"))
+    else:
+        yield words.about("digest.unsettled", facts.number("unsettled"))
     yield words.about("digest.parked", facts.number("parked"))
     if facts.text("method") != "assert":
         yield words.about("digest.healed", facts.number("healed"))
-    if not facts.number("healed") and facts.data.get("heal") is False and verdict(facts) == "bad":
+    is_off = facts.data.get("heal") is False and not _is_shadow(facts)
+    if not facts.number("healed") and is_off and verdict(facts) == "bad":
         yield words("digest.reported")
     yield words.about("digest.took", words.duration(facts.number("took_s")) if facts.number("took_s") else "")
 

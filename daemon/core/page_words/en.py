@@ -137,6 +137,7 @@ WORDS: Final = {
     "difference.resolved": "resolved",
     "runs": "Nightly reconcile",
     "runs.none": "There has been no run yet.",
+    "run.shadow": "(in shadow; {} would be)",
     "run.manual": "by hand",
     "run.dry": "dry run",
     "slots": "Slots",

@@ -137,6 +137,7 @@ WORDS: Final = {
     "difference.resolved": "已解决",
     "runs": "每晚对账",
     "runs.none": "还没有对账记录。",
+    "run.shadow": "（影子模式，本应 {} 个）",
     "run.manual": "手动",
     "run.dry": "试运行",
     "slots": "分片",

@@ -17,7 +17,7 @@ from daemon.marketplaces.client import Client, Compares, Neither, ReadsBack
 from daemon.services.reconcile.comparing import METHOD as COMPARE
 from daemon.services.reconcile.comparing import CompareRun
 from daemon.services.reconcile.reading import ASSERT, METHOD, AssertRun, ReadRefused, ReadRun
-from daemon.services.reconcile.report import count, log_end, report_of, shortened
+from daemon.services.reconcile.report import count, log_end, report_of, shortened, would_heal
 from daemon.services.reconcile.session import MarketplaceUnavailable, OnProgress, ReconcileLimits, Session
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.reconcile import Reconciles
@@ -151,7 +151,7 @@ class Reconciler:
                 assert_never(unknown)
         if not self.limits.settings.heal and not run.is_dry:
             return ASSERT, "the marketplace's numbers can't be verified, and reconcile.heal is off"
-        await AssertRun(session).look()
+        await AssertRun(session, lambda: self.limits).look()
         return ASSERT, None
 
     # The result
@@ -160,19 +160,24 @@ class Reconciler:
         self, session: Session, method: str, why: str | None, began: float, shown: int
     ) -> dict[str, Any]:
         run = session.run
-        heal = self.limits.settings.heal and not run.is_dry
+        limits = self.limits
+        heal = limits.settings.heal and not (run.is_dry or limits.is_shadow)
         by_status = await self._record_findings(session, shown, heal=heal)
         chunks = [] if method == ASSERT else await self.runs.unnamed_chunks(run)
         if heal:
             for chunk in chunks:
-                await self.runs.reassert(run, chunk.suspects, self.limits.heal_per_s)
+                await self.runs.reassert(run, chunk.suspects, limits.heal_per_s)
         if not run.is_dry:
             await self.runs.age(run, REMEMBERED)
-            by_status = await self.runs.count_by_status(run, shown)
+            by_status = await self.runs.count_by_status(run, shown, limits.settings.contested_after)
         took = run.age + timedelta(seconds=clock.monotonic() - began)
-        report = report_of(run, method, await self.runs.counts(run), by_status, chunks) | {
+        counts = await self.runs.counts(run)
+        is_only_said = limits.settings.heal and not heal
+        report = report_of(run, method, counts, by_status, chunks) | {
             **(await self._unread(run) if method == METHOD else {}),
             "heal": heal,
+            "is_shadow": limits.is_shadow,
+            "would_heal": would_heal(method, counts, by_status, chunks) if is_only_said else 0,
             "incomplete": why,
             "took_s": round(took.total_seconds(), 1),
         }
@@ -205,7 +210,7 @@ class Reconciler:
         while findings := await self.runs.next_findings(run, after, _BATCH):
             results = self._judged(findings, heal=heal)
             if run.is_dry:
-                count(by_status, results, shown)
+                count(by_status, results, shown, self.limits.settings.contested_after)
             elif results:
                 await self.runs.keep(run, results, self.limits.heal_per_s)
             after = (findings[-1].kind, findings[-1].sku)

@@ -3,7 +3,7 @@
 Pages go straight into the database and are judged there: memory does not grow with the number of SKUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ from daemon import clock
 from daemon.core.outcome import Kind, Outcome
 from daemon.core.readback import ReadLimit, ReadPage
 from daemon.marketplaces.client import ReadsBack
-from daemon.services.reconcile.session import Session
+from daemon.services.reconcile.session import ReconcileLimits, Session
 
 log = structlog.get_logger(__name__)
 
@@ -198,9 +198,12 @@ class ReadRun:
 
 @dataclass(eq=False)
 class AssertRun:
-    """Where numbers can't be verified: what changed on the day is sent again, even if it was acknowledged."""
+    """Where numbers can't be verified: what changed on the day is sent again, even if it was acknowledged.
+
+    `limits` returns those of now: a run takes hours, and the channel may be set to shadow meanwhile."""
 
     session: Session
+    limits: Callable[[], ReconcileLimits]
 
     async def look(self) -> None:
         """From where the run stopped. Raises LeaseLost."""
@@ -212,9 +215,10 @@ class AssertRun:
             async for chunk, rows in chunks:
                 skus = [row.sku for row in rows if row.is_settled and not row.is_parked]
                 result = replace(chunk, asked=len(skus), state="asserted")
-                if run.is_dry:
+                limits = self.limits()
+                if run.is_dry or limits.is_shadow:
                     await session.runs.note_chunk(run, result)
                 else:
-                    await session.runs.reassert(run, skus, session.limits.heal_per_s, result)
+                    await session.runs.reassert(run, skus, limits.heal_per_s, result)
         so_far = await session.runs.progress(run, 1)
         await session.runs.set_stage(run, 2, (so_far.asked, so_far.unsettled, so_far.parked), None)

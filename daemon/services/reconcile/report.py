@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from daemon.core.reconcile import Difference, DifferenceStatus, Seen
+from daemon.core.reconcile import HEALED, Difference, DifferenceStatus, Seen
 from daemon.services.reconcile.reading import ASSERT
 from daemon.store.reconcile_rows import (
     Counts,
@@ -22,10 +22,12 @@ def count(
     by_status: dict[DifferenceStatus, DifferenceCounts],
     results: Sequence[tuple[FoundDifference, Seen]],
     shown: int,
+    contested_after: int,
 ) -> None:
     for found, result in results:
         of = by_status.setdefault(result.status, DifferenceCounts())
         of.many += 1
+        of.healable += found.kind in HEALED and result.history.heals < contested_after
         of.listed += found.kind is not Difference.MISSING_IN_LISTING
         if len(of.items) < shown:
             of.items.append(
@@ -39,6 +41,21 @@ def count(
                     "heals": result.history.heals,
                 }
             )
+
+
+def would_heal(
+    method: str,
+    counts: Counts,
+    by_status: Mapping[DifferenceStatus, DifferenceCounts],
+    chunks: Sequence[DifferingChunk],
+) -> int:
+    """Return how many numbers a run that sends nothing would send again."""
+    if method == ASSERT:
+        return counts.checked - counts.healed
+    healable = (
+        found.healable for status, found in by_status.items() if status is not DifferenceStatus.RESOLVED
+    )
+    return sum(healable) + sum(len(chunk.suspects) for chunk in chunks)
 
 
 def report_of(
@@ -101,6 +118,7 @@ def log_end(run: ReconcileRun, report: Mapping[str, Any]) -> None:
         "set_aside": report.get("set_aside", 0),
         "without_identifier": report.get("without_identifier", 0),
         "healed": report["healed"],
+        "would_heal": report["would_heal"],
         "duration_s": report["took_s"],
     }
     if report["incomplete"] is None:

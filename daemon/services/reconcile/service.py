@@ -17,7 +17,7 @@ from daemon.core.reconcile import is_overdue
 from daemon.liveness import Liveness
 from daemon.services.loop import Pace, run_loop
 from daemon.services.reconcile.engine import Reconciler
-from daemon.services.reconcile.session import MarketplaceUnavailable, RunProgress
+from daemon.services.reconcile.session import MarketplaceUnavailable, ReconcileLimits, RunProgress
 from daemon.store.reconcile_rows import ReconcileRun
 
 log = structlog.get_logger(__name__)
@@ -42,8 +42,12 @@ class ReconcileService:
 
     def __post_init__(self) -> None:
         self._channel, self._runs = self.reconciler.channel, self.reconciler.runs
-        self._limits = self.reconciler.limits
         self._watchdog = self.liveness.watchdog(f"reconcile-{self._channel}")
+
+    @property
+    def _limits(self) -> ReconcileLimits:
+        # Those of now: a reload changes them.
+        return self.reconciler.limits
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stopped; the next replica resumes a run that is cut off."""

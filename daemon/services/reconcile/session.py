@@ -31,12 +31,14 @@ _LAST_LOOK_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReconcileLimits:
-    """How a channel is reconciled; `heal_per_s`: numbers sent again per second."""
+    """How a channel is reconciled; `heal_per_s`: numbers sent again per second. `is_shadow`: nothing is sent to the
+    channel, so that a run only says what it would send again."""
 
     settings: Reconcile
     lease: timedelta
     timeout: timedelta
     heal_per_s: float
+    is_shadow: bool = False
 
     @property
     def rest(self) -> timedelta:
@@ -79,7 +81,8 @@ class Session:
         self._rate = RateLimit.starting(
             self.limits.settings.rate_per_s, 1, clock.monotonic() - 1 / self.limits.settings.rate_per_s
         )
-        self._patience_s = self.limits.settings.patience_s
+        # In shadow, what waits to be sent stays.
+        self._patience_s = 0.0 if self.limits.is_shadow else self.limits.settings.patience_s
         self._pause_s = _FIRST_LOOK_S
 
     def report(self, stage: str, done: int, total: int | None) -> None:

@@ -41,7 +41,9 @@ GROUP BY s.at, s.holder, s.previous ORDER BY s.at DESC, s.holder, s.previous LIM
 
 -- name: runs
 -- The newest reconcile runs of a channel.
-SELECT r.run_id, r.day, r.kind, r.method, r.state, r.began_at, r.ended_at, r.checked, r.unsettled, r.parked, r.healed, r.why
+SELECT r.run_id, r.day, r.kind, r.method, r.state, r.began_at, r.ended_at, r.checked, r.unsettled, r.parked, r.healed,
+       coalesce((r.report->>'would_heal')::integer, 0) AS would_heal, coalesce((r.report->>'is_shadow')::boolean, false) AS is_shadow,
+       r.why
 FROM stockrelay.reconcile_run AS r WHERE r.channel = $1 AND r.kind <> 'dry' ORDER BY r.run_id DESC LIMIT $2;
 
 -- name: open_differences

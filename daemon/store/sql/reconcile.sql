@@ -282,10 +282,11 @@ SELECT (SELECT count(*) FROM judged AS j WHERE j.is_settled AND NOT j.is_parked 
        (SELECT count(*) FROM found AS f WHERE f.differs) AS differing;
 
 -- name: count_in_flight_or_recent
--- How many SKUs of a channel are due, in flight or in doubt, or were acknowledged within $2.
+-- How many SKUs of a channel are due, in flight or in doubt, or were acknowledged within $2. What is decided in shadow (due
+-- at 'infinity') is not about to be sent.
 SELECT count(*) FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.parked_at IS NULL AND d.held_at IS NULL
-AND (coalesce(d.due_at, d.sync_at) IS NOT NULL OR d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL OR d.acked_at > statement_timestamp() - $2::interval);
+AND (coalesce(d.due_at, d.sync_at) < 'infinity' OR d.attempt_id IS NOT NULL OR d.doubt_at IS NOT NULL OR d.acked_at > statement_timestamp() - $2::interval);
 
 -- name: forget_look
 -- A look is judged anew.
@@ -360,8 +361,10 @@ UPDATE stockrelay.difference SET state = 'aged'
 WHERE channel = $1 AND state = 'open' AND last_seen < clock_timestamp() - $2::interval AND last_run <> $3;
 
 -- name: count_by_status
--- The run's differences by status: how many, and how many of them are listed.
-SELECT d.last_status AS status, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed
+-- The run's differences by status: how many, how many of them are listed, and how many could be sent again: those of the
+-- classes $3 that were sent again less than $4 times.
+SELECT d.last_status AS status, count(*) AS many, count(*) FILTER (WHERE d.class <> 'missing_in_listing') AS listed,
+       count(*) FILTER (WHERE d.class = ANY ($3::text[]) AND d.heals < $4) AS healable
 FROM stockrelay.difference AS d WHERE d.channel = $2 AND d.last_run = $1 GROUP BY d.last_status;
 
 -- name: counts

@@ -50,7 +50,7 @@ from daemon.store.exposure import Exposure
 from daemon.store.history import PageHistory
 from daemon.store.identity import Identity
 from daemon.store.leases import Leases
-from daemon.store.live import Lives
+from daemon.store.live import LiveChannels
 from daemon.store.operations import OperationLog
 from daemon.store.outbox import Outbox
 
@@ -92,7 +92,7 @@ class Background:
         }
         self._add_figures(pauses)
         first_start = FirstStart(
-            Lives(database),
+            LiveChannels(database),
             channels,
             lambda: live_from_the_start(self.reloading.settings),
             socket.gethostname(),

@@ -31,7 +31,7 @@ from daemon.store.database import Database
 from daemon.store.exposure import Exposure
 from daemon.store.identity import refuse_copy
 from daemon.store.listing import ChannelListing, Only
-from daemon.store.live import BY_CONFIGURATION, Lives, why_shadow
+from daemon.store.live import BY_CONFIGURATION, LiveChannels, why_shadow
 from daemon.store.reconcile import Reconciles
 from daemon.store.tokens import Tokens
 
@@ -114,7 +114,7 @@ async def take_accounts(settings: Settings, database: Database) -> None:
         confirmed = (confirmed_per_s(settings), longest_settle(settings))
         await accounts.take(name, channel.marketplace, account_hash(channel), names, *confirmed)
         if name in begins:
-            await Lives(database).begin(name, BY_CONFIGURATION, socket.gethostname())
+            await LiveChannels(database).begin(name, BY_CONFIGURATION, socket.gethostname())
     await accounts.warn_of_others(names)
 
 

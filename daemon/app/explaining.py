@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.app.building import guard_rule, listings, opened, operators_zone, problems_of
-from daemon.app.sku_names import namesake
+from daemon.app.sku_names import sku_sold_as
 from daemon.core.explain.explanation import Explanation, explain_sku
 from daemon.core.explain.facts import ExplainSettings, Facts
 from daemon.core.times import TimeFormat
@@ -36,7 +36,7 @@ async def explained(
         sku, meaning = asked, None
         found = await _facts(settings, answers, wanted, sku, attempts)
         if not any(_is_known(facts) for facts in found):
-            sku, meaning = await namesake(answers, wanted, asked)
+            sku, meaning = await sku_sold_as(answers, wanted, asked)
             found = await _facts(settings, answers, wanted, sku, attempts)
     times = TimeFormat(found[-1].now, operators_zone(settings))
     each = [(facts, explain_sku(facts, problems[facts.channel], times)) for facts in found]

@@ -16,7 +16,7 @@ from daemon.services.reconcile.session import MarketplaceUnavailable, RunProgres
 from daemon.settings import Settings
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases
-from daemon.store.live import LiveChannel, Lives
+from daemon.store.live import LiveChannel, LiveChannels
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import ReconcileRun
 
@@ -52,9 +52,9 @@ class Compared:
 async def look(settings: Settings, name: ChannelName) -> Found:
     """Return what would be sent; change nothing. Raises ForeignDatabase in a copy of the database."""
     async with opened(settings, refuses_copy=True) as database:
-        lives = Lives(database)
-        live = (await lives.all()).get(name)
-        facts = await lives.first_day(name)
+        live_channels = LiveChannels(database)
+        live = (await live_channels.all()).get(name)
+        facts = await live_channels.first_day(name)
         guard = await Guard(database).state(name)
         leases = await Leases(database).all()
     answer = facts.as_answer() | {"guard": guard.why if guard.held_since else None}
@@ -78,7 +78,7 @@ async def compare(settings: Settings, name: ChannelName, show: Show) -> Compared
         try:
             why = await _read(reconciler, verification, run, show)
             if why is None:
-                return Compared(run, await Lives(database).held_there(run))
+                return Compared(run, await LiveChannels(database).held_there(run))
         except BaseException:
             await reconciler.runs.drop(run)
             raise

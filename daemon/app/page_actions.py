@@ -1,4 +1,4 @@
-"""What an operator does on the page: what each action would touch now, and doing it."""
+"""The actions of the page: what each would affect now, and how it is carried out."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from daemon import clock
 from daemon.app.building import opened
-from daemon.app.operating import Operating
+from daemon.app.operator_actions import OperatorActions
 from daemon.app.reconciling import reconcile_by_hand
 from daemon.core.errors import StockrelayError
 from daemon.core.operations import Action, Operation, Operator
@@ -26,7 +26,7 @@ _PUSH_S: float = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PageActions:
-    """`settings` returns those of now. Each method raises StockrelayError, ActionRefused with words for the form."""
+    """`settings` returns the current ones. Each method raises StockrelayError; ActionRefused has the form's text."""
 
     settings: Callable[[], Settings]
 
@@ -35,14 +35,14 @@ class PageActions:
         return list(self.settings().enabled_channels())
 
     async def recent(self) -> list[Operation]:
-        """Return what operators did last."""
+        """Return the last operations."""
         async with opened(self.settings()) as database:
             return await OperationLog(database).recent(_SHOWN)
 
     async def preview(
         self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
     ) -> tuple[int, ...]:
-        """Return the numbers that the action would touch now."""
+        """Return the numbers of the confirmation: how many SKUs the action would affect now."""
         async with opened(self.settings()) as database:
             match action:
                 case Action.RELEASE:
@@ -68,7 +68,7 @@ class PageActions:
         skus: Sequence[Sku] | None,
         reason: str,
     ) -> ActionResult:
-        """Do it; return how it ended."""
+        """Carry out the action; return its result."""
         settings = self.settings()
         if action is Action.RECONCILE:
             day = settings.reconcile.schedule.last_over(clock.now())
@@ -78,23 +78,23 @@ class PageActions:
             why = answers[channel]["incomplete"]
             return ActionResult("done.reconcile", (day, answers[channel].get("checked", 0), why or ""))
         async with opened(settings) as database:
-            operating = Operating(settings, database, operator)
+            actions = OperatorActions(settings, database, operator)
             match action:
                 case Action.RELEASE:
-                    released, _ = await operating.release(channel)
+                    released, _ = await actions.release(channel)
                     return ActionResult("done.release", (released.numbers if released else 0,))
                 case Action.PAUSE:
-                    return ActionResult("done.pause", ((await operating.pause(channel, reason))[1],))
+                    return ActionResult("done.pause", ((await actions.pause(channel, reason))[1],))
                 case Action.RESUME:
-                    await operating.resume(channel)
+                    await actions.resume(channel)
                     return ActionResult("done.resume")
                 case Action.RETRY:
-                    return ActionResult("done.retry", (len(await operating.retry(channel, skus)),))
+                    return ActionResult("done.retry", (len(await actions.retry(channel, skus)),))
                 case Action.DISCARD:
-                    return ActionResult("done.discard", (len(await operating.discard(channel, skus)),))
+                    return ActionResult("done.discard", (len(await actions.discard(channel, skus)),))
                 case _:
                     assert skus
-                    return await _push(operating, channel, skus[0])
+                    return await _push(actions, channel, skus[0])
 
 
 def _any(counts: tuple[int, ...], otherwise: str) -> tuple[int, ...]:
@@ -116,15 +116,15 @@ async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku
     return ()
 
 
-async def _push(operating: Operating, channel: ChannelName, sku: Sku) -> ActionResult:
-    """Push, and wait for a few minutes: the page tells how far it is meanwhile."""
+async def _push(actions: OperatorActions, channel: ChannelName, sku: Sku) -> ActionResult:
+    """Push, and wait for a few minutes for the end; the page shows meanwhile that it is in progress."""
     try:
         async with asyncio.timeout(_PUSH_S):
-            asked_at, _ = await operating.push(channel, sku, lambda _state: None, asyncio.Event())
+            asked_at, _ = await actions.push(channel, sku, lambda _state: None, asyncio.Event())
     except TimeoutError as error:
         raise StockrelayError(
             f"{sku} has not been sent within {_PUSH_S:g} s; the daemon goes on with it by itself"
         ) from error
     if asked_at is None:
         return ActionResult("done.push_held")
-    return ActionResult("done.push", (await operating.push_outcome(channel, sku, asked_at),))
+    return ActionResult("done.push", (await actions.push_outcome(channel, sku, asked_at),))

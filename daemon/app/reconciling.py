@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any, Final
 
 from daemon.app import building
-from daemon.app.operating import Operating
+from daemon.app.operator_actions import OperatorActions
 from daemon.core.errors import LeaseLost, StockrelayError
 from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName
@@ -35,9 +35,9 @@ async def reconcile_by_hand(
         building.opened_clients(settings, database) as clients,
     ):
         built = building.reconcilers(settings, database, clients)
-        operating = Operating(settings, database, operator)
+        actions = OperatorActions(settings, database, operator)
         for name in names:
-            operation = None if is_dry else await operating.begin(Action.RECONCILE, name, f"{day}")
+            operation = None if is_dry else await actions.begin(Action.RECONCILE, name, f"{day}")
             try:
                 answers[name] = await _one(built[name], day, holder, show, is_dry=is_dry)
             except StockrelayError as error:
@@ -45,7 +45,7 @@ async def reconcile_by_hand(
                 answers[name] = {"day": day.isoformat(), "incomplete": str(error)}
             if operation is not None:
                 why = answers[name]["incomplete"]
-                await operating.end(operation, Action.RECONCILE, name, why or "completed")
+                await actions.end(operation, Action.RECONCILE, name, why or "completed")
     return answers
 
 

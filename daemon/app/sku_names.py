@@ -1,4 +1,4 @@
-"""What a name that a person gives means: the ERP's name of a SKU, or a marketplace's."""
+"""Finds the SKU that a person means by a marketplace's name."""
 
 from daemon.core.errors import StockrelayError
 from daemon.core.quoting import nearest
@@ -8,7 +8,7 @@ from daemon.store.listing import ChannelListing
 from daemon.store.refused import TOO_LONG, cut, is_too_long
 
 
-async def namesake(
+async def sku_sold_as(
     answers: Answers, listings: dict[ChannelName, ChannelListing], asked: Sku
 ) -> tuple[Sku, str]:
     """The SKU that a marketplace knows by that name. Raises StockrelayError with what may have been meant."""

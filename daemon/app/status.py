@@ -21,7 +21,7 @@ from daemon.store.guard import Guard
 from daemon.store.leases import Leases, LeaseState, TroubleState
 from daemon.store.ledger.ledger import Ledger
 from daemon.store.listing import EVERYTHING, ChannelListing
-from daemon.store.live import Lives
+from daemon.store.live import LiveChannels
 from daemon.store.operations import OperationLog
 from daemon.store.outbox import NoticeBacklog, Outbox
 from daemon.store.parked import Parked
@@ -37,7 +37,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         leases = await Leases(database).all()
         troubles = {trouble.channel: trouble for trouble in await Leases(database).troubles()}
         pauses = await Pauses(database).all()
-        live = await Lives(database).all()
+        live = await LiveChannels(database).all()
         channels = {}
         for name, listing in enabled.items():
             own, pause = [lease for lease in leases if lease.channel == name], pauses.get(name)

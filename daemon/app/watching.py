@@ -24,7 +24,7 @@ from daemon.ops.http import listening
 from daemon.ops.messages import Page
 from daemon.ops.metrics import Metrics
 from daemon.ops.page.access import Access
-from daemon.ops.page.hands import Hands
+from daemon.ops.page.forms import Forms
 from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
@@ -177,8 +177,8 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
     renderer = Renderer(lambda: operators_zone(reloading.settings), clock.now)
     live = LiveUpdates(source.overview, source.channels, renderer)
     site = Site(source, renderer, live)
-    hands = _hands(site, reloading)
-    routes = site.routes() if hands is None else [*site.routes(), *hands.routes()]
+    forms = _forms(site, reloading)
+    routes = site.routes() if forms is None else [*site.routes(), *forms.routes()]
     host = settings.ops.host
     try:
         async with listening(
@@ -197,16 +197,16 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
     finally:
         await source.close()
         await status_page.close()
-        if hands is not None:
-            await hands.running.close()
+        if forms is not None:
+            await forms.running.close()
 
 
-def _hands(site: Site, reloading: Reloading) -> Hands | None:
+def _forms(site: Site, reloading: Reloading) -> Forms | None:
     """The page's forms, where there is a token to sign in with."""
     token = reloading.settings.ops.admin_token
     if token is None:
         return None
     access = Access(token.get_secret_value)
-    hands = Hands(site, access, PageActions(lambda: reloading.settings))
-    site.account = hands.account
-    return hands
+    forms = Forms(site, access, PageActions(lambda: reloading.settings))
+    site.account = forms.account
+    return forms

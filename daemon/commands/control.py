@@ -5,7 +5,7 @@ import sys
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
-from daemon.commands.operator import operating
+from daemon.commands.operator import as_operator
 from daemon.commands.settings_source import (
     SettingsSource,
     known_channel,
@@ -34,7 +34,7 @@ def pause(source: SettingsSource, channel: str, *, reason: str, by: str | None, 
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    pause, in_flight = operating(settings, lambda operator: operator.pause(name, reason), by)
+    pause, in_flight = as_operator(settings, lambda actions: actions.pause(name, reason), by)
     if as_json:
         print_json({
             "channel": name,
@@ -66,7 +66,7 @@ def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    pause = operating(settings, lambda operator: operator.resume(name))
+    pause = as_operator(settings, lambda actions: actions.resume(name))
     if as_json:
         print_json({
             "channel": name,
@@ -96,7 +96,7 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    released, passes_until = operating(settings, lambda operator: operator.release(name))
+    released, passes_until = as_operator(settings, lambda actions: actions.release(name))
     numbers, held_since = (released.numbers, released.held_since) if released else (0, None)
     if as_json:
         print_json({

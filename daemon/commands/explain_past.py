@@ -106,7 +106,7 @@ async def past_explained(
 ) -> PastExplained:
     """Look up what is recorded of a SKU around a moment. Raises StockrelayError where nothing is known of it."""
     from daemon.app import building
-    from daemon.app.sku_names import namesake
+    from daemon.app.sku_names import sku_sold_as
     from daemon.store.answers import Answers
     from daemon.store.past import PastAnswers
 
@@ -124,7 +124,7 @@ async def past_explained(
         sku, meaning = asked, None
         found = await histories(sku)
         if not any(one.is_known for one in found):
-            sku, meaning = await namesake(Answers(database), listings, asked)
+            sku, meaning = await sku_sold_as(Answers(database), listings, asked)
             found = await histories(sku)
     reckoned = [(one, reckon(one)) for one in found]
     explained = [(one, then, explain_past(one, then, zone, attempts)) for one, then in reckoned]

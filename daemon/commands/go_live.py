@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
-from daemon.commands.operator import operating
+from daemon.commands.operator import as_operator
 from daemon.commands.reconcile import progress_shown
 from daemon.commands.settings_source import (
     SettingsSource,
@@ -89,7 +89,7 @@ def go_live(
         if is_asked:
             _print(settings, name, answer, None, as_json=False)
             click.confirm(_question(name, found, compared), abort=True)
-        live = operating(settings, lambda operator: operator.go_live(name, compared.reading), by)
+        live = as_operator(settings, lambda actions: actions.go_live(name, compared.reading), by)
     _print(settings, name, answer, live, as_json=as_json)
     if not as_json and not found.has_owner:
         click.echo("no daemon serves it at the moment: it begins when one runs (stockrelay run)")
@@ -140,13 +140,11 @@ def _print(
     *,
     as_json: bool,
 ) -> None:
-    about = None if live is None else {"since": live.since, "by": live.by, "from_where": live.from_where}
+    about = None if live is None else {"since": live.since, "by": live.by, "origin": live.origin}
     if as_json:
         print_json({"channel": name, "live": about, **answer})
     elif live is not None:
-        print_line(
-            f"{name} is live since {local_time(settings, live.since)}, by {live.by} ({live.from_where})"
-        )
+        print_line(f"{name} is live since {local_time(settings, live.since)}, by {live.by} ({live.origin})")
     else:
         from daemon.tables import print_answer
 

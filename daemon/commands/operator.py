@@ -1,4 +1,4 @@
-"""Who runs a command, for the log of what operators did."""
+"""Who runs a command, for the log of operations."""
 
 import getpass
 import socket
@@ -9,7 +9,7 @@ from daemon.commands.settings_source import in_database
 from daemon.core.operations import Operator
 
 if TYPE_CHECKING:
-    from daemon.app.operating import Operating
+    from daemon.app.operator_actions import OperatorActions
     from daemon.settings import Settings
 
 T = TypeVar("T")
@@ -25,8 +25,12 @@ def this_operator(name: str | None = None) -> Operator:
     return Operator(name or origin, origin)
 
 
-def operating(settings: "Settings", work: "Callable[[Operating], Awaitable[T]]", by: str | None = None) -> T:
-    """Do `work` as this operator, in the configured database."""
-    from daemon.app.operating import Operating
+def as_operator(
+    settings: "Settings", work: "Callable[[OperatorActions], Awaitable[T]]", by: str | None = None
+) -> T:
+    """Do `work` with the actions of this operator, in the configured database."""
+    from daemon.app.operator_actions import OperatorActions
 
-    return in_database(settings, lambda database: work(Operating(settings, database, this_operator(by))))
+    return in_database(
+        settings, lambda database: work(OperatorActions(settings, database, this_operator(by)))
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.framework import DONE, FAILED, Group, channels
-from daemon.commands.operator import operating
+from daemon.commands.operator import as_operator
 from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
@@ -113,7 +113,7 @@ def retry(source: SettingsSource, channel: str, skus: tuple[str, ...], *, is_all
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     named = None if is_all else [Sku(sku) for sku in skus]
-    done = operating(settings, lambda operator: operator.retry(name, named))
+    done = as_operator(settings, lambda actions: actions.retry(name, named))
     return _say(name, "retried", done, skus, as_json=as_json)
 
 
@@ -135,7 +135,7 @@ def discard(source: SettingsSource, channel: str, skus: tuple[str, ...], *, as_j
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     named = [Sku(sku) for sku in skus]
-    done = operating(settings, lambda operator: operator.discard(name, named))
+    done = as_operator(settings, lambda actions: actions.discard(name, named))
     return _say(name, "discarded", done, skus, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ import click
 
 from daemon.commands.explain import explained_lines
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
-from daemon.commands.operator import operating
+from daemon.commands.operator import as_operator
 from daemon.commands.settings_source import (
     SettingsSource,
     known_channel,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from daemon.app.explaining import ExplainedSku
-    from daemon.app.operating import Operating
+    from daemon.app.operator_actions import OperatorActions
     from daemon.core.explain.facts import Facts
     from daemon.settings import Settings
     from daemon.store.pushes import PushState
@@ -71,8 +71,8 @@ def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_js
         raise StockrelayError(reason if facts.paused or not facts.has_owner else f"{before.sku}: {reason}")
     if facts.row is None:
         raise StockrelayError(f"{before.sku} is not followed yet: {explanation.next}")
-    asked_at, is_over = operating(
-        settings, lambda operator: _push(operator, name, before.sku, _teller(settings))
+    asked_at, is_over = as_operator(
+        settings, lambda actions: _push(actions, name, before.sku, _reporter(settings))
     )
     after = asyncio.run(explained(settings, before.sku, name, _MOST_ATTEMPTS))
     ((facts, explanation),) = after.explained
@@ -116,11 +116,11 @@ def _plan(settings: "Settings", facts: "Facts", found: "ExplainedSku", *, as_jso
     return 0 if planned.would_send else FAILED
 
 
-def _teller(settings: "Settings") -> "Callable[[PushState], None]":
-    """Say on standard error why it takes longer, each reason once."""
+def _reporter(settings: "Settings") -> "Callable[[PushState], None]":
+    """Print on standard error why it takes longer, each reason once."""
     said: set[str] = set()
 
-    def tell(state: "PushState") -> None:
+    def report(state: "PushState") -> None:
         if not state.has_owner:
             line = "waiting for a daemon that serves the SKU's slot"
         elif state.trouble is not None:
@@ -133,14 +133,14 @@ def _teller(settings: "Settings") -> "Callable[[PushState], None]":
             said.add(line)
             click.echo(line, err=True)
 
-    return tell
+    return report
 
 
 async def _push(
-    operator: "Operating", name: ChannelName, sku: Sku, tell: "Callable[[PushState], None]"
+    actions: "OperatorActions", name: ChannelName, sku: Sku, on_state: "Callable[[PushState], None]"
 ) -> "tuple[datetime | None, bool]":
     """Return since when the SKU is due (None: the guard holds it), and whether it was waited for to the end."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await operator.push(name, sku, tell, stop)
+    return await actions.push(name, sku, on_state, stop)

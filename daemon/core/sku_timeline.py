@@ -1,4 +1,4 @@
-"""The life of one SKU at one channel, as far as it is kept: its attempts, differences, and what the ledger has."""
+"""The timeline of one SKU at one channel: its attempts, its differences and what the ledger has."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +7,8 @@ from daemon.core.explain.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
-class LifeEvent:
-    """Something that happened. `kind` is a name of the page's words, which takes `values`; `words` are others'."""
+class TimelineEvent:
+    """Something that happened. `kind` names a text of the page, with `values` in it; `words` come from elsewhere."""
 
     at: datetime
     kind: str
@@ -16,18 +16,19 @@ class LifeEvent:
     words: str = ""
 
 
-def timeline(facts: Facts) -> list[LifeEvent]:
+def timeline(facts: Facts) -> list[TimelineEvent]:
     """Return what happened to the SKU, the newest first."""
     events = [
-        LifeEvent(one.at, "event.attempt", (one.quantity, one.outcome), one.reason) for one in facts.attempts
+        TimelineEvent(one.at, "event.attempt", (one.quantity, one.outcome), one.reason)
+        for one in facts.attempts
     ]
     for seen in facts.differences:
         values = (seen.kind, _known(seen.ours), _known(seen.theirs))
-        events.append(LifeEvent(seen.first_seen, "event.difference", values))
+        events.append(TimelineEvent(seen.first_seen, "event.difference", values))
         if not seen.is_open:
-            events.append(LifeEvent(seen.last_seen, "event.resolved", (seen.kind,)))
+            events.append(TimelineEvent(seen.last_seen, "event.resolved", (seen.kind,)))
         elif seen.times_seen > 1:
-            events.append(LifeEvent(seen.last_seen, "event.seen_again", (seen.kind, seen.times_seen)))
+            events.append(TimelineEvent(seen.last_seen, "event.seen_again", (seen.kind, seen.times_seen)))
     row = facts.row
     if row is not None:
         for at, kind, words in (
@@ -39,7 +40,7 @@ def timeline(facts: Facts) -> list[LifeEvent]:
             (row.sync_at, "event.sync", ""),
         ):
             if at is not None:
-                events.append(LifeEvent(at, kind, (), words))
+                events.append(TimelineEvent(at, kind, (), words))
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 

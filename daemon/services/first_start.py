@@ -1,4 +1,4 @@
-"""Follows which channels may be sent to: says once what a new one would be sent, and lets those begin that may."""
+"""Reports once what a new channel would be sent, and makes channels live whose settings say so."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -22,27 +22,27 @@ _CALM_S: Final = 60.0
 _LONGEST_LOOK_S: Final = 300.0
 
 
-class LiveChannels(Protocol):
-    """What the database knows of the channels that may be sent to."""
+class FirstStartStore(Protocol):
+    """What the service needs of the database."""
 
     async def all(self) -> dict[ChannelName, LiveChannel]: ...
 
-    async def begin(self, channel: ChannelName, by: str, from_where: str) -> LiveChannel | None: ...
+    async def begin(self, channel: ChannelName, by: str, origin: str) -> LiveChannel | None: ...
 
     async def first_day(self, channel: ChannelName) -> FirstDay: ...
 
 
 @dataclass(eq=False)
 class FirstStart:
-    """Runs in every replica. Nothing depends on it: each claim looks for itself whether the channel is live.
+    """Runs in every replica. No claim depends on it: each reads for itself whether the channel is live.
 
-    `begins`: the channels that begin without being asked about, by the settings as they are now.
+    `begins`: the channels that go live without a question, by the current settings.
     """
 
-    lives: LiveChannels
+    live_channels: FirstStartStore
     channels: Collection[ChannelName]
     begins: Callable[[], Collection[ChannelName]]
-    from_where: str
+    origin: str
     every: timedelta
     watchdog: Watchdog = field(default_factory=unwatched)
     _waiting: set[ChannelName] = field(default_factory=set)
@@ -52,13 +52,13 @@ class FirstStart:
         await run_loop(self._look, stop, self.watchdog, pace, self._on_failure)
 
     async def _look(self) -> Interval:
-        live = await self.lives.all()
+        live = await self.live_channels.all()
         begins = self.begins()
         for channel in self.channels:
             if channel in live:
                 self._note_live(live[channel])
             elif channel in begins:
-                await self.lives.begin(channel, BY_CONFIGURATION, self.from_where)
+                await self.live_channels.begin(channel, BY_CONFIGURATION, self.origin)
             elif channel not in self._waiting:
                 await self._say_what_waits(channel)
         is_calm = all(channel in live for channel in self.channels)
@@ -71,13 +71,13 @@ class FirstStart:
                 "run.channel_live",
                 channel=live.channel,
                 by=live.by,
-                from_where=live.from_where,
+                origin=live.origin,
                 since=live.since.isoformat(),
             )
 
     async def _say_what_waits(self, channel: ChannelName) -> None:
         """Say once what a channel would be sent, as soon as its whole listing has been read."""
-        facts = await self.lives.first_day(channel)
+        facts = await self.live_channels.first_day(channel)
         if facts.compared_at is None:
             return
         self._waiting.add(channel)

@@ -1,4 +1,4 @@
-"""Which channels may be sent to, and by whose word."""
+"""Which channels are live, that is: may be sent to."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,16 +27,16 @@ _COMPARE, _DIFFERING, _ACKNOWLEDGE = (
 
 @dataclass(frozen=True, slots=True)
 class LiveChannel:
-    """A channel that may be sent to, since when, by whose word and from where."""
+    """A live channel: since when, and who decided it from where (`origin`)."""
 
     channel: ChannelName
     since: datetime
     by: str
-    from_where: str
+    origin: str
 
 
-class Lives:
-    """The channels that are live. Every claim looks for itself (`open_attempts` in ledger.sql)."""
+class LiveChannels:
+    """The table of live channels. Every claim reads it for itself (`open_attempts` in ledger.sql)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,15 +45,15 @@ class Lives:
         self,
         channel: ChannelName,
         by: str,
-        from_where: str,
+        origin: str,
         operator: Operator | None = None,
         reading: ReconcileRun | None = None,
     ) -> LiveChannel | None:
-        """Let the channel be sent to; None: it was already. `operator`: who did it, for the log. `reading`: a complete
+        """Make the channel live; None: it was already. `operator`: logs it as an operation. `reading`: a complete
         reading of what the marketplace holds, so that only what differs is sent. Raises LeaseLost where the reading is
         gone."""
         async with self._database.transaction(f"{channel}: going live") as connection:
-            row = await connection.fetchrow(_SQL["begin"], channel, by, from_where)
+            row = await connection.fetchrow(_SQL["begin"], channel, by, origin)
             if row is None:
                 return None
             if reading is not None:
@@ -105,6 +105,6 @@ async def why_shadow(database: Database, channel: ChannelName, *, is_shadow: boo
     """Say why nothing is sent to the channel; None: it is live. `is_shadow`: its mode, as configured."""
     if is_shadow:
         return f'channels.{channel}.mode is "shadow"'
-    if channel in await Lives(database).all():
+    if channel in await LiveChannels(database).all():
         return None
     return f"{channel} is new to this database and waits for `stockrelay go-live {channel}`"

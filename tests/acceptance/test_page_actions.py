@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.harness import Stage
 from tests.acceptance.test_ops import port_of
 from tests.channels import SEKORM
-from tests.page.test_hands import TOKEN, Browser, told
+from tests.page.test_forms import TOKEN, Browser, told
 
 QUERY = urlencode({"channel": SEKORM})
 

@@ -7,7 +7,7 @@ from typing import Final
 from daemon.core.types import Sku
 from daemon.store.control import Pauses
 from daemon.store.guard import Guard
-from daemon.store.live import Lives
+from daemon.store.live import LiveChannels
 from daemon.store.parked import Parked
 from daemon.store.pushes import Pushes
 from daemon.store.reconcile import Reconciles
@@ -247,7 +247,7 @@ async def read_from_the_marketplace(spec: Spec, skus: Sequence[str]) -> None:
         skus,
     )
     await spec.sql.execute("DELETE FROM stockrelay.live")
-    await Lives(spec.shop.database).begin(CHANNEL, "ann", "here", reading=run)
+    await LiveChannels(spec.shop.database).begin(CHANNEL, "ann", "here", reading=run)
 
 
 async def claimed_while_paused(spec: Spec, _: Sequence[str]) -> None:

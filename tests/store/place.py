@@ -85,7 +85,7 @@ UPDATE stockrelay.capture_health SET checked_at = '-infinity', triggers = NULL;
 UPDATE stockrelay.intake AS i SET database_oid = n.database_oid, timeline = n.timeline,
     switched_at = clock_timestamp(), system_identifier = n.system_identifier FROM stockrelay.identity() AS n;
 INSERT INTO stockrelay.read_position (channel) VALUES ('sekorm');
-INSERT INTO stockrelay.live (channel, by, from_where) VALUES ('sekorm', 'test', 'test'), ('ymatou', 'test', 'test');
+INSERT INTO stockrelay.live (channel, by, origin) VALUES ('sekorm', 'test', 'test'), ('ymatou', 'test', 'test');
 """
 )
 

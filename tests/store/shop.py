@@ -111,7 +111,7 @@ class Shop:
         """Own every slot, also those of other owners, of a channel that is live."""
         await self.leases.add_slots([CHANNEL])
         await self.sql.execute(
-            "INSERT INTO stockrelay.live (channel, by, from_where) VALUES ($1, 'test', 'test') ON CONFLICT DO NOTHING",
+            "INSERT INTO stockrelay.live (channel, by, origin) VALUES ($1, 'test', 'test') ON CONFLICT DO NOTHING",
             CHANNEL,
         )
         await self.sql.execute("UPDATE stockrelay.lease SET until = '-infinity' WHERE channel = $1", CHANNEL)

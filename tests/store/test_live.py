@@ -7,7 +7,7 @@ import pytest
 
 from daemon.core.plan import Listed
 from daemon.core.types import Sku
-from daemon.store.live import Lives, why_shadow
+from daemon.store.live import LiveChannels, why_shadow
 from daemon.store.reconcile import Reconciles
 from tests.store.place import Place
 from tests.store.playbook import AT_ONCE
@@ -88,11 +88,11 @@ async def test_what_was_claimed_in_shadow_is_due_once_the_channel_is_live_and_no
     await shop.claim()
     assert await shop.ledger.end_shadow(EVERY_SLOT, 100) == 0
     assert await why_shadow(shop.database, CHANNEL, is_shadow=False) is not None
-    lives = Lives(shop.database)
-    live = await lives.begin(CHANNEL, "ann", "here")
+    live_channels = LiveChannels(shop.database)
+    live = await live_channels.begin(CHANNEL, "ann", "here")
     assert live is not None
-    assert await lives.begin(CHANNEL, "bob", "there") is None, "it is live already"
-    assert (await lives.all())[CHANNEL].by == "ann"
+    assert await live_channels.begin(CHANNEL, "bob", "there") is None, "it is live already"
+    assert (await live_channels.all())[CHANNEL].by == "ann"
     assert await why_shadow(shop.database, CHANNEL, is_shadow=False) is None
     assert [await shop.ledger.end_shadow(EVERY_SLOT, 2) for _ in range(3)] == [2, 1, 0]
     claim = await shop.claim()
@@ -101,7 +101,7 @@ async def test_what_was_claimed_in_shadow_is_due_once_the_channel_is_live_and_no
 
 
 async def test_an_attempt_is_not_opened_when_the_channel_was_taken_back_meanwhile(shop: Shop) -> None:
-    await Lives(shop.database).begin(CHANNEL, "ann", "here")
+    await LiveChannels(shop.database).begin(CHANNEL, "ann", "here")
     work = shop.ledger._listed
 
     async def taken_back(*words: object, **more: object) -> dict[Sku, Listed]:
@@ -115,7 +115,7 @@ async def test_an_attempt_is_not_opened_when_the_channel_was_taken_back_meanwhil
 
 
 async def test_shadow_by_configuration_holds_for_a_live_channel(shop: Shop) -> None:
-    await Lives(shop.database).begin(CHANNEL, "ann", "here")
+    await LiveChannels(shop.database).begin(CHANNEL, "ann", "here")
     claim = await shop.claim(is_shadow=True)
     assert (claim.is_live, len(claim.shadowed), claim.attempts) == (True, 3, [])
     # Another replica that is configured to send makes them due for itself.
@@ -127,7 +127,7 @@ async def test_the_first_day_is_counted_from_the_ledger(shop: Shop) -> None:
     await shop.sells("D", 70_000, ("PN-A", "brand"))
     await shop.drain(AT_ONCE)
     await shop.claim()
-    facts = await Lives(shop.database).first_day(CHANNEL)
+    facts = await LiveChannels(shop.database).first_day(CHANNEL)
     assert facts.compared_at is not None
     assert (facts.listed, facts.zeroes, facts.sharing) == (4, 1, 2)
     assert [one.sku for one in facts.largest][:2] == ["D", "C"]
@@ -155,8 +155,8 @@ async def test_a_large_channel_goes_live_in_seconds_whatever_the_statistics_say(
         run.run_id,
         many,
     )
-    lives = Lives(shop.database)
-    assert (await lives.held_there(run)).equal == many
-    assert await lives.begin(CHANNEL, "ann", "here", reading=run) is not None
+    live_channels = LiveChannels(shop.database)
+    assert (await live_channels.held_there(run)).equal == many
+    assert await live_channels.begin(CHANNEL, "ann", "here", reading=run) is not None
     clean = "SELECT count(*) FROM stockrelay.ledger WHERE acked_quantity = 5 AND acked_seq = want_seq"
     assert await shop.sql.fetchval(clean) == many

@@ -123,17 +123,17 @@ class Site:
         asked, channel = request.query.get("q", "").strip(), request.query.get("channel") or None
         if channel is not None and channel not in self.source.channels("en"):
             return await self._unknown(request)
-        nothing: dict[str, Any] = {"found": None, "problem": None, "lives": {}}
+        nothing: dict[str, Any] = {"found": None, "problem": None, "timelines": {}}
         if not asked:
             return 200, "sku.html", nothing
         try:
-            found, lives = await self.source.sku(asked, channel)
+            found, timelines = await self.source.sku(asked, channel)
         except StockrelayError as error:
             # Only an unknown SKU is said to the reader: other errors may name the database's address.
             if type(error) is not StockrelayError:
                 raise
             return 200, "sku.html", nothing | {"problem": str(error)}
-        return 200, "sku.html", {"found": found, "problem": None, "lives": lives}
+        return 200, "sku.html", {"found": found, "problem": None, "timelines": timelines}
 
     async def _events(self, request: HttpRequest) -> HttpReply | HttpStream:
         channel = request.query.get("channel")

@@ -1,16 +1,16 @@
 -- name: begin
 -- The channel may be sent to from now on, and its owners in all processes are notified; no row: it was already.
 WITH begun AS (
-    INSERT INTO stockrelay.live (channel, by, from_where) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
-    RETURNING channel, since, by, from_where
+    INSERT INTO stockrelay.live (channel, by, origin) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+    RETURNING channel, since, by, origin
 ), notified AS (
     SELECT pg_notify('stockrelay', 'marked ' || b.channel) AS done FROM begun AS b
 )
-SELECT b.channel, b.since, b.by, b.from_where FROM begun AS b, notified AS n;
+SELECT b.channel, b.since, b.by, b.origin FROM begun AS b, notified AS n;
 
 -- name: all
 -- The channels that may be sent to.
-SELECT channel, since, by, from_where FROM stockrelay.live ORDER BY channel;
+SELECT channel, since, by, origin FROM stockrelay.live ORDER BY channel;
 
 -- name: first_day
 -- What the ledger knows of a channel's listing: a pass over its rows.

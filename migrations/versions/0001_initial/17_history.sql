@@ -1,4 +1,4 @@
--- What the operator's page shows of the past: pushes by the minute, which process has led which slot, the last attempts.
+-- What the operators' page shows of the past: pushes by the minute, which process owned which slot, the last attempts.
 
 -- What one process has sent of a channel in a minute. `latency_s`: the sum for `delivered` numbers. Kept for two days.
 CREATE TABLE stockrelay.push_minute (

@@ -16,7 +16,7 @@ from daemon.core.page_sessions import LASTS_S, MOST_FAILURES
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.http import LARGEST_BODY, listening
 from daemon.ops.page.access import Access
-from daemon.ops.page.hands import Hands
+from daemon.ops.page.forms import Forms
 from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
@@ -106,11 +106,11 @@ async def browser(acts: Acts) -> AsyncIterator[Browser]:
     time = [100.0]
     facts, renderer = Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
     site = Site(facts, renderer, LiveUpdates(facts.overview, facts.channels, renderer))
-    hands = Hands(site, Access(lambda: TOKEN, lambda: time[0]), acts)
-    site.account = hands.account
-    async with listening("127.0.0.1", 0, {}, 2.0, routes=[*site.routes(), *hands.routes()]) as port:
+    forms = Forms(site, Access(lambda: TOKEN, lambda: time[0]), acts)
+    site.account = forms.account
+    async with listening("127.0.0.1", 0, {}, 2.0, routes=[*site.routes(), *forms.routes()]) as port:
         yield Browser(port, time)
-    await hands.running.close()
+    await forms.running.close()
 
 
 async def told(browser: Browser, answer: Answer) -> str:

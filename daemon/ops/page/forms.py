@@ -1,4 +1,4 @@
-"""The page's forms: signing in, and the actions. Each asks with the numbers of now before it does anything."""
+"""The page's forms: signing in, and the actions. Before each action a confirmation shows the current numbers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +19,8 @@ _BOTH: Final = ("GET", "HEAD", "POST")
 _LONGEST_REASON: Final = 500
 
 
-class Acting(Protocol):
-    """Does what is asked. Each method raises StockrelayError, and ActionRefused with words for the form."""
+class Actions(Protocol):
+    """What the forms can do. Each method raises StockrelayError, and ActionRefused with the text for the form."""
 
     def channels(self) -> list[ChannelName]: ...
 
@@ -41,8 +41,8 @@ class Acting(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a form, or the link to it, asks for. `skus_text` is the field as it was filled in."""
+class _FormRequest:
+    """The action that a form, or a link to it, requests. `skus_text` is the field as it was filled in."""
 
     action: Action
     channel: ChannelName
@@ -55,16 +55,16 @@ class _Asked:
 
 
 @dataclass(eq=False)
-class Hands:
-    """Answers the addresses of the forms. Without a token there are none of them."""
+class Forms:
+    """Answers the addresses of the forms. They exist only where a token is set."""
 
     site: Site
     access: Access
-    acting: Acting
+    actions: Actions
     running: RunningActions = field(default_factory=RunningActions)
 
     def routes(self) -> list[Route]:
-        """Return what the ops port has to answer."""
+        """Return the routes of the forms."""
         return [
             Route("/sign-in", self._sign_in, _BOTH),
             Route("/sign-out", self._sign_out, ("POST",)),
@@ -74,7 +74,7 @@ class Hands:
         ]
 
     def account(self, request: HttpRequest) -> Mapping[str, Any]:
-        """Return what every page says of who is signed in."""
+        """Return what every page shows about the session."""
         session = self.access.session(request)
         return {"account": {"name": session and session.name, "csrf": session and session.csrf}}
 
@@ -94,7 +94,7 @@ class Hands:
         cookie = self.access.sign_in(request, name, form.get("token", ""))
         if cookie is None:
             return await self._form(request, 403, "sign_in.wrong", name)
-        return _see("/operate", cookie)
+        return _redirect("/operate", cookie)
 
     async def _form(
         self, request: HttpRequest, status: int, problem: str | None, name: str = ""
@@ -105,17 +105,17 @@ class Hands:
         form, session = _form_of(request), self.access.session(request)
         if session is not None and not (form and is_same(form.get("csrf", ""), session.csrf)):
             return await self._page(request, 403, "refused.html", {"problem": "refused.csrf"})
-        return _see("/", self.access.sign_out(request))
+        return _redirect("/", self.access.sign_out(request))
 
     async def _signed_in(
         self, answer: Callable[[HttpRequest, PageSession], Awaitable[HttpReply]], request: HttpRequest
     ) -> HttpReply:
         session = self.access.session(request)
-        return _see("/sign-in") if session is None else await answer(request, session)
+        return _redirect("/sign-in") if session is None else await answer(request, session)
 
     async def _operate(self, request: HttpRequest, _session: PageSession) -> HttpReply:
         async def make(_request: HttpRequest) -> Made:
-            facts = {"operations": await self.acting.recent(), "actions": ON_THE_PAGE}
+            facts = {"operations": await self.actions.recent(), "actions": ON_THE_PAGE}
             return 200, "operate.html", facts
 
         return await self.site.page(make, request)
@@ -127,38 +127,38 @@ class Hands:
         return await self._page(request, 200, "operation.html", {"running": running})
 
     async def _do(self, request: HttpRequest) -> HttpReply:
-        """A GET asks; only a POST with the session's own mark, and the numbers as they are, acts."""
+        """A GET shows the confirmation. Only a POST with the session's CSRF token and the current numbers acts."""
         session = self.access.session(request)
         is_post = request.method == "POST"
         if session is None:
             if not is_post:
-                return _see("/sign-in")
+                return _redirect("/sign-in")
             return await self._page(request, 403, "refused.html", {"problem": "refused.signed_out"})
         fields = _form_of(request) if is_post else request.query
         if is_post and (fields is None or not is_same(fields.get("csrf", ""), session.csrf)):
             return await self._page(request, 403, "refused.html", {"problem": "refused.csrf"})
-        asked = self._asked(request.parameter, fields or {})
+        asked = self._requested(request.parameter, fields or {})
         if asked is None:
             return await self._page(request, 404, "message.html", {"message": "not_found"})
         return await self.site.page(partial(self._confirm, asked, fields or {}, session), request)
 
-    def _asked(self, action: str, fields: Mapping[str, str]) -> _Asked | None:
+    def _requested(self, action: str, fields: Mapping[str, str]) -> _FormRequest | None:
         known = next((one for one in ON_THE_PAGE if one == action), None)
-        channel = next((one for one in self.acting.channels() if one == fields.get("channel")), None)
+        channel = next((one for one in self.actions.channels() if one == fields.get("channel")), None)
         if known is None or channel is None:
             return None
         skus = fields.get("skus", fields.get("sku", ""))
-        return _Asked(known, channel, skus, fields.get("reason", "")[:_LONGEST_REASON])
+        return _FormRequest(known, channel, skus, fields.get("reason", "")[:_LONGEST_REASON])
 
     async def _confirm(
-        self, asked: _Asked, fields: Mapping[str, str], session: PageSession, request: HttpRequest
+        self, asked: _FormRequest, fields: Mapping[str, str], session: PageSession, request: HttpRequest
     ) -> Made | HttpReply:
-        """Ask with the numbers of now, or act where these are the ones that were confirmed."""
+        """Show the confirmation, or act if the current numbers are those that were confirmed."""
         numbers: tuple[int, ...] = ()
         problem, status = None, 200
         try:
             if asked.action is not Action.PUSH or asked.skus is not None or request.method == "POST":
-                numbers = await self.acting.preview(asked.action, asked.channel, asked.skus)
+                numbers = await self.actions.preview(asked.action, asked.channel, asked.skus)
         except ActionRefused as error:
             problem, status = error.text, 409 if request.method == "POST" else 200
         if request.method == "POST" and problem is None:
@@ -167,13 +167,13 @@ class Hands:
             elif fields.get("seen") != seen(numbers):
                 problem, status = "refused.changed", 409
             else:
-                return _see(f"/operation/{self._begin(asked, session, request)}")
+                return _redirect(f"/operation/{self._begin(asked, session, request)}")
         facts = {"asked_for": asked, "numbers": numbers, "seen": seen(numbers), "problem": problem}
         return status, "confirm.html", facts
 
-    def _begin(self, asked: _Asked, session: PageSession, request: HttpRequest) -> str:
+    def _begin(self, asked: _FormRequest, session: PageSession, request: HttpRequest) -> str:
         operator = Operator(session.name, f"the page, at {request.peer}")
-        work = self.acting.act(operator, asked.action, asked.channel, asked.skus, asked.reason)
+        work = self.actions.act(operator, asked.action, asked.channel, asked.skus, asked.reason)
         return self.running.begin(asked.action, asked.channel, work)
 
     async def _page(
@@ -193,7 +193,7 @@ def _form_of(request: HttpRequest) -> Mapping[str, str] | None:
         return None
 
 
-def _see(path: str, cookie: str | None = None) -> HttpReply:
-    """Send the browser to another page, which it gets."""
+def _redirect(path: str, cookie: str | None = None) -> HttpReply:
+    """Redirect the browser to another page."""
     reply = HttpReply(303, b"", "text/plain; charset=utf-8", {"Location": quote(path)})
     return reply if cookie is None else replace(reply, cookies=(cookie,))

@@ -1,4 +1,4 @@
-"""What an operator does to channels and SKUs, for the commands and the page alike. Each action is noted in the log."""
+"""What operators do to channels and SKUs, by command or on the page. Each action is logged as an operation."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from daemon.store.answers import Answers
 from daemon.store.control import Pause, Pauses
 from daemon.store.database import Database
 from daemon.store.guard import Guard, Released
-from daemon.store.live import LiveChannel, Lives
+from daemon.store.live import LiveChannel, LiveChannels
 from daemon.store.operations import OperationLog
 from daemon.store.parked import Parked
 from daemon.store.pushes import Pushes, PushState
@@ -24,7 +24,7 @@ _LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Operating:
+class OperatorActions:
     """The actions of one operator. Raises StockrelayError."""
 
     settings: Settings
@@ -46,11 +46,11 @@ class Operating:
         return await Pauses(self.database).resume(channel, self.operator)
 
     async def go_live(self, channel: ChannelName, reading: ReconcileRun | None = None) -> LiveChannel:
-        """Let the channel be sent to; return since when it is, and by whose word. `reading`: as for `Lives.begin`."""
-        lives = Lives(self.database)
+        """Make the channel live; return since when it is, and who decided. `reading`: see `LiveChannels.begin`."""
+        live_channels = LiveChannels(self.database)
         operator = self.operator
-        begun = await lives.begin(channel, operator.name, operator.origin, operator, reading)
-        return begun or (await lives.all())[channel]
+        begun = await live_channels.begin(channel, operator.name, operator.origin, operator, reading)
+        return begun or (await live_channels.all())[channel]
 
     async def retry(self, channel: ChannelName, skus: Sequence[Sku] | None) -> list[Sku]:
         """Try parked SKUs again, or all of them (None) at half the channel's rate; return those that were parked."""
@@ -58,13 +58,13 @@ class Operating:
         return await Parked(self.database, channel).retry(skus, rate, self.operator)
 
     async def discard(self, channel: ChannelName, skus: Sequence[Sku] | None) -> list[Sku]:
-        """Leave parked SKUs, or all of them (None), as they are; return those that were parked."""
+        """Discard parked SKUs, or all of them (None); return those that were parked."""
         return await Parked(self.database, channel).discard(skus, self.operator)
 
     async def push(
-        self, channel: ChannelName, sku: Sku, tell: Callable[[PushState], None], stop: asyncio.Event
+        self, channel: ChannelName, sku: Sku, on_state: Callable[[PushState], None], stop: asyncio.Event
     ) -> tuple[datetime | None, bool]:
-        """Have a daemon send the SKU now, and wait for its end or `stop`; `tell` hears how far it is. Return since when
+        """Have a daemon send the SKU now, and wait for its end or `stop`; `on_state` gets each state. Return since when
         the SKU is due (None: the guard holds it), and whether it was waited for to the end."""
         pushes, asked = Pushes(self.database, channel), None
         while not stop.is_set():
@@ -76,7 +76,7 @@ class Operating:
                     outcome = await self.push_outcome(channel, sku, asked.at)
                     await self.end(asked.operation, Action.PUSH, channel, outcome)
                 return asked.at if asked else None, True
-            tell(state)
+            on_state(state)
             await clock.wait_any(_LOOK_S, stop)
         return asked.at if asked else None, False
 
@@ -89,11 +89,11 @@ class Operating:
         return f"{last[0].attempt.outcome}, {last[0].attempt.quantity}{words}"
 
     async def begin(self, action: Action, channel: ChannelName | None, reason: str) -> int | None:
-        """Note an action whose end is noted later, by `end`."""
+        """Log an action whose outcome is logged later, by `end`."""
         return await OperationLog(self.database).log(self.operator, action, channel, None, reason=reason)
 
     async def end(
         self, operation: int | None, action: Action, channel: ChannelName | None, outcome: str
     ) -> None:
-        """Note how an action ended."""
+        """Log the outcome of an action."""
         await OperationLog(self.database).log(self.operator, action, channel, outcome, ends=operation)

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, drain, isolation, latency, slots, transactions
+from bench import bulk, drain, isolation, latency, page_cost, slots, transactions
 from bench.place import QUICK, SERVER, WHOLE, Place, Size
 from bench.programs import ROOT
 from bench.results import Result
@@ -27,7 +27,7 @@ from daemon.demo.postgres import PostgresServer
 
 Measurement = Callable[[Place], Awaitable[Result]]
 MEASUREMENTS: Final[dict[str, Measurement]] = {
-    each.NAME: each.measure for each in (transactions, bulk, latency, isolation, drain, slots)
+    each.NAME: each.measure for each in (transactions, bulk, latency, isolation, drain, slots, page_cost)
 }
 RESULTS: Final = ROOT / "bench" / "results"
 _LONGEST_S: Final = 600.0
@@ -37,12 +37,19 @@ _LONGEST_S: Final = 600.0
 @click.option("--only", type=click.Choice(list(MEASUREMENTS)), multiple=True, help="Measure this alone.")
 @click.option("--quick", is_flag=True, help="Little of everything: to see that it works, not for figures.")
 @click.option(
+    "--pages",
+    type=click.IntRange(0, 16),
+    default=0,
+    help="latency, drain: measure with so many operators' pages open, in turn with none.",
+)
+@click.option(
     "--json", "file", type=click.Path(path_type=Path), help="Write there. Default: bench/results/TIME.json."
 )
-def main(only: Sequence[str], file: Path | None, *, quick: bool) -> None:
+def main(only: Sequence[str], file: Path | None, pages: int, *, quick: bool) -> None:
     """Measure, print a table, and write the figures as JSON. Exit code 1: something could not be measured."""
     console = Console()
-    results = asyncio.run(run(only or list(MEASUREMENTS), QUICK if quick else WHOLE, console))
+    size = replace(QUICK if quick else WHOLE, pages=pages)
+    results = asyncio.run(run(only or list(MEASUREMENTS), size, console))
     file = file or RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record(results, is_quick=quick), ensure_ascii=False, indent=2) + "\n", "utf-8")

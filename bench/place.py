@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import asyncpg
+import psutil
 
 from bench.programs import Program, answer_of, running
 from daemon.demo.postgres import PostgresServer
@@ -31,11 +32,13 @@ Connection = asyncpg.Connection
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: the whole, or enough to see that it works."""
+    """How much is done: the whole, or enough to see that it works. `pages`: how many operators' pages are open in the
+    additional rows of some measurements; 0: there are no such rows."""
 
     rounds: int
     seconds: float
     scale: float
+    pages: int = 0
 
 
 WHOLE: Final = Size(rounds=9, seconds=2.0, scale=1.0)
@@ -53,6 +56,22 @@ class Place:
         """Make a database; return its address."""
         self.server.run_sql(f"CREATE DATABASE {name}")
         return self.server.dsn(name)
+
+    @property
+    def server_cpu_s(self) -> float:
+        """What the server has used: its live processes, and those that it has waited for."""
+        pid = self.server.pid
+        assert pid is not None
+        postmaster = psutil.Process(pid)
+        times = postmaster.cpu_times()
+        used = times.user + times.system + times.children_user + times.children_system
+        for child in postmaster.children(recursive=True):
+            try:
+                own = child.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            used += own.user + own.system
+        return float(used)
 
 
 @asynccontextmanager

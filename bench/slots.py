@@ -5,8 +5,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
-import psutil
-
 from bench.captures import LISTING, OURS, make_stock
 from bench.drain import rate_of, written
 from bench.marketplaces import simulated_marketplaces
@@ -47,12 +45,12 @@ async def measure(place: Place) -> Result:
                 await written(writer, daemon)
             for number in range(max(1, place.size.rounds // 3)):
                 await end.reset()
-                before = _server_cpu_s(place)
+                before = place.server_cpu_s
                 await writer.execute("UPDATE erp.stock SET on_hand = $1", 1_100 + number)
                 await end.wait_for(skus, _LONGEST_S, daemons[0])
                 for daemon in daemons:
                     await written(writer, daemon)
-                cost.setdefault(name, []).append((_server_cpu_s(place) - before) / skus * 1e6)
+                cost.setdefault(name, []).append((place.server_cpu_s - before) / skus * 1e6)
                 rate.setdefault(name, []).append(rate_of(await end.journal(), skus))
                 await writer.execute("VACUUM erp.stock")
     first = next(iter(rate))
@@ -77,19 +75,3 @@ async def _shared(writer: Connection, daemons: list[Program], each: int) -> None
         if time.monotonic() > deadline:
             raise BenchError(f"{len(daemons)} replicas do not have {each} slots each")
         await asyncio.sleep(0.1)
-
-
-def _server_cpu_s(place: Place) -> float:
-    """What the server has used: its live processes, and those that it has waited for."""
-    pid = place.server.pid
-    assert pid is not None
-    postmaster = psutil.Process(pid)
-    times = postmaster.cpu_times()
-    used = times.user + times.system + times.children_user + times.children_system
-    for child in postmaster.children(recursive=True):
-        try:
-            own = child.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        used += own.user + own.system
-    return float(used)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Final
 
 from daemon import clock
@@ -16,7 +17,8 @@ from daemon.core.page_states import channel_views
 from daemon.core.page_words import Language
 from daemon.core.sku_timeline import timeline
 from daemon.core.types import ChannelName, Sku
-from daemon.ops.pages import StatusPage
+from daemon.ops.pages import STATUS_DUTY, StatusPage
+from daemon.ops.shared_reads import SharedReads
 from daemon.settings import Settings
 from daemon.store import migrate as migrations
 from daemon.store.connecting import ConnectOptions
@@ -28,13 +30,17 @@ from daemon.store.leases import Leases
 _CONNECTIONS: Final = 2
 _ATTEMPTS: Final = 50
 _MINUTE_S: Final = 60.0
+_KEPT_S: Final = 2.0
+"""As often as open pages are brought up to date."""
+_EXPOSURE_KEPT_S: Final = 30.0
 
 
 @dataclass(eq=False)
 class PageSource:
     """`settings` returns those of now. The status is the ops port's, read at most every few seconds for all pages.
 
-    The page has connections of its own, made when it is first looked at: it takes none from what sends.
+    The page has connections of its own, made when it is first looked at: it takes none from what sends. Its viewers
+    share what is read.
     """
 
     settings: Callable[[], Settings]
@@ -43,6 +49,10 @@ class PageSource:
     _database: Database | None = None
     _options: ConnectOptions | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _shared: SharedReads[Mapping[str, Any]] = field(default_factory=lambda: SharedReads(_KEPT_S, STATUS_DUTY))
+    _exposure: SharedReads[Mapping[date, Sums]] = field(
+        default_factory=lambda: SharedReads(_EXPOSURE_KEPT_S, STATUS_DUTY)
+    )
 
     def channels(self, language: Language) -> Mapping[str, str]:
         """Return the enabled channels, with their names for people."""
@@ -52,6 +62,9 @@ class PageSource:
 
     async def overview(self) -> Mapping[str, Any]:
         """Return the state of everything. Raises StockrelayError."""
+        return await self._shared.get("overview", self._overview)
+
+    async def _overview(self) -> Mapping[str, Any]:
         status = await self.status.facts()
         channels = list(self.settings().enabled_channels())
         history = PageHistory(await self._opened())
@@ -72,6 +85,16 @@ class PageSource:
         differences: tuple[str, str] | None,
     ) -> Mapping[str, Any]:
         """Return all of one channel, its lists from these rows on. Raises StockrelayError."""
+        rows = (name, held, parked, differences)
+        return await self._shared.get(rows, partial(self._channel, *rows))
+
+    async def _channel(
+        self,
+        name: ChannelName,
+        held: tuple[int, str] | None,
+        parked: tuple[datetime, str] | None,
+        differences: tuple[str, str] | None,
+    ) -> Mapping[str, Any]:
         history = PageHistory(await self._opened())
         leases = await Leases(await self._opened()).all()
         return {
@@ -91,13 +114,20 @@ class PageSource:
 
     async def exposure(self, channels: Collection[ChannelName]) -> Mapping[str, Mapping[date, Sums]]:
         """Return the exposure of the last days, by channel and day. Raises StockrelayError."""
+        return {name: await self._exposure.get(name, partial(self._by_day, name)) for name in channels}
+
+    async def _by_day(self, name: ChannelName) -> Mapping[date, Sums]:
         zone = operators_zone(self.settings())
         first = first_day(clock.now().astimezone(zone).date())
-        exposure = Exposure(await self._opened(), zone)
-        return {name: await exposure.by_day(name, first) for name in channels}
+        return await Exposure(await self._opened(), zone).by_day(name, first)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End what is being read, and close the connections."""
+        await self._shared.close()
+        await self._exposure.close()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         if self._database is not None:
             await self._database.close()
             self._database = None
@@ -108,7 +138,7 @@ class PageSource:
             options = connect_options(settings, is_direct=False)
             if self._options != options:
                 # The first time, or a password has changed.
-                await self.close()
+                await self._disconnect()
             if self._database is None:
                 await migrations.check_version(connect_options(settings, is_direct=True))
                 database = Database(options, _CONNECTIONS)

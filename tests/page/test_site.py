@@ -253,6 +253,14 @@ async def test_an_open_page_is_sent_what_changes_and_ten_cost_one_reading(facts:
                 break
 
 
+async def test_pages_that_are_loaded_at_once_cost_one_reading_for_each_language(
+    facts: Facts, port: int
+) -> None:
+    answers = await asyncio.gather(*(asked(port, path) for path in ("/", "/?lang=zh") for _ in range(10)))
+    assert {one.status for one in answers} == {200}
+    assert facts.reads == 2
+
+
 async def test_one_stream_too_many_is_refused_and_streams_keep_no_probe_out(port: int) -> None:
     streams = [await streaming(port) for _ in range(MOST_STREAMS)]
     for reader, _ in streams:

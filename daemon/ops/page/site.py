@@ -16,8 +16,9 @@ from daemon.core.page_words import Language, accepted_language, known_language
 from daemon.core.types import ChannelName
 from daemon.ops.messages import HttpReply, HttpRequest, HttpStream, Route, as_json
 from daemon.ops.page.cursors import decode_cursor, list_page
-from daemon.ops.page.live import OVERVIEW, LiveUpdates, View
+from daemon.ops.page.live import OVERVIEW, READ_S, LiveUpdates, View
 from daemon.ops.page.rendering import Renderer
+from daemon.ops.shared_reads import SharedReads
 
 log = structlog.get_logger(__name__)
 
@@ -75,17 +76,20 @@ class Site:
     renderer: Renderer
     live: LiveUpdates
     account: Callable[[HttpRequest], Mapping[str, Any]] = lambda _request: {}
+    keep_s: float = READ_S
+    _rendered: SharedReads[HttpReply] = field(init=False)
     _files: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         folder = Path(__file__).with_name("static")
+        self._rendered = SharedReads(self.keep_s)
         self._files = {name: folder.joinpath(name).read_bytes() for name in STATIC}
 
     def routes(self) -> list[Route]:
         """Return what the ops port has to answer."""
         return [
-            Route("/", partial(self._page, self._overview)),
-            Route("/channel/*", partial(self._page, self._channel)),
+            Route("/", partial(self._shared, self._overview)),
+            Route("/channel/*", partial(self._shared, self._channel)),
             Route("/sku", partial(self._page, self._sku)),
             Route("/events", self._events),
             Route("/static/*", self._static),
@@ -148,6 +152,13 @@ class Site:
     async def page(self, make: Make, request: HttpRequest) -> HttpReply:
         """Answer with a page that is made elsewhere."""
         return await self._page(make, request)
+
+    async def _shared(self, make: Make, request: HttpRequest) -> HttpReply:
+        """Render one page for all who ask the same within a moment."""
+        account = self.account(request).get("account", {})
+        who = (account.get("name"), account.get("csrf"))
+        key = (request.path, tuple(request.query.items()), _language(request), who)
+        return await self._rendered.get(key, partial(self._page, make, request))
 
     async def _page(self, make: Make, request: HttpRequest) -> HttpReply:
         """Render one page, in the language of the request."""

@@ -34,6 +34,8 @@ async def reconcile_by_hand(
         building.opened(settings, 3) as database,
         building.opened_clients(settings, database) as clients,
     ):
+        if not is_dry:
+            await building.take_accounts(settings, database)
         built = building.reconcilers(settings, database, clients)
         actions = OperatorActions(settings, database, operator)
         for name in names:

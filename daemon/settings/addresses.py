@@ -187,6 +187,8 @@ def _server_fault(hosts: str, given: Mapping[str, str]) -> str | None:
     for host, port in servers:
         if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
             return "port: is not a port (1 to 65535), or a list of ports with commas between"
+        if not host and len(servers) > 1:
+            return "host: one of several has no name; name each"
         if not _is_host(unquote(host)):
             return "host: is not a host's name, an IP address or the directory of a socket"
     return None

@@ -116,10 +116,12 @@ _LOCK: Final = "BEGIN; LOCK TABLE erp.stock IN ACCESS EXCLUSIVE MODE; COMMIT"
 _UPDATE: Final = "UPDATE erp.stock SET on_hand = on_hand WHERE sku = 'SKU-1'"
 
 
-async def _stop_where_it_has_locked(stage: Stage, process: Forked, against: str) -> bool:
-    """Stop the process when it waits for a lock on the ERP's table that one in this mode forbids, and let it have that.
-    False: it has ended."""
-    await stage.erp.execute(f"BEGIN; LOCK TABLE erp.stock IN {against} MODE")
+async def _forbid(stage: Stage, mode: str) -> None:
+    await stage.erp.execute(f"BEGIN; LOCK TABLE erp.stock IN {mode} MODE")
+
+
+async def _stop_where_it_has_locked(stage: Stage, process: Forked) -> bool:
+    """Stop the process when it waits for the lock that is forbidden, and let it have that. False: it has ended."""
     try:
         while not await stage.erp.fetchval(_IS_WAITED_FOR):
             if process.returncode is not None:
@@ -134,13 +136,15 @@ async def _stop_where_it_has_locked(stage: Stage, process: Forked, against: str)
 async def _waits_of(
     stage: Stage, words: str, times: int, against: str = "ACCESS EXCLUSIVE", statement: str = _LOCK
 ) -> list[float]:
-    """Run a command, and stop it where it has just locked the ERP's table, at most `times` times; return how long the
-    ERP's statement took each time."""
+    """Run a command, and stop it where it has just locked the ERP's table in a mode that `against` forbids, at most
+    `times` times; return how long the ERP's statement took each time."""
     waits: list[float] = []
+    # Before the command begins: on a busy machine it could have read the table by the time that the lock is there.
+    await _forbid(stage, against)
     process = await unheard(stage.config, *words.split())
     try:
         async with asyncio.timeout(60):
-            while len(waits) < times and await _stop_where_it_has_locked(stage, process, against):
+            while await _stop_where_it_has_locked(stage, process):
                 began = time.monotonic()
                 try:
                     await stage.erp.execute(statement, timeout=10)
@@ -148,7 +152,10 @@ async def _waits_of(
                     await stage.erp.execute("ROLLBACK")
                     raise AssertionError(await stage.erp.fetchval(_LOCKED_BY)) from None
                 waits.append(time.monotonic() - began)
+                if len(waits) == times:
+                    break
                 process.send_signal(signal.SIGCONT)
+                await _forbid(stage, against)
             return waits
     finally:
         process.kill()

@@ -43,6 +43,13 @@ class Syncing:
         assert isinstance(answer, dict)
         return answer
 
+    async def said(self, event: str) -> None:
+        """Wait for a line of its log."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            while event.encode() not in (line := await self.process.stderr.readline()):
+                assert line, f"it ended without {event}"
+
     async def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         await self.process.communicate()
@@ -408,20 +415,21 @@ async def test_a_killed_sync_of_a_part_is_resumed_with_its_own_skus_and_by_a_dae
 ) -> None:
     replica = await stage18.running(5)
     before = len(stage18.simulator.journal)
-    held = stage18.simulator.faults.add(HoldRequest(shop="sekorm", endpoint=SINGLE, times=1))
-    batched = stage18.simulator.faults.add(HoldRequest(shop="sekorm", endpoint=BATCH, times=1))
+    faults = stage18.simulator.faults
+    # The daemon that serves the channel would finish the sync by itself: its requests are held.
+    held = [faults.add(HoldRequest(shop="sekorm", endpoint=endpoint)) for endpoint in (SINGLE, BATCH)]
     async with syncing(stage18.config, SEKORM, "--sku", "SKU-2") as one:
-        await stage18.simulator.wait_until(lambda: held.held + batched.held == 1, timeout=30)
+        await stage18.simulator.wait_until(lambda: sum(rule.held for rule in held) > 0, timeout=30)
         await one.kill()
     done = await stage18.stockrelay("sync", SEKORM)
     assert (done.code, "sync sekorm --resume" in done.err, "--sku SKU-2" in done.err) == (1, True, True), done
     await stopped(replica)
     done = await stage18.stockrelay("sync", SEKORM, "--resume")
     assert (done.code, "no daemon serves sekorm" in done.err) == (1, True), done
-    held.release()
-    batched.release()
     await stage18.started("again")
     async with syncing(stage18.config, SEKORM, "--resume") as one:
+        await one.said("sync.started")
+        faults.clear()
         answer = await one.answer()
     assert (answer["is_resumed"], answer["filter"], answer["total"]) == (True, "--sku SKU-2", 1)
     assert {entry.key[0] for entry in list(stage18.simulator.journal)[before:]} == {"PN-2"}

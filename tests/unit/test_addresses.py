@@ -58,6 +58,7 @@ def test_what_libpq_understands_is_understood(query: str, left: str) -> None:
         ("host=h&port=99999", "port: is not a port"),
         ("port=5432,5433", "port: give one port for all hosts, or one for each"),
         ("connect_timeout=%C2%B2", "connect_timeout: is not a number of seconds"),
+        ("host=,,&port=,,5432", "host: one of several has no name"),
         ("host=a..b", "host: is not a host's name"),
         ("host=a%20b", "host: is not a host's name"),
         ("host=%5B::1", "host: is not a host's name"),

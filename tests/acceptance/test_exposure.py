@@ -24,7 +24,9 @@ HELD, BUSY = range(1, 11), range(20, SKUS + 1)
 PARKED, DOUBTED, LEFT_IN_FLIGHT, THROTTLED, UNSERVED = 11, 12, 13, (14, 15), (16, 17)
 OUTAGE_S: Final = 1.5
 _UNREAD: Final = """
-    SELECT count(*) FROM stockrelay.ledger AS l JOIN erp.stock AS s USING (sku) WHERE l.listed_quantity <> s.on_hand"""
+    SELECT count(*) FROM stockrelay.ledger AS l JOIN erp.stock AS s USING (sku)
+    WHERE s.on_hand <> CASE WHEN l.want_seq > l.acked_seq THEN l.listed_quantity ELSE l.acked_quantity END"""
+"""A claim may have read a number before a marking did: it is the acknowledged one then."""
 
 Sums = dict[str, dict[str, float]]
 """Unit-seconds of both kinds by reason."""

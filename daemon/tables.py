@@ -91,7 +91,7 @@ def status_heading(answer: Mapping[str, Any], times: TimeFormat) -> Iterator[str
 def operation_lines(operations: Sequence[Mapping[str, Any]], times: TimeFormat) -> Iterator[str]:
     """What operators did last."""
     if operations:
-        yield "last done by operators:"
+        yield "last operations:"
     for one in operations:
         channel = f"{one['channel']}: " if one["channel"] else ""
         yield f"  {times.at(one['at'])}  {channel}{visible(Operation(**one).words())}"

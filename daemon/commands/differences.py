@@ -26,10 +26,10 @@ from daemon.commands.settings_source import SettingsSource, in_database, known_c
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def differences(source: SettingsSource, *, channel: str | None, limit: int, as_json: bool) -> None:
-    """Show the differences that a reconcile has seen, and that are still open.
+    """Show the open differences that reconcile has found.
 
     The last seen first. `ours` is the ERP's number, `theirs` the marketplace's. What was not found at the marketplace,
-    or not in the listing, has no number there. `explain SKU` says more of one.
+    or not in the listing, has no number there. `explain SKU` says more about one.
     """
     settings = source.read(log_to=sys.stderr)
     from daemon.store.answers import Answers

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     "--at",
     "at",
     metavar="TIME",
-    help="What was so then, from what was recorded: 30m or 2h ago, or a time such as 2026-11-21T14:30:05 "
-    "(in the zone of reconcile.timezone unless it says another).",
+    help="Explain a time in the past, from what was recorded: 30m or 2h (ago), or a time such as 2026-11-21T14:30:05 "
+    "(in the zone of reconcile.timezone unless it names another).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj

@@ -47,11 +47,11 @@ _COLUMNS: Final = ("day", "channel", "sku", "kind", "reason", "unit_seconds")
 def exposure(
     source: SettingsSource, *, channel: str | None, since: str, sku: str | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Show how much could be sold that was gone, and how much could not be sold.
+    """Show for how long customers could buy what was gone, or not buy what was there.
 
     In unit-seconds: units times the seconds for which they were wrong. `over`: the marketplace could sell more than
     the ERP had, from the commit of the change to the acknowledgement of the new number. `lost`: it could sell less.
-    What the guard held and what is parked is shown apart.
+    What was held by the guard or parked is shown separately.
 
     Kept for history.keep_days days. docs/exposure.md has the definition.
     """
@@ -125,7 +125,7 @@ def _print_tables(found: Mapping[ChannelName, "SumsByDay"], first: date) -> None
 def _row(sums: core.Sums) -> dict[str, Any]:
     return {
         "over": round(sum(sums.over), 1),
-        "because": core.in_words(sums.over),
+        "reasons": core.in_words(sums.over),
         "lost": round(sum(sums.lost), 1),
-        "because (lost)": core.in_words(sums.lost),
+        "reasons (lost)": core.in_words(sums.lost),
     }

@@ -1,4 +1,4 @@
-"""`stockrelay go-live`: lets a channel be sent to that is new to the database."""
+"""`stockrelay go-live`: begins to send to a channel that is new to the database."""
 
 import asyncio
 import sys
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     cls=Command,
     examples=["go-live tokyo --dry-run", "go-live tokyo", "go-live tokyo --yes --by ann"],
     exits={
-        DONE: "it is live, and was perhaps before",
+        DONE: "it is live, perhaps since before",
         FAILED: "not confirmed, not compared yet, the marketplace could not be read, or in shadow by its settings",
     },
 )
 @click.argument("channel", shell_complete=channels)
-@click.option("--by", metavar="NAME", help="Who lets it go live. Default: this user.")
+@click.option("--by", metavar="NAME", help="Who decided it. Default: this user.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and change nothing.")
 @click.option(
@@ -56,12 +56,12 @@ def go_live(
     without_comparison: bool,
     as_json: bool,
 ) -> None:
-    """Let CHANNEL be sent to, which is new to this database.
+    """Begin to send to CHANNEL, which is new to this database.
 
     Until then it is in shadow: everything is captured and decided, and nothing is sent. Shows what would be sent and
     asks. A marketplace that can be read is read first, and only what differs is sent. Every daemon begins to send at
-    once, without a restart; the guard judges the first numbers as it does all others. It is asked once for a channel:
-    afterwards, `mode = "shadow"` and `stockrelay pause` stop it.
+    once, without a restart; the guard judges the first numbers as it does all others. This is needed once
+    for a channel: afterwards, `mode = "shadow"` and `stockrelay pause` stop it.
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

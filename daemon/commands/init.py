@@ -114,7 +114,7 @@ def init(
 
 
 def _refuse(output: Path) -> None:
-    """Before anything is asked."""
+    """Raise StockrelayError, before any question, where the file can't be written."""
     if os.path.lexists(output):
         raise StockrelayError(f"{output} is there already, and is not overwritten: --output names another")
     if not output.absolute().parent.is_dir():
@@ -206,6 +206,7 @@ def _what_next(
     steps += [f"stockrelay{config} {command}" for command in ("migrate", "check")]
     steps += [f"stockrelay{config} sync {name} --dry-run" for name in works[:1]]
     steps.append(f"stockrelay{config} run")
+    steps += [f"stockrelay{config} go-live {name}: nothing is sent before that" for name in works]
     print_line(f"wrote {output}; next:")
     for number, step in enumerate(steps, 1):
         print_line(f"  {number}. {step}")

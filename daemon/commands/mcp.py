@@ -18,7 +18,7 @@ from daemon.core.errors import StockrelayError
 )
 @click.pass_obj
 def mcp(source: SettingsSource) -> None:
-    """Answer the questions of a chat program, over standard input and output.
+    """Answer questions asked in a chat program, over standard input and output.
 
     Speaks the Model Context Protocol, and listens on no port. A chat program that starts it can ask for status,
     explain, attempts, differences, exposure and parked SKUs, and for nothing else: nothing is changed, and the sessions

@@ -1,4 +1,4 @@
-"""The questions of a chat program, each as the command that answers it."""
+"""The tools that a chat program may call, each with the command that answers it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -54,10 +54,10 @@ _MOST_ATTEMPTS: Final = 20
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_json: bool) -> int:
-    """Send SKU to CHANNEL now, by a running daemon, and wait for the answer.
+    """Make a running daemon send SKU to CHANNEL now, and wait for the answer.
 
     The number of this moment is sent, whatever was acknowledged before, and a parked SKU is tried again. Rate limit,
-    circuit breaker and guard hold for it as for any other.
+    circuit breaker and guard apply as they do to any other.
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)

@@ -1,4 +1,4 @@
-"""The person in charge: a receiver of the demo's own, so that its daemon has somebody to notify."""
+"""A receiver for the notifications of the demo's daemon."""
 
 import asyncio
 from typing import Final, Self
@@ -9,7 +9,7 @@ _REPLY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\
 
 
 class Inbox:
-    """Takes what is posted to it, and counts it."""
+    """Accepts and counts the notifications that are posted to it."""
 
     def __init__(self) -> None:
         self.notifications = 0

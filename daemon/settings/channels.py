@@ -34,15 +34,15 @@ class ChannelSettings(Section):
     """`"shadow"`: everything is captured, gathered and decided, and nothing is sent. `status`, `attempts` and `explain`
     show what would have been sent."""
     first_start: Literal["ask", "live"] = "ask"
-    """What a channel does that is new to the database. `"ask"`: it waits in shadow until `stockrelay go-live CHANNEL`.
-    `"live"`: it begins to send."""
+    """What happens to a channel that is new to the database. `"ask"`: it waits in shadow until `stockrelay go-live
+    CHANNEL`. `"live"`: it begins to send."""
     base_url: rules.BaseUrl = ""
     """The marketplace's address."""
     listing: rules.Query = ""
     """One SQL query with a row for each SKU that is sold there."""
     only: rules.Skus = ()
-    """Send these SKUs of the listing and no others, such as a single one on the first day. What happens to the others
-    is not this daemon's business: see `only_where`."""
+    """Send these SKUs of the listing and no others, such as a single one on the first day. The daemon does nothing for
+    the others: see `only_where`."""
     only_where: rules.Condition | None = None
     """Send only the SKUs of the listing for which this SQL condition over its columns is true, beside `only`. A SKU
     that stops being chosen is forgotten and nothing is sent for it: the marketplace keeps its number. A chosen SKU that

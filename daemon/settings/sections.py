@@ -253,8 +253,8 @@ class Ops(Section):
     refused, so that no web page can read the port through a browser on this machine; IP addresses, `localhost`
     and `host` itself always work."""
     admin_token: rules.AdminToken | None = None
-    """Who knows it may act on the page: release, pause, resume, retry, discard, push, reconcile. 20 characters or more.
-    Left out: the page is read-only, and nobody can sign in."""
+    """The token with which operators sign in to the page to release, pause, resume, retry, discard, push and reconcile;
+    20 characters or more. Left out: the page is read-only, and nobody can sign in."""
 
 
 class LogSettings(Section):

@@ -44,8 +44,8 @@ def connecting() -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
     """How to reach the database. `dsn` holds a password: it is not shown. `is_for_listings`: the sessions read the
-    ERP's tables (see `Database.reading`). `is_read_only`: the server
-    refuses their writes; not behind a pooler."""
+    ERP's tables (see `Database.reading`). `is_read_only`: the server refuses their writes;
+    not behind a pooler."""
 
     dsn: str
     statement_timeout: timedelta

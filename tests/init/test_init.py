@@ -385,7 +385,7 @@ def test_what_is_ambiguous_is_asked_and_ctrl_c_writes_nothing(database18: Databa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_role_may_not_do_is_among_the_next_steps(
+def test_the_next_steps_name_missing_rights_and_end_with_going_live(
     database18: Database, stockrelay: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grant = "GRANT USAGE ON SCHEMA erp TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA erp TO reader"
@@ -396,7 +396,9 @@ def test_what_the_role_may_not_do_is_among_the_next_steps(
     finally:
         database18.run_sql("DROP OWNED BY reader; DROP ROLE reader")
     found = "reader may not put triggers on erp.products, erp.stock: let a DBA run deploy/roles.sql"
-    assert found in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert found in out
+    assert "stockrelay go-live sekorm: nothing is sent before that" in out.splitlines()[-2], out
 
 
 def test_marketplaces_are_completed() -> None:

@@ -1,4 +1,4 @@
-"""What was so at a moment, from what was recorded."""
+"""What is known of a moment in the past, from what was recorded."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -176,7 +176,7 @@ def test_words_for_a_number_in_doubt() -> None:
         "  6, sent 11:59:55.000 (5.0 s before) without a clear answer, and could still land until 12:00:55.000"
     )
     assert "a change was waiting since 11:59:54.000" in words["ledger"]
-    assert "settle time of today, 60 s" in words["record"]
+    assert "today's settle time, 60 s" in words["record"]
 
 
 def test_words_where_the_record_is_silent() -> None:

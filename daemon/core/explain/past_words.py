@@ -160,7 +160,7 @@ def _record(history: SkuHistory, zone: tzinfo) -> Iterator[str]:
         "reconcile alone"
     )
     if any(one.outcome == Kind.UNKNOWN for one in history.attempts):
-        yield f"doubt is reckoned with the settle time of today, {span(history.settle)}"
+        yield f"doubt is calculated with today's settle time, {span(history.settle)}"
 
 
 def _begins(what: str, begins: datetime | None, zone: tzinfo) -> str:

@@ -111,7 +111,7 @@ class LiveUpdates:
                     self._show(await self.read())
                 except StockrelayError as error:
                     # The page says how old it is; the log of the status has the reason.
-                    log.debug("ops.page_unread", reason=str(error))
+                    log.debug("ops.live_update_delayed", reason=str(error))
                 await asyncio.sleep(self.every_s)
         except Exception:
             # A bug of ours ends the streams; browsers come back, and the next reader tries again.

@@ -127,6 +127,13 @@ def live_from_the_start(settings: Settings) -> set[ChannelName]:
     }
 
 
+async def why_not_sent(settings: Settings, database: Database, name: ChannelName) -> str | None:
+    """Say why nothing is sent to the channel; None: it is live, or goes live when a daemon starts."""
+    if name in live_from_the_start(settings):
+        return None
+    return await why_shadow(database, name, is_shadow=settings.enabled_channels()[name].mode == "shadow")
+
+
 def listings(settings: Settings) -> dict[ChannelName, ChannelListing]:
     return {
         name: ChannelListing(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from daemon import clock
+from daemon.app.building import why_not_sent
 from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName, Sku
 from daemon.settings import Settings
@@ -36,6 +37,10 @@ class OperatorActions:
         guard = Guard(self.database)
         released = await guard.release(channel, self.settings.guard.window, self.operator)
         return released, (await guard.state(channel)).passes_until
+
+    async def why_shadow(self, channel: ChannelName) -> str | None:
+        """Say why nothing is sent to the channel, whatever the action; None: it is live."""
+        return await why_not_sent(self.settings, self.database, channel)
 
     async def pause(self, channel: ChannelName, reason: str) -> tuple[Pause, int]:
         """Pause the channel; return how many requests are still in flight."""

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon import clock
-from daemon.app.building import opened
+from daemon.app.building import opened, why_not_sent
 from daemon.app.operator_actions import OperatorActions
 from daemon.app.reconciling import reconcile_by_hand
 from daemon.core.errors import StockrelayError
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import ActionRefused, ActionResult
+from daemon.core.page_actions import ActionPreview, ActionRefused, ActionResult
 from daemon.core.types import ChannelName, Sku
 from daemon.settings import Settings
 from daemon.store.control import Pauses
@@ -41,24 +41,14 @@ class PageActions:
 
     async def preview(
         self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
-    ) -> tuple[int, ...]:
-        """Return the numbers of the confirmation: how many SKUs the action would affect now."""
-        async with opened(self.settings()) as database:
-            match action:
-                case Action.RELEASE:
-                    return _any(await Guard(database).held_numbers(channel), "nothing_held")
-                case Action.RETRY | Action.DISCARD:
-                    is_retry = action is Action.RETRY
-                    count = await Parked(database, channel).count_named(skus, with_discarded=is_retry)
-                    return _any((count,), "nothing_parked")
-                case Action.PUSH:
-                    return await _pushable(database, channel, skus)
-                case Action.PAUSE:
-                    return ()
-                case Action.RESUME if channel not in await Pauses(database).all():
-                    raise ActionRefused("not_paused")
-                case _:
-                    return ()
+    ) -> ActionPreview:
+        """Return what the action would touch now."""
+        settings = self.settings()
+        async with opened(settings) as database:
+            shadow = await why_not_sent(settings, database, channel) is not None
+            if shadow and action is Action.PUSH:
+                raise ActionRefused("in_shadow")
+            return ActionPreview(await _touched(database, action, channel, skus), shadow)
 
     async def act(
         self,
@@ -75,26 +65,47 @@ class PageActions:
             answers = await reconcile_by_hand(
                 settings, operator, [channel], day, lambda _name, _progress: None
             )
-            why = answers[channel]["incomplete"]
-            return ActionResult("done.reconcile", (day, answers[channel].get("checked", 0), why or ""))
+            answer = answers[channel]
+            values = (day, answer.get("checked", 0), answer["incomplete"] or "")
+            return ActionResult("done.reconcile", values, answer.get("is_shadow", False))
         async with opened(settings) as database:
             actions = OperatorActions(settings, database, operator)
+            shadow = await actions.why_shadow(channel) is not None
             match action:
                 case Action.RELEASE:
                     released, _ = await actions.release(channel)
-                    return ActionResult("done.release", (released.numbers if released else 0,))
+                    text = "done.released" if shadow else "done.release"
+                    return ActionResult(text, (released.numbers if released else 0,), shadow)
                 case Action.PAUSE:
                     return ActionResult("done.pause", ((await actions.pause(channel, reason))[1],))
                 case Action.RESUME:
                     await actions.resume(channel)
-                    return ActionResult("done.resume")
+                    return ActionResult("done.resume", is_shadow=shadow)
                 case Action.RETRY:
-                    return ActionResult("done.retry", (len(await actions.retry(channel, skus)),))
+                    return ActionResult("done.retry", (len(await actions.retry(channel, skus)),), shadow)
                 case Action.DISCARD:
-                    return ActionResult("done.discard", (len(await actions.discard(channel, skus)),))
+                    return ActionResult("done.discard", (len(await actions.discard(channel, skus)),), shadow)
                 case _:
                     assert skus
                     return await _push(actions, channel, skus[0])
+
+
+async def _touched(
+    database: Database, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
+) -> tuple[int, ...]:
+    match action:
+        case Action.RELEASE:
+            return _any(await Guard(database).held_numbers(channel), "nothing_held")
+        case Action.RETRY | Action.DISCARD:
+            is_retry = action is Action.RETRY
+            count = await Parked(database, channel).count_named(skus, with_discarded=is_retry)
+            return _any((count,), "nothing_parked")
+        case Action.PUSH:
+            return await _pushable(database, channel, skus)
+        case Action.RESUME if channel not in await Pauses(database).all():
+            raise ActionRefused("not_paused")
+        case _:
+            return ()
 
 
 def _any(counts: tuple[int, ...], otherwise: str) -> tuple[int, ...]:

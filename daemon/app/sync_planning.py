@@ -5,7 +5,15 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
-from daemon.app.building import connect_options, guard_rule, listings, opened, opened_clients, problems_of
+from daemon.app.building import (
+    connect_options,
+    guard_rule,
+    listings,
+    opened,
+    opened_clients,
+    problems_of,
+    why_not_sent,
+)
 from daemon.core.quoting import quoted
 from daemon.core.sync_filter import WHOLE_LISTING, SyncFilter
 from daemon.core.sync_plan import SHOWN, PlannedRow, SyncPlan
@@ -41,11 +49,13 @@ async def plan_sync(
         # Read as if it were summed: that shows which SKUs share identifiers.
         syncs = Syncs(database, replace(listing, duplicates="sum"), await direct(settings, stack))
         parked, open_since = await syncs.before()
+        shadow = await why_not_sent(settings, database, name)
         chosen = None if wanted.is_everything else await syncs.chosen(wanted)
         await _count(plan, syncs, chosen, on_row)
     rule = guard_rule(settings)
     return {
         "channel": name,
+        "shadow": shadow,
         **({} if wanted.skus is None else {"not_in_listing": sorted(wanted.skus - (chosen or set()))}),
         "rows": plan.rows,
         "sendable": plan.sendable,

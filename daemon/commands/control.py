@@ -5,7 +5,7 @@ import sys
 import click
 
 from daemon.commands.framework import DONE, FAILED, Command, channels
-from daemon.commands.operator import as_operator
+from daemon.commands.operator import as_operator, as_operator_on, print_shadow
 from daemon.commands.settings_source import (
     SettingsSource,
     known_channel,
@@ -66,18 +66,21 @@ def resume(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    pause = as_operator(settings, lambda actions: actions.resume(name))
+    pause, shadow = as_operator_on(settings, name, lambda actions: actions.resume(name))
     if as_json:
         print_json({
             "channel": name,
             "was_paused_since": pause and pause.since,
             "was_paused_by": pause and pause.by,
             "reason": pause and pause.reason,
+            "shadow": shadow,
         })  # fmt: skip
-    elif pause is None:
+        return
+    if pause is None:
         click.echo(f"{name} was not paused")
     else:
         print_line(f"{name} goes on; it was paused since {local_time(settings, pause.since)} by {pause.by}")
+    print_shadow(name, shadow)
 
 
 @click.command(
@@ -96,7 +99,7 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
     """
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
-    released, passes_until = as_operator(settings, lambda actions: actions.release(name))
+    (released, passes_until), shadow = as_operator_on(settings, name, lambda actions: actions.release(name))
     numbers, held_since = (released.numbers, released.held_since) if released else (0, None)
     if as_json:
         print_json({
@@ -104,11 +107,15 @@ def release(source: SettingsSource, channel: str, *, as_json: bool) -> None:
             "numbers": numbers,
             "held_since": held_since,
             "passes_until": passes_until,
+            "shadow": shadow,
         })  # fmt: skip
-    elif held_since is None or passes_until is None:
+        return
+    if held_since is None or passes_until is None:
         click.echo(f"{name}: nothing is held")
     else:
+        done = "are sent now" if shadow is None else "are held no longer"
         click.echo(
-            f"{name}: {numbers} numbers that were held since {local_time(settings, held_since)} are sent now; "
+            f"{name}: {numbers} numbers that were held since {local_time(settings, held_since)} {done}; "
             f"further ones pass until {local_time(settings, passes_until)}"
         )
+    print_shadow(name, shadow)

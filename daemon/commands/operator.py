@@ -5,11 +5,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.commands.settings_source import in_database
+from daemon.commands.settings_source import in_database, print_line
 from daemon.core.operations import Operator
 
 if TYPE_CHECKING:
     from daemon.app.operator_actions import OperatorActions
+    from daemon.core.types import ChannelName
     from daemon.settings import Settings
 
 T = TypeVar("T")
@@ -23,6 +24,23 @@ def this_operator(name: str | None = None) -> Operator:
         user = "unknown"
     origin = f"{user}@{socket.gethostname()}"
     return Operator(name or origin, origin)
+
+
+def as_operator_on(
+    settings: "Settings", channel: "ChannelName", work: "Callable[[OperatorActions], Awaitable[T]]"
+) -> tuple[T, str | None]:
+    """Do `work` on a channel as this operator; return its result, and why nothing is sent there (None: it is live)."""
+
+    async def done(actions: "OperatorActions") -> tuple[T, str | None]:
+        return await work(actions), await actions.why_shadow(channel)
+
+    return as_operator(settings, done)
+
+
+def print_shadow(channel: "ChannelName", why: str | None) -> None:
+    """Say that what was done sends nothing, where it does not."""
+    if why is not None:
+        print_line(f"{channel} is in shadow, so nothing is sent: {why}")
 
 
 def as_operator(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.framework import DONE, FAILED, Group, channels
-from daemon.commands.operator import as_operator
+from daemon.commands.operator import as_operator_on, print_shadow
 from daemon.commands.settings_source import SettingsSource, in_database, known_channel, print_json, print_line
 from daemon.core.errors import StockrelayError
 from daemon.core.types import ChannelName, Sku
@@ -113,8 +113,8 @@ def retry(source: SettingsSource, channel: str, skus: tuple[str, ...], *, is_all
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     named = None if is_all else [Sku(sku) for sku in skus]
-    done = as_operator(settings, lambda actions: actions.retry(name, named))
-    return _say(name, "retried", done, skus, as_json=as_json)
+    done, shadow = as_operator_on(settings, name, lambda actions: actions.retry(name, named))
+    return _say(name, "retried", done, skus, shadow, as_json=as_json)
 
 
 @parked.command(
@@ -135,18 +135,27 @@ def discard(source: SettingsSource, channel: str, skus: tuple[str, ...], *, as_j
     settings = source.read(log_to=sys.stderr)
     name = known_channel(settings, channel)
     named = [Sku(sku) for sku in skus]
-    done = as_operator(settings, lambda actions: actions.discard(name, named))
-    return _say(name, "discarded", done, skus, as_json=as_json)
+    done, shadow = as_operator_on(settings, name, lambda actions: actions.discard(name, named))
+    return _say(name, "discarded", done, skus, shadow, as_json=as_json)
 
 
-def _say(channel: ChannelName, done: str, skus: list[Sku], asked: tuple[str, ...], *, as_json: bool) -> int:
+def _say(
+    channel: ChannelName,
+    done: str,
+    skus: list[Sku],
+    asked: tuple[str, ...],
+    shadow: str | None,
+    *,
+    as_json: bool,
+) -> int:
     others = [sku for sku in dict.fromkeys(asked) if sku not in skus]
     if as_json:
-        print_json({"channel": channel, done: skus, "not_parked": others})
+        print_json({"channel": channel, done: skus, "not_parked": others, "shadow": shadow})
     else:
         print_line(
             f"{channel}: {done} {len(skus)}" + (f" ({', '.join(skus)})" if 0 < len(skus) <= 20 else "")
         )
+        print_shadow(channel, shadow)
     if others:
         raise StockrelayError(
             f"not parked for {channel}: {', '.join(others)}; `stockrelay explain SKU` shows the state of a SKU"

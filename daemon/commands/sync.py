@@ -15,6 +15,7 @@ from daemon import clock
 from daemon.commands.attempts import moment
 from daemon.commands.csv_file import CsvFile
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
+from daemon.commands.operator import print_shadow
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.sync_filter import SyncFilter, described
 
@@ -221,17 +222,18 @@ def _show_plan(
             csv.write((row.sku, *names, row.quantity, row.result, row.reason))
 
     plan = asyncio.run(sync_planning.plan_sync(settings, name, wanted, write))
-    missing = plan.get("not_in_listing")
     if as_json:
         print_json(plan)
     else:
         from daemon.tables import print_answer
 
+        shadow = plan.pop("shadow")
         zeroes = f"{plan['zeroes']:,} of {plan['sendable']:,} quantities are 0"
         if plan.pop("held_as_first_filling"):
             zeroes += f": a first filling is held until they are right, or `stockrelay release {name}`"
         print_answer(plan | {"zeroes": zeroes})
-    return FAILED if missing else 0
+        print_shadow(name, shadow)
+    return FAILED if plan.get("not_in_listing") else 0
 
 
 async def _sync(

@@ -21,10 +21,19 @@ class ActionRefused(StockrelayError):
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """How an action ended: the name of a text, and its values."""
+    """How an action ended: the name of a text, and its values. `is_shadow`: nothing is sent to the channel."""
 
     text: str
     values: tuple[object, ...] = ()
+    is_shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPreview:
+    """What an action would touch now. `is_shadow`: nothing is sent to the channel, whatever the action."""
+
+    numbers: tuple[int, ...] = ()
+    is_shadow: bool = False
 
 
 def skus_of(text: str) -> tuple[Sku, ...] | None:

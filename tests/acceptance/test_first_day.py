@@ -10,7 +10,9 @@ import pytest
 from daemon.simulator import HoldRequest, Message
 from tests.acceptance.harness import Stage
 from tests.acceptance.replica import Done, Replica, unheard
+from tests.acceptance.test_ops import port_of
 from tests.channels import CHANNELS, SEKORM, YMATOU
+from tests.page.test_forms import TOKEN, Browser
 
 READ: Final = "ymatou.products.list.get"
 ASKS: Final = pytest.mark.settings(channel={"first_start": "ask"})
@@ -200,6 +202,7 @@ async def test_what_is_all_zero_on_the_first_day_is_not_even_decided(stage18: St
     assert sent(stage18) == 0
 
 
+@pytest.mark.settings(ops={"admin_token": TOKEN})
 async def test_shadow_by_sighup_stops_sending_and_live_goes_on(stage18: Stage) -> None:
     replica = await stage18.running(5)
     stage18.configure(channel={"mode": "shadow"})
@@ -208,6 +211,7 @@ async def test_shadow_by_sighup_stops_sending_and_live_goes_on(stage18: Stage) -
     before = sent(stage18)
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
     await shadowed(stage18, 10)
+    await says_that_nothing_is_sent(stage18, replica)
     assert sent(stage18) == before
     stage18.configure(channel={"mode": "live"})
     since = replica.mark()
@@ -215,6 +219,34 @@ async def test_shadow_by_sighup_stops_sending_and_live_goes_on(stage18: Stage) -
     await replica.wait_for("run.configuration_reloaded", since=since)
     await stage18.converged()
     assert sent(stage18) == before + 10, "each number once"
+
+
+async def says_that_nothing_is_sent(stage: Stage, replica: Replica) -> None:
+    """Every action that would send says that it does not, in a channel in shadow."""
+    await stage.erp.execute(
+        "UPDATE stockrelay.ledger SET parked_at = now(), parked_reason = 'a test', due_at = NULL "
+        "WHERE channel = 'sekorm' AND sku = 'SKU-1'"
+    )
+    why = 'so nothing is sent: channels.sekorm.mode is "shadow"'
+    for words, code in (
+        (("parked", "discard", SEKORM, "SKU-1"), 0),
+        (("parked", "retry", SEKORM, "SKU-1"), 0),
+        (("release", SEKORM), 0),
+        (("resume", SEKORM), 0),
+        (("push", SEKORM, "SKU-2"), 1),
+        (("push", SEKORM, "SKU-2", "--dry-run"), 1),
+        (("sync", SEKORM), 1),
+        (("sync", SEKORM, "--dry-run"), 0),
+    ):
+        done = await stage.stockrelay(*words)
+        assert (done.code, why in done.out + done.err) == (code, True), (words, done)
+    done = await stage.stockrelay("release", SEKORM, "--json")
+    assert "mode" in json.loads(done.out)["shadow"]
+    browser = Browser(await port_of(replica), [0.0])
+    await browser.sign_in()
+    for action in ("reconcile", "push"):
+        page = (await browser.get(f"/do/{action}?channel={SEKORM}&skus=SKU-2")).body.decode()
+        assert "in shadow" in page, action
 
 
 async def test_the_slots_of_a_replica_in_shadow_are_sent_by_one_that_is_live(stage18: Stage) -> None:

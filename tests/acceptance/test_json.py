@@ -23,13 +23,13 @@ ANSWERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "go-live": (("sekorm", "--dry-run"), {"channel", "live", "listed", "zeroes", "first", "guard"}),
     "exposure": ((), {"sekorm", "ymatou"}),
     "migrate": ((), {"done"}),
-    "parked discard": (("sekorm", "SKU-2"), {"channel", "discarded", "not_parked"}),
+    "parked discard": (("sekorm", "SKU-2"), {"channel", "discarded", "not_parked", "shadow"}),
     "parked list": (("--all",), {"sekorm", "ymatou"}),
-    "parked retry": (("sekorm", "--all"), {"channel", "retried", "not_parked"}),
+    "parked retry": (("sekorm", "--all"), {"channel", "retried", "not_parked", "shadow"}),
     "pause": (("sekorm", "--reason", "a\nb"), {"channel", "since", "by", "reason", "in_flight"}),
     "reconcile": (("--channel", "ymatou"), {"channels"}),
-    "release": (("sekorm",), {"channel", "numbers", "held_since", "passes_until"}),
-    "resume": (("sekorm",), {"channel", "was_paused_since", "was_paused_by", "reason"}),
+    "release": (("sekorm",), {"channel", "numbers", "held_since", "passes_until", "shadow"}),
+    "resume": (("sekorm",), {"channel", "was_paused_since", "was_paused_by", "reason", "shadow"}),
     "status": ((), {"resynced_at", "unread_changes", "channels", "notices"}),
     "sync": (("sekorm", "--dry-run"), {"channel"}),
 }
@@ -81,6 +81,11 @@ async def test_what_is_wrong_is_told_beside_the_answer(stage18: Stage) -> None:
     await stage18.migrate()
     done = await stage18.stockrelay("parked", "retry", "sekorm", "SKU-9", "--json")
     assert done.code == 1
-    assert json.loads(done.out) == {"channel": "sekorm", "retried": [], "not_parked": ["SKU-9"]}
+    assert json.loads(done.out) == {
+        "channel": "sekorm",
+        "retried": [],
+        "not_parked": ["SKU-9"],
+        "shadow": None,
+    }
     assert done.err.count("\n") == 1
     assert done.err.startswith("stockrelay: not parked for sekorm: SKU-9; ")

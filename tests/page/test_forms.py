@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import ActionRefused, ActionResult
+from daemon.core.page_actions import ActionPreview, ActionRefused, ActionResult
 from daemon.core.page_sessions import LASTS_S, MOST_FAILURES
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.http import LARGEST_BODY, listening
@@ -33,6 +33,7 @@ class Acts:
 
     def __init__(self) -> None:
         self.held = (1204, 1198)
+        self.is_shadow = False
         self.done: list[tuple[str, str, Action, str, Sequence[Sku] | None, str]] = []
 
     def channels(self) -> list[ChannelName]:
@@ -43,12 +44,14 @@ class Acts:
 
     async def preview(
         self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
-    ) -> tuple[int, ...]:
+    ) -> ActionPreview:
         if action is Action.RESUME:
             raise ActionRefused("not_paused")
         if action is Action.RELEASE:
-            return self.held if channel == TOKYO else (0, 0)
-        return (len(skus or "1234567"),) if action in (Action.RETRY, Action.DISCARD) else ()
+            return ActionPreview(self.held if channel == TOKYO else (0, 0))
+        return ActionPreview(
+            (len(skus or "1234567"),) if action in (Action.RETRY, Action.DISCARD) else (), self.is_shadow
+        )
 
     async def act(
         self,
@@ -179,6 +182,14 @@ async def test_each_action_is_done_once_with_what_the_form_says(
     form = await browser.form(f"/do/{action}?{query}")
     await told(browser, await browser.post(f"/do/{action}", form | fields))
     assert acts.done == [("ann", "the page, at 127.0.0.1", action, "tokyo", skus, reason)]
+
+
+async def test_a_form_for_a_channel_in_shadow_says_that_nothing_is_sent(browser: Browser, acts: Acts) -> None:
+    await browser.sign_in()
+    acts.is_shadow = True
+    page = (await browser.get("/do/retry?channel=tokyo")).body.decode()
+    assert "This tries 7 parked SKUs again" in page
+    assert "in shadow: nothing is sent" in page
 
 
 async def test_what_makes_no_sense_is_said_in_the_form_and_not_done(browser: Browser, acts: Acts) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from daemon.core.operations import Action, Operation, Operator
-from daemon.core.page_actions import ON_THE_PAGE, ActionRefused, ActionResult, seen, skus_of
+from daemon.core.page_actions import ON_THE_PAGE, ActionPreview, ActionRefused, ActionResult, seen, skus_of
 from daemon.core.page_sessions import PageSession, is_same
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.messages import HttpReply, HttpRequest, Route
@@ -28,7 +28,7 @@ class Actions(Protocol):
 
     async def preview(
         self, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
-    ) -> tuple[int, ...]: ...
+    ) -> ActionPreview: ...
 
     async def act(
         self,
@@ -154,21 +154,26 @@ class Forms:
         self, asked: _FormRequest, fields: Mapping[str, str], session: PageSession, request: HttpRequest
     ) -> Made | HttpReply:
         """Show the confirmation, or act if the current numbers are those that were confirmed."""
-        numbers: tuple[int, ...] = ()
+        preview = ActionPreview()
         problem, status = None, 200
         try:
             if asked.action is not Action.PUSH or asked.skus is not None or request.method == "POST":
-                numbers = await self.actions.preview(asked.action, asked.channel, asked.skus)
+                preview = await self.actions.preview(asked.action, asked.channel, asked.skus)
         except ActionRefused as error:
             problem, status = error.text, 409 if request.method == "POST" else 200
         if request.method == "POST" and problem is None:
             if self.running.is_full:
                 problem, status = "refused.busy", 429
-            elif fields.get("seen") != seen(numbers):
+            elif fields.get("seen") != seen(preview.numbers):
                 problem, status = "refused.changed", 409
             else:
                 return _redirect(f"/operation/{self._begin(asked, session, request)}")
-        facts = {"asked_for": asked, "numbers": numbers, "seen": seen(numbers), "problem": problem}
+        facts = {
+            "asked_for": asked,
+            "preview": preview,
+            "seen": seen(preview.numbers),
+            "problem": problem,
+        }
         return status, "confirm.html", facts
 
     def _begin(self, asked: _FormRequest, session: PageSession, request: HttpRequest) -> str:

@@ -8,6 +8,8 @@ _LEVELS: Final = {
     "trouble": "bad",
     "no_owner": "bad",
     "held": "warn",
+    "not_live": "warn",
+    "shadow": "warn",
     "paused": "warn",
     "parked": "warn",
     "refused": "warn",
@@ -49,6 +51,10 @@ def _applies(reason: str, channel: Mapping[str, Any]) -> bool:
             return channel[reason] is not None
         case "no_owner":
             return bool(channel["slots_without_owner"]) or not channel["owners"]
+        case "not_live":
+            return channel["live"] is None
+        case "shadow":
+            return bool(channel["live"] is not None and channel["mode"] == "shadow")
         case "held":
             return channel["held_since"] is not None
         case "parked":

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.core.errors import StockrelayError, StoreUnavailable
+from daemon.core.errors import StockrelayError, StoreRefused, StoreUnavailable
 from daemon.core.explain.facts import PastAttempt
 from daemon.core.exposure import Sums
 from daemon.core.page_states import channel_views
@@ -32,7 +32,8 @@ def channel(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - of any kind
     """A channel that is in order, as `status` says it."""
     return {
         "owners": [{"owner": "host/1/a", "slots": 16, "since": NOW - timedelta(hours=1)}],
-        "slots_without_owner": 0, "paused": None, "trouble": None, "resynced_at": NOW, "unread_changes": 0,
+        "slots_without_owner": 0, "mode": "live", "live": {"since": NOW, "by": "ann"},
+        "paused": None, "trouble": None, "resynced_at": NOW, "unread_changes": 0,
         "refused": 0, "skus": 12345, "backlog": 0, "oldest_s": None, "in_flight": 0, "doubt": 0, "parked": 0,
         "discarded": 0, "held": 0, "held_since": None, "held_because": None, "guard": "", "parked_skus": [],
         "sync": None, "reconciled": None, "open_differences": 0,
@@ -47,18 +48,19 @@ class Facts:
     def __init__(self) -> None:
         self.reads = 0
         self.channels_now = {"tokyo": channel(), "osaka": channel(parked=3)}
-        self.is_away = False
+        self.problem: StockrelayError | None = None
+        self.findings: list[dict[str, Any]] = []
 
     def channels(self, _language: Language) -> Mapping[str, str]:
         return {name: f"Marketplace ({name})" for name in self.channels_now}
 
     async def overview(self) -> Mapping[str, Any]:
-        if self.is_away:
-            raise StoreUnavailable("at db.internal")
+        if self.problem is not None:
+            raise self.problem
         self.reads += 1
         status = {
             "channels": self.channels_now,
-            "capture": {"checked_at": NOW, "findings": []},
+            "capture": {"checked_at": NOW, "findings": self.findings},
             "replicas": {"holders": ["host/1/a"], "differ_in": []},
             "notices": {
                 "receivers": 0, "waiting": 0, "waiting_since": None, "why": None, "given_up_in_7_days": 0,
@@ -180,12 +182,45 @@ async def test_static_files_come_from_the_port(port: int) -> None:
     assert kinds == ["text/css; charset=utf-8", "text/javascript; charset=utf-8"]
 
 
-async def test_a_database_that_is_away_is_said_without_its_address(facts: Facts, port: int) -> None:
-    facts.is_away = True
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (StoreUnavailable("at db.internal"), "The database does not answer"),
+        (StoreRefused("permission denied for db.internal"), "The database answered with an error"),
+    ],
+)
+async def test_a_page_that_cannot_be_read_says_why_without_the_database_s_words(
+    facts: Facts, port: int, problem: StockrelayError, said: str
+) -> None:
+    facts.problem = problem
     answer = await asked(port, "/")
     assert answer.status == 503
-    assert "The database does not answer" in answer.body.decode()
+    assert said in answer.body.decode()
     assert "db.internal" not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "headline", "said"),
+    [
+        ({"live": None}, "waits for go-live", "nothing is sent to it before `stockrelay go-live tokyo`"),
+        ({"mode": "shadow"}, "in shadow", "Nothing is sent: channels.tokyo.mode is &#34;shadow&#34;."),
+    ],
+)
+async def test_a_channel_to_which_nothing_is_sent_is_not_shown_in_order(
+    facts: Facts, port: int, changes: dict[str, Any], headline: str, said: str
+) -> None:
+    facts.channels_now = {"tokyo": channel(**changes)}
+    for path in ("/", "/channel/tokyo"):
+        text = (await asked(port, path)).body.decode()
+        assert f'<span class="badge warn">{headline}</span>' in text
+        assert said in text
+        assert "in order" not in text
+
+
+async def test_a_finding_about_no_table_is_said_without_a_subject(facts: Facts, port: int) -> None:
+    finding = {"subject": "", "is_error": True, "found": "x is missing", "advice": "Migrate.", "since": NOW}
+    facts.findings = [finding]
+    assert "<strong>Error:</strong> x is missing. Migrate." in (await asked(port, "/")).body.decode()
 
 
 @pytest.mark.parametrize("query", ["a=1&" * 100, "q=%00", "q=a%00b"])

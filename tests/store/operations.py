@@ -1,7 +1,7 @@
 """All that a daemon and an operator do with the database, each once."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 
 from daemon.core.capture import Check
 from daemon.core.explain.facts import ExplainSettings
@@ -18,7 +18,9 @@ from daemon.store.answers import Answers
 from daemon.store.capture_health import CaptureHealthStore
 from daemon.store.comparing import ComparedNumbers
 from daemon.store.control import Pauses
+from daemon.store.exposure import Exposure
 from daemon.store.guard import Guard
+from daemon.store.history import PageHistory
 from daemon.store.listing import ChannelListing
 from daemon.store.operations import OperationLog
 from daemon.store.outbox import DeliveryReport, Outbox
@@ -185,6 +187,7 @@ async def work(shop: Shop) -> None:
     assert await shop.renews(shop.owner)
     await shop.trouble(Outcome(Kind.TROUBLE, "why"))
     await shop.leases.troubles()
+    await look(shop)
     await ask(shop)
     pauses = Pauses(shop.database)
     await pauses.pause(CHANNEL, "somebody", "why")
@@ -194,6 +197,21 @@ async def work(shop: Shop) -> None:
     await pauses.resume(CHANNEL)
     await shop.give_up(shop.owner)
     assert len(await shop.leases.all()) == SLOTS
+
+
+async def look(shop: Shop) -> None:
+    """What the page shows of the past."""
+    history = PageHistory(shop.database)
+    await history.note_minute("one", {CHANNEL: (1, 0, 1, 0.5)})
+    assert await history.minutes([CHANNEL])
+    assert await history.last_success() is not None
+    assert await history.newest_attempts([CHANNEL])
+    assert await history.slot_changes(CHANNEL)
+    await history.runs(CHANNEL)
+    await history.differences(CHANNEL, None)
+    await history.held(CHANNEL, None)
+    await history.parked(CHANNEL, None)
+    await Exposure(shop.database, UTC).by_day(CHANNEL, date(2026, 3, 7))
 
 
 async def ask(shop: Shop) -> None:

@@ -133,6 +133,7 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
     assert await daemon.fetchval("SELECT stockrelay.canary()") in ("asked", "awake")
     assert await daemon.fetchval("SELECT stockrelay.log_attempts('chain', '{}')") == 0
     assert await daemon.fetchval("SELECT stockrelay.roll_attempts(9, '-2 days')") == 0
+    assert await daemon.fetchval("SELECT count(*) FROM stockrelay.newest_attempts()") == 0
     written = (
         "SELECT stockrelay.log_operation('ann', 'here', 'pause', 'sekorm', NULL, NULL, NULL, NULL, NULL)"
     )
@@ -146,9 +147,9 @@ async def test_whatever_runs_as_its_owner_calls_nothing_of_the_callers(
         while definers - (called := await _called(sql)):  # noqa: ASYNC110 - the server says it only to those who ask
             await asyncio.sleep(0.05)
     assert definers <= called
-    assert len(definers) == 10 + 2 * 4, (
-        "the captures of two tables, ring, canary, identity, is_asked, rotate, adopt, log_attempts, roll_attempts, "
-        "log_operation, trim_operations"
+    assert len(definers) == 11 + 2 * 4, (
+        "the captures of two tables, ring, canary, identity, is_asked, rotate, adopt, log_attempts, "
+        "newest_attempts, roll_attempts, log_operation, trim_operations"
     )
 
 

@@ -15,6 +15,9 @@ WORDS: Final = {
     "message.not_found.advice": "The address may be mistyped, or the channel is no longer enabled.",
     "message.unavailable": "The database does not answer",
     "message.unavailable.advice": "The daemon's log has the reason. The page works again when the database does.",
+    "message.unreadable": "This page cannot be read",
+    "message.unreadable.advice": "The database answered with an error; the daemon's log has it (ops.page_unavailable). "
+    "`stockrelay check` names what is missing.",
     "message.bad_request": "This address cannot be read",
     "message.bad_request.advice": "Start again from the overview.",
     "unit.s": "s",
@@ -30,6 +33,8 @@ WORDS: Final = {
     "state.trouble": "in trouble",
     "state.no_owner": "slots without an owner",
     "state.held": "guard asks",
+    "state.not_live": "waits for go-live",
+    "state.shadow": "in shadow",
     "state.paused": "paused",
     "state.parked": "parked SKUs",
     "state.refused": "SKUs that cannot be followed",
@@ -48,6 +53,9 @@ WORDS: Final = {
     "mode.live": "live",
     "mode.shadow": "shadow",
     "channels": "Channels",
+    "not_live": "New to this database: nothing is sent to it before `stockrelay go-live {}`. "
+    "`stockrelay go-live {} --dry-run` shows what would be sent.",
+    "shadow": 'Nothing is sent: channels.{}.mode is "shadow".',
     "paused": "Paused by {}.",
     "guard.asks": "The guard holds {} numbers",
     "guard.look": "Look at them",

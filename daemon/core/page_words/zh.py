@@ -15,6 +15,9 @@ WORDS: Final = {
     "message.not_found.advice": "地址可能有误，或者该渠道已停用。",
     "message.unavailable": "数据库没有响应",
     "message.unavailable.advice": "原因见守护进程的日志。数据库恢复后，本页即可使用。",
+    "message.unreadable": "无法读取本页内容",
+    "message.unreadable.advice": "数据库返回了错误，原因见守护进程的日志（ops.page_unavailable）。"
+    "`stockrelay check` 会指出缺少什么。",
     "message.bad_request": "无法识别这个地址",
     "message.bad_request.advice": "请从总览重新进入。",
     "unit.s": "秒",
@@ -30,6 +33,8 @@ WORDS: Final = {
     "state.trouble": "故障",
     "state.no_owner": "有分片无人负责",
     "state.held": "保护机制待确认",
+    "state.not_live": "尚未上线",
+    "state.shadow": "影子模式",
     "state.paused": "已暂停",
     "state.parked": "有搁置的 SKU",
     "state.refused": "有无法跟踪的 SKU",
@@ -48,6 +53,9 @@ WORDS: Final = {
     "mode.live": "正式推送",
     "mode.shadow": "影子模式",
     "channels": "渠道",
+    "not_live": "该渠道首次接入此数据库：执行 `stockrelay go-live {}` 之前不会推送任何数量。"
+    "先用 `stockrelay go-live {} --dry-run` 查看将要推送的内容。",
+    "shadow": '不推送任何数量：channels.{}.mode 为 "shadow"。',
     "paused": "由 {} 暂停。",
     "guard.asks": "保护机制拦下了 {} 个数量",
     "guard.look": "查看",

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from daemon.core.errors import StockrelayError
+from daemon.core.errors import StockrelayError, StoreUnavailable
 from daemon.core.exposure import Sums
 from daemon.core.page_words import Language, accepted_language, known_language
 from daemon.core.types import ChannelName
@@ -171,7 +171,8 @@ class Site:
             status, template, facts = made
         except StockrelayError as error:
             log.warning("ops.page_unavailable", path=request.path, reason=str(error))
-            status, template, facts = 503, "message.html", {"message": "unavailable"}
+            message = "unavailable" if isinstance(error, StoreUnavailable) else "unreadable"
+            status, template, facts = 503, "message.html", {"message": message}
         reply = self.renderer.page(template, language, {**self._frame(request, language), **facts}, status)
         # A person has chosen; a link that names the language is remembered.
         return replace(reply, cookies=(_language_cookie(chosen),)) if chosen else reply

@@ -38,9 +38,10 @@ CREATE TRIGGER slot_change AFTER UPDATE OF holder, epoch ON stockrelay.lease FOR
 WHEN (OLD.holder IS DISTINCT FROM NEW.holder) EXECUTE FUNCTION stockrelay.note_slot_change();
 
 -- The newest part of the attempt log. No index is in the order of time, and none is needed: rows are only appended, so the
--- last few pages of the last two days' partitions have the newest rows.
+-- last few pages of the last two days' partitions have the newest rows. Runs as the owner: the daemon may read the log, and
+-- has no right on a partition that is named by itself.
 CREATE FUNCTION stockrelay.newest_attempts() RETURNS SETOF stockrelay.attempt
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     today CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
     partition regclass;

@@ -51,12 +51,13 @@ async def plan_sync(
         parked, open_since = await syncs.before()
         shadow = await why_not_sent(settings, database, name)
         chosen = None if wanted.is_everything else await syncs.chosen(wanted)
+        missing = await syncs.not_listed({*map(Sku, wanted.skus or ())} - (chosen or set()))
         await _count(plan, syncs, chosen, on_row)
     rule = guard_rule(settings)
     return {
         "channel": name,
         "shadow": shadow,
-        **({} if wanted.skus is None else {"not_in_listing": sorted(wanted.skus - (chosen or set()))}),
+        **({} if wanted.skus is None else {"not_in_listing": missing}),
         "rows": plan.rows,
         "sendable": plan.sendable,
         "zeroes": plan.zeroes,

@@ -72,15 +72,13 @@ class Problems:
         self, error: ValidationError, values: Mapping[str, Any] | None, above: Place = ()
     ) -> None:
         """What a section refused, `above` its place; with all `values`, settle times that are too short, too."""
-        failed = set[Path]()
-        for detail in error.errors(include_url=False):
-            loc = (*above, *detail["loc"])
-            failed.add(_path(loc))
-            for line in self._lines(loc, detail):
-                self.add(line)
-        self._failed |= failed
+        details = [((*above, *detail["loc"]), detail) for detail in error.errors(include_url=False)]
+        self._failed |= {_path(loc) for loc, _ in details}
         if values is not None:
             self.add_short_settles(values)
+        for loc, detail in details:
+            for line in self._lines(loc, detail):
+                self.add(line)
 
     def add_short_settles(self, values: Mapping[str, Any]) -> None:
         """The model compares sections only when each is sound by itself; this looks at the values of those that are."""
@@ -108,7 +106,8 @@ class Problems:
         key = self._keys.get(_path(loc))
         if isinstance(cause, Contradiction):
             for place, what in cause.problems:
-                yield self._contradiction((*loc, *place), what, _at(detail["input"], place))
+                if _path((*loc, *place)) not in self._failed:
+                    yield self._contradiction((*loc, *place), what, _at(detail["input"], place))
         elif kind == "missing" and key:
             yield missing(key, _dotted(loc))
         elif kind == "extra_forbidden":

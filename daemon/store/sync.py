@@ -1,7 +1,7 @@
 """One-time initialisation: which SKUs of the listing are queued, and what became of them."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -187,12 +187,16 @@ class Syncs:
                 rows = await connection.fetch(statement, skus, wanted)
         return [(Sku(row["sku"]), listed_of(row)) for row in rows if row["rows"] > 0]
 
-    async def missing(self, run: SyncRun) -> list[str]:
-        """Return the SKUs that a filter names and the listing does not have, or `only` leaves out."""
+    async def missing(self, run: SyncRun) -> list[Sku]:
+        """Return the SKUs that a sync's filter names and the listing does not have, or `only` leaves out."""
         named = named_in(run.filter)
         doing = f"{self.channel}: looking at a sync"
         rows = await self._database.fetch(doing, _SQL["missing"], run.number, named) if named else []
-        return [row["sku"] for row in rows]
+        return await self.not_listed({Sku(row["sku"]) for row in rows})
+
+    async def not_listed(self, skus: Collection[Sku]) -> list[Sku]:
+        """Return those of the SKUs that the listing does not have, or `only` leaves out."""
+        return sorted(set(skus) - await self.chosen(SyncFilter(frozenset(skus)))) if skus else []
 
     async def rows(self, run: SyncRun, size: int) -> AsyncGenerator[list[SyncRow], None]:
         """Return what has become of a sync's SKUs, `size` at a time."""

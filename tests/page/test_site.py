@@ -47,6 +47,7 @@ class Facts:
 
     def __init__(self) -> None:
         self.reads = 0
+        self.skus: list[str] = []
         self.channels_now = {"tokyo": channel(), "osaka": channel(parked=3)}
         self.problem: StockrelayError | None = None
         self.findings: list[dict[str, Any]] = []
@@ -101,6 +102,7 @@ class Facts:
         return {name: {NOW.date(): Sums([1234.4], [0.0])} for name in channels}
 
     async def sku(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]:
+        self.skus.append(asked)
         raise StockrelayError(f"no SKU {asked!r} at {channel}. Did you mean: {HOSTILE}?")
 
 
@@ -253,6 +255,13 @@ async def test_an_unknown_sku_is_said_with_what_may_have_been_meant(port: int) -
     assert "Did you mean" in text
     assert "<b>" not in text
     assert "<script>alert" not in text
+
+
+async def test_blanks_around_a_sku_belong_to_it_unless_it_is_unknown(facts: Facts, port: int) -> None:
+    assert (await asked(port, "/sku?q=+A&channel=tokyo")).status == 200
+    await asked(port, "/sku?q=B")
+    await asked(port, "/sku?q=+++")
+    assert facts.skus == [" A", "A", "B"]
 
 
 async def section(reader: asyncio.StreamReader, wanted: str) -> str:

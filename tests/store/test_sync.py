@@ -291,6 +291,10 @@ async def test_a_filter_chooses_by_name_condition_and_time_together(shop: Shop) 
     await shop.sql.execute("UPDATE stockrelay.attempt SET at = at - interval '2 h' WHERE sku <> 'B'")
     assert await sent_of(shop, SyncFilter(since=hour_ago)) == {"B"}
     assert await sent_of(shop, SyncFilter(named, "quantity > 5", hour_ago)) == {"B"}
+    run = await shop.syncs.begin(SyncFilter(named, "quantity > 5"))
+    assert await shop.syncs.missing(run) == ["unknown"], (
+        "A is listed, though the condition does not choose it"
+    )
     shop.send_only("A", "D")
     assert await shop.syncs.chosen(SyncFilter(where="quantity > 5")) == {"D"}, (
         "what `only` leaves out stays out"
@@ -315,6 +319,7 @@ async def test_an_interrupted_filter_goes_on_with_its_own_skus_and_no_other_sync
     again, marked = await shop.sync(wanted)
     assert (again.number, again.is_new, marked) == (run.number, False, 1), "chosen when it began"
     assert await shop.syncs.missing(run) == ["unknown"]
+    assert await shop.syncs.not_listed([Sku("B"), Sku("unknown")]) == ["unknown"]
     assert await turns(shop) == ["A"]
 
 

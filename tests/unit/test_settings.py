@@ -643,6 +643,11 @@ def test_whatever_stands_for_a_value_is_refused_in_an_operators_words(key: Key, 
         assert not _PYTHON.search(said.rpartition('": ')[2]), line
 
 
+def test_a_settle_time_that_is_too_short_is_said_once_and_as_it_was_written(write: Writer) -> None:
+    (problem,) = refusal(write(sekorm("settle_s = 3")))
+    assert problem.startswith("channels.sekorm.settle_s = 3: ")
+
+
 def test_every_problem_is_listed_at_once_one_a_line(write: Writer) -> None:
     text = SMALLEST.replace('account = "SP-1"', "rate_per_s = -1\nsettle_s = 3\nsecret = 1")
     problems = refusal(write(text + "\n[debounce]\nquiet_s = 99\n[x]\n"), LOG__LEVEL="x", RUNN__POLL_S="1")

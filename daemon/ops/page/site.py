@@ -124,20 +124,29 @@ class Site:
         return 200, "channel.html", facts | lists
 
     async def _sku(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
-        asked, channel = request.query.get("q", "").strip(), request.query.get("channel") or None
+        asked, channel = request.query.get("q", ""), request.query.get("channel") or None
         if channel is not None and channel not in self.source.channels("en"):
             return await self._unknown(request)
         nothing: dict[str, Any] = {"found": None, "problem": None, "timelines": {}}
-        if not asked:
+        if not asked.strip():
             return 200, "sku.html", nothing
         try:
-            found, timelines = await self.source.sku(asked, channel)
+            found, timelines = await self._named(asked, channel)
         except StockrelayError as error:
             # Only an unknown SKU is said to the reader: other errors may name the database's address.
             if type(error) is not StockrelayError:
                 raise
             return 200, "sku.html", nothing | {"problem": str(error)}
         return 200, "sku.html", {"found": found, "problem": None, "timelines": timelines}
+
+    async def _named(self, asked: str, channel: str | None) -> tuple[Any, Mapping[str, Any]]:
+        """Look for a SKU as it was given first: blanks at its ends may belong to it, or to what was typed."""
+        try:
+            return await self.source.sku(asked, channel)
+        except StockrelayError as error:
+            if type(error) is not StockrelayError or asked == asked.strip():
+                raise
+        return await self.source.sku(asked.strip(), channel)
 
     async def _events(self, request: HttpRequest) -> HttpReply | HttpStream:
         channel = request.query.get("channel")

@@ -129,7 +129,10 @@ def _compared(
 def _question(name: "ChannelName", found: "Found", compared: "Compared") -> str:
     facts, held = found.facts, compared.held
     known = "" if held is None else f" ({held.equal} of them are there already)"
-    return f"\n{facts.listed} SKUs{known}, {facts.zeroes} with 0: send to {name} from now on?"
+    others = ""
+    if held is not None and held.not_listed:
+        others = f"\n{held.not_listed} more are on sale there and not in the listing: their numbers stay as they are."
+    return f"{others}\n{facts.listed} SKUs{known}, {facts.zeroes} with 0: send to {name} from now on?"
 
 
 def _print(

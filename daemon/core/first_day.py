@@ -71,12 +71,15 @@ class DifferingSku:
 @dataclass(frozen=True, slots=True)
 class HeldThere:
     """What the marketplace holds of the SKUs that were never sent: the listed number, another one, or nothing under
-    their identifiers. `first` are a few of the differing ones."""
+    their identifiers. `first` are a few of the differing ones. `not_listed`: how many identifiers are on sale there and
+    not in the listing, with a few of them; their numbers stay as they are."""
 
     equal: int
     differing: int
     missing: int
     first: Sequence[DifferingSku] = ()
+    not_listed: int = 0
+    first_not_listed: Sequence[str] = ()
 
     def as_answer(self) -> dict[str, Any]:
         """Return it in plain values, for a table, JSON or the log."""
@@ -84,7 +87,9 @@ class HeldThere:
             "equal": self.equal,
             "differing": self.differing,
             "missing": self.missing,
+            "not_listed": self.not_listed,
             "first": [{"sku": one.sku, "listed": one.ours, "holds": one.theirs} for one in self.first],
+            "first_not_listed": list(self.first_not_listed),
         }
 
 

@@ -75,8 +75,15 @@ class LiveChannels:
             await connection.execute(_SQL["without_nested_loops"])
             counts = await connection.fetchrow(_COMPARE, channel, run_id, timeout=LONG_S)
             rows = await connection.fetch(_DIFFERING, channel, run_id, _SHOWN, timeout=LONG_S)
+            others = await connection.fetch(_SQL["not_listed"], channel, run_id, _SHOWN, timeout=LONG_S)
         assert counts is not None
-        return row_as(HeldThere, counts, first=tuple(row_as(DifferingSku, row) for row in rows))
+        return row_as(
+            HeldThere,
+            counts,
+            first=tuple(row_as(DifferingSku, row) for row in rows),
+            not_listed=others[0]["total"] if others else 0,
+            first_not_listed=tuple(row["identifier"] for row in others),
+        )
 
     async def all(self) -> dict[ChannelName, LiveChannel]:
         """Return the channels that are live."""

@@ -121,7 +121,7 @@ def holds(stage: Stage, numbers: dict[int, int]) -> None:
 @ASKS
 async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_read(stage18: Stage) -> None:
     await stage18.fill(12)
-    holds(stage18, dict.fromkeys(range(1, 11), 100) | {4: 7, 5: 0})
+    holds(stage18, dict.fromkeys(range(1, 11), 100) | {4: 7, 5: 0, 20: 1, 21: 0, 22: 3})
     replica, _ = await waiting(stage18)
     await shadowed(stage18, 24)
     _, answer = await go_live(stage18, YMATOU, "--dry-run")
@@ -131,6 +131,9 @@ async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_re
         {"sku": "SKU-4", "listed": 100, "holds": 7},
         {"sku": "SKU-5", "listed": 100, "holds": 0},
     ]
+    # What is sold there and not listed is not touched, and is said.
+    assert (there["not_listed"], there["first_not_listed"]) == (2, ["SKU-20", "SKU-22"])
+    holds(stage18, {20: 0, 22: 0})
     assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.reconcile_read") == 0
     done, answer = await go_live(stage18, YMATOU, "--yes")
     assert (done.code, answer["at_marketplace"]["equal"]) == (0, 8), done

@@ -70,6 +70,16 @@ SELECT n.sku, n.ours, n.theirs FROM (
 @never_sent@
 ) AS n WHERE n.ours <> n.theirs ORDER BY n.sku LIMIT $3;
 
+-- name: not_listed
+-- The identifiers, at most $3, that the reading $2 found on sale at the marketplace and that no SKU of the listing has, with how
+-- many there are in all.
+SELECT r.identifier, count(*) OVER () AS total
+FROM (SELECT DISTINCT f.identifier FROM stockrelay.reconcile_read AS f WHERE f.run_id = $2 AND f.quantity > 0) AS r
+WHERE r.identifier IS NOT NULL AND NOT EXISTS (
+    SELECT FROM stockrelay.ledger AS e
+    WHERE e.channel = $1 AND e.listed_rows > 0 AND e.listed_identifiers[1] = r.identifier)
+ORDER BY r.identifier LIMIT $3;
+
 -- name: acknowledge_read
 -- Numbers that were read back from the marketplace count as acknowledged, for SKUs that were never sent. A comparison of
 -- everything has to follow in which the guard judges what differs. Nothing changes while the channel's first filling is held.

@@ -1,4 +1,4 @@
-"""Reads what the operator's page shows."""
+"""Reads what the operators' page shows."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -59,7 +59,7 @@ class FailedSignIns:
     _at: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_FAILURES))
 
     def wait_s(self, now: float) -> float:
-        """Return how long no token is looked at; 0: the next one is."""
+        """Return for how long no token is checked; 0: the next one is."""
         if len(self._at) < MOST_FAILURES:
             return 0.0
         return max(0.0, self._at[0] + FAILURES_WINDOW_S - now)

@@ -12,8 +12,8 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SyncFilter:
-    """The SKUs that a sync is for: those named, for which a condition over the listing's columns is true, and whose
-    number changed, was sent or waits since a time; all that are given count. Without any: the whole listing."""
+    """The SKUs that a sync is for: those that are named, meet a condition over the listing's columns, and whose number
+    changed, was sent or has waited since a time. A SKU has to pass every filter that is given; without any, all do."""
 
     skus: frozenset[str] | None = None
     where: str | None = None

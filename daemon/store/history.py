@@ -1,4 +1,4 @@
-"""What the operator's page shows of the past, and the lists that it turns over. Each read is bounded."""
+"""Reads of the operators' page: the recent past, and long lists in pages. Each read is bounded."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +97,8 @@ class ParkedRow:
 
 
 class PageHistory:
+    """Reads what the page shows, and writes the pushes of each minute."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -126,7 +128,7 @@ class PageHistory:
         return [row_as(LoggedAttempt, row, attempt=row_as(PastAttempt, row)) for row in rows]
 
     async def slot_changes(self, channel: ChannelName) -> list[SlotChange]:
-        """Return who has led the channel's slots, the newest change first."""
+        """Return who has owned the channel's slots, the newest change first."""
         doing = f"{channel}: reading the history of its slots"
         return await self._database.fetch_all(SlotChange, doing, _SQL["slot_changes"], channel, _MOST_CHANGES)
 

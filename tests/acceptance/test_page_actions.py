@@ -37,7 +37,7 @@ async def test_what_is_done_on_the_page_is_sent_and_stands_in_the_log(stage18: S
         page = ""
         while "20 SKUs, 20 of them 0" not in page:
             page = (await browser.get(f"/do/release?{QUERY}")).body.decode()
-    assert "20 numbers are sent now" in await done(browser, "release")
+    assert "20 numbers are being sent" in await done(browser, "release")
     await replica.wait_for("dispatch.delivery_acknowledged", channel=SEKORM, sku="SKU-20", quantity=0)
     status = await stage18.status()
     assert [(one["action"], one["operator"]) for one in status["operations"]] == [

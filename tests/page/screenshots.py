@@ -128,7 +128,7 @@ async def pictures(stage: Stage, browser: Browser) -> None:
     await taken(page, "overview")
     await trouble(stage)
     await page.goto(f"{url}/?fresh=1")
-    await page.get_by_text("guard asks").first.wait_for(timeout=60_000)
+    await page.get_by_text("numbers held by the guard").first.wait_for(timeout=60_000)
     await taken(page, "trouble")
     await page.goto(f"{url}/channel/sekorm")
     await taken(page, "guard", section="guard")

@@ -62,11 +62,11 @@ async def test_a_person_sees_changes_live_pauses_them_and_follows_a_sku(
         # What has the focus keeps it, although its section was replaced.
         assert await page.evaluate("document.activeElement.tagName") == "A"
         await page.get_by_role("button", name="Pause").click()
-        await expect(page.get_by_role("status")).to_have_text("Paused.")
+        await expect(page.get_by_role("status")).to_have_text("Updates paused.")
         await stage18.erp.execute("UPDATE erp.stock SET on_hand = 815 WHERE sku = 'SKU-4'")
         await stage18.converged()
         assert "815" not in await attempts.inner_text()
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Resume updates").click()
         await expect(attempts).to_contain_text("815", timeout=20_000)
         await is_accessible(page)
         await page.get_by_role("searchbox", name="SKU").fill("SKU-3")
@@ -101,7 +101,7 @@ async def test_the_page_is_for_the_keyboard_the_dark_the_phone_and_chinese(
         await page.get_by_role("link", name="English").click()
         await expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
         await page.goto(url + "/channel/ymatou")
-        await expect(page.get_by_role("heading", name="Who led when")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Slot history")).to_be_visible()
         await expect(page.get_by_text("took free slots").first).to_be_visible()
 
 
@@ -145,14 +145,14 @@ async def test_an_operator_signs_in_and_releases_the_guard_by_keyboard(
         await is_accessible(page)
         await page.goto(f"{url}/channel/sekorm")
         await is_accessible(page)
-        guard = page.get_by_role("region", name="The guard's question").first
+        guard = page.get_by_role("region", name="Numbers held by the guard").first
         await guard.get_by_role("link", name="Release held numbers").focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("This sends 200 SKUs, 200 of them 0.")).to_be_visible()
         await is_accessible(page)
         await page.get_by_role("button", name="Release held numbers").focus()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("status")).to_have_text("200 numbers are sent now.", timeout=20_000)
+        await expect(page.get_by_role("status")).to_have_text("200 numbers are being sent.", timeout=20_000)
         await is_accessible(page)
     await stage18.simulator.wait_for_state(SEKORM, {("PN-1", "AMS"): 0})
     assert TOKEN not in replica.text()

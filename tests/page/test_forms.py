@@ -122,7 +122,7 @@ async def told(browser: Browser, answer: Answer) -> str:
     async with asyncio.timeout(10):
         while True:
             text = (await browser.get(answer.headers["location"])).body.decode()
-            if "Under way" not in text:
+            if "In progress" not in text:
                 return text
             await asyncio.sleep(0.01)
 
@@ -155,7 +155,7 @@ async def test_a_release_names_its_numbers_and_asks_again_where_they_have_change
     assert "1,300 SKUs" in again.body.decode()
     assert acts.done == []
     answer = await browser.post("/do/release", await browser.form(page))
-    assert "1,204 numbers are sent now" in await told(browser, answer)
+    assert "1,204 numbers are being sent" in await told(browser, answer)
     assert acts.done == [("ann", "the page, at 127.0.0.1", Action.RELEASE, "tokyo", None, "")]
 
 

@@ -139,7 +139,7 @@ async def test_the_overview_says_what_each_channel_needs_and_allows_nothing_from
 @pytest.mark.parametrize(("path", "plots"), [("/", 2), ("/channel/tokyo", 1), ("/channel/tokyo?lang=zh", 1)])
 async def test_the_exposure_of_a_month_is_shown_by_channel(port: int, path: str, plots: int) -> None:
     text = (await asked(port, path)).body.decode()
-    words = "over 1,234 and 0 held or parked" if "lang" not in path else "可超卖 1,234（"
+    words = "over 1,234 (and 0 held or parked)" if "lang" not in path else "可超卖 1,234（"
     assert text.count('<svg class="exposure" role="img"') == plots
     assert text.count('<rect class="over"') == plots
     assert text.count(f"<title>2026-11-29: {words}") == plots
@@ -323,7 +323,7 @@ async def test_a_stream_ends_with_the_port(facts: Facts) -> None:
     site = Site(facts, renderer, live)
     async with listening("127.0.0.1", 0, {}, routes=site.routes()) as port:
         reader, writer = await streaming(port, "/events?channel=tokyo&lang=zh")
-        assert "发送" in await section(reader, "attempts")
+        assert "推送" in await section(reader, "attempts")
         await live.close()
         async with asyncio.timeout(20):
             await reader.read()

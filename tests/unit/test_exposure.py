@@ -156,7 +156,7 @@ def test_a_plot_of_nothing_is_an_empty_one() -> None:
     ("language", "line"),
     [
         ("en", "- A: over 12, lost 3 (debounce, in doubt)"),
-        ("zh", "- A：可超卖 12，少卖 3（合并等待、结果未知）"),
+        ("zh", "· A：可超卖 12，少卖 3（合并等待、结果未知）"),
     ],
 )
 def test_the_digest_names_the_worst_skus_with_their_reasons(language: Language, line: str) -> None:

@@ -67,7 +67,7 @@ def _number(facts: Facts) -> str:
         return "not listed, so 0"
     if listed.is_left_out:
         own = _value(facts.listing[0].get("quantity")) if facts.listing else "unknown"
-        return f"{own}, and not to be sent"
+        return f"{own}, which is not sent"
     if listed.fault is not None:
         return "unknown: its row in the listing can't be read"
     if listed.rows > 1:
@@ -108,7 +108,7 @@ def _listing(facts: Facts) -> Iterator[str]:
     if count > len(facts.listing):
         yield f"  and {count - len(facts.listing)} more"
     if facts.is_left_out:
-        yield f"channels.{facts.channel}.only or only_where leaves it out: the marketplace keeps its number of it"
+        yield f"channels.{facts.channel}.only or only_where leaves it out, so the marketplace keeps its number"
     if listed is None or listed.rows != 1:
         return
     if not listed.identifiers:

@@ -69,7 +69,7 @@ def describe_next_step(facts: Facts, problem: plan.Problem, times: TimeFormat) -
         case Step.RELEASE:
             return _released(facts)
         case Step.LIVE:
-            return f"Nothing is sent: {facts.shadow}. When that is over, the number of that moment is sent."
+            return f"Nothing is sent: {facts.shadow}. After that, the number of that moment is sent."
         case Step.CLAIM:
             assert row is not None
             return _after_obstacle(facts, _claim(facts, row, facts.decided(row, problem), times))
@@ -219,7 +219,7 @@ def _obstacle(facts: Facts) -> str:
     if facts.paused is not None:
         return f"Not while the channel is paused: `stockrelay resume {facts.channel}` ends that."
     if facts.shadow is not None:
-        return f"It is decided and not sent: {facts.shadow}."
+        return f"It is decided but not sent: {facts.shadow}."
     if facts.filling is Filling.AWAITED:
         return "Not before the whole listing has been compared for the first time."
     if not facts.has_owner:

@@ -49,7 +49,7 @@ WORDS: Final[Mapping[str, str]] = {
     "again: {0}; SKUs that changed since and were not compared: {1}.",
     "digest.reported": "Nothing is corrected (reconcile.heal = false): an operator has to do it.",
     "digest.took": "It took {0}.",
-    "digest.exposure": "SKUs that could be sold too much (over) or too little (lost) for longest, in units x seconds:",
+    "digest.exposure": "SKUs with the most exposure (over: sellable but gone; lost: not sellable), in units x seconds:",
     "digest.exposure.item": "- {0}: over {1}, lost {2} ({3})",
     "exposure.reading": "not read yet",
     "exposure.debounce": "debounce",

@@ -1,4 +1,4 @@
-"""The words of the operator's page, in each language, and which language a browser wants."""
+"""The texts of the operators' page, in each language, and which language a browser wants."""
 
 from collections.abc import Mapping
 from typing import Final, Literal

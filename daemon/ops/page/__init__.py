@@ -1,1 +1,1 @@
-"""The operator's page: server-rendered, live where scripts run, readable where they do not."""
+"""The operators' page: server-rendered, live where scripts run, readable where they do not."""

@@ -38,7 +38,7 @@ class Access:
         # A token that was typed in place of the name would stand in the log of operations.
         if not is_same(token, wanted) or wanted in name:
             self.failures.note(now)
-            # Bounded by the failures that are looked at.
+            # Bounded: after ten failures no token is checked for a while.
             log.warning("ops.sign_in_failed", peer=request.peer)
             return None
         cookie = secrets.token_urlsafe(32)

@@ -13,7 +13,7 @@ from daemon.core.types import ChannelName, Sku
 from daemon.ops.messages import HttpReply, HttpRequest, Route
 from daemon.ops.page.access import LONGEST_OPERATOR, Access
 from daemon.ops.page.running import RunningActions
-from daemon.ops.page.site import Made, Site
+from daemon.ops.page.site import PageContent, Site
 
 _BOTH: Final = ("GET", "HEAD", "POST")
 _LONGEST_REASON: Final = 500
@@ -114,7 +114,7 @@ class Forms:
         return _redirect("/sign-in") if session is None else await answer(request, session)
 
     async def _operate(self, request: HttpRequest, _session: PageSession) -> HttpReply:
-        async def make(_request: HttpRequest) -> Made:
+        async def make(_request: HttpRequest) -> PageContent:
             facts = {"operations": await self.actions.recent(), "actions": ON_THE_PAGE}
             return 200, "operate.html", facts
 
@@ -152,7 +152,7 @@ class Forms:
 
     async def _confirm(
         self, asked: _FormRequest, fields: Mapping[str, str], session: PageSession, request: HttpRequest
-    ) -> Made | HttpReply:
+    ) -> PageContent | HttpReply:
         """Show the confirmation, or act if the current numbers are those that were confirmed."""
         preview = ActionPreview()
         problem, status = None, 200
@@ -184,7 +184,7 @@ class Forms:
     async def _page(
         self, request: HttpRequest, status: int, template: str, facts: Mapping[str, Any]
     ) -> HttpReply:
-        async def make(_request: HttpRequest) -> Made:
+        async def make(_request: HttpRequest) -> PageContent:
             return status, template, facts
 
         return await self.site.page(make, request)

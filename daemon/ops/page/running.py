@@ -1,4 +1,4 @@
-"""Actions under way: they outlast the request that began them, and their end can be looked at."""
+"""Actions in progress: they outlast the request that began them, and their results are kept for a while."""
 
 import asyncio
 import secrets
@@ -36,7 +36,7 @@ class RunningActions:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def begin(self, action: Action, channel: str, work: Awaitable[ActionResult]) -> str:
-        """Begin to work; return the number by which it is found."""
+        """Run `work` in a task; return the number by which it is found."""
         number = secrets.token_urlsafe(12)
         while len(self._actions) >= MOST_KEPT:
             del self._actions[next(iter(self._actions))]

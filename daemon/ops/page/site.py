@@ -34,12 +34,12 @@ _KEYS: Final[Mapping[str, Callable[[Any], tuple[object, ...]]]] = {
     "parked": lambda row: (row.since, row.sku),
     "differences": lambda row: (row.sku, row.kind),
 }
-"""What a channel's lists are in the order of, from a row."""
+"""The key by which each list of a channel is ordered."""
 
 
-Made = tuple[int, str, Mapping[str, Any]]
+PageContent = tuple[int, str, Mapping[str, Any]]
 """A status, a template and its facts."""
-Make = Callable[[HttpRequest], Awaitable[Made | HttpReply]]
+MakePage = Callable[[HttpRequest], Awaitable[PageContent | HttpReply]]
 
 
 class Source(Protocol):
@@ -70,7 +70,7 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Site:
-    """Answers with pages; all of them are read-only. `account` says what each page shows of who is signed in."""
+    """Answers with pages; all of them are read-only. `account` returns what each page shows about the session."""
 
     source: Source
     renderer: Renderer
@@ -86,11 +86,11 @@ class Site:
         self._files = {name: folder.joinpath(name).read_bytes() for name in STATIC}
 
     def routes(self) -> list[Route]:
-        """Return what the ops port has to answer."""
+        """Return the routes of the pages."""
         return [
             Route("/", partial(self._shared, self._overview)),
             Route("/channel/*", partial(self._shared, self._channel)),
-            Route("/sku", partial(self._page, self._sku)),
+            Route("/sku", partial(self.page, self._sku)),
             Route("/events", self._events),
             Route("/static/*", self._static),
         ]
@@ -98,15 +98,15 @@ class Site:
     async def _static(self, request: HttpRequest) -> HttpReply:
         kind = STATIC.get(request.parameter)
         if kind is None:
-            return await self._page(self._unknown, request)
+            return await self.page(self._unknown, request)
         return HttpReply(200, self._files[request.parameter], kind)
 
-    async def _overview(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+    async def _overview(self, _request: HttpRequest) -> PageContent:
         facts = dict(await self.source.overview())
         facts["exposure"] = await self.source.exposure([*map(ChannelName, self.source.channels("en"))])
         return 200, "overview.html", {"sections": OVERVIEW, "only": None, **facts}
 
-    async def _channel(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+    async def _channel(self, request: HttpRequest) -> PageContent:
         name = ChannelName(request.parameter)
         if name not in self.source.channels("en"):
             return await self._unknown(request)
@@ -123,7 +123,7 @@ class Site:
             lists[kind] = list_page(lists[kind], self.source.list_size, key, query.get(kind, ""))
         return 200, "channel.html", facts | lists
 
-    async def _sku(self, request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+    async def _sku(self, request: HttpRequest) -> PageContent:
         asked, channel = request.query.get("q", ""), request.query.get("channel") or None
         if channel is not None and channel not in self.source.channels("en"):
             return await self._unknown(request)
@@ -155,22 +155,18 @@ class Site:
         view = View(_language(request), channel)
         return HttpStream(self.live.events(view), "text/event-stream; charset=utf-8")
 
-    async def _unknown(self, _request: HttpRequest) -> tuple[int, str, Mapping[str, Any]]:
+    async def _unknown(self, _request: HttpRequest) -> PageContent:
         return 404, "message.html", {"message": "not_found"}
 
-    async def page(self, make: Make, request: HttpRequest) -> HttpReply:
-        """Answer with a page that is made elsewhere."""
-        return await self._page(make, request)
-
-    async def _shared(self, make: Make, request: HttpRequest) -> HttpReply:
-        """Render one page for all who ask the same within a moment."""
+    async def _shared(self, make: MakePage, request: HttpRequest) -> HttpReply:
+        """Render one page for all who request the same within a moment."""
         account = self.account(request).get("account", {})
         who = (account.get("name"), account.get("csrf"))
         key = (request.path, tuple(request.query.items()), _language(request), who)
-        return await self._rendered.get(key, partial(self._page, make, request))
+        return await self._rendered.get(key, partial(self.page, make, request))
 
-    async def _page(self, make: Make, request: HttpRequest) -> HttpReply:
-        """Render one page, in the language of the request."""
+    async def page(self, make: MakePage, request: HttpRequest) -> HttpReply:
+        """Render the page that `make` returns, in the language of the request."""
         chosen = known_language(request.query.get("lang"))
         language = _language(request)
         try:
@@ -183,7 +179,7 @@ class Site:
             message = "unavailable" if isinstance(error, StoreUnavailable) else "unreadable"
             status, template, facts = 503, "message.html", {"message": message}
         reply = self.renderer.page(template, language, {**self._frame(request, language), **facts}, status)
-        # A person has chosen; a link that names the language is remembered.
+        # A language that was chosen by a link is remembered.
         return replace(reply, cookies=(_language_cookie(chosen),)) if chosen else reply
 
     def _frame(self, request: HttpRequest, language: Language) -> dict[str, Any]:

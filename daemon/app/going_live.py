@@ -1,4 +1,4 @@
-"""What a channel that is new to the database would be sent, and letting it be sent to."""
+"""What a channel that is new to the database would be sent, and what the marketplace holds already."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from daemon import clock
 from daemon.app import building
 from daemon.app.building import opened
-from daemon.core.first_day import FirstDay, HeldThere
+from daemon.core.first_day import ListingSummary, MarketplaceComparison
 from daemon.core.types import ChannelName
 from daemon.marketplaces.client import ReadsBack
 from daemon.services.reconcile.engine import Reconciler
@@ -27,7 +27,7 @@ Show = Callable[[ChannelName, RunProgress], None]
 class Found:
     """What is known of the channel. `live`: it may be sent to already; `answer`: the facts for people."""
 
-    facts: FirstDay
+    facts: ListingSummary
     live: LiveChannel | None
     has_owner: bool
     answer: dict[str, Any]
@@ -39,14 +39,14 @@ class Compared:
     `has_failed`: it could have been read."""
 
     reading: ReconcileRun | None = None
-    held: HeldThere | None = None
+    counts: MarketplaceComparison | None = None
     why: str | None = None
     has_failed: bool = False
 
     def as_answer(self) -> dict[str, Any]:
         """Return it in plain values, for a table or JSON."""
-        held = None if self.held is None else self.held.as_answer()
-        return {"at_marketplace": held, "not_compared": self.why}
+        counts = None if self.counts is None else self.counts.as_answer()
+        return {"at_marketplace": counts, "not_compared": self.why}
 
 
 async def look(settings: Settings, name: ChannelName) -> Found:
@@ -54,7 +54,7 @@ async def look(settings: Settings, name: ChannelName) -> Found:
     async with opened(settings, refuses_copy=True) as database:
         live_channels = LiveChannels(database)
         live = (await live_channels.all()).get(name)
-        facts = await live_channels.first_day(name)
+        facts = await live_channels.listing_summary(name)
         guard = await Guard(database).state(name)
         leases = await Leases(database).all()
     answer = facts.as_answer() | {"guard": guard.why if guard.held_since else None}
@@ -78,7 +78,7 @@ async def compare(settings: Settings, name: ChannelName, show: Show) -> Compared
         try:
             why = await _read(reconciler, verification, run, show)
             if why is None:
-                return Compared(run, await LiveChannels(database).held_there(run))
+                return Compared(run, await LiveChannels(database).compared_with_marketplace(run))
         except BaseException:
             await reconciler.runs.drop(run)
             raise

@@ -13,7 +13,7 @@ from daemon.commands.attempts import moment
 from daemon.commands.explain_lines import part_lines
 from daemon.commands.settings_source import local_time
 from daemon.core.explain.explanation import Part
-from daemon.core.explain.past import Past, SkuHistory, reckon
+from daemon.core.explain.past import Past, SkuHistory, reconstruct
 from daemon.core.explain.past_words import explain_past
 from daemon.core.times import TimeFormat
 from daemon.core.types import ChannelName, Sku
@@ -73,7 +73,7 @@ def _past_json(history: SkuHistory, past: Past, parts: Sequence[Part]) -> dict[s
                 "acknowledged": held.acknowledged and asdict(held.acknowledged),
                 "unclear": [asdict(one) for one in held.unclear],
             }
-            for held in past.held
+            for held in past.marketplace
         ],
         "ledger": asdict(past.ledger),
         "differences": [asdict(one) for one in history.differences],
@@ -126,6 +126,6 @@ async def past_explained(
         if not any(one.is_known for one in found):
             sku, meaning = await sku_sold_as(Answers(database), listings, asked)
             found = await histories(sku)
-    reckoned = [(one, reckon(one)) for one in found]
-    explained = [(one, then, explain_past(one, then, zone, attempts)) for one, then in reckoned]
+    reconstructed = [(one, reconstruct(one)) for one in found]
+    explained = [(one, then, explain_past(one, then, zone, attempts)) for one, then in reconstructed]
     return PastExplained(asked, sku, meaning, TimeFormat(found[-1].now, zone), moment, explained)

@@ -112,8 +112,8 @@ def _print_tables(found: Mapping[ChannelName, "SumsByDay"], first: date) -> None
         sums = core.by_sku(by_day)
         over, lost = (core.split(one) for one in core.kinds(core.total(sums.values())))
         click.echo(bold(f"{channel}, since {first}, in unit-seconds"))
-        click.echo(f"over: {over.running:,.1f}, and {over.apart:,.1f} held or parked")
-        click.echo(f"lost: {lost.running:,.1f}, and {lost.apart:,.1f} held or parked")
+        click.echo(f"over: {over.automatic:,.1f}, and {over.held_or_parked:,.1f} held or parked")
+        click.echo(f"lost: {lost.automatic:,.1f}, and {lost.held_or_parked:,.1f} held or parked")
         worst = core.worst(sums, _SHOWN)
         if worst:
             print_rows([{"sku": sku, **_row(sums[sku])} for sku in worst])

@@ -127,11 +127,11 @@ def _compared(
 
 
 def _question(name: "ChannelName", found: "Found", compared: "Compared") -> str:
-    facts, held = found.facts, compared.held
-    known = "" if held is None else f" ({held.equal} of them are there already)"
+    facts, counts = found.facts, compared.counts
+    known = "" if counts is None else f" ({counts.equal} of them are there already)"
     others = ""
-    if held is not None and held.not_listed:
-        others = f"\n{held.not_listed} more are on sale there and not in the listing: their numbers stay as they are."
+    if counts is not None and counts.not_listed:
+        others = f"\n{counts.not_listed} more are on sale there and not in the listing: their numbers stay as they are."
     return f"{others}\n{facts.listed} SKUs{known}, {facts.zeroes} with 0: send to {name} from now on?"
 
 

@@ -177,7 +177,7 @@ class WatchScreen:
             async with self._reading() as reading:
                 while not self._is_over:
                     if reading.done():
-                        # It ends by what nobody foresaw: leave the screen, and raise it.
+                        # It has failed unexpectedly: leave the screen, and raise its error.
                         reading.result()
                     if not self._view.is_paused:
                         self._view.now = clock.now()

@@ -37,8 +37,8 @@ class Reason(StrEnum):
 
 
 REASONS: Final = tuple(Reason)
-APART: Final = frozenset({Reason.GUARD, Reason.PARKED})
-"""What waits for an operator; shown apart."""
+HELD_OR_PARKED: Final = frozenset({Reason.GUARD, Reason.PARKED})
+"""What waits for an operator; shown separately."""
 _PLACES: Final = {reason: place for place, reason in enumerate(REASONS)}
 _NO_GAP: Final = timedelta(seconds=20)
 """A channel whose daemon was last seen so recently is being served."""
@@ -135,10 +135,10 @@ def reason_of(segment: Segment, moment: datetime, conditions: Conditions) -> Rea
     return Reason.DEBOUNCE
 
 
-def reckon(
+def calculate(
     segments: Iterable[Segment], conditions: Conditions, day_of: Callable[[datetime], tuple[date, datetime]]
 ) -> dict[tuple[date, str], Sums]:
-    """Add segments up by day and SKU. `day_of` tells a moment's business day and when that ends."""
+    """Add segments up by day and SKU. `day_of` returns a moment's business day and when that ends."""
     found: dict[tuple[date, str], Sums] = {}
     for segment in (part for one in segments for part in _parts(one)):
         if not (segment.over or segment.lost):
@@ -209,15 +209,17 @@ class BusinessDays:
 
 
 class Split(NamedTuple):
-    """Unit-seconds of one kind: what ran by itself, and what waited for an operator (held or parked)."""
+    """Unit-seconds of one kind: those that ended by themselves, and those that waited for an operator."""
 
-    running: float
-    apart: float
+    automatic: float
+    held_or_parked: float
 
 
 def split(sums: Sequence[float]) -> Split:
-    """Divide sums in the order of REASONS into what ran by itself and what waited for an operator."""
-    waiting = sum(sums[place] for reason, place in _PLACES.items() if reason in APART and place < len(sums))
+    """Divide sums in the order of REASONS into what ended by itself and what was held or parked."""
+    waiting = sum(
+        sums[place] for reason, place in _PLACES.items() if reason in HELD_OR_PARKED and place < len(sums)
+    )
     return Split(sum(sums) - waiting, waiting)
 
 

@@ -23,7 +23,7 @@ def first_day(today: date) -> date:
 
 def exposure_plot(by_day: Mapping[date, Sums], today: date, title: str, words: Words) -> str:
     """Return the plot as SVG. `title` and what `words` returns are plain text, and are escaped. The classes `over`,
-    `lost`, `over-apart` and `lost-apart` (what was held or parked) are for the page's style sheet."""
+    `lost`, `over-held` and `lost-held` (what was held or parked) are for the page's style sheet."""
     days = [first_day(today) + timedelta(days=n) for n in range(DAYS)]
     splits = {day: tuple(map(split, (by_day[day].over, by_day[day].lost))) for day in days if day in by_day}
     most = max((sum(one) for both in splits.values() for one in both), default=0.0)
@@ -45,10 +45,10 @@ def _bar(place: int, title: str, over: Split, lost: Split, most: float) -> str:
     middle, x = _HEIGHT / 2, place * _BAR + 1
     scale = (middle - 2) / most if most > 0 else 0.0
     parts = [
-        ("over", middle - over.running * scale, over.running),
-        ("over-apart", middle - sum(over) * scale, over.apart),
-        ("lost", middle, lost.running),
-        ("lost-apart", middle + lost.running * scale, lost.apart),
+        ("over", middle - over.automatic * scale, over.automatic),
+        ("over-held", middle - sum(over) * scale, over.held_or_parked),
+        ("lost", middle, lost.automatic),
+        ("lost-held", middle + lost.automatic * scale, lost.held_or_parked),
     ]
     rectangles = "".join(
         f'<rect class="{name}" x="{x:.1f}" y="{y:.1f}" width="{_BAR - 2:.1f}" height="{value * scale:.1f}"/>'

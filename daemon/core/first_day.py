@@ -18,15 +18,15 @@ class ListedSku:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedName:
-    """A SKU that is listed under identifiers that other SKUs have as well; `twins` are some of them."""
+class SharingSku:
+    """A SKU with the same identifiers as others; `twins` are some of these."""
 
     sku: Sku
     twins: tuple[Sku, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class FirstDay:
+class ListingSummary:
     """A channel's listing in numbers, from the ledger. `compared_at`: when all of it was read last; None: not yet.
     `shadowed`: the numbers that were decided in shadow and are sent once the channel is live; `sharing`: the SKUs with
     identifiers that others have; `largest` and `first` are a few of the listing's SKUs, `shared` of the sharing ones.
@@ -41,7 +41,7 @@ class FirstDay:
     shadowed: int
     largest: Sequence[ListedSku] = ()
     first: Sequence[ListedSku] = ()
-    shared: Sequence[SharedName] = ()
+    shared: Sequence[SharingSku] = ()
 
     def as_answer(self) -> dict[str, Any]:
         """Return it in plain values, for a table, JSON or the log."""
@@ -69,10 +69,10 @@ class DifferingSku:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldThere:
-    """What the marketplace holds of the SKUs that were never sent: the listed number, another one, or nothing under
-    their identifiers. `first` are a few of the differing ones. `not_listed`: how many identifiers are on sale there and
-    not in the listing, with a few of them; their numbers stay as they are."""
+class MarketplaceComparison:
+    """The SKUs that were never sent, by what the marketplace has under their identifiers: the listed number (`equal`),
+    another one (`differing`; `first` are a few of them), or nothing (`missing`). `not_listed`: how many identifiers are
+    on sale there and not in the listing, with a few of them; their numbers stay as they are."""
 
     equal: int
     differing: int

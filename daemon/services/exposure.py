@@ -29,7 +29,7 @@ _PORTIONS: Final = 200
 
 @dataclass(eq=False)
 class ExposureService:
-    """Runs in every replica; what one has added up is gone for the others."""
+    """Runs in every replica; each segment is added up by one of them."""
 
     exposure: Exposure
     channels: Sequence[ChannelName]
@@ -43,7 +43,7 @@ class ExposureService:
         await run_loop(self._step, stop, self.watchdog, _PACE, self._on_failure)
 
     def _on_failure(self, error: StockrelayError) -> None:
-        log.warning("exposure.reckoning_delayed", reason=str(error))
+        log.warning("exposure.update_delayed", reason=str(error))
 
     async def _step(self) -> None:
         await self.exposure.note_conditions(self.channels)

@@ -10,7 +10,7 @@ import structlog
 
 from daemon.core.backoff import Interval
 from daemon.core.errors import StockrelayError
-from daemon.core.first_day import FirstDay
+from daemon.core.first_day import ListingSummary
 from daemon.core.types import ChannelName
 from daemon.liveness import Watchdog, unwatched
 from daemon.services.loop import Pace, run_loop
@@ -29,7 +29,7 @@ class FirstStartStore(Protocol):
 
     async def begin(self, channel: ChannelName, by: str, origin: str) -> LiveChannel | None: ...
 
-    async def first_day(self, channel: ChannelName) -> FirstDay: ...
+    async def listing_summary(self, channel: ChannelName) -> ListingSummary: ...
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class FirstStart:
 
     async def _say_what_waits(self, channel: ChannelName) -> None:
         """Say once what a channel would be sent, as soon as its whole listing has been read."""
-        facts = await self.live_channels.first_day(channel)
+        facts = await self.live_channels.listing_summary(channel)
         if facts.compared_at is None:
             return
         self._waiting.add(channel)

@@ -21,8 +21,8 @@ from daemon.core.exposure import (
     by_day,
     by_reason,
     by_sku,
+    calculate,
     kinds,
-    reckon,
     total,
     worst,
 )
@@ -61,7 +61,7 @@ class Exposure:
             if not rows:
                 return None
             segments = [Segment(*one) for row in rows for one in row["segments"]]
-            sums = await self._reckoned(connection, channel, segments)
+            sums = await self._calculated(connection, channel, segments)
             days = by_day(sums)
             of_skus = [
                 {"day": day.isoformat(), "sku": sku, **asdict(one)} for (day, sku), one in sums.items()
@@ -76,7 +76,7 @@ class Exposure:
         """Return the sums of these days by day and SKU, what has not ended yet included."""
         async with self._database.connection(f"{channel}: reading exposure") as connection:
             rows = await connection.fetch(_SQL["since"], channel, first, last, sku)
-            found = await self._reckoned(connection, channel, _segments(rows))
+            found = await self._calculated(connection, channel, _segments(rows))
         for row in rows:
             if row["segment"] is None:
                 found.setdefault((row["day"], row["sku"]), Sums()).add(row["over"], row["lost"])
@@ -86,7 +86,7 @@ class Exposure:
         """Return the sums of all SKUs by day, what has not ended yet included."""
         async with self._database.connection(f"{channel}: reading exposure") as connection:
             rows = await connection.fetch(_SQL["by_day"], channel, first)
-            pending = await self._reckoned(connection, channel, _segments(rows))
+            pending = await self._calculated(connection, channel, _segments(rows))
         found: defaultdict[date, Sums] = defaultdict(Sums)
         for row in rows:
             if row["segment"] is None:
@@ -113,7 +113,7 @@ class Exposure:
         """Delete sums and conditions of earlier days."""
         await self._database.execute("deleting old exposure", _SQL["drop_old"], day)
 
-    async def _reckoned(
+    async def _calculated(
         self, connection: Connection, channel: ChannelName, segments: Sequence[Segment]
     ) -> SumsByDay:
         if not segments:
@@ -121,7 +121,7 @@ class Exposure:
         first = min(segment.began_at for segment in segments)
         last = max(segment.ended_at for segment in segments)
         rows = await connection.fetch(_SQL["conditions"], channel, first - _EXTENDED_WITHIN)
-        return reckon(segments, _conditions(rows, last), BusinessDays(self._zone))
+        return calculate(segments, _conditions(rows, last), BusinessDays(self._zone))
 
 
 def _conditions(rows: Iterable[asyncpg.Record], now: datetime) -> Conditions:

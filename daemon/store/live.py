@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from daemon.core.first_day import DifferingSku, FirstDay, HeldThere, ListedSku, SharedName
+from daemon.core.first_day import DifferingSku, ListedSku, ListingSummary, MarketplaceComparison, SharingSku
 from daemon.core.operations import Action, Operator
 from daemon.core.types import ChannelName
 from daemon.store import queries
@@ -68,7 +68,7 @@ class LiveChannels:
         await connection.execute(_SQL["without_nested_loops"])
         await connection.execute(_ACKNOWLEDGE, reading.channel, reading.run_id, timeout=LONG_S)
 
-    async def held_there(self, reading: ReconcileRun) -> HeldThere:
+    async def compared_with_marketplace(self, reading: ReconcileRun) -> MarketplaceComparison:
         """Compare what a complete reading found at the marketplace with what is listed and was never sent."""
         channel, run_id = reading.channel, reading.run_id
         async with self._database.transaction(f"{channel}: comparing with the marketplace") as connection:
@@ -78,7 +78,7 @@ class LiveChannels:
             others = await connection.fetch(_SQL["not_listed"], channel, run_id, _SHOWN, timeout=LONG_S)
         assert counts is not None
         return row_as(
-            HeldThere,
+            MarketplaceComparison,
             counts,
             first=tuple(row_as(DifferingSku, row) for row in rows),
             not_listed=others[0]["total"] if others else 0,
@@ -90,21 +90,21 @@ class LiveChannels:
         found = await self._database.fetch_all(LiveChannel, "reading which channels are live", _SQL["all"])
         return {one.channel: one for one in found}
 
-    async def first_day(self, channel: ChannelName) -> FirstDay:
+    async def listing_summary(self, channel: ChannelName) -> ListingSummary:
         """Return the channel's listing in numbers, as it was compared last: a few passes over its rows."""
         async with self._database.connection(f"{channel}: counting what would be sent") as connection:
-            counts = await connection.fetchrow(_SQL["first_day"], channel, timeout=_COUNT_TIMEOUT_S)
+            counts = await connection.fetchrow(_SQL["listing_summary"], channel, timeout=_COUNT_TIMEOUT_S)
             some = {
                 name: await connection.fetch(_SQL[name], channel, _SHOWN, timeout=_COUNT_TIMEOUT_S)
                 for name in ("largest", "first", "shared")
             }
         assert counts is not None
         return row_as(
-            FirstDay,
+            ListingSummary,
             counts,
             largest=tuple(row_as(ListedSku, row) for row in some["largest"]),
             first=tuple(row_as(ListedSku, row) for row in some["first"]),
-            shared=tuple(row_as(SharedName, row) for row in some["shared"]),
+            shared=tuple(row_as(SharingSku, row) for row in some["shared"]),
         )
 
 

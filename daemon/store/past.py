@@ -6,7 +6,7 @@ from typing import Final
 
 from daemon.core.explain.facts import PastDifference
 from daemon.core.explain.ledger_row import LedgerRow
-from daemon.core.explain.past import LoggedSend, ReadNumber, SkuHistory
+from daemon.core.explain.past import ReadNumber, RecordedAttempt, SkuHistory
 from daemon.core.types import ChannelName, Sku
 from daemon.store import queries
 from daemon.store.database import Database
@@ -35,8 +35,8 @@ class PastAnswers:
             until = await connection.fetch(_SQL["attempts_until"], channel, sku, moment, _MOST_ATTEMPTS)
             after = await connection.fetch(_SQL["attempts_after"], channel, sku, moment, _MOST_LATER)
             differences = await connection.fetch(_ANSWERS["differences"], channel, sku)
-            attempts = [row_as(LoggedSend, row) for row in reversed(until)]
-            later = tuple(row_as(LoggedSend, row) for row in after)
+            attempts = [row_as(RecordedAttempt, row) for row in reversed(until)]
+            later = tuple(row_as(RecordedAttempt, row) for row in after)
             if attempts:
                 attempts[-1] = await self._with_end(connection, channel, attempts[-1])
             first, last = _bounds(attempts, later)
@@ -65,14 +65,16 @@ class PastAnswers:
         )
 
     @staticmethod
-    async def _with_end(connection: Connection, channel: ChannelName, attempt: LoggedSend) -> LoggedSend:
+    async def _with_end(
+        connection: Connection, channel: ChannelName, attempt: RecordedAttempt
+    ) -> RecordedAttempt:
         """An attempt that none has followed, with the time at which its outcome was written."""
         logged_at = await connection.fetchval(_SQL["logged_at"], channel, attempt.at, attempt.attempt_id)
         return replace(attempt, logged_at=logged_at)
 
 
 def _bounds(
-    attempts: list[LoggedSend], later: tuple[LoggedSend, ...]
+    attempts: list[RecordedAttempt], later: tuple[RecordedAttempt, ...]
 ) -> tuple[datetime | None, datetime | None]:
     """Between which attempts a reading is looked for. A zero may have been sent to take old identifiers off sale, and
     says nothing of the number."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon import clock
-from daemon.core.explain.past import reckon
+from daemon.core.explain.past import reconstruct
 from daemon.core.types import Sku
 from daemon.simulator import HoldRequest, ResetAfter, ResetBefore
 from daemon.store.connecting import ConnectOptions
@@ -61,17 +61,17 @@ async def test_what_is_said_of_random_moments_is_what_the_marketplaces_held(stag
             sku = Sku(f"SKU-{number}")
             for channel, key in ((SEKORM, (f"PN-{number}", "AMS")), (YMATOU, str(sku))):
                 known = await past.history(channel, sku, moment, timedelta(seconds=2))
-                answer = reckon(known)
+                answer = reconstruct(known)
                 entries = stage18.simulator.journal.of(channel, key)
                 times, numbers = [one.applied_at for one in entries], [one.quantity for one in entries]
                 there = numbers_at(times, numbers, moment.timestamp())
-                if not answer.held:
+                if not answer.marketplace:
                     assert not entries or times[0] > moment.timestamp() - _CLOCK_S
                     continue
-                assert answer.held[0].acknowledged is None or there & set(answer.held[0].quantities), (
+                assert answer.marketplace[0].acknowledged is None or there & set(answer.marketplace[0].quantities), (
                     sku, channel, moment, there, answer, known.attempts)  # fmt: skip
-                certain += answer.held[0].is_certain
-                doubtful += not answer.held[0].is_certain
+                certain += answer.marketplace[0].is_certain
+                doubtful += not answer.marketplace[0].is_certain
                 assert answer.erp is not None
                 assert answer.erp.at is not None
                 assert answer.erp.at <= moment

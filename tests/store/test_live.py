@@ -127,7 +127,7 @@ async def test_the_first_day_is_counted_from_the_ledger(shop: Shop) -> None:
     await shop.sells("D", 70_000, ("PN-A", "brand"))
     await shop.drain(AT_ONCE)
     await shop.claim()
-    facts = await LiveChannels(shop.database).first_day(CHANNEL)
+    facts = await LiveChannels(shop.database).listing_summary(CHANNEL)
     assert facts.compared_at is not None
     assert (facts.listed, facts.zeroes, facts.sharing) == (4, 1, 2)
     assert [one.sku for one in facts.largest][:2] == ["D", "C"]
@@ -156,7 +156,7 @@ async def test_a_large_channel_goes_live_in_seconds_whatever_the_statistics_say(
         many,
     )
     live_channels = LiveChannels(shop.database)
-    assert (await live_channels.held_there(run)).equal == many
+    assert (await live_channels.compared_with_marketplace(run)).equal == many
     assert await live_channels.begin(CHANNEL, "ann", "here", reading=run) is not None
     clean = "SELECT count(*) FROM stockrelay.ledger WHERE acked_quantity = 5 AND acked_seq = want_seq"
     assert await shop.sql.fetchval(clean) == many

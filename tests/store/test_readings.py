@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from daemon.core.explain.past import reckon
+from daemon.core.explain.past import reconstruct
 from daemon.core.types import Sku
 from daemon.store.past import PastAnswers
 from tests.store.shop import CHANNEL, SETTLE, Shop
@@ -33,7 +33,7 @@ async def test_a_number_that_a_claim_finds_sent_already_is_kept(shop: Shop) -> N
     assert (await shop.claim()).settled == ["A"]
     assert await shop.rows() == 0, "no marking sees the number that the claim has read"
     now = await shop.sql.fetchval("SELECT clock_timestamp()")
-    erp = reckon(await PastAnswers(shop.database).history(CHANNEL, Sku("A"), now, SETTLE)).erp
+    erp = reconstruct(await PastAnswers(shop.database).history(CHANNEL, Sku("A"), now, SETTLE)).erp
     assert erp is not None
     assert (erp.quantity, erp.listed_rows) == (5, 1)
 
@@ -55,7 +55,7 @@ async def test_readings_are_looked_up_around_a_moment_in_large_markings(shop: Sh
     assert known.next_reading is not None
     assert known.next_reading.quantity == 1
     before = await past.history(CHANNEL, Sku("SKU-2400"), first - timedelta(hours=1), SETTLE)
-    assert (before.reading, reckon(before).erp) == (None, None)
+    assert (before.reading, reconstruct(before).erp) == (None, None)
 
 
 async def test_readings_go_with_the_attempts_of_their_day(shop: Shop) -> None:
@@ -69,4 +69,4 @@ async def test_readings_go_with_the_attempts_of_their_day(shop: Shop) -> None:
     known = await PastAnswers(shop.database).history(
         CHANNEL, Sku("A"), await shop.sql.fetchval("SELECT now()"), SETTLE
     )
-    assert reckon(known).erp is None
+    assert reconstruct(known).erp is None

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.commands.explain_past import moment_of
 from daemon.core.explain.facts import PastDifference
-from daemon.core.explain.past import LoggedSend, ReadNumber, SkuHistory, reckon
+from daemon.core.explain.past import ReadNumber, RecordedAttempt, SkuHistory, reconstruct
 from daemon.core.explain.past_words import explain_past
 from daemon.core.types import Sku
 from tests.channels import SEKORM
@@ -38,14 +38,16 @@ def sent(
     name: tuple[str, ...] = NAME,
     logged: float | None = None,
     since: float | None = None,
-) -> LoggedSend:
+) -> RecordedAttempt:
     """An attempt that was claimed then; its outcome was written 0.1 s later, or when `logged` says."""
     end = at(seconds + 0.1 if logged is None else logged)
     began = None if since is None else at(since)
-    return LoggedSend(at(seconds), int(seconds * 10) + 100_000, name, quantity, outcome, "", 50.0, began, end)
+    return RecordedAttempt(
+        at(seconds), int(seconds * 10) + 100_000, name, quantity, outcome, "", 50.0, began, end
+    )
 
 
-def history(*sends: LoggedSend, moment: float = 0) -> SkuHistory:
+def history(*sends: RecordedAttempt, moment: float = 0) -> SkuHistory:
     """Of attempts; those after the moment are later ones."""
     return SkuHistory(
         SEKORM,
@@ -91,25 +93,27 @@ def history(*sends: LoggedSend, moment: float = 0) -> SkuHistory:
     ],
 )
 def test_what_the_marketplace_held_follows_from_the_attempts(
-    sends: list[LoggedSend], acknowledged: int | None, unclear: list[int]
+    sends: list[RecordedAttempt], acknowledged: int | None, unclear: list[int]
 ) -> None:
-    (held,) = reckon(history(*sends)).held
+    (held,) = reconstruct(history(*sends)).marketplace
     assert (held.acknowledged.quantity if held.acknowledged else None) == acknowledged
     assert [one.quantity for one in held.unclear] == unclear
 
 
 def test_nothing_recorded_is_nothing_known() -> None:
-    past = reckon(history(sent(5, 7)))
-    assert (past.erp, past.held, past.ledger.acknowledged) == (None, (), None)
+    past = reconstruct(history(sent(5, 7)))
+    assert (past.erp, past.marketplace, past.ledger.acknowledged) == (None, (), None)
     assert past.erp_next == ReadNumber(at(5), 7)
 
 
 def test_each_identifier_has_its_own_number_and_a_delisting_zero_is_no_reading() -> None:
     sends = (sent(-50, 7), sent(-40, 0), sent(-30, 7, name=OTHER))
-    past = reckon(history(*sends))
-    assert [(one.identifiers, one.quantities) for one in past.held] == [(OTHER, (7,)), (NAME, (0,))]
+    past = reconstruct(history(*sends))
+    assert [(one.identifiers, one.quantities) for one in past.marketplace] == [(OTHER, (7,)), (NAME, (0,))]
     assert past.erp == ReadNumber(at(-30), 7)
-    assert reckon(history(*sends, moment=-35)).erp == ReadNumber(at(-50), 7), "the zero was for the old name"
+    assert reconstruct(history(*sends, moment=-35)).erp == ReadNumber(at(-50), 7), (
+        "the zero was for the old name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,44 +130,44 @@ def test_each_identifier_has_its_own_number_and_a_delisting_zero_is_no_reading()
     ],
 )
 def test_the_erps_number_is_the_last_one_read(known: SkuHistory, erp: ReadNumber | None) -> None:
-    assert reckon(known).erp == erp
+    assert reconstruct(known).erp == erp
 
 
 def test_the_ledger_that_has_not_changed_since_knows_what_the_log_has_forgotten() -> None:
     known = replace(history(), row=replace(ROW, acked_at=at(-90_000)))
-    (held,) = reckon(known).held
+    (held,) = reconstruct(known).marketplace
     assert (held.quantities, held.is_certain) == ((5,), True)
-    assert reckon(replace(known, moment=at(-90_001))).held == ()
+    assert reconstruct(replace(known, moment=at(-90_001))).marketplace == ()
 
 
 def test_an_attempt_that_is_open_until_now_was_in_flight() -> None:
     row = replace(
         ROW, attempt_id=9, attempt_at=at(-2), attempt_quantity=4, attempt_seq=8, acked_at=at(-90_000)
     )
-    past = reckon(replace(history(), row=row))
-    assert past.held[0].quantities == (5, 4)
+    past = reconstruct(replace(history(), row=row))
+    assert past.marketplace[0].quantities == (5, 4)
     assert past.ledger.in_flight is not None
     assert past.ledger.in_flight.quantity == 4
-    assert reckon(replace(history(moment=-3), row=row)).held[0].quantities == (5,)
+    assert reconstruct(replace(history(moment=-3), row=row)).marketplace[0].quantities == (5,)
 
 
 def test_the_ledger_waits_since_the_change_that_the_next_attempt_answers() -> None:
     known = history(sent(-50, 7), sent(5, 6, since=-3))
-    assert reckon(known).ledger.waits_since == at(-3)
-    assert reckon(replace(known, moment=at(-4))).ledger.waits_since is None
+    assert reconstruct(known).ledger.waits_since == at(-3)
+    assert reconstruct(replace(known, moment=at(-4))).ledger.waits_since is None
     parked = replace(history(sent(-50, 7), sent(-5, 6, "refused", since=-6)), unacked_since=at(-6))
-    ledger = reckon(parked).ledger
+    ledger = reconstruct(parked).ledger
     assert (ledger.waits_since, ledger.refused) == (at(-6), parked.attempts[-1])
 
 
 def test_parked_and_held_are_told_only_where_they_have_lasted() -> None:
     row = replace(ROW, parked_at=at(-5), held_at=at(5))
-    ledger = reckon(replace(history(), row=row)).ledger
+    ledger = reconstruct(replace(history(), row=row)).ledger
     assert (ledger.parked_since, ledger.held_since) == (at(-5), None)
 
 
 def said(known: SkuHistory) -> dict[str, str]:
-    parts = explain_past(known, reckon(known), UTC, 5)
+    parts = explain_past(known, reconstruct(known), UTC, 5)
     return {part.about: "\n".join(part.lines) for part in parts}
 
 

@@ -18,8 +18,8 @@ from daemon.core.exposure import (
     Sums,
     away,
     by_reason,
+    calculate,
     in_words,
-    reckon,
     split,
     worst,
 )
@@ -73,14 +73,14 @@ TABLE: list[tuple[Segment, Conditions, dict[str, float]]] = [
 
 @pytest.mark.parametrize(("one", "conditions", "seconds"), TABLE)
 def test_each_second_has_one_reason(one: Segment, conditions: Conditions, seconds: dict[str, float]) -> None:
-    sums = reckon([one], conditions, BusinessDays(UTC))
+    sums = calculate([one], conditions, BusinessDays(UTC))
     assert by_reason(sums[NOON.date(), "A"].over) == {reason: 2 * value for reason, value in seconds.items()}
 
 
 def test_what_was_counted_before_the_number_changed_last_is_spread_over_its_time() -> None:
     # 8 unit-seconds too many and 4 too few in the first 4 seconds, then 2 units too many.
     changed = segment()._replace(counted_until=at(4), counted_over=8.0, counted_lost=4.0)
-    sums = reckon([changed], NO_CONDITIONS, BusinessDays(UTC))[NOON.date(), "A"]
+    sums = calculate([changed], NO_CONDITIONS, BusinessDays(UTC))[NOON.date(), "A"]
     assert by_reason(sums.over) == {"queue": 1 * 2 + 6 * 2, "debounce": 2 * 2, "reading": 1 * 2}
     assert by_reason(sums.lost) == {"debounce": 2, "reading": 1, "queue": 1}
 
@@ -90,7 +90,7 @@ def test_a_segment_is_divided_at_midnight_of_the_business_day() -> None:
     zone = ZoneInfo("Europe/Berlin")
     begin, end = datetime(2026, 10, 24, 20, tzinfo=UTC), datetime(2026, 10, 26, 1, tzinfo=UTC)
     long = segment(marked=None, due=None)._replace(began_at=begin, ended_at=end, over=0, lost=1)
-    sums = reckon([long], NO_CONDITIONS, BusinessDays(zone))
+    sums = calculate([long], NO_CONDITIONS, BusinessDays(zone))
     assert {day: sum(one.lost) / 3600 for (day, _sku), one in sums.items()} == {
         date(2026, 10, 24): 2,
         date(2026, 10, 25): 25,
@@ -133,7 +133,7 @@ def test_the_worst_are_those_that_could_be_oversold() -> None:
 
 def test_the_plot_has_a_bar_for_each_day_and_shows_apart_what_waits_for_an_operator() -> None:
     today = NOON.date()
-    sums = reckon([segment(held=5)], NO_CONDITIONS, BusinessDays(UTC))[today, "A"]
+    sums = calculate([segment(held=5)], NO_CONDITIONS, BusinessDays(UTC))[today, "A"]
     plot = exposure_plot(
         {today: sums, today - timedelta(days=40): sums},
         today,
@@ -142,7 +142,7 @@ def test_the_plot_has_a_bar_for_each_day_and_shows_apart_what_waits_for_an_opera
     )
     root = ET.fromstring(plot)
     rectangles = [one.attrib for one in root.iter("{http://www.w3.org/2000/svg}rect")]
-    assert [one["class"] for one in rectangles] == ["over", "over-apart"]
+    assert [one["class"] for one in rectangles] == ["over", "over-held"]
     assert [float(one["height"]) for one in rectangles] == [39, 39]
     titles = [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")]
     assert titles == ["<A & B>", f"<{today} {Split(10.0, 10.0)} {Split(0.0, 0.0)}>"]

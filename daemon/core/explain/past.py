@@ -26,7 +26,7 @@ class ReadNumber:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedSend(PastAttempt):
+class RecordedAttempt(PastAttempt):
     """A line of the attempt log. `at` is when it was claimed, before its first byte; `since` the oldest change that it
     answers; `logged_at` when its outcome was written, where that was looked up."""
 
@@ -50,8 +50,8 @@ class SkuHistory:
     settle: timedelta
     begins: datetime | None
     readings_begin: datetime | None
-    attempts: tuple[LoggedSend, ...] = ()
-    later: tuple[LoggedSend, ...] = ()
+    attempts: tuple[RecordedAttempt, ...] = ()
+    later: tuple[RecordedAttempt, ...] = ()
     reading: ReadNumber | None = None
     next_reading: ReadNumber | None = None
     row: LedgerRow | None = None
@@ -65,7 +65,7 @@ class SkuHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class Possible:
+class PossibleNumber:
     """A number that the marketplace may have held. `quantity` is None where it refused a
     zero, as it did not offer the product. `lands_until`: an attempt without a clear answer may have taken effect until
     then, or not at all; None for one that was acknowledged. `at` is when it was claimed; without an `attempt`, when
@@ -73,19 +73,19 @@ class Possible:
 
     quantity: int | None
     at: datetime
-    attempt: LoggedSend | None = None
+    attempt: RecordedAttempt | None = None
     lands_until: datetime | None = None
     is_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class MarketplaceState:
     """What the marketplace held under some identifiers: `acknowledged`, unless one of `unclear` had taken effect.
     Without `acknowledged` it is not known what it held before those."""
 
     identifiers: Identifiers
-    acknowledged: Possible | None
-    unclear: tuple[Possible, ...] = ()
+    acknowledged: PossibleNumber | None
+    unclear: tuple[PossibleNumber, ...] = ()
 
     @property
     def quantities(self) -> tuple[int | None, ...]:
@@ -104,27 +104,27 @@ class PastLedger:
     answered yet; `refused` was refused and parked, with no attempt since. `parked_since` and `held_since` only where
     that has lasted until now, as an earlier end is not recorded."""
 
-    acknowledged: Possible | None
+    acknowledged: PossibleNumber | None
     waits_since: datetime | None
-    in_flight: LoggedSend | None
-    refused: LoggedSend | None
+    in_flight: RecordedAttempt | None
+    refused: RecordedAttempt | None
     parked_since: datetime | None
     held_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The answer. `erp` is the ERP's number as it was read last, None: not known; `erp_next` the next one read. `held`
-    is by identifiers, those sent last first."""
+    """The answer. `erp` is the ERP's number as it was read last, None: not known; `erp_next` the next one read.
+    `marketplace` is by identifiers, those sent last first."""
 
     erp: ReadNumber | None
     erp_next: ReadNumber | None
-    held: tuple[Held, ...]
+    marketplace: tuple[MarketplaceState, ...]
     ledger: PastLedger
 
 
-def reckon(history: SkuHistory) -> Past:
-    """Say what ERP, ledger and marketplace held at the moment. Nothing is assumed that is not recorded."""
+def reconstruct(history: SkuHistory) -> Past:
+    """Return what ERP, ledger and marketplace held at the moment. Nothing is assumed that is not recorded."""
     sends = _sends(history)
     names: dict[Identifiers, None] = dict.fromkeys(one.identifiers for one in reversed(sends))
     if history.row is not None and history.row.identifiers is not None and _acked(history) is not None:
@@ -133,20 +133,20 @@ def reckon(history: SkuHistory) -> Past:
     return Past(_erp(history), _erp_next(history), held, _ledger(history, held, sends))
 
 
-def _sends(history: SkuHistory) -> list[LoggedSend]:
+def _sends(history: SkuHistory) -> list[RecordedAttempt]:
     """The attempts claimed until the moment; one that is still open is in the ledger, and in no log."""
     sends, row = list(history.attempts), history.row
     if row is None or row.attempt_id is None or row.attempt_at is None or row.attempt_at > history.moment:
         return sends
     assert row.attempt_quantity is not None
     names = row.identifiers or ()
-    opened = LoggedSend(
+    opened = RecordedAttempt(
         row.attempt_at, row.attempt_id, names, row.attempt_quantity, "", "", None, history.unacked_since
     )
     return [*sends, opened]
 
 
-def _is_over(history: SkuHistory, sends: Sequence[LoggedSend], send: LoggedSend) -> bool:
+def _is_over(history: SkuHistory, sends: Sequence[RecordedAttempt], send: RecordedAttempt) -> bool:
     """Whether the outcome was known at the moment. A SKU has one attempt at a time: one that another has followed is
     over."""
     if send is not sends[-1]:
@@ -154,14 +154,16 @@ def _is_over(history: SkuHistory, sends: Sequence[LoggedSend], send: LoggedSend)
     return send.logged_at is not None and send.logged_at <= history.moment
 
 
-def _held(history: SkuHistory, sends: Sequence[LoggedSend], identifiers: Identifiers) -> Held:
-    acknowledged: Possible | None = None
-    unclear: list[Possible] = []
+def _held(
+    history: SkuHistory, sends: Sequence[RecordedAttempt], identifiers: Identifiers
+) -> MarketplaceState:
+    acknowledged: PossibleNumber | None = None
+    unclear: list[PossibleNumber] = []
     for send in sends:
         if send.identifiers != identifiers:
             continue
         is_over = _is_over(history, sends, send)
-        possible = Possible(None if send.outcome == GONE else send.quantity, send.at, send)
+        possible = PossibleNumber(None if send.outcome == GONE else send.quantity, send.at, send)
         if is_over and send.outcome in _APPLIED:
             # What could still land when this was claimed may have landed after it.
             unclear = [one for one in unclear if one.at + history.settle > send.at]
@@ -171,15 +173,17 @@ def _held(history: SkuHistory, sends: Sequence[LoggedSend], identifiers: Identif
             unclear.append(replace(possible, lands_until=until, is_in_flight=not is_over))
     row = history.row
     is_named = row is not None and row.identifiers == identifiers
-    return Held(identifiers, acknowledged or (_acked(history) if is_named else None), tuple(unclear))
+    return MarketplaceState(
+        identifiers, acknowledged or (_acked(history) if is_named else None), tuple(unclear)
+    )
 
 
-def _acked(history: SkuHistory) -> Possible | None:
+def _acked(history: SkuHistory) -> PossibleNumber | None:
     """What the ledger has as acknowledged, if that was before the moment: nothing else has been since."""
     row = history.row
     if row is None or row.acked_at is None or row.acked_quantity is None or row.acked_at > history.moment:
         return None
-    return Possible(row.acked_quantity, row.acked_at)
+    return PossibleNumber(row.acked_quantity, row.acked_at)
 
 
 def _readings(history: SkuHistory) -> list[ReadNumber]:
@@ -229,7 +233,9 @@ def _at(reading: ReadNumber) -> datetime:
     return reading.at
 
 
-def _ledger(history: SkuHistory, held: Sequence[Held], sends: Sequence[LoggedSend]) -> PastLedger:
+def _ledger(
+    history: SkuHistory, held: Sequence[MarketplaceState], sends: Sequence[RecordedAttempt]
+) -> PastLedger:
     moment, row = history.moment, history.row
     last = sends[-1] if sends else None
     is_open = last is not None and not _is_over(history, sends, last)

@@ -7,7 +7,14 @@ from typing import Final
 
 from daemon.core.explain.explanation import OUTCOMES, Part
 from daemon.core.explain.facts import named
-from daemon.core.explain.past import Held, LoggedSend, Past, Possible, ReadNumber, SkuHistory
+from daemon.core.explain.past import (
+    MarketplaceState,
+    Past,
+    PossibleNumber,
+    ReadNumber,
+    RecordedAttempt,
+    SkuHistory,
+)
 from daemon.core.outcome import Kind
 from daemon.core.times import span
 
@@ -69,14 +76,14 @@ def _number(reading: ReadNumber) -> str:
 
 
 def _marketplace(history: SkuHistory, past: Past, times: _Times) -> Iterator[str]:
-    if not past.held:
+    if not past.marketplace:
         begins = _begins("attempts", history.begins, times.zone)
         yield f"{_UNKNOWN}: nothing that was sent for it until then is recorded; {begins}"
-    for held in past.held:
+    for held in past.marketplace:
         yield from _held(history, held, times)
 
 
-def _held(history: SkuHistory, held: Held, times: _Times) -> Iterator[str]:
+def _held(history: SkuHistory, held: MarketplaceState, times: _Times) -> Iterator[str]:
     name = named(held.identifiers)
     if held.acknowledged is None and not held.unclear:
         yield f"as {name}: {_UNKNOWN}: nothing that it accepted until then is recorded"
@@ -91,17 +98,17 @@ def _held(history: SkuHistory, held: Held, times: _Times) -> Iterator[str]:
         yield f"  {_quantity(one)}, {_unclear(history, one, times)}"
 
 
-def _quantity(one: Possible) -> str:
+def _quantity(one: PossibleNumber) -> str:
     return "not offered (0)" if one.quantity is None else str(one.quantity)
 
 
-def _sent(one: Possible, times: _Times) -> str:
+def _sent(one: PossibleNumber, times: _Times) -> str:
     if one.attempt is None:
         return f"acknowledged {times.at(one.at)}"
     return f"sent {times.at(one.at)} and acknowledged"
 
 
-def _unclear(history: SkuHistory, one: Possible, times: _Times) -> str:
+def _unclear(history: SkuHistory, one: PossibleNumber, times: _Times) -> str:
     if one.is_in_flight:
         return f"claimed {times.at(one.at)} and not answered yet"
     assert one.lands_until is not None
@@ -144,7 +151,7 @@ def _attempts(history: SkuHistory, times: _Times, most: int) -> Iterator[str]:
         yield _attempt(one, times)
 
 
-def _attempt(one: LoggedSend, times: _Times) -> str:
+def _attempt(one: RecordedAttempt, times: _Times) -> str:
     took = "" if one.duration_ms is None else f" after {one.duration_ms:.0f} ms"
     words = f': "{one.reason}"' if one.reason else ""
     answers = f"; its change was read {times.clock(one.since)}" if one.since and one.since < one.at else ""

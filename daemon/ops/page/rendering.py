@@ -118,7 +118,12 @@ def _exposure_plot(words: PageWords, today: date, by_day: Mapping[date, Sums]) -
     """What the days come to in words, and their plot."""
 
     def numbers(over: Split, lost: Split) -> tuple[int, int, int, int]:
-        return round(over.running), round(over.apart), round(lost.running), round(lost.apart)
+        return (
+            round(over.automatic),
+            round(over.held_or_parked),
+            round(lost.automatic),
+            round(lost.held_or_parked),
+        )
 
     over, lost = map(split, kinds(total(by_day.values())))
     title = words("exposure.sums", *numbers(over, lost))

@@ -12,7 +12,7 @@ SELECT b.channel, b.since, b.by, b.origin FROM begun AS b, notified AS n;
 -- The channels that may be sent to.
 SELECT channel, since, by, origin FROM stockrelay.live ORDER BY channel;
 
--- name: first_day
+-- name: listing_summary
 -- What the ledger knows of a channel's listing: a pass over its rows.
 SELECT (SELECT p.resynced_at FROM stockrelay.read_position AS p WHERE p.channel = $1) AS compared_at,
        count(*) FILTER (WHERE d.listed_rows > 0) AS listed,

@@ -42,13 +42,16 @@ class Trouble(StrEnum):
     API_NAME = "api_name"
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
+    REFUSES_ALL = "refuses_everything"
+    """It answers, and refuses whatever it is sent."""
     LISTING = "listing"
     """Not the marketplace's: what is to be sent can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The class of one attempt, with the marketplace's words.
+    """The class of one attempt, with the marketplace's words. `is_about_sku`: an unknown end, but the marketplace has
+    answered as documented, with a failure that may be this SKU's own.
 
     `reason` is safe to log: no secret, no body, cut to 300 characters. `advice` tells the operator what to check.
     `retry_after` is set when the marketplace asked to wait. `trouble` is set when `kind` is TROUBLE or NOT_SENT.
@@ -59,6 +62,12 @@ class Outcome:
     trouble: Trouble | None = None
     retry_after: timedelta | None = None
     advice: str = ""
+    is_about_sku: bool = False
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the marketplace can be used, and did not take this number."""
+        return self.kind is Kind.REFUSED or (self.is_about_sku and self.retry_after is None)
 
 
 class Conclusion(NamedTuple):

@@ -367,3 +367,17 @@ async def test_the_channels_troubles_are_kept_with_their_beginning(shop: Shop) -
     await shop.trouble(None)
     assert await shop.leases.troubles() == []
     assert timedelta(0) < SETTLE
+
+
+async def test_an_attempt_says_whether_the_marketplace_has_taken_the_sku_under_these_identifiers(
+    shop: Shop,
+) -> None:
+    assert not await shop.ledger.has_acknowledged()
+    await shop.sells("A", 5)
+    await shop.drain(NO_QUIET)
+    assert not (await shop.claim_one()).is_known
+    await shop.deliver("B", 5)
+    assert await shop.ledger.has_acknowledged()
+    await shop.sells("B", 4)
+    await shop.drain(NO_QUIET)
+    assert (await shop.claim_one()).is_known

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.breaker import LONGEST_WAIT, PROBE_LOST_AFTER, UNLIMITED, Breaker, Mode, Ticket, Transition
+from daemon.core.breaker import (
+    LONGEST_WAIT,
+    PROBE_LOST_AFTER,
+    UNKNOWNS_TO_OPEN,
+    UNLIMITED,
+    Breaker,
+    Mode,
+    Ticket,
+    Transition,
+    refusals_to_open,
+)
 from daemon.core.outcome import Kind, Outcome, Trouble
 from daemon.core.types import Sku
 
@@ -256,3 +266,69 @@ def test_whatever_arrives_in_whatever_order(steps: list[tuple[str, object]]) -> 
                 assert breaker.allowance(now) == 0
         assert breaker.generation >= before.generation
         assert_never_shut_for_good(breaker, now)
+
+
+# Refusals: an answer about a SKU
+
+NO_SUCH_PART = Outcome(Kind.UNKNOWN, "-1 no such part", is_about_sku=True)
+
+
+def refused(breaker: Breaker, skus: int, rounds: int, outcome: Outcome, **facts: bool) -> Breaker:
+    """Each of some SKUs is refused a few times, one after the other."""
+    about = {"is_shared": False, "is_known": False, "has_acknowledged": True} | facts
+    for number in range(skus * rounds):
+        breaker, ticket = breaker.sent(0.0)
+        to_open = refusals_to_open(outcome, **about)
+        breaker, _ = breaker.feed(ticket, Sku(f"s{number % skus}"), outcome, 0.0, 0.0, to_open)
+        if breaker.mode is not Mode.CLOSED:
+            break
+    return breaker
+
+
+@pytest.mark.parametrize(
+    ("outcome", "skus", "rounds", "facts", "opens"),
+    [
+        # SKUs of their own fault, in a channel that works.
+        (NO_SUCH_PART, 3, 50, {}, False),
+        (NO_SUCH_PART, 500, 1, {}, False),
+        (REFUSED, 500, 1, {}, False),
+        (REFUSED, 500, 1, {"is_known": True}, False),
+        (NO_SUCH_PART, 3, 50, {"is_known": True}, False),
+        # Any of many may be the reason.
+        (NO_SUCH_PART, 50, 2, {"is_shared": True, "has_acknowledged": False}, False),
+        # It takes nothing of what it took before.
+        (NO_SUCH_PART, 10, 1, {"is_known": True}, True),
+        # It has never taken anything: perhaps the wrong shop.
+        (NO_SUCH_PART, 1, 50, {"has_acknowledged": False}, False),
+        (NO_SUCH_PART, 3, 4, {"has_acknowledged": False}, True),
+        (REFUSED, 10, 1, {"has_acknowledged": False}, True),
+    ],
+)
+def test_a_channel_is_in_trouble_when_it_refuses_everything_and_not_for_a_sku(
+    outcome: Outcome, skus: int, rounds: int, facts: dict[str, bool], opens: bool
+) -> None:
+    breaker = refused(Breaker(), skus, rounds, outcome, **facts)
+    assert (breaker.mode is Mode.OPEN) is opens
+    if opens:
+        assert breaker.cause is not None
+        assert (breaker.cause.trouble, breaker.cause.reason) == (Trouble.REFUSES_ALL, outcome.reason)
+
+
+def test_an_acknowledgement_among_refusals_begins_the_count_anew_and_alone_closes() -> None:
+    breaker = Breaker()
+    for _ in range(5):
+        breaker = send(refused(breaker, 9, 1, NO_SUCH_PART, is_known=True), APPLIED, 0.0)
+    assert breaker.mode is Mode.CLOSED
+    breaker = refused(breaker, 10, 1, NO_SUCH_PART, is_known=True)
+    breaker = send(breaker, NO_SUCH_PART, breaker.until)
+    assert breaker.mode is Mode.OPEN, "a probe that is refused as well"
+    assert send(breaker, APPLIED, breaker.until).mode is Mode.CLOSED
+
+
+def test_a_refusal_shows_that_a_channel_which_did_not_answer_works_again() -> None:
+    assert send(opened(UNREACHABLE), NO_SUCH_PART, 100.0).mode is Mode.CLOSED
+    breaker = Breaker()
+    for number in range(UNKNOWNS_TO_OPEN - 1):
+        breaker = send(breaker, UNKNOWN, 0.0, Sku(str(number)))
+    breaker = send(send(breaker, NO_SUCH_PART, 0.0), UNKNOWN, 0.0)
+    assert (breaker.mode, breaker.unknowns) == (Mode.CLOSED, 1)

@@ -97,6 +97,8 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.throttled": "too many requests for the marketplace",
     "trouble.unreachable": "it cannot be reached",
     "trouble.unreachable.do": "- Check this machine's network, DNS and firewall; if all work, ask {0} for outages.",
+    "trouble.refuses_everything": "every SKU is refused",
+    "trouble.refuses_everything.do": "- Check that the credentials are this shop's, and the listing's identifiers.",
     "trouble.listing": "the numbers to send can't be read",
     "trouble.unknown": "no clear answers",
     "trouble.unknown.do": "- Ask {0} whether their interface works.",

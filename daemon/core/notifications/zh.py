@@ -105,6 +105,8 @@ WORDS: Final[Mapping[str, str]] = {
     "trouble.throttled.do": "· 一般会自动恢复；若持续，请调低该渠道的 rate_per_s，或请{0}提高限额。",
     "trouble.unreachable": "连接不上",
     "trouble.unreachable.do": "· 请检查本机网络、DNS 与防火墙；若都正常，请询问{0}是否在维护。",
+    "trouble.refuses_everything": "平台拒收所有 SKU",
+    "trouble.refuses_everything.do": "· 请核对账号与密钥是否属于该店铺，以及 listing 中的编号。",
     "trouble.listing": "读不到要推送的库存",
     "trouble.listing.do": "· 请运行 stockrelay check。多半是 listing 查询用到的表或字段改了名，或缺少权限；与{0}无关。",
     "trouble.unknown": "平台没有明确答复",

@@ -49,6 +49,7 @@ WORDS: Final = {
     "trouble.api_name": "API unknown or not authorised",
     "trouble.throttled": "too many requests",
     "trouble.unreachable": "unreachable",
+    "trouble.refuses_everything": "every SKU is refused",
     "trouble.listing": "the listing cannot be read",
     "mode.live": "live",
     "mode.shadow": "shadow",

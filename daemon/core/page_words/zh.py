@@ -49,6 +49,7 @@ WORDS: Final = {
     "trouble.api_name": "接口未授权或地址不对",
     "trouble.throttled": "被平台限流",
     "trouble.unreachable": "连接不上",
+    "trouble.refuses_everything": "平台拒收所有 SKU",
     "trouble.listing": "读不到要推送的库存",
     "mode.live": "正式推送",
     "mode.shadow": "影子模式",

@@ -175,7 +175,11 @@ class SekormClient:
         if isinstance(answer, Outcome):
             return answer
         # Only the code says whether it was applied, not the message.
-        return _APPLIED if answer.code == 0 else Outcome(Kind.UNKNOWN, self._words(answer))
+        if answer.code == 0:
+            return _APPLIED
+        message = answer.message.strip().casefold()
+        is_about_sku = answer.code == -1 and message not in ("", _SYSTEM_ERROR)
+        return Outcome(Kind.UNKNOWN, self._words(answer), is_about_sku=is_about_sku)
 
     @contained
     async def _fetch_token(self, timeout_s: float) -> Grant | Outcome:

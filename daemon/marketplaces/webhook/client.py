@@ -80,7 +80,9 @@ class WebhookClient:
         if outcome.kind is Kind.REFUSED and len(rows) > 1:
             # One of them may be the reason.
             outcome = Outcome(
-                Kind.UNKNOWN, f"all {len(rows)} SKUs of the request were refused: {outcome.reason}"
+                Kind.UNKNOWN,
+                f"all {len(rows)} SKUs of the request were refused: {outcome.reason}",
+                is_about_sku=True,
             )
         return [outcome] * len(rows)
 
@@ -151,7 +153,7 @@ class WebhookClient:
             )
             return Outcome(Kind.TROUBLE, words, Trouble.DISABLED, advice=advice)
         advice = f"check channels.{self.channel}.base_url and the receiver's log"
-        return Outcome(Kind.UNKNOWN, words, advice=advice)
+        return Outcome(Kind.UNKNOWN, words, advice=advice, is_about_sku=True)
 
 
 def _words(body: bytes) -> str:

@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 OK: Final = "0000"
 BAD_TIME: Final = "0003"
 BAD_METHOD: Final = "0005"
+TRY_LATER: Final = "0009"
 REFUSALS: Final = frozenset({"0001", "1001", "0006"})
 
 PAGE_CAP: Final = 8 * 1024 * 1024
@@ -172,7 +173,7 @@ class YmatouClient:
             if len(pushes) > 1:
                 # One of them may be the reason, and an API without results may have taken the others.
                 reason = words(f"all {len(pushes)} SKUs of the call were refused: {outcome.reason}")
-                outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE)
+                outcome = Outcome(Kind.UNKNOWN, reason, advice=_REFUSED_ADVICE, is_about_sku=True)
         return outcome
 
     async def _call(
@@ -250,7 +251,8 @@ class YmatouClient:
             elif verdict is Kind.REFUSED:
                 outcomes.append(Outcome(Kind.REFUSED, self._safe(f"0000 {message}")))
             else:
-                outcomes.append(Outcome(Kind.UNKNOWN, self._safe(f"0000, but {message}")))
+                reason = self._safe(f"0000, but {message}")
+                outcomes.append(Outcome(Kind.UNKNOWN, reason, is_about_sku=True))
         return outcomes
 
     def _failure(self, answer: YmatouAnswer) -> Outcome:
@@ -259,7 +261,7 @@ class YmatouClient:
         if answer.code in REFUSALS:
             return Outcome(Kind.REFUSED, reason, advice=_REFUSED_ADVICE)
         if answer.code not in _TROUBLES:
-            return Outcome(Kind.UNKNOWN, reason)
+            return Outcome(Kind.UNKNOWN, reason, is_about_sku=answer.code != TRY_LATER)
         trouble, advice = _TROUBLES[answer.code]
         advice = advice.format(channel=self.channel)
         return Outcome(Kind.TROUBLE, reason, trouble, advice=advice)

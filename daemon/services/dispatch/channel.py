@@ -46,6 +46,8 @@ class Channel:
         self.counts: Counter[str] = Counter()
         self.breaker = Breaker()
         self.last_applied: float | None = None
+        self.has_acknowledged = False
+        """Whether the marketplace is known to have taken any number of the channel, ever."""
         self.failing: Outcome | None = None
         """Why claims fail; None: they work."""
         self.is_batching = False

@@ -169,6 +169,8 @@ class ClaimLoop:
         if not owner.epochs:
             return
         self._has_shadow = True
+        if not self.channel.has_acknowledged:
+            self.channel.has_acknowledged = await self.ledger.has_acknowledged()
         rescued = await self.ledger.rescue(owner, in_flight, self.channel.limits.settle)
         await self.keep_trouble()
         if rescued:

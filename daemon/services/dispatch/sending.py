@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from daemon import clock
-from daemon.core.breaker import Ticket, Transition
+from daemon.core.breaker import Ticket, Transition, refusals_to_open
 from daemon.core.dispatching import may_join, reason_to_give_back
 from daemon.core.outcome import GONE, Conclusion, Kind, Outcome, conclude
 from daemon.core.types import Slot
@@ -226,14 +226,13 @@ class Sender:
         answer = outcomes[0]
         for outcome in outcomes:
             if outcome.kind is Kind.APPLIED:
-                channel.last_applied = now
+                channel.last_applied, channel.has_acknowledged = now, True
                 answer = outcome
                 break
-            if outcome.kind is Kind.REFUSED:
+            if outcome.is_refusal:
                 answer = outcome
         last = channel.last_applied
-        sku = call.attempts[0].attempt.push.sku
-        channel.breaker, change = channel.breaker.feed(call.ticket, sku, answer, now, jitter)
+        change = self._feed(call, answer, now, jitter)
         for claimed, outcome in zip(call.attempts, outcomes, strict=True):
             conclusion = conclude(
                 outcome,
@@ -249,6 +248,19 @@ class Sender:
                 self.writer.finish(claimed, conclusion, duration)
         if change is not None:
             await self.on_breaker(change, answer)
+
+    def _feed(self, call: _Call, answer: Outcome, now: float, jitter: float) -> Transition | None:
+        channel, first = self.channel, call.attempts[0].attempt
+        to_open = refusals_to_open(
+            answer,
+            is_shared=len(call.attempts) > 1,
+            is_known=first.is_known,
+            has_acknowledged=channel.has_acknowledged,
+        )
+        channel.breaker, change = channel.breaker.feed(
+            call.ticket, first.push.sku, answer, now, jitter, to_open
+        )
+        return change
 
     def _log(self, claimed: QueuedAttempt, conclusion: Conclusion, duration: timedelta) -> None:
         counts, push = self.channel.counts, claimed.attempt.push

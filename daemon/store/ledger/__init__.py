@@ -49,7 +49,8 @@ class Owner:
 
 
 class Attempt(NamedTuple):
-    """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row."""
+    """An attempt that is written and committed: it may be sent. `failures`: unknown ends of this SKU in a row.
+    `is_known`: the marketplace has acknowledged a number of it under these identifiers."""
 
     attempt_id: AttemptId
     push: Push
@@ -57,6 +58,7 @@ class Attempt(NamedTuple):
     is_delisting: bool
     is_urgent: bool
     slot: Slot
+    is_known: bool = False
 
 
 class Shadowed(NamedTuple):

@@ -172,6 +172,7 @@ class ClaimWriter:
                 send.is_delisting,
                 row.is_urgent,
                 slots[row.sku],
+                row.acked_quantity is not None and row.identifiers == send.identifiers,
             )
             for row in work.rows
             if (send := sends.get(row.sku)) is not None and row.sku in ids

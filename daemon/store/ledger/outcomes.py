@@ -54,6 +54,12 @@ class Outcomes:
         )
         return count
 
+    async def has_acknowledged(self) -> bool:
+        """Whether the marketplace is known to have taken any number of the channel."""
+        doing = f"{self.channel}: looking for acknowledged numbers"
+        found: bool = await self._database.fetch_value(doing, _SQL["has_acknowledged"], self.channel)
+        return found
+
     async def next_due(self, slots: Collection[Slot]) -> Due:
         """Return when there is something to claim next in these slots."""
         doing = f"{self.channel}: looking for work"

@@ -615,6 +615,10 @@ FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN LATERAL (
 WHERE NOT EXISTS (SELECT FROM stockrelay.pause AS p WHERE p.channel = $1)
 AND (NOT $3 OR EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.filled_at IS NOT NULL));
 
+-- name: has_acknowledged
+-- Whether any number of the channel has been acknowledged under the identifiers that it has now.
+SELECT EXISTS (SELECT FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.acked_quantity IS NOT NULL);
+
 -- name: is_backlog_above
 -- Whether more than $3 rows of the slots $2 are due; reads no more rows than that.
 SELECT count(*) > $3::bigint FROM (

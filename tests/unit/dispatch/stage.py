@@ -66,6 +66,7 @@ class FakeLedger:
     sync_number: int | None = None
     gate: asyncio.Event | None = None
     writing_takes_s: float = 0.0
+    has_history: bool = False
     shadow_ended: list[tuple[list[Slot], int]] = field(default_factory=list)
     _last: int = 0
 
@@ -127,6 +128,9 @@ class FakeLedger:
         self.calls.append("rescue")
         self.rescued.append((owner, list(in_flight)))
         return 1
+
+    async def has_acknowledged(self) -> bool:
+        return self.has_history
 
     async def next_due(self, slots: Collection[Slot]) -> Due:
         def first(rows: Iterable[Attempt]) -> timedelta | None:

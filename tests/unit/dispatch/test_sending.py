@@ -293,3 +293,19 @@ async def test_trouble_that_cannot_be_kept_is_kept_with_the_next_rescue() -> Non
         await asyncio.sleep(5)
         assert THROTTLED in stage.troubles
         stage.client.answers = APPLIED
+
+
+@in_virtual_time
+async def test_refused_skus_are_no_trouble_of_a_channel_that_has_taken_others() -> None:
+    no_part = Outcome(Kind.UNKNOWN, "-1 no such part", is_about_sku=True)
+    for has_history in (True, False):
+        async with serving() as stage:
+            stage.ledger.has_history = has_history
+            stage.client.answers = no_part
+            # It is looked up with the rescue of what was in flight.
+            stage.dispatcher.rescue_before_next_claim()
+            for _ in range(5):
+                stage.ledger.add(1, 2, 3)
+                await stage.wakes()
+                await asyncio.sleep(0.1)
+            assert stage.dispatcher.trouble() == (None if has_history else "refuses_everything")

@@ -43,10 +43,11 @@ class ChannelSettings(Section):
     only: rules.Skus = ()
     """Send these SKUs of the listing and no others, such as a single one on the first day. The daemon does nothing for
     the others: see `only_where`."""
-    only_where: rules.Condition | None = None
+    only_where: rules.Choice | None = None
     """Send only the SKUs of the listing for which this SQL condition over its columns is true, beside `only`. A SKU
-    that stops being chosen is forgotten and nothing is sent for it: the marketplace keeps its number. A chosen SKU that
-    leaves the listing is sent as 0."""
+    that stops being chosen is forgotten and nothing is sent for it: the marketplace keeps its number. So choose by what
+    does not change with the stock; a condition over `quantity` is refused. A chosen SKU that leaves the listing is sent
+    as 0."""
     max_quantity: rules.Quantity = DEFAULT_MAX_QUANTITY
     """The largest quantity that is sent. A SKU with a larger one is parked: such a number is a mistake in the data or
     a word for "unlimited" (let the listing say how many may be sold: `least(quantity, 9999)`)."""

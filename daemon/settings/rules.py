@@ -127,6 +127,18 @@ def condition(value: str) -> str:
     return text
 
 
+def _choice(value: str) -> str:
+    """A condition that chooses a channel's SKUs. What is left out gets no further number, so the choice must not depend
+    on the number: a SKU that sells out would go on being sold."""
+    text = condition(value)
+    if re.search(r"\bquantity\b", re.sub(r"'[^']*'", "", text), re.IGNORECASE):
+        raise ValueError(
+            "reads quantity: a SKU that sells out would be left out, and the marketplace would go on selling it; "
+            "choose by what does not change with the stock"
+        )
+    return text
+
+
 def _skus(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("is empty; name SKUs, or leave the key out to send the whole listing")
@@ -260,6 +272,7 @@ Receiver = Annotated[Secret, on_secret(lambda url: _refuse(receivers.problem(url
 BaseUrl = Annotated[str, AfterValidator(_plain), AfterValidator(_base_url)]
 Query = Annotated[str, AfterValidator(_query)]
 Condition = Annotated[str, AfterValidator(condition)]
+Choice = Annotated[str, AfterValidator(_choice)]
 Skus = Annotated[tuple[str, ...], Field(max_length=10_000), AfterValidator(_skus)]
 Expression = Annotated[str, AfterValidator(_expression)]
 Table = Annotated[str, AfterValidator(_plain), AfterValidator(_table)]

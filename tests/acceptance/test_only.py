@@ -59,9 +59,9 @@ async def test_a_canary_is_sent_alone_and_the_choice_changes_in_the_running_daem
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 5 WHERE sku <> 'SKU-1'")
     await take_over(stage18, replica, only=["SKU-1", "SKU-2", "SKU-3"])
     await holds(stage18, n1=7, n2=5, n3=5)
-    await take_over(stage18, replica, only_where="quantity > 5 OR sku = 'SKU-2'")
+    await take_over(stage18, replica, only_where="sku IN ('SKU-1', 'SKU-2') AND brand_name = 'AMS'")
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0 WHERE sku = 'SKU-3'")
-    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 3 WHERE sku = 'SKU-1'")
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = 3, brand = 'X' WHERE sku = 'SKU-1'")
     await stage18.erp.execute("DELETE FROM erp.stock WHERE sku = 'SKU-2'")
     await holds(stage18, n1=7, n2=0, n3=5)
     assert (await stage18.status())["channels"][SEKORM]["held"] == 0

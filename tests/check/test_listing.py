@@ -54,7 +54,7 @@ async def test_a_choice_of_skus_that_cannot_work_is_explained(office18: Office) 
             "colour = 'red'",
             'channels.ymatou.only_where fails: preparing the listing: column "colour" does not exist',
         ),
-        ("quantity >", "channels.ymatou.only_where fails"),
+        ("sku >", "channels.ymatou.only_where fails"),
         ("count(*) > 1", "aggregate functions are not allowed"),
         ("sku = $1", "channels.ymatou.only_where fails"),
         ("true) OR (true; DROP TABLE erp.stock", "syntax error"),
@@ -63,7 +63,7 @@ async def test_a_choice_of_skus_that_cannot_work_is_explained(office18: Office) 
         failed = answers.failed("listing ymatou")
         assert found in failed.found, condition
         assert "columns of channels.ymatou.listing: sku, outer_sku_id, quantity" in failed.advice
-    answers = await office18.check(chosen(office18, only=["nothing like it"], only_where="quantity = 7"))
+    answers = await office18.check(chosen(office18, only=["nothing like it"], only_where="sku = 'SKU-7'"))
     named, rows = (answers.warned(name) for name in ("listing ymatou", "rows ymatou"))
     assert named.found.startswith("1 of the 1 SKUs of channels.ymatou.only are not in it")
     assert rows.found == "no SKU of the listing is chosen: nothing is sent"

@@ -25,7 +25,7 @@ _FOR_SHOW: Final = {
     "watch.skus": '"SELECT p.sku FROM erp.products AS p WHERE p.template_id = changed.id"',
     "watch.sku": "\"brand || '/' || part_no\"",
     "only": '["SKU-1", "SKU-2"]',
-    "only_where": "\"brand_name = 'AMS' AND quantity > 0\"",
+    "only_where": "\"brand_name = 'AMS'\"",
     "ca_file": '"/etc/stockrelay/ca.pem"',
     "notify.urls": '["dingtalk://SECRET@TOKEN"]',
 }

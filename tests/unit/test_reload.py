@@ -37,7 +37,7 @@ def value(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever the k
         ("channels.ymatou.auth_code", {"channels__ymatou__auth_code": "another-one-77"}),
         ("channels.ymatou.batch_above", {"channels__ymatou__batch_above": "7"}),
         ("channels.ymatou.only", {"channels__ymatou__only": '["SKU-1"]'}),
-        ("channels.ymatou.only_where", {"channels__ymatou__only_where": "quantity > 0"}),
+        ("channels.ymatou.only_where", {"channels__ymatou__only_where": "outer_sku_id <> 'X'"}),
         ("database.dsn", {"database__dsn": "postgresql://stockrelay:another-77@127.0.0.1:5432/erp"}),
     ],
 )

@@ -534,6 +534,10 @@ def test_level_and_format_may_be_in_capitals(write: Writer) -> None:
         ('only = [""]', "channels.sekorm.only"),
         ('only_where = " ;"', 'channels.sekorm.only_where = " ;": is empty; write a condition'),
         (
+            "only_where = \"r.Quantity > 0 AND sku <> 'quantity'\"",
+            "reads quantity: a SKU that sells out would be left out, and the marketplace would go on selling it",
+        ),
+        (
             'only_where = "WHERE a > 1"',
             'channels.sekorm.only_where = "WHERE a > 1": begins with WHERE; write only the condition',
         ),

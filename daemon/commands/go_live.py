@@ -148,6 +148,11 @@ def _print(
         print_json({"channel": name, "live": about, **answer})
     elif live is not None:
         print_line(f"{name} is live since {local_time(settings, live.since)}, by {live.by} ({live.origin})")
+        if answer["guard"] is not None:
+            print_line(
+                f"nothing is sent yet: the guard holds {answer['held']} numbers: {answer['guard']}\n"
+                f"  what to do: put the ERP's data right, or, if they are true, run `stockrelay release {name}`"
+            )
     else:
         from daemon.tables import print_answer
 

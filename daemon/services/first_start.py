@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from daemon import clock
 from daemon.core.backoff import Interval
 from daemon.core.errors import StockrelayError
 from daemon.core.first_day import ListingSummary
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 _CALM_S: Final = 60.0
 _LONGEST_LOOK_S: Final = 300.0
+_LONGEST_DECISION_S: Final = 60.0
 
 
 class FirstStartStore(Protocol):
@@ -28,6 +30,8 @@ class FirstStartStore(Protocol):
     async def all(self) -> dict[ChannelName, LiveChannel]: ...
 
     async def begin(self, channel: ChannelName, by: str, origin: str) -> LiveChannel | None: ...
+
+    async def is_undecided(self, channel: ChannelName) -> bool: ...
 
     async def listing_summary(self, channel: ChannelName) -> ListingSummary: ...
 
@@ -45,7 +49,9 @@ class FirstStart:
     origin: str
     every: timedelta
     watchdog: Watchdog = field(default_factory=unwatched)
+    monotonic: Callable[[], float] = clock.monotonic
     _waiting: set[ChannelName] = field(default_factory=set)
+    _marked: dict[ChannelName, float] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
         pace = Pace(self.every.total_seconds(), _LONGEST_LOOK_S)
@@ -76,7 +82,15 @@ class FirstStart:
             )
 
     async def _say_what_waits(self, channel: ChannelName) -> None:
-        """Say once what a channel would be sent, as soon as its whole listing has been read."""
+        """Say once what a channel would be sent, as soon as its whole listing has been read and decided.
+
+        What is parked or held is not known before. A channel that takes longer to decide is said all the same.
+        """
+        now = self.monotonic()
+        is_early = now - self._marked.get(channel, now) < _LONGEST_DECISION_S
+        if is_early and await self.live_channels.is_undecided(channel):
+            self._marked.setdefault(channel, now)
+            return
         facts = await self.live_channels.listing_summary(channel)
         if facts.compared_at is None:
             return

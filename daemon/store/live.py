@@ -90,6 +90,11 @@ class LiveChannels:
         found = await self._database.fetch_all(LiveChannel, "reading which channels are live", _SQL["all"])
         return {one.channel: one for one in found}
 
+    async def is_undecided(self, channel: ChannelName) -> bool:
+        """Whether a number of the channel is neither parked nor held, and was not decided in shadow."""
+        doing = f"{channel}: reading what waits to be decided"
+        return bool(await self._database.fetch_value(doing, _SQL["is_undecided"], channel))
+
     async def listing_summary(self, channel: ChannelName) -> ListingSummary:
         """Return the channel's listing in numbers, as it was compared last: a few passes over its rows."""
         async with self._database.connection(f"{channel}: counting what would be sent") as connection:

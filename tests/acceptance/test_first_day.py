@@ -194,12 +194,14 @@ async def test_a_marketplace_that_cannot_be_read_is_gone_live_with_only_when_tha
 async def test_what_is_all_zero_on_the_first_day_is_not_even_decided(stage18: Stage) -> None:
     await stage18.fill(40, on_hand=0)
     replica, said = await waiting(stage18)
-    assert (said[SEKORM]["listed"], said[SEKORM]["zeroes"]) == (40, 40)
+    assert [said[SEKORM][name] for name in ("listed", "zeroes", "held", "shadowed")] == [40, 40, 40, 0]
     await replica.wait_for("guard.numbers_held", channel=SEKORM)
     done, answer = await go_live(stage18, SEKORM, "--yes")
     assert done.code == 0
     assert "quantities are 0 at the first filling" in answer["guard"]
     await replica.wait_for("run.channel_live", channel=SEKORM)
+    again = await stage18.stockrelay("go-live", SEKORM, "--yes")
+    assert "nothing is sent yet: the guard holds 40 numbers: 40 of 40 quantities are 0" in again.out
     held = await stage18.status()
     assert held["channels"][SEKORM]["held"] == 40
     assert sent(stage18) == 0

@@ -124,10 +124,13 @@ async def test_shadow_by_configuration_holds_for_a_live_channel(shop: Shop) -> N
 
 
 async def test_the_first_day_is_counted_from_the_ledger(shop: Shop) -> None:
+    live_channels = LiveChannels(shop.database)
     await shop.sells("D", 70_000, ("PN-A", "brand"))
     await shop.drain(AT_ONCE)
+    assert await live_channels.is_undecided(CHANNEL)
     await shop.claim()
-    facts = await LiveChannels(shop.database).listing_summary(CHANNEL)
+    assert not await live_channels.is_undecided(CHANNEL)
+    facts = await live_channels.listing_summary(CHANNEL)
     assert facts.compared_at is not None
     assert (facts.listed, facts.zeroes, facts.sharing) == (4, 1, 2)
     assert [one.sku for one in facts.largest][:2] == ["D", "C"]

@@ -19,9 +19,16 @@ SELECT (SELECT p.resynced_at FROM stockrelay.read_position AS p WHERE p.channel 
        count(*) FILTER (WHERE d.listed_rows = 1 AND d.listed_quantity = 0) AS zeroes,
        count(*) FILTER (WHERE d.parked_at IS NOT NULL) AS parked,
        count(*) FILTER (WHERE d.listed_rows > 0 AND d.twins IS NOT NULL) AS sharing,
-       count(*) FILTER (WHERE d.held_at IS NOT NULL) AS held,
+       count(*) FILTER (WHERE d.held_at IS NOT NULL
+                        OR (d.parked_at IS NULL AND d.due_at IS NOT NULL AND g.held_since IS NOT NULL AND g.cause = 'first')) AS held,
        count(*) FILTER (WHERE d.due_at = 'infinity') AS shadowed
-FROM stockrelay.ledger AS d WHERE d.channel = $1;
+FROM stockrelay.ledger AS d LEFT JOIN stockrelay.guard AS g ON g.channel = d.channel WHERE d.channel = $1;
+
+-- name: is_undecided
+-- Whether a number of the channel waits to be decided. While the guard holds the first filling, none is.
+SELECT EXISTS (SELECT FROM stockrelay.ledger AS d
+               WHERE d.channel = $1 AND d.due_at < 'infinity' AND d.held_at IS NULL AND d.parked_at IS NULL)
+       AND NOT EXISTS (SELECT FROM stockrelay.guard AS g WHERE g.channel = $1 AND g.held_since IS NOT NULL);
 
 -- name: largest
 -- The SKUs with the largest numbers, at most $2.

@@ -1,5 +1,6 @@
 """Our schema: there, of this version, open to the daemon's role, and not that of a copy."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -44,7 +45,8 @@ async def check_schema(findings: Findings, inspector: Inspector, server: ServerI
             usage = [] if is_open else [f"GRANT USAGE ON SCHEMA stockrelay TO {server.quoted_role};"]
             grants, _missing = await inspector.missing_rights()
             found = f"{server.role} may not read the schema stockrelay"
-            findings.failed(SCHEMA, found, "as its owner: " + " ".join(usage + grants))
+            migrate = f"stockrelay migrate --grant-to {shlex.quote(server.role)}"
+            findings.failed(SCHEMA, found, f"as its owner, run `{migrate}`, or: {' '.join(usage + grants)}")
         else:
             version = await inspector.version() if is_readable else None
             is_right = _judge_version(findings, version, head())
@@ -118,7 +120,7 @@ async def check_replicas(findings: Findings, settings: Settings, inspector: Insp
                 findings.warn(
                     REPLICAS,
                     f"{holder} runs with another configuration: {', '.join(differs)}",
-                    "give all replicas the same configuration, and restart them",
+                    "give all replicas the same configuration; SIGHUP or a restart makes a running daemon read it",
                 )
 
 

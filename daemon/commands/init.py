@@ -202,8 +202,17 @@ def _what_next(
     steps.append(f"fill in {', '.join(keys)}: secrets belong in the environment or the secrets folder")
     if unwatched or not found.can_migrate:
         what = f"put triggers on {', '.join(unwatched)}" if unwatched else "make a schema"
-        steps.append(f"{found.role} may not {what}: let a DBA run deploy/roles.sql (docs/database-roles.md)")
-    steps += [f"stockrelay{config} {command}" for command in ("migrate", "check")]
+        steps.append(
+            f"{found.role} may not {what}, and need not: let a DBA make an owner role, if there is none yet "
+            "(docs/database-roles.md)"
+        )
+        migrate = f"migrate --grant-to {shlex.quote(found.role)}"
+        steps.append(
+            f"as the owner role (its address in STOCKRELAY_DATABASE__DSN): stockrelay{config} {migrate}"
+        )
+    else:
+        steps.append(f"stockrelay{config} migrate")
+    steps.append(f"stockrelay{config} check")
     steps += [f"stockrelay{config} sync {name} --dry-run" for name in works[:1]]
     steps.append(f"stockrelay{config} run")
     steps += [f"stockrelay{config} go-live {name}: nothing is sent before that" for name in works]

@@ -166,8 +166,11 @@ def judge_triggers(
     asleep = [fault for fault in own if fault.fault == "origin"]
     if not asleep or findings or not expects_always:
         return findings
-    found = f"changes that a replicated session makes are not captured: {_described(asleep)}"
-    advice = f"as the table's owner: {_enable(asleep)}"
+    names = ", ".join(sorted({fault.name for fault in asleep}))
+    found = f"what a replicated session (session_replication_role = replica) writes is not captured: {names}"
+    parts = sorted({fault.relation for fault in asleep if not fault.is_root})
+    found += f"; also of {listed_in_short(parts, _SHOWN)}" if parts else ""
+    advice = f"if no program writes like that, nothing; otherwise as the table's owner: {_enable(asleep)}"
     return [Finding(Check.TRIGGERS, table.name, found, advice, Verdict.WARNING, is_lossy=True)]
 
 

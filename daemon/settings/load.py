@@ -240,8 +240,11 @@ def validated(values: Mapping[str, Any], sections: Sections, problems: Problems)
     if channels is None:
         problems.add_short_settles(values)
     elif not any(channel.enabled for channel in channels.values()):
+        off = " or ".join(f"channels.{name}.enabled" for name in channels)
         examples = " or ".join(f"[channels.{name}]" for name in sorted(sections))
-        problems.add(f"channels: no channel is enabled; write {examples}")
+        problems.add(
+            f"channels: no channel is enabled; {f'set {off} = true' if off else f'write {examples}'}"
+        )
     return settings
 
 

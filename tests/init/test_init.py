@@ -196,6 +196,17 @@ def test_an_erp_with_a_recipe_is_recognised(
     assert {"Odoo": "odoo.stock_quant", "Tryton": "w.code IN ('WH')", "ERPNext": "'North - SH'"}[erp] in text
 
 
+def test_a_recipe_s_products_give_the_marketplace_s_other_identifiers(
+    database18: Database, stockrelay: Typed, tmp_path: Path
+) -> None:
+    brand = 'ALTER TABLE "tabItem" ADD brand varchar(140)'
+    database18.run_sql(f"{EMPTY}{file('ERPNext')}; {brand}")
+    assert stockrelay("init", "--yes", "--marketplace", "sekorm", DATABASE__DSN=database18.dsn) == 0
+    listing = written(tmp_path)["channels"]["sekorm"]["listing"]
+    assert "i.name AS pn_code" in listing
+    assert "i.brand AS brand_name" in listing
+
+
 def test_odoo_18_has_storable_goods_instead_of_products(
     database18: Database, stockrelay: Typed, tmp_path: Path
 ) -> None:
@@ -395,9 +406,15 @@ def test_the_next_steps_name_missing_rights_and_end_with_going_live(
         assert stockrelay("init", "--yes", DATABASE__DSN=dsn) == 0
     finally:
         database18.run_sql("DROP OWNED BY reader; DROP ROLE reader")
-    found = "reader may not put triggers on erp.products, erp.stock: let a DBA run deploy/roles.sql"
+    found = (
+        "reader may not put triggers on erp.products, erp.stock, and need not: let a DBA make an owner role"
+    )
     out = capsys.readouterr().out
     assert found in out
+    assert (
+        "as the owner role (its address in STOCKRELAY_DATABASE__DSN): stockrelay migrate --grant-to reader"
+        in out
+    )
     assert "stockrelay go-live sekorm: nothing is sent before that" in out.splitlines()[-2], out
 
 

@@ -683,6 +683,11 @@ def test_an_empty_file_names_what_it_needs(write: Writer) -> None:
     )
 
 
+def test_a_channel_that_is_off_is_named_where_no_other_is_enabled(write: Writer) -> None:
+    off = "channels: no channel is enabled; set channels.sekorm.enabled = true"
+    assert refusal(write(SMALLEST + "enabled = false\n")) == [off]
+
+
 def test_missing_secrets_of_an_enabled_channel_name_every_place_for_them(write: Writer) -> None:
     problems = refusal(write(SMALLEST + "\n[channels.ymatou]\n"))
     assert [problem.split(" ")[0] for problem in problems] == [

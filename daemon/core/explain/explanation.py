@@ -187,7 +187,7 @@ def _twin(facts: Facts, twin: Twin) -> str:
 
 def _acknowledged(facts: Facts, row: LedgerRow, times: TimeFormat) -> str:
     if row.acked_quantity is None or row.acked_at is None:
-        if row.identifiers is None and facts.attempts:
+        if row.identifiers is None and any(one.outcome != "shadow" for one in facts.attempts):
             return "nothing that was sent for it counts any more"
         if row.identifiers is None:
             return "nothing is acknowledged for it"

@@ -61,7 +61,14 @@ def adapt(erp: str, text: str, schema: str, choice: Choice, tables: Sequence[Cat
         ),
         listing=(listing[: found.start()], listing[found.end() :]),
         code=found["code"],
-        source=next((t for t in tables if f"FROM {t.quoted} AS {found['alias']} " in listing), None),
+        source=next(
+            (
+                t
+                for t in tables
+                if f"FROM {t.quoted} AS {found['alias']} " in f"{listing} ".replace("\n", " ")
+            ),
+            None,
+        ),
         alias=found["alias"],
         compared_only=tuple(map(here, values.get("run", {}).get("compared_only", []))),
         notes=(f"The recipe for {erp}, for one warehouse: docs/recipes.md says what else to set.",),

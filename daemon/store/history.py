@@ -45,16 +45,12 @@ class SlotChange:
 class PastRun:
     """A reconcile run."""
 
-    run_id: int
     day: date
     kind: str
-    method: str | None
     state: str
     began_at: datetime | None
     ended_at: datetime | None
     checked: int
-    unsettled: int
-    parked: int
     healed: int
     would_heal: int
     is_shadow: bool
@@ -92,7 +88,6 @@ class ParkedRow:
     sku: Sku
     reason: str
     since: datetime
-    identifiers: tuple[str | None, ...]
     quantity: int | None
 
 

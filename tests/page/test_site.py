@@ -88,7 +88,7 @@ class Facts:
         differences: tuple[str, str] | None,
     ) -> Mapping[str, Any]:
         self.asked = (name, held, parked, differences)
-        rows = [ParkedRow(Sku(f"{HOSTILE}{n}"), HOSTILE, NOW, (), n) for n in range(51)]
+        rows = [ParkedRow(Sku(f"{HOSTILE}{n}"), HOSTILE, NOW, n) for n in range(51)]
         return {
             "held": [HeldNumber(Sku("A"), 5, None)],
             "parked": rows,

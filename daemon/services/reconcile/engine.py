@@ -31,14 +31,6 @@ _SHOWN: Final = 50
 _PRODUCTS_SHOWN: Final = 10
 
 
-async def _nothing(_day: date) -> list[dict[str, Any]]:
-    return []
-
-
-async def _is_live() -> str | None:
-    return None
-
-
 @dataclass(eq=False)
 class Reconciler:
     """Reconciles one channel in the way that its marketplace allows. `worst_exposure`: a day's worst SKUs, for the
@@ -50,8 +42,8 @@ class Reconciler:
     runs: Reconciles
     comparisons: ComparedNumbers
     limits: ReconcileLimits
-    worst_exposure: Callable[[date], Awaitable[list[dict[str, Any]]]] = _nothing
-    why_not_live: Callable[[], Awaitable[str | None]] = _is_live
+    worst_exposure: Callable[[date], Awaitable[list[dict[str, Any]]]]
+    why_not_live: Callable[[], Awaitable[str | None]]
 
     @property
     def reads_back(self) -> bool:

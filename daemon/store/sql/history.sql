@@ -41,7 +41,7 @@ GROUP BY s.at, s.holder, s.previous ORDER BY s.at DESC, s.holder, s.previous LIM
 
 -- name: runs
 -- The newest reconcile runs of a channel.
-SELECT r.run_id, r.day, r.kind, r.method, r.state, r.began_at, r.ended_at, r.checked, r.unsettled, r.parked, r.healed,
+SELECT r.day, r.kind, r.state, r.began_at, r.ended_at, r.checked, r.healed,
        coalesce((r.report->>'would_heal')::integer, 0) AS would_heal, coalesce((r.report->>'is_shadow')::boolean, false) AS is_shadow,
        r.why
 FROM stockrelay.reconcile_run AS r WHERE r.channel = $1 AND r.kind <> 'dry' ORDER BY r.run_id DESC LIMIT $2;
@@ -68,8 +68,7 @@ ORDER BY x.size DESC, x.sku LIMIT $4;
 
 -- name: parked
 -- Parked SKUs of a channel that were not discarded, the newest first, after ($2, $3).
-SELECT d.sku, d.parked_reason AS reason, d.parked_at AS since, coalesce(d.listed_identifiers, '{}') AS identifiers,
-       d.listed_quantity AS quantity
+SELECT d.sku, d.parked_reason AS reason, d.parked_at AS since, d.listed_quantity AS quantity
 FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND NOT coalesce(d.discarded_at >= d.parked_at, false)
 AND ($2::timestamptz IS NULL OR (d.parked_at <= $2 AND (d.parked_at < $2 OR d.sku > $3)))

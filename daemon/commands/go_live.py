@@ -156,4 +156,15 @@ def _print(
     else:
         from daemon.tables import print_answer
 
-        print_answer({"channel": name, **answer})
+        print_answer({"channel": name, **_with_tables(answer)})
+
+
+def _with_tables(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer with the marketplace's lists beside its counts, where each is printed as a table."""
+    there = answer["at_marketplace"]
+    if there is None:
+        return answer
+    counts = {name: value for name, value in there.items() if not isinstance(value, list)}
+    not_listed = [{"name": name} for name in there["first_not_listed"]]
+    lists = {"first_differing": there["first"], "first_not_listed": not_listed}
+    return answer | {"at_marketplace": counts} | lists

@@ -133,6 +133,8 @@ async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_re
     ]
     # What is sold there and not listed is not touched, and is said.
     assert (there["not_listed"], there["first_not_listed"]) == (2, ["SKU-20", "SKU-22"])
+    shown = await stage18.stockrelay("go-live", YMATOU, "--dry-run")
+    assert "first_differing:\nsku    listed  holds\nSKU-4  100     7\nSKU-5  100     0\n" in shown.out
     holds(stage18, {20: 0, 22: 0})
     assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.reconcile_read") == 0
     done, answer = await go_live(stage18, YMATOU, "--yes")

@@ -219,10 +219,19 @@ async def test_a_channel_to_which_nothing_is_sent_is_not_shown_in_order(
         assert "in order" not in text
 
 
-async def test_a_finding_about_no_table_is_said_without_a_subject(facts: Facts, port: int) -> None:
-    finding = {"subject": "", "is_error": True, "found": "x is missing", "advice": "Migrate.", "since": NOW}
-    facts.findings = [finding]
-    assert "<strong>Error:</strong> x is missing. Migrate." in (await asked(port, "/")).body.decode()
+async def test_changes_that_are_not_captured_are_said_first_although_all_channels_are_in_order(
+    facts: Facts, port: int
+) -> None:
+    facts.channels_now = {"tokyo": channel()}
+    facts.findings = [
+        {"subject": "", "is_error": True, "found": "x is missing", "advice": "Migrate.", "since": NOW}
+    ]
+    text = (await asked(port, "/")).body.decode()
+    assert "<strong>Error:</strong> x is missing. Migrate." in text, (
+        "and no colon for a table that is not named"
+    )
+    assert '<li class="bad"><a href="#capture">Changes in the ERP may not be captured</a></li>' in text
+    assert "All channels are in order" not in text
 
 
 @pytest.mark.parametrize("query", ["a=1&" * 100, "q=%00", "q=a%00b"])

@@ -29,6 +29,7 @@ WORDS: Final = {
     "overview": "Overview",
     "summary": "What needs attention",
     "summary.good": "All channels are in order.",
+    "summary.capture": "Changes in the ERP may not be captured",
     "state.good": "in order",
     "state.trouble": "in trouble",
     "state.no_owner": "slots without an owner",

@@ -29,6 +29,7 @@ WORDS: Final = {
     "overview": "总览",
     "summary": "需要处理的事项",
     "summary.good": "所有渠道正常。",
+    "summary.capture": "ERP 的变更可能未被捕获",
     "state.good": "正常",
     "state.trouble": "推送中断",
     "state.no_owner": "有分片无人负责",

@@ -18,6 +18,7 @@ from daemon.app.building import (
     reconcile_limits,
     reconcilers,
 )
+from daemon.app.going_live import compare_once
 from daemon.app.graph import Graph
 from daemon.app.reloading import Reloading
 from daemon.app.supervising import Run
@@ -97,12 +98,14 @@ class Background:
             lambda: live_from_the_start(self.reloading.settings),
             socket.gethostname(),
             settings.run.poll,
+            lambda channel: compare_once(self._reconcilers[channel], database),
+            self.graph.slots.owns_first,
             watchdog("first-start"),
         )
         self.services["first-start"] = first_start.run
+        self._reconcilers = reconcilers(settings, database, self.clients)
         if settings.reconcile.enabled:
             post = Outbox(database).post
-            self._reconcilers = reconcilers(settings, database, self.clients)
             for channel, one in self._reconcilers.items():
                 service = ReconcileService(one, self.holder, post, self.watch.liveness)
                 self.services[f"reconcile-{channel}"] = service.run

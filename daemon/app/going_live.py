@@ -1,8 +1,9 @@
 """What a channel that is new to the database would be sent, and what the marketplace holds already."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from daemon import clock
 from daemon.app import building
@@ -14,11 +15,15 @@ from daemon.services.reconcile.engine import Reconciler
 from daemon.services.reconcile.reading import ReadRefused, ReadRun
 from daemon.services.reconcile.session import MarketplaceUnavailable, RunProgress, Session
 from daemon.settings import Settings
+from daemon.store.database import Database
 from daemon.store.guard import Guard
 from daemon.store.leases import Leases
 from daemon.store.live import LiveChannel, LiveChannels
 from daemon.store.reconcile import Reconciles
 from daemon.store.reconcile_rows import ReconcileRun
+
+_LONGEST_S: Final = 1800.0
+"""How long the daemon reads a marketplace for a comparison that only informs."""
 
 Show = Callable[[ChannelName, RunProgress], None]
 
@@ -69,21 +74,43 @@ async def compare(settings: Settings, name: ChannelName, show: Show) -> Compared
         building.opened_clients(settings, database) as clients,
     ):
         reconciler = building.reconcilers(settings, database, clients)[name]
-        verification = reconciler.client.verification
-        if not isinstance(verification, ReadsBack):
-            return Compared(why="this marketplace's numbers can't be read: every number is sent")
-        day = settings.reconcile.schedule.last_over(clock.now())
-        lease = reconciler.limits.lease
-        run = await reconciler.runs.begin_by_hand(name, day, building.new_holder(), lease, is_dry=True)
-        try:
-            why = await _read(reconciler, verification, run, show)
-            if why is None:
-                return Compared(run, await LiveChannels(database).compared_with_marketplace(run))
-        except BaseException:
-            await reconciler.runs.drop(run)
-            raise
-        await reconciler.runs.drop(run)
-        return Compared(why=why, has_failed=True)
+        return await read_and_compare(reconciler, database, show)
+
+
+async def read_and_compare(
+    reconciler: Reconciler, database: Database, show: Show = lambda _name, _progress: None
+) -> Compared:
+    """Read all that the channel's marketplace holds, as a dry run; the caller drops it. Raises StockrelayError."""
+    name, runs, limits = reconciler.channel, reconciler.runs, reconciler.limits
+    verification = reconciler.client.verification
+    if not isinstance(verification, ReadsBack):
+        return Compared(why="this marketplace's numbers can't be read: every number is sent")
+    day = limits.settings.schedule.last_over(clock.now())
+    run = await runs.begin_by_hand(name, day, building.new_holder(), limits.lease, is_dry=True)
+    try:
+        why = await _read(reconciler, verification, run, show)
+        if why is None:
+            return Compared(run, await LiveChannels(database).compared_with_marketplace(run))
+    except BaseException:
+        await runs.drop(run)
+        raise
+    await runs.drop(run)
+    return Compared(why=why, has_failed=True)
+
+
+async def compare_once(reconciler: Reconciler, database: Database) -> dict[str, Any] | None:
+    """Return the comparison with what the marketplace holds, in plain values; None: its numbers can't be read. Takes a
+    limited time, and leaves nothing behind. Raises StockrelayError."""
+    if not isinstance(reconciler.client.verification, ReadsBack):
+        return None
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            compared = await read_and_compare(reconciler, database)
+    except TimeoutError:
+        return Compared(why=f"it was not read within {_LONGEST_S / 60:g} minutes").as_answer()
+    if compared.reading is not None:
+        await reconciler.runs.drop(compared.reading)
+    return compared.as_answer()
 
 
 async def forget(settings: Settings, compared: Compared) -> None:

@@ -78,6 +78,10 @@ class SlotSharing:
         """How many of the channel's slots this process owns."""
         return sum(of.channel == channel for of in self._held)
 
+    def owns_first(self, channel: ChannelName) -> bool:
+        """Whether this process has the channel's first slot: true of one replica at most."""
+        return any(of.channel == channel and of.slot == 0 for of in self._held)
+
     def owns_all(self) -> bool:
         """Whether no other process serves any of our channels."""
         return all(self.owned(name) == self._slots.get(name, 0) > 0 for name in self.servers)

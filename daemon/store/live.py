@@ -1,7 +1,7 @@
 """Which channels are live, that is: may be sent to."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from daemon.core.first_day import DifferingSku, ListedSku, ListingSummary, MarketplaceComparison, SharingSku
@@ -84,6 +84,11 @@ class LiveChannels:
             not_listed=others[0]["total"] if others else 0,
             first_not_listed=tuple(row["identifier"] for row in others),
         )
+
+    async def post_waiting(self, channel: ChannelName, after: timedelta, every: timedelta) -> None:
+        """Post that the channel waits for `go-live`, once it has for `after`, and at most each `every`."""
+        doing = f"{channel}: posting that it waits"
+        await self._database.execute(doing, _SQL["post_waiting"], channel, after, every)
 
     async def all(self) -> dict[ChannelName, LiveChannel]:
         """Return the channels that are live."""

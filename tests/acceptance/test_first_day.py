@@ -123,7 +123,10 @@ async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_re
     await stage18.fill(12)
     holds(stage18, dict.fromkeys(range(1, 11), 100) | {4: 7, 5: 0, 20: 1, 21: 0, 22: 3})
     replica, _ = await waiting(stage18)
+    said = await replica.wait_for("run.first_start_compared", channel=YMATOU)
+    assert (said["at_marketplace"]["equal"], said["at_marketplace"]["differing"]) == (8, 2)
     await shadowed(stage18, 24)
+    assert replica.find("run.first_start_compared", channel=SEKORM) == [], "it only compares"
     _, answer = await go_live(stage18, YMATOU, "--dry-run")
     there = answer["at_marketplace"]
     assert (there["equal"], there["differing"], there["missing"]) == (8, 2, 2)

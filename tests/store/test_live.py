@@ -1,7 +1,7 @@
 """Channels in shadow: what is claimed there, and how they become live."""
 
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -163,3 +163,26 @@ async def test_a_large_channel_goes_live_in_seconds_whatever_the_statistics_say(
     assert await live_channels.begin(CHANNEL, "ann", "here", reading=run) is not None
     clean = "SELECT count(*) FROM stockrelay.ledger WHERE acked_quantity = 5 AND acked_seq = want_seq"
     assert await shop.sql.fetchval(clean) == many
+
+
+async def test_a_channel_that_waits_is_notified_after_a_while_and_then_once_a_day(shop: Shop) -> None:
+    live, after, every = LiveChannels(shop.database), timedelta(hours=4), timedelta(days=1)
+
+    async def posted() -> list[int]:
+        await live.post_waiting(CHANNEL, after, every)
+        sql = "SELECT data ->> 'listed' AS listed FROM stockrelay.notice WHERE kind = 'channel_waits' ORDER BY id"
+        return [int(row["listed"]) for row in await shop.sql.fetch(sql)]
+
+    await shop.sql.execute("INSERT INTO stockrelay.channel_account VALUES ($1, 'x', 'y')", CHANNEL)
+    assert await posted() == []
+    await shop.sql.execute("UPDATE stockrelay.channel_account SET since = now() - interval '3 days'")
+    assert (await posted(), await posted()) == ([3], [3])
+    await shop.sql.execute(
+        "UPDATE stockrelay.notice SET created_at = now() - interval '25 hours', key = key || 'old'"
+    )
+    assert await posted() == [3, 3]
+    await shop.sql.execute(
+        "UPDATE stockrelay.notice SET created_at = now() - interval '25 hours', key = key || 'old'"
+    )
+    await live.begin(CHANNEL, "ann", "here")
+    assert await posted() == [3, 3]

@@ -124,6 +124,12 @@ SAMPLES: Final[list[tuple[str, str, str | None, dict[str, Any]]]] = [
         {"trouble": "address_not_allowed", "since": "2026-11-22T02:03:00+00:00", "minutes": 47},
     ),
     (
+        "A channel waits to go live",
+        notice.CHANNEL_WAITS,
+        "ymatou",
+        {"since": "2026-11-22T02:03:00+00:00", "listed": 5000},
+    ),
+    (
         "Parked SKUs",
         notice.PARKED_SUMMARY,
         "ymatou",

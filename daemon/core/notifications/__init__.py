@@ -24,6 +24,7 @@ RENDERERS: Final[Mapping[str, Callable[[Words, NoticeData], events.Message]]] = 
     notice.RECONCILE_MISSED: events.reconcile_missed,
     notice.CHANNEL_TROUBLE: events.channel_trouble,
     notice.CHANNEL_RECOVERED: events.channel_recovered,
+    notice.CHANNEL_WAITS: events.channel_waits,
     notice.PARKED_SUMMARY: events.parked_summary,
     notice.GUARD_QUESTION: events.guard_question,
     notice.GUARD_RELEASED: events.guard_released,

@@ -105,6 +105,10 @@ WORDS: Final[Mapping[str, str]] = {
     "recovered.title": "{0} works again",
     "recovered.body": 'The trouble "{0}" began {1}, lasted {2} and is over. What waited is being sent.',
     "recovered.do": "- To see what still waits, run: stockrelay status",
+    "waits.title": "{0} waits to go live, and nothing is sent",
+    "waits.body": "The channel is new to the database. Changes of its SKUs ({1}) have been captured since {0}; nothing "
+    "is sent before an operator lets it go live.",
+    "waits.do": "- See what would be sent: stockrelay go-live {0} --dry-run\n- Let it go live: stockrelay go-live {0}",
     # Parked
     "parked.title": "{0}: SKUs that need an operator: {1}",
     "parked.title.again": "{0}: more SKUs that need an operator: {1} (in all {2})",

@@ -45,6 +45,14 @@ def channel_recovered(words: Words, facts: NoticeData) -> Message:
     ]
 
 
+def channel_waits(words: Words, facts: NoticeData) -> Message:
+    return words("waits.title", words.channel_name), [
+        words("waits.body", _when(words, facts, "since"), facts.number("listed")),
+        words("do"),
+        words("waits.do", words.channel_word),
+    ]
+
+
 def _trouble(words: Words, facts: NoticeData) -> tuple[str, str]:
     """Return the name of a trouble, and that of the sentence that says what to do about it."""
     trouble = facts.text("trouble", LONGEST_NAME)

@@ -114,6 +114,10 @@ WORDS: Final[Mapping[str, str]] = {
     "recovered.title": "{0} 已恢复推送",
     "recovered.body": "故障“{0}”自 {1} 起，历时 {2}，现已恢复。期间积压的变更正在自动补发，无需处理。",
     "recovered.do": "· 查看积压：stockrelay status",
+    "waits.title": "{0} 等待上线，尚未推送",
+    "waits.body": "该渠道是数据库中的新渠道。自 {0} 起，其 SKU（{1} 个）的变更都已记录，"
+    "但在人工确认上线之前不推送任何库存。",
+    "waits.do": "· 查看将要推送的内容：stockrelay go-live {0} --dry-run\n· 确认上线：stockrelay go-live {0}",
     # 搁置
     "parked.title": "{0}：{1} 个 SKU 需要人工处理",
     "parked.title.again": "{0}：又有 {1} 个 SKU 需要人工处理（共 {2} 个）",
@@ -193,6 +197,7 @@ WORDS: Final[Mapping[str, str]] = {
     "kind.reconcile_missed": "对账逾期",
     "kind.channel_trouble": "渠道故障",
     "kind.channel_recovered": "渠道恢复",
+    "kind.channel_waits": "渠道等待上线",
     "kind.parked_summary": "SKU 需处理",
     "kind.guard_question": "数量异常待确认",
     "kind.guard_released": "暂缓解除",

@@ -8,6 +8,20 @@ WITH begun AS (
 )
 SELECT b.channel, b.since, b.by, b.origin FROM begun AS b, notified AS n;
 
+-- name: post_waiting
+-- A notice that the channel is not live, once its account has been known for $2, and the last notice of it is older than $3.
+INSERT INTO stockrelay.notice (kind, key, channel, data)
+SELECT 'channel_waits', format('waits:%s:%s', a.channel, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')),
+       a.channel,
+       jsonb_build_object('since', a.since, 'listed', (SELECT count(*) FROM stockrelay.ledger AS d
+                                                       WHERE d.channel = a.channel AND d.listed_rows > 0))
+FROM stockrelay.channel_account AS a
+WHERE a.channel = $1 AND a.since <= clock_timestamp() - $2::interval
+AND NOT EXISTS (SELECT FROM stockrelay.live AS v WHERE v.channel = a.channel)
+AND NOT EXISTS (SELECT FROM stockrelay.notice AS n WHERE n.kind = 'channel_waits' AND n.channel = a.channel
+                AND n.created_at > greatest(a.since, clock_timestamp() - $3::interval))
+ON CONFLICT (key) DO NOTHING;
+
 -- name: all
 -- The channels that may be sent to.
 SELECT channel, since, by, origin FROM stockrelay.live ORDER BY channel;

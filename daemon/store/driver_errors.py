@@ -44,6 +44,12 @@ _OF_SERVER: Final = frozenset({"08", "25", "26", "28", "40", "42", "53", "55", "
 _REPEATABLE: Final = frozenset({"40", "42", "53"})
 """Of these, reading SKU by SKU tells whether the server, the query or a row is the cause. It does not for the others:
 locks, cancelling and lost connections pass."""
+_ENDED: Final = "another operation (2) is in progress"
+"""What the driver says when the server has ended the session between two statements, and why has not been read yet."""
+_STOOD_STILL: Final = (
+    "the server has ended the session, most often because this process stood still inside a transaction (too little "
+    "processor time?)"
+)
 _FRAME: Final = re.compile(r"PL/pgSQL.*\(", re.IGNORECASE)
 """A context line about a function, in any language of the server; a DO block has no signature."""
 
@@ -76,7 +82,11 @@ def translated(doing: str) -> Iterator[None]:
             "certificate's, and sslrootcert there the file of its authority"
         ) from error
     except UNAVAILABLE as error:
-        raise StoreUnavailable(f"{doing}: the database does not answer ({words(error)})") from error
+        is_ended = isinstance(
+            error, asyncpg.exceptions.IdleInTransactionSessionTimeoutError
+        ) or _ENDED in str(error)
+        what = _STOOD_STILL if is_ended else f"the database does not answer ({words(error)})"
+        raise StoreUnavailable(f"{doing}: {what}") from error
     except asyncpg.ReadOnlySQLTransactionError as error:
         raise StoreRefused(
             f"{doing}: {words(error)}; if the server is a standby, let database.dsn lead to the primary"

@@ -1,5 +1,7 @@
 """Nobody who reads the listing keeps the ERP waiting when his process stands still (Ctrl-Z, a suspended laptop)."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final
@@ -7,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from daemon.core.errors import StockrelayError, TableLocked
+from daemon.core.errors import StockrelayError, StoreUnavailable, TableLocked
 from daemon.store.database import Database
 from daemon.store.inspect_connecting import inspecting
 from daemon.store.inspect_listing import ListingInspector
@@ -109,3 +111,23 @@ async def test_a_sync_waits_for_a_table_that_the_erp_has_locked_for_a_while_and_
             await anext(shop.syncs.portions(10))
     async with aclosing(shop.syncs.portions(10)) as portions:
         assert len(await anext(portions)) == 1
+
+
+async def _stands_still(database: Database) -> None:
+    async with database.transaction("reading") as connection:
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 20")
+        time.sleep(0.2)  # noqa: ASYNC251 - the process stands still
+        # The driver has read that the session is over, and not yet that the connection is closed.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await connection.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize("server", ["pg18"], indirect=True)
+async def test_a_session_that_the_server_ended_is_not_called_a_silent_database(place: Place) -> None:
+    database = Database(place.options(), 1)
+    await database.open()
+    with pytest.raises(StoreUnavailable, match="reading: the server has ended the session"):
+        await _stands_still(database)
+    assert await database.fetch_value("asking", "SELECT 1") == 1
+    await database.close()

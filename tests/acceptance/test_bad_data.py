@@ -56,7 +56,7 @@ async def test_what_an_encoding_lacks_stops_neither_reading_nor_writing(encoded:
     assert named["sku"].endswith("-1")
     assert named["sku"].isascii()
     await stage.erp.execute("SELECT pg_notify('stockrelay', 'resync')")
-    await replica.wait_for("intake.resync_finished", channel=SEKORM, reason="a capture could not write")
+    await replica.wait_for("intake.resync_finished", channel=SEKORM, reason="a signal asked for it")
     assert (await stage.status())["channels"][SEKORM]["refused"] == 1
     assert "SKU-7" in (await stage.stockrelay("parked", "list")).out
     assert "intake.reading_failed" not in replica.text()

@@ -77,9 +77,9 @@ class IntakeService:
         self._pace = IntakePace(self.poll.total_seconds())
         self._schedule = ComparisonSchedule(self.resync_every.total_seconds(), clock.monotonic())
         self._journal = IntakeJournal(self.reader.channel)
-        # For a capture that could not write.
+        # From a capture that could not write, from going live, or from a program of the operator's.
         self.throttle = RequestThrottle(
-            lambda: self.request_resync("a capture could not write"), _REQUEST_GAP_MOST_S
+            lambda: self.request_resync("a signal asked for it"), _REQUEST_GAP_MOST_S
         )
 
     @property

@@ -92,7 +92,7 @@ def cli(source: SettingsSource, config: Path | None, secrets_dir: Path | None, *
     \b
     New here:       stockrelay demo
     Setting it up:  stockrelay init, stockrelay migrate, stockrelay check
-    Running it:     stockrelay run
+    Running it:     stockrelay run, stockrelay go-live
     One command:    stockrelay COMMAND --help
 
     Every setting can also come from the environment (STOCKRELAY_CHANNELS__TOKYO__APP_SECRET) or from a

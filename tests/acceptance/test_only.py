@@ -52,7 +52,7 @@ async def test_a_canary_is_sent_alone_and_the_choice_changes_in_the_running_daem
     shown = await stage18.stockrelay("status")
     assert "1, only 1 named" in shown.out
     found = await explained(stage18, "SKU-2")
-    assert (found["state"], "only" in found["next"], found["ledger"]) == ("not chosen", True, None)
+    assert (found["state"], "only" in found["next"], found["ledger"]) == ("left out", True, None)
     done = await stage18.stockrelay("push", SEKORM, "SKU-2")
     assert (done.code, "channels.sekorm.only" in done.err) == (1, True), done
     # The choice is widened, and then narrowed by a condition: what it leaves out keeps its number.

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import daemon.ops.page
+from daemon.core.explain.facts import SkuState
+from daemon.core.outcome import GONE, SHADOW, Kind
 from daemon.core.page_words import TABLES, accepted_language
 
 TEMPLATES = sorted((Path(daemon.ops.page.__file__).parent / "templates").rglob("*.html"))
@@ -28,6 +30,13 @@ def test_every_text_that_a_template_names_is_there() -> None:
     }
     assert named
     assert named <= TABLES["en"].keys()
+
+
+def test_every_outcome_and_every_state_of_a_sku_has_a_text() -> None:
+    outcomes = {f"outcome.{one}" for one in (*Kind, GONE, SHADOW)}
+    states = {f"sku_state.{one}" for one in SkuState}
+    assert (outcomes | states) - TABLES["zh"].keys() == set()
+    assert all(TABLES["en"][f"sku_state.{one}"] == one for one in SkuState), "as `explain` says it"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class SkuState(StrEnum):
     DELISTED = "delisted"
     NEW = "new"
     NOT_LISTED = "not listed"
-    LEFT_OUT = "not chosen"
+    LEFT_OUT = "left out"
     UNREADABLE = "listing fails"
     DIFFERS = "differs at the marketplace"
     SUMMED = "part of a sum"

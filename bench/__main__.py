@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, drain, isolation, latency, page_cost, slots, transactions
+from bench import bulk, drain, exposure, isolation, latency, page_cost, slots, transactions
 from bench.place import QUICK, SERVER, WHOLE, Place, Size
 from bench.programs import ROOT
 from bench.results import Result
@@ -27,7 +27,8 @@ from daemon.demo.postgres import PostgresServer
 
 Measurement = Callable[[Place], Awaitable[Result]]
 MEASUREMENTS: Final[dict[str, Measurement]] = {
-    each.NAME: each.measure for each in (transactions, bulk, latency, isolation, drain, slots, page_cost)
+    each.NAME: each.measure
+    for each in (transactions, bulk, latency, isolation, drain, slots, page_cost, exposure)
 }
 RESULTS: Final = ROOT / "bench" / "results"
 _LONGEST_S: Final = 600.0

@@ -45,6 +45,9 @@ _TRAFFIC: Final = range(101, _SKUS + 1)
 _APART_S: Final = 2.0
 """No SKU changes twice within this: of changes that one reading finds, only the last number is known."""
 _HELD_COUNT: Final = "SELECT count(*) FROM stockrelay.ledger WHERE held_at IS NOT NULL"
+_OPEN_COUNT: Final = (
+    "SELECT count(*) FROM stockrelay.ledger WHERE attempt_id IS NOT NULL OR want_seq > acked_seq"
+)
 _SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "debounce": {"quiet_s": 0.5, "max_wait_s": 2.0},
     "guard": {"zero_count": 5, "zero_share": 0.03, "window_s": 20},
@@ -150,11 +153,15 @@ class _Hour:
         slow = [
             DelayAfter(shop=shop, key=key, seconds=60) for n in _IN_FLIGHT for shop, key in names(n).items()
         ]
+        # Nothing else is in flight: which writes remain without an acknowledgement must be known.
+        self.is_served = False
+        async with asyncio.timeout(60):
+            while await self.looker.fetchval(_OPEN_COUNT):  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(0.1)
         first = self.stage.simulator.journal.last
         async with self.fault(*slow):
             await self.history.set(60, *_IN_FLIGHT)
             await self._applied(60, *_IN_FLIGHT)
-            self.is_served = False
             await self.replica.kill()
         self.unanswered.note(first, self.stage.simulator.journal.last, _IN_FLIGHT)
         for number in _AWAY:

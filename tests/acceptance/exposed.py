@@ -96,11 +96,11 @@ def names(number: int) -> dict[ChannelName, Key]:
 
 
 def unit_seconds(
-    commits: Sequence[tuple[float, int]], entries: Sequence[Entry], unanswered: set[int]
+    commits: Sequence[tuple[float, int]], entries: Sequence[Entry], unanswered: set[int], settle_s: float
 ) -> dict[str, float]:
     """Return over and lost: the areas between the ERP's number and the one that was acknowledged last. From its arrival
     to its acknowledgement, a number counts if it is the highest or the lowest. `unanswered` have no acknowledgement:
-    they count until another is acknowledged."""
+    they may still land, and count until a number is acknowledged that was sent `settle_s` or more after them."""
     answered = [entry for entry in entries if entry.n not in unanswered]
     cuts = sorted(
         {at for at, _ in commits} | {e.received_at for e in entries} | {e.applied_at for e in answered}
@@ -113,7 +113,12 @@ def unit_seconds(
             continue
         there = known[-1] if known else ON_HAND
         last = acknowledged[-1]
-        shown = {last.quantity} | {e.quantity for e in entries if last.n < e.n and e.received_at <= begin}
+        settled = max(one.received_at for one in acknowledged) - settle_s
+        shown = {last.quantity} | {
+            e.quantity
+            for e in entries
+            if e.received_at <= begin and (last.n < e.n or (e.n in unanswered and e.applied_at > settled))
+        }
         over += max(0, max(shown) - there) * (end - begin)
         lost += max(0, there - min(shown)) * (end - begin)
     return {"over": over, "lost": lost}
@@ -134,14 +139,15 @@ def differences(
     stage: Stage, history: History, found: dict[tuple[ChannelName, str], Sums], unanswered: Unanswered
 ) -> Iterator[Difference]:
     """Compare each sum with the exact one."""
+    settle_s = float(stage.setting("channel", "settle_s"))
     for number, commits in history.commits.items():
         values = [ON_HAND, *(on_hand for _, on_hand in commits)]
-        largest = max(values) - min(values)
+        largest = max(1, max(values) - min(values))
         for channel, key in names(number).items():
             entries = stage.simulator.journal.of(channel, key)
             sums = found.get((channel, f"SKU-{number}"), {"over": {}, "lost": {}})
             missing = unanswered.of(channel, number, entries)
-            for kind, exact in unit_seconds(commits, entries, missing).items():
+            for kind, exact in unit_seconds(commits, entries, missing, settle_s).items():
                 said = sum(sums[kind].values())
                 yield Difference(
                     abs(said - exact) / largest, channel, f"SKU-{number}", kind, exact, said, sums[kind]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon import clock
 from daemon.app.building import opened, why_not_sent
@@ -48,7 +48,7 @@ class PageActions:
             shadow = await why_not_sent(settings, database, channel) is not None
             if shadow and action is Action.PUSH:
                 raise ActionRefused("in_shadow")
-            return ActionPreview(await _touched(database, action, channel, skus), shadow)
+            return replace(await _touched(database, action, channel, skus), is_shadow=shadow)
 
     async def act(
         self,
@@ -92,29 +92,31 @@ class PageActions:
 
 async def _touched(
     database: Database, action: Action, channel: ChannelName, skus: Sequence[Sku] | None
-) -> tuple[int, ...]:
+) -> ActionPreview:
     match action:
         case Action.RELEASE:
-            return _any(await Guard(database).held_numbers(channel), "nothing_held")
+            held, zeroes, which = await Guard(database).held_numbers(channel)
+            return _any(ActionPreview((held, zeroes), fingerprint=which), "nothing_held")
         case Action.RETRY | Action.DISCARD:
             is_retry = action is Action.RETRY
-            count = await Parked(database, channel).count_named(skus, with_discarded=is_retry)
-            return _any((count,), "nothing_parked")
+            parked = Parked(database, channel)
+            count, which = await parked.count_named(skus, with_discarded=is_retry)
+            return _any(ActionPreview((count,), fingerprint=which), "nothing_parked")
         case Action.PUSH:
             return await _pushable(database, channel, skus)
         case Action.RESUME if channel not in await Pauses(database).all():
             raise ActionRefused("not_paused")
         case _:
-            return ()
+            return ActionPreview()
 
 
-def _any(counts: tuple[int, ...], otherwise: str) -> tuple[int, ...]:
-    if not counts[0]:
+def _any(preview: ActionPreview, otherwise: str) -> ActionPreview:
+    if not preview.numbers[0]:
         raise ActionRefused(otherwise)
-    return counts
+    return preview
 
 
-async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku] | None) -> tuple[int, ...]:
+async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku] | None) -> ActionPreview:
     if not skus or len(skus) != 1:
         raise ActionRefused("one_sku")
     state = await Pushes(database, channel).state(skus[0])
@@ -124,7 +126,7 @@ async def _pushable(database: Database, channel: ChannelName, skus: Sequence[Sku
         raise ActionRefused("paused")
     if not state.has_owner:
         raise ActionRefused("no_owner")
-    return ()
+    return ActionPreview()
 
 
 async def _push(actions: OperatorActions, channel: ChannelName, sku: Sku) -> ActionResult:

@@ -24,7 +24,7 @@ from daemon.ops.http import listening
 from daemon.ops.messages import Page
 from daemon.ops.metrics import Metrics
 from daemon.ops.page.access import Access
-from daemon.ops.page.forms import Forms
+from daemon.ops.page.forms import Forms, routes_without_token
 from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
@@ -178,7 +178,7 @@ async def _ops_port(settings: Settings, parts: Watching, reloading: Reloading) -
     live = LiveUpdates(source.overview, source.channels, renderer)
     site = Site(source, renderer, live)
     forms = _forms(site, reloading)
-    routes = site.routes() if forms is None else [*site.routes(), *forms.routes()]
+    routes = [*site.routes(), *(routes_without_token(site) if forms is None else forms.routes())]
     host = settings.ops.host
     try:
         async with listening(

@@ -30,10 +30,12 @@ class ActionResult:
 
 @dataclass(frozen=True, slots=True)
 class ActionPreview:
-    """What an action would touch now. `is_shadow`: nothing is sent to the channel, whatever the action."""
+    """What an action would touch now. `is_shadow`: nothing is sent to the channel, whatever the action.
+    `fingerprint`: of the SKUs, as one may have taken the place of another that was confirmed."""
 
     numbers: tuple[int, ...] = ()
     is_shadow: bool = False
+    fingerprint: str = ""
 
 
 def skus_of(text: str) -> tuple[Sku, ...] | None:
@@ -42,6 +44,6 @@ def skus_of(text: str) -> tuple[Sku, ...] | None:
     return tuple(dict.fromkeys(Sku(line) for line in lines if line.strip())) or None
 
 
-def seen(numbers: tuple[int, ...]) -> str:
-    """Return the numbers of a confirmation as the form carries them."""
-    return "/".join(map(str, numbers))
+def seen(preview: ActionPreview) -> str:
+    """Return what a confirmation was about, as the form carries it."""
+    return "/".join(map(str, (*preview.numbers, preview.fingerprint)))

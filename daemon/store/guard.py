@@ -115,11 +115,11 @@ class Guard:
         await self.release_held(channel)
         return released
 
-    async def held_numbers(self, channel: ChannelName) -> tuple[int, int]:
-        """Return how many numbers a release sends, and how many of them are zero."""
+    async def held_numbers(self, channel: ChannelName) -> tuple[int, int, str]:
+        """Return how many numbers a release sends, how many of them are zero, and a fingerprint of which these are."""
         doing = f"{channel}: counting held numbers"
         (row,) = await self._database.fetch(doing, _SQL["held_numbers"], channel, timeout=_LONG)
-        return row["held"], row["zeroes"]
+        return row["held"], row["zeroes"], row["fingerprint"]
 
     async def release_held(self, channel: ChannelName) -> int:
         """Make due whatever is marked as held although nothing is held any more; return how many that were."""

@@ -45,14 +45,14 @@ class Parked:
         (row,) = await self._database.fetch(doing, _SQL["count_parked"], self.channel)
         return row["parked"], row["discarded"]
 
-    async def count_named(self, skus: Sequence[Sku] | None, *, with_discarded: bool) -> int:
-        """Return how many of these are parked, or of all of them (None)."""
+    async def count_named(self, skus: Sequence[Sku] | None, *, with_discarded: bool) -> tuple[int, str]:
+        """Return how many of these are parked, or of all of them (None), and a fingerprint of which and since when."""
         doing = f"{self.channel}: counting parked SKUs"
         named = None if skus is None else list(skus)
-        found = await self._database.fetch_value(
+        (row,) = await self._database.fetch(
             doing, _SQL["count_named_parked"], self.channel, named, with_discarded
         )
-        return int(found)
+        return row["parked"], row["fingerprint"]
 
     async def retry(
         self, skus: Sequence[Sku] | None, per_s: float, operator: Operator | None = None

@@ -16,7 +16,7 @@ from daemon.core.page_sessions import LASTS_S, MOST_FAILURES
 from daemon.core.types import ChannelName, Sku
 from daemon.ops.http import LARGEST_BODY, listening
 from daemon.ops.page.access import Access
-from daemon.ops.page.forms import Forms
+from daemon.ops.page.forms import Forms, routes_without_token
 from daemon.ops.page.live import LiveUpdates
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.page.site import Site
@@ -34,6 +34,7 @@ class Acts:
     def __init__(self) -> None:
         self.held = (1204, 1198)
         self.is_shadow = False
+        self.fingerprint = "1"
         self.done: list[tuple[str, str, Action, str, Sequence[Sku] | None, str]] = []
 
     def channels(self) -> list[ChannelName]:
@@ -48,10 +49,9 @@ class Acts:
         if action is Action.RESUME:
             raise ActionRefused("not_paused")
         if action is Action.RELEASE:
-            return ActionPreview(self.held if channel == TOKYO else (0, 0))
-        return ActionPreview(
-            (len(skus or "1234567"),) if action in (Action.RETRY, Action.DISCARD) else (), self.is_shadow
-        )
+            return ActionPreview(self.held if channel == TOKYO else (0, 0), fingerprint=self.fingerprint)
+        counts = (len(skus or "1234567"),) if action in (Action.RETRY, Action.DISCARD) else ()
+        return ActionPreview(counts, self.is_shadow, self.fingerprint)
 
     async def act(
         self,
@@ -116,10 +116,10 @@ async def browser(acts: Acts) -> AsyncIterator[Browser]:
     await forms.running.close()
 
 
-async def told(browser: Browser, answer: Answer) -> str:
+async def told(browser: Browser, answer: Answer, timeout: float = 30) -> str:
     """Follow a redirect to the operation's page, until it has ended."""
     assert answer.status == 303, answer
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(timeout):
         while True:
             text = (await browser.get(answer.headers["location"])).body.decode()
             if "In progress" not in text:
@@ -153,6 +153,9 @@ async def test_a_release_names_its_numbers_and_asks_again_where_they_have_change
     assert again.status == 409
     assert "The numbers have changed" in again.body.decode()
     assert "1,300 SKUs" in again.body.decode()
+    form = await browser.form(page)
+    acts.fingerprint = "2"
+    assert (await browser.post("/do/release", form)).status == 409, "as many SKUs, and others"
     assert acts.done == []
     answer = await browser.post("/do/release", await browser.form(page))
     assert "1,204 numbers are being sent" in await told(browser, answer)
@@ -264,12 +267,14 @@ async def test_a_body_that_is_huge_slow_or_no_form_does_nothing(browser: Browser
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/do/release", "/operate", "/operation/1"])
-async def test_without_a_token_there_are_no_forms(path: str) -> None:
+async def test_without_a_token_the_addresses_of_the_forms_say_why_they_do_nothing(path: str) -> None:
     facts, renderer = Facts(), Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW)
     site = Site(facts, renderer, LiveUpdates(facts.overview, facts.channels, renderer))
-    async with listening("127.0.0.1", 0, {}, routes=site.routes()) as port:
+    routes = [*site.routes(), *routes_without_token(site)]
+    async with listening("127.0.0.1", 0, {}, routes=routes) as port:
         browser = Browser(port, [0.0])
-        assert (await browser.post(path, {})).status == 404
-        assert (await browser.get(path)).status == 404
+        for answer in (await browser.post(path, {}), await browser.get(path)):
+            assert answer.status == 404
+            assert "ops.admin_token" in answer.body.decode()
         assert (await browser.post("/", {})).status == 405
         assert "sign-in" not in (await browser.get("/")).body.decode()

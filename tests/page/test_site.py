@@ -1,8 +1,11 @@
 """What the page's addresses answer, with facts of a test."""
 
 import asyncio
+import contextlib
 import json
 import re
+import socket
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -227,7 +230,7 @@ async def test_changes_that_are_not_captured_are_said_first_although_all_channel
         {"subject": "", "is_error": True, "found": "x is missing", "advice": "Migrate.", "since": NOW}
     ]
     text = (await asked(port, "/")).body.decode()
-    assert "<strong>Error:</strong> x is missing. Migrate." in text, (
+    assert "<strong>Error:</strong> <span>x is missing. Migrate.</span>" in text, (
         "and no colon for a table that is not named"
     )
     assert '<li class="bad"><a href="#capture">Changes in the ERP may not be captured</a></li>' in text
@@ -314,6 +317,35 @@ async def test_pages_that_are_loaded_at_once_cost_one_reading_for_each_language(
     assert facts.reads == 2
 
 
+async def test_an_open_page_says_since_when_the_database_is_away(facts: Facts, port: int) -> None:
+    reader, writer = await streaming(port, "/events?lang=zh")
+    assert "<p" not in await section(reader, "age")
+    facts.problem = StoreUnavailable("away")
+    assert "无法读取数据库。本页显示的是 13:00:00 读取的内容。" in await section(reader, "age")
+    facts.problem = None
+    assert "<p" not in await section(reader, "age")
+    writer.close()
+
+
+async def test_chinese_pages_mark_what_is_said_in_english(facts: Facts, port: int) -> None:
+    changes = {
+        "held_since": NOW,
+        "held": 1,
+        "held_because": "many fell to 0",
+        "guard": "more than 3",
+        "parked": 1,
+    }
+    facts.channels_now["tokyo"] = channel(**changes)
+    english, chinese = [
+        (await asked(port, f"/channel/tokyo?lang={code}")).body.decode() for code in ("en", "zh")
+    ]
+    for words in ("many fell to 0.</span>", "more than 3</p>"):
+        assert words in english
+        assert f'lang="en">{words}' in chinese
+    overview = (await asked(port, "/?lang=zh")).body.decode()
+    assert "待确认、有搁置的" in overview
+
+
 async def test_one_stream_too_many_is_refused_and_streams_keep_no_probe_out(port: int) -> None:
     streams = [await streaming(port) for _ in range(MOST_STREAMS)]
     for reader, _ in streams:
@@ -324,6 +356,36 @@ async def test_one_stream_too_many_is_refused_and_streams_keep_no_probe_out(port
     for _, writer in [*streams, *idle]:
         writer.close()
     assert MOST_CONNECTIONS < 100
+
+
+async def test_a_page_that_reads_nothing_is_cut_off_and_delays_no_other(facts: Facts) -> None:
+    renderer, largest = Renderer(lambda: ZoneInfo("Asia/Tokyo"), lambda: NOW), 200_000
+    live = LiveUpdates(facts.overview, facts.channels, renderer, every_s=0.01)
+    site = Site(facts, renderer, live)
+    async with listening("127.0.0.1", 0, {}, 0.5, routes=site.routes()) as port:
+        stuck = socket.create_connection(("127.0.0.1", port))
+        stuck.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2 * largest)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        began, sent = time.monotonic(), 0
+        # More than the kernel buffers for one that does not read, and longer than that is borne.
+        while sent < 60 * largest or time.monotonic() - began < 1.5:
+            words = f"{sent:012}" + "x" * largest
+            facts.findings = [
+                {"subject": "", "is_error": True, "found": words, "advice": "Migrate.", "since": NOW}
+            ]
+            while words not in await section(reader, "capture"):
+                pass
+            sent += largest
+        stuck.settimeout(20)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := stuck.recv(2**20):
+                received += len(part)
+        assert received < sent / 2
+        stuck.close()
+        writer.close()
+        await live.close()
 
 
 async def test_a_stream_ends_with_the_port(facts: Facts) -> None:

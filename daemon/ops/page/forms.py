@@ -54,9 +54,19 @@ class _FormRequest:
         return skus_of(self.skus_text)
 
 
+def routes_without_token(site: Site) -> list[Route]:
+    """Return what answers at the addresses of the forms where no token is set: why they do nothing."""
+
+    async def make(_request: HttpRequest) -> PageContent:
+        return 404, "message.html", {"message": "no_token"}
+
+    paths = ("/sign-in", "/sign-out", "/operate", "/do/*", "/operation/*")
+    return [Route(path, partial(site.page, make), _BOTH) for path in paths]
+
+
 @dataclass(eq=False)
 class Forms:
-    """Answers the addresses of the forms. They exist only where a token is set."""
+    """Answers the addresses of the forms, where a token is set."""
 
     site: Site
     access: Access
@@ -164,14 +174,14 @@ class Forms:
         if request.method == "POST" and problem is None:
             if self.running.is_full:
                 problem, status = "refused.busy", 429
-            elif fields.get("seen") != seen(preview.numbers):
+            elif fields.get("seen") != seen(preview):
                 problem, status = "refused.changed", 409
             else:
                 return _redirect(f"/operation/{self._begin(asked, session, request)}")
         facts = {
             "asked_for": asked,
             "preview": preview,
-            "seen": seen(preview.numbers),
+            "seen": seen(preview),
             "problem": problem,
         }
         return status, "confirm.html", facts

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -14,9 +15,9 @@ from daemon.ops.page.rendering import Renderer
 
 log = structlog.get_logger(__name__)
 
-OVERVIEW: Final = ("summary", "channels", "attempts", "replicas", "notices", "capture")
+OVERVIEW: Final = ("age", "summary", "channels", "attempts", "replicas", "notices", "capture")
 """The overview's sections that change by themselves; each is a template and the id of an element."""
-CHANNEL: Final = ("channel", "attempts")
+CHANNEL: Final = ("age", "channel", "attempts")
 READ_S: Final = 2.0
 _RETRY_MS: Final = 3_000
 _QUIET_S: Final = 15.0
@@ -58,6 +59,7 @@ class LiveUpdates:
     _clients: dict[View, set[_Client]] = field(default_factory=dict)
     _shown: dict[View, dict[str, str]] = field(default_factory=dict)
     _reading: asyncio.Task[None] | None = None
+    _read_at: datetime | None = None
     _is_closed: bool = False
 
     async def events(self, view: View) -> AsyncGenerator[bytes, None]:
@@ -66,6 +68,8 @@ class LiveUpdates:
         client.changed.set()
         self._clients.setdefault(view, set()).add(client)
         if self._reading is None and not self._is_closed:
+            # The page was loaded a moment ago.
+            self._read_at = self.renderer.now()
             self._reading = asyncio.create_task(self._read_on(), name="ops-page-live")
         try:
             yield f"retry: {_RETRY_MS}\n\n".encode()
@@ -108,10 +112,13 @@ class LiveUpdates:
         try:
             while True:
                 try:
-                    self._show(await self.read())
+                    facts = await self.read()
+                    self._read_at = self.renderer.now()
+                    self._show(facts)
                 except StockrelayError as error:
-                    # The page says how old it is; the log of the status has the reason.
+                    # The log of the status has the reason.
                     log.debug("ops.live_update_delayed", reason=str(error))
+                    self._show_age()
                 await asyncio.sleep(self.every_s)
         except Exception:
             # A bug of ours ends the streams; browsers come back, and the next reader tries again.
@@ -122,20 +129,33 @@ class LiveUpdates:
                     client.end()
 
     def _show(self, facts: Mapping[str, Any]) -> None:
-        for view, clients in self._clients.items():
-            before = self._shown.setdefault(view, {})
-            fresh = self._sections(view, facts)
-            changed = {name: text for name, text in fresh.items() if before.get(name) != text}
-            before |= changed
-            if changed:
-                for client in clients:
-                    client.offer(changed)
+        for view in self._clients:
+            self._offer(view, self._sections(view, facts))
+
+    def _show_age(self) -> None:
+        """Say on open pages that the database does not answer, and from when their data is."""
+        facts = {"stale_since": self._read_at}
+        for view in self._clients:
+            self._offer(view, {"age": self.renderer.text("sections/age.html", view.language, facts).strip()})
+
+    def _offer(self, view: View, fresh: Mapping[str, str]) -> None:
+        before = self._shown.setdefault(view, {})
+        changed = {name: text for name, text in fresh.items() if before.get(name) != text}
+        before |= changed
+        if changed:
+            for client in self._clients[view]:
+                client.offer(changed)
 
     def _sections(self, view: View, facts: Mapping[str, Any]) -> dict[str, str]:
         if view.channel is not None and view.channel not in facts["status"]["channels"]:
             return {}
         names = OVERVIEW if view.channel is None else CHANNEL
-        shown = {**facts, "only": view.channel, "channels_by_name": self.channels(view.language)}
+        shown = {
+            **facts,
+            "stale_since": None,
+            "only": view.channel,
+            "channels_by_name": self.channels(view.language),
+        }
         return {
             name: self.renderer.text(f"sections/{name}.html", view.language, shown).strip() for name in names
         }

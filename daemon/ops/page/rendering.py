@@ -80,6 +80,8 @@ class Renderer:
             t=words,
             html_lang=HTML_CODES[language],
             language=language,
+            # For sentences that the daemon has in English only: a screen reader must know.
+            english=Markup() if language == "en" else Markup(' lang="en"'),
             zone=str(zone),
             now=now,
             number=_shown,

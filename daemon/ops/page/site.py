@@ -104,7 +104,7 @@ class Site:
     async def _overview(self, _request: HttpRequest) -> PageContent:
         facts = dict(await self.source.overview())
         facts["exposure"] = await self.source.exposure([*map(ChannelName, self.source.channels("en"))])
-        return 200, "overview.html", {"sections": OVERVIEW, "only": None, **facts}
+        return 200, "overview.html", {"sections": OVERVIEW, "only": None, "stale_since": None, **facts}
 
     async def _channel(self, request: HttpRequest) -> PageContent:
         name = ChannelName(request.parameter)
@@ -117,7 +117,8 @@ class Site:
             differences = decode_cursor(query.get("differences", ""), str)
         except ValueError:
             return 400, "message.html", {"message": "bad_request"}
-        facts = {**await self.source.overview(), "only": name, "exposure": await self.source.exposure([name])}
+        facts = {**await self.source.overview(), "only": name, "stale_since": None}
+        facts["exposure"] = await self.source.exposure([name])
         lists = dict(await self.source.channel(name, held, parked, differences))
         for kind, key in _KEYS.items():
             lists[kind] = list_page(lists[kind], self.source.list_size, key, query.get(kind, ""))

@@ -111,8 +111,11 @@ SELECT count(*) AS parked, count(*) FILTER (WHERE d.discarded_at >= d.parked_at)
 FROM stockrelay.ledger AS d WHERE d.channel = $1 AND d.parked_at IS NOT NULL;
 
 -- name: count_named_parked
--- How many of the SKUs $2 are parked, or of all of them (NULL) those that were not discarded; $3: discarded ones too.
-SELECT count(*) FROM stockrelay.ledger AS d
+-- How many of the SKUs $2 are parked, or of all of them (NULL) those that were not discarded; $3: discarded ones too. The
+-- fingerprint changes with every SKU that comes, goes or is parked anew.
+SELECT count(*) AS parked,
+       coalesce(sum(hashtextextended(d.sku || ' ' || extract(epoch FROM d.parked_at), 0)::numeric), 0)::text AS fingerprint
+FROM stockrelay.ledger AS d
 WHERE d.channel = $1 AND d.parked_at IS NOT NULL AND ($2::text[] IS NULL OR d.sku = ANY ($2))
 AND ($2::text[] IS NOT NULL OR $3 OR NOT coalesce(d.discarded_at >= d.parked_at, false));
 

@@ -10,8 +10,11 @@ SELECT g.*, nullif(g.pass_until, '-infinity') AS passes_until, g.filled_at IS NO
 FROM stockrelay.guard AS g WHERE g.channel = $1;
 
 -- name: held_numbers
--- What a release sends: how many numbers, and how many of them are zero.
-SELECT count(*) AS held, count(*) FILTER (WHERE stockrelay.is_zero(l.listed_rows, l.listed_quantity)) AS zeroes
+-- What a release sends: how many numbers, how many of them are zero, and a fingerprint that changes with every SKU that comes,
+-- goes, or falls to zero.
+SELECT count(*) AS held, count(*) FILTER (WHERE stockrelay.is_zero(l.listed_rows, l.listed_quantity)) AS zeroes,
+       coalesce(sum(hashtextextended(l.sku || ' ' || stockrelay.is_zero(l.listed_rows, l.listed_quantity), 0)::numeric), 0)::text
+           AS fingerprint
 FROM stockrelay.guard AS g JOIN stockrelay.ledger AS l ON l.channel = g.channel
 WHERE g.channel = $1 AND g.held_since IS NOT NULL AND l.parked_at IS NULL
 AND (l.held_at IS NOT NULL OR (g.cause = 'first' AND (l.due_at IS NOT NULL OR l.sync_at IS NOT NULL)));

@@ -8,6 +8,7 @@ All of it is synchronous, so that it belongs to no event loop.
 import gc
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -139,6 +140,30 @@ def _copy_template(server: PostgresServer) -> Iterator[Database]:
     yield Database(server, name)
     server.start()
     server.run_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run all cases of a test on PostgreSQL 18, and the first and every fourth after it on 15. Both versions run all of
+    the SQL; what its cases tell apart depends on no version. STOCKRELAY_LONG_TESTS=1 leaves nothing out."""
+    if os.environ.get("STOCKRELAY_LONG_TESTS") == "1":
+        return
+    cases: Counter[tuple[str, str]] = Counter()
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        is_kept = True
+        if (
+            isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and item.callspec.params.get("server") == "pg15"
+        ):
+            test = (str(item.path), item.originalname)
+            is_kept = cases[test] % 4 == 0
+            cases[test] += 1
+        (kept if is_kept else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 def pytest_collection_finish() -> None:

@@ -228,7 +228,11 @@ async def list_goods(shop: Shop, many: int, zeroes: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("many", "zeroes"), [(2001, 2001), (50, 16), (5, 4)])
+@pytest.mark.parametrize(
+    ("server", "many", "zeroes"),
+    [("pg18", 2001, 2001), ("pg18", 50, 16), ("pg18", 5, 4), ("pg15", 50, 16), ("pg15", 5, 4)],
+    indirect=["server"],
+)
 async def test_a_first_filling_that_is_mostly_zero_is_held_whole(
     place: Place, many: int, zeroes: int
 ) -> None:
@@ -938,7 +942,11 @@ async def test_a_sell_out_beside_a_bulk_change_is_sent_and_so_is_one_after_it(
     assert await held(guarded) == skus(1, 70)
 
 
-@pytest.mark.parametrize("way", ["two sessions", "two tables", "a pooler"])
+@pytest.mark.parametrize(
+    ("server", "way"),
+    [("pg18", "two sessions"), ("pg18", "two tables"), ("pg18", "a pooler"), ("pg15", "a pooler")],
+    indirect=["server"],
+)
 async def test_a_trickling_import_is_held_and_a_sale_beside_it_is_sent(place: Place, way: str) -> None:
     """One row a transaction, from any number to none; and orders that take what is left of a few, one at a time."""
     listing = LISTING + " WHERE sku NOT IN (SELECT sku FROM erp.sold)"

@@ -103,26 +103,26 @@ async def test_a_doorbell_that_nobody_hears_is_a_warning_of_every_listener(stage
 
 @pytest.mark.settings(run=RUN)
 async def test_work_bulk_changes_and_migrations_raise_no_alarm_and_canaries_reach_nobody(
-    stage: Stage,
+    stage18: Stage,
 ) -> None:
-    replica = await stage.running(SKUS)
-    other = await second(stage)
-    sent = len(stage.simulator.journal)
-    await checked(stage, 3)
-    assert len(stage.simulator.journal) == sent, "a canary is no change"
-    await stage.erp.execute(
+    replica = await stage18.running(SKUS)
+    other = await second(stage18)
+    sent = len(stage18.simulator.journal)
+    await checked(stage18, 3)
+    assert len(stage18.simulator.journal) == sent, "a canary is no change"
+    await stage18.erp.execute(
         "INSERT INTO erp.stock SELECT 'BULK-' || i, 'PN-B' || i, 'AMS', 5 FROM generate_series(1, 7000) AS i"
     )
-    await stage.migrate()
-    await stage.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
-    await stage.migrate()
-    await stage.cut_listener()
-    await stage.converged(60)
-    await checked(stage, 3)
+    await stage18.migrate()
+    await stage18.erp.execute("UPDATE erp.stock SET on_hand = on_hand + 1")
+    await stage18.migrate()
+    await stage18.cut_listener()
+    await stage18.converged(60)
+    await checked(stage18, 3)
     assert said(replica) == said(other) == []
-    assert await notices(stage) == []
-    assert await stage.erp.fetchval("SELECT count(*) FROM stockrelay.ledger WHERE sku LIKE '%canary%'") == 0
-    assert await stage.erp.fetchval("SELECT count(*) FROM stockrelay.change WHERE sku LIKE '%canary%'") > 0
+    assert await notices(stage18) == []
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.ledger WHERE sku LIKE '%canary%'") == 0
+    assert await stage18.erp.fetchval("SELECT count(*) FROM stockrelay.change WHERE sku LIKE '%canary%'") > 0
     for each in (replica, other):
         assert not each.find(
             "intake.resync_started", reason="capture health: triggers were switched or made anew"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from daemon.ops.asking import ask
 from daemon.ops.http import listening
 from daemon.ops.messages import HttpReply, Page, as_json
 from daemon.ops.pages import alive, ready
-from tests.acceptance.replica import Done, environment
+from tests.acceptance.replica import Done, command
 
 SETTINGS = """\
 [database]
@@ -55,15 +54,7 @@ async def health(folder: Path, ops: str, *words: str) -> Done:
     """Run the command with that section [ops]."""
     config = folder / "config.toml"
     config.write_text(SETTINGS + ops, "utf-8")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "daemon", "--config", str(config), "health", *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    return Done(process.returncode or 0, out.decode(), err.decode())
+    return await command(config, "health", *words)
 
 
 async def test_a_healthy_daemon_is_reported_in_one_word(tmp_path: Path, port: int) -> None:

@@ -1,5 +1,6 @@
 """The exposure clock against scripts whose sums are known: each step's time passes on command, to the tick."""
 
+import asyncio
 from datetime import UTC, date, timedelta
 
 import pytest
@@ -216,3 +217,37 @@ async def end_segment(shop: Shop, connection: Connection, name: str) -> None:
             case _:
                 file, parameters = RACES[name]
                 await connection.execute(queries.load(file)[name], CHANNEL, *parameters)
+
+
+async def test_replicas_that_add_up_at_once_and_one_that_is_killed_count_each_segment_once(
+    shop: Shop,
+) -> None:
+    await shop.deliver("A", 10)
+    await play(shop, "sells 5, wait 2, claim, wait 1, applied, sells 2, wait 4, claim, wait 1, applied")
+    # Statements enough for several portions, so that the replicas really share them.
+    await shop.sql.execute(
+        "INSERT INTO stockrelay.exposure_log (channel, segments) "
+        "SELECT channel, segments FROM stockrelay.exposure_log CROSS JOIN generate_series(1, 299)"
+    )
+    expected = total((await Exposure(shop.database, UTC).by_day(CHANNEL, FIRST)).values())
+    dying = await shop.place.connect()
+    transaction = dying.transaction()
+    await transaction.start()
+    # One has taken its portion and added nothing yet when it is killed.
+    taken = await dying.fetch(queries.load("exposure")["take_segments"], CHANNEL, 100)
+    assert len(taken) == 100
+
+    async def adds_up() -> int:
+        count, exposure = 0, Exposure(shop.database, UTC)
+        while await exposure.add_up(CHANNEL) is not None:
+            count += 1
+        return count
+
+    assert sum(await asyncio.gather(adds_up(), adds_up())) > 0
+    dying.terminate()
+    async with asyncio.timeout(10):
+        while await shop.sql.fetchval("SELECT count(*) FROM stockrelay.exposure_log"):
+            await adds_up()
+    found = total((await Exposure(shop.database, UTC).by_day(CHANNEL, FIRST)).values())
+    assert found.over == pytest.approx(expected.over)
+    assert sum(found.over) > 0

@@ -818,6 +818,71 @@ async def test_a_release_that_is_cut_off_is_finished_by_whoever_looks_next(guard
     assert len(await deliver(guarded)) == 20
 
 
+async def claims_until(shop: Shop, barrier: asyncio.Barrier, done: asyncio.Event) -> list[str]:
+    """Claim and send until `done`, and once more then; return the SKUs in the order in which they were sent."""
+    sent: list[str] = []
+    await barrier.wait()
+    while True:
+        is_last = done.is_set()
+        claim = await shop.claim(limit=3)
+        sent += await send(shop, claim.attempts)
+        if is_last and not (claim.attempts or claim.forgotten):
+            return sent
+
+
+async def test_a_release_beside_claims_and_another_release_sends_each_number_once(
+    guarded: Shop, place: Place
+) -> None:
+    await fill(guarded, 40)
+    await zero(guarded)
+    await deliver(guarded)
+    guard, other = Guard(guarded.database), Guard(guarded.database)
+    async with guarded.database.transaction("a release that dies after its first step") as connection:
+        row = await connection.fetchrow("SELECT * FROM stockrelay.guard WHERE channel = $1", CHANNEL)
+        assert row is not None
+        await guard._close(connection, CHANNEL, row, "command", 40, WINDOW)
+    # Some rows are busy elsewhere: a release leaves them to the next.
+    busy = await place.connect()
+    await busy.execute("BEGIN; SELECT FROM stockrelay.ledger WHERE sku IN ('S1', 'S2', 'S3') FOR UPDATE")
+    barrier, done = asyncio.Barrier(4), asyncio.Event()
+
+    async def release(by: Guard) -> int:
+        await barrier.wait()
+        return await by.release_held(CHANNEL)
+
+    claims = [asyncio.create_task(claims_until(guarded, barrier, done)) for _ in range(2)]
+    released = await asyncio.gather(release(guard), release(other))
+    assert sum(released) == 37
+    await busy.execute("COMMIT")
+    assert await guard.release_held(CHANNEL) == 3
+    done.set()
+    sent = [sku for skus_sent in await asyncio.gather(*claims) for sku in skus_sent]
+    assert sorted(sent) == sorted(skus(1, 40))
+    assert await held(guarded) == set()
+
+
+async def test_held_skus_that_were_renamed_are_let_go_beside_claims_and_none_is_sent(guarded: Shop) -> None:
+    await fill(guarded, 20)
+    await guarded.sql.execute("UPDATE shop.goods SET sku = 'NEW-' || sku")
+    await guarded.sql.execute("UPDATE shop.goods SET quantity = quantity")
+    await guarded.drain(AT_ONCE)
+    before = await held(guarded)
+    barrier, done = asyncio.Barrier(3), asyncio.Event()
+
+    async def recover() -> None:
+        await barrier.wait()
+        for _ in range(3):
+            await Guard(guarded.database).recover(CHANNEL, RULE, None)
+        done.set()
+
+    claims = [asyncio.create_task(claims_until(guarded, barrier, done)) for _ in range(2)]
+    await recover()
+    sent = [sku for skus_sent in await asyncio.gather(*claims) for sku in skus_sent]
+    assert len(sent) == len(set(sent)), "each once"
+    assert not [sku for sku in sent if sku in before and not sku.startswith("NEW-")], "nothing of an old name"
+    assert await held(guarded) == set()
+
+
 async def test_numbers_that_come_back_let_the_few_others_go(guarded: Shop) -> None:
     guard = Guard(guarded.database)
     await fill(guarded, 20)

@@ -1,8 +1,8 @@
 """A channel's first initialisation, or a part of it: the listing is sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,10 +19,12 @@ from daemon.app.building import (
     take_accounts,
 )
 from daemon.app.graph import Graph
+from daemon.app.operator_actions import OperatorActions
 from daemon.app.running import STOP_S, cut_off, first_error
 from daemon.app.sync_planning import direct
 from daemon.core.errors import StockrelayError
-from daemon.core.sync_filter import SyncFilter
+from daemon.core.operations import Action, Operator
+from daemon.core.sync_filter import SyncFilter, described
 from daemon.core.types import ChannelName
 from daemon.services.sync import Stage, SyncJob
 from daemon.settings import Settings
@@ -48,6 +50,7 @@ class SyncResult:
 
 async def sync(
     settings: Settings,
+    operator: Operator,
     name: ChannelName,
     wanted: SyncFilter | None,
     on_stage: Callable[[Stage], None],
@@ -81,7 +84,9 @@ async def sync(
             )
         graph = Graph(settings, Pools(database, lease_database), clients, holder, only=name)
         job = SyncJob(syncs, graph.ledgers[name], holder, on_stage, graph.dispatchers[name].wake, wanted)
-        with first_error():
+        actions = OperatorActions(settings, database, operator)
+        what = "--resume" if wanted is None else described(wanted.text())
+        async with _logged(actions, name, what, job):
             await _send(graph, name, job, settings.run.grace.total_seconds(), stop, serves=not is_part)
         if job.sync is None:
             raise asyncio.CancelledError  # stopped before it began
@@ -95,6 +100,23 @@ async def sync(
             job.sync.filter,
             await syncs.missing(job.sync),
         )
+
+
+@asynccontextmanager
+async def _logged(
+    actions: OperatorActions, name: ChannelName, what: str, job: SyncJob
+) -> AsyncIterator[None]:
+    """Log the sync as an operation, with its end. Raises the first error alone."""
+    operation = await actions.begin(Action.SYNC, name, what)
+    try:
+        with first_error():
+            yield
+    except StockrelayError as error:
+        await actions.end(operation, Action.SYNC, name, str(error))
+        raise
+    summary = None if job.sync is None else await job.syncs.summary(job.sync)
+    is_finished = summary is not None and summary.is_finished
+    await actions.end(operation, Action.SYNC, name, "completed" if is_finished else "interrupted")
 
 
 async def _send(

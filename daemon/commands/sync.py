@@ -15,7 +15,7 @@ from daemon import clock
 from daemon.commands.attempts import moment
 from daemon.commands.csv_file import CsvFile
 from daemon.commands.framework import FAILED, INTERRUPTED, Command, channels
-from daemon.commands.operator import print_shadow
+from daemon.commands.operator import print_shadow, this_operator
 from daemon.commands.settings_source import SettingsSource, known_channel, print_json
 from daemon.core.sync_filter import SyncFilter, described
 
@@ -259,7 +259,7 @@ async def _sync(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if not has_bar:
-        return await syncing.sync(settings, name, wanted, lambda _stage: None, on_rows, stop)
+        return await syncing.sync(settings, this_operator(), name, wanted, lambda _stage: None, on_rows, stop)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -271,7 +271,7 @@ async def _sync(
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns_shown, console=Console(stderr=True)) as bar:
-        return await syncing.sync(settings, name, wanted, _drawing(bar, name), on_rows, stop)
+        return await syncing.sync(settings, this_operator(), name, wanted, _drawing(bar, name), on_rows, stop)
 
 
 def _drawing(bar: "Progress", name: "ChannelName") -> "Callable[[Stage], None]":

@@ -22,6 +22,7 @@ class Action(StrEnum):
     PUSH = "push"
     RECONCILE = "reconcile"
     GO_LIVE = "go-live"
+    SYNC = "sync"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,10 @@ async def test_s08_without_a_daemon_the_command_sends_all_itself_in_chunks(stage
             answer = await one.answer()
         assert (answer["is_finished"], answer["is_resumed"]) == (True, False)
         assert (answer["total"], answer["accepted"], answer["refused"], answer["left"]) == (1020, 1020, 0, 0)
+    operations = (await stage18.status())["operations"]
+    assert [(one["action"], one["channel"], one["reason"], one["outcome"]) for one in operations] == [
+        ("sync", channel, "the whole listing", "completed") for channel in (YMATOU, SEKORM)
+    ]
     assert chunks(stage18, BATCH) == {CHUNK: 20, 20: 1}
     assert chunks(stage18, UPDATE) == {CHUNK: 20, 20: 1}
     await stage18.converged()

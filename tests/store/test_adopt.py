@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemon.core.errors import ForeignDatabase, StoreRefused
+from daemon.store.live import LiveChannels
 from daemon.store.migrate import migrate
 from tests.store.place import OTHER_IDS, WATCHES, Place
-from tests.store.shop import SETTLE, Shop, opened
+from tests.store.shop import CHANNEL, SETTLE, Shop, opened
 
 RESTORES = Path(__file__).parents[2] / "docs" / "deployment.md"
 NO_AGE = timedelta(0)
@@ -197,3 +198,21 @@ async def test_the_document_on_restores_has_every_column_and_sequence(shop: Shop
         "WHERE c.relnamespace = 'stockrelay'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition"
     )
     assert sorted(told) == sorted(tuple(row) for row in found)
+
+
+async def test_an_adopted_copy_that_lacks_its_live_channels_sends_nothing_before_they_go_live(
+    shop: Shop,
+) -> None:
+    await shop.deliver("A", 5)
+    await shop.sql.execute("DELETE FROM stockrelay.live")
+    await shop.identity.adopt(10, SETTLE)
+    await shop.resync()
+    await shop.sells("A", 6)
+    await shop.drain()
+    await shop.pass_time(100)
+    owner = await shop.take_free("one")
+    claim = await shop.claim(owner=owner)
+    assert (claim.captured, claim.attempts, claim.is_live) == (1, [], False)
+    assert await LiveChannels(shop.database).begin(CHANNEL, "ann", "here") is not None
+    await shop.ledger.end_shadow(owner.epochs, 10)
+    assert [one.push.quantity for one in (await shop.claim(owner=owner)).attempts] == [6]

@@ -1,4 +1,4 @@
-"""The exposure clock against an exact reckoning, over a scripted hour with outages; and what it costs marking."""
+"""The exposure clock against an exact calculation, over a scripted hour with outages; and what it costs marking."""
 
 import asyncio
 import random
@@ -195,7 +195,7 @@ async def measure(place: Place) -> Result:
     changes = sum(len(commits) for commits in hour.history.commits.values())
     return Result(
         NAME,
-        "exposure against an exact reckoning from the ERP's commits and the marketplaces' journal",
+        "exposure against an exact calculation from the ERP's commits and the marketplaces' journal",
         f"an hour's script {factor} times as fast, the daemon's own times as they are: {changes} changes of "
         f"{len(hour.history.commits)} SKUs; errors 500, throttling, doubt, parked, held, daemon away, paused. "
         f"Furthest off: {largest.channel} {largest.sku} {largest.kind}, {largest.found:.2f} for {largest.exact:.2f}",

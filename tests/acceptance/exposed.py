@@ -1,4 +1,4 @@
-"""An exact reckoning of exposure, from the ERP's commits and the marketplaces' journal."""
+"""An exact calculation of exposure, from the ERP's commits and the marketplaces' journal."""
 
 import asyncio
 import json

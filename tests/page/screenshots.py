@@ -129,6 +129,8 @@ async def pictures(stage: Stage, browser: Browser) -> None:
     await trouble(stage)
     await page.goto(f"{url}/?fresh=1")
     await page.get_by_text("numbers held by the guard").first.wait_for(timeout=60_000)
+    # The status that the page shares is some seconds old.
+    await page.get_by_text("in trouble").first.wait_for(timeout=60_000)
     await taken(page, "trouble")
     await page.goto(f"{url}/channel/sekorm")
     await taken(page, "guard", section="guard")

@@ -439,6 +439,17 @@ async def test_what_is_parked_or_in_flight_is_not_told_again(shop: Shop) -> None
     assert all(shop.owner.epochs.values())
 
 
+async def test_a_number_that_was_never_acknowledged_is_sent_again_with_the_others(shop: Shop) -> None:
+    """Its identifiers have changed since it was compared, and nothing is acknowledged under the new ones."""
+    runs = Reconciles(shop.database)
+    await shop.deliver("A", 5)
+    await shop.deliver("B", 5)
+    await shop.sql.execute("UPDATE stockrelay.ledger SET acked_quantity = NULL WHERE sku = 'A'")
+    run = await runs.begin_by_hand(CHANNEL, DAY, "one", LEASE, is_dry=False)
+    assert await runs.reassert(run, ["A", "B"], 10.0) == 2
+    assert not (await shop.row("A"))["urgent"]
+
+
 async def test_differences_that_no_run_sees_any_more_are_aged(night: Night) -> None:
     await night.knows(Difference.MARKETPLACE_DIFFERS, "old")
     await night.knows(Difference.MARKETPLACE_DIFFERS, "new")

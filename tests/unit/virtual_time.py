@@ -38,9 +38,11 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = _START_S
+        self.has_io = True
+        """Whether anything outside the loop is looked for; threads wake it so."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(0) if self.has_io else []
         if ready:
             return ready
         if timeout is None or self.now - _START_S > _LIMIT_S:
@@ -49,13 +51,24 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Jumps to the next timer when nothing is ready."""
+
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now
+
+
+def follow(
+    patch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop, jitter: Callable[[], float] = lambda: 0.0
+) -> None:
+    """Have every clock of the daemon follow this loop's time."""
+    patch.setattr(clock, "monotonic", loop.time)
+    patch.setattr(clock, "now", lambda: START + timedelta(seconds=loop.time() - _START_S))
+    patch.setattr(clock, "jitter", jitter)
 
 
 def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
@@ -66,11 +79,9 @@ def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
         async def body() -> None:
             await test(*args, **kwargs)
 
-        with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=_Loop) as runner:
+        with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=VirtualLoop) as runner:
             loop = runner.get_loop()
-            patch.setattr(clock, "monotonic", loop.time)
-            patch.setattr(clock, "now", lambda: START + timedelta(seconds=loop.time() - _START_S))
-            patch.setattr(clock, "jitter", lambda: 0.0)
+            follow(patch, loop)
             runner.run(body())
 
     return run

@@ -344,7 +344,7 @@ ON CONFLICT (channel, sku, class) DO UPDATE SET
 -- wait behind them; zeroes at once. What is parked or in flight is left alone.
 UPDATE stockrelay.ledger AS d SET
     doubt_at = coalesce(d.doubt_at, n.now), doubt_until = coalesce(d.doubt_until, n.now),
-    unacked_since = coalesce(d.unacked_since, n.now), urgent = d.urgent OR d.acked_quantity = 0,
+    unacked_since = coalesce(d.unacked_since, n.now), urgent = d.urgent OR coalesce(d.acked_quantity = 0, false),
     due_at = least(d.due_at, n.now + CASE WHEN d.acked_quantity = 0 THEN interval '0'
                                           ELSE make_interval(secs => ($4::bigint + n.place) / $3::float8) END)
 FROM (SELECT s.sku, s.place, clock_timestamp() AS now FROM unnest($2::text[]) WITH ORDINALITY AS s (sku, place)) AS n

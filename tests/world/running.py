@@ -1,0 +1,61 @@
+"""Plays seeds, in several processes; shrinks and prints what fails."""
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from tests.world.shrink import shrink
+from tests.world.world import Plan, play
+
+_SHARE: Final = 50
+"""Seeds that a process plays before it says how they went."""
+
+
+def replay(seed: int) -> int:
+    """Print the transcript of a seed."""
+    _world, violation = play(Plan.of(seed), traced=True)
+    return 0 if violation is None else 1
+
+
+def seeds(wanted: range, jobs: int) -> int:
+    """Play seeds; shrink and print the first that fails."""
+    began, done, seen = time.monotonic(), 0, Counter[str]()
+    shares = [wanted[at : at + _SHARE] for at in range(0, len(wanted), _SHARE)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for failing, many, counted in pool.imap_unordered(_played, shares):
+            done += many
+            seen.update(counted)
+            if failing is not None:
+                pool.terminate()
+                explain(Plan.of(failing))
+                return 1
+    time.monotonic() - began
+    return 0
+
+
+def _played(share: Iterable[int]) -> tuple[int | None, int, Counter[str]]:
+    """Play some seeds; return the first that fails, how many were played, and what happened in them."""
+    many, seen = 0, Counter[str]()
+    for seed in share:
+        world, violation = play(Plan.of(seed))
+        many += 1
+        seen.update(world.seen)
+        seen.update({f"answer: {name}": count for name, count in world.marketplace.seen.items()})
+        if violation is not None:
+            return seed, many, seen
+    return None, many, seen
+
+
+def explain(plan: Plan) -> None:
+    """Print a failing plan as small as it gets, with its transcript."""
+    _, violation = play(plan)
+    assert violation is not None
+    small = shrink(plan, lambda one: _fails_like(one, violation.what))
+    _world, _found = play(small, traced=True)
+
+
+def _fails_like(plan: Plan, what: str) -> bool:
+    _, violation = play(plan)
+    return violation is not None and violation.what == what

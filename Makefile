@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test collected lint bench screenshots lock audit sbom clean image-test
+.PHONY: help setup demo test torture collected lint bench screenshots lock audit sbom clean image-test
 
 # The newest Python that the project is tested with; some names are shims that fail, so each is tried.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -58,6 +58,13 @@ test: $(READY) ## The gate: lint, then every test
 # mypy uses one core for most of a minute. Meanwhile the other one compiles all tests, which each worker would otherwise do.
 collected: $(READY)
 	@collected=$$($(BIN)/python -m pytest --collect-only -qq 2>&1) || { echo "$$collected"; exit 1; }
+
+# More words for it, as --faults 9 11: make torture TORTURE_ARGS=...
+MINUTES ?= 5
+SERVER ?= 18
+torture: $(READY) ## Real daemons in a world of faults: make torture MINUTES=60 SEED=7
+	@$(BIN)/python -m tests.torture --minutes $(MINUTES) --server $(SERVER) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(BESIDE),--beside $(BESIDE)) $(TORTURE_ARGS)
 
 bench: $(READY) ## Measure, with the bare loops beside it
 	@$(BIN)/python -m bench

@@ -73,7 +73,7 @@ class Stage:
     """The ERP, the marketplaces and the daemons of one test. `settings` overrides SETTINGS, section by section;
     "channel" is for both channels. Everything is put away at the end, and every log is looked at."""
 
-    def __init__(self, database: Database, folder: Path, **settings: Mapping[str, Any]) -> None:
+    def __init__(self, database: Database, folder: Path, /, **settings: Mapping[str, Any]) -> None:
         self.database = database
         self.seed = int(os.environ.get("STOCKRELAY_SEED") or random.SystemRandom().randrange(10**6))
         self.random = random.Random(self.seed)

@@ -19,6 +19,9 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.accepted = 0
+        self.drop_reply: bytes | None = None
+        """What passes with these bytes in it is lost, with all connections."""
+        self.dropped = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -74,6 +77,10 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             await self._flows.wait()
+            if self.drop_reply is not None and self.drop_reply in data:
+                self.dropped += 1
+                self.cut()
+                return
             writer.write(data)
             await writer.drain()
         await self._flows.wait()

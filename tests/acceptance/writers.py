@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import asyncpg
 
@@ -13,7 +14,7 @@ from tests.acceptance.harness import Stage
 from tests.acceptance.oracle import Connection
 from tests.channels import SEKORM
 
-_GONE = (
+GONE: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -67,7 +68,7 @@ async def _write(
                     sku,
                     timeout=10,
                 )
-            except _GONE:
+            except GONE:
                 load.lost_connections += 1
                 if connection is not None:
                     connection.terminate()

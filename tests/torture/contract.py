@@ -5,7 +5,7 @@ import pkgutil
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,13 +68,13 @@ class Parts:
     anytime: dict[str, Check] = field(default_factory=dict)
     eventually: dict[str, Settle] = field(default_factory=dict)
     finally_: dict[str, Check] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What drivers and faults do in several ways, by its name in `world.kinds`."""
 
     def chosen(self, names: Sequence[str]) -> "Parts":
         """Return the parts with only those faults whose number or name is among `names`; all, if that is empty."""
         faults = [fault for fault in self.faults if {fault.name, str(fault.number)} & set(names)]
-        return Parts(
-            self.drivers, faults if names else self.faults, self.anytime, self.eventually, self.finally_
-        )
+        return replace(self, faults=faults if names else self.faults)
 
 
 def discover(package: ModuleType) -> Parts:
@@ -84,7 +84,9 @@ def discover(package: ModuleType) -> Parts:
         kind, _, name = found.name.partition("_")
         if kind not in ("driver", "fault", "nemesis", "anytime", "eventually", "finally"):
             continue
-        _add(parts, kind, name, importlib.import_module(f"{package.__name__}.{found.name}"))
+        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        _add(parts, kind, name, module)
+        parts.kinds.update(getattr(module, "KINDS", {}))
     return parts
 
 

@@ -9,6 +9,7 @@ from tests.torture.erp import Session, set_numbers
 from tests.torture.world import World
 
 SKUS = 250
+KINDS = {"guard": ("all zero", "all times ten or back")}
 
 
 async def drive(world: World, skus: Sequence[str], chance: random.Random) -> None:

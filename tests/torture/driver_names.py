@@ -20,6 +20,8 @@ SKUS = (
     "İstanbul",
 )
 
+KINDS = {"encodings": SKUS}
+
 
 async def drive(world: World, skus: Sequence[str], chance: random.Random) -> None:
     async with Session(world) as session:

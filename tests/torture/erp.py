@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.torture.world import World
 
 Statement = tuple[str, Sequence[Any]]
+LOST: Final = (*GONE, TimeoutError, asyncpg.InternalClientError)
+"""A connection's end, as asyncpg reports it; the last one where it ends between two steps of its own."""
 MOST_S: Final = 1.0
 """No transaction of the ERP waits longer because of us."""
 
@@ -55,7 +57,7 @@ class Session:
             async with asyncio.timeout(30), connection.transaction():
                 for sql, values in statements:
                     await connection.execute(sql, *values)
-        except (*GONE, TimeoutError) as error:
+        except LOST as error:
             self._blame(began, f"failed ({error!r})")
             connection.terminate()
             is_committed = await self._has(numbers)
@@ -72,7 +74,7 @@ class Session:
     async def run(self, *statements: str) -> None:
         """Run statements that change no number, each by itself."""
         for sql in statements:
-            with contextlib.suppress(*GONE):
+            with contextlib.suppress(*LOST):
                 await (await self._connected()).execute(sql, timeout=30)
 
     def _blame(self, began: float, words: str) -> None:
@@ -83,7 +85,7 @@ class Session:
         while self._connection is None or self._connection.is_closed():
             try:
                 self._connection = await asyncpg.connect(self._world.database.dsn, timeout=5)
-            except (*GONE, TimeoutError):
+            except LOST:
                 await asyncio.sleep(0.1)
         return self._connection
 
@@ -93,7 +95,7 @@ class Session:
                 rows = await (await self._connected()).fetch(
                     "SELECT sku, on_hand FROM erp.stock WHERE sku = ANY ($1)", list(numbers), timeout=10
                 )
-            except (*GONE, TimeoutError):
+            except LOST:
                 await asyncio.sleep(0.1)
                 continue
             found = {row["sku"]: row["on_hand"] for row in rows}

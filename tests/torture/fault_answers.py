@@ -12,6 +12,13 @@ from tests.marketplaces.answers import Answers
 from tests.torture.contract import Begin, Fault
 from tests.torture.world import World
 
+SHAPES: Final = get_args(simulator.Garbage.model_fields["shape"].annotation)
+ANSWERS: Final = (
+    "bomb", "delay_after", "drip", "hold", "message", "oversized", "redirect", "reset_after", "reset_before",
+    "status", "throttle", *(f"garbage: {shape}" for shape in SHAPES),
+)  # fmt: skip
+KINDS: Final = {f"answers of {shop}": ANSWERS for shop in (SEKORM, YMATOU)}
+
 Make = Callable[[World, random.Random, str], Sequence[simulator.Fault]]
 FAR: Final = "Fri, 31 Dec 9999 23:59:59 GMT"
 
@@ -27,14 +34,10 @@ def answering(make: Make) -> Begin:
     return begin
 
 
-def _garbage(_world: World, chance: random.Random, shop: str) -> Sequence[simulator.Fault]:
-    shapes = get_args(simulator.Garbage.model_fields["shape"].annotation)
-    return [
-        simulator.Garbage(
-            shop=shop, shape=chance.choice(shapes), probability=0.3, seed=chance.randrange(10**6)
-        )
-        for _ in range(4)
-    ]
+def _garbage(world: World, chance: random.Random, shop: str) -> Sequence[simulator.Fault]:
+    seen = world.kinds[f"answers of {shop}"]
+    shapes = sorted(SHAPES, key=lambda shape: (seen[f"garbage: {shape}"], chance.random()))
+    return [simulator.Garbage(shop=shop, shape=shape, times=3) for shape in shapes[:5]]
 
 
 def _fuzzed(_world: World, chance: random.Random, shop: str) -> Sequence[simulator.Fault]:

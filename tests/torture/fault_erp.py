@@ -36,15 +36,17 @@ CHANGES: Final[dict[str, Sequence[str]]] = {
         "DROP TRIGGER aaa ON erp.stock",
     ),
 }
+KINDS: Final = {"DDL": tuple(CHANGES)}
 
 
 @asynccontextmanager
 async def altered(world: World, chance: random.Random) -> AsyncIterator[None]:
     """DDL on the watched table."""
-    kind = chance.choice(list(CHANGES))
     async with Session(world) as session:
-        await session.run(*CHANGES[kind])
-        world.kinds["DDL"][kind] += 1
+        for _ in range(2):
+            kind = world.rarest("DDL", list(CHANGES), chance)
+            await session.run(*CHANGES[kind])
+            world.kinds["DDL"][kind] += 1
         yield
         await session.run("ALTER TABLE erp.stock DROP COLUMN IF EXISTS more")
 
@@ -73,6 +75,22 @@ async def failing(world: World, chance: random.Random) -> AsyncIterator[None]:  
             yield
         finally:
             await session.run(f"CREATE OR REPLACE VIEW erp.for_sekorm AS {LISTING}")
+
+
+@asynccontextmanager
+async def hidden(world: World, chance: random.Random) -> AsyncIterator[None]:  # noqa: ARG001
+    """Row-level security appears that would hide half of the rows from one channel's listing."""
+    async with Session(world) as session:
+        await session.run(
+            "CREATE POLICY half ON erp.stock USING (sku < 'M')",
+            "ALTER TABLE erp.stock ENABLE ROW LEVEL SECURITY",
+        )
+        try:
+            yield
+        finally:
+            await session.run(
+                "ALTER TABLE erp.stock DISABLE ROW LEVEL SECURITY", "DROP POLICY IF EXISTS half ON erp.stock"
+            )
 
 
 def _as_replica(world: World, chance: random.Random) -> AbstractAsyncContextManager[None]:
@@ -115,6 +133,7 @@ FAULTS: Final = (
     Fault(29, "DDL on the watched table", altered, group="erp", reaches_erp=True),
     Fault(31, "slow listing", slow, group="erp", seconds=5),
     Fault(30, "a row on which the listing fails", failing, group="erp", seconds=3),
+    Fault(34, "row-level security", hidden, group="erp", seconds=3, reaches_erp=True),
     Fault(24, "replica role", _as_replica, group="sessions", seconds=3, reaches_erp=True),
     Fault(24, "odd settings of sessions", _odd, group="sessions", seconds=3, reaches_erp=True),
 )

@@ -9,11 +9,12 @@ from typing import Final
 import asyncpg
 
 from tests.acceptance.oracle import Connection
-from tests.acceptance.writers import GONE
 from tests.torture.contract import Fault
+from tests.torture.erp import LOST
 from tests.torture.world import World
 
 TABLES: Final = ("ledger", "attempt", "lease", "read_position", "notice", "token")
+KINDS: Final = {"locks of strangers": TABLES}
 
 
 @asynccontextmanager
@@ -21,7 +22,7 @@ async def _session(world: World) -> AsyncIterator[Connection | None]:
     """A session; None while the server is down. What it has open ends with it."""
     try:
         connection = await asyncpg.connect(world.database.dsn, timeout=5)
-    except (*GONE, TimeoutError):
+    except LOST:
         yield None
         return
     try:
@@ -35,8 +36,8 @@ async def locked(world: World, chance: random.Random) -> AsyncIterator[None]:
     """A stranger locks one of our tables."""
     async with _session(world) as session:
         if session is not None:
-            table = chance.choice(TABLES)
-            with suppress(*GONE, TimeoutError, asyncpg.PostgresError):
+            table = world.rarest("locks of strangers", TABLES, chance)
+            with suppress(*LOST, asyncpg.PostgresError):
                 await session.execute(
                     f"BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE stockrelay.{table}", timeout=5
                 )
@@ -49,7 +50,7 @@ async def old_snapshot(world: World, chance: random.Random) -> AsyncIterator[Non
     """A transaction stays open that keeps dead rows from being removed."""
     async with _session(world) as session:
         if session is not None:
-            with suppress(*GONE, TimeoutError, asyncpg.PostgresError):
+            with suppress(*LOST, asyncpg.PostgresError):
                 await session.execute(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()", timeout=5
                 )
@@ -61,7 +62,7 @@ async def squatted(world: World, chance: random.Random) -> AsyncIterator[None]: 
     """A stranger takes the doorbell's advisory locks."""
     async with _session(world) as session:
         if session is not None:
-            with suppress(*GONE, TimeoutError, asyncpg.PostgresError):
+            with suppress(*LOST, asyncpg.PostgresError):
                 await session.execute(
                     "BEGIN; SELECT pg_advisory_xact_lock(7830361, n) FROM generate_series(0, 20) AS n",
                     timeout=5,
@@ -74,7 +75,7 @@ async def rung(world: World, chance: random.Random) -> AsyncIterator[None]:  # n
     """A stranger rings the doorbell in a loop."""
 
     async def ring(session: Connection) -> None:
-        with suppress(*GONE, asyncpg.PostgresError):
+        with suppress(*LOST, asyncpg.PostgresError):
             while True:
                 await session.execute("SELECT pg_notify('stockrelay', '')")
                 await asyncio.sleep(0.01)

@@ -81,7 +81,10 @@ def as_text(result: Result) -> str:
     lines = [
         result.table.text(rows),
         *(f"{cell}: impossible: {reason}" for cell, reason in IMPOSSIBLE.items()),
-        *(f"{name}: {json.dumps(kinds, ensure_ascii=False)}" for name, kinds in result.kinds.items()),
+        *(
+            f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+            for name, kinds in sorted(result.kinds.items())
+        ),
         figures,
     ]
     if result.problems:

@@ -87,6 +87,7 @@ async def torture(order: Order, keep: Path, show: Show) -> Result:
         result.seconds = time.monotonic() - began
         if result.problems:
             result.evidence = _keep(folder, server, keep / f"torture-{order.seed}")
+            result.evidence.joinpath("problems.txt").write_text("\n\n".join(result.problems), "utf-8")
     return result
 
 
@@ -229,13 +230,22 @@ class _Run:
         if self._order.seconds > COVERED_S:
             rows = [str(fault) for fault in self._order.parts.faults]
             result.problems += [f"no {fault!r} beside {state!r}" for fault, state in result.table.gaps(rows)]
+            result.problems += [
+                f"no {kind!r} of {name!r}"
+                for name, kinds in self._order.parts.kinds.items()
+                for kind in kinds
+                if not world.kinds[name][kind]
+            ]
 
     def _figures(self) -> None:
         world, result = self._world, self._result
         result.changes = world.history.changes
         result.requests = world.simulator.stats.requests.total()
         result.writes = len(world.simulator.journal)
-        result.kinds = {name: dict(kinds) for name, kinds in world.kinds.items()}
+        result.kinds = {
+            name: {**dict.fromkeys(self._order.parts.kinds.get(name, ()), 0), **kinds}
+            for name, kinds in world.kinds.items()
+        }
 
 
 def names_of(faults: Sequence[Fault]) -> list[str]:

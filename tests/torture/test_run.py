@@ -49,6 +49,6 @@ async def test_a_number_that_a_marketplace_swallowed_is_found_with_its_evidence(
     result = await ran(tmp_path, parts, 3, patience_s=1.0)
     assert len(result.verdict.lost) == 1, as_text(result)
     assert result.evidence is not None
-    kept = ("journal.jsonl", "one/out.jsonl", "config.toml", "postgresql.log")
+    kept = ("journal.jsonl", "one/out.jsonl", "config.toml", "postgresql.log", "problems.txt")
     assert [name for name in kept if not result.evidence.joinpath(name).exists()] == []
     assert "make torture SEED=7" in as_text(result)

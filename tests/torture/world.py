@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from daemon.simulator import Fault as Answer
-from daemon.simulator import SimulatorSettings
+from daemon.simulator import Garbage, SimulatorSettings
 from daemon.simulator.marketplaces.sekorm import SekormShop
 from daemon.simulator.marketplaces.webhook import WebhookShop
 from daemon.simulator.marketplaces.ymatou.settings import YmatouShop
@@ -24,11 +24,11 @@ from tests.acceptance.harness import ERP, SETTINGS, Stage, toml
 from tests.acceptance.oracle import Connection
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.replica import Replica
-from tests.acceptance.writers import GONE
 from tests.channels import SEKORM, WEBHOOK, YMATOU
 from tests.conftest import Database
 from tests.torture.contract import Driver, Fault
 from tests.torture.coverage import SAMPLE, states_of
+from tests.torture.erp import LOST
 from tests.torture.history import History
 from tests.torture.logs import LogTail
 
@@ -41,7 +41,13 @@ MORE_ERP: Final = f"""
 CREATE TABLE erp.control (number integer NOT NULL);
 INSERT INTO erp.control VALUES (0);
 CREATE VIEW erp.for_sekorm AS {LISTING};
+DROP ROLE IF EXISTS lister;
+CREATE ROLE lister;
+GRANT USAGE ON SCHEMA erp TO lister;
+GRANT SELECT ON erp.stock TO lister;
+ALTER VIEW erp.for_sekorm OWNER TO lister;
 """
+# The view's owner is no superuser, so that row-level security holds for it.
 CONFIGURATION: Final[Mapping[str, Mapping[str, Any]]] = {
     "database": {"statement_timeout_s": 5.0},
     # No resync heals what the change log has lost, but those that faults call for.
@@ -194,6 +200,10 @@ class World(Stage):
 
     # For drivers and faults
 
+    def rarest(self, name: str, kinds: Sequence[str], chance: random.Random) -> str:
+        """Return the kind that came least often so far."""
+        return min(kinds, key=lambda kind: (self.kinds[name][kind], chance.random()))
+
     @contextmanager
     def during(self, activity: str) -> Iterator[None]:
         """Something goes on that the ledger does not show."""
@@ -212,7 +222,10 @@ class World(Stage):
         finally:
             for rule in rules:
                 self.simulator.faults.remove(rule.id)
-                self.kinds[f"answers of {rule.fault.shop or 'both'}"][rule.fault.kind] += rule.triggered
+                shape = f": {rule.fault.shape}" if isinstance(rule.fault, Garbage) else ""
+                self.kinds[f"answers of {rule.fault.shop or 'both'}"][rule.fault.kind + shape] += (
+                    rule.triggered
+                )
 
     @asynccontextmanager
     async def one_replica(self, chance: random.Random) -> AsyncIterator[Replica]:
@@ -259,7 +272,7 @@ class World(Stage):
         while True:
             for log in self.logs:
                 log.read()
-            with suppress(*GONE, TimeoutError):
+            with suppress(*LOST):
                 if self._observer is None or self._observer.is_closed():
                     self._observer = await asyncpg.connect(self.database.dsn, timeout=2)
                 began = time.monotonic()

@@ -62,6 +62,7 @@ collected: $(READY)
 # More words for it, as --faults 9 11: make torture TORTURE_ARGS=...
 MINUTES ?= 5
 SERVER ?= 18
+torture: export PYTHONDONTWRITEBYTECODE =
 torture: $(READY) ## Real daemons in a world of faults: make torture MINUTES=60 SEED=7
 	@$(BIN)/python -m tests.torture --minutes $(MINUTES) --server $(SERVER) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(BESIDE),--beside $(BESIDE)) $(TORTURE_ARGS)

@@ -140,6 +140,8 @@ class Forker:
     def close(self) -> None:
         """End it; what it has started goes on."""
         self._control.close()
+        # It may still be loading the program, which takes long on a busy machine.
+        self._process.terminate()
         self._process.wait(20)
         self._folder.cleanup()
         os.close(self._null)

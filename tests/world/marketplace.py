@@ -61,6 +61,8 @@ class Marketplace:
     starts: list[float] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
     token: int = 0
+    is_calm: bool = False
+    """No token expires."""
     tokens: dict[int, float] = field(default_factory=dict)
     """Until when each token is taken."""
 
@@ -86,7 +88,7 @@ class Marketplace:
         loop, fault = asyncio.get_running_loop(), self.fault()
         if fault == "token":
             self.tokens.pop(token, None)
-        if self.now() >= self.tokens.get(token, 0.0):
+        if not self.is_calm and self.now() >= self.tokens.get(token, 0.0):
             self._answer(
                 message, reply, [Outcome(Kind.TROUBLE, "token", Trouble.CREDENTIAL)], "its token has expired"
             )
@@ -145,8 +147,10 @@ class WorldClient:
     marketplace: Marketplace
     process: Process
     count: Callable[[], int]
+    on_event: Callable[[str, str], None]
     tokens: TokenSource = field(init=False)
     most_per_call: int = 2
+    keeps_deadline: bool = True
 
     async def push(self, push: Push, timeout: timedelta) -> Outcome:
         return (await self.push_many([push], timeout))[0]
@@ -167,16 +171,23 @@ class WorldClient:
         if "down" in market.faults and market.chance.random() < market.share:
             market.say(f"{self.process.name} can't reach the marketplace")
             return [_DOWN] * len(pushes)
-        if clock.monotonic() >= deadline:
+        if self.keeps_deadline and clock.monotonic() >= deadline:
             # As the shipped transport: a body is not begun after its deadline.
             return [_DOWN] * len(pushes)
-        message = Message(self.count(), self.process.name, pushes, market.now(), deadline + market.delay_s)
+        message = Message(
+            self.count(),
+            self.process.name,
+            pushes,
+            market.now(),
+            max(deadline, market.now()) + market.delay_s,
+        )
         market.under_way[message.number] = message
         market.starts.append(market.now())
         market.say(
             f"{self.process.name} sends #{message.number}: "
             + ", ".join(f"{one.sku}={one.quantity}" for one in pushes)
         )
+        self.on_event("sends", self.process.name)
         reply: asyncio.Future[list[Outcome]] = loop.create_future()
         # The message is no part of the process that sent it: it arrives although that has died since.
         PROCESS.set(None)
@@ -191,6 +202,7 @@ class WorldClient:
     async def fetch_token(self, _timeout_s: float) -> Grant | Outcome:
         """As the marketplace's token call."""
         market = self.marketplace
+        self.on_event("token", self.process.name)
         await asyncio.sleep(market.chance.random() * 0.1)
         if market.faults and market.chance.random() < market.share / 2:
             return Outcome(Kind.NOT_SENT, "no token now", Trouble.UNREACHABLE)

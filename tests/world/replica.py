@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -31,12 +31,12 @@ from tests.world.loop import PROCESS, Process
 from tests.world.marketplace import Marketplace, WorldClient
 from tests.world.server import CHANNEL, LISTING, Server
 
-LEASE: Final = timedelta(seconds=3)
+LEASE: Final = timedelta(seconds=2)
 LIMITS: Final = Limits(
     rate_per_s=4 * 8,
     concurrency=4 * 3,
     timeout=timedelta(seconds=1),
-    settle=timedelta(seconds=6),
+    settle=timedelta(seconds=7),
     max_claim_age=LEASE,
     park_after=4,
     poll=timedelta(seconds=3),
@@ -60,6 +60,8 @@ class Weather:
     fails: float = 0.0
     forgets: float = 0.0
     """The statement takes effect, and its answer is lost."""
+    renewals_fail: float = 0.0
+    """Of the statements that renew leases, which have connections of their own."""
     is_slow: bool = False
     loses_bells: bool = False
 
@@ -72,14 +74,22 @@ class WorldLink:
     weather: Weather
     say: Callable[[str], None]
     on_commit: Callable[[str], None]
+    on_event: Callable[[str, str], None]
     name: str
+    process: Process
 
     async def reach(self, statement: str) -> None:
         chance, weather = self.chance, self.weather
+        if statement == "complete":
+            self.on_event("ends", self.name)
         # A statement that is slow reaches the server late, or its answer does.
         wait_s = chance.random() * 3 if weather.is_slow and chance.random() < 0.15 else 0.0
+        if statement in ("open_attempts", "own_slots") and chance.random() < 0.2:
+            # What is between the reading and the writing of a claim is what changes race with.
+            wait_s = chance.random() * 0.4
         await asyncio.sleep(wait_s or (chance.random() * 0.01 if chance.random() < 0.3 else 0.0))
-        if weather.fails and chance.random() < weather.fails:
+        share = max(weather.fails, weather.renewals_fail if statement == "renew" else 0.0)
+        if share and chance.random() < share:
             self.say(f"{self.name}: {statement} fails")
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
@@ -90,6 +100,10 @@ class WorldLink:
 
     async def answer(self, statement: str) -> None:
         chance, weather = self.chance, self.weather
+        self.on_event(statement, self.name)
+        if self.process.is_dead or self.process.is_still:
+            # It has no further turn.
+            await asyncio.sleep(0)
         if weather.is_slow and chance.random() < 0.15:
             await asyncio.sleep(chance.random() * 3)
         elif chance.random() < 0.3:
@@ -113,7 +127,9 @@ class Parts:
     chance: random.Random
     say: Callable[[str], None]
     on_commit: Callable[[str], None]
+    on_event: Callable[[str, str], None]
     count: Callable[[], int]
+    on_end: Callable[[asyncio.Task[None]], None]
     limits: Limits = LIMITS
 
 
@@ -128,17 +144,18 @@ class Replica:
 
     def __post_init__(self) -> None:
         parts, self.process = self.parts, Process(self.name)
-        self.limits = parts.limits
-        link = WorldLink(parts.chance, parts.weather, parts.say, parts.on_commit, self.name)
+        link = WorldLink(
+            parts.chance, parts.weather, parts.say, parts.on_commit, parts.on_event, self.name, self.process
+        )
         self.database = StandIn(parts.server, parts.position, link)
         ledger = WorldLedger(self.database, LISTING, lambda _: None)
         leases = Leases(self.database)
-        client = WorldClient(parts.marketplace, self.process, parts.count)
+        client = WorldClient(parts.marketplace, self.process, parts.count, parts.on_event)
         tokens = Tokens(self.database, CHANNEL, None)
         client.tokens = TokenSource(CHANNEL, tokens, client.fetch_token, LIMITS.timeout)
         self.client = client
         self.dispatcher = Dispatcher(
-            ledger, client, self.limits, self.name, partial(self._keep_trouble, leases)
+            ledger, client, parts.limits, self.name, partial(self._keep_trouble, leases)
         )
         self.slots = SlotSharing(leases, {CHANNEL: self.dispatcher}, self.name, LEASE)
         self.intake = IntakeService(
@@ -176,7 +193,9 @@ class Replica:
             ("dispatch", self.dispatcher.run(self.stop)),
             ("intake", self.intake.run(self.stop)),
         ):
-            self.tasks.append(asyncio.get_running_loop().create_task(service, name=f"{self.name} {name}"))
+            task = asyncio.get_running_loop().create_task(service, name=f"{self.name} {name}")
+            task.add_done_callback(self.parts.on_end)
+            self.tasks.append(task)
 
     def call(self, act: Callable[[], None]) -> None:
         """Have the process do this in its next turn."""
@@ -198,15 +217,6 @@ class Replica:
         else:
             self.intake.ring()
 
-    def use(self, **changes: object) -> None:
-        """The configuration is read again."""
-        self.limits = replace(self.limits, **changes)  # type: ignore[arg-type]
-        self.dispatcher.use(self.limits)
-
-    @property
-    def has_failed(self) -> BaseException | None:
-        """The error that ended a service, if one has ended that should not have."""
-        for task in self.tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                return error
-        return None
+    def reload(self) -> None:
+        """The configuration is read, as it is by then."""
+        self.dispatcher.use(self.parts.limits)

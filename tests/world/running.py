@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+import click
+
+from tests.world.mutants import MUTANTS, first_seed
 from tests.world.shrink import shrink
 from tests.world.world import Plan, play
 
@@ -15,7 +18,9 @@ _SHARE: Final = 50
 
 def replay(seed: int) -> int:
     """Print the transcript of a seed."""
-    _world, violation = play(Plan.of(seed), traced=True)
+    world, violation = play(Plan.of(seed), traced=True)
+    click.echo("\n".join(world.transcript or ()))
+    click.echo(f"\nseed {seed}: {violation or 'all holds'}")
     return 0 if violation is None else 1
 
 
@@ -31,8 +36,22 @@ def seeds(wanted: range, jobs: int) -> int:
                 pool.terminate()
                 explain(Plan.of(failing))
                 return 1
-    time.monotonic() - began
+    took_s = time.monotonic() - began
+    click.echo(f"{done} seeds in {took_s:.0f} s ({60 * done / took_s:.0f} a minute): all holds")
+    click.echo(", ".join(f"{name} {many}" for name, many in sorted(seen.items())))
     return 0
+
+
+def mutants(most: int) -> int:
+    """Say which seed finds each planted fault, and how."""
+    missed = 0
+    for mutant in MUTANTS:
+        found = first_seed(mutant, most)
+        missed += found is None
+        click.echo(
+            f"{mutant.name} {mutant.words}: " + (f"seed {found[0]}, {found[1]}" if found else "not found")
+        )
+    return 1 if missed else 0
 
 
 def _played(share: Iterable[int]) -> tuple[int | None, int, Counter[str]]:
@@ -53,7 +72,11 @@ def explain(plan: Plan) -> None:
     _, violation = play(plan)
     assert violation is not None
     small = shrink(plan, lambda one: _fails_like(one, violation.what))
-    _world, _found = play(small, traced=True)
+    world, found = play(small, traced=True)
+    click.echo("\n".join(world.transcript or ()))
+    click.echo(f"\n{found}")
+    click.echo(f"the plan has {len(small.happenings)} of {len(plan.happenings)} happenings")
+    click.echo(f"to replay all of it: python -m tests.world --replay {plan.seed}")
 
 
 def _fails_like(plan: Plan, what: str) -> bool:

@@ -124,6 +124,7 @@ class Server:
         for name in (
             "own_slots", "lock_unchanged", "close_settled", "await_doubt_end", "forget", "park", "shadow",
             "open_attempts", "complete", "rescue", "next_due", "end_shadow", "is_backlog_above", "end_sync",
+            "has_acknowledged",
         ):  # fmt: skip
             ledger[name] = (_LEDGER[name], getattr(self, name))
         ledger["successors"] = (_LEDGER["successors"], _nothing)
@@ -449,6 +450,9 @@ class Server:
     def is_backlog_above(self, _channel: str, slots: Sequence[Slot], most: int) -> list[Record]:
         found = rows.due(self._rows_of(dict.fromkeys(slots, 0)), self.now(), most + 1, most + 1)
         return [Record(is_above=len(found) > most)]
+
+    def has_acknowledged(self, _channel: str) -> list[Record]:
+        return [Record(exists=any(row.acked_quantity is not None for row in self.tables.ledger.values()))]
 
     def end_sync(self, _channel: str) -> list[Record]:
         is_open = self.tables.sync_at is not None

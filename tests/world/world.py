@@ -6,6 +6,7 @@ The plan is the list of what happens from outside. The seed also decides every i
 """
 
 import asyncio
+import contextvars
 import gc
 import logging
 import random
@@ -18,6 +19,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
+from daemon.core.breaker import Mode
 from daemon.core.types import Push, Sku
 from tests.unit.virtual_time import follow
 from tests.world.database import ReadPosition
@@ -31,6 +33,7 @@ SKUS: Final = (Sku("A"), Sku("B"), Sku("C"))
 _SLOT_OF: Final = {Sku("A"): SLOTS[0], Sku("B"): SLOTS[2], Sku("C"): SLOTS[2]}
 _START_S: Final = 1000.0
 _FAULTY_S: Final = 12.0
+_TRIGGERED: Final = ("change", "kill", "still", "stop")
 _CONVERGES_S: Final = 900.0
 _LOOK_S: Final = 1.0
 _SILENT_S: Final = LIMITS.poll.total_seconds() + 1
@@ -71,46 +74,49 @@ class Plan:
     @classmethod
     def of(cls, seed: int) -> "Plan":
         chance = random.Random(seed)
-        changes = [
-            Happening(chance.random() * _FAULTY_S, "change", (chance.choice(SKUS), chance.choice("nnnnnz-")))
-            for _ in range(chance.randint(3, 14))
-        ]
+        changes = [one for _ in range(chance.randint(3, 10)) for one in _changes(chance)]
         faults = [_fault(chance) for _ in range(chance.randint(1, 7))]
         return cls(seed, tuple(sorted([*changes, *faults], key=lambda one: one.at)))
 
 
+def _changes(chance: random.Random) -> list[Happening]:
+    """A number changes: `n` to a new one, `z` to zero, `-` leaves the listing, `b` back to what is acknowledged. Often
+    another change follows soon, or comes while a claim has read the listing and not written yet."""
+    sku, at = chance.choice(SKUS), chance.random() * _FAULTY_S
+    found = [
+        Happening(at, "change", (sku, chance.choice("nnnnnnz-b"), chance.choice(["", "", "read_listing"])))
+    ]
+    if chance.random() < 0.4:
+        found.append(
+            Happening(at + chance.random() * 0.6, "change", (sku, chance.choice("nb"), "read_listing"))
+        )
+    return found
+
+
 def _fault(chance: random.Random) -> Happening:
     kind = chance.choice(
-        ["market"] * 5
+        ["market"] * 6
         + ["weather"] * 3
-        + [
-            "kill",
-            "kill",
-            "still",
-            "still",
-            "stop",
-            "shadow",
-            "pause",
-            "sync",
-            "reassert",
-            "listing",
-            "bells",
-            "rate",
-        ]
+        + ["kill", "kill", "kill", "still", "still", "still", "stop"]
+        + ["shadow", "pause", "sync", "reassert", "listing", "bells", "rate"]
     )
     lasts_s = 0.5 + chance.random() * 5
-    argument: Any = chance.randrange(2)
+    argument: Any = None
     if kind == "market":
+        lasts_s *= 2
         faults = chance.sample(FAULTS[:-1], chance.randint(1, 3))
         if chance.random() < 0.05:
             faults.append(FAULTS[-1])
         argument = (tuple(faults), chance.choice([0.3, 0.6, 1.0]))
     elif kind == "weather":
-        argument = chance.choice(["fails", "forgets", "slow", "fails and forgets"])
-    elif kind in ("pause", "sync", "reassert", "listing", "bells"):
-        argument = None
+        argument = (chance.choice(["fails", "forgets", "slow", "fails and forgets", "outage", "renewals"]),)
+    elif kind in ("kill", "still", "stop"):
+        lasts_s *= 2 if kind == "still" else 1
+        argument = (chance.randrange(2), chance.choice(["", "sends", "token", "open_attempts", "ends"]))
+    elif kind == "rate":
+        argument = (chance.randrange(2),)
     elif kind == "shadow":
-        argument = chance.choice(["mode", "not live"])
+        argument = (chance.choice(["mode", "not live"]),)
     return Happening(chance.random() * _FAULTY_S, kind, argument, lasts_s)
 
 
@@ -138,7 +144,9 @@ class World:
     _version: int = 0
     _messages: int = 0
     _made: int = 0
-    is_calm: bool = False
+    violation: Violation | None = None
+    lasting: int = 0
+    armed: list[tuple[str, Happening]] = field(default_factory=list)
     ended_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -150,7 +158,8 @@ class World:
         )
         self.parts = Parts(
             self.server, self.position, self.marketplace, self.weather, self.chance, self.say, self._on_commit,
-            self._count_message, replace(LIMITS, settle=self.settings.settle or LIMITS.settle),
+            self._on_event, self._count_message, self._on_end,
+            replace(LIMITS, settle=self.settings.settle or LIMITS.settle),
         )  # fmt: skip
         self._before: dict[Sku, Row] = {}
 
@@ -177,6 +186,9 @@ class World:
         for one in self.plan.happenings:
             loop.call_at(_START_S + one.at, self._begin, one)
         await asyncio.sleep(max((one.at + one.lasts_s for one in self.plan.happenings), default=0) + 0.1)
+        self.armed.clear()
+        while self.lasting:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(0.5)
         await self._rest()
 
     def _start_one(self) -> None:
@@ -187,21 +199,47 @@ class World:
         replica.start()
 
     def _begin(self, one: Happening) -> None:
-        self.say(f"-- {one}")
         self.seen[one.kind] = self.seen.get(one.kind, 0) + 1
-        end = getattr(self, f"_{one.kind}")(
-            *(one.argument if isinstance(one.argument, tuple) else (one.argument,))
-        )
+        *argument, trigger = one.argument if one.kind in _TRIGGERED else (*(one.argument or ()), "")
+        if trigger:
+            # It happens when the next such thing does; never, where nothing of the kind is left to come.
+            self.armed.append((trigger, one))
+        else:
+            self._happen(one, *argument)
+
+    def _happen(self, one: Happening, *argument: Any) -> None:  # noqa: ANN401 - of any kind
+        self.say(f"-- {one}")
+        end = getattr(self, f"_{one.kind}")(*argument)
         if end is not None:
+            self.lasting += 1
             asyncio.get_running_loop().call_later(one.lasts_s, self._end, one, end)
 
     def _end(self, one: Happening, end: Callable[[], None]) -> None:
         self.say(f"-- the end of {one.kind}")
+        self.lasting -= 1
         end()
+
+    def _on_event(self, event: str, name: str) -> None:
+        """A process has come so far: what was to happen to it then, happens."""
+        for armed in [one for one in self.armed if one[0] == event]:
+            self.armed.remove(armed)
+            *argument, _ = armed[1].argument
+            if armed[1].kind != "change":
+                living = [replica.name for replica in self.replicas if self._is_living(replica)]
+                if name not in living:
+                    continue
+                argument = [living.index(name)]
+            self._outside(partial(self._happen, armed[1], *argument))
+
+    def _outside(self, act: Callable[[], None]) -> None:
+        """Do this as nobody's process, and at once."""
+        contextvars.Context().run(act)
 
     def _change(self, sku: Sku, kind: str) -> None:
         self._version += 1
-        quantity = {"z": 0, "-": None}.get(kind, self._version)
+        quantity: int | None = {"z": 0, "-": None}.get(kind, self._version)
+        if kind == "b" and (row := self.server.tables.ledger.get(sku)) is not None:
+            quantity = row.acked_quantity
         self.say(f"ERP: {sku} {'leaves the listing' if quantity is None else f'= {quantity}'}")
         self.server.sells(sku, quantity)
         self._notify("")
@@ -230,15 +268,21 @@ class World:
         weather.fails = 0.25 if "fails" in kind else weather.fails
         weather.forgets = 0.25 if "forgets" in kind else weather.forgets
         weather.is_slow = weather.is_slow or kind == "slow"
+        weather.fails = 1.0 if kind == "outage" else weather.fails
+        weather.renewals_fail = 1.0 if kind == "renewals" else weather.renewals_fail
 
         def end() -> None:
-            weather.fails = weather.forgets = 0.0
+            weather.fails = weather.forgets = weather.renewals_fail = 0.0
             weather.is_slow = False
 
         return end
 
+    @staticmethod
+    def _is_living(replica: Replica) -> bool:
+        return not replica.process.is_dead and not replica.stop.is_set()
+
     def _living(self, number: int) -> Replica | None:
-        living = [one for one in self.replicas if not one.process.is_dead and not one.stop.is_set()]
+        living = [one for one in self.replicas if self._is_living(one)]
         return living[number] if number < len(living) else None
 
     def _kill(self, number: int) -> Callable[[], None] | None:
@@ -279,23 +323,25 @@ class World:
                 self.server.tables.is_live = True
 
             return go_live
-        for replica in self.replicas:
-            replica.call(partial(replica.use, is_shadow=True))
+        return self._configure(is_shadow=(True, False))
 
-        def end() -> None:
+    def _rate(self, _number: int) -> Callable[[], None]:
+        return self._configure(rate_per_s=(8, 32), concurrency=(4, 12))
+
+    def _configure(self, **changes: tuple[Any, Any]) -> Callable[[], None]:
+        """Every process reads the configuration again: now, and when this ends."""
+
+        def reload(place: int) -> None:
+            self.parts.limits = replace(
+                self.parts.limits, **{name: both[place] for name, both in changes.items()}
+            )
             for replica in self.replicas:
-                replica.call(partial(replica.use, is_shadow=False))
+                replica.call(replica.reload)
 
-        return end
+        reload(0)
+        return partial(reload, 1)
 
-    def _rate(self, number: int) -> Callable[[], None] | None:
-        replica = self._living(number)
-        if replica is None:
-            return None
-        replica.call(lambda: replica.use(rate_per_s=8, concurrency=4))
-        return lambda: replica.call(lambda: replica.use(rate_per_s=32, concurrency=12))
-
-    def _pause(self, _: None) -> Callable[[], None]:
+    def _pause(self) -> Callable[[], None]:
         self.server.tables.is_paused = True
 
         def resume() -> None:
@@ -303,13 +349,13 @@ class World:
 
         return resume
 
-    def _sync(self, _: None) -> None:
+    def _sync(self) -> None:
         self.server.queue_sync()
 
-    def _reassert(self, _: None) -> None:
+    def _reassert(self) -> None:
         self.server.reassert()
 
-    def _listing(self, _: None) -> Callable[[], None]:
+    def _listing(self) -> Callable[[], None]:
         self.server.is_listing_broken = True
 
         def mend() -> None:
@@ -317,7 +363,7 @@ class World:
 
         return mend
 
-    def _bells(self, _: None) -> Callable[[], None]:
+    def _bells(self) -> Callable[[], None]:
         self.weather.loses_bells = True
 
         def mend() -> None:
@@ -326,6 +372,12 @@ class World:
         return mend
 
     # What must hold
+
+    def _fail(self, what: str, detail: str) -> None:
+        """Something does not hold. This may be found in the middle of a service's task: the world ends here."""
+        if self.violation is None:
+            self.violation = Violation(what, detail)
+            asyncio.get_running_loop().stop()
 
     def _on_commit(self, statement: str) -> None:
         ledger = self.server.tables.ledger
@@ -346,6 +398,11 @@ class World:
                     self._check(row)
         self._before = dict(ledger)
 
+        for replica in self.replicas:
+            dispatcher = replica.dispatcher
+            if dispatcher._channel.breaker.mode is Mode.PROBING and not dispatcher._sender._under_way:
+                self._fail("a probe is lost", f"{replica.name} waits for a probe that is not under way")
+
     def _on_applied(self, _message: Message, push: Push) -> None:
         row = self.server.tables.ledger.get(push.sku)
         version = self.versions.get(push.sku, 0)
@@ -354,28 +411,26 @@ class World:
         if row is None or not is_clean(row):
             return
         # A clean row says that nothing can land any more.
-        raise Violation(
-            "an old number lands", f"{push.sku}={push.quantity} while its row is clean: {_told(row)}"
-        )
+        self._fail("an old number lands", f"{push.sku}={push.quantity} while its row is clean: {_told(row)}")
 
     def _check(self, row: Row) -> None:
         if not is_clean(row) or row.identifiers is None:
             return
         held = self.marketplace.held.get(row.sku)
         if held != row.acked_quantity:
-            raise Violation(
+            self._fail(
                 "a clean row is wrong",
                 f"{row.sku} is acknowledged at {row.acked_quantity}, and the marketplace holds {held}",
             )
         for message in self.marketplace.under_way.values():
             if message.lands_at is not None and any(push.sku == row.sku for push in message.pushes):
-                raise Violation(
+                self._fail(
                     "a clean row can be overwritten", f"{row.sku}: #{message.number} is still under way"
                 )
 
     async def _rest(self) -> None:
         self.say("-- everything is mended")
-        self.is_calm = True
+        self.marketplace.is_calm = True
         self.marketplace.faults, self.marketplace.share = (), 0.0
         self.server.retry_parked()
         began = self.now()
@@ -393,7 +448,7 @@ class World:
             raise Violation(
                 "it is not silent", self._difference() or f"{self._messages - sent} requests at rest"
             )
-        self._check_processes()
+        self._check_rate()
 
     async def _last_changes(self) -> None:
         """A healthy system: a number that keeps changing goes out within the longest wait, and a stock-out at once."""
@@ -433,11 +488,9 @@ class World:
                 found.append(f"{sku} is {wanted}, the marketplace holds {held}, the row {_told(row)}")
         return "; ".join(found)
 
-    def _check_processes(self) -> None:
-        for replica in self.replicas:
-            if not replica.process.is_dead and (error := replica.has_failed) is not None:
-                raise Violation("a service failed", f"{replica.name}: {error!r}")
-        self._check_rate()
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail("a service failed", f"{task.get_name()}: {error!r}")
 
     def _check_rate(self) -> None:
         """No window of the run has more requests than the rate allows, with the bursts of two replicas."""
@@ -499,15 +552,15 @@ def play(
         task.add_done_callback(lambda _: loop.stop())
         try:
             loop.run_forever()
-            found = task.exception() if task.done() else errors[0]
         finally:
             gc.enable()
             loop.abandon()
             loop.close()
             asyncio.set_event_loop(None)
     world.ended_at = loop.time()
-    if errors and not isinstance(found, Violation):
-        found = next((one for one in errors if isinstance(one, Violation)), errors[0])
+    found: BaseException | None = world.violation
+    if found is None:
+        found = task.exception() if task.done() else errors[0]
     if found is None or isinstance(found, Violation):
         return world, found
     raise found

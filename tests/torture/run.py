@@ -126,6 +126,7 @@ class _Run:
         finally:
             self._figures()
             await world.close()
+            world.folder.joinpath("faults.jsonl").write_text(world.timeline(), "utf-8")
             world.folder.joinpath("journal.jsonl").write_text(world.journals(), "utf-8")
 
     async def _traffic(self) -> None:

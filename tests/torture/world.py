@@ -317,6 +317,14 @@ class World(Stage):
         if self._observer is not None:
             self._observer.terminate()
 
+    def timeline(self) -> str:
+        """When each fault began and ended, in unix seconds, a JSON line each."""
+        to_unix = time.time() - time.monotonic()
+        return "".join(
+            json.dumps({"fault": str(fault), "began": begin + to_unix, "ended": end + to_unix}) + "\n"
+            for fault, begin, end in self.windows
+        )
+
     def journals(self) -> str:
         """The marketplaces' journals, a JSON line each."""
         return "".join(json.dumps(entry._asdict()) + "\n" for entry in self.simulator.journal)

@@ -554,6 +554,9 @@ def play(
             loop.run_forever()
         finally:
             gc.enable()
+            for replica in world.replicas:
+                # A service that is closed must begin no task.
+                replica.dispatcher._sender._group = None
             loop.abandon()
             loop.close()
             asyncio.set_event_loop(None)

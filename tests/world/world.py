@@ -469,7 +469,9 @@ class World:
     def _agrees(self) -> bool:
         tables = self.server.tables
         return (
-            all(is_clean(row) and row.due_at is None for row in tables.ledger.values())
+            all(
+                is_clean(row) and row.due_at is None and row.sync_at is None for row in tables.ledger.values()
+            )
             and not self._difference()
         )
 

@@ -47,7 +47,7 @@ _COLUMNS: Final = ("day", "channel", "sku", "kind", "reason", "unit_seconds")
 def exposure(
     source: SettingsSource, *, channel: str | None, since: str, sku: str | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Show for how long customers could buy what was gone, or not buy what was there.
+    """Show for how long marketplaces could sell too much, or too little.
 
     In unit-seconds: units times the seconds for which they were wrong. `over`: the marketplace could sell more than
     the ERP had, from the commit of the change to the acknowledgement of the new number. `lost`: it could sell less.

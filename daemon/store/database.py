@@ -199,6 +199,8 @@ class Database:
             yield  # the session is set up so
             return
         async with transaction_on(connection):
+            if self._options.is_pooled:
+                await pins.pin_transaction(connection)
             await self.limit_reading(connection)
             yield
 

@@ -397,7 +397,7 @@ async def test_a_part_of_the_listing_is_planned_and_sent_alone_and_each_sku_is_i
         1,
         1,
         1,
-        ["SKU-1", "SKU-99"],
+        ["SKU-99"],
     )
     entries = list(stage18.simulator.journal)[before:]
     assert [(entry.shop, entry.key, entry.quantity) for entry in entries] == [(SEKORM, ("PN-3", "AMS"), 7)]

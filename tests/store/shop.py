@@ -258,10 +258,13 @@ async def opened(
     role: str = "postgres",
     guard: GuardRule | None = None,
     duplicates: Duplicates = "park",
+    *,
+    is_pooled: bool = False,
 ) -> AsyncIterator[Shop]:
     """A shop over that database, its store's sessions with that role; its pool is closed at the end."""
-    database = Database(place.options(role), 4)
-    reader = Database(replace(place.options(role), is_for_listings=True), 2)
+    options = replace(place.options(role), is_pooled=is_pooled)
+    database = Database(options, 4)
+    reader = Database(replace(options, is_for_listings=True), 2)
     await database.open()
     await reader.open()
     try:

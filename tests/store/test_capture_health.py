@@ -194,7 +194,7 @@ async def test_a_sku_column_that_is_gone_has_everything_compared(
             "only in replicated sessions",
             True,
         ),
-        ("ALTER TABLE erp.parts ENABLE TRIGGER stockrelay_update", "not in replicated sessions", False),
+        ("ALTER TABLE erp.parts ENABLE TRIGGER stockrelay_update", "what a replicated session (", False),
         ("DROP TRIGGER stockrelay_update ON erp.parts", "missing", True),
         (
             (
@@ -227,7 +227,7 @@ async def test_a_trigger_that_is_switched_off_or_changed_is_named(
     assert (found.check, found.subject, found.is_lossy) == (Check.TRIGGERS, "erp.parts", True)
     assert found.is_error is is_error
     assert words in found.found
-    assert "stockrelay_update on erp.parts" in found.found
+    assert "stockrelay_update" in found.found
     if "DROP TRIGGER" in found.advice:
         await sql.execute(found.advice.partition(": ")[2].partition(" Then")[0])
     await watch(sql, ("shop.goods", "sku"), ("erp.parts", "maker || '/' || sku"))

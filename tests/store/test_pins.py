@@ -133,14 +133,16 @@ async def test_behind_a_pooler_each_transaction_pins_its_settings(place: Place) 
         await connection.execute(
             "SET enable_seqscan = off; SET jit_above_cost = 0; SET datestyle = 'German'; SET row_security = on"
         )
+    statement = "SELECT name, setting FROM pg_settings WHERE lower(name) = ANY ($1::text[])"
     async with database.transaction("looking") as connection:
-        rows = await connection.fetch(
-            "SELECT name, setting FROM pg_settings WHERE lower(name) = ANY ($1::text[])", list(PINS)
-        )
-        found = {row["name"].lower(): row["setting"] for row in rows}
+        written = await connection.fetch(statement, list(PINS))
+    async with database.connection("looking") as connection, database.reading(connection):
+        read = await connection.fetch(statement, list(PINS))
     await database.close()
-    for name in ("enable_seqscan", "jit", "datestyle", "row_security", "statement_timeout"):
-        assert found[name] == PINS[name], name
+    for rows in (written, read):
+        found = {row["name"].lower(): row["setting"] for row in rows}
+        for name in ("enable_seqscan", "jit", "datestyle", "row_security", "statement_timeout"):
+            assert found[name] == PINS[name], name
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,27 @@ async def test_a_view_is_read_where_no_policy_applies_to_its_owner(
             assert "row-level security policy" in await refusal(shop)
 
 
+async def test_behind_a_pooler_a_view_hides_no_row_from_a_role_that_no_policy_is_for(
+    roles: Roles, sql: Connection
+) -> None:
+    await sql.execute(
+        "CREATE VIEW shop.sold AS SELECT * FROM shop.goods;"
+        f'GRANT CREATE ON SCHEMA shop TO "{roles.clerk}"; ALTER VIEW shop.sold OWNER TO "{roles.clerk}";'
+        f'GRANT SELECT ON shop.goods TO "{roles.clerk}"'
+    )
+    async with opened(roles.place, VIEW, is_pooled=True) as shop:
+        await shop.take()
+        await shop.resync()
+        await shop.pass_time(100)
+        for attempt in (await shop.claim()).attempts:
+            await shop.complete(attempt, "applied")
+        # Marked before the policy is there, so that the claims read the listing.
+        await sql.execute("UPDATE shop.goods SET quantity = 9")
+        await shop.drain()
+        await sql.execute(POLICY)
+        assert "row-level security policy" in await refusal(shop)
+
+
 async def test_a_daemon_that_owns_the_table_reads_all_of_it(roles: Roles, sql: Connection) -> None:
     await sql.execute(f'{POLICY}; GRANT CREATE ON SCHEMA shop TO "{roles.daemon}"')
     await sql.execute(f'ALTER TABLE shop.goods OWNER TO "{roles.daemon}"')

@@ -36,6 +36,8 @@ END $$;
 -- A renewal sets neither column, and pays nothing.
 CREATE TRIGGER slot_change AFTER UPDATE OF holder, epoch ON stockrelay.lease FOR EACH ROW
 WHEN (OLD.holder IS DISTINCT FROM NEW.holder) EXECUTE FUNCTION stockrelay.note_slot_change();
+-- Also where the daemon's role has session_replication_role = replica.
+ALTER TABLE stockrelay.lease ENABLE ALWAYS TRIGGER slot_change;
 
 -- The newest part of the attempt log. No index is in the order of time, and none is needed: rows are only appended, so the
 -- last few pages of the last two days' partitions have the newest rows. Runs as the owner: the daemon may read the log, and

@@ -31,7 +31,7 @@ async def test_what_is_done_on_the_page_is_sent_and_stands_in_the_log(stage18: S
     assert "paused" in await done(browser, "pause", reason="stocktaking")
     refused = await browser.get(f"/do/push?{QUERY}&skus=SKU-1")
     assert "resume it first" in refused.body.decode()
-    assert "goes on" in await done(browser, "resume")
+    assert "is resumed" in await done(browser, "resume")
     assert "applied, 100" in await done(browser, "push", skus="SKU-1")
     await stage18.erp.execute("UPDATE erp.stock SET on_hand = 0")
     await replica.wait_for("guard.numbers_held", channel=SEKORM)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from daemon.core.errors import StockrelayError
 from daemon.core.page_words import Language
 from daemon.ops.page.rendering import Renderer
+from daemon.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +116,7 @@ class LiveUpdates:
                 try:
                     facts = await self.read()
                     self._read_at = self.renderer.now()
-                    self._show(facts)
+                    await self._show(facts)
                 except StockrelayError as error:
                     # The log of the status has the reason.
                     log.debug("ops.live_update_delayed", reason=str(error))
@@ -128,9 +130,11 @@ class LiveUpdates:
                 for client in clients:
                     client.end()
 
-    def _show(self, facts: Mapping[str, Any]) -> None:
-        for view in self._clients:
-            self._offer(view, self._sections(view, facts))
+    async def _show(self, facts: Mapping[str, Any]) -> None:
+        for view in list(self._clients):
+            sections = await in_thread(partial(self._sections, view, facts), "ops-page-rendering")
+            if view in self._clients:
+                self._offer(view, sections)
 
     def _show_age(self) -> None:
         """Say on open pages that the database does not answer, and from when their data is."""

@@ -19,6 +19,7 @@ from daemon.ops.page.cursors import decode_cursor, list_page
 from daemon.ops.page.live import OVERVIEW, READ_S, LiveUpdates, View
 from daemon.ops.page.rendering import Renderer
 from daemon.ops.shared_reads import SharedReads
+from daemon.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +180,11 @@ class Site:
             log.warning("ops.page_unavailable", path=request.path, reason=str(error))
             message = "unavailable" if isinstance(error, StoreUnavailable) else "unreadable"
             status, template, facts = 503, "message.html", {"message": message}
-        reply = self.renderer.page(template, language, {**self._frame(request, language), **facts}, status)
+        facts = {**self._frame(request, language), **facts}
+        # A page takes tens of milliseconds, in which nothing would be sent.
+        reply = await in_thread(
+            partial(self.renderer.page, template, language, facts, status), "ops-page-rendering"
+        )
         # A language that was chosen by a link is remembered.
         return replace(reply, cookies=(_language_cookie(chosen),)) if chosen else reply
 

@@ -397,8 +397,8 @@ class Server:
             after = rows.completed(row, end, self._version(), self.now(), settle.total_seconds())
             self.tables.ledger[row.sku] = after
             is_due = after.due_at is not None or after.sync_at is not None
-            since = self.now() if row.unacked_since is None else row.unacked_since
-            took_s = self.now() - since if end.outcome == "applied" else None
+            since = row.unacked_since if end.outcome == "applied" else None
+            took_s = None if since is None else self.now() - since
             written.append(Record(is_due=is_due, took_s=took_s))
         return written
 

@@ -41,7 +41,7 @@ _LONGEST_S: Final = 600.0
     "--pages",
     type=click.IntRange(0, 16),
     default=0,
-    help="latency, drain: measure with so many operators' pages open, in turn with none.",
+    help="latency, drain: alternate rounds with this many pages open and rounds with none.",
 )
 @click.option(
     "--json", "file", type=click.Path(path_type=Path), help="Write there. Default: bench/results/TIME.json."

@@ -23,7 +23,7 @@ _CLOCK: Final = re.compile(
 
 
 async def mark_cost(place: Place, database: str) -> tuple[list[Row], float]:
-    """Mark 1,000 SKUs that wait already, in turn with both statements; return rows, and the ratio of the times."""
+    """Mark 1,000 waiting SKUs with each statement alternately; return rows, and the ratio of the times."""
     listing = ChannelListing(SEKORM, LISTINGS[SEKORM], ("pn_code", "brand_name"))
     ours = listing.statement("mark", is_whole=False)
     bare, replaced = _CLOCK.subn("", ours)

@@ -21,7 +21,7 @@ _ROUNDS: Final = 3
 
 
 async def measure(place: Place) -> Result:
-    """In turn with no page open and with some; 20,000 SKUs have been sent, so that there is something to show."""
+    """Alternate rounds with and without open pages. 20,000 SKUs have been sent before, so that the pages have rows."""
     dsn, port, pages = place.database(NAME), free_port(), place.size.pages or PAGES
     found: dict[tuple[bool, str], list[float]] = {}
     async with AsyncExitStack() as stack:

@@ -128,7 +128,7 @@ class OpenPages:
                     await asyncio.sleep(0.05)
 
     def conditions(self, count: int) -> str:
-        """What was open, in words."""
+        """Describe the open pages and how long they took to load."""
         if not self.loads_ms:
             return f"{count} pages open"
         middle = statistics.median(self.loads_ms)

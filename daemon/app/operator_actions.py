@@ -39,7 +39,7 @@ class OperatorActions:
         return released, (await guard.state(channel)).passes_until
 
     async def why_shadow(self, channel: ChannelName) -> str | None:
-        """Say why nothing is sent to the channel, whatever the action; None: it is live."""
+        """Return why nothing is sent to the channel; None: it is live."""
         return await why_not_sent(self.settings, self.database, channel)
 
     async def pause(self, channel: ChannelName, reason: str) -> tuple[Pause, int]:

@@ -38,7 +38,7 @@ def as_operator_on(
 
 
 def print_shadow(channel: "ChannelName", why: str | None) -> None:
-    """Say that what was done sends nothing, where it does not."""
+    """Print that nothing is sent, if the channel is in shadow."""
     if why is not None:
         print_line(f"{channel} is in shadow, so nothing is sent: {why}")
 

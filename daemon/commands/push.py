@@ -56,7 +56,7 @@ _MOST_ATTEMPTS: Final = 20
 def push(source: SettingsSource, channel: str, sku: str, *, dry_run: bool, as_json: bool) -> int:
     """Make a running daemon send SKU to CHANNEL now, and wait for the answer.
 
-    The number of this moment is sent, whatever was acknowledged before, and a parked SKU is tried again. Rate limit,
+    The current number is sent even if it is acknowledged already, and a parked SKU is tried again. Rate limit,
     circuit breaker and guard apply as they do to any other.
     """
     settings = source.read(log_to=sys.stderr)

@@ -153,7 +153,7 @@ def calculate(
 
 
 def _parts(segment: Segment) -> Iterator[Segment]:
-    """Divide a segment where the number changed last. What was before has the mean of its units."""
+    """Divide a segment at the last change of the number. The earlier part has its mean units."""
     counted_until = segment.counted_until
     if counted_until is None:
         yield segment
@@ -216,7 +216,7 @@ class Split(NamedTuple):
 
 
 def split(sums: Sequence[float]) -> Split:
-    """Divide sums in the order of REASONS into what ended by itself and what was held or parked."""
+    """Divide sums, which are in the order of REASONS, by whether an operator had to act (held or parked)."""
     waiting = sum(
         sums[place] for reason, place in _PLACES.items() if reason in HELD_OR_PARKED and place < len(sums)
     )

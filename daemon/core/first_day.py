@@ -70,9 +70,9 @@ class DifferingSku:
 
 @dataclass(frozen=True, slots=True)
 class MarketplaceComparison:
-    """The SKUs that were never sent, by what the marketplace has under their identifiers: the listed number (`equal`),
-    another one (`differing`; `first` are a few of them), or nothing (`missing`). `not_listed`: how many identifiers are
-    on sale there and not in the listing, with a few of them; their numbers stay as they are."""
+    """How many SKUs that were never sent the marketplace has under their identifiers: with the listed number (`equal`),
+    with another (`differing`; `first` are a few of them), or not at all (`missing`). `not_listed`: how many identifiers
+    are on sale there and not in the listing, with a few of them; their numbers stay as they are."""
 
     equal: int
     differing: int

@@ -43,7 +43,7 @@ class Trouble(StrEnum):
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
     REFUSES_ALL = "refuses_everything"
-    """It answers, and refuses whatever it is sent."""
+    """It answers, and refuses every SKU."""
     LISTING = "listing"
     """Not the marketplace's: what is to be sent can't be read."""
 

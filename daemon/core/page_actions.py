@@ -30,8 +30,8 @@ class ActionResult:
 
 @dataclass(frozen=True, slots=True)
 class ActionPreview:
-    """What an action would touch now. `is_shadow`: nothing is sent to the channel, whatever the action.
-    `fingerprint`: of the SKUs, as one may have taken the place of another that was confirmed."""
+    """The numbers that an action would affect now. `is_shadow`: the channel is in shadow, so nothing is sent.
+    `fingerprint` identifies the SKUs: another list of the same length must be confirmed again."""
 
     numbers: tuple[int, ...] = ()
     is_shadow: bool = False

@@ -89,8 +89,8 @@ class FirstStart:
                 self._comparing[channel] = group.create_task(
                     self._compare(channel), name=f"compare-{channel}"
                 )
-        if clock.monotonic() >= self._post_at:
-            self._post_at = clock.monotonic() + _POST_S
+        if self.monotonic() >= self._post_at:
+            self._post_at = self.monotonic() + _POST_S
             for channel in self._waiting:
                 await self.live_channels.post_waiting(channel, _WAITED, _EVERY)
         is_calm = all(channel in live for channel in self.channels)
@@ -112,7 +112,7 @@ class FirstStart:
     async def _say_what_waits(self, channel: ChannelName) -> None:
         """Say once what a channel would be sent, as soon as its whole listing has been read and decided.
 
-        What is parked or held is not known before. A channel that takes longer to decide is said all the same.
+        Which SKUs are parked or held is known only then. A channel that takes too long to decide is reported anyway.
         """
         now = self.monotonic()
         is_early = now - self._marked.get(channel, now) < _LONGEST_DECISION_S

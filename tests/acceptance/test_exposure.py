@@ -55,7 +55,7 @@ async def test_sums_agree_with_the_journal_through_outages(stage18: Stage) -> No
         faults.add(ResetAfter(shop=shop, key=key, times=1))
     await history.set(40, DOUBTED)
     async with asyncio.timeout(30):
-        # Not by the log, which says each doubt of a channel in trouble only so often.
+        # Not by the log, which does not repeat every doubt.
         while await stage.erp.fetchval(_IN_DOUBT, f"SKU-{DOUBTED}") < len(names(DOUBTED)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     unanswered.note(since, stage.simulator.journal.last, [DOUBTED])

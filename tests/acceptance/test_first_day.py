@@ -134,7 +134,7 @@ async def test_only_what_differs_from_the_marketplace_is_sent_where_it_can_be_re
         {"sku": "SKU-4", "listed": 100, "holds": 7},
         {"sku": "SKU-5", "listed": 100, "holds": 0},
     ]
-    # What is sold there and not listed is not touched, and is said.
+    # SKUs on sale there that are not listed stay as they are, and are named.
     assert (there["not_listed"], there["first_not_listed"]) == (2, ["SKU-20", "SKU-22"])
     shown = await stage18.stockrelay("go-live", YMATOU, "--dry-run")
     assert "first_differing:\nsku    listed  holds\nSKU-4  100     7\nSKU-5  100     0\n" in shown.out

@@ -15,7 +15,7 @@ IsFailing = Callable[[Case], Awaitable[bool]]
 
 async def shrunk(case: Case, is_failing: IsFailing, most_trials: int = MOST_TRIALS) -> Case:
     """Return the smallest failing case that was found. Sessions race, so a smaller case that passes may have failed
-    another time; what is returned has failed."""
+    another time; the case that is returned has failed."""
     trials = 0
     is_smaller = True
     while is_smaller and trials < most_trials:

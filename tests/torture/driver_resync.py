@@ -1,6 +1,6 @@
 """A whole comparison is asked for, as a capture does that could not write.
 
-The last third of a run has none: they would put right what was lost."""
+The last third of a run has none: they would repair a loss."""
 
 import asyncio
 import random

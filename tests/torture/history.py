@@ -14,7 +14,7 @@ CLOCK_S = 0.05
 
 @dataclass(slots=True)
 class Commit:
-    """One number of one SKU. `order` rises with each; `number` is 0 for what is sold out or not listed any more.
+    """One number of one SKU. `order` rises with each; `number` is 0 if it is sold out or no longer listed.
     `is_committed` is None while that is not known."""
 
     order: int

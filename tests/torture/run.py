@@ -82,7 +82,7 @@ async def torture(order: Order, keep: Path, show: Show) -> Result:
             world = World(Database(server, NAME), folder, order.seed, order.parts.drivers, order.beside)
             async with world:
                 await _Run(order, world, result, show).run()
-        except Exception:  # noqa: BLE001 - whatever it is, it is a finding, and its evidence is kept
+        except Exception:  # noqa: BLE001 - any error is a finding, and its evidence is kept
             result.problems.append(traceback.format_exc()[-5000:])
         result.seconds = time.monotonic() - began
         if result.problems:
@@ -92,7 +92,7 @@ async def torture(order: Order, keep: Path, show: Show) -> Result:
 
 
 def _keep(folder: Path, server: PostgresServer, to: Path) -> Path:
-    """Copy logs, configuration, journals and the server's log out of what is removed."""
+    """Copy logs, configuration, journals and the server's log before their folder is removed."""
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(folder, to)
     with suppress(FileNotFoundError):

@@ -99,7 +99,7 @@ class World(Stage):
         self.replicas: list[Replica] = []
         self.logs: list[LogTail] = []
         self.processes = asyncio.Lock()
-        """Held by what stops a replica: one stays up."""
+        """Held while a replica is stopped, so that the other one stays up."""
         self.activities: Counter[str] = Counter()
         self.active: dict[Fault, float] = {}
         """Faults that are there, with their begin."""
@@ -292,7 +292,7 @@ class World(Stage):
         return sum(log.events[event] for log in self.logs)
 
     async def heal(self) -> None:
-        """Take back what is left of faults, and do what an operator would do."""
+        """End the remaining faults, and act as an operator would afterwards."""
         for proxy in self.proxies.values():
             proxy.heal()
         for shop in (SEKORM, YMATOU):

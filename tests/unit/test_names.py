@@ -10,7 +10,7 @@ ROOT: Final = Path(__file__).parents[2]
 PRIVATE: Final = (
     "tenure", "shift", "manners", "heir", "farewell", "narration", "moments", "heeding", "partner", "partners",
     "untold", "is told", "are told", "so many", "deed", r"reckon\w*", "whose word", "what is so", "what was so",
-    "turned over", "nobody foresaw",
+    "turned over", "nobody foresaw", "whoever", "so often", "in turn with",
 )  # fmt: skip
 """They stood for a lease, a dispatcher, limits, a successor, a zero for a SKU that left the listing, and so on."""
 _WORDS: Final = re.compile(rf"\b({'|'.join(PRIVATE)})\b", re.IGNORECASE)

@@ -1,8 +1,8 @@
 """An event loop with virtual time on which a seed decides what runs next, and processes stand still or die.
 
-asyncio runs what is ready in the order in which it became so. Here any of it may run next. Each handle belongs to the
-process whose context it was made in. A process that stands still gets no turns; a dead one never runs again, and none
-of its `finally` blocks do, as after `kill -9`.
+asyncio runs handles in the order in which they became ready. Here any ready handle may run next. Each handle belongs to
+the process whose context it was made in. A process that stands still gets no turns; a dead one never runs again, and
+none of its `finally` blocks do, as after `kill -9`.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Process:
 
 
 class _Ready(deque[Any]):
-    """What is ready. `popleft` takes any of it."""
+    """The ready handles. `popleft` takes one of them at random."""
 
     def __init__(self, chance: random.Random, nothing: asyncio.Handle) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class WorldLoop(VirtualLoop):
             warnings.simplefilter("ignore")
             for task in asyncio.all_tasks(self):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                # A task group waits for its tasks, whatever ends it.
+                # Closing a task group's coroutine raises RuntimeError: it waits for its tasks first.
                 with contextlib.suppress(RuntimeError):
                     task.get_coro().close()
         self._ready.clear()

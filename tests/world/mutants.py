@@ -26,7 +26,7 @@ from tests.world.world import Plan, Settings, Violation, World, play
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A fault: what is left out or was once so, and how the world is changed for it."""
+    """A planted fault: the rule that is left out, and the change of the world that leaves it out."""
 
     name: str
     words: str
@@ -70,7 +70,7 @@ def _no_write_ahead(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_compare_and_set(patch: pytest.MonkeyPatch) -> None:
-    """Whoever has an outcome may write it, whichever attempt is open."""
+    """Any replica may write an outcome, even if another attempt is open."""
 
     def may_complete(_self: Server, row: Row, _attempt_id: AttemptId, _holder: str) -> bool:
         return row.attempt_id is not None

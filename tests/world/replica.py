@@ -85,7 +85,7 @@ class WorldLink:
         # A statement that is slow reaches the server late, or its answer does.
         wait_s = chance.random() * 3 if weather.is_slow and chance.random() < 0.15 else 0.0
         if statement in ("open_attempts", "own_slots") and chance.random() < 0.2:
-            # What is between the reading and the writing of a claim is what changes race with.
+            # Changes race with a claim between its reading and its writing.
             wait_s = chance.random() * 0.4
         await asyncio.sleep(wait_s or (chance.random() * 0.01 if chance.random() < 0.3 else 0.0))
         share = max(weather.fails, weather.renewals_fail if statement == "renew" else 0.0)

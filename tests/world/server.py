@@ -89,8 +89,8 @@ Statement = Callable[..., list[Record]]
 
 
 class Server:
-    """`now` is the server's clock, in seconds; `slot_of` says in which slot a SKU is. `notify` hears what is notified,
-    `on_write` of each row that is written, when the statement has ended."""
+    """`now` is the server's clock, in seconds; `slot_of` says in which slot a SKU is. `notify` is called for each
+    notification, `on_write` for each row that was written, when the statement has ended."""
 
     def __init__(self, now: Callable[[], float], slot_of: Callable[[Sku], Slot]) -> None:
         self.now = now

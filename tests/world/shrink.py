@@ -9,7 +9,7 @@ from tests.world.world import Plan
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
     """Return the plan without what can be left out. `fails`: whether a plan still fails in the same way.
 
-    What is left out changes what chance decides afterwards, so a smaller plan may need another seed: each is tried with
+    Leaving an event out changes all later random choices, so a smaller plan may need another seed: each is tried with
     a few.
     """
     size = max(1, len(plan.happenings) // 2)

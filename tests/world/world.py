@@ -220,7 +220,7 @@ class World:
         end()
 
     def _on_event(self, event: str, name: str) -> None:
-        """A process has come so far: what was to happen to it then, happens."""
+        """A process has reached this point: carry out the events planned for it."""
         for armed in [one for one in self.armed if one[0] == event]:
             self.armed.remove(armed)
             *argument, _ = armed[1].argument

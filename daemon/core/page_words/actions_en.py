@@ -31,7 +31,7 @@ WORDS: Final = {
     "confirm.resume": "What is waiting is sent at the channel's rate.",
     "confirm.retry": "This tries {} parked SKUs again.",
     "confirm.discard": "This leaves {} parked SKUs parked, and no longer reports them.",
-    "confirm.push": "The current number is sent, whatever was acknowledged before.",
+    "confirm.push": "The current number is sent, even if it is acknowledged already.",
     "confirm.reconcile": "This runs the nightly reconcile for the last finished business day.",
     "field.sku": "SKU",
     "field.skus": "SKUs, one on a line (empty: all)",

@@ -311,7 +311,7 @@ BEGIN
         IF FOUND THEN
             RAISE EXCEPTION 'watch: the SKU expression "%" on % reads %, whose type % is not one of the server''s own',
                 sku, name, foreign_column, foreign_type
-                USING HINT = 'Whoever owns that type could have code run as the owner of the schema stockrelay. Watch the table '
+                USING HINT = 'The owner of that type could have code run as the owner of the schema stockrelay. Watch the table '
                              'by another column, or give it a stored generated column of type text.';
         END IF;
     END IF;

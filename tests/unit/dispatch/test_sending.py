@@ -302,7 +302,7 @@ async def test_refused_skus_are_no_trouble_of_a_channel_that_has_taken_others() 
         async with serving() as stage:
             stage.ledger.has_history = has_history
             stage.client.answers = no_part
-            # It is looked up with the rescue of what was in flight.
+            # It is read together with the rescue of attempts in flight.
             stage.dispatcher.rescue_before_next_claim()
             for _ in range(5):
                 stage.ledger.add(1, 2, 3)

@@ -23,7 +23,7 @@ _PATHS: Final = {
 
 
 def reads(*tables: str | tuple[str, str]) -> Reads:
-    """Return the tables that are read: the item table and these. A table given by name alone has a row for each item."""
+    """Return the tables that are read: the item table and these. A table named alone has a row for each item."""
     own = {"item": "own", "stock": "row", "orders": "row", "count": "row", "block": "row", "total": "row"}
     pairs = [(each, own[each]) if isinstance(each, str) else each for each in ("item", *tables)]
     # A row of the item table always stands for its own SKU, and so does a row that names its item.
